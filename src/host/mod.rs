@@ -1,0 +1,3 @@
+//! The operating system's boundary: processes, clocks, files, signals.
+
+pub mod channel;

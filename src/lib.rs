@@ -1,0 +1,35 @@
+//! mayfly runs commands in throwaway virtual machines.
+//!
+//! There is no daemon: each subcommand takes a lock, reads a JSON registry, makes one transition
+//! through a backend, writes the registry and exits. The rooms of the house, from the street to the
+//! cellar:
+//!
+//! - [`cli`]: global flags, the list of verbs, the one `match`.
+//! - [`commands`]: one file a verb; flags beside the function that serves them.
+//! - [`lifecycle`]: what a verb means for a VM, and [`output`]: the only room that prints.
+//! - [`guest`] (the host's end of the agent protocol), [`backend`] (the VMMs), [`image`] (what VMs
+//!   boot), [`registry`] (transactions and locks), [`settings`] (profiles, directories, variables).
+//!   These five do not know each other.
+//! - [`host`]: the operating system: processes, clocks, files, signals.
+//! - [`model`]: plain types and the rules about them, no I/O.
+//! - [`protocol`]: the wire between host and guest, and [`agent`]: the guest's half, which knows
+//!   nothing of the rest.
+//!
+//! Imports run one way, down this list; `tests/architecture.rs` fails on an arrow upwards.
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+compile_error!("mayfly runs on x86-64 Linux only: it drives KVM and QEMU machines of that kind");
+
+pub mod agent;
+pub mod backend;
+pub mod cli;
+pub mod commands;
+pub mod guest;
+pub mod host;
+pub mod image;
+pub mod lifecycle;
+pub mod model;
+pub mod output;
+pub mod protocol;
+pub mod registry;
+pub mod settings;

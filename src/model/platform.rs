@@ -1,0 +1,61 @@
+//! Where a VM runs: backends, accelerators, and what they are worth.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// The program that runs VMs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    Firecracker,
+    Qemu,
+    Mock,
+}
+
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// The host's hardware virtualization.
+    Kvm,
+    /// Pure emulation; works everywhere.
+    Tcg,
+    /// Nothing: a plain host process.
+    None,
+}
+
+/// What a user may rely on, weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// A plain host process.
+    None,
+    /// A kernel of its own, but QEMU does not call its emulation a security boundary.
+    Emulated,
+    /// A kernel of its own behind hardware virtualization.
+    Hardware,
+}
+
+impl Accelerator {
+    /// What code running under this accelerator is kept in by.
+    pub fn isolation(self) -> Isolation {
+        match self {
+            Accelerator::Kvm => Isolation::Hardware,
+            Accelerator::Tcg => Isolation::Emulated,
+            Accelerator::None => Isolation::None,
+        }
+    }
+}
+
+macro_rules! display_as_value {
+    ($($t:ty),*) => {$(
+        impl fmt::Display for $t {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.to_possible_value().expect("no variant is skipped").get_name())
+            }
+        }
+    )*};
+}
+display_as_value!(BackendKind, Accelerator, Isolation);

@@ -1,0 +1,72 @@
+//! Profiles: named kinds of VM, and the limits that hold for all of them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::platform::Isolation;
+
+/// One complete profile, after all layers were merged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Profile {
+    pub name: String,
+    pub description: String,
+    /// What its image is made of.
+    pub recipe: Recipe,
+    pub vcpu_count: u32,
+    /// MiB of memory.
+    pub mem_mib: u32,
+    pub ttl_seconds: u64,
+    /// Keep a VM of this profile after `exec`.
+    pub keep: bool,
+    /// Refuse to create a VM with less isolation than this.
+    pub require: Isolation,
+}
+
+/// How an image is made. Two equal recipes make interchangeable images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The Debian suite, such as `bookworm`.
+    pub suite: String,
+    /// Where packages come from; `None` is mmdebstrap's own default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<String>,
+    /// Packages beyond the essential ones and the kernel.
+    pub packages: Vec<String>,
+    /// Size of the read-only root file system in MiB, as the guest sees it; the file is sparse.
+    pub root_mib: u32,
+    /// Size of each VM's own writable disk in MiB; the file is sparse.
+    pub disk_mib: u32,
+}
+
+/// The bounds a request must respect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// How many VMs may exist at once in one state directory.
+    pub max_active_vms: u32,
+    pub vcpu_count: Bounds,
+    pub mem_mib: Bounds,
+    pub ttl_seconds: Bounds,
+}
+
+/// An inclusive range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    pub min: u64,
+    pub max: u64,
+}
+
+impl Bounds {
+    pub fn contains(self, value: u64) -> bool {
+        (self.min..=self.max).contains(&value)
+    }
+}
+
+/// Everything the profile files say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profiles {
+    pub limits: Limits,
+    pub profiles: BTreeMap<String, Profile>,
+}

@@ -1,0 +1,93 @@
+//! What mayfly says when it will not do something: a value with a kind, a reason and a remedy.
+//!
+//! A refusal travels inside an `anyhow::Error` up to `main`, which prints it once. Code that wants
+//! to act on one downcasts: `error.downcast_ref::<Refusal>()`.
+
+use std::fmt;
+
+/// The class of a refusal. It decides the exit code, and scripts see its name in `--json` errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The request itself is malformed or out of range.
+    Usage,
+    /// No such VM or profile.
+    NotFound,
+    /// The VM's TTL has passed; it is deleted.
+    Expired,
+    /// The VM is in a state that does not allow the operation.
+    WrongState,
+    /// Another VM has that name.
+    NameTaken,
+    /// A limit on the number of VMs or on what they use.
+    LimitReached,
+    /// Somebody else holds what is needed; trying again may work.
+    Busy,
+    /// This host cannot do it: no KVM, no QEMU, a boot that did not finish.
+    Host,
+    /// The guest or its agent broke the protocol or went away.
+    Agent,
+    /// Anything else.
+    Failure,
+}
+
+impl Kind {
+    /// The name used in `--json` errors.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Usage => "usage",
+            Kind::NotFound => "not_found",
+            Kind::Expired => "expired",
+            Kind::WrongState => "wrong_state",
+            Kind::NameTaken => "name_taken",
+            Kind::LimitReached => "limit_reached",
+            Kind::Busy => "busy",
+            Kind::Host => "host",
+            Kind::Agent => "agent",
+            Kind::Failure => "failure",
+        }
+    }
+
+    /// The exit code of every verb but `exec` and `run`, which answer 125 for all of mayfly's own
+    /// failures because the small numbers belong to the guest's command there.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Agent | Kind::Failure => 1,
+            Kind::Usage => 2,
+            Kind::NotFound | Kind::Expired => 3,
+            Kind::WrongState | Kind::NameTaken => 4,
+            Kind::LimitReached | Kind::Busy => 5,
+            Kind::Host => 6,
+        }
+    }
+}
+
+/// Why something was not done, and what the user can do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub kind: Kind,
+    /// What was refused and why: one sentence, no full stop.
+    pub message: String,
+    /// What to do now: one line, usually a command.
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal without a hint; add one with [`Refusal::hint`].
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Refusal { kind, message: message.into(), hint: None }
+    }
+
+    /// The same refusal with a remedy.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
