@@ -1,10 +1,25 @@
 //! Plain types and the rules about them. Nothing here touches the operating system, so everything
 //! here can be tested over every input.
 
+pub mod id;
+pub mod layout;
 pub mod platform;
+pub mod process;
 pub mod profile;
+pub mod reconcile;
+pub mod record;
 pub mod refusal;
+#[cfg(test)]
+mod state_tests;
+pub mod time;
+pub mod units;
 
-pub use platform::{Accelerator, BackendKind, Isolation};
+pub use id::{VmId, VmName, VmRef};
+pub use layout::{BootFiles, VmPaths};
+pub use platform::{Accelerator, BackendChoice, BackendKind, Isolation};
+pub use process::{Liveness, ProcessId};
 pub use profile::{Bounds, Limits, Profile, Profiles, Recipe};
+pub use record::{Instance, Manifest, Phase, VmRecord};
 pub use refusal::{Kind, Refusal};
+pub use time::{BootId, Expiry, Now};
+pub use units::{MemMib, Span};

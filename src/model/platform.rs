@@ -14,6 +14,17 @@ pub enum BackendKind {
     Mock,
 }
 
+/// Which backend a user asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum BackendChoice {
+    /// The best real one that works here; never mock.
+    #[default]
+    Auto,
+    Firecracker,
+    Qemu,
+    Mock,
+}
+
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -58,4 +69,4 @@ macro_rules! display_as_value {
         }
     )*};
 }
-display_as_value!(BackendKind, Accelerator, Isolation);
+display_as_value!(BackendChoice, BackendKind, Accelerator, Isolation);

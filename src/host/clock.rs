@@ -1,0 +1,37 @@
+//! The clocks of this host.
+
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::model::{BootId, Now};
+
+/// Reads both clocks and the boot they belong to.
+pub fn now() -> Result<Now> {
+    Ok(Now {
+        unix: unix_time().as_secs_f64(),
+        boottime: boottime()?.as_secs_f64(),
+        boot_id: boot_id()?,
+    })
+}
+
+/// The wall clock, since the Unix epoch.
+#[expect(clippy::disallowed_methods, reason = "this is where the wall clock is read")]
+pub fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Time since boot, suspend included.
+pub fn boottime() -> Result<Duration> {
+    let reading = clock_gettime(ClockId::CLOCK_BOOTTIME).context("cannot read the boot clock")?;
+    Ok(Duration::from(reading))
+}
+
+/// The kernel's id of this boot.
+pub fn boot_id() -> Result<BootId> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let text = fs::read_to_string(PATH).with_context(|| format!("cannot read {PATH}"))?;
+    Ok(BootId(text.trim().to_owned()))
+}

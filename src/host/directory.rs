@@ -1,0 +1,152 @@
+//! Directories that are ours alone, and how they are taken away.
+
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::unistd::geteuid;
+
+use crate::model::{Kind, Refusal};
+
+/// Makes sure `path` is a directory that only this user can change, creating it (and its parents)
+/// with mode 0700.
+///
+/// Errors: `Host` when it is a link, not a directory, somebody else's, or writable by others: what
+/// is kept there decides which processes are signalled and which files are deleted.
+pub fn ensure_private(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => check_private(path),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.with_context(|| format!("cannot create {}", path.display()))?;
+            // Somebody may have been faster.
+            check_private(path)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+    }
+}
+
+fn check_private(path: &Path) -> Result<()> {
+    let meta =
+        fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+    let refuse = |why: String, hint: &str| {
+        Err(Refusal::new(Kind::Host, format!("{} {why}", path.display())).hint(hint).into())
+    };
+    if meta.is_symlink() {
+        return refuse("is a symbolic link".into(), "name the directory itself");
+    }
+    if !meta.is_dir() {
+        return refuse("is not a directory".into(), "name another place with --state-dir");
+    }
+    if meta.uid() != geteuid().as_raw() {
+        return refuse(
+            format!("belongs to user {}, not to you", meta.uid()),
+            "name a directory of your own with --state-dir",
+        );
+    }
+    if meta.mode() & 0o022 != 0 {
+        return refuse(
+            format!("can be written by others (mode {:04o})", meta.mode() & 0o7777),
+            "take that away with 'chmod go-w', or name another directory",
+        );
+    }
+    Ok(())
+}
+
+/// Creates a directory that must not exist yet, mode 0700.
+pub fn create_new(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot create {}", path.display()))
+}
+
+/// Deletes `path` and everything in it; nothing there is no error. Links are removed, never followed.
+pub fn remove(path: &Path) -> Result<()> {
+    let removed = match fs::remove_dir_all(path) {
+        // A command of the mock backend can leave directories that even their owner cannot enter.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            open_up(path);
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot delete {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn open_up(path: &Path) {
+    let is_directory = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+    if !is_directory {
+        return;
+    }
+    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        open_up(&entry.path());
+    }
+}
+
+/// The names in a directory; none where it does not exist.
+pub fn names(path: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot list {}", path.display())),
+    };
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_a_directory_that_is_ours_alone_will_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let fresh = dir.path().join("a/b");
+        ensure_private(&fresh).unwrap();
+        assert_eq!(fs::metadata(&fresh).unwrap().mode() & 0o777, 0o700);
+
+        let link = dir.path().join("link");
+        symlink(&fresh, &link).unwrap();
+        assert!(ensure_private(&link).is_err());
+
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(ensure_private(&file).is_err());
+
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o770)).unwrap();
+        assert!(ensure_private(&fresh).is_err());
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).unwrap();
+        ensure_private(&fresh).unwrap();
+    }
+
+    #[test]
+    fn removal_takes_links_but_never_follows_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("canary"), "alive").unwrap();
+        let tree = dir.path().join("tree");
+        create_new(&tree).unwrap();
+        symlink(&outside, tree.join("link")).unwrap();
+        fs::create_dir(tree.join("shut")).unwrap();
+        fs::write(tree.join("shut/file"), "").unwrap();
+        fs::set_permissions(tree.join("shut"), fs::Permissions::from_mode(0o000)).unwrap();
+        remove(&tree).unwrap();
+        remove(&tree).unwrap();
+        assert!(!tree.exists());
+        assert_eq!(fs::read_to_string(outside.join("canary")).unwrap(), "alive");
+    }
+}

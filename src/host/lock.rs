@@ -1,0 +1,144 @@
+//! Locks between commands: an advisory lock on a file that lives as long as what it guards.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::model::{Kind, Refusal};
+
+/// The shortest and longest pause between two tries at a lock that is held. `flock` has no timeout,
+/// and most locks here are held for a few milliseconds.
+const PAUSES: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(10));
+
+/// A held lock; dropping it, or the end of the process, releases it.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Waits for the lock at `path` until `deadline`.
+    ///
+    /// `what` names it in the error, as in "the registry". Errors: `Busy` with the holder's pid when
+    /// the deadline passes.
+    pub fn acquire(path: &Path, what: &str, deadline: Instant) -> Result<Lock> {
+        let mut pause = PAUSES.0;
+        loop {
+            if let Some(lock) = Lock::try_acquire(path)? {
+                return Ok(lock);
+            }
+            if Instant::now() >= deadline {
+                return Err(busy(path, what).into());
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// The lock at `path` if nobody holds it.
+    pub fn try_acquire(path: &Path) -> Result<Option<Lock>> {
+        loop {
+            // Descriptors of the standard library are close-on-exec: a VMM must not inherit a lock.
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(nix::libc::O_NOFOLLOW)
+                .open(path)
+                .with_context(|| format!("cannot open the lock {}", path.display()))?;
+            // Named in full: with the trait imported, the call would be std's method of that name.
+            match fs2::FileExt::try_lock_exclusive(&file) {
+                Ok(()) => {}
+                Err(error)
+                    if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() =>
+                {
+                    return Ok(None);
+                }
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+                }
+            }
+            // Somebody may have removed the file between our opening and locking it; then the next
+            // command would lock another inode of the same name.
+            if is_still_at(&file, path)? {
+                let mut lock = Lock { file, path: path.to_owned() };
+                lock.sign();
+                return Ok(Some(lock));
+            }
+        }
+    }
+
+    /// Removes the lock's file, for good: what it guarded is gone.
+    pub fn remove(self) -> Result<()> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Leaves our pid for the error message of whoever waits in vain. Not worth failing for.
+    fn sign(&mut self) {
+        let _ = self.file.set_len(0);
+        let _ = self.file.seek(SeekFrom::Start(0));
+        let _ = write!(self.file, "{}", std::process::id());
+    }
+}
+
+fn is_still_at(file: &File, path: &Path) -> Result<bool> {
+    let held = file.metadata()?;
+    Ok(match std::fs::symlink_metadata(path) {
+        Ok(there) => (there.dev(), there.ino()) == (held.dev(), held.ino()),
+        Err(_) => false,
+    })
+}
+
+fn busy(path: &Path, what: &str) -> Refusal {
+    let mut holder = String::new();
+    let by = match File::open(path).and_then(|file| file.take(16).read_to_string(&mut holder)) {
+        Ok(_) if holder.bytes().all(|b| b.is_ascii_digit()) && !holder.is_empty() => {
+            format!(" by process {holder}")
+        }
+        _ => String::new(),
+    };
+    Refusal::new(Kind::Busy, format!("{what} is locked{by} ({})", path.display()))
+        .hint("try again when the other command has ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time_and_the_loser_learns_who() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = Lock::try_acquire(&path).unwrap().unwrap();
+        assert!(Lock::try_acquire(&path).unwrap().is_none());
+        let error = Lock::acquire(&path, "the registry", Instant::now()).unwrap_err();
+        let refusal = error.downcast_ref::<Refusal>().unwrap();
+        assert_eq!(refusal.kind, Kind::Busy);
+        let me = format!("by process {}", std::process::id());
+        assert!(refusal.message.contains(&me), "{}", refusal.message);
+        drop(held);
+        assert!(Lock::try_acquire(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_removed_lock_file_is_not_held_by_anyone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = Lock::try_acquire(&path).unwrap().unwrap();
+        held.remove().unwrap();
+        let again = Lock::try_acquire(&path).unwrap().unwrap();
+        assert!(is_still_at(&again.file, &path).unwrap());
+    }
+}

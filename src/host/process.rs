@@ -1,0 +1,191 @@
+//! Processes that were recorded by an earlier command: are they alive, and how to end them without
+//! ever signalling a stranger.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::clock;
+use crate::model::{BootId, Liveness, ProcessId};
+
+/// The identity of a process that is alive now.
+pub fn identify(pid: i32) -> Result<ProcessId> {
+    let stat = Stat::read(pid).with_context(|| format!("process {pid} is gone"))?;
+    Ok(ProcessId { pid, start_ticks: stat.start_ticks, boot_id: clock::boot_id()? })
+}
+
+/// The identity of this very process.
+pub fn identify_self() -> Result<ProcessId> {
+    identify(std::process::id() as i32)
+}
+
+/// Whether a recorded process still runs. `boot` is the current boot, read once by the caller.
+pub fn liveness(process: &ProcessId, boot: &BootId) -> Liveness {
+    if process.boot_id != *boot {
+        return Liveness::OtherBoot;
+    }
+    match Stat::read(process.pid) {
+        Some(stat) if stat.start_ticks == process.start_ticks && !stat.is_dead() => Liveness::Alive,
+        _ => Liveness::Dead,
+    }
+}
+
+/// The two fields of `/proc/<pid>/stat` that matter here.
+struct Stat {
+    state: u8,
+    start_ticks: u64,
+}
+
+impl Stat {
+    fn read(pid: i32) -> Option<Stat> {
+        let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        Stat::parse(&text)
+    }
+
+    fn parse(text: &[u8]) -> Option<Stat> {
+        // The command's name is in parentheses and may itself hold spaces and parentheses.
+        let close = text.iter().rposition(|&b| b == b')')?;
+        let fields = std::str::from_utf8(text.get(close + 2..)?).ok()?;
+        let mut fields = fields.split_ascii_whitespace();
+        let state = *fields.next()?.as_bytes().first()?;
+        // Field 22, counted from the state, which is field 3.
+        let start_ticks = fields.nth(18)?.parse().ok()?;
+        Some(Stat { state, start_ticks })
+    }
+
+    /// A zombie is dead, whoever has yet to collect it.
+    fn is_dead(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x')
+    }
+}
+
+/// A handle on one process, immune to reuse of its pid.
+#[derive(Debug)]
+pub struct PidFd(OwnedFd);
+
+impl PidFd {
+    /// Opens a recorded process; `None` if it is gone.
+    ///
+    /// The descriptor is opened first and the identity checked after: whatever the check sees then
+    /// belongs to the process the descriptor holds, or that one is dead and the check fails.
+    pub fn open(process: &ProcessId) -> Result<Option<PidFd>> {
+        let Some(pid) = Pid::from_raw(process.pid) else { return Ok(None) };
+        if process.boot_id != clock::boot_id()? {
+            return Ok(None);
+        }
+        let fd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot open process {pid:?}"));
+            }
+        };
+        match Stat::read(process.pid) {
+            Some(stat) if stat.start_ticks == process.start_ticks && !stat.is_dead() => {
+                Ok(Some(PidFd(fd)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Sends SIGTERM. A process that is already gone is no error.
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Sends SIGKILL. A process that is already gone is no error.
+    pub fn kill(&self) -> Result<()> {
+        self.signal(Signal::KILL)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        match pidfd_send_signal(&self.0, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error).context("cannot signal the process"),
+        }
+    }
+
+    /// Waits until the process is gone, at most `limit`. Returns whether it is.
+    pub fn wait(&self, limit: Duration) -> Result<bool> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).ok();
+            let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(0) => return Ok(false),
+                Ok(_) => return Ok(true),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error).context("cannot wait for the process"),
+            }
+        }
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The variable every process of a VM carries, naming the VM's directory, so that a process without
+/// a record can be recognised as ours.
+pub const MARK: &str = "MAYFLY_VM";
+
+/// Every living process whose environment carries [`MARK`] with a value below `prefix`, with that
+/// value. Processes of other users are not readable, and so not found.
+pub fn find_marked(prefix: &str) -> Result<Vec<(ProcessId, String)>> {
+    let mut found = Vec::new();
+    let wanted = format!("{MARK}={prefix}");
+    for entry in fs::read_dir("/proc").context("cannot list /proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok())
+        else {
+            continue;
+        };
+        // The identity is taken first: if the pid is reused in between, it will not match later.
+        let Ok(process) = identify(pid) else { continue };
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
+        let mark = environment
+            .split(|&b| b == 0)
+            .find(|variable| variable.starts_with(wanted.as_bytes()))
+            .map(|variable| String::from_utf8_lossy(&variable[MARK.len() + 1..]).into_owned());
+        if let Some(mark) = mark {
+            found.push((process, mark));
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_is_read_behind_a_hostile_command_name() {
+        let text = b"42 (a) S) 1 (Z) R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20 21\n";
+        let stat = Stat::parse(text).unwrap();
+        assert_eq!((stat.state, stat.start_ticks), (b'R', 777));
+        assert!(Stat::parse(b"42 (x").is_none());
+        assert!(Stat::parse(b"").is_none());
+    }
+
+    #[test]
+    fn this_process_is_alive_and_only_under_its_own_identity() {
+        let me = identify_self().unwrap();
+        let boot = clock::boot_id().unwrap();
+        assert_eq!(liveness(&me, &boot), Liveness::Alive);
+        assert!(PidFd::open(&me).unwrap().is_some());
+
+        let reused = ProcessId { start_ticks: me.start_ticks + 1, ..me.clone() };
+        assert_eq!(liveness(&reused, &boot), Liveness::Dead);
+        assert!(PidFd::open(&reused).unwrap().is_none());
+
+        let elsewhere = ProcessId { boot_id: BootId("another".into()), ..me };
+        assert_eq!(liveness(&elsewhere, &boot), Liveness::OtherBoot);
+        assert!(PidFd::open(&elsewhere).unwrap().is_none());
+    }
+}

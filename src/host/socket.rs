@@ -1,0 +1,44 @@
+//! Unix sockets at paths of ours.
+
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::model::layout::MAX_SOCKET_PATH;
+use crate::model::{Kind, Refusal};
+
+/// Refuses a path that does not fit a socket address.
+pub fn check_length(path: &Path) -> Result<(), Refusal> {
+    let length = path.as_os_str().as_bytes().len();
+    if length <= MAX_SOCKET_PATH {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Kind::Host,
+        format!(
+            "the socket path {} has {length} bytes, more than the {MAX_SOCKET_PATH} that fit",
+            path.display()
+        ),
+    )
+    .hint("set MAYFLY_RUNTIME_DIR to a shorter directory"))
+}
+
+/// Listens at `path`, replacing a socket that an earlier run of the same VM left. The directory is
+/// ours alone, so nobody can put anything else there.
+pub fn listen(path: &Path) -> Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+        }
+        _ => {}
+    }
+    UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))
+}
+
+/// Connects to `path`.
+pub fn connect(path: &Path) -> Result<UnixStream> {
+    UnixStream::connect(path).with_context(|| format!("cannot connect to {}", path.display()))
+}

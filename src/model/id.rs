@@ -1,0 +1,219 @@
+//! What a VM is called: its id, its name, and what a user may type for either.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::refusal::{Kind, Refusal};
+
+/// The number of hex digits in a [`VmId`].
+pub const ID_LENGTH: usize = 12;
+
+/// The longest name: it becomes the guest's hostname, and a hostname label has at most 63 bytes.
+pub const MAX_NAME: usize = 63;
+
+/// Twelve lowercase hex digits. Being so narrow, an id is safe as a file name and an argument.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct VmId(String);
+
+impl VmId {
+    /// A new random id: the first twelve digits of a version 4 UUID.
+    pub fn random() -> Self {
+        let mut text = uuid::Uuid::new_v4().simple().to_string();
+        text.truncate(ID_LENGTH);
+        VmId(text)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for VmId {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() == ID_LENGTH && text.bytes().all(hex) {
+            Ok(VmId(text.to_owned()))
+        } else {
+            Err(Refusal::new(Kind::Usage, format!("{text:?} is not a VM id (12 hex digits)")))
+        }
+    }
+}
+
+/// A name a user gave: a hostname label, so letters, digits and inner hyphens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct VmName(String);
+
+impl VmName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for VmName {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let refuse = |why: &str| {
+            Err(Refusal::new(Kind::Usage, format!("{text:?} cannot be a VM name: {why}"))
+                .hint("use letters, digits and hyphens, as in 'build-1'"))
+        };
+        if text.is_empty() {
+            return refuse("it is empty");
+        }
+        if text.len() > MAX_NAME {
+            return refuse("it is longer than 63 bytes");
+        }
+        if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return refuse("it has a character that is not a letter, digit or hyphen");
+        }
+        if text.starts_with('-') || text.ends_with('-') {
+            return refuse("it starts or ends with a hyphen");
+        }
+        if text.parse::<VmId>().is_ok() {
+            return refuse("it looks like a VM id");
+        }
+        Ok(VmName(text.to_owned()))
+    }
+}
+
+macro_rules! text_type {
+    ($($t:ty),*) => {$(
+        impl fmt::Display for $t {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        // Parsed, not trusted: what a file holds must obey the same grammar as what a user types.
+        impl<'de> Deserialize<'de> for $t {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+text_type!(VmId, VmName);
+
+/// What a user typed to mean a VM: an id, a unique prefix of one, or a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmRef(String);
+
+impl VmRef {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Finds the one VM meant among `vms`.
+    ///
+    /// A whole id wins over a name, and a name over a prefix. Errors: nothing matches (`NotFound`),
+    /// or a prefix matches several (`Usage`).
+    pub fn resolve<'a>(
+        &self,
+        vms: impl Iterator<Item = (&'a VmId, Option<&'a VmName>)>,
+    ) -> Result<VmId, Refusal> {
+        let mut named = None;
+        let mut prefixed = Vec::new();
+        for (id, name) in vms {
+            if id.as_str() == self.0 {
+                return Ok(id.clone());
+            }
+            if name.is_some_and(|name| name.as_str() == self.0) {
+                named = Some(id.clone());
+            }
+            if id.as_str().starts_with(&self.0) {
+                prefixed.push(id.clone());
+            }
+        }
+        match (named, prefixed.as_slice()) {
+            (Some(id), _) => Ok(id),
+            (None, [id]) => Ok(id.clone()),
+            (None, []) => Err(Refusal::new(Kind::NotFound, format!("no VM {:?}", self.0))
+                .hint("'mayfly status' lists the VMs there are")),
+            (None, several) => {
+                let ids: Vec<&str> = several.iter().map(VmId::as_str).collect();
+                Err(Refusal::new(
+                    Kind::Usage,
+                    format!("{:?} could mean {} VMs: {}", self.0, ids.len(), ids.join(", ")),
+                )
+                .hint("type more of the id"))
+            }
+        }
+    }
+}
+
+impl FromStr for VmRef {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        // An empty string would be a prefix of every id, as in `rm "$unset"`.
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        if text.is_empty() || text.len() > MAX_NAME || !text.bytes().all(plain) {
+            return Err(Refusal::new(Kind::Usage, format!("{text:?} is not a VM id or name")));
+        }
+        Ok(VmRef(text.to_owned()))
+    }
+}
+
+impl fmt::Display for VmRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(typed: &str, vms: &[(&str, Option<&str>)]) -> Result<String, Kind> {
+        let vms: Vec<(VmId, Option<VmName>)> = vms
+            .iter()
+            .map(|(id, name)| (id.parse().unwrap(), name.map(|name| name.parse().unwrap())))
+            .collect();
+        let typed: VmRef = typed.parse().unwrap();
+        typed
+            .resolve(vms.iter().map(|(id, name)| (id, name.as_ref())))
+            .map(|id| id.to_string())
+            .map_err(|refusal| refusal.kind)
+    }
+
+    #[test]
+    fn random_ids_obey_their_own_grammar() {
+        for _ in 0..100 {
+            let id = VmId::random();
+            assert_eq!(id.as_str().parse::<VmId>().unwrap(), id);
+        }
+    }
+
+    #[test]
+    fn grammar_refuses_what_could_be_a_path_an_option_or_an_escape() {
+        for bad in ["", "..", "a/b", "-rf", "a b", "a\n", "\u{202e}x", "é", "0123456789ab", "x-"] {
+            assert!(bad.parse::<VmName>().is_err(), "{bad:?}");
+        }
+        for bad in ["0123456789AB", "0123456789a", "0123456789abc", "../../../../a"] {
+            assert!(bad.parse::<VmId>().is_err(), "{bad:?}");
+        }
+        assert!("".parse::<VmRef>().is_err());
+        assert!("build-1".parse::<VmName>().is_ok());
+    }
+
+    #[test]
+    fn a_reference_is_an_id_then_a_name_then_a_prefix() {
+        let vms = [
+            ("aaaaaaaaaaaa", Some("one")),
+            ("aaaaaaaaaaab", Some("aaaaaaaaaaa")),
+            ("bbbb00000000", None),
+        ];
+        assert_eq!(resolve("aaaaaaaaaaaa", &vms), Ok("aaaaaaaaaaaa".into()));
+        assert_eq!(resolve("one", &vms), Ok("aaaaaaaaaaaa".into()));
+        assert_eq!(resolve("aaaaaaaaaaa", &vms), Ok("aaaaaaaaaaab".into()));
+        assert_eq!(resolve("b", &vms), Ok("bbbb00000000".into()));
+        assert_eq!(resolve("aa", &vms), Err(Kind::Usage));
+        assert_eq!(resolve("c", &vms), Err(Kind::NotFound));
+    }
+}

@@ -1,0 +1,75 @@
+//! Where the pieces of one VM are.
+
+use std::path::{Path, PathBuf};
+
+use super::id::VmId;
+
+/// How many commands may run in one VM at the same time: each has a port of its own, because a
+/// virtio-serial port carries one stream.
+pub const SESSION_PORTS: u32 = 8;
+
+/// The port for mayfly's own requests (set-up, shutdown), which no command can occupy.
+pub const CONTROL_PORT: u32 = 0;
+
+/// The longest path of a Unix socket: `sun_path` has 108 bytes, the last a zero.
+pub const MAX_SOCKET_PATH: usize = 107;
+
+/// The two directories of a VM: one that lasts as long as it, one for its sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmPaths {
+    pub dir: PathBuf,
+    pub run: PathBuf,
+}
+
+impl VmPaths {
+    pub fn new(state: &Path, run: &Path, id: &VmId) -> Self {
+        VmPaths { dir: state.join("vms").join(id.as_str()), run: run.join(id.as_str()) }
+    }
+
+    pub fn manifest(&self) -> PathBuf {
+        self.dir.join("manifest.json")
+    }
+
+    /// The VM's own writable disk.
+    pub fn disk(&self) -> PathBuf {
+        self.dir.join("disk.img")
+    }
+
+    /// What the guest's serial console printed.
+    pub fn console(&self) -> PathBuf {
+        self.dir.join("console.log")
+    }
+
+    /// What the VMM itself printed.
+    pub fn vmm_log(&self) -> PathBuf {
+        self.dir.join("vmm.log")
+    }
+
+    /// The home and working directory of commands on the mock backend.
+    pub fn work(&self) -> PathBuf {
+        self.dir.join("work")
+    }
+
+    /// The socket of one agent port.
+    pub fn port(&self, number: u32) -> PathBuf {
+        self.run.join(format!("port.{number}"))
+    }
+
+    /// Locked by whoever uses a port.
+    pub fn port_claim(&self, number: u32) -> PathBuf {
+        self.run.join(format!("port.{number}.lock"))
+    }
+
+    /// The longest of the sockets' paths, for the check at create.
+    pub fn longest_socket(&self) -> PathBuf {
+        self.port(SESSION_PORTS)
+    }
+}
+
+/// The files a VM boots from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootFiles {
+    pub kernel: PathBuf,
+    pub initrd: PathBuf,
+    pub rootfs: PathBuf,
+}

@@ -1,0 +1,251 @@
+//! The registry's record of one VM, and the transitions it may make.
+//!
+//! ```text
+//!   creating ──▶ created ──▶ starting ──▶ started ──▶ stopping ──▶ stopped
+//!       │           │           │  ▲         │            │           │ │
+//!       ▼           │           │  └─────────┼────────────┼───────────┘ │
+//!   (rolled back)   └───────────┴────────────┴─▶ removing ◀┴───────────┘
+//!                                                   │
+//!                                                   ▼
+//!                                               (no record)
+//! ```
+//!
+//! `creating`, `starting`, `stopping` and `removing` mean that an operation is under way or was
+//! abandoned; what then must be done is the table in [`super::reconcile`]. A phase owns the data it
+//! needs, so that a running VM without a process cannot be written down.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{VmId, VmName};
+use super::platform::{Accelerator, BackendKind, Isolation};
+use super::process::ProcessId;
+use super::refusal::{Kind, Refusal};
+use super::time::{Expiry, Now};
+
+/// What never changes in a VM's life. It is also written to `vms/<id>/manifest.json`, from which a
+/// lost registry can be rebuilt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub vm_id: VmId,
+    pub name: Option<VmName>,
+    pub profile: String,
+    pub vcpu_count: u32,
+    pub mem_mib: u32,
+    pub ttl_seconds: u64,
+    /// Unix seconds.
+    pub created_at: f64,
+    pub backend: BackendKind,
+    pub accelerator: Accelerator,
+    pub keep: bool,
+    /// The image's digest; empty for a backend that boots none.
+    pub image: String,
+    /// The host user the VMM runs as; `None` is the caller's own.
+    pub vmm_uid: Option<u32>,
+    /// The command a VM of `run` belongs to: when it is gone, the VM is a leftover.
+    pub owner: Option<ProcessId>,
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    pub fn isolation(&self) -> Isolation {
+        self.accelerator.isolation()
+    }
+
+    /// What the guest calls itself.
+    pub fn hostname(&self) -> String {
+        match &self.name {
+            Some(name) => name.to_string(),
+            None => format!("mayfly-{}", self.vm_id),
+        }
+    }
+}
+
+/// A VM that runs: everything the next command needs to reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Instance {
+    pub process: ProcessId,
+}
+
+/// Where a VM is in its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Phase {
+    Creating,
+    Created,
+    /// `instance` is there once the launcher's identity is known, before it becomes the VMM.
+    Starting {
+        instance: Option<Instance>,
+    },
+    Started {
+        instance: Instance,
+    },
+    Stopping {
+        instance: Instance,
+    },
+    Stopped {
+        last_error: Option<String>,
+    },
+    Removing {
+        instance: Option<Instance>,
+        reason: String,
+    },
+}
+
+impl Phase {
+    /// The name a user sees in `state`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Phase::Creating => "creating",
+            Phase::Created => "created",
+            Phase::Starting { .. } => "starting",
+            Phase::Started { .. } => "started",
+            Phase::Stopping { .. } => "stopping",
+            Phase::Stopped { .. } => "stopped",
+            Phase::Removing { .. } => "removing",
+        }
+    }
+
+    /// The process on record, in whatever phase.
+    pub fn instance(&self) -> Option<&Instance> {
+        match self {
+            Phase::Started { instance } | Phase::Stopping { instance } => Some(instance),
+            Phase::Starting { instance } | Phase::Removing { instance, .. } => instance.as_ref(),
+            Phase::Creating | Phase::Created | Phase::Stopped { .. } => None,
+        }
+    }
+}
+
+/// One VM in the registry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmRecord {
+    pub manifest: Manifest,
+    pub expiry: Expiry,
+    pub state: Phase,
+}
+
+impl VmRecord {
+    pub fn id(&self) -> &VmId {
+        &self.manifest.vm_id
+    }
+
+    pub fn has_expired(&self, now: &Now) -> bool {
+        self.expiry.has_passed(now)
+    }
+
+    /// The last thing that went wrong, for a VM that is down because of it.
+    pub fn last_error(&self) -> Option<&str> {
+        match &self.state {
+            Phase::Stopped { last_error } => last_error.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The running instance, or why a command cannot be run in this VM.
+    pub fn running(&self) -> Result<&Instance, Refusal> {
+        let Phase::Started { instance } = &self.state else {
+            let why = match self.last_error() {
+                Some(error) => format!(" ({error})"),
+                None => String::new(),
+            };
+            return Err(self.refuse(&format!("is {}{why}, not started", self.state.name())).hint(
+                match self.state {
+                    Phase::Created | Phase::Stopped { .. } => {
+                        format!("start it with 'mayfly start {}'", self.id())
+                    }
+                    _ => "wait for the other operation to end, or see 'mayfly status'".into(),
+                },
+            ));
+        };
+        Ok(instance)
+    }
+
+    /// creating → created.
+    pub fn finish_create(&mut self) -> Result<(), Refusal> {
+        match self.state {
+            Phase::Creating => Ok(self.state = Phase::Created),
+            _ => Err(self.refuse("was taken away while it was being created")),
+        }
+    }
+
+    /// created or stopped → starting.
+    pub fn begin_start(&mut self) -> Result<(), Refusal> {
+        match self.state {
+            Phase::Created | Phase::Stopped { .. } => {
+                Ok(self.state = Phase::Starting { instance: None })
+            }
+            _ => Err(self.refuse(&format!("cannot be started: it is {}", self.state.name()))),
+        }
+    }
+
+    /// Puts the identity of the process that will become the VMM on record.
+    pub fn launched(&mut self, instance: Instance) -> Result<(), Refusal> {
+        match self.state {
+            Phase::Starting { instance: None } => {
+                Ok(self.state = Phase::Starting { instance: Some(instance) })
+            }
+            _ => Err(self.refuse(&format!("cannot be launched: it is {}", self.state.name()))),
+        }
+    }
+
+    /// starting → started.
+    pub fn finish_start(&mut self) -> Result<(), Refusal> {
+        match &self.state {
+            Phase::Starting { instance: Some(instance) } => {
+                Ok(self.state = Phase::Started { instance: instance.clone() })
+            }
+            _ => Err(self.refuse(&format!("did not start: it is {}", self.state.name()))),
+        }
+    }
+
+    /// started → stopping; hands out the instance to end.
+    pub fn begin_stop(&mut self) -> Result<Instance, Refusal> {
+        match &self.state {
+            Phase::Started { instance }
+            | Phase::Stopping { instance }
+            | Phase::Starting { instance: Some(instance) } => {
+                let instance = instance.clone();
+                self.state = Phase::Stopping { instance: instance.clone() };
+                Ok(instance)
+            }
+            _ => Err(self.refuse(&format!("cannot be stopped: it is {}", self.state.name()))),
+        }
+    }
+
+    /// starting or stopping → stopped; the VMM is proven gone.
+    pub fn finish_stop(&mut self, last_error: Option<String>) -> Result<(), Refusal> {
+        match self.state {
+            Phase::Starting { .. } | Phase::Started { .. } | Phase::Stopping { .. } => {
+                Ok(self.state = Phase::Stopped { last_error })
+            }
+            _ => Err(self.refuse(&format!("is not stopping: it is {}", self.state.name()))),
+        }
+    }
+
+    /// Anything → removing; a removal may always be begun, and begun again.
+    pub fn begin_remove(&mut self, reason: &str) {
+        self.state = Phase::Removing {
+            instance: self.state.instance().cloned(),
+            reason: match &self.state {
+                Phase::Removing { reason, .. } => reason.clone(),
+                _ => reason.to_owned(),
+            },
+        };
+    }
+
+    fn refuse(&self, what: &str) -> Refusal {
+        Refusal::new(Kind::WrongState, format!("VM {} {what}", self.id()))
+    }
+}
+
+/// Why a VM was deleted, as `rm`, `exec` and `reap` report it.
+pub mod reason {
+    pub const EXPLICIT: &str = "explicit_delete";
+    pub const POST_EXEC: &str = "post_exec_cleanup";
+    pub const EXPIRED: &str = "expired";
+    pub const ABANDONED: &str = "abandoned";
+}

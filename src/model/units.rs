@@ -1,0 +1,109 @@
+//! Quantities as users type them: `90s`, `10m`, `512M`, `2G`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::refusal::{Kind, Refusal};
+
+/// A duration: a number with a unit (`90s`, `10m`, `1h30m`), or a bare number of seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// Whole seconds, rounded up, so that `500ms` is not nothing.
+    pub fn seconds(self) -> u64 {
+        self.0.as_secs() + u64::from(self.0.subsec_nanos() > 0)
+    }
+}
+
+impl FromStr for Span {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let parsed = match text.parse::<u64>() {
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => humantime::parse_duration(text).ok(),
+        };
+        // A century keeps every later sum far from overflow.
+        match parsed {
+            Some(span) if span.as_secs() < 100 * 366 * 86_400 => Ok(Span(span)),
+            _ => Err(Refusal::new(Kind::Usage, format!("{text:?} is not a duration"))
+                .hint("give a number with a unit, such as 90s, 10m or 1h30m")),
+        }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&humantime::format_duration(self.0).to_string().replace(' ', ""))
+    }
+}
+
+/// An amount of memory in MiB: a number with `M`/`MiB` or `G`/`GiB`, or a bare number of MiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemMib(pub u32);
+
+impl FromStr for MemMib {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let factor = match unit.to_ascii_lowercase().as_str() {
+            "" | "m" | "mb" | "mib" => 1,
+            "g" | "gb" | "gib" => 1024,
+            _ => 0,
+        };
+        number
+            .parse::<u32>()
+            .ok()
+            .and_then(|number| number.checked_mul(factor))
+            .filter(|_| factor > 0)
+            .map(MemMib)
+            .ok_or_else(|| {
+                Refusal::new(Kind::Usage, format!("{text:?} is not an amount of memory"))
+                    .hint("give MiB or GiB, such as 512M or 2G")
+            })
+    }
+}
+
+impl fmt::Display for MemMib {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            mib if mib > 0 && mib % 1024 == 0 => f.pad(&format!("{}G", mib / 1024)),
+            mib => f.pad(&format!("{mib}M")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1ms", 1)]
+        {
+            assert_eq!(text.parse::<Span>().unwrap().seconds(), seconds, "{text}");
+        }
+        for bad in ["", "x", "-1", "1y1000000h", "1.5", "99999999999999999999", "5 parsecs"] {
+            assert!(bad.parse::<Span>().is_err(), "{bad}");
+        }
+        assert_eq!("1h30m".parse::<Span>().unwrap().to_string(), "1h30m");
+    }
+
+    #[test]
+    fn memory() {
+        for (text, mib) in
+            [("512", 512), ("512M", 512), ("512MiB", 512), ("2G", 2048), ("1gib", 1024)]
+        {
+            assert_eq!(text.parse::<MemMib>().unwrap().0, mib, "{text}");
+        }
+        for bad in ["", "G", "-1", "1.5G", "1T", "9999999999", "4194304G", "1 G"] {
+            assert!(bad.parse::<MemMib>().is_err(), "{bad}");
+        }
+        assert_eq!(MemMib(2048).to_string(), "2G");
+        assert_eq!(MemMib(1500).to_string(), "1500M");
+    }
+}

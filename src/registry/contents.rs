@@ -1,0 +1,109 @@
+//! What the registry file holds.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Kind, Refusal, VmId, VmName, VmRecord, VmRef};
+
+/// The layout of the file that this program writes. A file of a newer one is refused, not guessed at.
+pub const SCHEMA: u32 = 1;
+
+/// The registry's content.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contents {
+    pub schema: u32,
+    /// Grows by one with every change.
+    pub generation: u64,
+    pub vms: BTreeMap<VmId, VmRecord>,
+}
+
+impl Contents {
+    /// The registry of a state directory nobody has used yet.
+    pub fn empty() -> Self {
+        Contents { schema: SCHEMA, generation: 0, vms: BTreeMap::new() }
+    }
+
+    /// Parses a registry file. Errors: damaged, or written by a newer mayfly.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+        #[derive(Deserialize)]
+        struct Header {
+            schema: u32,
+        }
+        let damaged = |error: serde_json::Error| {
+            Refusal::new(Kind::Failure, format!("the registry is damaged: {error}"))
+                .hint("'mayfly reap --rebuild' makes a new one from the VMs' manifests")
+        };
+        let header: Header = serde_json::from_slice(bytes).map_err(damaged)?;
+        if header.schema > SCHEMA {
+            return Err(Refusal::new(
+                Kind::Failure,
+                format!(
+                    "the registry has schema {}, and this mayfly knows up to {SCHEMA}",
+                    header.schema
+                ),
+            )
+            .hint("use the newer mayfly that wrote it"));
+        }
+        serde_json::from_slice(bytes).map_err(damaged)
+    }
+
+    /// The id of the VM a user means.
+    pub fn resolve(&self, vm: &VmRef) -> Result<VmId, Refusal> {
+        vm.resolve(self.vms.iter().map(|(id, record)| (id, record.manifest.name.as_ref())))
+    }
+
+    /// The record of `id`, or a refusal saying that it is gone.
+    pub fn get(&self, id: &VmId) -> Result<&VmRecord, Refusal> {
+        self.vms.get(id).ok_or_else(|| gone(id))
+    }
+
+    /// The record of `id`, to change it.
+    pub fn get_mut(&mut self, id: &VmId) -> Result<&mut VmRecord, Refusal> {
+        self.vms.get_mut(id).ok_or_else(|| gone(id))
+    }
+
+    pub fn is_name_taken(&self, name: &VmName) -> bool {
+        self.vms.values().any(|record| record.manifest.name.as_ref() == Some(name))
+    }
+}
+
+fn gone(id: &VmId) -> Refusal {
+    Refusal::new(Kind::NotFound, format!("VM {id} does not exist"))
+        .hint("'mayfly status' lists the VMs there are")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_an_error_and_never_an_empty_registry() {
+        for bad in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            "null",
+            r#"{"schema":1}"#,
+            r#"{"schema":1,"generation":1,"vms":{"x":{}}}"#,
+        ] {
+            let refusal = Contents::parse(bad.as_bytes()).unwrap_err();
+            assert!(refusal.hint.unwrap().contains("--rebuild"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_without_looking_further() {
+        let refusal = Contents::parse(br#"{"schema":2,"machines":[]}"#).unwrap_err();
+        assert!(refusal.message.contains("schema 2"), "{refusal}");
+    }
+
+    #[test]
+    fn survives_its_own_round_trip() {
+        let empty = Contents::empty();
+        assert_eq!(Contents::parse(&serde_json::to_vec(&empty).unwrap()).unwrap(), empty);
+    }
+}

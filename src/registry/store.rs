@@ -1,0 +1,183 @@
+//! Transactions on the registry file, and the locks of single VMs.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::contents::Contents;
+use crate::host::lock::Lock;
+use crate::host::{directory, durable};
+use crate::model::VmId;
+
+/// How long an update waits for the registry. Every holder lets go within milliseconds, so this is
+/// many times what the largest crowd of commands needs.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether an update's closure changed anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    Made,
+    Nothing,
+}
+
+/// The registry of one state directory.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    state: PathBuf,
+}
+
+impl Registry {
+    /// The registry below `state`, whose directories are made where they are missing.
+    pub fn open(state: &Path) -> Result<Registry> {
+        directory::ensure_private(state)?;
+        for part in ["locks", "vms"] {
+            directory::ensure_private(&state.join(part))?;
+        }
+        Ok(Registry { state: state.to_owned() })
+    }
+
+    /// The registry below `state` for a command that only reads: makes no directory, and finds an
+    /// empty registry where there is none.
+    pub fn open_to_read(state: &Path) -> Result<Registry> {
+        if state.symlink_metadata().is_ok() {
+            directory::ensure_private(state)?;
+        }
+        Ok(Registry { state: state.to_owned() })
+    }
+
+    fn file(&self) -> PathBuf {
+        self.state.join("registry.json")
+    }
+
+    /// The content as of the last committed change; takes no lock.
+    pub fn read(&self) -> Result<Contents> {
+        match fs::read(self.file()) {
+            Ok(bytes) => {
+                Ok(Contents::parse(&bytes)
+                    .with_context(|| format!("in {}", self.file().display()))?)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Contents::empty()),
+            Err(error) => {
+                Err(error).with_context(|| format!("cannot read {}", self.file().display()))
+            }
+        }
+    }
+
+    /// One transaction: reads under the lock, lets `change` work on the content, and commits what it
+    /// did. An error from `change`, or [`Change::Nothing`], leaves the file as it was. When this
+    /// returns, the change survives a power cut.
+    pub fn update<T>(
+        &self,
+        change: impl FnOnce(&mut Contents) -> Result<(T, Change)>,
+    ) -> Result<T> {
+        let _lock = self.lock()?;
+        let mut contents = self.read()?;
+        let (result, changed) = change(&mut contents)?;
+        if changed == Change::Made {
+            self.commit(&mut contents)?;
+        }
+        Ok(result)
+    }
+
+    /// Replaces a registry that cannot be read by `contents`; the damaged file is kept beside it.
+    /// Returns where. Nothing happens to a registry that can be read.
+    pub fn replace_damaged(
+        &self,
+        contents: impl FnOnce() -> Result<Contents>,
+    ) -> Result<Option<PathBuf>> {
+        let _lock = self.lock()?;
+        if self.file().exists() && self.read().is_ok() {
+            return Ok(None);
+        }
+        let kept = self.file().with_extension("json.damaged");
+        match fs::rename(self.file(), &kept) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).context("cannot set the damaged registry aside");
+            }
+            _ => {}
+        }
+        self.commit(&mut contents()?)?;
+        Ok(Some(kept))
+    }
+
+    fn commit(&self, contents: &mut Contents) -> Result<()> {
+        contents.generation += 1;
+        let mut bytes = serde_json::to_vec(contents).context("cannot serialize the registry")?;
+        bytes.push(b'\n');
+        durable::replace(&self.file(), &bytes)
+    }
+
+    fn lock(&self) -> Result<Lock> {
+        let path = self.state.join("registry.lock");
+        Lock::acquire(&path, "the registry", Instant::now() + REGISTRY_PATIENCE)
+    }
+
+    /// Waits for the lock of one VM, at most `patience`.
+    pub fn lock_vm(&self, id: &VmId, patience: Duration) -> Result<Lock> {
+        Lock::acquire(&self.vm_lock(id), &format!("VM {id}"), Instant::now() + patience)
+    }
+
+    /// The lock of one VM, if nobody holds it.
+    pub fn try_lock_vm(&self, id: &VmId) -> Result<Option<Lock>> {
+        Lock::try_acquire(&self.vm_lock(id))
+    }
+
+    /// The ids that have a lock file.
+    pub fn locked_ids(&self) -> Result<Vec<VmId>> {
+        let names = directory::names(&self.state.join("locks"))?;
+        Ok(names.iter().filter_map(|name| name.strip_suffix(".lock")?.parse().ok()).collect())
+    }
+
+    fn vm_lock(&self, id: &VmId) -> PathBuf {
+        self.state.join("locks").join(format!("{id}.lock"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bump(registry: &Registry) {
+        registry.update(|_| Ok(((), Change::Made))).unwrap();
+    }
+
+    #[test]
+    fn an_update_that_fails_or_changes_nothing_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(&dir.path().join("state")).unwrap();
+        registry.update(|_| Ok(((), Change::Nothing))).unwrap();
+        assert!(!registry.file().exists());
+        bump(&registry);
+        let failed: Result<()> = registry.update(|_| anyhow::bail!("no"));
+        assert!(failed.is_err());
+        assert_eq!(registry.read().unwrap().generation, 1);
+    }
+
+    #[test]
+    fn concurrent_updates_all_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(&dir.path().join("state")).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..25).for_each(|_| bump(&registry)));
+            }
+        });
+        assert_eq!(registry.read().unwrap().generation, 200);
+    }
+
+    #[test]
+    fn a_damaged_registry_is_refused_until_it_is_replaced_and_then_kept_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(&dir.path().join("state")).unwrap();
+        fs::write(registry.file(), "{").unwrap();
+        assert!(registry.read().is_err());
+        assert!(registry.update(|_| Ok(((), Change::Made))).is_err());
+        let kept = registry.replace_damaged(|| Ok(Contents::empty())).unwrap().unwrap();
+        assert_eq!(fs::read_to_string(kept).unwrap(), "{");
+        assert!(registry.replace_damaged(|| unreachable!()).unwrap().is_none());
+        bump(&registry);
+    }
+}

@@ -1,0 +1,309 @@
+//! Profile files: read, merged field by field, checked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::unistd::geteuid;
+use serde::Deserialize;
+
+use crate::model::{Bounds, Isolation, Kind, Limits, Profile, Profiles, Recipe, Refusal};
+
+/// The file at the top of the repository, so that the program is complete without it.
+pub const BUILT_IN: &str = include_str!("../../profiles.toml");
+
+/// One file as written: everything is optional, because another layer may say it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    #[serde(default)]
+    limits: LimitsLayer,
+    #[serde(default)]
+    defaults: ProfileLayer,
+    #[serde(default)]
+    profiles: BTreeMap<String, ProfileLayer>,
+}
+
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsLayer {
+    max_active_vms: Option<u32>,
+    vcpu_count: Option<Bounds>,
+    mem_mib: Option<Bounds>,
+    ttl_seconds: Option<Bounds>,
+}
+
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProfileLayer {
+    description: Option<String>,
+    /// Another profile whose fields this one starts from; its packages come first.
+    extends: Option<String>,
+    packages: Option<Vec<String>>,
+    suite: Option<String>,
+    mirror: Option<String>,
+    root_mib: Option<u32>,
+    disk_mib: Option<u32>,
+    vcpu_count: Option<u32>,
+    mem_mib: Option<u32>,
+    ttl_seconds: Option<u64>,
+    keep: Option<bool>,
+    require: Option<Isolation>,
+}
+
+macro_rules! overlay {
+    ($upper:expr, $lower:expr, $ty:ident { $($field:ident),* $(,)? }) => {
+        $ty { $($field: $upper.$field.or($lower.$field)),* }
+    };
+}
+
+impl ProfileLayer {
+    fn over(self, lower: ProfileLayer) -> ProfileLayer {
+        overlay!(
+            self,
+            lower,
+            ProfileLayer {
+                description,
+                extends,
+                packages,
+                suite,
+                mirror,
+                root_mib,
+                disk_mib,
+                vcpu_count,
+                mem_mib,
+                ttl_seconds,
+                keep,
+                require,
+            }
+        )
+    }
+}
+
+impl Layer {
+    fn parse(text: &str, origin: &str) -> Result<Layer, Refusal> {
+        toml::from_str(text).map_err(|error| {
+            Refusal::new(Kind::Usage, format!("{origin}: {}", error.to_string().trim_end()))
+        })
+    }
+
+    fn over(self, lower: Layer) -> Layer {
+        let mut profiles = lower.profiles;
+        for (name, upper) in self.profiles {
+            let below = profiles.remove(&name).unwrap_or_default();
+            profiles.insert(name, upper.over(below));
+        }
+        let (upper, below) = (self.limits, lower.limits);
+        Layer {
+            limits: overlay!(
+                upper,
+                below,
+                LimitsLayer { max_active_vms, vcpu_count, mem_mib, ttl_seconds }
+            ),
+            defaults: self.defaults.over(lower.defaults),
+            profiles,
+        }
+    }
+}
+
+/// Reads every layer there is. `extra` is the file named by `MAYFLY_PROFILES`, which must exist.
+pub fn load(extra: Option<&Path>) -> Result<Profiles> {
+    let mut files = vec![(PathBuf::from("/etc/mayfly/profiles.toml"), false)];
+    if !geteuid().is_root() {
+        let config = std::env::var_os("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")));
+        files.extend(config.map(|config| (config.join("mayfly/profiles.toml"), false)));
+    }
+    files.extend(extra.map(|extra| (extra.to_owned(), true)));
+
+    let mut texts = vec![("the built-in profiles.toml".to_owned(), BUILT_IN.to_owned())];
+    for (path, required) in files {
+        match std::fs::read_to_string(&path) {
+            Ok(text) => texts.push((path.display().to_string(), text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        }
+    }
+    Ok(merge(&texts)?)
+}
+
+/// Merges `(origin, text)` pairs, the last one winning, and checks the outcome.
+pub fn merge(texts: &[(String, String)]) -> Result<Profiles, Refusal> {
+    let mut merged = Layer::default();
+    for (origin, text) in texts {
+        merged = Layer::parse(text, origin)?.over(merged);
+    }
+    let limits = merged.limits;
+    let missing = |what: &str| Refusal::new(Kind::Usage, format!("no profile file sets {what}"));
+    let limits = Limits {
+        max_active_vms: limits.max_active_vms.ok_or_else(|| missing("limits.max_active_vms"))?,
+        vcpu_count: limits.vcpu_count.ok_or_else(|| missing("limits.vcpu_count"))?,
+        mem_mib: limits.mem_mib.ok_or_else(|| missing("limits.mem_mib"))?,
+        ttl_seconds: limits.ttl_seconds.ok_or_else(|| missing("limits.ttl_seconds"))?,
+    };
+    let mut profiles = BTreeMap::new();
+    for name in merged.profiles.keys() {
+        let whole = inherit(name, &merged.profiles, 0)?.over(merged.defaults.clone());
+        profiles.insert(name.clone(), finish(name, whole, &limits)?);
+    }
+    Ok(Profiles { limits, profiles })
+}
+
+/// Follows `extends`, at most as many steps as there are profiles.
+fn inherit(
+    name: &str,
+    all: &BTreeMap<String, ProfileLayer>,
+    depth: usize,
+) -> Result<ProfileLayer, Refusal> {
+    let layer = all[name].clone();
+    let Some(base) = layer.extends.clone() else { return Ok(layer) };
+    if !all.contains_key(&base) {
+        return Err(invalid(name, format!("it extends {base:?}, which is not a profile")));
+    }
+    if depth >= all.len() {
+        return Err(invalid(name, "it extends itself".into()));
+    }
+    let below = inherit(&base, all, depth + 1)?;
+    let mut packages = below.packages.clone().unwrap_or_default();
+    packages.extend(layer.packages.clone().unwrap_or_default());
+    Ok(ProfileLayer { packages: Some(packages), ..layer.over(below) })
+}
+
+fn invalid(profile: &str, why: String) -> Refusal {
+    Refusal::new(Kind::Usage, format!("profile {profile:?}: {why}"))
+}
+
+fn finish(name: &str, layer: ProfileLayer, limits: &Limits) -> Result<Profile, Refusal> {
+    let missing = |field: &str| invalid(name, format!("it has no {field}"));
+    let mut packages = layer.packages.unwrap_or_default();
+    packages.sort();
+    packages.dedup();
+    let profile = Profile {
+        name: name.to_owned(),
+        description: layer.description.unwrap_or_default(),
+        recipe: Recipe {
+            suite: layer.suite.ok_or_else(|| missing("suite"))?,
+            mirror: layer.mirror,
+            packages,
+            root_mib: layer.root_mib.ok_or_else(|| missing("root_mib"))?,
+            disk_mib: layer.disk_mib.ok_or_else(|| missing("disk_mib"))?,
+        },
+        vcpu_count: layer.vcpu_count.ok_or_else(|| missing("vcpu_count"))?,
+        mem_mib: layer.mem_mib.ok_or_else(|| missing("mem_mib"))?,
+        ttl_seconds: layer.ttl_seconds.ok_or_else(|| missing("ttl_seconds"))?,
+        keep: layer.keep.unwrap_or(false),
+        require: layer.require.unwrap_or(Isolation::None),
+    };
+    check(&profile, limits)?;
+    Ok(profile)
+}
+
+/// Names become directories and arguments of other programs: they obey a strict grammar.
+fn check(profile: &Profile, limits: &Limits) -> Result<(), Refusal> {
+    let bad =
+        |what: &str, text: &str| Err(invalid(&profile.name, format!("{text:?} is not {what}")));
+    if !is_word(&profile.name, "-") || profile.name.len() > 63 {
+        return bad("a profile name (lower-case letters, digits and hyphens)", &profile.name);
+    }
+    if !is_word(&profile.recipe.suite, "-") {
+        return bad("a Debian suite", &profile.recipe.suite);
+    }
+    if let Some(package) = profile.recipe.packages.iter().find(|package| !is_word(package, "+-.:"))
+    {
+        return bad("a package name", package);
+    }
+    if let Some(mirror) = &profile.recipe.mirror {
+        let scheme = ["http://", "https://", "file:///"].iter().any(|s| mirror.starts_with(s));
+        if !scheme || !mirror.bytes().all(|b| b.is_ascii_graphic()) {
+            return bad("a mirror's address", mirror);
+        }
+    }
+    let within = [
+        ("vcpu_count", u64::from(profile.vcpu_count), limits.vcpu_count),
+        ("mem_mib", u64::from(profile.mem_mib), limits.mem_mib),
+        ("ttl_seconds", profile.ttl_seconds, limits.ttl_seconds),
+        // A file system smaller than this holds no Debian; one larger than 16 TiB ext4 refuses.
+        ("root_mib", u64::from(profile.recipe.root_mib), Bounds { min: 512, max: 1 << 24 }),
+        ("disk_mib", u64::from(profile.recipe.disk_mib), Bounds { min: 64, max: 1 << 24 }),
+    ];
+    for (field, value, bounds) in within {
+        if !bounds.contains(value) {
+            let range = format!("between {} and {}", bounds.min, bounds.max);
+            return Err(invalid(&profile.name, format!("{field} is {value}, but must be {range}")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `text` starts with a lower-case letter or digit and holds only those and `others`.
+fn is_word(text: &str, others: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.starts_with(plain) && text.chars().all(|c| plain(c) || others.contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(text: &str) -> Result<Profiles, Refusal> {
+        merge(&[("built-in".into(), BUILT_IN.into()), ("extra.toml".into(), text.into())])
+    }
+
+    #[test]
+    fn the_built_in_file_is_the_references() {
+        let built_in = with("").unwrap();
+        let names: Vec<&str> = built_in.profiles.keys().map(String::as_str).collect();
+        assert_eq!(names, ["debian-base", "debian-build", "debian-git"]);
+        let limits = built_in.limits;
+        assert_eq!(limits.max_active_vms, 4);
+        assert_eq!(limits.vcpu_count, Bounds { min: 1, max: 8 });
+        assert_eq!(limits.mem_mib, Bounds { min: 256, max: 32768 });
+        assert_eq!(limits.ttl_seconds, Bounds { min: 60, max: 3600 });
+        let build = &built_in.profiles["debian-build"].recipe.packages;
+        for package in ["git", "gcc", "make", "cmake", "python3", "bash"] {
+            assert!(build.iter().any(|name| name == package), "{package}");
+        }
+    }
+
+    #[test]
+    fn a_layer_changes_one_field_and_leaves_the_rest() {
+        let merged = with("[profiles.debian-base]\nmem_mib = 512\n").unwrap();
+        let base = &merged.profiles["debian-base"];
+        assert_eq!((base.mem_mib, base.vcpu_count), (512, 1));
+        assert_eq!(base.description, "Minimal Debian for shell and core Unix tooling.");
+    }
+
+    #[test]
+    fn a_profile_of_ones_own_starts_from_another() {
+        let merged =
+            with("[profiles.mine]\nextends = \"debian-git\"\npackages = [\"jq\"]\nkeep = true\n")
+                .unwrap();
+        let mine = &merged.profiles["mine"];
+        assert!(mine.keep && mine.recipe.packages.contains(&"jq".to_owned()));
+        assert!(mine.recipe.packages.contains(&"git".to_owned()));
+    }
+
+    #[test]
+    fn mistakes_name_the_file_and_the_key() {
+        let unknown = with("[profiles.debian-base]\nmemory = 5\n").unwrap_err();
+        assert!(unknown.message.contains("extra.toml"), "{unknown}");
+        assert!(unknown.message.contains("memory"), "{unknown}");
+        for (text, word) in [
+            ("[profiles.debian-base]\nmem_mib = 1\n", "mem_mib"),
+            ("[profiles.debian-base]\npackages = [\"--hook=x\"]\n", "--hook=x"),
+            ("[profiles.debian-base]\nsuite = \"-x\"\n", "suite"),
+            ("[profiles.debian-base]\nmirror = \"deb http://x\"\n", "mirror"),
+            ("[profiles.\"../up\"]\npackages = []\n", "../up"),
+            ("[profiles.a]\nextends = \"b\"\n[profiles.b]\nextends = \"a\"\n", "itself"),
+            ("[profiles.a]\nextends = \"nobody\"\n", "nobody"),
+        ] {
+            let refusal = with(text).unwrap_err();
+            assert!(refusal.message.contains(word), "{text}: {refusal}");
+            assert_eq!(refusal.kind, Kind::Usage);
+        }
+    }
+}
