@@ -1,1 +1,65 @@
-//! (room under construction)
+//! The VMMs behind one trait.
+//!
+//! A backend holds no live handles: it says how a VM's disks are prepared, which program with which
+//! arguments runs it, and how its agent is reached. Starting that program, watching it and ending it
+//! is the same for all of them and lives in `host` and `lifecycle`.
+//!
+//! A template (a VM frozen when its agent was ready) will be a second way to [`Backend::launch`], and
+//! a `snapshot` beside it.
+
+mod firecracker;
+mod mock;
+mod port;
+mod qemu;
+mod select;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+pub use port::{Dialled, hang_up};
+pub use select::{Programs, by_kind, select};
+
+use crate::host::gate::Launch;
+use crate::model::{Accelerator, BackendKind, BootFiles, Manifest, VmPaths};
+
+/// One VM as a backend sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine<'a> {
+    pub manifest: &'a Manifest,
+    pub paths: &'a VmPaths,
+    /// What it boots; `None` for a backend that boots nothing.
+    pub boot: Option<&'a BootFiles>,
+}
+
+/// What a stream to the agent is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// mayfly's own requests; always possible.
+    Control,
+    /// A command; there are [`crate::model::layout::SESSION_PORTS`] at a time.
+    Session,
+}
+
+/// A way of running VMs.
+pub trait Backend {
+    fn kind(&self) -> BackendKind;
+
+    /// What executes the guest's instructions, on this host.
+    fn accelerator(&self) -> Accelerator;
+
+    /// Whether its VMs boot an image. Those that do get a disk of their own.
+    fn boots_image(&self) -> bool;
+
+    /// The program that becomes the VMM, with its listening sockets open. Starts nothing.
+    fn launch(&self, machine: Machine) -> Result<Launch>;
+
+    /// A stream to the agent of a VM whose VMM runs. May succeed before the agent listens.
+    ///
+    /// Errors: `Busy` when every session port is taken.
+    fn dial(&self, paths: &VmPaths, purpose: Purpose) -> Result<Dialled>;
+
+    /// How long a boot may take before it has failed. Emulation is tens of times slower than
+    /// hardware, and a busy host slower still; this is a bound for hanging, not for patience.
+    fn boot_deadline(&self) -> Duration;
+}

@@ -1,1 +1,20 @@
-//! (room under construction)
+//! One file a verb: its flags beside the function that serves them, which translates, calls
+//! `lifecycle` and prints.
+
+pub mod completions;
+pub mod create;
+pub mod doctor;
+pub mod exec;
+pub mod image;
+pub mod profiles;
+pub mod reap;
+pub mod rm;
+pub mod run;
+pub mod start;
+pub mod status;
+pub mod stop;
+
+mod candidates;
+mod each;
+mod guest_command;
+mod vm_request;

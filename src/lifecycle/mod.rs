@@ -1,1 +1,36 @@
-//! (room under construction)
+//! What each verb means for a VM.
+//!
+//! Every operation goes the same way: take the VM's lock, bring record and world together
+//! ([`settle`]), check, write the intention down, act, write the outcome down. Whatever a crash
+//! interrupts is therefore on record, and the next holder of the lock finishes it.
+//!
+//! Verbs do not call verbs: `run` composes the same functions as `create`, `start`, `exec` and `rm`.
+
+mod create;
+mod doctor;
+mod end;
+mod exec;
+mod images;
+mod manager;
+mod reap;
+mod rebuild;
+mod remove;
+mod settle;
+mod start;
+mod status;
+mod stop;
+mod sweep;
+mod timings;
+
+pub use create::{Request, create};
+pub use doctor::{Check, Diagnosis, Verdict, diagnose};
+pub use exec::{Command, Finished, Streams, exec};
+pub use images::{build_image, remove_image};
+pub use manager::Manager;
+pub use reap::{Reaped, reap};
+pub use rebuild::rebuild;
+pub use remove::{Removed, remove};
+pub use start::start;
+pub use status::{status, status_all};
+pub use stop::stop;
+pub use timings::Timings;

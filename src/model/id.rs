@@ -29,6 +29,11 @@ impl VmId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The id as the number its digits write.
+    pub fn number(&self) -> u64 {
+        u64::from_str_radix(&self.0, 16).expect("an id is 12 hex digits")
+    }
 }
 
 impl FromStr for VmId {

@@ -216,12 +216,13 @@ impl VmRecord {
         }
     }
 
-    /// starting or stopping → stopped; the VMM is proven gone.
+    /// created, starting, started or stopping → stopped; a VMM is proven gone.
     pub fn finish_stop(&mut self, last_error: Option<String>) -> Result<(), Refusal> {
         match self.state {
-            Phase::Starting { .. } | Phase::Started { .. } | Phase::Stopping { .. } => {
-                Ok(self.state = Phase::Stopped { last_error })
-            }
+            Phase::Created
+            | Phase::Starting { .. }
+            | Phase::Started { .. }
+            | Phase::Stopping { .. } => Ok(self.state = Phase::Stopped { last_error }),
             _ => Err(self.refuse(&format!("is not stopping: it is {}", self.state.name()))),
         }
     }

@@ -1,1 +1,20 @@
-//! (room under construction)
+//! The only room that writes to standard output and standard error.
+//!
+//! Data goes to stdout, everything else to stderr. Text that a guest or a file could have chosen is
+//! escaped ([`escape`]); only the stream of a guest's command is passed on raw, and not by this room.
+
+mod answer;
+mod escape;
+mod failure;
+mod printer;
+mod progress;
+mod table;
+mod view;
+
+pub use answer::ExecAnswer;
+pub use escape::escape;
+pub use failure::{Failure, MAYFLY_FAILED};
+pub use printer::{Printer, Style};
+pub use progress::BuildProgress;
+pub use table::{checks_table, images_table, profiles_table, status_table};
+pub use view::{ImageView, VmView};

@@ -70,7 +70,8 @@ impl Contents {
     }
 }
 
-fn gone(id: &VmId) -> Refusal {
+/// The refusal for a VM that has no record.
+pub fn gone(id: &VmId) -> Refusal {
     Refusal::new(Kind::NotFound, format!("VM {id} does not exist"))
         .hint("'mayfly status' lists the VMs there are")
 }

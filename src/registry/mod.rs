@@ -8,6 +8,6 @@ mod contents;
 mod manifest;
 mod store;
 
-pub use contents::{Contents, SCHEMA};
+pub use contents::{Contents, SCHEMA, gone};
 pub use manifest::{read_manifest, write_manifest};
 pub use store::{Change, Registry};

@@ -36,7 +36,7 @@ impl Registry {
         for part in ["locks", "vms"] {
             directory::ensure_private(&state.join(part))?;
         }
-        Ok(Registry { state: state.to_owned() })
+        Ok(Registry::at(state))
     }
 
     /// The registry below `state` for a command that only reads: makes no directory, and finds an
@@ -45,7 +45,12 @@ impl Registry {
         if state.symlink_metadata().is_ok() {
             directory::ensure_private(state)?;
         }
-        Ok(Registry { state: state.to_owned() })
+        Ok(Registry::at(state))
+    }
+
+    /// The registry below `state`, without a look at the place.
+    pub fn at(state: &Path) -> Registry {
+        Registry { state: state.to_owned() }
     }
 
     fn file(&self) -> PathBuf {
@@ -82,25 +87,26 @@ impl Registry {
         Ok(result)
     }
 
-    /// Replaces a registry that cannot be read by `contents`; the damaged file is kept beside it.
-    /// Returns where. Nothing happens to a registry that can be read.
-    pub fn replace_damaged(
-        &self,
-        contents: impl FnOnce() -> Result<Contents>,
-    ) -> Result<Option<PathBuf>> {
+    /// Replaces a registry that cannot be read. `make` is given the last generation that can still
+    /// be made out, and the damaged file is kept beside the new one. Returns whether it was replaced:
+    /// nothing happens to a registry that can be read.
+    pub fn replace_damaged(&self, make: impl FnOnce(u64) -> Result<Contents>) -> Result<bool> {
         let _lock = self.lock()?;
-        if self.file().exists() && self.read().is_ok() {
-            return Ok(None);
-        }
-        let kept = self.file().with_extension("json.damaged");
-        match fs::rename(self.file(), &kept) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).context("cannot set the damaged registry aside");
+        let damaged = match fs::read(self.file()) {
+            Ok(bytes) if Contents::parse(&bytes).is_ok() => return Ok(false),
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("cannot read {}", self.file().display()));
             }
-            _ => {}
+        };
+        let mut contents = make(last_generation(&damaged))?;
+        if !damaged.is_empty() {
+            durable::replace(&self.file().with_extension("json.damaged"), &damaged)?;
         }
-        self.commit(&mut contents()?)?;
-        Ok(Some(kept))
+        self.commit(&mut contents)?;
+        Ok(true)
     }
 
     fn commit(&self, contents: &mut Contents) -> Result<()> {
@@ -134,6 +140,14 @@ impl Registry {
     fn vm_lock(&self, id: &VmId) -> PathBuf {
         self.state.join("locks").join(format!("{id}.lock"))
     }
+}
+
+/// The generation written in a file that does not parse; zero if even that is lost.
+fn last_generation(damaged: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(damaged);
+    let after = text.split("\"generation\":").nth(1).unwrap_or_default();
+    let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -172,12 +186,14 @@ mod tests {
     fn a_damaged_registry_is_refused_until_it_is_replaced_and_then_kept_aside() {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::open(&dir.path().join("state")).unwrap();
-        fs::write(registry.file(), "{").unwrap();
+        fs::write(registry.file(), r#"{"schema":1,"generation":41,"vms":{"#).unwrap();
         assert!(registry.read().is_err());
         assert!(registry.update(|_| Ok(((), Change::Made))).is_err());
-        let kept = registry.replace_damaged(|| Ok(Contents::empty())).unwrap().unwrap();
-        assert_eq!(fs::read_to_string(kept).unwrap(), "{");
-        assert!(registry.replace_damaged(|| unreachable!()).unwrap().is_none());
+        let make = |generation| Ok(Contents { generation, ..Contents::empty() });
+        assert!(registry.replace_damaged(make).unwrap());
+        assert_eq!(registry.read().unwrap().generation, 42);
+        assert!(registry.file().with_extension("json.damaged").exists());
+        assert!(!registry.replace_damaged(|_| unreachable!()).unwrap());
         bump(&registry);
     }
 }

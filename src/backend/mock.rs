@@ -1,0 +1,64 @@
+//! The mock backend: the real agent as a plain host process. It exercises everything but the VM, and
+//! isolates nothing.
+
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::port::{self, Dialled};
+use super::{Backend, Machine, Purpose};
+use crate::host::gate::{Launch, Program};
+use crate::host::log;
+use crate::model::{Accelerator, BackendKind, VmPaths};
+
+/// Runs `mayfly-agent` on the host.
+#[derive(Debug, Clone)]
+pub struct Mock {
+    pub agent: PathBuf,
+}
+
+impl Backend for Mock {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Mock
+    }
+
+    fn accelerator(&self) -> Accelerator {
+        Accelerator::None
+    }
+
+    fn boots_image(&self) -> bool {
+        false
+    }
+
+    fn launch(&self, machine: Machine) -> Result<Launch> {
+        let work = machine.paths.work();
+        std::fs::create_dir_all(&work)
+            .with_context(|| format!("cannot create {}", work.display()))?;
+        let files = port::listen(machine.paths)?;
+        let mut args = Vec::new();
+        for file in &files {
+            args.extend(["--listen-fd".to_owned(), file.as_raw_fd().to_string()]);
+        }
+        let path = std::env::var("PATH").unwrap_or_default();
+        let home = work.to_str().context("the state directory's name is not UTF-8")?.to_owned();
+        let program = Program {
+            path: self.agent.clone(),
+            args,
+            env: vec![("PATH".into(), path), ("HOME".into(), home)],
+            cwd: work,
+            user: None,
+            files: Vec::new(),
+        };
+        Ok(Launch { program, files, log: log::open(&machine.paths.vmm_log())? })
+    }
+
+    fn dial(&self, paths: &VmPaths, purpose: Purpose) -> Result<Dialled> {
+        port::dial(paths, purpose)
+    }
+
+    fn boot_deadline(&self) -> Duration {
+        Duration::from_secs(20)
+    }
+}

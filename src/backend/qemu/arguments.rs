@@ -1,0 +1,167 @@
+//! QEMU's command line, as a pure function.
+
+use std::os::fd::RawFd;
+
+use crate::model::Accelerator;
+
+/// The open files, by the number QEMU finds them under.
+#[derive(Debug)]
+pub struct Opened {
+    pub kernel: RawFd,
+    pub initrd: RawFd,
+    pub rootfs: RawFd,
+    pub disk: RawFd,
+    pub console: RawFd,
+    /// Listening sockets, the control port first.
+    pub ports: Vec<RawFd>,
+}
+
+/// Everything the command line depends on.
+#[derive(Debug)]
+pub struct Arguments<'a> {
+    pub name: &'a str,
+    pub vcpu_count: u32,
+    pub mem_mib: u32,
+    pub accelerator: Accelerator,
+    /// The rate of the host's time stamp counter.
+    pub tsc_khz: u64,
+    pub opened: &'a Opened,
+}
+
+impl Arguments<'_> {
+    /// The arguments, without the program's name.
+    pub fn build(&self) -> Vec<String> {
+        let kvm = self.accelerator == Accelerator::Kvm;
+        let opened = self.opened;
+        let mut args: Vec<String> = Vec::new();
+        let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
+
+        add("-name", format!("mayfly-{}", self.name));
+        // ACPI because Debian's kernel finds virtio-mmio devices no other way, and to power off.
+        add("-M", "microvm,acpi=on,rtc=on,isa-serial=on".into());
+        add("-accel", if kvm { "kvm".into() } else { "tcg,thread=multi".into() });
+        add("-cpu", if kvm { "host".into() } else { "max".into() });
+        add("-smp", self.vcpu_count.to_string());
+        add("-m", format!("{}M", self.mem_mib));
+        for flag in ["-nodefaults", "-no-user-config", "-no-reboot"] {
+            add(flag, String::new());
+        }
+        add("-display", "none".into());
+        add(
+            "-sandbox",
+            "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into(),
+        );
+
+        add("-kernel", format!("/proc/self/fd/{}", opened.kernel));
+        add("-initrd", format!("/proc/self/fd/{}", opened.initrd));
+        add("-append", self.kernel_command_line(kvm));
+
+        // Explicitly raw, twice: a guest that writes another format's header into its disk must not
+        // have it believed. No file locking: a base image is shared, and a disk is guarded by the
+        // VM's own lock.
+        for (set, (node, file, read_only)) in
+            [("root", opened.rootfs, true), ("disk", opened.disk, false)].into_iter().enumerate()
+        {
+            let set = set + 1;
+            let mode = if read_only { "read-only=on" } else { "discard=unmap" };
+            add("-add-fd", format!("fd={file},set={set}"));
+            add(
+                "-blockdev",
+                format!(
+                    "driver=file,node-name={node}-file,filename=/dev/fdset/{set},locking=off,{mode}"
+                ),
+            );
+            add("-blockdev", format!("driver=raw,node-name={node},file={node}-file,{mode}"));
+            add("-device", format!("virtio-blk-device,drive={node}"));
+        }
+
+        add("-add-fd", format!("fd={},set=3", opened.console));
+        add("-chardev", "file,id=console,path=/dev/fdset/3,append=on".into());
+        add("-serial", "chardev:console".into());
+
+        add("-device", "virtio-rng-device".into());
+        add("-device", "virtio-serial-device".into());
+        for (number, socket) in opened.ports.iter().enumerate() {
+            add("-chardev", format!("socket,id=port{number},fd={socket},server=on,wait=off"));
+            add("-device", format!("virtserialport,chardev=port{number},name=mayfly.{number}"));
+        }
+        args.retain(|argument| !argument.is_empty());
+        args
+    }
+
+    fn kernel_command_line(&self, kvm: bool) -> String {
+        let mut line = String::from("console=ttyS0 quiet reboot=t panic=-1");
+        if !kvm {
+            // A microvm has no PIT, HPET or PM timer to measure the counter with: about half of the
+            // emulated boots hang in that loop unless the rate is given.
+            line.push_str(&format!(" tsc_early_khz={}", self.tsc_khz));
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(accelerator: Accelerator) -> Vec<String> {
+        let opened = Opened {
+            kernel: 10,
+            initrd: 11,
+            rootfs: 12,
+            disk: 13,
+            console: 14,
+            ports: vec![15, 16],
+        };
+        Arguments {
+            name: "0123456789ab",
+            vcpu_count: 2,
+            mem_mib: 512,
+            accelerator,
+            tsc_khz: 2_596_000,
+            opened: &opened,
+        }
+        .build()
+    }
+
+    #[test]
+    fn emulated() {
+        let golden = "\
+            -name mayfly-0123456789ab -M microvm,acpi=on,rtc=on,isa-serial=on \
+            -accel tcg,thread=multi -cpu max -smp 2 -m 512M -nodefaults -no-user-config -no-reboot \
+            -display none \
+            -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+            -kernel /proc/self/fd/10 -initrd /proc/self/fd/11 \
+            -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2596000 \
+            -add-fd fd=12,set=1 \
+            -blockdev driver=file,node-name=root-file,filename=/dev/fdset/1,locking=off,read-only=on \
+            -blockdev driver=raw,node-name=root,file=root-file,read-only=on \
+            -device virtio-blk-device,drive=root \
+            -add-fd fd=13,set=2 \
+            -blockdev driver=file,node-name=disk-file,filename=/dev/fdset/2,locking=off,discard=unmap \
+            -blockdev driver=raw,node-name=disk,file=disk-file,discard=unmap \
+            -device virtio-blk-device,drive=disk \
+            -add-fd fd=14,set=3 -chardev file,id=console,path=/dev/fdset/3,append=on \
+            -serial chardev:console -device virtio-rng-device -device virtio-serial-device \
+            -chardev socket,id=port0,fd=15,server=on,wait=off \
+            -device virtserialport,chardev=port0,name=mayfly.0 \
+            -chardev socket,id=port1,fd=16,server=on,wait=off \
+            -device virtserialport,chardev=port1,name=mayfly.1";
+        assert_eq!(build(Accelerator::Tcg).join(" "), golden);
+    }
+
+    #[test]
+    fn with_kvm_the_cpu_is_the_hosts_and_the_counter_is_left_to_the_kernel() {
+        let line = build(Accelerator::Kvm).join(" ");
+        assert!(line.contains("-accel kvm -cpu host"), "{line}");
+        assert!(!line.contains("tsc_early_khz"), "{line}");
+    }
+
+    #[test]
+    fn no_option_has_a_network_or_a_host_directory() {
+        let line = build(Accelerator::Tcg).join(" ");
+        for word in ["-net", "-nic", "virtfs", "fsdev", "-monitor", "-qmp"] {
+            assert!(!line.contains(word), "{word} in {line}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What completes when the user presses Tab. Errors complete to nothing: a prompt is no place for
+//! them.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use clap_complete::CompletionCandidate;
+
+use crate::registry::Registry;
+use crate::settings::{Overrides, Settings};
+
+/// The settings as the environment has them; flags typed on the same line are not known here.
+fn settings() -> Option<Settings> {
+    let path = |name| std::env::var_os(name).map(PathBuf::from);
+    Settings::resolve(Overrides {
+        state_dir: path("MAYFLY_STATE_DIR"),
+        profiles: path("MAYFLY_PROFILES"),
+        ..Overrides::default()
+    })
+    .ok()
+}
+
+/// Names and ids of VMs, each with its state.
+pub fn vms(current: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = current.to_str().unwrap_or_default();
+    let contents = settings()
+        .and_then(|settings| Registry::open_to_read(&settings.directories.state).ok()?.read().ok());
+    let mut candidates = Vec::new();
+    for record in contents.into_iter().flat_map(|contents| contents.vms.into_values()) {
+        let about = format!("{}, {}", record.manifest.profile, record.state.name());
+        let name = record.manifest.name.as_ref().map(ToString::to_string);
+        for text in name.into_iter().chain([record.id().to_string()]) {
+            if text.starts_with(typed) {
+                candidates.push(CompletionCandidate::new(text).help(Some(about.clone().into())));
+            }
+        }
+    }
+    candidates
+}
+
+/// Names of profiles, each with its description.
+pub fn profiles(current: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = current.to_str().unwrap_or_default();
+    let profiles = settings().and_then(|settings| settings.profiles().ok());
+    profiles
+        .into_iter()
+        .flat_map(|profiles| profiles.profiles.into_values())
+        .filter(|profile| profile.name.starts_with(typed))
+        .map(|profile| {
+            CompletionCandidate::new(profile.name).help(Some(profile.description.into()))
+        })
+        .collect()
+}

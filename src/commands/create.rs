@@ -1,0 +1,40 @@
+//! `mayfly create`.
+
+use anyhow::Result;
+
+use super::vm_request::VmRequest;
+use crate::cli::App;
+use crate::host::signals::Signals;
+use crate::lifecycle::{self, Manager};
+use crate::output::{BuildProgress, VmView};
+
+const EXAMPLES: &str = "\
+Examples:
+  vm=$(mayfly create)                        remember the id
+  mayfly create --name ci --ttl 30m --keep   call it 'ci' and keep it after a command
+  mayfly create --profile debian-build --vcpus 2 --mem 4G";
+
+/// Create a VM and print its id
+///
+/// Deletes VMs that have expired, builds the profile's image if it is missing, and reserves a VM. It
+/// uses no memory or CPU until it is started.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    vm: VmRequest,
+
+    /// Keep the VM after 'exec', until it expires or 'rm' deletes it
+    #[arg(long, env = "MAYFLY_KEEP", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
+    keep: bool,
+}
+
+pub fn serve(app: &App, args: Args) -> Result<u8> {
+    let manager = Manager::open(app.settings.clone())?;
+    let signals = Signals::block()?;
+    let request = args.vm.into_request(args.keep, None);
+    let mut progress = BuildProgress::new(app.printer, &signals);
+    let record = lifecycle::create(&manager, &request, &mut progress)?;
+    app.printer.answer(&VmView::from(&record), record.id().as_str())?;
+    Ok(0)
+}

@@ -1,0 +1,38 @@
+//! `mayfly doctor`.
+
+use anyhow::Result;
+
+use crate::cli::App;
+use crate::lifecycle::{self, Manager};
+use crate::model::Kind;
+use crate::output::checks_table;
+
+const EXAMPLES: &str = "\
+Examples:
+  mayfly doctor
+  mayfly doctor --json | jq -r '.checks[] | select(.verdict != \"ok\").remedy'";
+
+/// Check what this host can do, with a remedy for what it cannot
+///
+/// Exits with 0 when VMs can be run here, and with 6 when no real backend works.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {}
+
+pub fn serve(app: &App, _: Args) -> Result<u8> {
+    let manager = Manager::open_unchecked(app.settings.clone());
+    let diagnosis = lifecycle::diagnose(&manager);
+    if app.printer.style.json {
+        app.printer.json(&diagnosis)?;
+    } else {
+        app.printer.data(&checks_table(&diagnosis.checks))?;
+        let conclusion = match (diagnosis.backend, diagnosis.isolation) {
+            (Some(backend), Some(isolation)) => {
+                format!("VMs run here with {backend}; isolation is {isolation}")
+            }
+            _ => "no VMs can be run here yet: see what failed above".into(),
+        };
+        app.printer.data(&format!("\n{conclusion}"))?;
+    }
+    Ok(if diagnosis.usable { 0 } else { Kind::Host.exit_code() })
+}

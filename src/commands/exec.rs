@@ -1,0 +1,55 @@
+//! `mayfly exec`.
+
+use anyhow::Result;
+use clap_complete::ArgValueCompleter;
+
+use super::candidates;
+use super::guest_command::GuestCommand;
+use crate::cli::App;
+use crate::host::signals::Signals;
+use crate::lifecycle::{self, Command, Manager, Timings};
+use crate::model::VmRef;
+
+const EXAMPLES: &str = "\
+Examples:
+  mayfly exec ci -- make test             run it, then delete the VM
+  mayfly exec --keep ci -- make test      and keep the VM
+  mayfly exec --keep ci -c 'cd /tmp && ls | wc -l'
+  tar c . | mayfly exec --keep -i ci -- tar x -C /root";
+
+/// Run a command in a started VM, then delete the VM
+///
+/// Streams the command's output and returns its exit code. The VM is deleted afterwards, unless
+/// --keep, 'create --keep', its profile or MAYFLY_KEEP=1 says otherwise.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// An id, the beginning of one, or a name
+    #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
+    vm: VmRef,
+
+    /// Keep the VM afterwards
+    #[arg(long, env = "MAYFLY_KEEP", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
+    keep: bool,
+
+    #[command(flatten)]
+    command: GuestCommand,
+}
+
+pub fn serve(app: &App, args: Args) -> Result<u8> {
+    let command = Command {
+        exec: args.command.exec()?,
+        streams: args.command.streams(app)?,
+        keep: args.keep,
+    };
+    let manager = Manager::open(app.settings.clone())?;
+    let mut signals = Signals::block()?;
+    let id = manager.resolve(&args.vm)?;
+    let mut timings = Timings::begin();
+    let finished = lifecycle::exec(&manager, &id, command, &mut signals, &mut timings)?;
+    if let Some(removed) = &finished.cleanup {
+        app.printer
+            .aside(&format!("mayfly: deleted VM {id} ({}); '--keep' keeps it", removed.reason));
+    }
+    args.command.report(app, &id, finished.outcome, finished.cleanup, &timings)
+}

@@ -1,0 +1,199 @@
+//! The flags that describe a command in a guest, shared by `exec` and `run`.
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use anyhow::{Context, Result};
+use clap::{ArgGroup, Args};
+
+use crate::cli::App;
+use crate::guest::{Exit, Outcome, Sink};
+use crate::lifecycle::{Removed, Streams, Timings};
+use crate::model::{Kind, Refusal, Span, VmId};
+use crate::output::ExecAnswer;
+use crate::protocol::{Exec, Program, Text};
+
+/// How much of each stream `--json` keeps. The answer is one JSON value, so it is held in memory;
+/// who wants more reads the streams.
+const CAPTURE_LIMIT: usize = 4 << 20;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "The command")]
+#[command(group = ArgGroup::new("what").required(true).args(["command", "shell"]))]
+pub struct GuestCommand {
+    /// Kill the command and everything it started after DURATION; the exit code is then 124
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<Span>,
+
+    /// Pass standard input on to the command
+    #[arg(short, long)]
+    interactive: bool,
+
+    /// Give the command a terminal (not available yet)
+    #[arg(short, long, hide = true)]
+    tty: bool,
+
+    /// Set an environment variable; without a value, pass the host's on
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    env: Vec<OsString>,
+
+    /// Run in this directory of the guest
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<OsString>,
+
+    /// Run as this user of the guest: a name or a number, with ':GROUP' if need be
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+
+    /// Run STRING with 'bash -lc' instead of a program
+    #[arg(short = 'c', long = "command", value_name = "STRING", id = "shell")]
+    shell: Option<OsString>,
+
+    /// The program and its arguments
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+impl GuestCommand {
+    /// The request for the agent. Errors: flags that make no sense, before anything was done.
+    pub fn exec(&self) -> Result<Exec> {
+        if self.tty {
+            return Err(Refusal::new(Kind::Usage, "-t is not available yet")
+                .hint("leave it out; '-i' passes standard input on")
+                .into());
+        }
+        if self.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
+            return Err(Refusal::new(Kind::Usage, "--timeout must be positive").into());
+        }
+        let text = |text: &OsString| Text(text.as_bytes().to_owned());
+        let program = match &self.shell {
+            Some(line) => Program::Shell(text(line)),
+            None => Program::Argv(self.command.iter().map(text).collect()),
+        };
+        Ok(Exec {
+            program,
+            env: self.env.iter().map(variable).collect::<Result<_>>()?,
+            cwd: self.workdir.as_ref().map(text),
+            user: self.user.clone(),
+            timeout_ms: self.timeout.map(|timeout| timeout.0.as_millis() as u64),
+            stdin: self.interactive,
+            tty: None,
+        })
+    }
+
+    /// Where the streams go: to our own, or into the JSON answer.
+    pub fn streams(&self, app: &App) -> Result<Streams> {
+        let ours = |fd: std::os::fd::BorrowedFd| {
+            fd.try_clone_to_owned().context("cannot use a standard stream")
+        };
+        let stdin = match self.interactive {
+            true => Some(ours(std::io::stdin().as_fd())?),
+            false => None,
+        };
+        let (stdout, stderr) = match app.printer.style.json {
+            true => {
+                (Sink::Capture { limit: CAPTURE_LIMIT }, Sink::Capture { limit: CAPTURE_LIMIT })
+            }
+            false => (
+                Sink::Stream(ours(std::io::stdout().as_fd())?),
+                Sink::Stream(ours(std::io::stderr().as_fd())?),
+            ),
+        };
+        Ok(Streams { stdin, stdout, stderr })
+    }
+
+    /// The command as a user could have typed it.
+    fn shown(&self) -> String {
+        match &self.shell {
+            Some(line) => line.to_string_lossy().into_owned(),
+            None => {
+                let words: Vec<String> =
+                    self.command.iter().map(|word| quote(&word.to_string_lossy())).collect();
+                words.join(" ")
+            }
+        }
+    }
+
+    /// Prints what `--json` answers and what a timeout says; gives the exit code.
+    pub fn report(
+        &self,
+        app: &App,
+        vm_id: &VmId,
+        outcome: Outcome,
+        cleanup: Option<Removed>,
+        timings: &Timings,
+    ) -> Result<u8> {
+        let verdict = match &outcome.exit {
+            Exit::TimedOut => {
+                let limit = self.timeout.map_or(0, Span::seconds);
+                Some(format!("command timed out after {limit}s"))
+            }
+            Exit::NotStarted(failure) => Some(format!("mayfly: {}", failure.message)),
+            _ => None,
+        };
+        let exit_code = outcome.exit.code();
+        app.printer.timings(timings);
+        if !app.printer.style.json {
+            if let Some(verdict) = verdict {
+                app.printer.verdict(&verdict);
+            }
+            return Ok(exit_code);
+        }
+        let mut answer = ExecAnswer::new(vm_id, self.shown(), outcome, cleanup, timings);
+        if let Some(verdict) = verdict {
+            answer.append_to_stderr(&verdict);
+        }
+        app.printer.json(&answer)?;
+        Ok(exit_code)
+    }
+}
+
+fn variable(setting: &OsString) -> Result<(Text, Text)> {
+    let bytes = setting.as_bytes();
+    let refuse = |why: &str| {
+        let shown = setting.to_string_lossy();
+        Refusal::new(Kind::Usage, format!("'-e {shown}' {why}")).hint("write '-e KEY=VALUE'")
+    };
+    let (key, value) = match bytes.iter().position(|&b| b == b'=') {
+        Some(0) => return Err(refuse("has no name").into()),
+        Some(at) => (bytes[..at].to_owned(), bytes[at + 1..].to_owned()),
+        None if bytes.is_empty() => return Err(refuse("is empty").into()),
+        None => {
+            let value = std::env::var_os(setting)
+                .ok_or_else(|| refuse("names a variable that is not set here"))?;
+            (bytes.to_owned(), value.into_vec())
+        }
+    };
+    Ok((Text(key), Text(value)))
+}
+
+/// A word as a shell would need it.
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_only_where_a_shell_needs_it() {
+        assert_eq!(quote("a-b/c.d=1"), "a-b/c.d=1");
+        assert_eq!(quote("it's"), r"'it'\''s'");
+        assert_eq!(quote(""), "''");
+        assert_eq!(quote("a b"), "'a b'");
+    }
+
+    #[test]
+    fn a_variable_may_hold_anything_but_must_have_a_name() {
+        assert_eq!(variable(&"A=b=c".into()).unwrap(), (Text(b"A".into()), Text(b"b=c".into())));
+        assert!(variable(&"=x".into()).is_err());
+        assert!(variable(&"".into()).is_err());
+        assert!(variable(&"MAYFLY_NO_SUCH_VARIABLE".into()).is_err());
+    }
+}

@@ -1,0 +1,44 @@
+//! `mayfly profiles`.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::cli::App;
+use crate::lifecycle::Manager;
+use crate::model::Profile;
+use crate::output::profiles_table;
+
+const EXAMPLES: &str = "\
+Examples:
+  mayfly profiles
+  mayfly profiles --json | jq -r '.[].name'
+
+Profiles are read from the built-in file, /etc/mayfly/profiles.toml,
+~/.config/mayfly/profiles.toml and $MAYFLY_PROFILES; later files win, field by field.";
+
+/// List profiles, their defaults, and whether their image is built
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {}
+
+#[derive(Serialize)]
+struct View<'a> {
+    #[serde(flatten)]
+    profile: &'a Profile,
+    image_built: bool,
+}
+
+pub fn serve(app: &App, _: Args) -> Result<u8> {
+    let profiles = app.settings.profiles()?.profiles;
+    let images = Manager::open_to_read(app.settings.clone())?.list_images()?;
+    let built: BTreeSet<String> = images.into_iter().map(|(image, _)| image.profile).collect();
+    if app.printer.style.json {
+        let view = |profile| View { profile, image_built: built.contains(&profile.name) };
+        app.printer.json(&profiles.values().map(view).collect::<Vec<_>>())?;
+    } else {
+        app.printer.data(&profiles_table(profiles.values(), &built))?;
+    }
+    Ok(0)
+}

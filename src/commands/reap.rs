@@ -1,0 +1,55 @@
+//! `mayfly reap`.
+
+use anyhow::Result;
+
+use crate::cli::App;
+use crate::lifecycle::{self, Manager};
+
+const EXAMPLES: &str = "\
+Examples:
+  mayfly reap
+  mayfly reap --dry-run
+  */5 * * * * mayfly reap      in a crontab";
+
+/// Delete expired VMs and what crashes left behind
+///
+/// Finishes operations that a killed command left half done, and sweeps away processes, directories
+/// and sockets that belong to no VM. Skips what another command works on. Says nothing when there is
+/// nothing to do, so that cron sends no mail.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Show what would be deleted, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// First make a new registry from the VMs' manifests, if it is damaged or lost
+    #[arg(long, conflicts_with = "dry_run")]
+    rebuild: bool,
+}
+
+pub fn serve(app: &App, args: Args) -> Result<u8> {
+    let manager = match args.dry_run {
+        true => Manager::open_to_read(app.settings.clone())?,
+        false => Manager::open(app.settings.clone())?,
+    };
+    if args.rebuild {
+        match lifecycle::rebuild(&manager)? {
+            Some(ids) => app.printer.note(&format!("registry rebuilt with {} VMs", ids.len())),
+            None => app.printer.note("the registry is in order; nothing to rebuild"),
+        }
+    }
+    let reaped = lifecycle::reap(&manager, args.dry_run)?;
+    if app.printer.style.json {
+        app.printer.json(&reaped)?;
+        return Ok(0);
+    }
+    let verb = if args.dry_run { "would delete" } else { "deleted" };
+    for id in &reaped.deleted_vm_ids {
+        app.printer.data(&format!("{verb} VM {id}"))?;
+    }
+    for leftover in &reaped.swept {
+        app.printer.data(&format!("{verb} {leftover}"))?;
+    }
+    Ok(0)
+}

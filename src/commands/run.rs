@@ -1,0 +1,88 @@
+//! `mayfly run`.
+
+use anyhow::Result;
+
+use super::guest_command::GuestCommand;
+use super::vm_request::VmRequest;
+use crate::cli::App;
+use crate::guest::Outcome;
+use crate::host::process;
+use crate::host::signals::Signals;
+use crate::lifecycle::{self, Command, Manager, Timings};
+use crate::model::VmId;
+use crate::model::record::reason;
+use crate::output::BuildProgress;
+
+const EXAMPLES: &str = "\
+Examples:
+  mayfly run -- uname -a
+  mayfly run --profile debian-build --mem 4G -- make --version
+  mayfly run --timeout 30s -c 'curl --version; exit 3'
+  tar c . | mayfly run -i -p debian-build -c 'tar x && make test'";
+
+/// Run a command in a new VM, and leave nothing behind
+///
+/// Does what create, start, exec and rm do. The VM is deleted whatever happens, Ctrl-C included;
+/// if mayfly itself is killed, the next 'mayfly reap' deletes it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    vm: VmRequest,
+
+    /// Keep the VM afterwards, until it expires or 'rm' deletes it
+    #[arg(long, env = "MAYFLY_KEEP", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
+    keep: bool,
+
+    #[command(flatten)]
+    command: GuestCommand,
+}
+
+pub fn serve(app: &App, args: Args) -> Result<u8> {
+    let exec = args.command.exec()?;
+    let streams = args.command.streams(app)?;
+    let manager = Manager::open(app.settings.clone())?;
+    let mut signals = Signals::block()?;
+    let mut timings = Timings::begin();
+
+    let owner = match args.keep {
+        true => None,
+        false => Some(process::identify_self()?),
+    };
+    let request = args.vm.into_request(args.keep, owner);
+    let record = {
+        let mut progress = BuildProgress::new(app.printer, &signals);
+        lifecycle::create(&manager, &request, &mut progress)?
+    };
+    timings.end("create");
+
+    let id = record.id().clone();
+    // Deleted below, with or without an outcome, so exec shall not.
+    let command = Command { exec, streams, keep: true };
+    let outcome = start_and_exec(&manager, &id, command, &mut signals, &mut timings);
+    let keep = record.manifest.keep;
+    let cleanup = match keep {
+        true => None,
+        false => Some(lifecycle::remove(&manager, &id, reason::POST_EXEC)),
+    };
+    // What happened to the command matters more than what happened to its VM.
+    let outcome = outcome?;
+    let cleanup = cleanup.transpose()?;
+    if !keep {
+        timings.end("cleanup");
+    } else {
+        app.printer.note(&format!("mayfly: kept VM {id}"));
+    }
+    args.command.report(app, &id, outcome, cleanup, &timings)
+}
+
+fn start_and_exec(
+    manager: &Manager,
+    id: &VmId,
+    command: Command,
+    signals: &mut Signals,
+    timings: &mut Timings,
+) -> Result<Outcome> {
+    lifecycle::start(manager, id, signals, timings)?;
+    Ok(lifecycle::exec(manager, id, command, signals, timings)?.outcome)
+}

@@ -1,0 +1,42 @@
+//! `mayfly start`.
+
+use anyhow::Result;
+use clap_complete::ArgValueCompleter;
+
+use super::candidates;
+use super::each::each;
+use crate::cli::App;
+use crate::host::signals::Signals;
+use crate::lifecycle::{self, Manager, Timings};
+use crate::model::VmRef;
+use crate::output::VmView;
+
+const EXAMPLES: &str = "\
+Examples:
+  mayfly start ci              by name
+  mayfly start 3f2a            by the beginning of its id
+  mayfly start -v ci           with the time each phase took";
+
+/// Start VMs that were created or stopped
+///
+/// Returns when the agent in the VM answers, so that the next 'exec' finds it ready. A boot that
+/// fails shows the end of the console and leaves the VM stopped.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// An id, the beginning of one, or a name
+    #[arg(required = true, value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
+    vms: Vec<VmRef>,
+}
+
+pub fn serve(app: &App, args: Args) -> Result<u8> {
+    let manager = Manager::open(app.settings.clone())?;
+    let mut signals = Signals::block()?;
+    each(app, &args.vms, |vm| {
+        let id = manager.resolve(vm)?;
+        let mut timings = Timings::begin();
+        let record = lifecycle::start(&manager, &id, &mut signals, &mut timings)?;
+        app.printer.timings(&timings);
+        app.printer.done(&VmView::from(&record), vm.as_str())
+    })
+}

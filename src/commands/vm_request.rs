@@ -1,0 +1,61 @@
+//! The flags that describe a new VM, shared by `create` and `run`.
+
+use clap::Args;
+use clap_complete::ArgValueCompleter;
+
+use super::candidates;
+use crate::lifecycle::Request;
+use crate::model::{Isolation, MemMib, ProcessId, Span, VmName};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "The VM")]
+pub struct VmRequest {
+    /// Make the VM of this profile; 'mayfly profiles' lists them
+    #[arg(
+        short, long, value_name = "PROFILE", env = "MAYFLY_PROFILE", hide_env_values = true,
+        default_value = "debian-base", add = ArgValueCompleter::new(candidates::profiles)
+    )]
+    profile: String,
+
+    /// Give it N virtual CPUs
+    #[arg(long, value_name = "N")]
+    vcpus: Option<u32>,
+
+    /// Give it SIZE of memory, such as 512M or 2G
+    #[arg(long, value_name = "SIZE")]
+    mem: Option<MemMib>,
+
+    /// Let it live for DURATION at most, such as 90s or 1h; then it ends by itself
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<Span>,
+
+    /// Call it NAME; it becomes the guest's hostname too
+    #[arg(long, value_name = "NAME")]
+    name: Option<VmName>,
+
+    /// Refuse to go on with less isolation than this
+    #[arg(
+        long,
+        value_name = "ISOLATION",
+        env = "MAYFLY_REQUIRE",
+        hide_env_values = true,
+        value_enum
+    )]
+    require: Option<Isolation>,
+}
+
+impl VmRequest {
+    /// What `lifecycle` is asked for.
+    pub fn into_request(self, keep: bool, owner: Option<ProcessId>) -> Request {
+        Request {
+            profile: self.profile,
+            vcpu_count: self.vcpus,
+            mem: self.mem,
+            ttl: self.ttl,
+            name: self.name,
+            keep,
+            require: self.require,
+            owner,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Whether this host has hardware virtualization that mayfly can use.
+
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+/// The device.
+pub const DEVICE: &str = "/dev/kvm";
+
+/// The device number of KVM: the misc major and its fixed minor (`Documentation/admin-guide/devices.txt`).
+const MISC_KVM: (u64, u64) = (10, 232);
+
+/// What there is of KVM. Four ways of not having it, because each has another remedy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kvm {
+    Usable,
+    /// No `/dev/kvm`.
+    Absent,
+    /// It is there, and this user may not open it.
+    Forbidden,
+    /// Something else is at that path, or it does not open.
+    WrongDevice(String),
+    /// It opens, but the CPU shows neither `vmx` nor `svm`. Hosts exist whose KVM answers every
+    /// question and boots no stock kernel; only the CPU flags tell.
+    NoExtensions,
+}
+
+impl Kvm {
+    /// Looks at this host.
+    pub fn probe() -> Kvm {
+        Kvm::judge(Path::new(DEVICE), &fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
+    }
+
+    fn judge(device: &Path, cpuinfo: &str) -> Kvm {
+        let meta = match fs::metadata(device) {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Kvm::Absent,
+            Err(error) => return Kvm::WrongDevice(error.to_string()),
+        };
+        let number = (nix::sys::stat::major(meta.rdev()), nix::sys::stat::minor(meta.rdev()));
+        if !meta.file_type().is_char_device() || number != MISC_KVM {
+            return Kvm::WrongDevice("it is not the KVM device".into());
+        }
+        match OpenOptions::new().read(true).write(true).open(device) {
+            Ok(_) if has_extensions(cpuinfo) => Kvm::Usable,
+            Ok(_) => Kvm::NoExtensions,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Kvm::Forbidden,
+            Err(error) => Kvm::WrongDevice(error.to_string()),
+        }
+    }
+
+    /// What is wrong, in a few words; `None` when nothing is.
+    pub fn problem(&self) -> Option<String> {
+        match self {
+            Kvm::Usable => None,
+            Kvm::Absent => Some(format!("{DEVICE} does not exist")),
+            Kvm::Forbidden => Some(format!("you may not open {DEVICE}")),
+            Kvm::WrongDevice(why) => Some(format!("{DEVICE} cannot be used: {why}")),
+            Kvm::NoExtensions => Some(format!(
+                "{DEVICE} opens, but the CPU shows neither vmx nor svm: this host's KVM is not \
+                 hardware virtualization and boots no stock kernel"
+            )),
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Kvm::Usable => None,
+            Kvm::Absent => Some(
+                "load the module ('modprobe kvm_intel' or 'modprobe kvm_amd') and enable \
+                 virtualization in the firmware; inside a VM, ask its host for nested virtualization",
+            ),
+            Kvm::Forbidden => {
+                Some("join its group: 'sudo usermod -aG kvm $USER', then log in again")
+            }
+            Kvm::WrongDevice(_) => Some("recreate the device: 'rm /dev/kvm', then 'modprobe kvm'"),
+            Kvm::NoExtensions => {
+                Some("use '--backend qemu', which emulates, or a host with nested virtualization")
+            }
+        }
+    }
+}
+
+/// Whether some CPU line shows Intel's or AMD's virtualization flag as a whole word.
+fn has_extensions(cpuinfo: &str) -> bool {
+    cpuinfo
+        .lines()
+        .filter(|line| line.starts_with("flags"))
+        .flat_map(str::split_whitespace)
+        .any(|flag| flag == "vmx" || flag == "svm")
+}
+
+/// The group that may open the device, for a VMM that runs as a user of its own.
+pub fn device_group() -> Option<u32> {
+    fs::metadata(DEVICE).ok().map(|meta| meta.gid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_whole_words() {
+        assert!(has_extensions("processor : 0\nflags\t\t: fpu vmx sse\n"));
+        assert!(has_extensions("flags : svm\n"));
+        assert!(!has_extensions("flags : fpu svm_lock vmxx\nbugs : svm\n"));
+        assert!(!has_extensions(""));
+    }
+
+    #[test]
+    fn each_lack_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = Kvm::judge(&dir.path().join("kvm"), "");
+        assert_eq!(absent, Kvm::Absent);
+        let wrong = Kvm::judge(Path::new("/dev/null"), "flags : vmx\n");
+        assert!(matches!(wrong, Kvm::WrongDevice(_)));
+        let lacks = [absent, Kvm::Forbidden, wrong, Kvm::NoExtensions];
+        for lack in &lacks {
+            assert!(lack.problem().is_some() && lack.remedy().is_some());
+            assert_eq!(lacks.iter().filter(|other| other.problem() == lack.problem()).count(), 1);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Finding programs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::{AccessFlags, access};
+
+/// The absolute path of an executable: the path itself if it has a slash, else the first of that
+/// name on `PATH`.
+pub fn find(program: &Path) -> Option<PathBuf> {
+    let executable = |path: &PathBuf| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
+    if program.components().count() > 1 {
+        return std::path::absolute(program).ok().filter(executable);
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join(program))
+        .find(executable)
+}
+
+/// A program installed beside this one.
+pub fn beside(name: &str) -> Option<PathBuf> {
+    let sibling = std::env::current_exe().ok()?.with_file_name(name);
+    find(&sibling)
+}
+
+/// What a program prints when run with `args`; it must end well.
+#[expect(clippy::disallowed_methods, reason = "programs are run by this room")]
+pub fn output(program: &Path, args: &[&str]) -> Result<String> {
+    let ran = Command::new(program).args(args).stdin(Stdio::null()).output();
+    let ran = ran.with_context(|| format!("cannot run {}", program.display()))?;
+    if !ran.status.success() {
+        bail!("{} failed: {}", program.display(), String::from_utf8_lossy(&ran.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&ran.stdout).into_owned())
+}

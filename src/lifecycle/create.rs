@@ -1,0 +1,207 @@
+//! Reserving a VM and preparing what it needs to start.
+
+use anyhow::{Context, Result};
+
+use super::manager::Manager;
+use super::reap::reap_expired;
+use super::remove::remove_settled;
+use crate::backend::{self, Backend};
+use crate::host::lock::Lock;
+use crate::host::{clock, directory, socket, sparse};
+use crate::image::{Image, Progress};
+use crate::model::record::reason;
+use crate::model::{
+    BackendChoice, Bounds, Expiry, Isolation, Kind, Limits, Manifest, MemMib, Phase, ProcessId,
+    Profile, Refusal, Span, VmId, VmName, VmRecord,
+};
+use crate::registry::{Change, Contents, write_manifest};
+use crate::settings::find_profile;
+
+/// The first host user id a VMM may run as; ids from here on belong to no distribution, container
+/// tool or systemd range (systemd's "Users, Groups, UIDs and GIDs" lists them).
+const FIRST_VMM_UID: u32 = 1_900_000_000;
+
+/// What a user asked for; `None` leaves it to the profile.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    pub profile: String,
+    pub vcpu_count: Option<u32>,
+    pub mem: Option<MemMib>,
+    pub ttl: Option<Span>,
+    pub name: Option<VmName>,
+    pub keep: bool,
+    pub require: Option<Isolation>,
+    /// The command this VM lives and dies with.
+    pub owner: Option<ProcessId>,
+}
+
+/// Creates a VM: checks the request, deletes what has expired, builds the image if it is missing,
+/// takes a place among the active VMs, and prepares its files.
+pub fn create(
+    manager: &Manager,
+    request: &Request,
+    progress: &mut dyn Progress,
+) -> Result<VmRecord> {
+    let profiles = manager.settings.profiles()?;
+    check_limits(request, &profiles.limits)?;
+    let profile = find_profile(&profiles, &request.profile)?;
+    let backend = choose_backend(manager, profile, request)?;
+
+    reap_expired(manager)?;
+    // Asked again when the place is taken; asked here so that nobody waits for an image in vain.
+    check_room(&manager.registry.read()?, request, &profiles.limits)?;
+    let image = match backend.boots_image() {
+        true => Some(manager.images()?.ensure(profile, &manager.agent()?, progress)?),
+        false => None,
+    };
+
+    let id = VmId::random();
+    socket::check_length(&manager.paths(&id).longest_socket())?;
+    let mut manifest = manifest(&id, request, profile, backend.as_ref(), image.as_ref())?;
+    // Held from before the VM can be seen, so that nobody takes it for an abandoned one.
+    let lock = manager.registry.try_lock_vm(&id)?.context("a new VM's lock is held")?;
+    let record = match reserve(manager, &mut manifest, request, &profiles.limits) {
+        Ok(record) => record,
+        Err(error) => {
+            lock.remove()?;
+            return Err(error);
+        }
+    };
+    let prepared = prepare(manager, &manifest, image.as_ref()).and_then(|()| {
+        manager.change(&id, |record| {
+            record.finish_create()?;
+            Ok(record.clone())
+        })
+    });
+    prepared.or_else(|error| {
+        // Nobody has been told of this VM: it never was.
+        remove_settled(manager, record, lock, reason::ABANDONED)
+            .with_context(|| format!("while undoing: {error:#}"))?;
+        Err(error)
+    })
+}
+
+fn check_limits(request: &Request, limits: &Limits) -> Result<(), Refusal> {
+    let asked: [(&str, &str, Option<u64>, Bounds); 3] = [
+        ("vcpu_count", "--vcpus", request.vcpu_count.map(u64::from), limits.vcpu_count),
+        ("mem_mib", "--mem", request.mem.map(|mem| u64::from(mem.0)), limits.mem_mib),
+        ("ttl_seconds", "--ttl", request.ttl.map(Span::seconds), limits.ttl_seconds),
+    ];
+    for (field, flag, value, bounds) in asked {
+        if let Some(value) = value.filter(|value| !bounds.contains(*value)) {
+            return Err(Refusal::new(
+                Kind::Usage,
+                format!("{field} must be between {} and {}, not {value}", bounds.min, bounds.max),
+            )
+            .hint(format!("change {flag}, or [limits] in a profiles.toml of yours")));
+        }
+    }
+    Ok(())
+}
+
+fn choose_backend(
+    manager: &Manager,
+    profile: &Profile,
+    request: &Request,
+) -> Result<Box<dyn Backend>> {
+    let settings = &manager.settings;
+    let backend = backend::select(settings.backend, settings.accelerator, &manager.programs()?)?;
+    let required = request.require.unwrap_or(profile.require).max(profile.require);
+    let isolation = backend.accelerator().isolation();
+    if isolation >= required {
+        return Ok(backend);
+    }
+    let offered = match settings.backend {
+        BackendChoice::Auto => "the best backend here".to_owned(),
+        named => format!("the {named} backend"),
+    };
+    Err(Refusal::new(
+        Kind::Host,
+        format!("{required} isolation is required, and {offered} offers {isolation}"),
+    )
+    .hint("'mayfly doctor' says what this host lacks; '--require' asks for less")
+    .into())
+}
+
+fn check_room(contents: &Contents, request: &Request, limits: &Limits) -> Result<(), Refusal> {
+    if let Some(name) = request.name.as_ref().filter(|name| contents.is_name_taken(name)) {
+        return Err(Refusal::new(
+            Kind::NameTaken,
+            format!("a VM named {name:?} exists already", name = name.as_str()),
+        )
+        .hint(format!("choose another name, or delete it with 'mayfly rm {name}'")));
+    }
+    if contents.vms.len() >= limits.max_active_vms as usize {
+        return Err(Refusal::new(
+            Kind::LimitReached,
+            format!("max active VMs reached ({}); delete old VMs first", limits.max_active_vms),
+        )
+        .hint("'mayfly status' lists them; MAYFLY_MAX_ACTIVE_VMS allows more"));
+    }
+    Ok(())
+}
+
+fn manifest(
+    id: &VmId,
+    request: &Request,
+    profile: &Profile,
+    backend: &dyn Backend,
+    image: Option<&Image>,
+) -> Result<Manifest> {
+    let mut metadata = std::collections::BTreeMap::new();
+    if let Some(image) = image {
+        metadata.insert("kernel_image".into(), image.kernel().display().to_string());
+        metadata.insert("rootfs_image".into(), image.rootfs().display().to_string());
+    }
+    // As root, every VMM gets a user of its own, made from its VM's random id.
+    let confined = backend.boots_image() && nix::unistd::geteuid().is_root();
+    let vmm_uid = confined.then(|| FIRST_VMM_UID + id.number() as u32 % (1 << 27));
+    Ok(Manifest {
+        vm_id: id.clone(),
+        name: request.name.clone(),
+        profile: profile.name.clone(),
+        vcpu_count: request.vcpu_count.unwrap_or(profile.vcpu_count),
+        mem_mib: request.mem.map_or(profile.mem_mib, |mem| mem.0),
+        ttl_seconds: request.ttl.map_or(profile.ttl_seconds, Span::seconds),
+        created_at: 0.0,
+        backend: backend.kind(),
+        accelerator: backend.accelerator(),
+        keep: request.keep || profile.keep,
+        image: image.map(Image::id).unwrap_or_default(),
+        vmm_uid,
+        owner: request.owner.clone(),
+        metadata,
+    })
+}
+
+/// Takes a place in the registry; from here on the VM exists, as `creating`.
+fn reserve(
+    manager: &Manager,
+    manifest: &mut Manifest,
+    request: &Request,
+    limits: &Limits,
+) -> Result<VmRecord> {
+    manager.registry.update(|contents| {
+        check_room(contents, request, limits)?;
+        // The clock starts when the place is taken, not while waiting for an image or a lock.
+        let now = clock::now()?;
+        manifest.created_at = now.unix;
+        let record = VmRecord {
+            manifest: manifest.clone(),
+            expiry: Expiry::after(&now, manifest.ttl_seconds),
+            state: Phase::Creating,
+        };
+        contents.vms.insert(manifest.vm_id.clone(), record.clone());
+        Ok((record, Change::Made))
+    })
+}
+
+fn prepare(manager: &Manager, manifest: &Manifest, image: Option<&Image>) -> Result<()> {
+    let paths = manager.paths(&manifest.vm_id);
+    directory::create_new(&paths.dir)?;
+    write_manifest(&paths.manifest(), manifest)?;
+    if let Some(image) = image {
+        sparse::clone_file(&image.disk_seed(), &paths.disk())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! Ending a VM's processes, without asking anybody.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::manager::Manager;
+use crate::host::process::{self, PidFd};
+use crate::model::{BackendKind, Manifest, VmId};
+
+/// How long a killed process may take to go. Killing needs no consent, only for the kernel to free
+/// what may be gigabytes of memory.
+const DEATH: Duration = Duration::from_secs(10);
+
+/// Kills a process and waits until it is proven gone.
+pub fn kill(process: &PidFd) -> Result<()> {
+    process.kill()?;
+    if !process.wait(DEATH)? {
+        bail!("the VMM was killed but does not end; it may hang in the kernel");
+    }
+    Ok(())
+}
+
+/// Kills what outlives the VMM of a backend without a machine around its commands.
+pub fn kill_survivors(manager: &Manager, manifest: &Manifest) -> Result<()> {
+    match manifest.backend {
+        BackendKind::Mock => kill_marked(manager, &manifest.vm_id, &mut |_| true),
+        BackendKind::Firecracker | BackendKind::Qemu => Ok(()),
+    }
+}
+
+/// Kills every process that carries the VM's mark and that `which` agrees to.
+///
+/// A process can start another while this looks, so it looks until it finds none, at most ten times.
+pub fn kill_marked(
+    manager: &Manager,
+    id: &VmId,
+    which: &mut dyn FnMut(&crate::model::ProcessId) -> bool,
+) -> Result<()> {
+    let mark = manager.mark(id);
+    for _ in 0..10 {
+        let mut found = false;
+        for (process, value) in process::find_marked(&mark)? {
+            if value != mark || !which(&process) {
+                continue;
+            }
+            if let Some(process) = PidFd::open(&process)? {
+                found = true;
+                kill(&process)?;
+            }
+        }
+        if !found {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Running a command in a started VM.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::manager::{Manager, expired, this_boot};
+use super::remove::{Removed, remove};
+use super::timings::Timings;
+use crate::backend::{self, Purpose};
+use crate::guest::{ExecIo, Outcome, Session, Sink, Wait};
+use crate::host::clock;
+use crate::host::process::PidFd;
+use crate::host::signals::Signals;
+use crate::model::record::reason;
+use crate::model::{Kind, Refusal, VmId, VmRecord};
+use crate::protocol::Exec;
+
+/// How long the agent of a running VM may take to answer. It does so within milliseconds; a guest
+/// whose every CPU is busy under emulation needs its scheduler to come round.
+const HELLO: Duration = Duration::from_secs(20);
+
+/// A command and what connects it with this side.
+#[derive(Debug)]
+pub struct Command {
+    pub exec: Exec,
+    pub streams: Streams,
+    /// Keep the VM whatever its record says.
+    pub keep: bool,
+}
+
+/// This side's ends of a command's three streams.
+#[derive(Debug)]
+pub struct Streams {
+    pub stdin: Option<OwnedFd>,
+    pub stdout: Sink,
+    pub stderr: Sink,
+}
+
+/// A command that ran to its end.
+#[derive(Debug)]
+pub struct Finished {
+    pub outcome: Outcome,
+    /// The deletion that followed, unless the VM is kept.
+    pub cleanup: Option<Removed>,
+}
+
+/// Runs `command` and, unless the VM is kept, deletes the VM afterwards. Holds no lock while the
+/// command runs, so `stop` and `rm` can always end it.
+///
+/// Errors are mayfly's own; the VM is then left as it is, for a look at it.
+pub fn exec(
+    manager: &Manager,
+    id: &VmId,
+    command: Command,
+    signals: &mut Signals,
+    timings: &mut Timings,
+) -> Result<Finished> {
+    let record = startable(manager, id)?;
+    let instance = record.running()?;
+    let vmm = PidFd::open(&instance.process)?
+        .ok_or_else(|| Refusal::new(Kind::WrongState, format!("VM {id} has just ended")))?;
+    let backend = manager.backend_of(&record.manifest)?;
+    let dialled = backend.dial(&manager.paths(id), Purpose::Session)?;
+    let mut wait = Wait::within(HELLO).watching(vmm.as_fd()).interruptible(signals);
+    let mut session = Session::open(dialled.channel, dialled.dirty, &mut wait)?;
+    timings.end("connect");
+    let Streams { stdin, stdout, stderr } = command.streams;
+    let outcome = session.exec(&command.exec, ExecIo { stdin, stdout, stderr, signals })?;
+    backend::hang_up(session.is_clean(), session.into_channel());
+    timings.end("exec");
+    let keep = command.keep || record.manifest.keep;
+    let cleanup = match keep {
+        true => None,
+        false => Some(remove(manager, id, reason::POST_EXEC)?),
+    };
+    timings.end("cleanup");
+    Ok(Finished { outcome, cleanup })
+}
+
+/// The record, one read, compared with the world; an expired VM is deleted and refused.
+fn startable(manager: &Manager, id: &VmId) -> Result<VmRecord> {
+    let record = manager.registry.read()?.get(id)?.clone();
+    if record.has_expired(&clock::now()?) {
+        remove(manager, id, reason::EXPIRED)?;
+        return Err(expired(id).into());
+    }
+    Ok(manager.observe(record, &this_boot()?))
+}

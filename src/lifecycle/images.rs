@@ -1,0 +1,61 @@
+//! Building and deleting images, with regard to the VMs that boot them.
+
+use anyhow::Result;
+
+use super::manager::Manager;
+use crate::image::{ImageInfo, Progress};
+use crate::model::{Kind, Refusal, VmId};
+use crate::settings::find_profile;
+
+/// Builds the image of a profile if it is missing or out of date, or in any case with `force`.
+pub fn build_image(
+    manager: &Manager,
+    profile: &str,
+    force: bool,
+    progress: &mut dyn Progress,
+) -> Result<ImageInfo> {
+    let profiles = manager.settings.profiles()?;
+    let profile = find_profile(&profiles, profile)?;
+    if force {
+        refuse_if_needed(manager, &profile.name, "rebuilding")?;
+    }
+    let image = manager.images()?.build(profile, &manager.agent()?, force, progress)?;
+    Ok(image.info().clone())
+}
+
+/// Deletes the image of a profile. Errors: `NotFound` if there is none and `WrongState` if VMs need
+/// it, unless `force`. Returns whether there was one.
+pub fn remove_image(manager: &Manager, profile: &str, force: bool) -> Result<bool> {
+    if !force {
+        refuse_if_needed(manager, profile, "deleting")?;
+    }
+    let deleted = manager.images()?.remove(profile)?;
+    if !deleted && !force {
+        return Err(Refusal::new(Kind::NotFound, format!("profile {profile:?} has no image"))
+            .hint("'mayfly image ls' lists the images there are")
+            .into());
+    }
+    Ok(deleted)
+}
+
+/// A VM's disk is a layer over the root file system it was created with, so it cannot start on
+/// another. One that runs has its files open and loses nothing.
+fn refuse_if_needed(manager: &Manager, profile: &str, doing: &str) -> Result<(), anyhow::Error> {
+    let contents = manager.registry.read()?;
+    let users: Vec<&VmId> = contents
+        .vms
+        .values()
+        .filter(|record| record.manifest.profile == profile && !record.manifest.image.is_empty())
+        .map(|record| record.id())
+        .collect();
+    let Some(first) = users.first() else { return Ok(()) };
+    Err(Refusal::new(
+        Kind::WrongState,
+        format!(
+            "{doing} the image of {profile:?} would strand {} VMs, such as {first}",
+            users.len()
+        ),
+    )
+    .hint("delete them first, with 'mayfly rm'")
+    .into())
+}

@@ -1,0 +1,142 @@
+//! What every operation works with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::backend::{self, Backend, Programs};
+use crate::host::process::{self, PidFd};
+use crate::host::{clock, program};
+use crate::image::{ImageInfo, Store};
+use crate::model::{
+    BootId, Kind, Liveness, Manifest, Refusal, VmId, VmPaths, VmRecord, VmRef, reconcile,
+};
+use crate::registry::{Change, Contents, Registry};
+use crate::settings::Settings;
+
+/// How long a verb waits for a VM that another command works on.
+pub const VM_PATIENCE: Duration = Duration::from_secs(20);
+
+/// One state directory with everything around it.
+#[derive(Debug)]
+pub struct Manager {
+    pub settings: Settings,
+    pub registry: Registry,
+}
+
+impl Manager {
+    /// For verbs that change something: makes the state directory if need be.
+    pub fn open(settings: Settings) -> Result<Manager> {
+        let registry = Registry::open(&settings.directories.state)?;
+        Ok(Manager { settings, registry })
+    }
+
+    /// For verbs that only look.
+    pub fn open_to_read(settings: Settings) -> Result<Manager> {
+        let registry = Registry::open_to_read(&settings.directories.state)?;
+        Ok(Manager { settings, registry })
+    }
+
+    /// For looking at places that may not be in order.
+    pub fn open_unchecked(settings: Settings) -> Manager {
+        let registry = Registry::at(&settings.directories.state);
+        Manager { settings, registry }
+    }
+
+    /// The images; makes their directory if need be.
+    pub fn images(&self) -> Result<Store> {
+        Store::open(&self.settings.directories.artifacts)
+    }
+
+    /// All images with the bytes each takes on the disk. Makes no directory.
+    pub fn list_images(&self) -> Result<Vec<(ImageInfo, u64)>> {
+        if !self.settings.directories.artifacts.exists() {
+            return Ok(Vec::new());
+        }
+        let images = self.images()?;
+        let with_size = |info: ImageInfo| {
+            let bytes = images.disk_usage(&info.profile)?;
+            Ok((info, bytes))
+        };
+        images.list()?.into_iter().map(with_size).collect()
+    }
+
+    pub fn paths(&self, id: &VmId) -> VmPaths {
+        VmPaths::new(&self.settings.directories.state, &self.settings.directories.run, id)
+    }
+
+    /// The value of [`process::MARK`] in every process of that VM.
+    pub fn mark(&self, id: &VmId) -> String {
+        self.paths(id).dir.display().to_string()
+    }
+
+    /// The id of the VM a user means.
+    pub fn resolve(&self, vm: &VmRef) -> Result<VmId> {
+        Ok(self.registry.read()?.resolve(vm)?)
+    }
+
+    pub fn programs(&self) -> Result<Programs> {
+        Ok(Programs {
+            qemu: self.settings.qemu_bin.clone(),
+            firecracker: self.settings.firecracker_bin.clone(),
+            agent: self.agent()?,
+        })
+    }
+
+    /// The agent installed beside this program.
+    pub fn agent(&self) -> Result<PathBuf> {
+        program::beside("mayfly-agent").ok_or_else(|| {
+            Refusal::new(Kind::Host, "mayfly-agent is not installed beside mayfly")
+                .hint("install both programs into one directory, as 'cargo install' and 'make install' do")
+                .into()
+        })
+    }
+
+    /// The backend a VM was created with.
+    pub fn backend_of(&self, manifest: &Manifest) -> Result<Box<dyn Backend>> {
+        backend::by_kind(manifest.backend, manifest.accelerator, &self.programs()?)
+    }
+
+    /// A record as it is: compared with the process it names.
+    pub fn observe(&self, record: VmRecord, boot: &BootId) -> VmRecord {
+        let liveness = liveness_of(&record, boot);
+        reconcile::observe(record, liveness)
+    }
+
+    /// Changes one record, in one transaction.
+    pub fn change<T>(
+        &self,
+        id: &VmId,
+        change: impl FnOnce(&mut VmRecord) -> Result<T, Refusal>,
+    ) -> Result<T> {
+        self.registry.update(|contents: &mut Contents| {
+            let result = change(contents.get_mut(id)?)?;
+            Ok((result, Change::Made))
+        })
+    }
+
+    /// The handle on a VM's process, if it is alive.
+    pub fn process_of(&self, record: &VmRecord) -> Result<Option<PidFd>> {
+        match record.state.instance() {
+            Some(instance) => PidFd::open(&instance.process),
+            None => Ok(None),
+        }
+    }
+}
+
+/// What became of the process on record; `None` where none is recorded.
+pub fn liveness_of(record: &VmRecord, boot: &BootId) -> Option<Liveness> {
+    record.state.instance().map(|instance| process::liveness(&instance.process, boot))
+}
+
+/// The refusal for a VM whose time is up.
+pub fn expired(id: &VmId) -> Refusal {
+    Refusal::new(Kind::Expired, format!("VM {id} expired and was automatically deleted"))
+        .hint("create another; '--ttl' sets how long it may live")
+}
+
+/// The current boot, for [`liveness_of`].
+pub fn this_boot() -> Result<BootId> {
+    clock::boot_id()
+}

@@ -1,0 +1,85 @@
+//! Deleting what has expired and what crashes left.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::manager::{Manager, this_boot};
+use super::remove::remove_settled;
+use super::settle::{Settled, settle};
+use super::sweep;
+use crate::host::{clock, process};
+use crate::model::record::reason;
+use crate::model::{Liveness, Now, VmId, VmRecord};
+
+/// What a reap did, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Reaped {
+    pub deleted_vm_ids: Vec<VmId>,
+    pub count: usize,
+    /// Leftovers without a VM: directories, sockets, processes, temporary files.
+    pub swept: Vec<String>,
+}
+
+impl Reaped {
+    fn delete(&mut self, id: &VmId) {
+        self.deleted_vm_ids.push(id.clone());
+        self.count += 1;
+    }
+}
+
+/// Deletes expired VMs, finishes abandoned operations, sweeps leftovers. What another command works
+/// on is skipped. With `dry_run` nothing is changed, and what would be deleted is returned.
+pub fn reap(manager: &Manager, dry_run: bool) -> Result<Reaped> {
+    let now = clock::now()?;
+    let mut reaped = Reaped::default();
+    for record in manager.registry.read()?.vms.values() {
+        let doomed = doom(record, &now);
+        if dry_run {
+            if doomed.is_some() {
+                reaped.delete(record.id());
+            }
+            continue;
+        }
+        if reap_one(manager, record.id(), &now)? {
+            reaped.delete(record.id());
+        }
+    }
+    reaped.swept = sweep::sweep(manager, dry_run)?;
+    Ok(reaped)
+}
+
+/// The part of a reap that `create` does first: only VMs whose time is up.
+pub fn reap_expired(manager: &Manager) -> Result<()> {
+    let now = clock::now()?;
+    for record in manager.registry.read()?.vms.values() {
+        if doom(record, &now).is_some() {
+            reap_one(manager, record.id(), &now)?;
+        }
+    }
+    Ok(())
+}
+
+/// Why a VM must go, if it must.
+fn doom(record: &VmRecord, now: &Now) -> Option<&'static str> {
+    if record.has_expired(now) {
+        return Some(reason::EXPIRED);
+    }
+    let orphaned = |owner| process::liveness(owner, &now.boot_id) != Liveness::Alive;
+    record.manifest.owner.as_ref().is_some_and(orphaned).then_some(reason::ABANDONED)
+}
+
+/// Brings one VM in order and deletes it if it must go. Returns whether it is gone.
+fn reap_one(manager: &Manager, id: &VmId, now: &Now) -> Result<bool> {
+    let Some(lock) = manager.registry.try_lock_vm(id)? else { return Ok(false) };
+    match settle(manager, id, lock)? {
+        Settled::Unknown => Ok(false),
+        Settled::Gone(_) => Ok(true),
+        Settled::Here(record, lock) => match doom(&record, now) {
+            Some(reason) => remove_settled(manager, record, lock, reason).map(|_| true),
+            None => {
+                sweep::kill_strays(manager, &record, &this_boot()?)?;
+                Ok(false)
+            }
+        },
+    }
+}

@@ -1,0 +1,50 @@
+//! Making a new registry from the VMs' manifests, when the old one is damaged or lost.
+
+use anyhow::Result;
+
+use super::manager::Manager;
+use crate::host::{clock, directory, process};
+use crate::model::{BootId, Expiry, Instance, Manifest, Phase, ProcessId, VmId, VmRecord};
+use crate::registry::{Contents, read_manifest};
+
+/// Replaces a registry that cannot be read. Returns the ids it holds now; `None` if the registry is
+/// in order, which is then left alone.
+pub fn rebuild(manager: &Manager) -> Result<Option<Vec<VmId>>> {
+    let mut ids = Vec::new();
+    let replaced = manager.registry.replace_damaged(|generation| {
+        let mut contents = Contents { generation, ..Contents::empty() };
+        let vms = manager.settings.directories.state.join("vms");
+        let processes = process::find_marked(&format!("{}/", vms.display()))?;
+        for id in directory::names(&vms)?.iter().filter_map(|name| name.parse::<VmId>().ok()) {
+            // A directory without a manifest belongs to a VM that nobody was told of; the sweep
+            // takes it.
+            let Ok(manifest) = read_manifest(&manager.paths(&id).manifest()) else { continue };
+            let mark = manager.mark(&id);
+            let mine =
+                processes.iter().filter(|(_, value)| *value == mark).map(|(process, _)| process);
+            contents.vms.insert(id, restore(manifest, mine, &clock::boot_id()?));
+        }
+        ids = contents.vms.keys().cloned().collect();
+        Ok(contents)
+    })?;
+    Ok(replaced.then_some(ids))
+}
+
+/// A record from what is left. The oldest of a VM's processes is its VMM: everything else of it was
+/// started by that one.
+fn restore<'a>(
+    manifest: Manifest,
+    processes: impl Iterator<Item = &'a ProcessId>,
+    boot: &BootId,
+) -> VmRecord {
+    let state = match processes.min_by_key(|process| process.start_ticks) {
+        Some(process) => Phase::Started { instance: Instance { process: process.clone() } },
+        None => Phase::Stopped { last_error: Some("the registry was rebuilt".into()) },
+    };
+    // The boot clock's share of the old record is lost; the wall clock's is in the manifest.
+    let expires_at = manifest.created_at + manifest.ttl_seconds as f64;
+    let remaining = expires_at - clock::unix_time().as_secs_f64();
+    let expires_boottime = clock::boottime().map_or(0.0, |now| now.as_secs_f64()) + remaining;
+    let expiry = Expiry { expires_at, expires_boottime, boot_id: boot.clone() };
+    VmRecord { manifest, expiry, state }
+}

@@ -1,0 +1,64 @@
+//! Deleting a VM.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::end;
+use super::manager::{Manager, VM_PATIENCE};
+use super::settle::{Settled, settle};
+use crate::host::directory;
+use crate::host::lock::Lock;
+use crate::model::{Phase, VmId, VmRecord};
+use crate::registry::{Change, gone};
+
+/// What a deletion reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    pub vm_id: VmId,
+    pub deleted: bool,
+    pub reason: String,
+}
+
+/// Ends a VM if it runs and deletes everything of it. The guest is not asked: nothing of it is kept.
+pub fn remove(manager: &Manager, id: &VmId, reason: &str) -> Result<Removed> {
+    let lock = manager.registry.lock_vm(id, VM_PATIENCE)?;
+    match settle(manager, id, lock)? {
+        Settled::Here(record, lock) => remove_settled(manager, record, lock, reason),
+        Settled::Gone(removed) => Ok(removed),
+        Settled::Unknown => Err(gone(id).into()),
+    }
+}
+
+/// The same for a VM whose lock is held and whose record is true.
+pub fn remove_settled(
+    manager: &Manager,
+    record: VmRecord,
+    lock: Lock,
+    reason: &str,
+) -> Result<Removed> {
+    let record = manager.change(record.id(), |record| {
+        record.begin_remove(reason);
+        Ok(record.clone())
+    })?;
+    finish_removal(manager, &record, lock)
+}
+
+/// Everything after the intention is on record; may be done again from the start.
+pub fn finish_removal(manager: &Manager, record: &VmRecord, lock: Lock) -> Result<Removed> {
+    let id = record.id();
+    if let Some(process) = manager.process_of(record)? {
+        end::kill(&process)?;
+    }
+    end::kill_survivors(manager, &record.manifest)?;
+    let paths = manager.paths(id);
+    directory::remove(&paths.run)?;
+    directory::remove(&paths.dir)?;
+    // The record goes last: until here a crash leaves it to be found.
+    manager.registry.update(|contents| Ok((contents.vms.remove(id), Change::Made)))?;
+    lock.remove()?;
+    let reason = match &record.state {
+        Phase::Removing { reason, .. } => reason.clone(),
+        _ => String::new(),
+    };
+    Ok(Removed { vm_id: id.clone(), deleted: true, reason })
+}

@@ -1,0 +1,35 @@
+//! Looking at VMs.
+
+use anyhow::Result;
+
+use super::manager::{Manager, expired, this_boot};
+use super::remove::remove;
+use crate::host::clock;
+use crate::model::record::reason;
+use crate::model::{VmRecord, VmRef};
+
+/// All VMs as they are, oldest first. Writes nothing.
+pub fn status_all(manager: &Manager) -> Result<Vec<VmRecord>> {
+    let boot = this_boot()?;
+    let mut records: Vec<VmRecord> = manager
+        .registry
+        .read()?
+        .vms
+        .into_values()
+        .map(|record| manager.observe(record, &boot))
+        .collect();
+    records.sort_by(|a, b| a.manifest.created_at.total_cmp(&b.manifest.created_at));
+    Ok(records)
+}
+
+/// One VM as it is. As in the reference, one that has expired is deleted and refused.
+pub fn status(manager: &Manager, vm: &VmRef) -> Result<VmRecord> {
+    let mut contents = manager.registry.read()?;
+    let id = contents.resolve(vm)?;
+    let record = contents.vms.remove(&id).expect("a resolved id is in the registry");
+    if record.has_expired(&clock::now()?) {
+        remove(manager, &id, reason::EXPIRED)?;
+        return Err(expired(&id).into());
+    }
+    Ok(manager.observe(record, &this_boot()?))
+}

@@ -1,0 +1,69 @@
+//! Ending a VM in good order: ask the guest, then the VMM, then nobody.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::end;
+use super::manager::Manager;
+use super::settle::acquire;
+use crate::backend::Purpose;
+use crate::guest::{Session, Wait};
+use crate::host::process::PidFd;
+use crate::model::{Phase, VmId, VmRecord};
+
+/// How long a VMM may take to end after SIGTERM.
+const VMM_GRACE: Duration = Duration::from_secs(1);
+
+/// Ends a VM, keeping its disk. Returns once the VMM is proven gone; a VM that does not run is
+/// already stopped. The guest gets `grace` to end its processes and write its disk.
+pub fn stop(manager: &Manager, id: &VmId, grace: Duration) -> Result<VmRecord> {
+    let (record, _lock) = acquire(manager, id)?;
+    match record.state {
+        Phase::Stopped { .. } => return Ok(record),
+        // As in the reference: what never ran can be marked as stopped.
+        Phase::Created => {}
+        _ => {
+            manager.change(id, |record| record.begin_stop())?;
+            if let Some(vmm) = manager.process_of(&record)? {
+                end_in_order(manager, &record, &vmm, grace)?;
+            }
+            end::kill_survivors(manager, &record.manifest)?;
+        }
+    }
+    manager.change(id, |record| {
+        record.finish_stop(None)?;
+        Ok(record.clone())
+    })
+}
+
+fn end_in_order(manager: &Manager, record: &VmRecord, vmm: &PidFd, grace: Duration) -> Result<()> {
+    let deadline = Instant::now() + grace;
+    // Whatever goes wrong with asking, the next step needs no consent.
+    let asked = ask(manager, record, vmm, grace, deadline);
+    let left = deadline.saturating_duration_since(Instant::now());
+    if asked.is_ok() && vmm.wait(left)? {
+        return Ok(());
+    }
+    vmm.terminate()?;
+    if vmm.wait(VMM_GRACE)? {
+        return Ok(());
+    }
+    end::kill(vmm)
+}
+
+fn ask(
+    manager: &Manager,
+    record: &VmRecord,
+    vmm: &PidFd,
+    grace: Duration,
+    deadline: Instant,
+) -> Result<()> {
+    let backend = manager.backend_of(&record.manifest)?;
+    let dialled = backend.dial(&manager.paths(record.id()), Purpose::Control)?;
+    let mut wait = Wait::until(deadline).watching(vmm.as_fd());
+    let mut session = Session::open(dialled.channel, dialled.dirty, &mut wait)?;
+    // Half of it for the guest's processes, half for writing its disk and powering off.
+    session.shutdown(grace / 2, &mut wait)
+}

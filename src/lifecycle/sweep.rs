@@ -1,0 +1,92 @@
+//! Sweeping away what no record knows: directories, sockets, lock files, processes.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::end;
+use super::manager::{Manager, liveness_of};
+use crate::host::{directory, process};
+use crate::model::{BootId, Liveness, ProcessId, VmId, VmRecord};
+
+/// Deletes what belongs to VMs that are not in the registry. Returns what was found, for people.
+///
+/// A VM is looked at under its lock, and looked up in the registry after that: `create` takes the
+/// lock first and `rm` keeps it to the end, so what has no record then has no future.
+pub fn sweep(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
+    let directories = &manager.settings.directories;
+    let mut swept = Vec::new();
+    for id in suspects(manager)? {
+        // A look without the lock keeps the crowd of healthy VMs cheap.
+        if manager.registry.read()?.vms.contains_key(&id) {
+            continue;
+        }
+        if dry_run {
+            swept.extend(leftovers(manager, &id)?);
+            continue;
+        }
+        let Some(lock) = manager.registry.try_lock_vm(&id)? else { continue };
+        if manager.registry.read()?.vms.contains_key(&id) {
+            continue;
+        }
+        swept.extend(leftovers(manager, &id)?);
+        end::kill_marked(manager, &id, &mut |_| true)?;
+        let paths = manager.paths(&id);
+        directory::remove(&paths.run)?;
+        directory::remove(&paths.dir)?;
+        lock.remove()?;
+    }
+    if !dry_run {
+        if directories.artifacts.exists() {
+            swept.extend(manager.images()?.sweep()?);
+        }
+        drop_empty(&directories.run);
+    }
+    Ok(swept)
+}
+
+/// Every id that something is left of.
+fn suspects(manager: &Manager) -> Result<BTreeSet<VmId>> {
+    let directories = &manager.settings.directories;
+    let mut ids: BTreeSet<VmId> = manager.registry.locked_ids()?.into_iter().collect();
+    for directory in [directories.state.join("vms"), directories.run.clone()] {
+        ids.extend(directory::names(&directory)?.iter().filter_map(|name| name.parse().ok()));
+    }
+    let vms = directories.state.join("vms");
+    for (_, mark) in process::find_marked(&format!("{}/", vms.display()))? {
+        ids.extend(Path::new(&mark).file_name().and_then(|name| name.to_str()?.parse().ok()));
+    }
+    Ok(ids)
+}
+
+fn leftovers(manager: &Manager, id: &VmId) -> Result<Vec<String>> {
+    let (paths, mark) = (manager.paths(id), manager.mark(id));
+    let mut found = Vec::new();
+    for (process, value) in process::find_marked(&mark)? {
+        if value == mark {
+            found.push(format!("process {}", process.pid));
+        }
+    }
+    for path in [paths.dir, paths.run] {
+        if path.symlink_metadata().is_ok() {
+            found.push(path.display().to_string());
+        }
+    }
+    Ok(found)
+}
+
+/// Kills processes of a VM that its record does not account for: those of an earlier start, or all
+/// of them when it is not running. The VM's lock is held, and the record is true.
+pub fn kill_strays(manager: &Manager, record: &VmRecord, boot: &BootId) -> Result<()> {
+    if liveness_of(record, boot) == Some(Liveness::Alive) {
+        return Ok(());
+    }
+    let anyone = &mut |_: &ProcessId| true;
+    end::kill_marked(manager, record.id(), anyone)
+}
+
+/// The runtime directory goes when its last VM went; another command may be using it, then it stays.
+pub fn drop_empty(run: &Path) {
+    let _ = std::fs::remove_dir(run);
+}

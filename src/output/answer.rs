@@ -1,0 +1,75 @@
+//! What `exec --json` and `run --json` answer.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Serialize;
+
+use crate::guest::{Captured, Exit, Outcome};
+use crate::lifecycle::{Removed, Timings};
+use crate::model::VmId;
+
+/// A finished command.
+#[derive(Debug, Serialize)]
+pub struct ExecAnswer<'a> {
+    pub vm_id: &'a VmId,
+    pub command: String,
+    pub stdout: String,
+    pub stderr: String,
+    /// `utf-8`, or `base64` where the output is not UTF-8.
+    pub stdout_encoding: &'static str,
+    pub stderr_encoding: &'static str,
+    /// Whether output was left out because there was more than is kept.
+    pub truncated: bool,
+    pub exit_code: u8,
+    pub duration_ms: u64,
+    pub timed_out: bool,
+    pub cleanup: Option<Removed>,
+    pub timings_ms: &'a Timings,
+}
+
+impl<'a> ExecAnswer<'a> {
+    /// The answer for an outcome whose output was captured.
+    pub fn new(
+        vm_id: &'a VmId,
+        command: String,
+        outcome: Outcome,
+        cleanup: Option<Removed>,
+        timings_ms: &'a Timings,
+    ) -> Self {
+        let truncated = outcome.stdout.truncated || outcome.stderr.truncated;
+        let (stdout, stdout_encoding) = encode(outcome.stdout);
+        let (stderr, stderr_encoding) = encode(outcome.stderr);
+        ExecAnswer {
+            vm_id,
+            command,
+            stdout,
+            stderr,
+            stdout_encoding,
+            stderr_encoding,
+            truncated,
+            exit_code: outcome.exit.code(),
+            duration_ms: outcome.duration.as_millis() as u64,
+            timed_out: outcome.exit == Exit::TimedOut,
+            cleanup,
+            timings_ms,
+        }
+    }
+
+    /// Adds what mayfly says itself at the end of the command's standard error, on a line of its own.
+    pub fn append_to_stderr(&mut self, line: &str) {
+        if self.stderr_encoding == "utf-8" {
+            if !self.stderr.is_empty() && !self.stderr.ends_with('\n') {
+                self.stderr.push('\n');
+            }
+            self.stderr.push_str(line);
+        }
+    }
+}
+
+/// Captured bytes as JSON can carry them, and how.
+fn encode(captured: Captured) -> (String, &'static str) {
+    match String::from_utf8(captured.bytes) {
+        Ok(text) => (text, "utf-8"),
+        Err(error) => (BASE64.encode(error.as_bytes()), "base64"),
+    }
+}

@@ -1,0 +1,40 @@
+//! Making foreign text harmless to a terminal and to a reader.
+
+use std::fmt::Write;
+
+/// Replaces control characters, escapes of terminals, and characters that reorder or hide text with
+/// visible `\u{…}` forms. Line ends and tabs stay: an error may have several lines.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => escaped.push(character),
+            _ if character.is_control() || is_invisible(character) => {
+                let _ = write!(escaped, "{}", character.escape_unicode());
+            }
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+/// Characters that print nothing themselves but change how their neighbours are shown: directional
+/// embeddings, overrides, isolates and marks (Unicode Bidirectional Algorithm, UAX #9), zero-width
+/// characters, line separators, tags.
+fn is_invisible(character: char) -> bool {
+    matches!(character,
+        '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}'
+        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_reaches_the_terminal_that_could_command_or_deceive_it() {
+        assert_eq!(escape("a\x1b[2Jb\rc\x07"), "a\\u{1b}[2Jb\\u{d}c\\u{7}");
+        assert_eq!(escape("x\u{202e}y\u{9b}z"), "x\\u{202e}y\\u{9b}z");
+        assert_eq!(escape("two\nlines\tand ünïcode 漢字"), "two\nlines\tand ünïcode 漢字");
+    }
+}

@@ -1,0 +1,51 @@
+//! An error as a user or a script gets to see it.
+
+use serde::Serialize;
+
+use super::escape::escape;
+use crate::host::signals::Interrupted;
+use crate::model::{Kind, Refusal};
+
+/// The exit code of `exec` and `run` for everything that is mayfly's own failure, as with docker:
+/// every smaller one could be the command's.
+pub const MAYFLY_FAILED: u8 = 125;
+
+/// What an error comes down to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    pub kind: &'static str,
+    pub message: String,
+    pub hint: Option<String>,
+    pub exit_code: u8,
+}
+
+impl Failure {
+    /// Finds the refusal or interruption in an error's chain; an error without one is a plain failure.
+    pub fn of(error: &anyhow::Error) -> Failure {
+        if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+            return Failure {
+                kind: "interrupted",
+                message: interrupted.to_string(),
+                hint: None,
+                exit_code: interrupted.code(),
+            };
+        }
+        let refusal = error.chain().find_map(|cause| cause.downcast_ref::<Refusal>());
+        let kind = refusal.map_or(Kind::Failure, |refusal| refusal.kind);
+        Failure {
+            kind: kind.name(),
+            message: escape(&format!("{error:#}")),
+            hint: refusal.and_then(|refusal| refusal.hint.as_deref()).map(escape),
+            exit_code: kind.exit_code(),
+        }
+    }
+
+    /// The same failure of a verb whose exit codes belong to the guest's command.
+    pub fn of_command(error: &anyhow::Error) -> Failure {
+        let failure = Failure::of(error);
+        match error.downcast_ref::<Interrupted>() {
+            Some(_) => failure,
+            None => Failure { exit_code: MAYFLY_FAILED, ..failure },
+        }
+    }
+}

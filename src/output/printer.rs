@@ -1,0 +1,122 @@
+//! Printing, in the form the user asked for.
+
+use std::io::{ErrorKind, IsTerminal, Write};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::json;
+
+use super::escape::escape;
+use super::failure::Failure;
+use crate::lifecycle::Timings;
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Style {
+    pub json: bool,
+    /// Say nothing but data and errors.
+    pub quiet: bool,
+    /// Say more: phases and their times.
+    pub verbose: bool,
+}
+
+/// The way out of the program.
+#[derive(Debug, Clone, Copy)]
+pub struct Printer {
+    pub style: Style,
+}
+
+impl Printer {
+    /// A line of data for people, or for `$(…)`.
+    pub fn data(&self, line: &str) -> Result<()> {
+        to_stdout(&format!("{line}\n"))
+    }
+
+    /// One JSON value on a line of its own.
+    pub fn json(&self, value: &impl Serialize) -> Result<()> {
+        let line = serde_json::to_string(value).context("cannot serialize the answer")?;
+        to_stdout(&format!("{line}\n"))
+    }
+
+    /// The JSON value with `--json`, else the line.
+    pub fn answer(&self, value: &impl Serialize, line: &str) -> Result<()> {
+        if self.style.json { self.json(value) } else { self.data(line) }
+    }
+
+    /// What a verb says when it has done something: the whole truth with `--json`, else the word by
+    /// which the user named it, unless quiet.
+    pub fn done(&self, value: &impl Serialize, named: &str) -> Result<()> {
+        match self.style {
+            Style { json: true, .. } => self.json(value),
+            Style { quiet: true, .. } => Ok(()),
+            _ => self.data(named),
+        }
+    }
+
+    /// Whether a person watches standard error and wants to.
+    pub fn is_watched(&self) -> bool {
+        std::io::stderr().is_terminal() && !self.style.json && !self.style.quiet
+    }
+
+    /// A remark, unless quiet.
+    pub fn note(&self, line: &str) {
+        if !self.style.quiet {
+            to_stderr(&format!("{}\n", escape(line)));
+        }
+    }
+
+    /// A remark for a person who watches: only where standard error is a terminal.
+    pub fn aside(&self, line: &str) {
+        if self.is_watched() {
+            self.note(line);
+        }
+    }
+
+    /// A remark for somebody who wants to know more.
+    pub fn detail(&self, line: &str) {
+        if self.style.verbose {
+            to_stderr(&format!("{}\n", escape(line)));
+        }
+    }
+
+    /// How a command ended, where its exit code alone does not say.
+    pub fn verdict(&self, line: &str) {
+        to_stderr(&format!("{}\n", escape(line)));
+    }
+
+    /// The phases of an operation, for somebody who wants to know more.
+    pub fn timings(&self, timings: &Timings) {
+        for (phase, milliseconds) in timings.phases() {
+            self.detail(&format!("{phase:>10} {milliseconds:9.1} ms"));
+        }
+    }
+
+    /// An error, in the form asked for.
+    pub fn failure(&self, failure: &Failure) {
+        if self.style.json {
+            to_stderr(&format!("{}\n", json!({ "error": failure })));
+            return;
+        }
+        let mut text = format!("mayfly: {}\n", failure.message);
+        if let Some(hint) = &failure.hint {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+        to_stderr(&text);
+    }
+}
+
+/// A reader that has read enough (`mayfly status | head -1`) is no failure of ours.
+fn to_stdout(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// There is nobody left to tell if this fails.
+fn to_stderr(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}

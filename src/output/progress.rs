@@ -1,0 +1,80 @@
+//! Progress of long work: a bar on a terminal, plain lines elsewhere.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::escape::escape;
+use super::printer::Printer;
+use crate::host::signals::Signals;
+use crate::image::Progress;
+
+/// Shows the building of an image.
+#[derive(Debug)]
+pub struct BuildProgress<'a> {
+    printer: Printer,
+    /// A signal that arrives cancels the work.
+    signals: &'a Signals,
+    bar: Option<ProgressBar>,
+}
+
+impl<'a> BuildProgress<'a> {
+    pub fn new(printer: Printer, signals: &'a Signals) -> Self {
+        BuildProgress { printer, signals, bar: None }
+    }
+
+    /// The bar, made when there is something to show; hidden where stderr is no terminal.
+    fn bar(&mut self, total: usize) -> Option<&ProgressBar> {
+        if !self.printer.is_watched() {
+            return None;
+        }
+        Some(self.bar.get_or_insert_with(|| {
+            let bar =
+                ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template(
+                "{spinner} [{pos}/{len}] {prefix} {wide_msg} {elapsed}",
+            );
+            bar.set_style(style.expect("the template is valid"));
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        }))
+    }
+}
+
+impl Progress for BuildProgress<'_> {
+    fn phase(&mut self, name: &str, index: usize, total: usize) {
+        match self.bar(total) {
+            Some(bar) => {
+                bar.set_position(index as u64);
+                bar.set_prefix(escape(name));
+                bar.set_message("");
+            }
+            None => self.printer.note(&format!("mayfly: [{index}/{total}] {name}")),
+        }
+    }
+
+    fn detail(&mut self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(escape(text));
+        }
+    }
+
+    fn note(&mut self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(format!("mayfly: {}", escape(line))),
+            None => self.printer.note(&format!("mayfly: {line}")),
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.signals.pending()
+    }
+}
+
+impl Drop for BuildProgress<'_> {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Tables for people.
+
+use std::collections::BTreeSet;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+
+use super::escape::escape;
+use crate::image::ImageInfo;
+use crate::lifecycle::{Check, Verdict};
+use crate::model::{Accelerator, MemMib, Now, Profile, Span, VmRecord};
+
+/// The columns by which [`status_table`] shows VMs.
+const STATUS: [&str; 8] =
+    ["VM", "NAME", "PROFILE", "STATE", "RUNS ON", "ISOLATION", "SIZE", "LEFT"];
+
+/// One line a VM.
+pub fn status_table(records: &[VmRecord], now: &Now) -> String {
+    let mut table = bare(&STATUS);
+    for record in records {
+        let manifest = &record.manifest;
+        let runs_on = match manifest.accelerator {
+            Accelerator::None => manifest.backend.to_string(),
+            accelerator => format!("{}/{accelerator}", manifest.backend),
+        };
+        let state = match record.last_error() {
+            Some(error) => format!("{} ({})", record.state.name(), first_line(error)),
+            None => record.state.name().to_owned(),
+        };
+        table.add_row([
+            manifest.vm_id.to_string(),
+            manifest.name.as_ref().map_or("-".into(), ToString::to_string),
+            manifest.profile.clone(),
+            state,
+            runs_on,
+            manifest.isolation().to_string(),
+            format!("{} CPU, {}", manifest.vcpu_count, MemMib(manifest.mem_mib)),
+            left(record.expiry.remaining(now)),
+        ]);
+    }
+    finish(table)
+}
+
+/// One line a profile; `built` names those whose image exists.
+pub fn profiles_table<'a>(
+    profiles: impl Iterator<Item = &'a Profile>,
+    built: &BTreeSet<String>,
+) -> String {
+    let mut table = bare(&["PROFILE", "IMAGE", "CPUS", "MEMORY", "TTL", "DESCRIPTION"]);
+    for profile in profiles {
+        let image = if built.contains(&profile.name) { "built" } else { "not built" };
+        table.add_row([
+            profile.name.clone(),
+            image.to_owned(),
+            profile.vcpu_count.to_string(),
+            MemMib(profile.mem_mib).to_string(),
+            Span(std::time::Duration::from_secs(profile.ttl_seconds)).to_string(),
+            escape(&profile.description),
+        ]);
+    }
+    finish(table)
+}
+
+/// One line an image.
+pub fn images_table(images: &[(ImageInfo, u64)]) -> String {
+    let mut table = bare(&["PROFILE", "SUITE", "KERNEL", "ON DISK", "IMAGE"]);
+    for (image, bytes) in images {
+        table.add_row([
+            image.profile.clone(),
+            escape(&image.recipe.suite),
+            escape(&image.kernel_release),
+            format!("{} MB", bytes / 1_000_000),
+            image.id().chars().take(12).collect(),
+        ]);
+    }
+    if let Some(column) = table.column_mut(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    finish(table)
+}
+
+/// One line a check, with its remedy below.
+pub fn checks_table(checks: &[Check]) -> String {
+    let mut lines = Vec::new();
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    for check in checks {
+        let verdict = match check.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warning => "--",
+            Verdict::Failed => "no",
+        };
+        lines.push(format!("{verdict}  {:width$}  {}", check.name, escape(&check.detail)));
+        if let Some(remedy) = &check.remedy {
+            lines.push(format!("    {:width$}  => {}", "", escape(remedy)));
+        }
+    }
+    lines.join("\n")
+}
+
+/// Columns by white space alone, as `docker ps` and `kubectl get` show them: easy on `awk`.
+fn bare(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header);
+    table
+}
+
+fn finish(mut table: Table) -> String {
+    if let Some(first) = table.column_mut(0) {
+        first.set_padding((0, 1));
+    }
+    table.trim_fmt()
+}
+
+fn left(seconds: f64) -> String {
+    if seconds <= 0.0 {
+        return "expired".into();
+    }
+    Span(std::time::Duration::from_secs(seconds as u64)).to_string()
+}
+
+fn first_line(error: &str) -> String {
+    escape(error.lines().next().unwrap_or_default())
+}

@@ -1,0 +1,77 @@
+//! A VM as `--json` shows it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::escape::escape;
+use crate::image::ImageInfo;
+use crate::model::{Accelerator, BackendKind, Isolation, VmId, VmName, VmRecord};
+
+/// The reference's fields, then ours. Times are Unix seconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VmView<'a> {
+    vm_id: &'a VmId,
+    profile: &'a str,
+    vcpu_count: u32,
+    mem_mib: u32,
+    ttl_seconds: u64,
+    created_at: f64,
+    expires_at: f64,
+    state: &'static str,
+    metadata: &'a BTreeMap<String, String>,
+    name: Option<&'a VmName>,
+    backend: BackendKind,
+    accelerator: Accelerator,
+    isolation: Isolation,
+    keep: bool,
+    last_error: Option<String>,
+}
+
+impl<'a> From<&'a VmRecord> for VmView<'a> {
+    fn from(record: &'a VmRecord) -> Self {
+        let manifest = &record.manifest;
+        VmView {
+            vm_id: &manifest.vm_id,
+            profile: &manifest.profile,
+            vcpu_count: manifest.vcpu_count,
+            mem_mib: manifest.mem_mib,
+            ttl_seconds: manifest.ttl_seconds,
+            created_at: manifest.created_at,
+            expires_at: record.expiry.expires_at,
+            state: record.state.name(),
+            metadata: &manifest.metadata,
+            name: manifest.name.as_ref(),
+            backend: manifest.backend,
+            accelerator: manifest.accelerator,
+            isolation: manifest.isolation(),
+            keep: manifest.keep,
+            last_error: record.last_error().map(escape),
+        }
+    }
+}
+
+/// An image as `--json` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ImageView<'a> {
+    profile: &'a str,
+    id: String,
+    suite: &'a str,
+    kernel_release: &'a str,
+    built_at: f64,
+    /// What the files take on the disk; they are sparse.
+    disk_bytes: u64,
+}
+
+impl<'a> ImageView<'a> {
+    pub fn new(info: &'a ImageInfo, disk_bytes: u64) -> Self {
+        ImageView {
+            profile: &info.profile,
+            id: info.id(),
+            suite: &info.recipe.suite,
+            kernel_release: &info.kernel_release,
+            built_at: info.built_at,
+            disk_bytes,
+        }
+    }
+}
