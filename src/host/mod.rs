@@ -1,3 +1,4 @@
 //! The operating system's boundary: processes, clocks, files, signals.
 
 pub mod channel;
+pub mod signals;
