@@ -1,1 +1,44 @@
-//! (room under construction)
+//! The guest's half: a static program that is the first process of a guest, or a plain process of
+//! the host under the mock backend.
+//!
+//! One thread serves each line to the host ([`line`], [`session`]); one thread owns `waitpid`
+//! ([`reaper`]); one watches the TTL ([`watchdog`]). What differs between a guest and a plain process
+//! is in [`world`]; what only a guest's first process does is in [`init`].
+
+mod account;
+mod cgroup;
+mod console;
+mod init;
+mod job;
+mod line;
+mod listener;
+mod machine;
+mod modules;
+mod mounts;
+mod options;
+mod processes;
+mod reaper;
+mod serve;
+mod session;
+mod spawn;
+mod tree;
+mod watchdog;
+mod world;
+
+use std::process::ExitCode;
+
+/// Runs the agent until its VM ends, with the arguments after the program's name.
+pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    match options::parse(arguments) {
+        Ok(Some(options)) => serve::as_process(options),
+        Ok(None) if std::process::id() == 1 => init::run(),
+        Ok(None) => {
+            console::say("it is the first process of a guest; --help says what else it can be");
+            ExitCode::from(2)
+        }
+        Err(stop) => {
+            console::say(&stop.message);
+            ExitCode::from(stop.code)
+        }
+    }
+}

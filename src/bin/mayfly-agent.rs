@@ -1,1 +1,7 @@
-fn main() {}
+//! The guest half; see `mayfly::agent`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mayfly::agent::run(std::env::args_os().skip(1))
+}

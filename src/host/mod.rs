@@ -12,5 +12,6 @@ pub mod namespaces;
 pub mod process;
 pub mod program;
 pub mod random;
+pub mod signals;
 pub mod socket;
 pub mod tsc;

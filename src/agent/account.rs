@@ -1,0 +1,147 @@
+//! Who a command runs as. `/etc/passwd` and `/etc/group` are read here and now: a statically linked
+//! program cannot ask the C library, whose lookup loads plugins.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+/// A resolved user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    pub name: OsString,
+    pub uid: u32,
+    pub gid: u32,
+    /// Supplementary groups, the primary one included.
+    pub groups: Vec<u32>,
+    pub home: OsString,
+    pub shell: OsString,
+}
+
+struct Entry<'a> {
+    name: &'a [u8],
+    uid: u32,
+    gid: u32,
+    home: &'a [u8],
+    shell: &'a [u8],
+}
+
+/// Resolves `name`, `uid`, `name:group`, `uid:gid` against the contents of the two files. A number
+/// without an entry is a user without a name, at home in `/`, as with other container tools.
+///
+/// # Errors
+/// The part that is not known.
+pub fn resolve(spec: &str, passwd: &[u8], group: &[u8]) -> Result<Account, String> {
+    let (user, explicit_group) = match spec.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (spec, None),
+    };
+    let mut account = by_user(user, passwd).ok_or_else(|| format!("no user {user:?}"))?;
+    match explicit_group {
+        Some(wanted) => {
+            account.gid = by_group(wanted, group).ok_or_else(|| format!("no group {wanted:?}"))?;
+            account.groups = vec![account.gid];
+        }
+        None => {
+            account.groups = vec![account.gid];
+            account.groups.extend(memberships(account.name.as_bytes(), group));
+            account.groups.sort_unstable();
+            account.groups.dedup();
+        }
+    }
+    Ok(account)
+}
+
+fn by_user(user: &str, passwd: &[u8]) -> Option<Account> {
+    let number = user.parse::<u32>().ok();
+    // A name that is a number is looked up as a name first, as POSIX's chown does.
+    let entry = entries(passwd)
+        .find(|entry| entry.name == user.as_bytes())
+        .or_else(|| entries(passwd).find(|entry| Some(entry.uid) == number));
+    let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+    match entry {
+        Some(entry) => Some(Account {
+            name: text(entry.name),
+            uid: entry.uid,
+            gid: entry.gid,
+            groups: Vec::new(),
+            home: text(if entry.home.is_empty() { b"/" } else { entry.home }),
+            shell: text(if entry.shell.is_empty() { b"/bin/sh" } else { entry.shell }),
+        }),
+        None => number.map(|uid| Account {
+            name: user.into(),
+            uid,
+            gid: 0,
+            groups: Vec::new(),
+            home: "/".into(),
+            shell: "/bin/sh".into(),
+        }),
+    }
+}
+
+fn by_group(wanted: &str, group: &[u8]) -> Option<u32> {
+    groups(group)
+        .find(|(name, _, _)| *name == wanted.as_bytes())
+        .map(|(_, gid, _)| gid)
+        .or_else(|| wanted.parse().ok())
+}
+
+fn memberships<'a>(name: &'a [u8], group: &'a [u8]) -> impl Iterator<Item = u32> + 'a {
+    groups(group)
+        .filter(move |(_, _, members)| members.split(|&b| b == b',').any(|member| member == name))
+        .map(|(_, gid, _)| gid)
+}
+
+fn entries(passwd: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+    passwd.split(|&b| b == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&b| b == b':');
+        let (name, _password) = (fields.next()?, fields.next()?);
+        let (uid, gid) = (number(fields.next()?)?, number(fields.next()?)?);
+        let (_gecos, home, shell) = (fields.next()?, fields.next()?, fields.next()?);
+        Some(Entry { name, uid, gid, home, shell })
+    })
+}
+
+fn groups(group: &[u8]) -> impl Iterator<Item = (&[u8], u32, &[u8])> {
+    group.split(|&b| b == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&b| b == b':');
+        let (name, _password) = (fields.next()?, fields.next()?);
+        Some((name, number(fields.next()?)?, fields.next()?))
+    })
+}
+
+fn number(field: &[u8]) -> Option<u32> {
+    str::from_utf8(field).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/bash\n# comment\nnobody:x:65534:65534::/:\n\
+        build:x:1000:1000:B:/home/build:/bin/zsh\n42:x:7:7::/odd:/bin/sh";
+    const GROUP: &[u8] = b"root:x:0:\nadm:x:4:build,root\nbuild:x:1000:\nkvm:x:105:nobody,build\n";
+
+    #[test]
+    fn names_and_numbers_resolve_with_their_groups() {
+        let build = resolve("build", PASSWD, GROUP).unwrap();
+        assert_eq!((build.uid, build.gid, &build.groups[..]), (1000, 1000, &[4, 105, 1000][..]));
+        assert_eq!(
+            (build.home.to_str(), build.shell.to_str()),
+            (Some("/home/build"), Some("/bin/zsh"))
+        );
+        assert_eq!(resolve("1000", PASSWD, GROUP).unwrap(), build);
+        let grouped = resolve("build:adm", PASSWD, GROUP).unwrap();
+        assert_eq!((grouped.gid, &grouped.groups[..]), (4, &[4][..]));
+        assert_eq!(resolve("42", PASSWD, GROUP).unwrap().uid, 7);
+        assert_eq!(resolve("nobody", PASSWD, GROUP).unwrap().shell, "/bin/sh");
+    }
+
+    #[test]
+    fn unknown_numbers_are_users_and_unknown_names_are_not() {
+        let stranger = resolve("4711:12", PASSWD, GROUP).unwrap();
+        assert_eq!((stranger.uid, stranger.gid, stranger.home.to_str()), (4711, 12, Some("/")));
+        assert_eq!(resolve("who", PASSWD, GROUP).unwrap_err(), "no user \"who\"");
+        assert_eq!(resolve("root:who", PASSWD, GROUP).unwrap_err(), "no group \"who\"");
+        assert!(resolve("", PASSWD, GROUP).is_err());
+        assert!(resolve("-1", PASSWD, GROUP).is_err());
+    }
+}

@@ -1,0 +1,96 @@
+//! A cgroup for each command, so that all it started dies with it and none of it can take the
+//! agent's processes.
+
+use std::fs::{self, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Processes and threads that commands leave to the agent and the kernel.
+const SPARE_TASKS: u64 = 256;
+
+/// Where the commands' cgroups are made.
+#[derive(Debug)]
+pub struct Cgroups {
+    root: PathBuf,
+    book: Arc<Mutex<Book>>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    /// How many were made.
+    made: u64,
+    /// Those that nobody looks after any more but that a daemon may still live in.
+    left: Vec<PathBuf>,
+}
+
+/// One command's cgroup.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: PathBuf,
+    book: Arc<Mutex<Book>>,
+}
+
+impl Cgroups {
+    /// Prepares `mayfly` under a cgroup2 mount, with a limit on tasks that leaves some to the rest.
+    /// `None` where that is not possible: commands then are killed as process families.
+    pub fn prepare(mount: &Path) -> Option<Cgroups> {
+        // Controllers are optional: without them the groups still can be killed as one.
+        let controllers = mount.join("cgroup.subtree_control");
+        let _ = fs::write(&controllers, "+pids");
+        let _ = fs::write(&controllers, "+memory");
+        let root = mount.join("mayfly");
+        fs::create_dir_all(&root).ok()?;
+        if let Some(limit) = task_limit() {
+            let _ = fs::write(root.join("pids.max"), limit.to_string());
+        }
+        Some(Cgroups { root, book: Arc::default() })
+    }
+
+    /// A new cgroup, and what a process writes `0` to in order to join it.
+    ///
+    /// # Errors
+    /// Where the kernel makes no more.
+    pub fn create(&self) -> std::io::Result<(Cgroup, OwnedFd)> {
+        let number = {
+            let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+            book.left.retain(|path| fs::remove_dir(path).is_err());
+            book.made += 1;
+            book.made
+        };
+        let path = self.root.join(number.to_string());
+        fs::create_dir(&path)?;
+        let procs = OpenOptions::new().write(true).open(path.join("cgroup.procs"))?;
+        Ok((Cgroup { path, book: Arc::clone(&self.book) }, procs.into()))
+    }
+
+    /// Kills everything in all of them.
+    pub fn kill_all(&self) {
+        let _ = fs::write(self.root.join("cgroup.kill"), "1");
+    }
+}
+
+impl Cgroup {
+    /// Kills everything in it at once, a fork bomb included. `false` where the kernel cannot (before
+    /// 5.14).
+    pub fn kill(&self) -> bool {
+        fs::write(self.path.join("cgroup.kill"), "1").is_ok()
+    }
+}
+
+impl Drop for Cgroup {
+    /// The kernel refuses while a process is in it; then it is tried again later.
+    fn drop(&mut self) {
+        if fs::remove_dir(&self.path).is_err() {
+            let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+            book.left.push(std::mem::take(&mut self.path));
+        }
+    }
+}
+
+/// The kernel's own limits, less what must be left.
+fn task_limit() -> Option<u64> {
+    let read = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let kernel = read("/proc/sys/kernel/pid_max")?.min(read("/proc/sys/kernel/threads-max")?);
+    Some(kernel.saturating_sub(SPARE_TASKS).max(64))
+}

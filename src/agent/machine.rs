@@ -1,0 +1,124 @@
+//! What `Setup` changes in a guest: its clock, its randomness, its name.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_settime};
+use nix::unistd::sethostname;
+
+use crate::protocol::Setup;
+
+/// Fewer bytes than the generator's 256-bit key do not make it secret.
+const MIN_ENTROPY: usize = 32;
+
+/// The kernel's `struct rand_pool_info` with room for as much as a `Setup` frame can carry.
+#[repr(C)]
+struct RandPoolInfo {
+    /// Bits credited.
+    entropy_count: libc::c_int,
+    /// Bytes that follow.
+    buf_size: libc::c_int,
+    buf: [u8; 512],
+}
+
+/// `_IOW('R', 0x03, int[2])` and `_IO('R', 0x07)` of linux/random.h.
+const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
+const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
+
+/// Applies all of it. Randomness is first: what follows may draw from it.
+///
+/// # Errors
+/// What failed, for people; the rest was not applied.
+pub fn apply(setup: &Setup) -> Result<(), String> {
+    let failed = |what: &str, error: io::Error| format!("{what}: {error}");
+    credit_entropy(&setup.entropy)?;
+    let time = TimeSpec::from_duration(Duration::from_nanos(setup.unix_ns));
+    clock_settime(ClockId::CLOCK_REALTIME, time)
+        .map_err(|errno| failed("set the clock", errno.into()))?;
+    set_name(&setup.hostname).map_err(|error| failed("set the host name", error))?;
+    new_machine_id().map_err(|error| failed("write /etc/machine-id", error))
+}
+
+fn credit_entropy(base64: &str) -> Result<(), String> {
+    let bytes = BASE64_STANDARD
+        .decode(base64)
+        .map_err(|error| format!("the entropy is not base64: {error}"))?;
+    if bytes.len() < MIN_ENTROPY || bytes.len() > 512 {
+        return Err(format!("{} bytes of entropy, not {MIN_ENTROPY} to 512", bytes.len()));
+    }
+    let random = OpenOptions::new()
+        .write(true)
+        .open("/dev/urandom")
+        .map_err(|error| format!("open /dev/urandom: {error}"))?;
+    let mut info = RandPoolInfo {
+        entropy_count: bytes.len() as libc::c_int * 8,
+        buf_size: bytes.len() as libc::c_int,
+        buf: [0; 512],
+    };
+    info.buf[..bytes.len()].copy_from_slice(&bytes);
+    // SAFETY: the structure is the one the request expects, and buf_size says how much of it counts.
+    Errno::result(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const info) })
+        .map_err(|errno| format!("add entropy: {errno}"))?;
+    // SAFETY: this request takes no argument.
+    Errno::result(unsafe { libc::ioctl(random.as_raw_fd(), RNDRESEEDCRNG) })
+        .map_err(|errno| format!("reseed the generator: {errno}"))?;
+    Ok(())
+}
+
+fn set_name(name: &str) -> io::Result<()> {
+    sethostname(name)?;
+    fs::create_dir_all("/etc")?;
+    fs::write("/etc/hostname", format!("{name}\n"))?;
+    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    fs::write("/etc/hosts", hosts_with(&hosts, name))
+}
+
+/// The hosts file with this machine's own name at 127.0.1.1, Debian's place for it.
+fn hosts_with(hosts: &str, name: &str) -> String {
+    let mut result = String::new();
+    if !hosts.lines().any(|line| line.split_whitespace().next() == Some("127.0.0.1")) {
+        result.push_str("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    }
+    for line in hosts.lines() {
+        if line.split_whitespace().next() != Some("127.0.1.1") {
+            let _ = writeln!(result, "{line}");
+        }
+    }
+    let _ = writeln!(result, "127.0.1.1\t{name}");
+    result
+}
+
+/// A clone must not share its template's, so it is new after every start.
+fn new_machine_id() -> io::Result<()> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let mut id = String::with_capacity(33);
+    for byte in bytes {
+        let _ = write!(id, "{byte:02x}");
+    }
+    id.push('\n');
+    fs::write("/etc/machine-id", id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_in_hosts_once_and_the_rest_stays() {
+        let first = hosts_with("", "one");
+        assert!(first.starts_with("127.0.0.1\tlocalhost\n"));
+        let second = hosts_with(&first, "two");
+        assert_eq!(second.matches("127.0.1.1").count(), 1);
+        assert!(second.ends_with("127.0.1.1\ttwo\n"));
+        let kept = hosts_with("127.0.0.1 localhost\n10.0.0.1 db\n", "x");
+        assert_eq!(kept, "127.0.0.1 localhost\n10.0.0.1 db\n127.0.1.1\tx\n");
+    }
+}

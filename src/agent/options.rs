@@ -1,0 +1,85 @@
+//! The command line of an agent that is a plain process. It is an interface between two programs of
+//! one package, not for people, and a guest's first process has none: hence no argument parser.
+
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+const HELP: &str = "usage: mayfly-agent (--listen-fd N | --port-fd N)... [--root DIR]
+  --listen-fd N  serve each connection to the inherited listening socket N
+  --port-fd N    serve the inherited stream N as if it were a virtio-serial port
+  --root DIR     where commands run by default; the current directory if not given";
+
+/// What to serve, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Options {
+    pub listeners: Vec<RawFd>,
+    pub ports: Vec<RawFd>,
+    pub root: Option<PathBuf>,
+}
+
+/// Why the agent stops before it began.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stop {
+    pub message: String,
+    pub code: u8,
+}
+
+/// Reads the arguments; `None` when none of them says what to serve.
+///
+/// # Errors
+/// [`Stop`] with code 2 for what it does not know, with code 0 for `--help` and `--version`.
+pub fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, Stop> {
+    let mut options = Options { listeners: Vec::new(), ports: Vec::new(), root: None };
+    while let Some(argument) = arguments.next() {
+        let mut value = || {
+            arguments.next().ok_or_else(|| Stop {
+                message: format!("{} needs a value", argument.display()),
+                code: 2,
+            })
+        };
+        match argument.to_str() {
+            Some("--listen-fd") => options.listeners.push(descriptor(&value()?)?),
+            Some("--port-fd") => options.ports.push(descriptor(&value()?)?),
+            Some("--root") => options.root = Some(value()?.into()),
+            Some("--version") => {
+                return Err(Stop { message: env!("CARGO_PKG_VERSION").into(), code: 0 });
+            }
+            Some("--help") => return Err(Stop { message: HELP.into(), code: 0 }),
+            // The kernel passes what it does not know of its own command line to the first process.
+            _ if std::process::id() == 1 => {}
+            _ => {
+                let message = format!("unexpected argument {}\n{HELP}", argument.display());
+                return Err(Stop { message, code: 2 });
+            }
+        }
+    }
+    let any = !options.listeners.is_empty() || !options.ports.is_empty();
+    Ok(any.then_some(options))
+}
+
+fn descriptor(value: &OsString) -> Result<RawFd, Stop> {
+    value.to_str().and_then(|text| text.parse().ok()).filter(|&fd| fd > 2).ok_or_else(|| Stop {
+        message: format!("{} is not a descriptor above 2", value.display()),
+        code: 2,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(words: &[&str]) -> Result<Option<Options>, Stop> {
+        parse(words.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn what_to_serve_is_read_and_the_rest_refused() {
+        let options = parse_words(&["--listen-fd", "3", "--root", "/r"]).unwrap().unwrap();
+        assert_eq!(options, Options { listeners: vec![3], ports: vec![], root: Some("/r".into()) });
+        assert_eq!(parse_words(&[]).unwrap(), None);
+        for words in [&["--listen-fd"][..], &["--listen-fd", "x"], &["--port-fd", "1"], &["what"]] {
+            assert_eq!(parse_words(words).unwrap_err().code, 2, "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! One session on a line: from the answer to a `Hello` until the client goes away or breaks the
+//! protocol. One thread, one `poll`, buffers of fixed size.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
+
+use super::console;
+use super::job::{Job, failure};
+use super::line::{Line, not_now};
+use super::world::World;
+use crate::protocol::{
+    Ack, Credit, Exec, Failure, FailureKind, Frame, Hello, Inbox, Kind, MAX_REQUEST, Outbox, Setup,
+    Shutdown, Side, Signal, Started, VERSION, Violation,
+};
+
+/// How long an answer may take to leave before the VM ends whether it was heard or not.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// Why a session is over.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Over {
+    /// The client went away.
+    Lost,
+    /// The line carries something else now: perhaps the next client's `Hello`, still in the inbox.
+    Disturbed,
+}
+
+/// Serves one session. Whatever its command left running when it breaks off is killed.
+pub fn serve(hello: Hello, line: &Line, inbox: &mut Inbox, world: &World) -> Over {
+    let mut session = Session {
+        world,
+        tag: hello.nonce,
+        outbox: Outbox::new(),
+        request: Vec::new(),
+        job: None,
+        ending: None,
+    };
+    session.outbox.push_raw(&Ack { version: VERSION, nonce: hello.nonce }.encode());
+    session.answer(Kind::AgentInfo, &world.info());
+    let over = session.run(line, inbox);
+    if let Some(job) = session.job {
+        job.kill(&world.reaper);
+    }
+    over
+}
+
+struct Session<'a> {
+    world: &'a World,
+    tag: u64,
+    outbox: Outbox,
+    /// The parts of a request so far.
+    request: Vec<u8>,
+    job: Option<Job>,
+    /// When the VM was asked to end: by when the answer must have left, and the grace.
+    ending: Option<(Instant, Duration)>,
+}
+
+/// What `poll` is asked about, in the order of the descriptors.
+#[derive(Clone, Copy, PartialEq)]
+enum Source {
+    Line,
+    Ending,
+    Input,
+    Output,
+}
+
+impl Session<'_> {
+    fn run(&mut self, line: &Line, inbox: &mut Inbox) -> Over {
+        loop {
+            while self.outbox.takes_control() {
+                let handled = match inbox.next_frame(Side::Host, self.tag) {
+                    Ok(Some(frame)) => self.handle(&frame),
+                    Ok(None) => break,
+                    Err(violation) => Err(violation),
+                };
+                if handled.is_err() {
+                    return Over::Disturbed;
+                }
+            }
+            self.advance();
+            if self.flush(line).is_err() {
+                return Over::Lost;
+            }
+            if let Some((deadline, grace)) = self.ending
+                && (self.outbox.is_empty() || Instant::now() >= deadline)
+            {
+                self.world.end(grace);
+            }
+            let ready = self.wait(line);
+            if ready.contains(&Source::Input)
+                && let Some(job) = &mut self.job
+            {
+                job.write_input();
+            }
+            if ready.contains(&Source::Output)
+                && let Some(job) = &mut self.job
+            {
+                job.read_outputs(&mut self.outbox, self.tag);
+            }
+            if ready.contains(&Source::Line) && self.receive(line, inbox).is_err() {
+                return Over::Lost;
+            }
+        }
+    }
+
+    fn handle(&mut self, frame: &Frame<'_>) -> Result<(), Violation> {
+        match frame.kind {
+            Kind::Setup => {
+                let setup: Setup = frame.json()?;
+                match self.world.set_up(&setup) {
+                    Ok(()) => self.outbox.push(Kind::Done, self.tag, &[]),
+                    Err(message) => self.refuse(&failure(FailureKind::Internal, message)),
+                }
+            }
+            Kind::ExecPart | Kind::Exec => {
+                if self.request.len() + frame.payload.len() > MAX_REQUEST {
+                    return Err(Violation::Length(frame.kind, frame.payload.len() as u32));
+                }
+                self.request.extend(frame.payload);
+                if frame.kind == Kind::Exec {
+                    let request = std::mem::take(&mut self.request);
+                    let whole = Frame { kind: Kind::Exec, payload: &request };
+                    self.exec(&whole.json()?);
+                }
+            }
+            // Input and signals may cross the end of the command on their way.
+            Kind::Stdin => {
+                if self.job.as_mut().is_some_and(|job| !job.feed(frame.payload)) {
+                    return Err(Violation::Unexpected(Kind::Stdin));
+                }
+            }
+            Kind::StdinEof => {
+                if let Some(job) = &mut self.job {
+                    job.feed_end();
+                }
+            }
+            Kind::Signal => {
+                let Signal { number } = frame.json()?;
+                if !(1..=64).contains(&number) {
+                    return Err(Violation::Malformed(frame.kind, "no such signal".into()));
+                }
+                if let Some(job) = &self.job {
+                    job.signal(&self.world.reaper, number.into());
+                }
+            }
+            Kind::WindowSize => {}
+            Kind::Shutdown => {
+                let Shutdown { grace_ms } = frame.json()?;
+                self.outbox.push(Kind::Done, self.tag, &[]);
+                let grace = Duration::from_millis(grace_ms);
+                self.ending = Some((Instant::now() + FAREWELL, grace));
+            }
+            _ => return Err(Violation::WrongSide(frame.kind)),
+        }
+        Ok(())
+    }
+
+    fn exec(&mut self, request: &Exec) {
+        if self.job.is_some() {
+            self.refuse(&failure(FailureKind::Busy, "this session runs a command already"));
+            return;
+        }
+        match Job::start(request, self.world) {
+            Ok(job) => {
+                self.answer(Kind::Started, &Started { pid: job.pid() });
+                self.job = Some(job);
+            }
+            Err(failure) => self.refuse(&failure),
+        }
+    }
+
+    /// Everything that follows from the command's state: its end, its deadline, credit, its exit.
+    fn advance(&mut self) {
+        let Some(job) = &mut self.job else { return };
+        job.tick(&self.world.reaper, !self.outbox.takes_data());
+        if !self.outbox.takes_control() {
+            return;
+        }
+        if let Some(bytes) = job.take_credit() {
+            let credit = Credit { bytes };
+            self.answer(Kind::StdinCredit, &credit);
+        }
+        if self.outbox.takes_control()
+            && let Some(exit) = self.job.as_ref().and_then(Job::exit)
+        {
+            self.answer(Kind::Exit, &exit);
+            self.job = None;
+        }
+    }
+
+    fn wait(&self, line: &Line) -> Vec<Source> {
+        let mut sources = Vec::with_capacity(5);
+        let mut fds = Vec::with_capacity(5);
+        let mut events = PollFlags::empty();
+        if self.outbox.takes_control() {
+            events |= PollFlags::POLLIN;
+        }
+        if !self.outbox.is_empty() {
+            events |= PollFlags::POLLOUT;
+        }
+        sources.push(Source::Line);
+        fds.push(PollFd::new(line.as_fd(), events));
+        let hungry = self.job.as_ref().and_then(Job::hungry);
+        if let Some(input) = &hungry {
+            sources.push(Source::Input);
+            fds.push(PollFd::new(input.as_fd(), PollFlags::POLLOUT));
+        }
+        let mut limit = self.ending.map(|(deadline, _)| deadline);
+        if let Some(job) = &self.job {
+            if !job.has_ended() {
+                sources.push(Source::Ending);
+                fds.push(PollFd::new(job.ending.as_fd(), PollFlags::POLLIN));
+            }
+            if self.outbox.takes_data() {
+                for (_, output) in job.open_outputs() {
+                    sources.push(Source::Output);
+                    fds.push(PollFd::new(output.as_fd(), PollFlags::POLLIN));
+                }
+            }
+            limit = [limit, job.next_tick()].into_iter().flatten().min();
+        }
+        if poll(&mut fds, timeout_until(limit)).is_err() {
+            return Vec::new();
+        }
+        let ready = fds.iter().zip(sources).filter(|(fd, _)| fd.any() == Some(true));
+        ready.map(|(_, source)| source).collect()
+    }
+
+    fn receive(&mut self, line: &Line, inbox: &mut Inbox) -> Result<(), ()> {
+        let space = inbox.space();
+        if space.is_empty() {
+            // Nothing can be read now, but a client that is gone must be noticed all the same.
+            return if line.gone() { Err(()) } else { Ok(()) };
+        }
+        match line.read(space) {
+            Ok(0) if line.lost() => Err(()),
+            Ok(count) => {
+                inbox.filled(count);
+                Ok(())
+            }
+            Err(error) if not_now(&error) => Ok(()),
+            Err(_) => Err(()),
+        }
+    }
+
+    fn flush(&mut self, line: &Line) -> Result<(), ()> {
+        while !self.outbox.is_empty() {
+            match line.write(self.outbox.pending()) {
+                Ok(count) => self.outbox.sent(count),
+                Err(error) if not_now(&error) => break,
+                Err(_) => return Err(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, failure: &Failure) {
+        self.answer(Kind::Error, failure);
+    }
+
+    fn answer(&mut self, kind: Kind, message: &impl Serialize) {
+        match serde_json::to_vec(message) {
+            Ok(json) => self.outbox.push(kind, self.tag, &json),
+            Err(error) => console::say(&format!("cannot encode {kind:?}: {error}")),
+        }
+    }
+}
+
+/// A timeout for `poll` that does not end before `deadline`; `None` waits for ever.
+pub fn timeout_until(deadline: Option<Instant>) -> PollTimeout {
+    let Some(deadline) = deadline else {
+        return PollTimeout::NONE;
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    // Rounded up: a timeout that ends too early would turn the last millisecond into a spin.
+    let millis = left.as_micros().div_ceil(1000);
+    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+}

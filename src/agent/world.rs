@@ -1,0 +1,226 @@
+//! What the agent lives in: a guest of its own, whose first process it is, or the host.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::reboot::RebootMode;
+use std::os::fd::AsFd;
+
+use super::account::{self, Account};
+use super::cgroup::Cgroups;
+use super::mounts::Mounts;
+use super::reaper::Reaper;
+use super::watchdog::Watchdog;
+use super::{console, machine, processes};
+use crate::protocol::{AgentInfo, Setup};
+
+/// What a guest's commands find as `PATH`: Debian's for root.
+const GUEST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How long processes of the past may take to be gone after they were killed.
+const KILL_LIMIT: Duration = Duration::from_secs(1);
+
+/// Shared by all sessions.
+#[derive(Debug)]
+pub struct World {
+    pub reaper: Arc<Reaper>,
+    pub kind: WorldKind,
+    watchdog: Watchdog,
+    vm_id: Mutex<Option<OsString>>,
+    ending: AtomicBool,
+}
+
+/// The two worlds.
+#[derive(Debug)]
+pub enum WorldKind {
+    /// A guest; the agent is its first process.
+    Guest { cgroups: Option<Cgroups>, mounts: Mounts, power: RebootMode },
+    /// A plain process of the host, with the directory commands run in.
+    Process { root: PathBuf },
+}
+
+impl World {
+    /// A world and the thread that ends it when its time is over.
+    ///
+    /// # Errors
+    /// Where the kernel has no timers for the TTL.
+    pub fn new(kind: WorldKind, reaper: Arc<Reaper>) -> nix::Result<Arc<World>> {
+        let world = Arc::new(World {
+            reaper,
+            kind,
+            watchdog: Watchdog::new()?,
+            vm_id: Mutex::new(std::env::var_os("MAYFLY_VM")),
+            ending: AtomicBool::new(false),
+        });
+        let watched = Arc::clone(&world);
+        std::thread::spawn(move || watched.end_when_time_is_over());
+        Ok(world)
+    }
+
+    /// What the agent says of itself.
+    pub fn info(&self) -> AgentInfo {
+        let kernel = nix::sys::utsname::uname()
+            .map(|name| name.release().to_string_lossy().into_owned())
+            .unwrap_or_default();
+        AgentInfo { version: env!("CARGO_PKG_VERSION").into(), kernel, init: self.is_guest() }
+    }
+
+    /// Whether this is a guest.
+    pub fn is_guest(&self) -> bool {
+        matches!(self.kind, WorldKind::Guest { .. })
+    }
+
+    /// The commands' cgroups, where there are any.
+    pub fn cgroups(&self) -> Option<&Cgroups> {
+        match &self.kind {
+            WorldKind::Guest { cgroups, .. } => cgroups.as_ref(),
+            WorldKind::Process { .. } => None,
+        }
+    }
+
+    /// Applies what the host says of the outside. A plain process shares clock, name and randomness
+    /// with the host and only takes its TTL and id.
+    ///
+    /// # Errors
+    /// What failed, for people.
+    pub fn set_up(&self, setup: &Setup) -> Result<(), String> {
+        if self.is_guest() {
+            machine::apply(setup)?;
+        }
+        *self.vm_id.lock().unwrap_or_else(PoisonError::into_inner) = Some((&setup.vm_id).into());
+        self.watchdog
+            .set(setup.ttl_ms.map(Duration::from_millis))
+            .map_err(|errno| format!("set the TTL: {errno}"))
+    }
+
+    /// Who runs a command; `None` where the agent's own user does and that needs no switch.
+    ///
+    /// # Errors
+    /// The user or group that is not known.
+    pub fn account(&self, spec: Option<&str>) -> Result<Option<Account>, String> {
+        let read = |path| fs::read(path).unwrap_or_default();
+        let resolve =
+            |spec: &str| account::resolve(spec, &read("/etc/passwd"), &read("/etc/group"));
+        match spec {
+            Some(spec) => resolve(spec).map(Some),
+            None if self.is_guest() => resolve("0").map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The variables a command has unless its request says otherwise.
+    pub fn variables(&self, account: Option<&Account>) -> Vec<(OsString, OsString)> {
+        let mut variables: Vec<(OsString, OsString)> = Vec::new();
+        let mut set = |name: &str, value: OsString| variables.push((name.into(), value));
+        match &self.kind {
+            WorldKind::Guest { .. } => {
+                set("PATH", GUEST_PATH.into());
+                set("LANG", "C.UTF-8".into());
+            }
+            WorldKind::Process { root } => {
+                for name in ["PATH", "HOME"] {
+                    if let Some(value) = std::env::var_os(name) {
+                        set(name, value);
+                    }
+                }
+                if std::env::var_os("HOME").is_none() {
+                    set("HOME", root.clone().into());
+                }
+            }
+        }
+        if let Some(account) = account {
+            set("HOME", account.home.clone());
+            set("USER", account.name.clone());
+            set("LOGNAME", account.name.clone());
+            set("SHELL", account.shell.clone());
+        }
+        if let Some(vm_id) = &*self.vm_id.lock().unwrap_or_else(PoisonError::into_inner) {
+            set("MAYFLY_VM", vm_id.clone());
+        }
+        variables
+    }
+
+    /// Where a command runs unless its request says otherwise: directories to try in order.
+    pub fn directories(&self, account: Option<&Account>) -> Vec<OsString> {
+        match (&self.kind, account) {
+            (WorldKind::Process { root }, _) => vec![root.clone().into()],
+            (_, Some(account)) if account.home.as_bytes().starts_with(b"/") => {
+                vec![account.home.clone(), "/".into()]
+            }
+            _ => vec!["/".into()],
+        }
+    }
+
+    /// Ends everything: asks processes to end, kills those that have not after `grace`, and powers
+    /// off or exits. Only the first caller does; others wait for the end.
+    pub fn end(&self, grace: Duration) -> ! {
+        if self.ending.swap(true, Ordering::SeqCst) {
+            loop {
+                std::thread::park();
+            }
+        }
+        match &self.kind {
+            WorldKind::Process { .. } => {
+                self.end_processes(grace);
+                std::process::exit(0);
+            }
+            WorldKind::Guest { cgroups, mounts, power } => {
+                // Stopped processes hear the first signal only when they continue.
+                signal_everyone(libc::SIGTERM);
+                signal_everyone(libc::SIGCONT);
+                if !self.reaper.wait_for_none(grace) {
+                    if let Some(cgroups) = cgroups {
+                        cgroups.kill_all();
+                    }
+                    signal_everyone(libc::SIGKILL);
+                    self.reaper.wait_for_none(KILL_LIMIT);
+                }
+                mounts.settle();
+                let error = nix::sys::reboot::reboot(*power);
+                console::say(&format!("cannot power off: {error:?}"));
+                // The kernel panics when its first process ends, and `panic=-1` ends the VM.
+                std::process::exit(1);
+            }
+        }
+    }
+
+    fn end_processes(&self, grace: Duration) {
+        processes::signal_descendants(libc::SIGTERM);
+        processes::signal_descendants(libc::SIGCONT);
+        if self.reaper.wait_for_none(grace) {
+            return;
+        }
+        let deadline = Instant::now() + KILL_LIMIT;
+        // Each round also finds what was forked during the one before.
+        while Instant::now() < deadline {
+            processes::signal_descendants(libc::SIGSTOP);
+            processes::signal_descendants(libc::SIGKILL);
+            if self.reaper.wait_for_none(Duration::from_millis(20)) {
+                return;
+            }
+        }
+    }
+
+    fn end_when_time_is_over(&self) {
+        loop {
+            let mut fds = [PollFd::new(self.watchdog.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut fds, PollTimeout::NONE).is_ok() {
+                console::say("the VM's time is over");
+                self.end(Duration::from_millis(500));
+            }
+        }
+    }
+}
+
+/// Signals every process but the first.
+fn signal_everyone(number: i32) {
+    // SAFETY: kill takes two integers; -1 from the first process means all others.
+    unsafe { libc::kill(-1, number) };
+}

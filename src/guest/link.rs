@@ -1,0 +1,139 @@
+//! The socket to the agent with its two buffers, and the errors of its end.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use anyhow::Result;
+use nix::poll::PollFlags;
+
+use super::wait::Wait;
+use crate::host::channel::Channel;
+use crate::model::{Kind, Refusal};
+use crate::protocol::{self, Frame, Inbox, Outbox, Side, Violation};
+
+/// A line to an agent. Reading and writing never block; waiting is the caller's.
+#[derive(Debug)]
+pub(super) struct Link {
+    channel: Channel,
+    pub inbox: Inbox,
+    pub outbox: Outbox,
+    /// The session's nonce.
+    pub tag: u64,
+}
+
+impl Link {
+    pub fn new(channel: Channel) -> Result<Link> {
+        channel.stream.set_nonblocking(true)?;
+        Ok(Link { channel, inbox: Inbox::new(), outbox: Outbox::new(), tag: 0 })
+    }
+
+    /// Gives the channel back, with its claim.
+    pub fn into_channel(self) -> Channel {
+        self.channel
+    }
+
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when the agent is gone.
+    pub fn receive(&mut self) -> Result<()> {
+        let space = self.inbox.space();
+        if space.is_empty() {
+            return Ok(());
+        }
+        match stream(&self.channel).read(space) {
+            Ok(0) => Err(lost()),
+            Ok(count) => {
+                self.inbox.filled(count);
+                Ok(())
+            }
+            Err(error) if later(&error) => Ok(()),
+            Err(error) => Err(anyhow::Error::new(error).context(lost())),
+        }
+    }
+
+    /// Writes what the transport takes.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when the agent is gone.
+    pub fn flush(&mut self) -> Result<()> {
+        while !self.outbox.is_empty() {
+            match stream(&self.channel).write(self.outbox.pending()) {
+                Ok(count) => self.outbox.sent(count),
+                Err(error) if later(&error) => break,
+                // What the agent said last may say why; reading will find its end.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                    self.outbox.clear();
+                }
+                Err(error) => return Err(anyhow::Error::new(error).context(lost())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the next frame of this session that is complete.
+    pub fn next(&mut self) -> Result<Option<Frame<'_>>, Violation> {
+        self.inbox.next_frame(Side::Agent, self.tag)
+    }
+
+    /// Queues one request, waiting for room where it needs more than one frame.
+    pub fn send(
+        &mut self,
+        kind: protocol::Kind,
+        payload: &[u8],
+        wait: &mut Wait<'_>,
+    ) -> Result<()> {
+        let mut rest = payload;
+        while rest.len() > protocol::MAX_PAYLOAD {
+            let (part, tail) = rest.split_at(protocol::MAX_PAYLOAD);
+            self.make_room(wait)?;
+            self.outbox.push(protocol::Kind::ExecPart, self.tag, part);
+            rest = tail;
+        }
+        self.make_room(wait)?;
+        self.outbox.push(kind, self.tag, rest);
+        self.flush()
+    }
+
+    fn make_room(&mut self, wait: &mut Wait<'_>) -> Result<()> {
+        self.flush()?;
+        while !self.outbox.takes_data() {
+            wait.ready(
+                self.channel.stream.as_fd(),
+                PollFlags::POLLOUT,
+                None,
+                "a request to leave",
+            )?;
+            self.flush()?;
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.stream.as_fd()
+    }
+}
+
+/// The error for a line that ended where the protocol does not end.
+pub(super) fn lost() -> anyhow::Error {
+    let message = "the agent went away before the command's exit was known";
+    Refusal::new(Kind::Agent, message)
+        .hint("the VM may have crashed or been stopped: mayfly status shows it")
+        .into()
+}
+
+/// The error for an agent that broke the protocol.
+pub(super) fn broken(violation: &Violation) -> anyhow::Error {
+    Refusal::new(Kind::Agent, format!("the agent broke the protocol: {violation}")).into()
+}
+
+fn stream(channel: &Channel) -> &UnixStream {
+    &channel.stream
+}
+
+fn later(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}

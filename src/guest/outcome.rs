@@ -1,0 +1,81 @@
+//! How a command ended, as its caller sees it.
+
+use std::time::Duration;
+
+use crate::protocol::{End, Failure, FailureKind};
+
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub exit: Exit,
+    /// Standard output, where it was captured.
+    pub stdout: Captured,
+    /// Standard error, where it was captured.
+    pub stderr: Captured,
+    /// From start to end of the command, by the agent's clock; by the host's where it did not say.
+    pub duration: Duration,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// It returned this code.
+    Exited(u8),
+    /// This signal killed it.
+    Signalled(u8),
+    /// It was killed because its time was over.
+    TimedOut,
+    /// It did not start, for a reason the user can do something about.
+    NotStarted(Failure),
+    /// Nobody reads its output any more, so it was stopped.
+    OutputClosed,
+}
+
+/// Output that was kept instead of passed on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Captured {
+    pub bytes: Vec<u8>,
+    /// Whether there was more than the limit.
+    pub truncated: bool,
+}
+
+impl Exit {
+    /// The exit code for `exec` and `run`: the command's own, 128 and the signal that killed it, 124
+    /// after a timeout, 127 when there is no such program, 126 when it could not be started otherwise.
+    pub fn code(&self) -> u8 {
+        match self {
+            Exit::Exited(code) => *code,
+            Exit::Signalled(signal) => 128_u8.saturating_add(*signal),
+            Exit::TimedOut => 124,
+            Exit::NotStarted(Failure { kind: FailureKind::NotFound, .. }) => 127,
+            Exit::NotStarted(_) => 126,
+            Exit::OutputClosed => 128 + nix::libc::SIGPIPE as u8,
+        }
+    }
+}
+
+impl From<End> for Exit {
+    fn from(end: End) -> Exit {
+        match end {
+            End::Code(code) => Exit::Exited(code),
+            End::Signal(signal) => Exit::Signalled(signal),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_the_shells() {
+        let not_started = |kind| Exit::NotStarted(Failure { kind, message: String::new() }).code();
+        assert_eq!(Exit::Exited(3).code(), 3);
+        assert_eq!(Exit::Signalled(9).code(), 137);
+        assert_eq!(Exit::TimedOut.code(), 124);
+        assert_eq!(Exit::OutputClosed.code(), 141);
+        assert_eq!(not_started(FailureKind::NotFound), 127);
+        assert_eq!(not_started(FailureKind::NotExecutable), 126);
+        assert_eq!(not_started(FailureKind::NoSuchUser), 126);
+    }
+}

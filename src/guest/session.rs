@@ -1,0 +1,180 @@
+//! Opening a session, and the requests that are answered with one frame.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::poll::PollFlags;
+use serde::Serialize;
+use std::os::fd::AsFd;
+
+use super::link::{Link, broken};
+use super::wait::Wait;
+use crate::host::channel::Channel;
+use crate::model::{self, Refusal};
+use crate::protocol::{
+    self, AgentInfo, FLUSH, Failure, Hello, Kind, Setup, Shutdown, VERSION, Violation,
+};
+
+/// When the first `Hello` is believed to have been swallowed; each further attempt waits twice as
+/// long. An idle agent answers within a few milliseconds, an emulated one just restored within 300.
+const FIRST_ATTEMPT: Duration = Duration::from_millis(250);
+
+/// The longest pause between attempts.
+const LAST_ATTEMPT: Duration = Duration::from_secs(4);
+
+/// A conversation with an agent.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) link: Link,
+    agent: AgentInfo,
+    /// Whether the line is between two requests, so that the next client can start at once.
+    pub(super) idle: bool,
+}
+
+impl Session {
+    /// Finds the agent. `dirty` says that an earlier client of this line may have been killed in the
+    /// middle of a frame, which costs one flush; a line that turns out so is flushed later anyway.
+    ///
+    /// # Errors
+    /// [`Refusal`] of kind `Agent`: no answer by the deadline, an end of the VM, another protocol
+    /// version, an agent that breaks the protocol. [`Interrupted`](crate::host::signals::Interrupted)
+    /// on a signal.
+    pub fn open(channel: Channel, dirty: bool, wait: &mut Wait<'_>) -> Result<Session> {
+        let mut link = Link::new(channel)?;
+        greet(&mut link, dirty)?;
+        let mut pause = FIRST_ATTEMPT;
+        let mut next_attempt = Instant::now() + pause;
+        let ack = loop {
+            if let Some(ack) = link.inbox.find_ack(link.tag) {
+                break ack;
+            }
+            let events = events(&link);
+            if wait.ready(link.as_fd(), events, Some(next_attempt), "its greeting")? {
+                link.flush()?;
+                link.receive()?;
+            }
+            // Also while bytes arrive: they may be another session's, and never end.
+            if Instant::now() >= next_attempt {
+                pause = LAST_ATTEMPT.min(pause * 2);
+                next_attempt = Instant::now() + pause;
+                // While the earlier attempt has not even left, nobody has read it either.
+                if link.outbox.is_empty() {
+                    greet(&mut link, true)?;
+                }
+            }
+        };
+        if ack.version != VERSION {
+            return Err(other_version(ack.version));
+        }
+        let agent = await_reply(&mut link, wait, "its introduction", |frame| match frame.kind {
+            Kind::AgentInfo => frame.json::<AgentInfo>(),
+            kind => Err(Violation::Unexpected(kind)),
+        })?;
+        Ok(Session { link, agent, idle: true })
+    }
+
+    /// What the agent said of itself. It is a guest's word: escape it before printing.
+    pub fn agent(&self) -> &AgentInfo {
+        &self.agent
+    }
+
+    /// Tells a guest time, name, TTL, and gives it entropy.
+    ///
+    /// # Errors
+    /// A [`Refusal`] of kind `Agent` with the agent's reason, or as for [`Session::open`].
+    pub fn setup(&mut self, setup: &Setup, wait: &mut Wait<'_>) -> Result<()> {
+        self.ask(Kind::Setup, setup, wait, "setting up")
+    }
+
+    /// Asks the agent to end the VM: processes get `grace` between being asked and being killed.
+    /// Returns when it has begun; the VM's end shows at the VMM.
+    ///
+    /// # Errors
+    /// As for [`Session::setup`].
+    pub fn shutdown(&mut self, grace: Duration, wait: &mut Wait<'_>) -> Result<()> {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.ask(Kind::Shutdown, &Shutdown { grace_ms }, wait, "shutting down")
+    }
+
+    /// Whether the line is in a state in which the next client need not flush it.
+    pub fn is_clean(&self) -> bool {
+        self.idle && self.link.outbox.is_empty() && self.link.inbox.is_empty()
+    }
+
+    /// Ends the session and gives the channel back.
+    pub fn into_channel(self) -> Channel {
+        self.link.into_channel()
+    }
+
+    fn ask(
+        &mut self,
+        kind: Kind,
+        request: &impl Serialize,
+        wait: &mut Wait<'_>,
+        what: &str,
+    ) -> Result<()> {
+        let json = serde_json::to_vec(request).context("encode a request")?;
+        self.idle = false;
+        self.link.send(kind, &json, wait)?;
+        let answer = await_reply(&mut self.link, wait, what, |frame| match frame.kind {
+            Kind::Done => Ok(Ok(())),
+            Kind::Error => Ok(Err(frame.json::<Failure>()?)),
+            kind => Err(Violation::Unexpected(kind)),
+        })?;
+        self.idle = true;
+        answer.map_err(|failure| {
+            Refusal::new(
+                model::Kind::Agent,
+                format!("the agent failed at {what}: {}", failure.message),
+            )
+            .into()
+        })
+    }
+}
+
+fn greet(link: &mut Link, flush: bool) -> Result<()> {
+    link.tag = random_nonce();
+    if flush {
+        link.outbox.push_raw(&[0; FLUSH]);
+    }
+    link.outbox.push_raw(&Hello { version: VERSION, nonce: link.tag }.encode());
+    link.flush()
+}
+
+fn random_nonce() -> u64 {
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    // A v4 UUID has fixed bits in both halves, at different places.
+    high.rotate_left(32) ^ low
+}
+
+fn await_reply<T>(
+    link: &mut Link,
+    wait: &mut Wait<'_>,
+    what: &str,
+    mut read: impl FnMut(&protocol::Frame<'_>) -> Result<T, Violation>,
+) -> Result<T> {
+    loop {
+        match link.next() {
+            Ok(Some(frame)) => return read(&frame).map_err(|violation| broken(&violation)),
+            Ok(None) => {}
+            Err(violation) => return Err(broken(&violation)),
+        }
+        let events = events(link);
+        wait.ready(link.as_fd(), events, None, what)?;
+        link.flush()?;
+        link.receive()?;
+    }
+}
+
+fn events(link: &Link) -> PollFlags {
+    if link.outbox.is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT }
+}
+
+fn other_version(version: u32) -> anyhow::Error {
+    let message = format!(
+        "the image's agent speaks version {version} of the protocol, this mayfly {VERSION}"
+    );
+    Refusal::new(model::Kind::Agent, message)
+        .hint("rebuild the image: mayfly image build PROFILE")
+        .into()
+}

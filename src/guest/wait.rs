@@ -1,0 +1,111 @@
+//! How long to wait for an agent, and what else ends the waiting.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::host::signals::Signals;
+use crate::model::{Kind, Refusal};
+
+/// A deadline, and optionally a descriptor whose readability ends the waiting (the VMM's pidfd) and
+/// signals that do.
+#[derive(Debug)]
+pub struct Wait<'a> {
+    pub deadline: Instant,
+    /// Readable when there is nothing left to wait for.
+    pub watch: Option<BorrowedFd<'a>>,
+    pub signals: Option<&'a mut Signals>,
+}
+
+impl<'a> Wait<'a> {
+    /// Only a deadline.
+    pub fn until(deadline: Instant) -> Wait<'a> {
+        Wait { deadline, watch: None, signals: None }
+    }
+
+    /// Only a deadline, this far from now.
+    pub fn within(limit: Duration) -> Wait<'a> {
+        Wait::until(Instant::now() + limit)
+    }
+
+    /// The same, ended by `fd` becoming readable.
+    pub fn watching(mut self, fd: BorrowedFd<'a>) -> Wait<'a> {
+        self.watch = Some(fd);
+        self
+    }
+
+    /// The same, ended by a signal.
+    pub fn interruptible(mut self, signals: &'a mut Signals) -> Wait<'a> {
+        self.signals = Some(signals);
+        self
+    }
+
+    /// Waits for `events` on `fd`, no longer than until `pause`; `false` when that came first.
+    ///
+    /// # Errors
+    /// [`Refusal`] of kind `Agent` at the deadline or when the watched descriptor is readable,
+    /// [`Interrupted`](crate::host::signals::Interrupted) on a signal.
+    pub(super) fn ready(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        events: PollFlags,
+        pause: Option<Instant>,
+        what: &str,
+    ) -> Result<bool> {
+        loop {
+            let mut fds = Vec::with_capacity(3);
+            fds.push(PollFd::new(fd, events));
+            let watched = self.watch.map(|watch| {
+                fds.push(PollFd::new(watch, PollFlags::POLLIN));
+                fds.len() - 1
+            });
+            let signalled = self.signals.as_ref().map(|signals| {
+                fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+                fds.len() - 1
+            });
+            let until = pause.map_or(self.deadline, |pause| pause.min(self.deadline));
+            match poll(&mut fds, timeout(Some(until))) {
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(anyhow!(errno).context("poll")),
+                Ok(_) => {}
+            }
+            let is_ready = |index: usize| fds[index].any() == Some(true);
+            let (ready, gone) = (is_ready(0), watched.is_some_and(is_ready));
+            if signalled.is_some_and(is_ready)
+                && let Some(signals) = &mut self.signals
+            {
+                signals.check()?;
+            }
+            // The deadline counts even while bytes arrive: a guest may send one now and then for ever.
+            let now = Instant::now();
+            if now >= self.deadline {
+                let message = format!("no answer from the agent in time ({what})");
+                return Err(Refusal::new(Kind::Agent, message).into());
+            }
+            // Data before the end: an agent that answered while its VMM ended has answered.
+            if ready {
+                return Ok(true);
+            }
+            if gone {
+                let message = format!("the VM ended while waiting for {what}");
+                return Err(Refusal::new(Kind::Agent, message).into());
+            }
+            if pause.is_some_and(|pause| now >= pause) {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+/// A timeout for `poll` that does not end before `deadline`; `None` waits for ever.
+pub(super) fn timeout(deadline: Option<Instant>) -> PollTimeout {
+    let Some(deadline) = deadline else {
+        return PollTimeout::NONE;
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    // Rounded up: a timeout that ends too early would turn the last millisecond into a spin.
+    PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+}

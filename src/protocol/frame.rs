@@ -1,0 +1,184 @@
+//! Frames: the header, the kinds, and how large each may be.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+
+/// Bytes before the payload: length, kind, tag.
+pub const HEADER: usize = 4 + 1 + 8;
+
+/// The largest payload of any frame. 64 KiB is a Linux pipe's capacity: a full read becomes one
+/// frame.
+pub const MAX_PAYLOAD: usize = 64 * 1024;
+
+/// Who sends a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Host,
+    Agent,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $side:ident, $range:expr;)*) => {
+        /// What a frame is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Kind { $($(#[$doc])* $name = $code,)* }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &[Kind] = &[$(Kind::$name),*];
+
+            /// The kind of this code, if there is one.
+            pub fn from_code(code: u8) -> Option<Kind> {
+                match code { $($code => Some(Kind::$name),)* _ => None }
+            }
+
+            /// Who may send it.
+            pub fn side(self) -> Side {
+                match self { $(Kind::$name => Side::$side,)* }
+            }
+
+            /// How long its payload may be.
+            pub fn lengths(self) -> std::ops::RangeInclusive<usize> {
+                match self { $(Kind::$name => $range,)* }
+            }
+        }
+    };
+}
+
+// Zero is no kind: a run of zero bytes must not be a run of frames.
+kinds! {
+    /// [`Setup`](super::Setup), answered by `Done` or `Error`.
+    Setup = 1, Host, 2..=8192;
+    /// A piece of a request too long for one frame; an `Exec` with the last piece follows.
+    ExecPart = 2, Host, 1..=MAX_PAYLOAD;
+    /// [`Exec`](super::Exec), or the rest of it after `ExecPart`s.
+    Exec = 3, Host, 1..=MAX_PAYLOAD;
+    /// Bytes for the command's standard input, within the credit.
+    Stdin = 4, Host, 1..=MAX_PAYLOAD;
+    /// No more standard input.
+    StdinEof = 5, Host, 0..=0;
+    /// [`Signal`](super::Signal) for the command's process group.
+    Signal = 6, Host, 2..=64;
+    /// [`WindowSize`](super::WindowSize); reserved for terminals.
+    WindowSize = 7, Host, 2..=64;
+    /// [`Shutdown`](super::Shutdown), answered by `Done` when it begins.
+    Shutdown = 8, Host, 2..=64;
+    /// [`AgentInfo`](super::AgentInfo), right after the `Ack`.
+    AgentInfo = 65, Agent, 2..=4096;
+    /// The request was carried out.
+    Done = 66, Agent, 0..=0;
+    /// [`Started`](super::Started): the command runs.
+    Started = 67, Agent, 2..=64;
+    /// Bytes from the command's standard output.
+    Stdout = 68, Agent, 1..=MAX_PAYLOAD;
+    /// Bytes from the command's standard error.
+    Stderr = 69, Agent, 1..=MAX_PAYLOAD;
+    /// [`Credit`](super::Credit) for more standard input.
+    StdinCredit = 70, Agent, 2..=64;
+    /// [`Exit`](super::Exit): the command ended and all its output was sent.
+    Exit = 71, Agent, 2..=256;
+    /// [`Failure`](super::Failure): the request was not carried out.
+    Error = 72, Agent, 2..=4096;
+}
+
+/// A received frame, borrowed from the buffer it arrived in.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    pub kind: Kind,
+    pub payload: &'a [u8],
+}
+
+/// How the other side broke the protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Violation {
+    /// No kind has this code.
+    UnknownKind(u8),
+    /// The kind belongs to the other direction.
+    WrongSide(Kind),
+    /// The length is outside what the kind allows.
+    Length(Kind, u32),
+    /// Not this session's frame.
+    WrongTag(Kind),
+    /// The payload is not what the kind promises.
+    Malformed(Kind, String),
+    /// A frame that nothing asked for.
+    Unexpected(Kind),
+}
+
+/// A checked header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub kind: Kind,
+    pub length: usize,
+}
+
+impl Header {
+    pub(super) fn encode(kind: Kind, tag: u64, length: usize) -> [u8; HEADER] {
+        let length = u32::try_from(length).expect("a payload is at most MAX_PAYLOAD");
+        let mut bytes = [0; HEADER];
+        bytes[..4].copy_from_slice(&length.to_le_bytes());
+        bytes[4] = kind as u8;
+        bytes[5..].copy_from_slice(&tag.to_le_bytes());
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8; HEADER], from: Side, tag: u64) -> Result<Header, Violation> {
+        let kind = Kind::from_code(bytes[4]).ok_or(Violation::UnknownKind(bytes[4]))?;
+        if kind.side() != from {
+            return Err(Violation::WrongSide(kind));
+        }
+        let length = u32::from_le_bytes(bytes[..4].try_into().expect("four bytes"));
+        if !kind.lengths().contains(&(length as usize)) {
+            return Err(Violation::Length(kind, length));
+        }
+        if u64::from_le_bytes(bytes[5..].try_into().expect("eight bytes")) != tag {
+            return Err(Violation::WrongTag(kind));
+        }
+        Ok(Header { kind, length: length as usize })
+    }
+}
+
+impl Frame<'_> {
+    /// The JSON payload as `T`.
+    ///
+    /// # Errors
+    /// [`Violation::Malformed`] when it is not one.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Violation> {
+        serde_json::from_slice(self.payload)
+            .map_err(|error| Violation::Malformed(self.kind, error.to_string()))
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Violation::UnknownKind(code) => write!(f, "a frame of unknown kind {code}"),
+            Violation::WrongSide(kind) => write!(f, "a {kind:?} frame from the wrong side"),
+            Violation::Length(kind, length) => {
+                write!(f, "a {kind:?} frame that claims {length} bytes")
+            }
+            Violation::WrongTag(kind) => write!(f, "a {kind:?} frame of another session"),
+            Violation::Malformed(kind, why) => write!(f, "a malformed {kind:?} frame: {why}"),
+            Violation::Unexpected(kind) => write!(f, "a {kind:?} frame that nothing asked for"),
+        }
+    }
+}
+
+impl std::error::Error for Violation {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_and_codes_agree_and_zero_is_none() {
+        for &kind in Kind::ALL {
+            assert_eq!(Kind::from_code(kind as u8), Some(kind));
+            assert!(*kind.lengths().end() <= MAX_PAYLOAD);
+        }
+        assert_eq!(Kind::from_code(0), None);
+        assert!(Header::decode(&[0; HEADER], Side::Host, 0).is_err());
+    }
+}

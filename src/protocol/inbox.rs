@@ -1,0 +1,94 @@
+//! A receive buffer of fixed size that frames and opening records are taken from.
+
+use super::frame::Header;
+use super::{Ack, Frame, HEADER, Hello, MAX_PAYLOAD, Side, Violation};
+
+/// Two of the largest frames: one can be completed while the beginning of the next is here.
+const CAPACITY: usize = 2 * (HEADER + MAX_PAYLOAD);
+
+/// Bytes that arrived and were not taken yet. Its size never changes, whatever lengths arrive.
+#[derive(Debug)]
+pub struct Inbox {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Inbox {
+    /// An empty inbox.
+    pub fn new() -> Self {
+        Inbox { bytes: vec![0; CAPACITY].into(), start: 0, end: 0 }
+    }
+
+    /// Where to read the next bytes to; tell how many with [`Inbox::filled`]. Never empty when all
+    /// complete frames have been taken.
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.start > 0 && CAPACITY - self.end < HEADER + MAX_PAYLOAD {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        &mut self.bytes[self.end..]
+    }
+
+    /// `count` bytes were read to [`Inbox::space`].
+    pub fn filled(&mut self, count: usize) {
+        assert!(count <= CAPACITY - self.end, "more bytes than there was space");
+        self.end += count;
+    }
+
+    /// Whether nothing is waiting, not even a part of a frame.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Forgets everything that arrived.
+    pub fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
+    }
+
+    /// Takes the next frame from `from` with this `tag`; `None` until it is complete.
+    ///
+    /// # Errors
+    /// A [`Violation`], as soon as the header shows it. The offending bytes stay, for
+    /// [`Inbox::find_hello`] to look through.
+    pub fn next_frame(&mut self, from: Side, tag: u64) -> Result<Option<Frame<'_>>, Violation> {
+        let waiting = &self.bytes[self.start..self.end];
+        let Some(header) = waiting.first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
+        let Header { kind, length } = Header::decode(header, from, tag)?;
+        if waiting.len() < HEADER + length {
+            return Ok(None);
+        }
+        let payload = self.start + HEADER;
+        self.start = payload + length;
+        Ok(Some(Frame { kind, payload: &self.bytes[payload..payload + length] }))
+    }
+
+    /// Takes the next [`Hello`], throwing away what precedes it.
+    pub fn find_hello(&mut self) -> Option<Hello> {
+        let (found, used) = Hello::find(&self.bytes[self.start..self.end]);
+        self.start += used;
+        found
+    }
+
+    /// Takes the [`Ack`] with this nonce, throwing away what precedes it, other `Ack`s included.
+    pub fn find_ack(&mut self, nonce: u64) -> Option<Ack> {
+        loop {
+            let (found, used) = Ack::find(&self.bytes[self.start..self.end]);
+            self.start += used;
+            match found {
+                Some(ack) if ack.nonce != nonce => {}
+                other => return other,
+            }
+        }
+    }
+}

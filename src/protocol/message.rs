@@ -1,0 +1,157 @@
+//! What control frames say. JSON, and strict on both ends: the version in the opening records says
+//! whether two programs understand each other, not guesses about unknown fields.
+
+use serde::{Deserialize, Serialize};
+
+use super::Text;
+
+/// What a guest must know of the outside before it serves: sent once after every start, and before
+/// the first command of a clone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    /// The VM's id; commands see it as `MAYFLY_VM`.
+    pub vm_id: String,
+    /// The host's wall clock in nanoseconds since 1970.
+    pub unix_ns: u64,
+    /// The guest's name for itself.
+    pub hostname: String,
+    /// Random bytes for the guest's generator, at least 32, as base64.
+    pub entropy: String,
+    /// Milliseconds this VM may still live; past them the agent ends it by itself.
+    pub ttl_ms: Option<u64>,
+}
+
+/// A command to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    pub program: Program,
+    /// Variables on top of the guest's own defaults; the last of a name wins.
+    #[serde(default)]
+    pub env: Vec<(Text, Text)>,
+    /// Where it runs; by default in its user's home.
+    #[serde(default)]
+    pub cwd: Option<Text>,
+    /// `name`, `uid`, `name:group` or `uid:gid`; by default the agent's own.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Milliseconds until the whole process tree is killed.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+    /// Whether `Stdin` frames follow; otherwise the command reads an empty input.
+    #[serde(default)]
+    pub stdin: bool,
+    /// A terminal of this size; reserved, and refused today.
+    #[serde(default)]
+    pub tty: Option<WindowSize>,
+}
+
+/// What to execute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// A program and its arguments; looked up in `PATH` when it has no slash.
+    Argv(Vec<Text>),
+    /// A command line for `bash -lc`.
+    Shell(Text),
+}
+
+/// A signal for the command's process group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signal {
+    /// Linux's number on x86-64, 1 to 64.
+    pub number: u8,
+}
+
+/// A terminal's size in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowSize {
+    pub rows: u16,
+    pub columns: u16,
+}
+
+/// End the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shutdown {
+    /// Milliseconds between asking processes to end and killing them.
+    pub grace_ms: u64,
+}
+
+/// What the agent says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentInfo {
+    /// The agent's own version, `CARGO_PKG_VERSION` of its build.
+    pub version: String,
+    /// The release of the kernel it runs on.
+    pub kernel: String,
+    /// Whether it is a guest's first process; otherwise a plain process of the host.
+    pub init: bool,
+}
+
+/// The command runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Started {
+    /// Its process id in the guest, which is its process group and session too.
+    pub pid: u32,
+}
+
+/// More standard input may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credit {
+    pub bytes: u32,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// It returned this code.
+    Code(u8),
+    /// This signal killed it.
+    Signal(u8),
+}
+
+/// The command ended, and all its output precedes this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exit {
+    pub end: End,
+    /// Whether it was killed because its time was over.
+    pub timed_out: bool,
+    /// Milliseconds from start to end of the process, by the agent's clock.
+    pub duration_ms: u64,
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    pub kind: FailureKind,
+    /// One sentence for people.
+    pub message: String,
+}
+
+/// The class of a [`Failure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// No such program.
+    NotFound,
+    /// It is there and cannot be executed.
+    NotExecutable,
+    NoSuchUser,
+    NoSuchDirectory,
+    /// Something else is running, or nothing more can be started now.
+    Busy,
+    /// The agent does not do that.
+    Refused,
+    /// The agent or its kernel failed.
+    Internal,
+}

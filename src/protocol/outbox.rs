@@ -1,0 +1,124 @@
+//! A send buffer of fixed size.
+
+use std::io;
+
+use super::frame::Header;
+use super::{HEADER, Kind, MAX_PAYLOAD};
+
+/// Room that data frames leave for control frames, so that an answer can always be queued.
+pub const RESERVE: usize = 8 * 1024;
+
+/// Two of the largest frames and the reserve.
+const CAPACITY: usize = 2 * (HEADER + MAX_PAYLOAD) + RESERVE;
+
+/// Bytes waiting for the transport to take them.
+#[derive(Debug)]
+pub struct Outbox {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Outbox {
+    /// An empty outbox.
+    pub fn new() -> Self {
+        Outbox { bytes: vec![0; CAPACITY].into(), start: 0, end: 0 }
+    }
+
+    /// Whether a control frame with a payload of at most 4 KiB can be queued.
+    pub fn takes_control(&self) -> bool {
+        self.room() >= HEADER + 4096
+    }
+
+    /// Whether a data frame of the full size can be queued.
+    pub fn takes_data(&self) -> bool {
+        self.room() >= HEADER + MAX_PAYLOAD + RESERVE
+    }
+
+    /// Bytes that can still be queued.
+    pub fn room(&self) -> usize {
+        CAPACITY - (self.end - self.start)
+    }
+
+    /// Queues bytes as they are.
+    ///
+    /// # Panics
+    /// When there is no room; ask first.
+    pub fn push_raw(&mut self, bytes: &[u8]) {
+        self.make_contiguous(bytes.len());
+        self.bytes[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
+    /// Queues a frame.
+    ///
+    /// # Panics
+    /// When there is no room, or the payload is larger than the kind allows; ask first.
+    pub fn push(&mut self, kind: Kind, tag: u64, payload: &[u8]) {
+        assert!(kind.lengths().contains(&payload.len()), "{kind:?} of {} bytes", payload.len());
+        self.make_contiguous(HEADER + payload.len());
+        self.push_raw(&Header::encode(kind, tag, payload.len()));
+        self.push_raw(payload);
+    }
+
+    /// Queues a data frame that `fill` reads straight into the buffer: it gets at most `limit` bytes
+    /// of room and returns how many it filled. Zero queues nothing.
+    ///
+    /// # Errors
+    /// What `fill` returns; nothing is queued then.
+    pub fn push_with(
+        &mut self,
+        kind: Kind,
+        tag: u64,
+        limit: usize,
+        fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let limit = limit.min(MAX_PAYLOAD);
+        self.make_contiguous(HEADER + limit);
+        let payload = self.end + HEADER;
+        let count = fill(&mut self.bytes[payload..payload + limit])?;
+        if count > 0 {
+            self.bytes[self.end..payload].copy_from_slice(&Header::encode(kind, tag, count));
+            self.end = payload + count;
+        }
+        Ok(count)
+    }
+
+    /// What is waiting.
+    pub fn pending(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Whether nothing is waiting.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// The transport took `count` of the [`Outbox::pending`] bytes.
+    pub fn sent(&mut self, count: usize) {
+        assert!(count <= self.end - self.start, "more bytes than were waiting");
+        self.start += count;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Forgets what is waiting.
+    pub fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
+    }
+
+    fn make_contiguous(&mut self, count: usize) {
+        assert!(count <= self.room(), "the outbox is full");
+        if CAPACITY - self.end < count {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+    }
+}

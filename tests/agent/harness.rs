@@ -1,0 +1,175 @@
+//! An agent for one test, and short ways to ask it for something.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use mayfly::guest::{ExecIo, Outcome, Session, Sink, Wait};
+use mayfly::host::channel::Channel;
+use mayfly::host::signals::Signals;
+use mayfly::protocol::{Exec, Program, Text};
+use nix::libc;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// Long enough for a loaded machine; nothing waits this long when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Agent {
+    pub child: Child,
+    pub dir: TempDir,
+}
+
+impl Agent {
+    /// An agent that serves connections.
+    pub fn start() -> Agent {
+        let dir = TempDir::new().unwrap();
+        let listener = UnixListener::bind(dir.path().join("agent")).unwrap();
+        Agent { child: spawn("--listen-fd", &listener.into(), &dir), dir }
+    }
+
+    /// An agent that serves one stream in the way of a virtio-serial port, and the stream's other end.
+    pub fn on_port() -> (Agent, UnixStream) {
+        let dir = TempDir::new().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Agent { child: spawn("--port-fd", &theirs.into(), &dir), dir }, ours)
+    }
+
+    pub fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.dir.path().join("agent")).unwrap()
+    }
+
+    pub fn session(&self) -> Session {
+        open(self.connect(), false)
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// Runs a shell command and captures what it writes.
+    pub fn sh(&self, line: &str) -> Outcome {
+        run(&mut self.session(), &sh(line))
+    }
+
+    /// Waits for the agent's own end.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the agent does not end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            kill(self.pid(), Signal::SIGTERM).unwrap();
+            let status = self.wait();
+            if !std::thread::panicking() {
+                assert_eq!(status.code(), Some(0), "the agent ends well");
+            }
+        }
+    }
+}
+
+fn spawn(option: &str, fd: &OwnedFd, dir: &TempDir) -> Child {
+    let number = fd.as_raw_fd();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mayfly-agent"));
+    command
+        .args([option, &number.to_string(), "--root", "."])
+        .current_dir(dir.path())
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("HOME", dir.path())
+        .env("MAYFLY_VM", "0123456789ab")
+        .stdin(Stdio::null());
+    // SAFETY: fcntl is async-signal-safe. Only in the child, so that no other test's agent inherits it.
+    unsafe {
+        command.pre_exec(move || match libc::fcntl(number, libc::F_SETFD, 0) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    command.spawn().unwrap()
+}
+
+pub fn channel(stream: UnixStream) -> Channel {
+    Channel { stream, claim: None }
+}
+
+pub fn open(stream: UnixStream, dirty: bool) -> Session {
+    Session::open(channel(stream), dirty, &mut Wait::within(PATIENCE)).unwrap()
+}
+
+pub fn argv(words: &[&str]) -> Exec {
+    Exec {
+        program: Program::Argv(words.iter().map(|&word| Text::from(word)).collect()),
+        env: Vec::new(),
+        cwd: None,
+        user: None,
+        timeout_ms: None,
+        stdin: false,
+        tty: None,
+    }
+}
+
+pub fn sh(line: &str) -> Exec {
+    argv(&["sh", "-c", line])
+}
+
+/// Runs a command and captures up to 1 MiB of each output.
+pub fn run(session: &mut Session, request: &Exec) -> Outcome {
+    try_run(session, request, None).unwrap()
+}
+
+pub fn try_run(
+    session: &mut Session,
+    request: &Exec,
+    stdin: Option<OwnedFd>,
+) -> anyhow::Result<Outcome> {
+    let mut signals = Signals::block().unwrap();
+    let capture = || Sink::Capture { limit: 1 << 20 };
+    session.exec(
+        request,
+        ExecIo { stdin, stdout: capture(), stderr: capture(), signals: &mut signals },
+    )
+}
+
+pub fn stdout(outcome: &Outcome) -> &str {
+    str::from_utf8(&outcome.stdout.bytes).unwrap()
+}
+
+/// A pipe's reading end that yields these bytes and then ends.
+pub fn input(bytes: Vec<u8>) -> OwnedFd {
+    let (read, write) = std::io::pipe().unwrap();
+    std::thread::spawn(move || {
+        let mut write = File::from(OwnedFd::from(write));
+        let _ = write.write_all(&bytes);
+    });
+    read.into()
+}
+
+/// Waits until `condition` holds.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} does not happen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Whether a process is there and not a zombie.
+pub fn lives(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(") ").unwrap().1.starts_with('Z'))
+}
