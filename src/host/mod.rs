@@ -8,3 +8,5 @@ pub mod gate;
 pub mod lock;
 pub mod process;
 pub mod socket;
+pub mod sparse;
+pub mod tool;
