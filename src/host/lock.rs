@@ -43,12 +43,12 @@ impl Lock {
     /// The lock at `path` if nobody holds it.
     pub fn try_acquire(path: &Path) -> Result<Option<Lock>> {
         // Named in full: with the trait imported, the call would be std's method of that name.
-        Self::try_lock(path, |file| fs2::FileExt::try_lock_exclusive(file), Self::sign)
+        Self::try_lock(path, fs2::FileExt::try_lock_exclusive, Self::sign)
     }
 
     /// The lock at `path` together with whoever else shares it, if nobody holds it alone.
     pub fn try_share(path: &Path) -> Result<Option<Lock>> {
-        Self::try_lock(path, |file| fs2::FileExt::try_lock_shared(file), |_| {})
+        Self::try_lock(path, fs2::FileExt::try_lock_shared, |_| {})
     }
 
     fn try_lock(
@@ -114,7 +114,8 @@ fn is_still_at(file: &File, path: &Path) -> Result<bool> {
     })
 }
 
-fn busy(path: &Path, what: &str) -> Refusal {
+/// The refusal of somebody who waited for the lock at `path` long enough.
+pub fn busy(path: &Path, what: &str) -> Refusal {
     let mut holder = String::new();
     let by = match File::open(path).and_then(|file| file.take(16).read_to_string(&mut holder)) {
         Ok(_) if holder.bytes().all(|b| b.is_ascii_digit()) && !holder.is_empty() => {

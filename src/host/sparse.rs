@@ -71,10 +71,7 @@ fn copy_data(from: &File, to: &File) -> Result<()> {
 
 /// Calls `visit` with the start and end of each part of `file` that may hold something other than
 /// zeros, in order. A file system that knows no holes reports one part, the whole file.
-pub fn for_each_extent(
-    file: &File,
-    visit: &mut dyn FnMut(u64, u64) -> Result<()>,
-) -> Result<()> {
+pub fn for_each_extent(file: &File, visit: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
     let length = file.metadata()?.len();
     let mut position = 0;
     while position < length {

@@ -35,8 +35,17 @@ const ADMIN_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 /// Variables that a program is given besides `PATH` and `LC_ALL`: who and where the user is, and
 /// the way to the network. Everything else of the environment is nobody's business.
 const PASSED_ON: [&str; 11] = [
-    "HOME", "USER", "LOGNAME", "http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy",
-    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "http_proxy",
+    "https_proxy",
+    "ftp_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
 ];
 
 /// A program and the Debian package it comes in.
@@ -172,11 +181,7 @@ impl Run {
     /// killed, the program's whole group is killed.
     ///
     /// Errors: [`Failed`] when it did not exit with 0, [`Interrupted`] when it was cancelled.
-    pub fn watch(
-        mut self,
-        line: &mut dyn FnMut(&str),
-        cancelled: &dyn Fn() -> bool,
-    ) -> Result<()> {
+    pub fn watch(mut self, line: &mut dyn FnMut(&str), cancelled: &dyn Fn() -> bool) -> Result<()> {
         let (mut output, write_end) = std::io::pipe().context("cannot make a pipe")?;
         self.command.stdout(write_end.try_clone().context("cannot copy a pipe's end")?);
         self.command.stderr(write_end);
@@ -336,7 +341,8 @@ fn escaped(text: &str) -> String {
         .chars()
         .flat_map(|c| {
             let plain = c == '\t' || !(c.is_control() || is_bidi(c));
-            let (one, many) = if plain { (Some(c), None) } else { (None, Some(c.escape_default())) };
+            let (one, many) =
+                if plain { (Some(c), None) } else { (None, Some(c.escape_default())) };
             one.into_iter().chain(many.into_iter().flatten())
         })
         .collect()
