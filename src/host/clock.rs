@@ -23,6 +23,13 @@ pub fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// The clock that files are stamped with, since the Unix epoch. It moves in ticks of some
+/// milliseconds, so two changes in one tick leave the same stamp.
+pub fn file_time() -> Result<Duration> {
+    let clock = ClockId::CLOCK_REALTIME_COARSE;
+    Ok(Duration::from(clock_gettime(clock).context("cannot read the clock")?))
+}
+
 /// Time since boot, suspend included.
 pub fn boottime() -> Result<Duration> {
     let reading = clock_gettime(ClockId::CLOCK_BOOTTIME).context("cannot read the boot clock")?;

@@ -42,6 +42,20 @@ impl Lock {
 
     /// The lock at `path` if nobody holds it.
     pub fn try_acquire(path: &Path) -> Result<Option<Lock>> {
+        // Named in full: with the trait imported, the call would be std's method of that name.
+        Self::try_lock(path, fs2::FileExt::try_lock_exclusive, Self::sign)
+    }
+
+    /// The lock at `path` together with whoever else shares it, if nobody holds it alone.
+    pub fn try_share(path: &Path) -> Result<Option<Lock>> {
+        Self::try_lock(path, fs2::FileExt::try_lock_shared, |_| {})
+    }
+
+    fn try_lock(
+        path: &Path,
+        lock: impl Fn(&File) -> std::io::Result<()>,
+        then: impl Fn(&mut Lock),
+    ) -> Result<Option<Lock>> {
         loop {
             // Descriptors of the standard library are close-on-exec: a VMM must not inherit a lock.
             let file = OpenOptions::new()
@@ -53,8 +67,7 @@ impl Lock {
                 .custom_flags(nix::libc::O_NOFOLLOW)
                 .open(path)
                 .with_context(|| format!("cannot open the lock {}", path.display()))?;
-            // Named in full: with the trait imported, the call would be std's method of that name.
-            match fs2::FileExt::try_lock_exclusive(&file) {
+            match lock(&file) {
                 Ok(()) => {}
                 Err(error)
                     if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() =>
@@ -69,7 +82,7 @@ impl Lock {
             // command would lock another inode of the same name.
             if is_still_at(&file, path)? {
                 let mut lock = Lock { file, path: path.to_owned() };
-                lock.sign();
+                then(&mut lock);
                 return Ok(Some(lock));
             }
         }
@@ -101,7 +114,8 @@ fn is_still_at(file: &File, path: &Path) -> Result<bool> {
     })
 }
 
-fn busy(path: &Path, what: &str) -> Refusal {
+/// The refusal of somebody who waited for the lock at `path` long enough.
+pub fn busy(path: &Path, what: &str) -> Refusal {
     let mut holder = String::new();
     let by = match File::open(path).and_then(|file| file.take(16).read_to_string(&mut holder)) {
         Ok(_) if holder.bytes().all(|b| b.is_ascii_digit()) && !holder.is_empty() => {

@@ -14,4 +14,6 @@ pub mod program;
 pub mod random;
 pub mod signals;
 pub mod socket;
+pub mod sparse;
+pub mod tool;
 pub mod tsc;

@@ -6,7 +6,6 @@ use super::manager::Manager;
 use super::reap::reap_expired;
 use super::remove::remove_settled;
 use crate::backend::{self, Backend};
-use crate::host::lock::Lock;
 use crate::host::{clock, directory, socket, sparse};
 use crate::image::{Image, Progress};
 use crate::model::record::reason;

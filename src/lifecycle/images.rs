@@ -19,7 +19,11 @@ pub fn build_image(
     if force {
         refuse_if_needed(manager, &profile.name, "rebuilding")?;
     }
-    let image = manager.images()?.build(profile, &manager.agent()?, force, progress)?;
+    let (images, agent) = (manager.images()?, manager.agent()?);
+    let image = match force {
+        true => images.build(profile, &agent, progress)?,
+        false => images.ensure(profile, &agent, progress)?,
+    };
     Ok(image.info().clone())
 }
 

@@ -37,10 +37,12 @@ pub fn sweep(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
         directory::remove(&paths.dir)?;
         lock.remove()?;
     }
+    if directories.artifacts.exists() {
+        let images = manager.images()?;
+        let builds = if dry_run { images.leftovers()? } else { images.sweep()? };
+        swept.extend(builds.iter().map(|path| path.display().to_string()));
+    }
     if !dry_run {
-        if directories.artifacts.exists() {
-            swept.extend(manager.images()?.sweep()?);
-        }
         drop_empty(&directories.run);
     }
     Ok(swept)

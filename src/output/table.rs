@@ -100,7 +100,7 @@ pub fn checks_table(checks: &[Check]) -> String {
 /// Columns by white space alone, as `docker ps` and `kubectl get` show them: easy on `awk`.
 fn bare(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header);
     table
 }

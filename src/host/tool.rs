@@ -1,0 +1,416 @@
+//! Other people's programs: found, run, watched, and stopped with everything they started.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::{PipeReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, getppid};
+
+use crate::model::{Kind, Refusal};
+
+/// How often a running program's caller is asked whether it still wants it.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long the output pipe may stay open after the program itself has ended.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Lines kept of what a program printed, for the error when it fails.
+const TAIL_LINES: usize = 20;
+
+/// Bytes of one line; the rest of a longer one is dropped.
+const LINE_BYTES: usize = 1000;
+
+/// Where administrators' programs are; an ordinary user's PATH on Debian leaves these out.
+const ADMIN_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// Variables that a program is given besides `PATH` and `LC_ALL`: who and where the user is, and
+/// the way to the network. Everything else of the environment is nobody's business.
+const PASSED_ON: [&str; 11] = [
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "http_proxy",
+    "https_proxy",
+    "ftp_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+];
+
+/// A program and the Debian package it comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tool {
+    pub program: &'static str,
+    pub package: &'static str,
+}
+
+impl Tool {
+    /// Where the program is: in `PATH`, or where administrators' programs are.
+    ///
+    /// Errors: `Host`, naming the package, when it is nowhere.
+    pub fn find(&self) -> Result<PathBuf, Refusal> {
+        search_path()
+            .into_iter()
+            .map(|directory| directory.join(self.program))
+            .find(|path| {
+                path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
+            })
+            .ok_or_else(|| {
+                Refusal::new(Kind::Host, format!("'{}' is not installed", self.program))
+                    .hint(format!("install it: apt install {}", self.package))
+            })
+    }
+}
+
+fn search_path() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories: Vec<PathBuf> =
+        std::env::split_paths(&path).filter(|directory| directory.is_absolute()).collect();
+    for admin in ADMIN_DIRECTORIES.map(PathBuf::from) {
+        if !directories.contains(&admin) {
+            directories.push(admin);
+        }
+    }
+    directories
+}
+
+/// A program that ended badly, with the last lines it printed (escaped for a terminal).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    pub program: String,
+    /// As in "exit status: 1" or "signal: 9 (SIGKILL)".
+    pub status: String,
+    pub tail: Vec<String>,
+}
+
+impl Failed {
+    /// Whether the program printed this, in its last lines.
+    pub fn said(&self, text: &str) -> bool {
+        self.tail.iter().any(|line| line.contains(text))
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} failed ({})", self.program, self.status)?;
+        if !self.tail.is_empty() {
+            f.write_str("; it ended with:")?;
+        }
+        self.tail.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+impl std::error::Error for Failed {}
+
+/// The caller no longer wanted what the program was doing, and it was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// One run of a program, to be filled in and started.
+#[derive(Debug)]
+pub struct Run {
+    name: String,
+    command: Command,
+}
+
+impl Run {
+    /// A run of the program at `path`, with none of our descriptors, a cleaned environment, no
+    /// standard input, and a process group of its own so that the terminal's Ctrl-C reaches only us.
+    #[expect(clippy::disallowed_methods, reason = "this is where programs are started")]
+    pub fn new(path: &Path) -> Run {
+        let mut command = Command::new(path);
+        command.env_clear().stdin(Stdio::null()).process_group(0);
+        let search = std::env::join_paths(search_path()).unwrap_or_default();
+        command.env("PATH", search).env("LC_ALL", "C.UTF-8");
+        for name in PASSED_ON {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Run { name, command }
+    }
+
+    /// What the program is called in errors, where it is not the file's own name.
+    pub fn named(mut self, name: &str) -> Run {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Run {
+        self.command.arg(arg);
+        self
+    }
+
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Run {
+        self.command.args(args);
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Run {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn current_dir(mut self, directory: &Path) -> Run {
+        self.command.current_dir(directory);
+        self
+    }
+
+    /// Starts the program and waits for its end. `line` gets each line of its output and errors,
+    /// escaped; `cancelled` is asked ten times a second, and when it says yes, or when we are
+    /// killed, the program's whole group is killed.
+    ///
+    /// Errors: [`Failed`] when it did not exit with 0, [`Interrupted`] when it was cancelled.
+    pub fn watch(mut self, line: &mut dyn FnMut(&str), cancelled: &dyn Fn() -> bool) -> Result<()> {
+        let (mut output, write_end) = std::io::pipe().context("cannot make a pipe")?;
+        self.command.stdout(write_end.try_clone().context("cannot copy a pipe's end")?);
+        self.command.stderr(write_end);
+        die_with_us(&mut self.command);
+        let child = self.command.spawn().with_context(|| format!("cannot start {}", self.name))?;
+        // The command holds copies of the pipe's write end, which would never read as closed.
+        drop(self.command);
+        let mut watched = Watched { child, ended: None };
+
+        let mut tail = Tail::default();
+        let mut stop_reading = None;
+        loop {
+            if cancelled() {
+                watched.kill();
+                // Everything that wrote to the pipe is dead once it reads as closed.
+                drain(&mut output);
+                return Err(Interrupted.into());
+            }
+            if readable(&output)? && !tail.read(&mut output, line)? {
+                break;
+            }
+            if watched.has_ended()? {
+                let deadline = *stop_reading.get_or_insert_with(|| Instant::now() + DRAIN);
+                if Instant::now() >= deadline {
+                    break;
+                }
+            }
+        }
+        let status = loop {
+            if let Some(status) = watched.ended {
+                break status;
+            }
+            if cancelled() {
+                watched.kill();
+                return Err(Interrupted.into());
+            }
+            if !watched.has_ended()? {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        tail.finish(line);
+        if status.success() {
+            return Ok(());
+        }
+        Err(Failed { program: self.name, status: status.to_string(), tail: tail.lines.into() }
+            .into())
+    }
+}
+
+/// Asks the kernel to kill the program when the thread that started it ends, however it ends.
+fn die_with_us(command: &mut Command) {
+    let parent = nix::unistd::getpid();
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl and getppid are
+    // plain system calls. Needed because nothing else ends the program when we are killed by SIGKILL.
+    unsafe {
+        command.pre_exec(move || {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            if getppid() == parent { Ok(()) } else { Err(nix::errno::Errno::ESRCH.into()) }
+        });
+    }
+}
+
+/// A started program that does not outlive this value.
+struct Watched {
+    child: Child,
+    ended: Option<ExitStatus>,
+}
+
+impl Watched {
+    fn has_ended(&mut self) -> Result<bool> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().context("cannot wait for a program")?;
+        }
+        Ok(self.ended.is_some())
+    }
+
+    /// Kills the program's group. The pid cannot be a stranger's: it is ours until waited for.
+    fn kill(&mut self) {
+        if self.ended.is_none() {
+            let _ = killpg(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGKILL);
+            self.ended = self.child.wait().ok();
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn readable(pipe: &PipeReader) -> Result<bool> {
+    let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(TICK).expect("a tenth of a second fits");
+    match poll(&mut fds, timeout) {
+        Ok(ready) => Ok(ready > 0),
+        Err(nix::errno::Errno::EINTR) => Ok(false),
+        Err(error) => Err(error).context("cannot wait for a program's output"),
+    }
+}
+
+fn drain(pipe: &mut PipeReader) {
+    let deadline = Instant::now() + DRAIN;
+    let mut sink = [0; 4096];
+    while Instant::now() < deadline {
+        if readable(pipe).unwrap_or(false) && matches!(pipe.read(&mut sink), Ok(0) | Err(_)) {
+            return;
+        }
+    }
+}
+
+/// Splits output into lines and remembers the last ones.
+#[derive(Default)]
+struct Tail {
+    partial: Vec<u8>,
+    lines: VecDeque<String>,
+}
+
+impl Tail {
+    /// Takes what is there; false at the end of the output.
+    fn read(&mut self, pipe: &mut PipeReader, line: &mut dyn FnMut(&str)) -> Result<bool> {
+        let mut buffer = [0; 8192];
+        let count = match pipe.read(&mut buffer) {
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(true),
+            Err(error) => return Err(error).context("cannot read a program's output"),
+        };
+        for &byte in &buffer[..count] {
+            // Progress displays end their lines with a carriage return.
+            if byte == b'\n' || byte == b'\r' {
+                self.finish(line);
+            } else if self.partial.len() < LINE_BYTES {
+                self.partial.push(byte);
+            }
+        }
+        Ok(count > 0)
+    }
+
+    fn finish(&mut self, line: &mut dyn FnMut(&str)) {
+        let text = escaped(&String::from_utf8_lossy(&self.partial));
+        self.partial.clear();
+        if text.trim().is_empty() {
+            return;
+        }
+        line(&text);
+        if self.lines.len() == TAIL_LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(text);
+    }
+}
+
+/// Text that cannot move the cursor, colour the screen or reverse what follows it.
+fn escaped(text: &str) -> String {
+    let is_bidi = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.trim_end()
+        .chars()
+        .flat_map(|c| {
+            let plain = c == '\t' || !(c.is_control() || is_bidi(c));
+            let (one, many) =
+                if plain { (Some(c), None) } else { (None, Some(c.escape_default())) };
+            one.into_iter().chain(many.into_iter().flatten())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Run {
+        let sh = Tool { program: "sh", package: "dash" }.find().unwrap();
+        Run::new(&sh).arg("-c").arg(script)
+    }
+
+    #[test]
+    fn a_missing_program_names_its_package() {
+        let refusal = Tool { program: "no-such-program", package: "no-such-package" }.find();
+        let refusal = refusal.unwrap_err();
+        assert_eq!(refusal.kind, Kind::Host);
+        assert!(refusal.hint.unwrap().contains("apt install no-such-package"));
+    }
+
+    #[test]
+    fn lines_arrive_escaped_and_the_last_ones_are_kept() {
+        let mut lines = Vec::new();
+        let error = shell("printf 'a\\033[2Jb\\n'; seq 1 30 >&2; printf end; exit 3")
+            .watch(&mut |line| lines.push(line.to_owned()), &|| false)
+            .unwrap_err();
+        assert_eq!(lines[0], "a\\u{1b}[2Jb");
+        assert_eq!(lines.len(), 32);
+        let failed = error.downcast_ref::<Failed>().unwrap();
+        assert_eq!(failed.tail.len(), TAIL_LINES);
+        assert!(failed.said("end"));
+        assert!(failed.to_string().starts_with("sh failed (exit status: 3)"));
+    }
+
+    #[test]
+    fn success_is_quiet_and_the_environment_is_clean() {
+        let mut lines = Vec::new();
+        shell("env").watch(&mut |line| lines.push(line.to_owned()), &|| false).unwrap();
+        assert!(lines.iter().any(|line| line == "LC_ALL=C.UTF-8"));
+        assert!(!lines.iter().any(|line| line.starts_with("CARGO_")));
+    }
+
+    #[test]
+    fn cancelling_kills_the_whole_group() {
+        let started = Instant::now();
+        let mut pid = None;
+        let error = shell("sleep 100 & echo $!; wait")
+            .watch(&mut |line| pid = line.parse().ok(), &|| {
+                started.elapsed() > Duration::from_millis(300)
+            })
+            .unwrap_err();
+        assert!(error.is::<Interrupted>());
+        assert!(started.elapsed() < Duration::from_secs(4));
+        let grandchild: i32 = pid.unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
+        assert!(stat.is_empty() || stat.contains(") Z"), "{stat}");
+    }
+
+    #[test]
+    fn a_program_that_leaves_a_child_with_its_output_is_waited_for_only_so_long() {
+        let started = Instant::now();
+        let mut pid = None;
+        shell("setsid sleep 20 & echo $!")
+            .watch(&mut |line| pid = line.parse::<i32>().ok(), &|| false)
+            .unwrap();
+        assert!(started.elapsed() < DRAIN + Duration::from_secs(3));
+        let _ = nix::sys::signal::kill(Pid::from_raw(pid.unwrap()), Signal::SIGKILL);
+    }
+}

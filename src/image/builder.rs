@@ -1,0 +1,30 @@
+//! What makes the parts of an image: the one slow step, behind a trait so that the store's locking and
+//! atomicity can be tested in milliseconds.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::progress::Progress;
+use crate::model::Recipe;
+
+/// Phases of a whole build: the builder's, then the store's own.
+pub const PHASES: usize = 4;
+
+/// Makes kernels and file systems from recipes.
+pub trait Builder: Send + Sync {
+    /// Makes `vmlinux`, `modules.cpio`, `rootfs.ext4` and `disk.ext4` in `into`, an empty directory.
+    /// `work` is another one, for anything temporary; the caller deletes it. Both are absolute.
+    ///
+    /// Reports phases 1 to `PHASES - 1`. Gives the kernel's release, as in `uname -r`.
+    fn build(
+        &self,
+        recipe: &Recipe,
+        work: &Path,
+        into: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<String>;
+
+    /// Deletes a directory that `build` worked in, whoever the files in it belong to.
+    fn delete(&self, directory: &Path) -> Result<()>;
+}

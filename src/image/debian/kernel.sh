@@ -1,0 +1,33 @@
+# Run by mmdebstrap when the packages are installed; $1 is the new root.
+#
+# Fetches the kernel that the metapackage stands for, without installing it: its installation would
+# pull in initramfs-tools and build an initrd nobody needs. The kernel ends up in
+# $MAYFLY_KERNEL_DIR/unpacked, its modules in the new root, where modprobe finds them.
+set -eu
+root=$1
+export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
+cd "$MAYFLY_KERNEL_DIR"
+
+depends() {
+    apt-cache depends "$1" | sed -n "s/^ *Depends: \($2\)\$/\1/p" | head -n 1
+}
+image=$(depends "$MAYFLY_KERNEL_PACKAGE" 'linux-image-[0-9].*')
+if [ -z "$image" ]; then
+    echo "the suite has no $MAYFLY_KERNEL_PACKAGE" >&2
+    exit 1
+fi
+# Newer kernels have their modules in a package beside the image.
+modules=$(depends "$image" 'linux-modules-[0-9].*')
+apt-get -qq download "$image" ${modules:+"$modules"} >&2
+for package in ./*.deb; do
+    dpkg-deb --extract "$package" unpacked
+    rm "$package"
+done
+
+mkdir -p "$root/usr/lib/modules"
+for modules in unpacked/lib/modules unpacked/usr/lib/modules; do
+    [ ! -d "$modules" ] || mv "$modules"/* "$root/usr/lib/modules/"
+done
+for release in "$root"/usr/lib/modules/*; do
+    chroot "$root" depmod "${release##*/}"
+done

@@ -1,0 +1,198 @@
+//! Builds images from Debian packages: one mmdebstrap run for the root file system and the kernel's
+//! files, one mke2fs run for each file system. See docs/adr/0005-images.md.
+
+mod recipe;
+mod sandbox;
+mod trouble;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::builder::{Builder, PHASES};
+use super::progress::Progress;
+use super::{initrd, kernel, modules};
+use crate::host::directory;
+use crate::host::tool::{Run, Tool};
+use crate::model::{Kind, Recipe, Refusal};
+
+const MMDEBSTRAP: Tool = Tool { program: "mmdebstrap", package: "mmdebstrap" };
+const MKE2FS: Tool = Tool { program: "mke2fs", package: "e2fsprogs" };
+const DPKG_DEB: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
+const SH: Tool = Tool { program: "sh", package: "dash" };
+
+const KERNEL_SCRIPT: &str = include_str!("kernel.sh");
+const TIDY_SCRIPT: &str = include_str!("tidy.sh");
+
+/// The kernel made for virtual machines: small, all of virtio, no hardware.
+const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// Loads modules in the guest, and lists them here while building.
+const KMOD: &str = "kmod";
+
+/// MiB of each VM's disk that its journal takes: the least that mke2fs accepts is 4 (1,024 blocks of
+/// 4 KiB), and a throwaway machine has no use for more.
+const JOURNAL_MIB: &str = "size=4";
+
+/// Every program that building an image runs, for this user.
+pub fn tools() -> Vec<Tool> {
+    let mut tools = vec![MMDEBSTRAP, MKE2FS, DPKG_DEB];
+    tools.extend(sandbox::tools());
+    tools
+}
+
+/// Builds images from Debian packages.
+#[derive(Debug, Clone, Default)]
+pub struct Debian {
+    /// Where packages come from for recipes that do not say; `None` is mmdebstrap's own default.
+    pub mirror: Option<String>,
+}
+
+impl Builder for Debian {
+    fn build(
+        &self,
+        recipe: &Recipe,
+        work: &Path,
+        into: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<String> {
+        recipe::check(recipe, self.mirror.as_deref())?;
+        for tool in [MMDEBSTRAP, MKE2FS, DPKG_DEB] {
+            tool.find()?;
+        }
+        let tree = work.join("tree");
+        progress.phase("installing packages", 1, PHASES);
+        self.install(recipe, work, &tree, progress)?;
+
+        progress.phase("unpacking the kernel", 2, PHASES);
+        let release = kernel_release(&tree)?;
+        let vmlinuz = work.join("kernel/unpacked/boot").join(format!("vmlinuz-{release}"));
+        write(&into.join("vmlinux"), &kernel::unpack(&read(&vmlinuz)?)?)?;
+        let archive = modules_archive(&tree.join("usr/lib/modules").join(&release))?;
+        write(&into.join("modules.cpio"), &archive)?;
+
+        progress.phase("making file systems", 3, PHASES);
+        make_rootfs(&tree, &into.join("rootfs.ext4"), recipe.root_mib, progress)?;
+        make_disk(work, &into.join("disk.ext4"), recipe.disk_mib, progress)?;
+        Ok(release)
+    }
+
+    fn delete(&self, directory: &Path) -> Result<()> {
+        sandbox::delete(directory)
+    }
+}
+
+impl Debian {
+    fn install(
+        &self,
+        recipe: &Recipe,
+        work: &Path,
+        tree: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let temporary = work.join("tmp");
+        directory::create_new(&temporary)?;
+        directory::create_new(&work.join("kernel"))?;
+        let script = work.join("kernel.sh");
+        write(&script, KERNEL_SCRIPT.as_bytes())?;
+        let run = sandbox::run(MMDEBSTRAP)?
+            .env("TMPDIR", &temporary)
+            .env("MAYFLY_KERNEL_SCRIPT", &script)
+            .env("MAYFLY_KERNEL_DIR", work.join("kernel"))
+            .env("MAYFLY_KERNEL_PACKAGE", KERNEL_PACKAGE)
+            .current_dir(work)
+            .args(recipe::mmdebstrap_options(recipe))
+            .arg(r#"--customize-hook=sh "$MAYFLY_KERNEL_SCRIPT" "$1""#)
+            .arg(&recipe.suite)
+            .arg(tree)
+            .args(recipe.mirror.as_ref().or(self.mirror.as_ref()));
+        watch(run, work, "cannot install the packages", progress)
+    }
+}
+
+/// The one directory of modules there is.
+fn kernel_release(tree: &Path) -> Result<String> {
+    let releases = directory::names(&tree.join("usr/lib/modules"))?;
+    match <[String; 1]>::try_from(releases) {
+        Ok([release]) => Ok(release),
+        Err(releases) => Err(Refusal::new(
+            Kind::Host,
+            format!("the kernel package has modules for {} kernels, not for one", releases.len()),
+        )
+        .into()),
+    }
+}
+
+fn modules_archive(base: &Path) -> Result<Vec<u8>> {
+    let dep = fs::read_to_string(base.join("modules.dep")).context("cannot read modules.dep")?;
+    // Without it, a module that is built in counts as missing, and the error says which.
+    let builtin = fs::read_to_string(base.join("modules.builtin")).unwrap_or_default();
+    let files = modules::load_order(&dep, &builtin, &modules::NEEDED)?;
+    initrd::modules_archive(base, &files)
+}
+
+/// The read-only root: no journal, because nothing is ever written to it.
+fn make_rootfs(tree: &Path, path: &Path, mib: u32, progress: &mut dyn Progress) -> Result<()> {
+    let tidy = sandbox::run(SH)?.args(["-c", TIDY_SCRIPT, "tidy"]).arg(tree);
+    watch(tidy, tree, "cannot tidy up the new system", progress)?;
+    let run = sandbox::run(MKE2FS)?
+        .args(["-q", "-F", "-t", "ext4", "-L", "mayfly-root", "-m", "0", "-O", "^has_journal"])
+        .args(["-E", "nodiscard,assume_storage_prezeroed=1", "-d"])
+        .arg(tree)
+        .arg(path)
+        .arg(format!("{mib}M"));
+    watch(run, path, "cannot make the root file system", progress)
+}
+
+/// The seed of every VM's own disk, with the two directories of an overlay in it. A new file is all
+/// zeros, so mke2fs need not write any, and the guest need not do it later either.
+fn make_disk(work: &Path, path: &Path, mib: u32, progress: &mut dyn Progress) -> Result<()> {
+    let skeleton = work.join("disk");
+    directory::create_new(&skeleton)?;
+    for name in ["upper", "work"] {
+        let made = skeleton.join(name);
+        fs::create_dir(&made).with_context(|| format!("cannot create {}", made.display()))?;
+        // The upper directory's mode is that of the guest's `/`.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&made, mode).context("cannot set a directory's mode")?;
+    }
+    let run = sandbox::run(MKE2FS)?
+        .args(["-q", "-F", "-t", "ext4", "-L", "mayfly-disk", "-m", "0", "-J", JOURNAL_MIB])
+        .args(["-E", "nodiscard,assume_storage_prezeroed=1", "-d"])
+        .arg(&skeleton)
+        .arg(path)
+        .arg(format!("{mib}M"));
+    watch(run, path, "cannot make the disk", progress)
+}
+
+/// Runs a tool, showing what it says it is doing.
+fn watch(run: Run, place: &Path, doing: &str, progress: &mut dyn Progress) -> Result<()> {
+    // One value lends itself to both closures: a line is never reported while a question is asked.
+    let progress = std::cell::RefCell::new(progress);
+    let mut line = |line: &str| {
+        if let Some(text) = spoken(line) {
+            progress.borrow_mut().detail(text);
+        }
+    };
+    run.watch(&mut line, &|| progress.borrow().cancelled())
+        .map_err(|error| trouble::explain(error, doing, place))
+}
+
+/// The part of mmdebstrap's output that is meant for people.
+fn spoken(line: &str) -> Option<&str> {
+    let text = line.strip_prefix("I: ")?;
+    if text.starts_with("running --customize-hook") {
+        return Some("fetching the kernel");
+    }
+    let of_interest = !text.starts_with("skipping") && !text.starts_with("success");
+    of_interest.then(|| text.trim_end_matches('.'))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn write(path: &PathBuf, content: &[u8]) -> Result<()> {
+    fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
+}

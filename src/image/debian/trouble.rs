@@ -1,0 +1,108 @@
+//! What a builder's failing program means for the person in front of it.
+
+use std::path::Path;
+
+use anyhow::Error;
+
+use crate::host::tool::{Failed, Interrupted};
+use crate::model::{Kind, Refusal};
+
+/// What a program says, and what to do then. The first that matches wins.
+const REMEDIES: [(&[&str], &str); 7] = [
+    (&["No space left on device", "not enough free space"], "free some space on the file system"),
+    (
+        &["/etc/subuid", "/etc/subgid", "newuidmap", "newgidmap"],
+        "give yourself subordinate ids, as root: usermod --add-subuids 100000-165535 \
+         --add-subgids 100000-165535 $USER",
+    ),
+    (
+        &["unshare failed: Operation not permitted", "unshare failed: No space left"],
+        "this host forbids the namespaces that building needs: allow user namespaces (sysctl \
+         user.max_user_namespaces and, where they exist, kernel.unprivileged_userns_clone and \
+         kernel.apparmor_restrict_unprivileged_userns), or build as root",
+    ),
+    (
+        &["NO_PUBKEY", "is not signed", "public key is not available"],
+        "install Debian's keys: apt install debian-archive-keyring",
+    ),
+    (
+        &["Unable to locate package", "has no installation candidate"],
+        "correct the profile's packages: one of them does not exist in its suite",
+    ),
+    (
+        &[
+            "Could not resolve",
+            "Temporary failure resolving",
+            "Could not connect",
+            "Network is unreachable",
+            "Failed to fetch",
+            "Connection timed out",
+            "Unable to connect",
+            "does not have a Release file",
+        ],
+        "check the network and the profile's suite, or name a mirror in MAYFLY_DEBIAN_MIRROR",
+    ),
+    (
+        &["Could not allocate block", "while populating file system"],
+        "make the root file system larger: root_mib in the profile",
+    ),
+];
+
+/// Turns a failed program into a refusal with its last lines and a remedy; other errors pass.
+pub fn explain(error: Error, doing: &str, place: &Path) -> Error {
+    if error.is::<Interrupted>() {
+        return error;
+    }
+    let Some(failed) = error.downcast_ref::<Failed>() else {
+        return error.context(doing.to_owned());
+    };
+    let refusal = Refusal::new(Kind::Host, format!("{doing}: {failed}"));
+    let remedy = REMEDIES.iter().find(|(signs, _)| signs.iter().any(|sign| failed.said(sign)));
+    match remedy {
+        Some((_, remedy)) if remedy.starts_with("free some space") => {
+            refusal.hint(format!("{remedy} of {}", place.display())).into()
+        }
+        Some((_, remedy)) => refusal.hint(*remedy).into(),
+        None => refusal.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(line: &str) -> Option<String> {
+        let failed = Failed {
+            program: "mmdebstrap".into(),
+            status: "exit status: 25".into(),
+            tail: vec![line.into()],
+        };
+        let error = explain(failed.into(), "cannot install packages", Path::new("/a"));
+        let refusal = error.downcast_ref::<Refusal>().unwrap();
+        assert_eq!(refusal.kind, Kind::Host);
+        assert!(refusal.message.contains(line));
+        refusal.hint.clone()
+    }
+
+    #[test]
+    fn usual_troubles_have_remedies() {
+        let cases = [
+            ("tar: x: Cannot write: No space left on device", "file system of /a"),
+            ("E: Temporary failure resolving 'mirror'", "MAYFLY_DEBIAN_MIRROR"),
+            ("E: Unable to locate package nonsense", "packages"),
+            ("unshare: no line matching user \"x\" in /etc/subuid", "subordinate ids"),
+            ("unshare: unshare failed: Operation not permitted", "as root"),
+            ("W: GPG error: NO_PUBKEY 0E98404D386FA1D9", "debian-archive-keyring"),
+            ("__populate_fs: Could not allocate block in ext2 filesystem", "root_mib"),
+        ];
+        for (line, remedy) in cases {
+            assert!(hint(line).unwrap().contains(remedy), "{line}");
+        }
+        assert_eq!(hint("something else"), None);
+    }
+
+    #[test]
+    fn an_interruption_stays_one() {
+        assert!(explain(Interrupted.into(), "x", Path::new("/")).is::<Interrupted>());
+    }
+}

@@ -1,0 +1,139 @@
+//! Digests of an image's files.
+//!
+//! A file system image is mostly holes, and reading gigabytes of zeros would take longer than booting
+//! from it. Its digest covers what is in it: SHA-256 over each block of 64 KiB (counted from the
+//! start of the file) that is not all zeros, its offset before it as eight bytes, least significant
+//! first, and at the end the file's length in the same form. Holes and written zeros are the same.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use crate::host::sparse;
+
+const BLOCK: u64 = 1 << 16;
+
+/// How a file's digest is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Plain SHA-256, what `sha256sum` prints.
+    Whole,
+    /// SHA-256 of the blocks that are not all zeros.
+    NonZero,
+}
+
+/// The digest of bytes in memory, as [`of_file`] gives it for [`Method::Whole`].
+pub fn of_bytes(bytes: &[u8]) -> String {
+    written("sha256", &Sha256::digest(bytes))
+}
+
+/// The digest of a file: the method's name, a colon, hexadecimal digits.
+pub fn of_file(file: &File, method: Method) -> Result<String> {
+    match method {
+        Method::Whole => whole(file),
+        Method::NonZero => non_zero(file),
+    }
+    .context("cannot read the file")
+}
+
+fn whole(file: &File) -> Result<String> {
+    let mut hash = Sha256::new();
+    let mut buffer = buffer();
+    let mut position = 0;
+    loop {
+        match file.read_at(&mut buffer, position)? {
+            0 => return Ok(written("sha256", &hash.finalize())),
+            count => {
+                hash.update(&buffer[..count]);
+                position += count as u64;
+            }
+        }
+    }
+}
+
+fn non_zero(file: &File) -> Result<String> {
+    let length = file.metadata()?.len();
+    let mut hash = Sha256::new();
+    let mut buffer = buffer();
+    let mut next = 0;
+    sparse::for_each_extent(file, &mut |start, end| {
+        // An extent may begin in the block that the last one ended in.
+        let mut offset = (start / BLOCK * BLOCK).max(next);
+        while offset < end {
+            let size = usize::try_from(BLOCK.min(length - offset))?;
+            let block = &mut buffer[..size];
+            file.read_exact_at(block, offset)?;
+            if block.iter().any(|&byte| byte != 0) {
+                hash.update(offset.to_le_bytes());
+                hash.update(block);
+            }
+            offset += BLOCK;
+        }
+        next = offset;
+        Ok(())
+    })?;
+    hash.update(length.to_le_bytes());
+    Ok(written("sha256-nonzero", &hash.finalize()))
+}
+
+fn buffer() -> Vec<u8> {
+    vec![0; usize::try_from(BLOCK).expect("64 KiB fit")]
+}
+
+fn written(method: &str, digest: &[u8]) -> String {
+    use std::fmt::Write;
+    let mut text = format!("{method}:");
+    for byte in digest {
+        write!(text, "{byte:02x}").expect("a string takes everything");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+
+    use super::*;
+
+    fn sparse_file(length: u64, content: &[(u64, &[u8])]) -> File {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).unwrap();
+        file.set_len(length).unwrap();
+        for &(at, bytes) in content {
+            file.write_all_at(bytes, at).unwrap();
+        }
+        file
+    }
+
+    #[test]
+    fn the_whole_digest_is_what_sha256sum_prints() {
+        let expected = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(of_bytes(b"abc"), expected);
+        assert_eq!(of_file(&sparse_file(0, &[(0, b"abc")]), Method::Whole).unwrap(), expected);
+    }
+
+    #[test]
+    fn holes_and_zeros_are_the_same_and_nothing_else_is() {
+        let digest = |length, content: &[(u64, &[u8])]| {
+            of_file(&sparse_file(length, content), Method::NonZero).unwrap()
+        };
+        let zeros = vec![0; 200_000];
+        let plain = digest(10 << 20, &[(5 << 20, b"x")]);
+        assert_eq!(plain, digest(10 << 20, &[(1 << 20, &zeros), (5 << 20, b"x")]));
+        assert_eq!(plain, digest(10 << 20, &[((5 << 20) - 100_000, &zeros), (5 << 20, b"x")]));
+        assert_ne!(plain, digest(10 << 20, &[((5 << 20) + 1, b"x")]));
+        assert_ne!(plain, digest(10 << 20, &[((5 << 20) + 65536, b"x")]));
+        assert_ne!(plain, digest(10 << 20, &[(5 << 20, b"y")]));
+        assert_ne!(plain, digest((10 << 20) + 1, &[(5 << 20, b"x")]));
+        assert_ne!(digest(10 << 20, &[]), digest(11 << 20, &[]));
+        // Several extents in one block, and data in a last block that is not whole.
+        let scattered: &[(u64, &[u8])] = &[(0, b"a"), (9000, b"b"), (40000, b"c"), (99_999, b"d")];
+        assert_eq!(
+            digest(100_000, scattered),
+            digest(100_000, &[&[(60_000, &zeros[..9])], scattered].concat())
+        );
+    }
+}

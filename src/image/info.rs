@@ -1,0 +1,121 @@
+//! `image.json`: what an image is made of, and the digests of its files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::digest::{self, Method};
+use crate::model::{Kind, Recipe, Refusal};
+
+/// The form of `image.json`. Images of another form are rebuilt.
+pub const SCHEMA: u32 = 1;
+
+pub const INFO: &str = "image.json";
+pub const KERNEL: &str = "vmlinux";
+pub const INITRD: &str = "initrd.img";
+pub const ROOTFS: &str = "rootfs.ext4";
+pub const DISK: &str = "disk.ext4";
+/// The part of the initrd that is the same for every agent; no VM opens it.
+pub const MODULES: &str = "modules.cpio";
+
+/// The files of an image, how their digests are taken, and their permissions.
+///
+/// All is in a directory that only its owner can enter. What a VMM opens itself is readable to all,
+/// because a VMM may have given up its owner's identity and reach the file through an inherited
+/// descriptor; the root file system is writable for nobody.
+pub const FILES: [(&str, Method, u32); 5] = [
+    (KERNEL, Method::Whole, 0o644),
+    (INITRD, Method::Whole, 0o644),
+    (ROOTFS, Method::NonZero, 0o444),
+    (DISK, Method::NonZero, 0o600),
+    (MODULES, Method::Whole, 0o600),
+];
+
+/// What `image.json` says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageInfo {
+    pub schema: u32,
+    pub profile: String,
+    pub recipe: Recipe,
+    /// As `uname -r` says in the guest.
+    pub kernel_release: String,
+    /// Unix seconds.
+    pub built_at: f64,
+    pub agent: AgentInfo,
+    /// By file name.
+    pub files: BTreeMap<String, FileInfo>,
+}
+
+/// The agent in an initrd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentInfo {
+    /// The version of the mayfly that packed it, which is its own: they are built together.
+    pub version: String,
+    pub digest: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileInfo {
+    /// Bytes, as `ls` shows them; the file may be sparse.
+    pub size: u64,
+    /// See [`super::digest`].
+    pub digest: String,
+}
+
+impl ImageInfo {
+    /// Identifies what VMs of this image run on: kernel, root file system and empty disk, not the
+    /// agent. VMs with different ids must not share disks or templates.
+    pub fn id(&self) -> String {
+        let parts: String = [KERNEL, ROOTFS, DISK]
+            .iter()
+            .map(|&name| {
+                let digest = self.files.get(name).map_or("", |file| file.digest.as_str());
+                format!("{name} {digest}\n")
+            })
+            .collect();
+        digest::of_bytes(parts.as_bytes()).replace("sha256:", "")
+    }
+}
+
+/// What was found where an image is kept.
+#[derive(Debug)]
+pub enum Found {
+    Nothing,
+    /// An image of a form that this version does not know.
+    OtherSchema,
+    Image(Box<ImageInfo>),
+}
+
+/// Reads `image.json` of the image in `directory`.
+///
+/// Errors: `Host` when it does not parse: a damaged image is not a missing one.
+pub fn read(directory: &Path) -> Result<Found> {
+    let path = directory.join(INFO);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let damaged = |error: serde_json::Error| {
+        damaged(directory, &format!("{} does not parse: {error}", path.display()))
+    };
+    let value: serde_json::Value = serde_json::from_slice(&text).map_err(damaged)?;
+    match value.get("schema").and_then(serde_json::Value::as_u64) {
+        Some(schema) if schema != u64::from(SCHEMA) => Ok(Found::OtherSchema),
+        _ => Ok(Found::Image(Box::new(serde_json::from_value(value).map_err(damaged)?))),
+    }
+}
+
+/// The refusal of an image that is not what it was.
+pub fn damaged(directory: &Path, why: &str) -> Refusal {
+    let profile = directory.file_name().unwrap_or_default().to_string_lossy();
+    Refusal::new(Kind::Host, format!("the image of {profile} is damaged: {why}"))
+        .hint(format!("build it anew: mayfly image build --force {profile}"))
+}

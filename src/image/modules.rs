@@ -1,0 +1,132 @@
+//! Which kernel modules the initrd carries, and in which order they load.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Result, bail};
+
+/// The modules an agent needs before it has a root file system: the two virtio transports, disks, the
+/// console ports and vsock that carry its channel, entropy, and overlayfs for `/`.
+///
+/// In the order they should load where no dependency says otherwise.
+pub const NEEDED: [&str; 12] = [
+    "virtio_ring",
+    "virtio",
+    "virtio_mmio",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_console",
+    "overlay",
+    "vmw_vsock_virtio_transport",
+    "virtio_rng",
+    // Wakes VMs whose clock or memory a VMM changes; absent from some kernels, see OPTIONAL.
+    "vmgenid",
+];
+
+/// Modules that a kernel may lack without harm.
+const OPTIONAL: [&str; 2] = ["vmgenid", "virtio_rng"];
+
+/// The files of `wanted` and of everything they depend on, dependencies first.
+///
+/// `dep` is the text of `modules.dep`, one `file: dependency…` a line; `builtin` that of
+/// `modules.builtin`, the files that are part of the kernel itself. Errors: a module in neither.
+pub fn load_order(dep: &str, builtin: &str, wanted: &[&str]) -> Result<Vec<String>> {
+    let mut dependencies = HashMap::new();
+    let mut files = HashMap::new();
+    for line in dep.lines() {
+        let Some((file, needs)) = line.split_once(':') else { continue };
+        files.insert(name(file), file);
+        dependencies.insert(file, needs.split_whitespace().collect::<Vec<_>>());
+    }
+    let built_in: HashSet<String> = builtin.lines().map(|line| name(line.trim())).collect();
+
+    let mut order = Vec::new();
+    let mut seen = HashSet::new();
+    for &module in wanted {
+        match files.get(&name(module)) {
+            Some(file) => visit(file, &dependencies, &mut seen, &mut order)?,
+            None if built_in.contains(&name(module)) || OPTIONAL.contains(&module) => {}
+            None => bail!("the kernel package has no module {module}"),
+        }
+    }
+    Ok(order)
+}
+
+fn visit<'a>(
+    file: &'a str,
+    dependencies: &HashMap<&'a str, Vec<&'a str>>,
+    seen: &mut HashSet<&'a str>,
+    order: &mut Vec<String>,
+) -> Result<()> {
+    if !seen.insert(file) {
+        return Ok(());
+    }
+    let Some(needs) = dependencies.get(file) else {
+        bail!("modules.dep names {file} as a dependency but has no line for it");
+    };
+    // depmod lists what must be loaded last first.
+    for need in needs.iter().rev() {
+        visit(need, dependencies, seen, order)?;
+    }
+    order.push(file.to_owned());
+    Ok(())
+}
+
+/// A module's name from its file's: no directory, no suffix, and `_` for `-` as the kernel has it.
+fn name(file: &str) -> String {
+    let base = file.rsplit('/').next().unwrap_or(file);
+    base.split_once(".ko").map_or(base, |(stem, _)| stem).replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEP: &str = "\
+kernel/drivers/virtio/virtio.ko: kernel/drivers/virtio/virtio_ring.ko
+kernel/drivers/virtio/virtio_ring.ko:
+kernel/drivers/virtio/virtio_pci.ko: kernel/drivers/virtio/virtio_pci_modern_dev.ko kernel/drivers/virtio/virtio.ko kernel/drivers/virtio/virtio_ring.ko
+kernel/drivers/virtio/virtio_pci_modern_dev.ko:
+kernel/drivers/char/hw_random/virtio-rng.ko: kernel/drivers/char/hw_random/rng-core.ko kernel/drivers/virtio/virtio.ko kernel/drivers/virtio/virtio_ring.ko
+kernel/drivers/char/hw_random/rng-core.ko:
+";
+
+    fn names(order: &[String]) -> Vec<String> {
+        order.iter().map(|file| name(file)).collect()
+    }
+
+    #[test]
+    fn dependencies_come_first_and_once() {
+        let order = load_order(DEP, "", &["virtio_pci", "virtio_rng"]).unwrap();
+        assert_eq!(
+            names(&order),
+            [
+                "virtio_ring",
+                "virtio",
+                "virtio_pci_modern_dev",
+                "virtio_pci",
+                "rng_core",
+                "virtio_rng"
+            ]
+        );
+        assert_eq!(order[5], "kernel/drivers/char/hw_random/virtio-rng.ko");
+    }
+
+    #[test]
+    fn what_is_built_in_needs_no_file_and_what_is_missing_is_named() {
+        let builtin = "kernel/fs/overlayfs/overlay.ko\n";
+        assert!(load_order(DEP, builtin, &["overlay"]).unwrap().is_empty());
+        assert!(load_order(DEP, "", &["vmgenid"]).unwrap().is_empty());
+        let error = load_order(DEP, builtin, &["virtio_blk"]).unwrap_err();
+        assert!(error.to_string().contains("no module virtio_blk"));
+    }
+
+    #[test]
+    fn a_list_with_loops_or_gaps_ends() {
+        let looped = "a.ko: b.ko\nb.ko: a.ko\n";
+        assert_eq!(load_order(looped, "", &["a"]).unwrap(), ["b.ko", "a.ko"]);
+        assert!(load_order("a.ko: gone.ko\n", "", &["a"]).is_err());
+        assert!(load_order("no colon\n\n", "", &["a"]).is_err());
+    }
+}

@@ -1,0 +1,47 @@
+//! How long work tells its caller where it is, and learns that it is no longer wanted.
+
+/// The caller's side of building an image.
+pub trait Progress {
+    /// A new phase begins; `index` counts from 1 to `total`.
+    fn phase(&mut self, name: &str, index: usize, total: usize);
+
+    /// What the phase is doing now: a few words that replace the last ones.
+    fn detail(&mut self, text: &str);
+
+    /// A line that stays, such as what is being waited for.
+    fn note(&mut self, line: &str);
+
+    /// Whether to give up: asked several times a second, true after SIGINT or SIGTERM. The work then
+    /// removes what it made and fails with [`crate::host::tool::Interrupted`].
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Nobody is watching.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn phase(&mut self, _: &str, _: usize, _: usize) {}
+    fn detail(&mut self, _: &str) {}
+    fn note(&mut self, _: &str) {}
+}
+
+/// Collects what is said as plain lines, for tests and logs.
+#[derive(Debug, Clone, Default)]
+pub struct Lines(pub Vec<String>);
+
+impl Progress for Lines {
+    fn phase(&mut self, name: &str, index: usize, total: usize) {
+        self.0.push(format!("[{index}/{total}] {name}"));
+    }
+
+    fn detail(&mut self, text: &str) {
+        self.0.push(format!("  {text}"));
+    }
+
+    fn note(&mut self, line: &str) {
+        self.0.push(line.to_owned());
+    }
+}

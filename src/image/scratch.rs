@@ -1,0 +1,72 @@
+//! The directory an image is built in, beside where it will be.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use uuid::Uuid;
+
+use super::builder::Builder;
+use crate::host::directory;
+
+const PREFIX: &str = ".build-";
+
+/// A build directory that is deleted with everything in it when this value goes away. Where the
+/// process dies first, the directory stays until [`super::Store::sweep`] finds it.
+pub struct Scratch<'a> {
+    path: PathBuf,
+    builder: &'a dyn Builder,
+}
+
+impl<'a> Scratch<'a> {
+    /// Makes `.build-<profile>-<pid>-<random>` in `root`. The caller holds the profile's build lock
+    /// for as long as the directory lives; that is how others know that it is in use.
+    pub fn create(root: &Path, profile: &str, builder: &'a dyn Builder) -> Result<Scratch<'a>> {
+        let random = Uuid::new_v4().simple().to_string();
+        let name = format!("{PREFIX}{profile}-{}-{}", std::process::id(), &random[..8]);
+        let path = root.join(name);
+        directory::create_new(&path)?;
+        Ok(Scratch { path, builder })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Deletes the directory now, and says if that cannot be done.
+    pub fn delete(self) -> Result<()> {
+        self.builder.delete(&self.path)
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        let _ = self.builder.delete(&self.path);
+    }
+}
+
+/// The profile that a build directory of this name is for; `None` for any other name.
+pub fn profile_of(name: &str) -> Option<&str> {
+    let rest = name.strip_prefix(PREFIX)?;
+    let (rest, random) = rest.rsplit_once('-')?;
+    let (profile, pid) = rest.rsplit_once('-')?;
+    let ours = random.len() == 8
+        && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && !pid.is_empty()
+        && pid.bytes().all(|byte| byte.is_ascii_digit());
+    (ours && !profile.is_empty()).then_some(profile)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_directories_are_known_by_their_names() {
+        assert_eq!(profile_of(".build-debian-base-123-0a1b2c3d"), Some("debian-base"));
+        for other in
+            ["debian-base", ".build-", ".build-x", ".build-x-1-zzzzzzzz", ".build--1-0a1b2c3d"]
+        {
+            assert_eq!(profile_of(other), None, "{other}");
+        }
+    }
+}

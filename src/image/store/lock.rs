@@ -1,0 +1,55 @@
+//! Waiting for a store's lock: with a word about it, and no longer than the caller wants.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::host::lock::{Lock, busy};
+use crate::host::tool::Interrupted;
+use crate::image::progress::Progress;
+
+/// Between two tries. Builds take seconds, so nobody minds ten milliseconds.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Waits shorter than this are not worth mentioning.
+const UNREMARKABLE: Duration = Duration::from_millis(200);
+
+/// How long to wait for a lock.
+#[derive(Debug, Clone, Copy)]
+pub enum Wait {
+    /// Errors: `Busy` afterwards.
+    Until(Instant),
+    /// Until the caller gives up: for work that takes as long as it takes.
+    WhileWanted,
+}
+
+/// Waits until `take` gets the lock at `path`. `what` names it, as in "the image of debian-base".
+pub fn wait_for(
+    path: &Path,
+    take: impl Fn(&Path) -> Result<Option<Lock>>,
+    what: &str,
+    wait: Wait,
+    progress: &mut dyn Progress,
+) -> Result<Lock> {
+    let started = Instant::now();
+    let mut mentioned = false;
+    loop {
+        if let Some(lock) = take(path)? {
+            return Ok(lock);
+        }
+        if progress.cancelled() {
+            return Err(Interrupted.into());
+        }
+        if let Wait::Until(deadline) = wait
+            && Instant::now() >= deadline
+        {
+            return Err(busy(path, what).into());
+        }
+        if !mentioned && started.elapsed() >= UNREMARKABLE {
+            progress.note(&format!("waiting: {}", busy(path, what)));
+            mentioned = true;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}

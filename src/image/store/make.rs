@@ -1,0 +1,240 @@
+//! Making an image, and giving one another agent: how neither is ever seen half done.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+use super::lock::Wait;
+use super::{Found, ImageInfo, Progress, Store, Verified, handle, info};
+use crate::host::tool::Interrupted;
+use crate::host::{clock, directory, durable};
+use crate::image::builder::PHASES;
+use crate::image::digest;
+use crate::image::info::{AgentInfo, FILES, FileInfo, INFO, INITRD, MODULES, SCHEMA};
+use crate::image::initrd;
+use crate::image::scratch::Scratch;
+use crate::image::static_program;
+use crate::model::{Kind, Profile, Refusal};
+
+/// The agent's name among the verified files.
+pub const AGENT: &str = "agent";
+
+/// A new initrd on its way in. While it is there, `image.json` may speak of it already.
+const NEW_INITRD: &str = "initrd.img.new";
+
+/// Longer than a tick of the clock that stamps files: only what is older can be trusted unread.
+const TICK: Duration = Duration::from_millis(12);
+
+/// The program that becomes `/init`.
+pub struct Agent {
+    pub content: Vec<u8>,
+    pub digest: String,
+}
+
+impl Agent {
+    pub fn read(path: &Path) -> Result<Agent> {
+        let content = fs::read(path).map_err(|error| no_agent(path, &error.into()))?;
+        static_program::check(&content).map_err(|error| no_agent(path, &error))?;
+        let digest = digest::of_bytes(&content);
+        Ok(Agent { content, digest })
+    }
+
+    fn info(&self) -> AgentInfo {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        AgentInfo { version, digest: self.digest.clone() }
+    }
+}
+
+pub fn no_agent(path: &Path, error: &anyhow::Error) -> Refusal {
+    Refusal::new(Kind::Host, format!("the agent {} cannot be used: {error:#}", path.display()))
+        .hint("install mayfly-agent beside mayfly, as 'make install' and 'cargo install' do")
+}
+
+/// Whether a killed command left the image with another initrd than `image.json` speaks of.
+pub fn is_half_repacked(image: &Path) -> bool {
+    fs::symlink_metadata(image.join(NEW_INITRD)).is_ok()
+}
+
+impl Store {
+    /// Builds the image and puts it in place. The caller holds the build lock.
+    pub(super) fn make(
+        &self,
+        profile: &Profile,
+        agent: &Agent,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        self.clear_leftovers(&profile.name)?;
+        let scratch = Scratch::create(&self.root, &profile.name, self.builder.as_ref())?;
+        let (work, image) = (scratch.path().join("work"), scratch.path().join("image"));
+        directory::create_new(&work)?;
+        directory::create_new(&image)?;
+        let kernel_release = self.builder.build(&profile.recipe, &work, &image, progress)?;
+
+        progress.phase("packing the agent and taking digests", PHASES, PHASES);
+        let modules = fs::read(image.join(MODULES)).context("cannot read the modules")?;
+        write_new(&image.join(INITRD), &packed(modules, agent)?)?;
+        settle_files(&image)?;
+        std::thread::sleep(TICK);
+        let mut verified = Verified::default();
+        let mut files = BTreeMap::new();
+        for (name, method, _) in FILES {
+            let digest = verified.digest(name, &image.join(name), method)?;
+            let file = FileInfo { size: digest.size, digest: digest.value };
+            files.insert(name.to_owned(), file);
+        }
+        let info = ImageInfo {
+            schema: SCHEMA,
+            profile: profile.name.clone(),
+            recipe: profile.recipe.clone(),
+            kernel_release,
+            built_at: clock::unix_time().as_secs_f64(),
+            agent: agent.info(),
+            files,
+        };
+        write_info(&image, &info)?;
+        verified.save(&image)?;
+
+        if progress.cancelled() {
+            return Err(Interrupted.into());
+        }
+        let alone = self.take_alone(&profile.name, Wait::WhileWanted, progress)?;
+        let target = self.root.join(&profile.name);
+        put_in_place(&image, &target, &scratch.path().join("old"))?;
+        durable::sync_directory_of(&target)?;
+        drop(alone);
+        // A build that cannot be cleaned up after has succeeded all the same; a sweep will try again.
+        let _ = scratch.delete();
+        Ok(())
+    }
+
+    /// Gives the image another agent. The caller holds the build lock.
+    pub(super) fn repack(
+        &self,
+        mut info: ImageInfo,
+        agent: &Agent,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let profile = info.profile.clone();
+        let image = self.root.join(&profile);
+        let mut verified = Verified::load(&image);
+        handle::check(&image, &info, &mut verified, MODULES)?;
+        let modules = fs::read(image.join(MODULES)).context("cannot read the modules")?;
+        let initrd = packed(modules, agent)?;
+        let size = u64::try_from(initrd.len())?;
+        let file = FileInfo { size, digest: digest::of_bytes(&initrd) };
+
+        let alone = self.take_alone(&profile, Wait::WhileWanted, progress)?;
+        // From here to the end somebody may kill us at any point; `settle` finishes or undoes it.
+        write_new(&image.join(NEW_INITRD), &initrd)?;
+        set_mode(&image.join(NEW_INITRD), INITRD)?;
+        info.files.insert(INITRD.to_owned(), file);
+        info.agent = agent.info();
+        write_info(&image, &info)?;
+        rename_durably(&image.join(NEW_INITRD), &image.join(INITRD))?;
+        drop(alone);
+        Ok(())
+    }
+
+    /// Finishes or undoes what a killed `repack` left. The caller holds the build lock.
+    pub(super) fn settle(&self, profile: &str, progress: &mut dyn Progress) -> Result<()> {
+        let image = self.root.join(profile);
+        if !is_half_repacked(&image) {
+            return Ok(());
+        }
+        let _alone = self.take_alone(profile, Wait::WhileWanted, progress)?;
+        let Found::Image(info) = info::read(&image)? else { return Ok(()) };
+        let (new, current) = (image.join(NEW_INITRD), image.join(INITRD));
+        let content = fs::read(&new).context("cannot read the new initrd")?;
+        let recorded = info.files.get(INITRD).map(|file| file.digest.as_str());
+        if recorded == Some(digest::of_bytes(&content).as_str()) {
+            rename_durably(&new, &current)
+        } else {
+            fs::remove_file(&new).context("cannot remove the unfinished initrd")
+        }
+    }
+
+    /// Deletes what killed builds of this profile left. The caller holds the build lock.
+    fn clear_leftovers(&self, profile: &str) -> Result<()> {
+        for name in directory::names(&self.root)? {
+            if crate::image::scratch::profile_of(&name) == Some(profile) {
+                self.builder.delete(&self.root.join(name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn packed(modules: Vec<u8>, agent: &Agent) -> Result<Vec<u8>> {
+    let mut initrd = modules;
+    initrd.extend(initrd::agent_archive(&agent.content)?);
+    Ok(initrd)
+}
+
+/// Puts `new` where `target` is or will be, in one step; what was there goes to `old`.
+fn put_in_place(new: &Path, target: &Path, old: &Path) -> Result<()> {
+    let exchange = renameat2(AT_FDCWD, new, AT_FDCWD, target, RenameFlags::RENAME_EXCHANGE);
+    let renamed = match exchange {
+        // The old image is in the build directory now, and goes with it.
+        Ok(()) => Ok(()),
+        Err(Errno::ENOENT) => fs::rename(new, target),
+        // A file system without the exchange: for an instant there is no image.
+        Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => {
+            fs::rename(target, old).and_then(|()| fs::rename(new, target))
+        }
+        Err(error) => Err(error.into()),
+    };
+    renamed.with_context(|| format!("cannot put {} in place", target.display()))
+}
+
+/// Permissions, then the way to the disk: a directory that appears under its name is complete even
+/// after a power cut.
+fn settle_files(image: &Path) -> Result<()> {
+    for (name, ..) in FILES {
+        let path = image.join(name);
+        set_mode(&path, name)?;
+        File::open(&path)
+            .and_then(|file| file.sync_all())
+            .with_context(|| format!("cannot sync {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn set_mode(path: &Path, name: &str) -> Result<()> {
+    let mode = FILES.iter().find(|file| file.0 == name).expect("a file of an image").2;
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .with_context(|| format!("cannot set the mode of {}", path.display()))
+}
+
+fn write_info(image: &Path, info: &ImageInfo) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(info)?;
+    text.push(b'\n');
+    durable::replace(&image.join(INFO), &text)
+}
+
+fn write_new(path: &Path, content: &[u8]) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot create {}", path.display()))?;
+    file.write_all(content)
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn rename_durably(from: &PathBuf, to: &Path) -> Result<()> {
+    fs::rename(from, to).with_context(|| format!("cannot put {} in place", to.display()))?;
+    durable::sync_directory_of(to)
+}

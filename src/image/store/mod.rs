@@ -1,0 +1,301 @@
+//! The artifacts directory: images found, built, replaced, deleted.
+//!
+//! Two locks for each profile, beside the images and never removed:
+//!
+//! - `.<profile>.build` is held alone by whoever builds or changes the image, for as long as that
+//!   takes. A second builder waits for it, and then finds the image made.
+//! - `.<profile>.use` is shared by every [`Image`] in hand, and held alone for the instant in which a
+//!   new image takes the place of the old one. So a rebuild never keeps a VM from starting, and
+//!   nobody's files change under them.
+//!
+//! Always taken in this order. What a killed build leaves is a `.build-…` directory whose profile's
+//! build lock is free.
+
+mod lock;
+mod make;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::builder::Builder;
+use super::debian::Debian;
+use super::digest::Method;
+use super::handle::{self, Image};
+use super::info::{self, Found, ImageInfo};
+use super::progress::{Progress, Silent};
+use super::scratch;
+use super::verified::Verified;
+use crate::host::directory;
+use crate::host::lock::Lock;
+use crate::model::{Kind, Profile, Refusal};
+use lock::{Wait, wait_for};
+use make::Agent;
+
+/// How long a command that only needs an image waits for the instant in which it is replaced, and one
+/// that deletes it for those that hold it: a VM lets go of its image once its VMM has started.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Directories in the artifacts directory that are no images.
+const RESERVED: [&str; 1] = ["templates"];
+
+/// The images of one artifacts directory.
+pub struct Store {
+    root: PathBuf,
+    builder: Box<dyn Builder>,
+}
+
+/// Whether the program at `agent` can be packed into an image.
+pub fn check_agent(agent: &Path) -> Result<()> {
+    Agent::read(agent).map(|_| ())
+}
+
+impl Store {
+    /// The store in `root`, made if need be. Images are built from Debian packages, which come from
+    /// the mirror in `MAYFLY_DEBIAN_MIRROR` where a recipe names none.
+    ///
+    /// Errors: `Host` when the directory is somebody else's or writable by others.
+    pub fn open(root: &Path) -> Result<Store> {
+        let mirror = std::env::var("MAYFLY_DEBIAN_MIRROR").ok().filter(|mirror| !mirror.is_empty());
+        Store::with_builder(root, Box::new(Debian { mirror }))
+    }
+
+    /// The same with another way to make images.
+    pub fn with_builder(root: &Path, builder: Box<dyn Builder>) -> Result<Store> {
+        directory::ensure_private(root)?;
+        Ok(Store { root: std::path::absolute(root)?, builder })
+    }
+
+    /// What images there are, by profile name. Waits for nobody; leaves out damaged ones.
+    pub fn list(&self) -> Result<Vec<ImageInfo>> {
+        let names = directory::names(&self.root)?;
+        Ok(names
+            .iter()
+            .filter(|name| check_name(name).is_ok())
+            .filter_map(|name| match info::read(&self.root.join(name)) {
+                Ok(Found::Image(info)) => Some(*info),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// What the image of a profile is made of, if there is one. Waits for nobody.
+    pub fn info(&self, profile: &str) -> Result<Option<ImageInfo>> {
+        check_name(profile)?;
+        match info::read(&self.root.join(profile))? {
+            Found::Image(info) => Ok(Some(*info)),
+            Found::Nothing | Found::OtherSchema => Ok(None),
+        }
+    }
+
+    /// Bytes that the image of a profile takes on the disk; holes count nothing.
+    pub fn disk_usage(&self, profile: &str) -> Result<u64> {
+        use std::os::unix::fs::MetadataExt;
+        check_name(profile)?;
+        let directory = self.root.join(profile);
+        let sizes = directory::names(&directory)?.into_iter().filter_map(|name| {
+            // Blocks of 512 bytes, whatever the file system's own are.
+            Some(std::fs::symlink_metadata(directory.join(name)).ok()?.blocks() * 512)
+        });
+        Ok(sizes.sum())
+    }
+
+    /// The image of a profile, whatever recipe and agent it has; `None` where there is none.
+    ///
+    /// Errors: `Busy` when it is being replaced for longer than 30 seconds, `Host` when it is damaged.
+    pub fn find(&self, profile: &str) -> Result<Option<Image>> {
+        check_name(profile)?;
+        let shared = self.share(profile, &mut Silent)?;
+        if make::is_half_repacked(&self.root.join(profile)) {
+            drop(shared);
+            let build =
+                self.lock_build(profile, Wait::Until(Instant::now() + PATIENCE), &mut Silent)?;
+            self.settle(profile, &mut Silent)?;
+            drop(build);
+            let shared = self.share(profile, &mut Silent)?;
+            return self.take(profile, shared);
+        }
+        self.take(profile, shared)
+    }
+
+    /// The image of `profile` with the agent at `agent`: as it is if it has that recipe and that
+    /// agent, with another initrd if only the agent differs, and built anew otherwise.
+    ///
+    /// Errors: what [`Store::build`] gives.
+    pub fn ensure(
+        &self,
+        profile: &Profile,
+        agent: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<Image> {
+        check_name(&profile.name)?;
+        loop {
+            if let Some(image) = self.current(profile, agent, progress)? {
+                return Ok(image);
+            }
+            let build = self.lock_build(&profile.name, Wait::WhileWanted, progress)?;
+            self.settle(&profile.name, progress)?;
+            let agent = Agent::read(agent)?;
+            match self.info(&profile.name)? {
+                Some(info) if info.recipe == profile.recipe => {
+                    if info.agent.digest != agent.digest {
+                        self.repack(info, &agent, progress)?;
+                    }
+                }
+                _ => self.make(profile, &agent, progress)?,
+            }
+            drop(build);
+            // Round again: somebody may have been faster than our sharing of what we made.
+        }
+    }
+
+    /// Builds the image of `profile` with the agent at `agent`, whether there is one or not. The old
+    /// one serves until the new one is complete.
+    ///
+    /// Errors: `Host` for a missing program or package, a network or a disk that will not do, each
+    /// with its remedy; [`crate::host::tool::Interrupted`] when `progress` says to give up. In every
+    /// case nothing is left behind, and an image that was there is still there.
+    pub fn build(
+        &self,
+        profile: &Profile,
+        agent: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<Image> {
+        check_name(&profile.name)?;
+        let build = self.lock_build(&profile.name, Wait::WhileWanted, progress)?;
+        self.make(profile, &Agent::read(agent)?, progress)?;
+        drop(build);
+        self.ensure(profile, agent, progress)
+    }
+
+    /// Deletes the image of a profile; false if there was none. VMs that run keep the files they have
+    /// open.
+    ///
+    /// Errors: `Busy` while it is being built, or is in use for longer than 30 seconds.
+    pub fn remove(&self, profile: &str) -> Result<bool> {
+        check_name(profile)?;
+        let directory = self.root.join(profile);
+        if std::fs::symlink_metadata(&directory).is_err() {
+            return Ok(false);
+        }
+        let build = self.lock_build(profile, Wait::Until(Instant::now()), &mut Silent)?;
+        let alone =
+            self.take_alone(profile, Wait::Until(Instant::now() + PATIENCE), &mut Silent)?;
+        let scratch = scratch::Scratch::create(&self.root, profile, self.builder.as_ref())?;
+        // First out of sight, then deleted: nobody ever sees a part of it.
+        let removed = match std::fs::rename(&directory, scratch.path().join("old")) {
+            Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error.into()),
+        };
+        drop(alone);
+        scratch.delete()?;
+        drop(build);
+        Ok(removed)
+    }
+
+    /// What killed builds have left. Nothing that is in use is among it.
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        self.for_each_leftover(&mut |path| {
+            found.push(path.to_owned());
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Deletes what killed builds have left, and says what that was.
+    pub fn sweep(&self) -> Result<Vec<PathBuf>> {
+        let mut swept = Vec::new();
+        self.for_each_leftover(&mut |path| {
+            self.builder.delete(path)?;
+            swept.push(path.to_owned());
+            Ok(())
+        })?;
+        Ok(swept)
+    }
+
+    fn for_each_leftover(&self, visit: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
+        for name in directory::names(&self.root)? {
+            let Some(profile) = scratch::profile_of(&name).filter(|name| check_name(name).is_ok())
+            else {
+                continue;
+            };
+            // Free: whoever made the directory held this lock, and is dead.
+            if let Some(_build) = Lock::try_acquire(&self.build_lock(profile))? {
+                visit(&self.root.join(&name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The image if it can be used as it is.
+    fn current(
+        &self,
+        profile: &Profile,
+        agent: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<Option<Image>> {
+        let directory = self.root.join(&profile.name);
+        let shared = self.share(&profile.name, progress)?;
+        let Some(image) = self.take(&profile.name, shared)? else { return Ok(None) };
+        if image.info().recipe != profile.recipe || make::is_half_repacked(&directory) {
+            return Ok(None);
+        }
+        let mut verified = Verified::load(&directory);
+        let digest = verified
+            .digest(make::AGENT, agent, Method::Whole)
+            .map_err(|error| make::no_agent(agent, &error))?;
+        let _ = verified.save(&directory);
+        Ok((digest.value == image.agent_digest()).then_some(image))
+    }
+
+    fn take(&self, profile: &str, shared: Lock) -> Result<Option<Image>> {
+        let directory = self.root.join(profile);
+        match info::read(&directory)? {
+            Found::Image(info) => Ok(Some(Image::new(directory, *info, shared))),
+            Found::Nothing | Found::OtherSchema => Ok(None),
+        }
+    }
+
+    fn share(&self, profile: &str, progress: &mut dyn Progress) -> Result<Lock> {
+        let path = self.use_lock(profile);
+        let wait = Wait::Until(Instant::now() + PATIENCE);
+        wait_for(&path, Lock::try_share, &format!("the image of {profile}"), wait, progress)
+    }
+
+    fn take_alone(&self, profile: &str, wait: Wait, progress: &mut dyn Progress) -> Result<Lock> {
+        let path = self.use_lock(profile);
+        wait_for(&path, Lock::try_acquire, &format!("the image of {profile}"), wait, progress)
+    }
+
+    fn lock_build(&self, profile: &str, wait: Wait, progress: &mut dyn Progress) -> Result<Lock> {
+        let path = self.build_lock(profile);
+        let what = format!("the building of the image of {profile}");
+        wait_for(&path, Lock::try_acquire, &what, wait, progress)
+    }
+
+    fn build_lock(&self, profile: &str) -> PathBuf {
+        self.root.join(format!(".{profile}.build"))
+    }
+
+    fn use_lock(&self, profile: &str) -> PathBuf {
+        self.root.join(format!(".{profile}.use"))
+    }
+}
+
+/// Refuses a profile name that cannot be a directory's here.
+fn check_name(name: &str) -> Result<(), Refusal> {
+    let fits = name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        && !RESERVED.contains(&name);
+    if fits {
+        return Ok(());
+    }
+    Err(Refusal::new(Kind::Usage, format!("{name:?} cannot be the name of an image"))
+        .hint("use up to 64 letters, digits, '-', '_' and '.', a letter or digit first"))
+}

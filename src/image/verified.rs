@@ -1,0 +1,214 @@
+//! `verified.json`: how an image's files looked when their digests were last found right, so that
+//! starting a VM need not read hundreds of megabytes. A file whose stamp is unchanged is trusted; any
+//! other is read in full. What this does not protect from is in docs/adr/0005-images.md.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::digest::{self, Method};
+use crate::host::clock;
+
+pub const VERIFIED: &str = "verified.json";
+
+/// How a file looked. A write moves `ctime`, which no ordinary program can set back; a replacement
+/// has another inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    size: u64,
+    mtime_ns: i64,
+    ctime_ns: i64,
+    dev: u64,
+    ino: u64,
+}
+
+impl Stamp {
+    fn of(meta: &Metadata) -> Stamp {
+        // Nanoseconds since 1970 fit until 2262.
+        let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
+        Stamp {
+            size: meta.len(),
+            mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
+            ctime_ns: ns(meta.ctime(), meta.ctime_nsec()),
+            dev: meta.dev(),
+            ino: meta.ino(),
+        }
+    }
+}
+
+/// A stamp and the digest the file had then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    stamp: Stamp,
+    digest: String,
+}
+
+/// What was verified, and when. The file is a cache: whatever is wrong with it, the answer is to read
+/// the image's files again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Verified {
+    /// By file name.
+    entries: BTreeMap<String, Entry>,
+    #[serde(skip)]
+    changed: bool,
+}
+
+impl Verified {
+    /// What the image in `directory` has been verified for; nothing where the file is absent or
+    /// unreadable.
+    pub fn load(directory: &Path) -> Verified {
+        let read = || -> Result<Verified> {
+            Ok(serde_json::from_slice(&fs::read(directory.join(VERIFIED))?)?)
+        };
+        read().unwrap_or_default()
+    }
+
+    /// The digest of the file at `path`, known as `name`: the recorded one if the file looks as it
+    /// did then, else taken anew.
+    ///
+    /// A file that changes twice in one tick of the clock looks the same after both, so a digest is
+    /// only remembered when the file is older than the tick in which it was taken.
+    pub fn digest(&mut self, name: &str, path: &Path, method: Method) -> Result<Digest> {
+        let context = || format!("cannot read {}", path.display());
+        let now = clock::file_time()?;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(path)
+            .with_context(context)?;
+        let stamp = Stamp::of(&file.metadata().with_context(context)?);
+        if let Some(entry) = self.entries.get(name)
+            && entry.stamp == stamp
+        {
+            return Ok(Digest { value: entry.digest.clone(), size: stamp.size, read: false });
+        }
+        let value = digest::of_file(&file, method).with_context(context)?;
+        // Written to while we read it: the digest stands for no state the file was ever in.
+        let held_still = Stamp::of(&file.metadata().with_context(context)?) == stamp;
+        if held_still && i128::from(stamp.ctime_ns) < i128::try_from(now.as_nanos())? {
+            self.entries.insert(name.to_owned(), Entry { stamp, digest: value.clone() });
+            self.changed = true;
+        }
+        Ok(Digest { value, size: stamp.size, read: true })
+    }
+
+    /// Keeps what was learnt. Several commands may do so at once, and the last one wins.
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        if !self.changed {
+            return Ok(());
+        }
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let temporary = directory.join(format!(".{VERIFIED}.{}.{count}", std::process::id()));
+        let write = || -> Result<()> {
+            let file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+            serde_json::to_writer_pretty(file, self)?;
+            fs::rename(&temporary, directory.join(VERIFIED))?;
+            Ok(())
+        };
+        let written = write();
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written.context("cannot write verified.json")
+    }
+}
+
+/// A file's digest and how it came about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest {
+    pub value: String,
+    /// Bytes.
+    pub size: u64,
+    /// Whether the file had to be read.
+    pub read: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Longer than a tick of the clock that stamps files (4 ms on Debian's kernels, 10 at most).
+    fn tick() {
+        std::thread::sleep(Duration::from_millis(25));
+    }
+
+    fn read(directory: &Path) -> bool {
+        let mut verified = Verified::load(directory);
+        let digest = verified.digest("file", &directory.join("file"), Method::Whole).unwrap();
+        verified.save(directory).unwrap();
+        assert_eq!(digest.value, digest::of_bytes(&fs::read(directory.join("file")).unwrap()));
+        digest.read
+    }
+
+    #[test]
+    fn an_unchanged_file_is_read_once() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "content").unwrap();
+        tick();
+        assert!(read(dir.path()));
+        assert!(!read(dir.path()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn every_change_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let changes: [&dyn Fn(); 4] = [
+            &|| fs::write(&path, "CONTENT").unwrap(),
+            &|| {
+                fs::write(path.with_extension("new"), "content").unwrap();
+                fs::rename(path.with_extension("new"), &path).unwrap();
+            },
+            // Content changed and the time of the change set back, as `touch -d` can.
+            &|| {
+                let before = fs::metadata(&path).unwrap().modified().unwrap();
+                fs::write(&path, "Content").unwrap();
+                File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
+            },
+            &|| fs::write(&path, "longer content").unwrap(),
+        ];
+        fs::write(&path, "content").unwrap();
+        tick();
+        for change in changes {
+            read(dir.path());
+            assert!(!read(dir.path()));
+            change();
+            tick();
+            assert!(read(dir.path()));
+        }
+    }
+
+    #[test]
+    fn a_change_in_the_tick_of_the_verification_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..50 {
+            fs::write(dir.path().join("file"), format!("{n:03}")).unwrap();
+            read(dir.path());
+            fs::write(dir.path().join("file"), format!("{:03}", n + 500)).unwrap();
+            read(dir.path());
+        }
+    }
+
+    #[test]
+    fn a_damaged_cache_is_no_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "content").unwrap();
+        tick();
+        read(dir.path());
+        for bad in ["", "{", "[]", r#"{"entries":{"file":{"digest":"x"}}}"#] {
+            fs::write(dir.path().join(VERIFIED), bad).unwrap();
+            assert!(read(dir.path()));
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Images for tests. Building one takes half a minute, so all tests share those in one directory:
+//! `MAYFLY_TEST_ARTIFACTS`, or `target/test-artifacts`. They are built when first needed, under the
+//! store's own lock, and only their initrd is packed anew when the agent changes.
+
+use std::path::{Path, PathBuf};
+
+use mayfly::image::{Image, Lines, Store};
+use mayfly::model::Profile;
+use mayfly::settings::load_profiles;
+
+/// The agent of this build.
+pub fn agent() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_mayfly-agent"))
+}
+
+/// The shared artifacts directory.
+pub fn directory() -> PathBuf {
+    match std::env::var_os("MAYFLY_TEST_ARTIFACTS") {
+        Some(directory) => directory.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-artifacts"),
+    }
+}
+
+/// A built-in profile.
+pub fn profile(name: &str) -> Profile {
+    let profiles = load_profiles(None).expect("the built-in profiles are right");
+    profiles.profiles.get(name).expect("a built-in profile").clone()
+}
+
+/// The image of a built-in profile, built if need be.
+pub fn image(name: &str) -> Image {
+    let store = Store::open(&directory()).expect("the test artifacts are ours");
+    let mut progress = Lines::default();
+    match store.ensure(&profile(name), agent(), &mut progress) {
+        Ok(image) => image,
+        Err(error) => panic!("no image of {name}: {error:#}\n{}", progress.0.join("\n")),
+    }
+}
+
+/// The artifacts directory with the image of a built-in profile in it, for `MAYFLY_ARTIFACTS_DIR`.
+pub fn artifacts(name: &str) -> PathBuf {
+    drop(image(name));
+    directory()
+}
