@@ -1,7 +1,201 @@
-//! The first process of a guest.
-use std::process::ExitCode;
+//! The first process of a guest: from the kernel's hand-over to the first session.
+//!
+//! ```text
+//! /proc /sys /dev ▶ modules ▶ disks ▶ root ▶ the rest of the mounts ▶ loopback, limits, cgroups ▶ ports
+//! ```
+//!
+//! Options on the kernel's command line: `mayfly.root=initrd` serves from the initial file system and
+//! needs no disks; `mayfly.poweroff=reboot` ends the VM by a reboot, for VMMs that take only that.
 
-/// Boots the guest and serves until it ends.
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use super::cgroup::Cgroups;
+use super::line::Line;
+use super::mounts::{self, Mounts};
+use super::reaper::Reaper;
+use super::serve::{block_signals, serve_in_thread, wait_for_term};
+use super::spawn::keep_descriptors_private;
+use super::world::{World, WorldKind};
+use super::{console, modules};
+
+/// How long a device may take to appear after its driver was loaded. Drivers probe while they load, so
+/// this is for slow emulation only.
+const DEVICE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Ports are named this and a number.
+const PORT_PREFIX: &str = "mayfly.";
+
+/// Open files: the soft and the hard limit Debian gives to services. The kernel's own hard limit,
+/// 4096, is too low for some builds.
+const OPEN_FILES: (u64, u64) = (1024, 524_288);
+
+/// Boots the guest and serves until it ends. Never returns: a first process that ends is a panic.
 pub fn run() -> ExitCode {
-    ExitCode::FAILURE
+    let mut power = RebootMode::RB_POWER_OFF;
+    match boot(&mut power) {
+        Ok(world) => {
+            console::say("ready");
+            wait_for_term(&world)
+        }
+        Err(why) => {
+            console::say(&format!("cannot start this guest: {why}"));
+            nix::unistd::sync();
+            let error = reboot(power);
+            console::say(&format!("cannot power off: {error:?}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn boot(power: &mut RebootMode) -> Result<Arc<World>, String> {
+    mounts::early()?;
+    use_console();
+    let options = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let has = |option: &str| options.split_whitespace().any(|word| word == option);
+    if has("mayfly.poweroff=reboot") {
+        *power = RebootMode::RB_AUTOBOOT;
+    }
+    let failures = modules::load(Path::new("/modules"));
+    let mounts = if has("mayfly.root=initrd") {
+        Mounts::default()
+    } else {
+        for disk in [mounts::ROOT_DISK, mounts::OWN_DISK] {
+            wait_for_disk(disk, &failures)?;
+        }
+        mounts::root()?
+    };
+    mounts::late()?;
+    settle_in();
+    block_signals().map_err(|errno| format!("set up signals: {}", errno.desc()))?;
+    let kind = WorldKind::Guest {
+        cgroups: Cgroups::prepare(Path::new(mounts::CGROUPS)),
+        mounts,
+        power: *power,
+    };
+    let world = World::new(kind, Reaper::start())
+        .map_err(|errno| format!("set up the TTL: {}", errno.desc()))?;
+    serve_ports(&world, &failures)?;
+    Ok(world)
+}
+
+/// Standard streams, which the kernel leaves closed where it found no console.
+fn use_console() {
+    let console = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open("/dev/console")
+        .or_else(|_| OpenOptions::new().read(true).write(true).open("/dev/null"));
+    if let Ok(console) = console {
+        for number in 0..3 {
+            // SAFETY: dup2 replaces a standard stream with an open descriptor.
+            unsafe { libc::dup2(console.as_raw_fd(), number) };
+        }
+    }
+    let _ = keep_descriptors_private();
+}
+
+fn wait_for_disk(path: &str, failures: &[String]) -> Result<(), String> {
+    let deadline = Instant::now() + DEVICE_LIMIT;
+    while !fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device()) {
+        if Instant::now() >= deadline {
+            return Err(format!("{path} did not appear{}", because(failures)));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+fn because(failures: &[String]) -> String {
+    if failures.is_empty() { String::new() } else { format!(" ({})", failures.join("; ")) }
+}
+
+/// What makes a guest bearable and is no reason to give up if it fails.
+fn settle_in() {
+    let complain = |what: &str, result: io::Result<()>| {
+        if let Err(error) = result {
+            console::say(&format!("{what}: {error}"));
+        }
+    };
+    complain("bring up the loopback interface", bring_up_loopback());
+    complain("oom_score_adj", fs::write("/proc/self/oom_score_adj", "-1000"));
+    let (soft, hard) = OPEN_FILES;
+    let limit = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+    complain("limit on open files", limit.map_err(io::Error::from));
+    complain("host name", nix::unistd::sethostname("mayfly").map_err(io::Error::from));
+}
+
+fn bring_up_loopback() -> io::Result<()> {
+    let socket: OwnedFd =
+        socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: zeros are valid for this structure of plain data; the request reads name and flags.
+    unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[..2].copy_from_slice(&[b'l' as libc::c_char, b'o' as libc::c_char]);
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        let result =
+            libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request);
+        Errno::result(result)?;
+    }
+    Ok(())
+}
+
+/// Serves every port of ours. All of a device's ports appear together, but after it.
+fn serve_ports(world: &Arc<World>, failures: &[String]) -> Result<(), String> {
+    let deadline = Instant::now() + DEVICE_LIMIT;
+    let mut served: Vec<PathBuf> = Vec::new();
+    loop {
+        for path in ports() {
+            if served.contains(&path) {
+                continue;
+            }
+            let said = |error: io::Error| format!("{}: {error}", path.display());
+            let port = OpenOptions::new().read(true).write(true).open(&path).map_err(said)?;
+            let line = Line::port(File::into(port)).map_err(|errno| said(errno.into()))?;
+            serve_in_thread(line, world);
+            served.push(path);
+        }
+        // Ports are numbered from 0; a gap means that one is still on its way.
+        if !served.is_empty() && served.len() == port_numbers_end() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return match served.is_empty() {
+                true => Err(format!("no line to the host appeared{}", because(failures))),
+                false => Ok(()),
+            };
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The device files of our ports that are there.
+fn ports() -> Vec<PathBuf> {
+    named_ports().map(|(device, _)| device).filter(|device| device.exists()).collect()
+}
+
+/// One more than the highest number of our ports.
+fn port_numbers_end() -> usize {
+    named_ports().map(|(_, number)| number + 1).max().unwrap_or(0)
+}
+
+fn named_ports() -> impl Iterator<Item = (PathBuf, usize)> {
+    fs::read_dir("/sys/class/virtio-ports").into_iter().flatten().flatten().filter_map(|entry| {
+        let name = fs::read_to_string(entry.path().join("name")).ok()?;
+        let number = name.trim().strip_prefix(PORT_PREFIX)?.parse().ok()?;
+        Some((Path::new("/dev").join(entry.file_name()), number))
+    })
 }

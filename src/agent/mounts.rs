@@ -1,12 +1,199 @@
-//! A guest's mounts.
+//! A guest's file systems: the image below, the VM's own disk above, together the root.
 
-/// Handles on the file systems.
-#[derive(Debug)]
-pub struct Mounts {}
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
+use nix::unistd::{chdir, chroot, sync};
+
+/// The image: read-only, shared by all VMs of a profile.
+pub const ROOT_DISK: &str = "/dev/vda";
+/// The VM's own disk.
+pub const OWN_DISK: &str = "/dev/vdb";
+
+/// The kernel's initial file system, from linux/magic.h.
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+
+/// What is needed to bring everything to the disk at the end.
+#[derive(Debug, Default)]
+pub struct Mounts {
+    /// The root of the VM's own disk, which has no path any more; `None` in a guest without disks.
+    disk: Option<File>,
+}
+
+/// A step that failed, in words.
+pub type Failure = String;
+
+struct FileSystem {
+    kind: &'static str,
+    target: &'static str,
+    flags: MsFlags,
+    options: &'static str,
+}
+
+/// The kernel's file systems, needed before anything else.
+const EARLY: [FileSystem; 3] = [
+    FileSystem { kind: "proc", target: "/proc", flags: QUIET, options: "" },
+    FileSystem { kind: "sysfs", target: "/sys", flags: QUIET, options: "" },
+    FileSystem { kind: "devtmpfs", target: "/dev", flags: MsFlags::MS_NOSUID, options: "mode=755" },
+];
+
+/// What Debian mounts on top of the root, with Debian's options. `/tmp` stays on the disk.
+const LATE: [FileSystem; 5] = [
+    FileSystem {
+        kind: "devpts",
+        target: "/dev/pts",
+        flags: MsFlags::MS_NOSUID.union(MsFlags::MS_NOEXEC),
+        options: "gid=5,mode=620,ptmxmode=666",
+    },
+    FileSystem { kind: "tmpfs", target: "/dev/shm", flags: PRIVATE, options: "mode=1777" },
+    FileSystem { kind: "tmpfs", target: "/run", flags: PRIVATE, options: "mode=755,size=20%" },
+    FileSystem { kind: "tmpfs", target: "/run/lock", flags: QUIET, options: "mode=1777,size=5m" },
+    FileSystem { kind: "cgroup2", target: CGROUPS, flags: QUIET, options: "" },
+];
+
+/// Where cgroup2 is mounted.
+pub const CGROUPS: &str = "/sys/fs/cgroup";
+
+const PRIVATE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
+const QUIET: MsFlags = PRIVATE.union(MsFlags::MS_NOEXEC);
+
+/// Mounts `/proc`, `/sys` and `/dev` in the initial file system.
+///
+/// # Errors
+/// What could not be mounted.
+pub fn early() -> Result<(), Failure> {
+    EARLY.iter().try_for_each(|file_system| file_system.mount())
+}
+
+/// Puts the image and the VM's own disk together and makes them the root.
+///
+/// # Errors
+/// The step that failed.
+pub fn root() -> Result<Mounts, Failure> {
+    let image = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
+    let own = MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
+    mount_at(Some(ROOT_DISK), "/lower", "ext4", image, "")?;
+    mount_at(Some(OWN_DISK), "/disk", "ext4", own, "")?;
+    let disk = File::open("/disk").map_err(|error| said("open /disk", &error))?;
+    for directory in ["/disk/upper", "/disk/work"] {
+        fs::create_dir_all(directory).map_err(|error| said(directory, &error))?;
+    }
+    let layers = "lowerdir=/lower,upperdir=/disk/upper,workdir=/disk/work";
+    mount_at(Some("overlay"), "/newroot", "overlay", MsFlags::MS_NOATIME, layers)?;
+    for FileSystem { target, .. } in &EARLY {
+        move_mount(target, &format!("/newroot{target}"))?;
+    }
+    switch_root("/newroot")?;
+    Ok(Mounts { disk: Some(disk) })
+}
+
+/// Mounts what belongs on top of the root.
+///
+/// # Errors
+/// What could not be mounted; a kernel without cgroup2 is not an error.
+pub fn late() -> Result<(), Failure> {
+    for file_system in &LATE {
+        match file_system.mount() {
+            Err(_) if file_system.kind == "cgroup2" => {}
+            result => result?,
+        }
+    }
+    let links =
+        [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")];
+    for (name, target) in links {
+        // Shells write /dev/fd/63 for process substitution. A link that is there is as good.
+        let _ = symlink(target, Path::new("/dev").join(name));
+    }
+    let _ = fs::create_dir_all("/tmp");
+    fs::set_permissions("/tmp", fs::Permissions::from_mode(0o1777))
+        .map_err(|error| said("/tmp", &error))
+}
 
 impl Mounts {
-    /// Brings everything to the disk.
+    /// Brings everything to the disk and makes it read-only, so that the next start finds it whole.
     pub fn settle(&self) {
-        nix::unistd::sync();
+        sync();
+        let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        if let Some(disk) = &self.disk {
+            // The overlay first: it holds files of the disk open for writing.
+            let _ = mount(None::<&str>, "/", None::<&str>, read_only, None::<&str>);
+            let path = format!("/proc/self/fd/{}", disk.as_raw_fd());
+            let _ = mount(None::<&str>, path.as_str(), None::<&str>, read_only, None::<&str>);
+        }
+        sync();
     }
+}
+
+impl FileSystem {
+    fn mount(&self) -> Result<(), Failure> {
+        mount_at(Some(self.kind), self.target, self.kind, self.flags, self.options)
+    }
+}
+
+fn mount_at(
+    source: Option<&str>,
+    target: &str,
+    kind: &str,
+    flags: MsFlags,
+    options: &str,
+) -> Result<(), Failure> {
+    fs::create_dir_all(target).map_err(|error| said(target, &error))?;
+    match mount(source, target, Some(kind), flags, Some(options)) {
+        // The kernel has mounted /dev itself where it was built to.
+        Ok(()) | Err(Errno::EBUSY) => Ok(()),
+        Err(errno) => {
+            let source = source.unwrap_or(kind);
+            Err(format!("mount {source} ({kind}) on {target}: {}", errno.desc()))
+        }
+    }
+}
+
+fn move_mount(from: &str, to: &str) -> Result<(), Failure> {
+    fs::create_dir_all(to).map_err(|error| said(to, &error))?;
+    mount(Some(from), to, None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+        .map_err(|errno| format!("move {from} to {to}: {}", errno.desc()))
+}
+
+/// Empties the initial file system, which lives in memory, and goes to the new root for good.
+fn switch_root(new_root: &str) -> Result<(), Failure> {
+    let error =
+        |step: &str, errno: Errno| format!("switch to {new_root}: {step}: {}", errno.desc());
+    chdir(new_root).map_err(|errno| error("chdir", errno))?;
+    let kind = statfs("/").map_err(|errno| error("statfs", errno))?.filesystem_type();
+    // Never on anything but memory: what is deleted here must be worth nothing.
+    if kind == RAMFS_MAGIC || kind == TMPFS_MAGIC {
+        let device = fs::metadata("/").map_err(|error| said("/", &error))?.dev();
+        empty(Path::new("/"), device);
+    }
+    mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+        .map_err(|errno| error("move", errno))?;
+    chroot(".").map_err(|errno| error("chroot", errno))?;
+    chdir("/").map_err(|errno| error("chdir", errno))
+}
+
+/// Deletes what is in `directory` on this device; mount points stay.
+fn empty(directory: &Path, device: u64) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.dev() != device => {}
+            Ok(metadata) if metadata.is_dir() => {
+                empty(&path, device);
+                let _ = fs::remove_dir(&path);
+            }
+            _ => {
+                let _ = fs::remove_file(&path);
+            }
+        }
+    }
+}
+
+fn said(what: &str, error: &io::Error) -> Failure {
+    format!("{what}: {error}")
 }

@@ -56,7 +56,7 @@ fn start_process(options: Options) -> Result<Arc<World>, String> {
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|error| failed("become a subreaper", &error))?;
     // Before any thread starts: all of them must leave SIGTERM to the one that waits for it.
-    block_term().map_err(|error| failed("set up signals", &error))?;
+    block_signals().map_err(|error| failed("set up signals", &error))?;
     let world = World::new(WorldKind::Process { root }, Reaper::start())
         .map_err(|error| failed("set up the TTL", &error))?;
     for line in lines {
@@ -126,7 +126,11 @@ fn serve(line: &Line, world: &World) {
     }
 }
 
-fn block_term() -> nix::Result<()> {
+/// Leaves SIGTERM to [`wait_for_term`] and ignores what a terminal sends. Before any thread starts.
+///
+/// # Errors
+/// The kernel's.
+pub fn block_signals() -> nix::Result<()> {
     SigSet::from(Signal::SIGTERM).thread_block()?;
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE] {
