@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands;
+use crate::commands::{self, App};
 use crate::host::gate;
 use crate::model::{Accelerator, BackendChoice};
 use crate::output::{Failure, MAYFLY_FAILED, Printer, Style};
@@ -146,13 +146,6 @@ impl Command {
     }
 }
 
-/// What every verb gets.
-#[derive(Debug)]
-pub struct App {
-    pub settings: Settings,
-    pub printer: Printer,
-}
-
 /// The command tree, for completions and man pages.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -164,7 +157,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if args.get(1).is_some_and(|argument| argument == gate::ARGUMENT) {
         return become_vmm();
     }
-    commands::completions::answer_shell(&args);
+    commands::completions::answer_shell(&args, command);
     let matches = match command().try_get_matches_from(&args) {
         Ok(matches) => matches,
         Err(error) => return usage(&error, &args),

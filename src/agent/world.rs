@@ -125,7 +125,8 @@ impl World {
                 set("LANG", "C.UTF-8".into());
             }
             WorldKind::Process { root } => {
-                for name in ["PATH", "HOME"] {
+                // The last is the mark by which the host finds what is left of a VM.
+                for name in ["PATH", "HOME", "MAYFLY_VM_DIR"] {
                     if let Some(value) = std::env::var_os(name) {
                         set(name, value);
                     }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap_complete::CompleteEnv;
 use clap_complete::env::Shells;
 
-use crate::cli::{App, command};
+use super::App;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,9 +57,9 @@ pub fn script(shell: Shell) -> Result<String> {
 }
 
 /// Answers a completion script and ends the program, if it is one that asks.
-pub fn answer_shell(args: &[OsString]) {
+pub fn answer_shell(args: &[OsString], tree: fn() -> clap::Command) {
     if std::env::var_os(VARIABLE).is_some() {
-        let answered = CompleteEnv::with_factory(command).var(VARIABLE).try_complete(args, None);
+        let answered = CompleteEnv::with_factory(tree).var(VARIABLE).try_complete(args, None);
         match answered {
             Ok(true) => std::process::exit(0),
             Ok(false) => {}

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
+use super::App;
 use super::vm_request::VmRequest;
-use crate::cli::App;
 use crate::host::signals::Signals;
 use crate::lifecycle::{self, Manager};
 use crate::output::{BuildProgress, VmView};

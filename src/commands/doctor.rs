@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::cli::App;
+use super::App;
 use crate::lifecycle::{self, Manager};
 use crate::model::Kind;
 use crate::output::checks_table;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::cli::App;
+use super::App;
 use crate::model::VmRef;
 use crate::output::Failure;
 

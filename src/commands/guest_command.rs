@@ -7,7 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use anyhow::{Context, Result};
 use clap::{ArgGroup, Args};
 
-use crate::cli::App;
+use super::App;
 use crate::guest::{Exit, Outcome, Sink};
 use crate::lifecycle::{Removed, Streams, Timings};
 use crate::model::{Kind, Refusal, Span, VmId};

@@ -5,8 +5,8 @@ use clap::Subcommand;
 use clap_complete::ArgValueCompleter;
 use serde_json::json;
 
+use super::App;
 use super::candidates;
-use crate::cli::App;
 use crate::host::signals::Signals;
 use crate::lifecycle::{self, Manager};
 use crate::output::{BuildProgress, ImageView, images_table};

@@ -18,3 +18,13 @@ mod candidates;
 mod each;
 mod guest_command;
 mod vm_request;
+
+use crate::output::Printer;
+use crate::settings::Settings;
+
+/// What every verb gets.
+#[derive(Debug)]
+pub struct App {
+    pub settings: Settings,
+    pub printer: Printer,
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::cli::App;
+use super::App;
 use crate::lifecycle::Manager;
 use crate::model::Profile;
 use crate::output::profiles_table;

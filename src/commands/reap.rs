@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::cli::App;
+use super::App;
 use crate::lifecycle::{self, Manager};
 
 const EXAMPLES: &str = "\

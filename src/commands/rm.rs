@@ -4,9 +4,9 @@ use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 use serde_json::json;
 
+use super::App;
 use super::candidates;
 use super::each::each;
-use crate::cli::App;
 use crate::lifecycle::{self, Manager};
 use crate::model::record::reason;
 use crate::model::{Kind, Refusal, VmRef};

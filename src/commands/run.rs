@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
+use super::App;
 use super::guest_command::GuestCommand;
 use super::vm_request::VmRequest;
-use crate::cli::App;
 use crate::guest::Outcome;
 use crate::host::process;
 use crate::host::signals::Signals;

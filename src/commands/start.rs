@@ -3,9 +3,9 @@
 use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
+use super::App;
 use super::candidates;
 use super::each::each;
-use crate::cli::App;
 use crate::host::signals::Signals;
 use crate::lifecycle::{self, Manager, Timings};
 use crate::model::VmRef;

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
+use super::App;
 use super::candidates;
 use super::each::each;
-use crate::cli::App;
 use crate::lifecycle::{self, Manager};
 use crate::model::{Span, VmRef};
 use crate::output::VmView;

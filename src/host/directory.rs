@@ -22,7 +22,7 @@ pub fn ensure_private(path: &Path) -> Result<()> {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
             made.with_context(|| format!("cannot create {}", path.display()))?;
             // Somebody may have been faster.
-            check_private(path)
+            check_private(path).or_else(|error| if path.exists() { Err(error) } else { Ok(()) })
         }
         Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
     }
@@ -53,6 +53,20 @@ fn check_private(path: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Creates a directory that must not exist yet below a private one that may vanish whenever it is
+/// empty: whoever empties it removes it.
+pub fn create_new_below(parent: &Path, path: &Path) -> Result<()> {
+    // Each round that fails means that another command finished its work in between.
+    for _ in 0..100 {
+        ensure_private(parent)?;
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            made => return made.with_context(|| format!("cannot create {}", path.display())),
+        }
+    }
+    anyhow::bail!("{} keeps vanishing", parent.display())
 }
 
 /// Creates a directory that must not exist yet, mode 0700.
@@ -90,6 +104,11 @@ fn open_up(path: &Path) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         open_up(&entry.path());
     }
+}
+
+/// Removes a directory that nothing is in; one that is in use, or gone, stays as it is.
+pub fn remove_if_empty(path: &Path) {
+    let _ = fs::remove_dir(path);
 }
 
 /// The names in a directory; none where it does not exist.

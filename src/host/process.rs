@@ -134,7 +134,7 @@ impl AsFd for PidFd {
 
 /// The variable every process of a VM carries, naming the VM's directory, so that a process without
 /// a record can be recognised as ours.
-pub const MARK: &str = "MAYFLY_VM";
+pub const MARK: &str = "MAYFLY_VM_DIR";
 
 /// Every living process whose environment carries [`MARK`] with a value below `prefix`, with that
 /// value. Processes of other users are not readable, and so not found.

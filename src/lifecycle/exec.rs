@@ -71,10 +71,10 @@ pub fn exec(
     backend::hang_up(session.is_clean(), session.into_channel());
     timings.end("exec");
     let keep = command.keep || record.manifest.keep;
-    let cleanup = match keep {
-        true => None,
-        false => Some(remove(manager, id, reason::POST_EXEC)?),
-    };
+    if keep {
+        return Ok(Finished { outcome, cleanup: None });
+    }
+    let cleanup = Some(remove(manager, id, reason::POST_EXEC)?);
     timings.end("cleanup");
     Ok(Finished { outcome, cleanup })
 }

@@ -52,6 +52,7 @@ pub fn finish_removal(manager: &Manager, record: &VmRecord, lock: Lock) -> Resul
     end::kill_survivors(manager, &record.manifest)?;
     let paths = manager.paths(id);
     directory::remove(&paths.run)?;
+    directory::remove_if_empty(&manager.settings.directories.run);
     directory::remove(&paths.dir)?;
     // The record goes last: until here a crash leaves it to be found.
     manager.registry.update(|contents| Ok((contents.vms.remove(id), Change::Made)))?;

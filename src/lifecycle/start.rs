@@ -96,10 +96,9 @@ fn boot_up(
     timings: &mut Timings,
 ) -> Result<()> {
     let (id, paths) = (record.id(), manager.paths(record.id()));
-    directory::ensure_private(&manager.settings.directories.run)?;
     // Sockets and claims of an earlier start mean nothing any more.
     directory::remove(&paths.run)?;
-    directory::create_new(&paths.run)?;
+    directory::create_new_below(&manager.settings.directories.run, &paths.run)?;
     let launch = backend.launch(Machine { manifest: &record.manifest, paths: &paths, boot })?;
 
     let gated = gate::spawn(launch, &manager.mark(id))?;

@@ -43,7 +43,7 @@ pub fn sweep(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
         swept.extend(builds.iter().map(|path| path.display().to_string()));
     }
     if !dry_run {
-        drop_empty(&directories.run);
+        directory::remove_if_empty(&directories.run);
     }
     Ok(swept)
 }
@@ -86,9 +86,4 @@ pub fn kill_strays(manager: &Manager, record: &VmRecord, boot: &BootId) -> Resul
     }
     let anyone = &mut |_: &ProcessId| true;
     end::kill_marked(manager, record.id(), anyone)
-}
-
-/// The runtime directory goes when its last VM went; another command may be using it, then it stays.
-pub fn drop_empty(run: &Path) {
-    let _ = std::fs::remove_dir(run);
 }
