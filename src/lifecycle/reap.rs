@@ -75,7 +75,7 @@ fn reap_one(manager: &Manager, id: &VmId, now: &Now) -> Result<bool> {
         Settled::Unknown => Ok(false),
         Settled::Gone(_) => Ok(true),
         Settled::Here(record, lock) => match doom(&record, now) {
-            Some(reason) => remove_settled(manager, record, lock, reason).map(|_| true),
+            Some(reason) => remove_settled(manager, *record, lock, reason).map(|_| true),
             None => {
                 sweep::kill_strays(manager, &record, &this_boot()?)?;
                 Ok(false)

@@ -23,7 +23,7 @@ pub struct Removed {
 pub fn remove(manager: &Manager, id: &VmId, reason: &str) -> Result<Removed> {
     let lock = manager.registry.lock_vm(id, VM_PATIENCE)?;
     match settle(manager, id, lock)? {
-        Settled::Here(record, lock) => remove_settled(manager, record, lock, reason),
+        Settled::Here(record, lock) => remove_settled(manager, *record, lock, reason),
         Settled::Gone(removed) => Ok(removed),
         Settled::Unknown => Err(gone(id).into()),
     }

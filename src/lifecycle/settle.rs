@@ -14,7 +14,7 @@ use crate::registry::gone;
 /// A VM whose lock we hold.
 pub enum Settled {
     /// Here it is, and what the record says is true. The lock stays ours.
-    Here(VmRecord, Lock),
+    Here(Box<VmRecord>, Lock),
     /// An abandoned operation was finished, and there is no such VM any more.
     Gone(Removed),
     /// There is no record of it, and its lock file is gone too.
@@ -25,7 +25,7 @@ pub enum Settled {
 pub fn acquire(manager: &Manager, id: &VmId) -> Result<(VmRecord, Lock)> {
     let lock = manager.registry.lock_vm(id, VM_PATIENCE)?;
     match settle(manager, id, lock)? {
-        Settled::Here(record, lock) => Ok((record, lock)),
+        Settled::Here(record, lock) => Ok((*record, lock)),
         Settled::Gone(_) | Settled::Unknown => Err(gone(id).into()),
     }
 }
@@ -38,7 +38,7 @@ pub fn settle(manager: &Manager, id: &VmId, lock: Lock) -> Result<Settled> {
     };
     let verdict = repair(&record.state, liveness_of(&record, &this_boot()?));
     match verdict {
-        Repair::Keep => Ok(Settled::Here(record, lock)),
+        Repair::Keep => Ok(Settled::Here(Box::new(record), lock)),
         Repair::Stop(error) => {
             if let Some(process) = manager.process_of(&record)? {
                 end::kill(&process)?;
@@ -48,7 +48,7 @@ pub fn settle(manager: &Manager, id: &VmId, lock: Lock) -> Result<Settled> {
                 record.finish_stop(error.map(str::to_owned))?;
                 Ok(record.clone())
             })?;
-            Ok(Settled::Here(record, lock))
+            Ok(Settled::Here(Box::new(record), lock))
         }
         Repair::RollBack => {
             let record = manager.change(id, |record| {

@@ -167,7 +167,7 @@ impl VmRecord {
     /// creating → created.
     pub fn finish_create(&mut self) -> Result<(), Refusal> {
         match self.state {
-            Phase::Creating => Ok(self.state = Phase::Created),
+            Phase::Creating => self.pass_to(Phase::Created),
             _ => Err(self.refuse("was taken away while it was being created")),
         }
     }
@@ -176,7 +176,7 @@ impl VmRecord {
     pub fn begin_start(&mut self) -> Result<(), Refusal> {
         match self.state {
             Phase::Created | Phase::Stopped { .. } => {
-                Ok(self.state = Phase::Starting { instance: None })
+                self.pass_to(Phase::Starting { instance: None })
             }
             _ => Err(self.refuse(&format!("cannot be started: it is {}", self.state.name()))),
         }
@@ -186,7 +186,7 @@ impl VmRecord {
     pub fn launched(&mut self, instance: Instance) -> Result<(), Refusal> {
         match self.state {
             Phase::Starting { instance: None } => {
-                Ok(self.state = Phase::Starting { instance: Some(instance) })
+                self.pass_to(Phase::Starting { instance: Some(instance) })
             }
             _ => Err(self.refuse(&format!("cannot be launched: it is {}", self.state.name()))),
         }
@@ -196,7 +196,8 @@ impl VmRecord {
     pub fn finish_start(&mut self) -> Result<(), Refusal> {
         match &self.state {
             Phase::Starting { instance: Some(instance) } => {
-                Ok(self.state = Phase::Started { instance: instance.clone() })
+                let instance = instance.clone();
+                self.pass_to(Phase::Started { instance })
             }
             _ => Err(self.refuse(&format!("did not start: it is {}", self.state.name()))),
         }
@@ -222,7 +223,7 @@ impl VmRecord {
             Phase::Created
             | Phase::Starting { .. }
             | Phase::Started { .. }
-            | Phase::Stopping { .. } => Ok(self.state = Phase::Stopped { last_error }),
+            | Phase::Stopping { .. } => self.pass_to(Phase::Stopped { last_error }),
             _ => Err(self.refuse(&format!("is not stopping: it is {}", self.state.name()))),
         }
     }
@@ -236,6 +237,11 @@ impl VmRecord {
                 _ => reason.to_owned(),
             },
         };
+    }
+
+    fn pass_to(&mut self, next: Phase) -> Result<(), Refusal> {
+        self.state = next;
+        Ok(())
     }
 
     fn refuse(&self, what: &str) -> Refusal {
