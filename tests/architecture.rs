@@ -8,17 +8,7 @@ const PLAN: &[(&str, &[&str])] = &[
     ("cli", &["commands", "host", "model", "output", "settings"]),
     (
         "commands",
-        &[
-            "cli",
-            "guest",
-            "host",
-            "lifecycle",
-            "model",
-            "output",
-            "protocol",
-            "registry",
-            "settings",
-        ],
+        &["guest", "host", "lifecycle", "model", "output", "protocol", "registry", "settings"],
     ),
     ("output", &["guest", "host", "image", "lifecycle", "model"]),
     (
