@@ -281,7 +281,7 @@ impl Job {
         let now = Instant::now();
         let over = self.outputs.iter().all(Option::is_none)
             || ended.linger.is_some_and(|linger| now >= linger || now >= ended.quiet);
-        over.then(|| Exit {
+        over.then_some(Exit {
             end: ended.end,
             timed_out: self.timed_out,
             duration_ms: ended.duration.as_millis() as u64,

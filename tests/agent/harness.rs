@@ -35,9 +35,14 @@ impl Agent {
 
     /// An agent that serves one stream in the way of a virtio-serial port, and the stream's other end.
     pub fn on_port() -> (Agent, UnixStream) {
-        let dir = TempDir::new().unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (Agent { child: spawn("--port-fd", &theirs.into(), &dir), dir }, ours)
+        (Agent::on_stream(theirs), ours)
+    }
+
+    /// The same on a stream that is there already.
+    pub fn on_stream(stream: UnixStream) -> Agent {
+        let dir = TempDir::new().unwrap();
+        Agent { child: spawn("--port-fd", &stream.into(), &dir), dir }
     }
 
     pub fn connect(&self) -> UnixStream {
