@@ -41,12 +41,7 @@ struct Global {
     /// Keep the registry and the VMs' disks in DIR
     ///
     /// Default: $XDG_STATE_HOME/mayfly (~/.local/state/mayfly), as root /var/lib/mayfly.
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "MAYFLY_STATE_DIR"
-    )]
+    #[arg(long, global = true, value_name = "DIR", env = "MAYFLY_STATE_DIR")]
     state_dir: Option<PathBuf>,
 
     /// Run new VMs with this backend

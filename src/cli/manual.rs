@@ -4,11 +4,11 @@
 /// For `-h`: how it is used.
 pub const EXAMPLES: &str = "\
 Examples:
-  mayfly run -- uname -a                     run a command in a VM of its own
-  mayfly run -p debian-build -- cc --version with a compiler in it
-  echo hello | mayfly run -i -- cat          with standard input
+  mayfly run -- uname -a                      run a command in a VM of its own
+  mayfly run -p debian-build -- cc --version  with a compiler in it
+  echo hello | mayfly run -i -- cat           with standard input
 
-  mayfly create --name box --keep            the same in steps:
+  mayfly create --name box --keep             the same in steps:
   mayfly start box
   mayfly exec box -- ls /
   mayfly rm box";
@@ -41,10 +41,10 @@ Environment:
   MAYFLY_KEEP             --keep of create, run and exec, if it is 1
   MAYFLY_GRACE            --grace of stop
   MAYFLY_ARTIFACTS_DIR    where images are
-  MAYFLY_RUNTIME_DIR      where sockets are; a short path, for they have 107 bytes
-  MAYFLY_PROFILES         one more file of profiles, which wins over the others
-  MAYFLY_MAX_ACTIVE_VMS   how many VMs there may be, instead of limits.max_active_vms
-  MAYFLY_ACCEL            kvm or tcg: fail where new VMs would get the other one
+  MAYFLY_RUNTIME_DIR      where sockets are; must be a short path
+  MAYFLY_PROFILES         one more file of profiles; it wins
+  MAYFLY_MAX_ACTIVE_VMS   how many VMs there may be
+  MAYFLY_ACCEL            kvm or tcg: what new VMs must run on
   MAYFLY_QEMU_BIN         the program to use as qemu-system-x86_64
   MAYFLY_FIRECRACKER_BIN  the program to use as firecracker
   MAYFLY_JAILER_BIN       the program to use as firecracker's jailer
