@@ -1,5 +1,7 @@
 //! The command line as a whole: global flags, the list of verbs, and the one `match` over them.
 
+mod manual;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,27 +16,16 @@ use crate::model::{Accelerator, BackendChoice};
 use crate::output::{Failure, MAYFLY_FAILED, Printer, Style};
 use crate::settings::{Overrides, Settings};
 
-const EXAMPLES: &str = "\
-Examples:
-  mayfly run -- uname -a                        a command in a machine of its own
-  mayfly run --profile debian-build -- cc -v    with a compiler
-  echo hello | mayfly run -i -- cat             with standard input
-  vm=$(mayfly create) && mayfly start $vm       the same in steps:
-  mayfly exec --keep $vm -- ls /
-  mayfly rm $vm
-
-Exit codes:
-  0 success, 1 failure, 2 usage, 3 no such VM or profile or expired, 4 wrong state or name taken,
-  5 limit reached or busy, 6 host or backend cannot do it.
-  exec and run: the command's own; 124 timed out, 125 mayfly failed, 126 not executable,
-  127 not found, 128+N killed by signal N.";
-
 /// Run commands in throwaway virtual machines.
 ///
-/// Each VM has a kernel of its own, boots a Debian image built on this host, and is deleted after its
-/// command. There is no daemon and no need for root, KVM or a network connection of the guest.
+/// Each VM has a kernel of its own, boots a Debian image that was built on this host, and is deleted
+/// after its command. There is no daemon, and no need to be root or to have KVM; without KVM the
+/// machine is emulated, which is slower and no security boundary. 'mayfly doctor' says what a host
+/// can do.
 #[derive(Debug, Parser)]
-#[command(name = "mayfly", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "mayfly", version, max_term_width = 100)]
+#[command(after_help = manual::EXAMPLES)]
+#[command(after_long_help = format!("{}\n\n{}", manual::EXAMPLES, manual::REFERENCE))]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     #[command(flatten)]
@@ -50,21 +41,14 @@ struct Global {
     /// Keep the registry and the VMs' disks in DIR
     ///
     /// Default: $XDG_STATE_HOME/mayfly (~/.local/state/mayfly), as root /var/lib/mayfly.
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "MAYFLY_STATE_DIR",
-        hide_env_values = true
-    )]
+    #[arg(long, global = true, value_name = "DIR", env = "MAYFLY_STATE_DIR")]
     state_dir: Option<PathBuf>,
 
     /// Run new VMs with this backend
     ///
-    /// auto is the best real one that works here. mock runs commands as plain host processes, without
-    /// any isolation; it is for developing and is never chosen by auto.
+    /// A VM keeps the backend it was created with.
     #[arg(
-        long, global = true, value_name = "BACKEND", env = "MAYFLY_BACKEND", hide_env_values = true,
+        long, global = true, value_name = "BACKEND", env = "MAYFLY_BACKEND",
         default_value_t = BackendChoice::Auto, value_enum
     )]
     backend: BackendChoice,
@@ -148,7 +132,21 @@ impl Command {
 
 /// The command tree, for completions and man pages.
 pub fn command() -> clap::Command {
-    Cli::command()
+    name_variables(Cli::command())
+}
+
+/// Moves the names of environment variables from `-h`, where they break every second line, to
+/// `--help`.
+fn name_variables(command: clap::Command) -> clap::Command {
+    let named = |arg: clap::Arg| {
+        let Some(variable) = arg.get_env().map(|name| name.to_string_lossy().into_owned()) else {
+            return arg;
+        };
+        let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
+        let help = help.map_or_else(String::new, |help| format!("{help}\n\n"));
+        arg.hide_env(true).long_help(format!("{help}[env: {variable}]"))
+    };
+    command.mut_args(named).mut_subcommands(name_variables)
 }
 
 /// Runs one command line and gives its exit status. This is the whole program.

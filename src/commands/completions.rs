@@ -17,12 +17,13 @@ Examples:
 /// The variable by which a completion script asks the program.
 pub const VARIABLE: &str = "COMPLETE";
 
-/// Print the completion script of a shell
+/// Print a shell's completion script
 ///
 /// The script asks mayfly itself, so that ids and names of VMs complete as well as flags.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
+    /// The shell to print it for
     #[arg(value_enum)]
     shell: Shell,
 }

@@ -26,7 +26,7 @@ pub struct Args {
     vm: VmRequest,
 
     /// Keep the VM after 'exec', until it expires or 'rm' deletes it
-    #[arg(long, env = "MAYFLY_KEEP", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "MAYFLY_KEEP", value_parser = clap::builder::FalseyValueParser::new())]
     keep: bool,
 }
 

@@ -23,13 +23,16 @@ Examples:
 /// --keep, 'create --keep', its profile or MAYFLY_KEEP=1 says otherwise.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[command(
+    override_usage = "mayfly exec [OPTIONS] VM -- CMD [ARG]...\n       mayfly exec [OPTIONS] VM -c STRING"
+)]
 pub struct Args {
     /// An id, the beginning of one, or a name
     #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
     vm: VmRef,
 
-    /// Keep the VM afterwards
-    #[arg(long, env = "MAYFLY_KEEP", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
+    /// Keep the VM afterwards, until it expires or 'rm' deletes it
+    #[arg(long, env = "MAYFLY_KEEP", value_parser = clap::builder::FalseyValueParser::new())]
     keep: bool,
 
     #[command(flatten)]

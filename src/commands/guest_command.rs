@@ -22,11 +22,15 @@ const CAPTURE_LIMIT: usize = 4 << 20;
 #[command(next_help_heading = "The command")]
 #[command(group = ArgGroup::new("what").required(true).args(["command", "shell"]))]
 pub struct GuestCommand {
-    /// Kill the command and everything it started after DURATION; the exit code is then 124
+    /// Kill the command after DURATION and exit with 124
+    ///
+    /// Everything it started is killed too; what it wrote until then is kept.
     #[arg(long, value_name = "DURATION")]
     timeout: Option<Span>,
 
     /// Pass standard input on to the command
+    ///
+    /// Without it the command reads an empty one, so that a loop over 'while read' loses no lines.
     #[arg(short, long)]
     interactive: bool,
 
@@ -34,23 +38,27 @@ pub struct GuestCommand {
     #[arg(short, long, hide = true)]
     tty: bool,
 
-    /// Set an environment variable; without a value, pass the host's on
+    /// Set an environment variable; without a value, pass on the one here
+    ///
+    /// May be given several times. Nothing else of this environment reaches the VM.
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     env: Vec<OsString>,
 
-    /// Run in this directory of the guest
+    /// Run in DIR of the VM
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<OsString>,
 
-    /// Run as this user of the guest: a name or a number, with ':GROUP' if need be
+    /// Run as USER of the VM instead of root
+    ///
+    /// A name or a number, with ':GROUP' behind it if need be.
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
 
-    /// Run STRING with 'bash -lc' instead of a program
+    /// Run STRING in a login shell, as 'bash -lc' does
     #[arg(short = 'c', long = "command", value_name = "STRING", id = "shell")]
     shell: Option<OsString>,
 
-    /// The program and its arguments
+    /// The program to run, and its arguments
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
 }

@@ -33,14 +33,19 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Build the image of a profile, unless it is there and up to date
+    ///
+    /// Installs Debian packages into a directory and makes file systems of it, which takes half a
+    /// minute or more and the network. An image is out of date when its profile names other packages;
+    /// newer versions of them are installed with --force.
     Build {
+        /// The profile whose image to build
         #[arg(
             value_name = "PROFILE", default_value = "debian-base",
             add = ArgValueCompleter::new(candidates::profiles)
         )]
         profile: String,
 
-        /// Build it anew in any case, such as for newer packages
+        /// Build it anew in any case, for newer packages
         #[arg(short, long)]
         force: bool,
     },
@@ -49,11 +54,14 @@ enum Action {
     Ls,
 
     /// Delete the image of a profile
+    ///
+    /// Refuses while there are VMs that were made from it.
     Rm {
+        /// The profile whose image to delete
         #[arg(value_name = "PROFILE", add = ArgValueCompleter::new(candidates::profiles))]
         profile: String,
 
-        /// Delete it even if stopped VMs need it to start again; no error if there is none
+        /// Delete it even if VMs need it to start again; succeed also where there is none
         #[arg(short, long)]
         force: bool,
     },

@@ -16,7 +16,9 @@ Examples:
   mayfly rm ci
   mayfly rm -f ci    succeed also if it is gone already";
 
-/// Delete VMs, running or not, and everything of theirs
+/// Delete VMs, running or not, with all that is theirs
+///
+/// A VM that runs is killed, not asked. A command that 'exec' runs in it ends with 125.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -24,7 +26,7 @@ pub struct Args {
     #[arg(required = true, value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
     vms: Vec<VmRef>,
 
-    /// Take it as success if a VM does not exist
+    /// Succeed also where there is no such VM
     #[arg(short, long)]
     force: bool,
 }

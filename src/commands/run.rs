@@ -22,16 +22,20 @@ Examples:
 
 /// Run a command in a new VM, and leave nothing behind
 ///
-/// Does what create, start, exec and rm do. The VM is deleted whatever happens, Ctrl-C included;
-/// if mayfly itself is killed, the next 'mayfly reap' deletes it.
+/// Does what create, start, exec and rm do, and returns the command's exit code. The VM is deleted
+/// whatever happens, Ctrl-C included; if mayfly itself is killed, the next 'mayfly reap' deletes it.
+/// Builds the profile's image first if there is none yet.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[command(
+    override_usage = "mayfly run [OPTIONS] -- CMD [ARG]...\n       mayfly run [OPTIONS] -c STRING"
+)]
 pub struct Args {
     #[command(flatten)]
     vm: VmRequest,
 
     /// Keep the VM afterwards, until it expires or 'rm' deletes it
-    #[arg(long, env = "MAYFLY_KEEP", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "MAYFLY_KEEP", value_parser = clap::builder::FalseyValueParser::new())]
     keep: bool,
 
     #[command(flatten)]

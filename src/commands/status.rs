@@ -17,7 +17,7 @@ Examples:
   mayfly status ci
   mayfly status --json | jq -r '.[] | select(.state == \"started\").vm_id'";
 
-/// Show VMs: all of them, or the ones named
+/// List VMs: all of them, or the ones named
 ///
 /// A VM that is named and has expired is deleted and reported as an error. The list of all shows
 /// expired VMs as such and changes nothing.

@@ -27,13 +27,7 @@ pub struct Args {
     vms: Vec<VmRef>,
 
     /// Give the guest DURATION to end by itself
-    #[arg(
-        long,
-        value_name = "DURATION",
-        env = "MAYFLY_GRACE",
-        hide_env_values = true,
-        default_value = "10s"
-    )]
+    #[arg(long, value_name = "DURATION", env = "MAYFLY_GRACE", default_value = "10s")]
     grace: Span,
 }
 

@@ -10,9 +10,9 @@ use crate::model::{Isolation, MemMib, ProcessId, Span, VmName};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The VM")]
 pub struct VmRequest {
-    /// Make the VM of this profile; 'mayfly profiles' lists them
+    /// Make a VM of PROFILE; 'mayfly profiles' lists them
     #[arg(
-        short, long, value_name = "PROFILE", env = "MAYFLY_PROFILE", hide_env_values = true,
+        short, long, value_name = "PROFILE", env = "MAYFLY_PROFILE",
         default_value = "debian-base", add = ArgValueCompleter::new(candidates::profiles)
     )]
     profile: String,
@@ -22,25 +22,26 @@ pub struct VmRequest {
     vcpus: Option<u32>,
 
     /// Give it SIZE of memory, such as 512M or 2G
+    ///
+    /// A bare number is MiB.
     #[arg(long, value_name = "SIZE")]
     mem: Option<MemMib>,
 
-    /// Let it live for DURATION at most, such as 90s or 1h; then it ends by itself
+    /// Let it live for DURATION at most, such as 90s or 1h
+    ///
+    /// A bare number is seconds. When the time is up, the VM ends by itself, and the next 'reap',
+    /// 'create' or 'run' deletes it.
     #[arg(long, value_name = "DURATION")]
     ttl: Option<Span>,
 
-    /// Call it NAME; it becomes the guest's hostname too
+    /// Call it NAME, which its hostname is then too
+    ///
+    /// Letters, digits and hyphens; wherever a VM is asked for, its name will do.
     #[arg(long, value_name = "NAME")]
     name: Option<VmName>,
 
-    /// Refuse to go on with less isolation than this
-    #[arg(
-        long,
-        value_name = "ISOLATION",
-        env = "MAYFLY_REQUIRE",
-        hide_env_values = true,
-        value_enum
-    )]
+    /// Fail unless the VM has at least this isolation
+    #[arg(long, value_name = "ISOLATION", env = "MAYFLY_REQUIRE", value_enum)]
     require: Option<Isolation>,
 }
 

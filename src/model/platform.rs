@@ -20,8 +20,11 @@ pub enum BackendChoice {
     /// The best real one that works here; never mock.
     #[default]
     Auto,
+    /// Firecracker's microVMs; this version does not run them yet.
     Firecracker,
+    /// QEMU, with KVM where the host has it, and emulation elsewhere.
     Qemu,
+    /// No VM at all: the command is a plain host process, without any isolation.
     Mock,
 }
 

@@ -1,0 +1,120 @@
+# Everything around the code. `make help` lists what there is.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+.DELETE_ON_ERROR:
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+# .cargo/config.toml names the target, so that is where cargo puts what it builds.
+TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
+BUILT := $(TARGET_DIR)/x86_64-unknown-linux-gnu
+RELEASE ?= $(BUILT)/release
+DEBUG ?= $(BUILT)/debug
+
+# Tests share one set of images; tests/support/images.rs looks in the same place.
+export MAYFLY_TEST_ARTIFACTS ?= $(CURDIR)/target/test-artifacts
+
+# program=package: what this machine must have; scripts/need installs what it lacks.
+COMPILE := cc=gcc /usr/include/stdlib.h=libc6-dev
+RUN := qemu-system-x86_64=qemu-system-x86
+IMAGE := mmdebstrap=mmdebstrap mke2fs=e2fsprogs dpkg-deb=dpkg unshare=util-linux newuidmap=uidmap \
+	/usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
+TEST := jq=jq strace=strace bash=bash ps=procps script=bsdutils
+
+SAY := @printf '\n== %s\n'
+
+.PHONY: build
+build: ## build both programs for use (the default)
+	$(CARGO) build --release --locked
+
+.PHONY: demo
+demo: ## install what is missing, build everything, run a command in a VM
+	$(SAY) 'packages'
+	scripts/need $(COMPILE) $(RUN) $(IMAGE)
+	$(SAY) 'mayfly'
+	$(CARGO) build --release --locked
+	scripts/demo $(RELEASE)
+
+.PHONY: test
+test: ## install what is missing, run every test, real VMs included
+	$(SAY) 'packages'
+	scripts/need $(COMPILE) $(RUN) $(IMAGE) $(TEST)
+	$(SAY) 'programs'
+	$(CARGO) build --locked
+	$(SAY) 'the image that tests boot'
+	scripts/with-scratch env MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" \
+		$(DEBUG)/mayfly image build debian-base
+	$(SAY) 'tests'
+	$(CARGO) test --locked --no-fail-fast
+
+.PHONY: soak
+soak: ## crash and load campaigns at full size (an hour or more)
+	$(SAY) 'packages'
+	scripts/need $(COMPILE) $(RUN) $(IMAGE) $(TEST)
+	$(SAY) 'campaigns'
+	MAYFLY_CAMPAIGN=full $(CARGO) test --locked --no-fail-fast --test campaign -- --nocapture
+
+.PHONY: bench
+bench: ## measure speed against bare QEMU, in ratios
+	$(SAY) 'packages'
+	scripts/need $(COMPILE) $(RUN) $(IMAGE)
+	$(SAY) 'ratios'
+	$(CARGO) bench --locked --bench ratios
+
+.PHONY: check
+check: ## formatting, lints, documentation, licences of dependencies
+	$(SAY) 'formatting'
+	$(CARGO) fmt --check
+	$(SAY) 'lints'
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(SAY) 'documentation'
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib
+	$(SAY) 'dependencies'
+	scripts/deny
+
+.PHONY: generate
+generate: ## write man pages and completions anew from the command line's definition
+	MAYFLY_BLESS=1 $(CARGO) test --locked --test generated
+
+BIN := $(DESTDIR)$(PREFIX)/bin
+SHARE := $(DESTDIR)$(PREFIX)/share
+MAN := $(SHARE)/man/man1
+BASH := $(SHARE)/bash-completion/completions/mayfly
+ZSH := $(SHARE)/zsh/site-functions/_mayfly
+FISH := $(SHARE)/fish/vendor_completions.d/mayfly.fish
+DOC := $(SHARE)/doc/mayfly
+# The agent is looked for beside mayfly: the two belong into one directory.
+PROGRAMS := mayfly mayfly-agent
+DOCUMENTS := README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE
+
+.PHONY: install
+install: ## install programs, man pages and completions below DESTDIR and PREFIX
+	# Built beforehand by whoever has the compiler, so that `sudo make install` needs none.
+	[ -x $(RELEASE)/mayfly ] && [ -x $(RELEASE)/mayfly-agent ] || $(MAKE) build
+	for program in $(PROGRAMS); do install -D -m 755 $(RELEASE)/$$program $(BIN)/$$program; done
+	for page in man/*.1; do install -D -m 644 $$page $(MAN)/$${page##*/}; done
+	install -D -m 644 completions/mayfly.bash $(BASH)
+	install -D -m 644 completions/_mayfly $(ZSH)
+	install -D -m 644 completions/mayfly.fish $(FISH)
+	for document in $(DOCUMENTS); do install -D -m 644 $$document $(DOC)/$$document; done
+
+.PHONY: uninstall
+uninstall: ## delete what install installed; state and images stay
+	for program in $(PROGRAMS); do rm -f $(BIN)/$$program; done
+	for page in man/*.1; do rm -f $(MAN)/$${page##*/}; done
+	rm -f $(BASH) $(ZSH) $(FISH)
+	for document in $(DOCUMENTS); do rm -f $(DOC)/$$document; done
+	! [ -d $(DOC) ] || rmdir --ignore-fail-on-non-empty $(DOC)
+
+.PHONY: clean
+clean: ## delete everything that was built here, the tests' images included
+	$(CARGO) clean
+	rm -rf target
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

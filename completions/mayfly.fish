@@ -1,0 +1,1 @@
+complete --keep-order --exclusive --command mayfly --arguments "(COMPLETE=fish mayfly -- (commandline --current-process --tokenize --cut-at-cursor) (commandline --current-token))"

@@ -1,0 +1,60 @@
+//! Man pages and completion scripts are committed, and made from the command line's definition. These
+//! tests fail when the two differ; with `MAYFLY_BLESS=1` (`make generate`) they write the files anew.
+
+mod page;
+mod reference;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mayfly::commands::completions::{Shell, script};
+
+/// A directory of this repository.
+fn top(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Compares a directory with what it should hold, by file name, or makes it so.
+fn check(directory: &str, wanted: &BTreeMap<String, String>) {
+    let directory = top(directory);
+    let bless = std::env::var_os("MAYFLY_BLESS").is_some_and(|value| value == "1");
+    let mut wrong = Vec::new();
+    for (name, text) in wanted {
+        let path = directory.join(name);
+        if fs::read_to_string(&path).is_ok_and(|found| found == *text) {
+            continue;
+        }
+        if bless {
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(&path, text).unwrap();
+        } else {
+            wrong.push(format!("{} is not what the code says", path.display()));
+        }
+    }
+    for entry in fs::read_dir(&directory).unwrap() {
+        let entry = entry.unwrap();
+        if wanted.contains_key(entry.file_name().to_str().unwrap()) {
+            continue;
+        }
+        if bless {
+            fs::remove_file(entry.path()).unwrap();
+        } else {
+            wrong.push(format!("{} describes nothing there is", entry.path().display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nrun 'make generate'", wrong.join("\n"));
+}
+
+#[test]
+fn man_pages_are_what_the_code_says() {
+    check("man", &page::all(mayfly::cli::command()));
+}
+
+#[test]
+fn completions_are_what_the_code_says() {
+    let scripts =
+        [("mayfly.bash", Shell::Bash), ("_mayfly", Shell::Zsh), ("mayfly.fish", Shell::Fish)];
+    let scripts = scripts.map(|(name, shell)| (name.to_owned(), script(shell).unwrap()));
+    check("completions", &scripts.into());
+}

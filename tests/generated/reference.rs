@@ -1,0 +1,115 @@
+//! What `mayfly --help` says about the program as a whole, held against the code.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use mayfly::model::Kind;
+use mayfly::output::MAYFLY_FAILED;
+
+use super::top;
+
+/// Variables that are between mayfly and its own children.
+const INTERNAL: [&str; 4] =
+    ["MAYFLY_VM_DIR", "MAYFLY_KERNEL_SCRIPT", "MAYFLY_KERNEL_DIR", "MAYFLY_KERNEL_PACKAGE"];
+
+fn long_help() -> String {
+    mayfly::cli::command().render_long_help().to_string()
+}
+
+/// Every variable of ours that a text names.
+fn variables(text: &str) -> BTreeSet<String> {
+    let word = |c: char| !(c.is_ascii_uppercase() || c == '_');
+    text.split(word)
+        .filter(|name| name.len() > "MAYFLY_".len() && name.starts_with("MAYFLY_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn sources(directory: &Path, texts: &mut String) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, texts);
+        } else if !path.ends_with("cli/manual.rs") {
+            // What a file's own tests set is no interface.
+            let text = fs::read_to_string(&path).unwrap();
+            texts.push_str(text.split("#[cfg(test)]").next().unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_variable_is_documented_and_every_documented_one_exists() {
+    let mut texts = String::new();
+    sources(&top("src"), &mut texts);
+    let mut used = variables(&texts);
+    // A constant of that name, not a variable.
+    used.remove("MAYFLY_FAILED");
+    for name in INTERNAL {
+        assert!(used.remove(name), "{name} is not used any more");
+    }
+    let help = long_help();
+    let (_, section) = help.split_once("\nEnvironment:\n").unwrap();
+    let (section, _) = section.split_once("\nFiles:\n").unwrap();
+    assert_eq!(variables(section), used);
+}
+
+#[test]
+fn every_exit_code_is_documented() {
+    let kinds = [
+        Kind::Usage,
+        Kind::NotFound,
+        Kind::Expired,
+        Kind::WrongState,
+        Kind::NameTaken,
+        Kind::LimitReached,
+        Kind::Busy,
+        Kind::Host,
+        Kind::Agent,
+        Kind::Failure,
+    ];
+    let mut codes: BTreeSet<u8> = kinds.map(Kind::exit_code).into();
+    // Success, and what stands for a command that gives no code of its own.
+    codes.extend([0, 124, MAYFLY_FAILED, 126, 127]);
+    let help = long_help();
+    let (_, section) = help.split_once("\nExit status:\n").unwrap();
+    let (section, _) = section.split_once("\nEnvironment:\n").unwrap();
+    let documented: BTreeSet<u8> =
+        section.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
+    assert_eq!(documented, codes);
+}
+
+/// Every command line in the examples is one the program takes.
+#[test]
+fn examples_parse() {
+    fn check(command: &clap::Command) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for line in help.lines().filter(|line| line.starts_with("  ")) {
+            let Some(at) = line.find("mayfly ") else { continue };
+            // What stands beside an example is set off by at least two spaces.
+            let example = line[at..].split("  ").next().unwrap();
+            let words = words(example);
+            let parsed = mayfly::cli::command().try_get_matches_from(&words);
+            assert!(parsed.is_ok(), "{words:?}: {}", parsed.unwrap_err());
+        }
+        command.get_subcommands().for_each(check);
+    }
+    check(&mayfly::cli::command());
+}
+
+/// The words of an example up to the first operator of the shell, without quotes.
+fn words(example: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for c in example.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            '|' | '>' | ')' | '&' if !quoted => break,
+            c => words.last_mut().unwrap().push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
