@@ -24,6 +24,8 @@ pub struct Reaper {
 #[derive(Debug, Default)]
 struct Children {
     awaited: HashMap<Pid, Arc<Ending>>,
+    /// How many are being started, whose pids are not known yet.
+    starting: usize,
     /// Whether the kernel said that there is no child at all, and none was started since.
     none: bool,
 }
@@ -58,27 +60,37 @@ impl Reaper {
         reaper
     }
 
-    /// Starts a child with `fork`, which returns its pid, and returns the place where its end will
-    /// show. The reaper cannot miss a child that ends at once: it waits meanwhile.
+    /// Starts a child with `start`, which returns its pid, and returns the place where its end will
+    /// show. A child that ends at once is not missed: strangers are not collected meanwhile.
+    /// Nothing is locked meanwhile either, because starting takes as long as reading the program
+    /// does.
     ///
     /// # Errors
-    /// What `fork` returns, or why there is no event descriptor.
+    /// What `start` returns, or why there is no event descriptor.
     pub fn adopt(
         &self,
-        fork: impl FnOnce() -> nix::Result<Pid>,
+        start: impl FnOnce() -> nix::Result<Pid>,
     ) -> nix::Result<(Pid, Arc<Ending>)> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let ending = Arc::new(Ending { end: OnceLock::new(), event });
+        {
+            let mut children = self.lock();
+            children.starting += 1;
+            children.none = false;
+        }
+        let started = start();
         let mut children = self.lock();
-        let pid = fork()?;
-        children.awaited.insert(pid, Arc::clone(&ending));
-        children.none = false;
+        children.starting -= 1;
+        if let Ok(pid) = started {
+            children.awaited.insert(pid, Arc::clone(&ending));
+        }
         self.changed.notify_all();
-        Ok((pid, ending))
+        started.map(|pid| (pid, ending))
     }
 
-    /// Runs `action` while `pid` certainly is the child that was adopted: it has not been waited for
-    /// and will not be meanwhile, so its number belongs to nobody else. `None` when it ended before.
+    /// Runs `action` while `pid` certainly is the child that was adopted: it has not been waited
+    /// for and will not be meanwhile, so its number belongs to nobody else. `None` when it ended
+    /// before.
     pub fn while_alive<T>(&self, pid: Pid, action: impl FnOnce() -> T) -> Option<T> {
         let children = self.lock();
         children.awaited.contains_key(&pid).then(action)
@@ -104,7 +116,12 @@ impl Reaper {
     }
 
     fn collect(&self, pid: Pid) {
-        let mut children = self.lock();
+        let unknown =
+            |children: &mut Children| children.starting > 0 && !children.awaited.contains_key(&pid);
+        let mut children = self
+            .changed
+            .wait_while(self.lock(), unknown)
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         let Some(end) = collect_status(pid) else { return };
         if let Some(ending) = children.awaited.remove(&pid) {
             let _ = ending.end.set((end, Instant::now()));
@@ -114,9 +131,11 @@ impl Reaper {
 
     fn sleep_until_adoption(&self) {
         let mut children = self.lock();
-        children.none = children.awaited.is_empty();
-        self.changed.notify_all();
-        while children.none {
+        while children.awaited.is_empty() {
+            if !children.none && children.starting == 0 {
+                children.none = true;
+                self.changed.notify_all();
+            }
             children = self.changed.wait(children).unwrap_or_else(|poisoned| poisoned.into_inner());
         }
     }

@@ -78,11 +78,16 @@ pub fn accept_forever(listener: &Listener, world: &Arc<World>) {
             Ok(Ok(line)) => {
                 open.fetch_add(1, Ordering::SeqCst);
                 let (world, open) = (Arc::clone(world), Arc::clone(&open));
-                std::thread::spawn(move || {
+                let served = Arc::clone(&open);
+                let thread = std::thread::Builder::new().spawn(move || {
                     serve(&line, &world);
                     drop(line);
-                    open.fetch_sub(1, Ordering::SeqCst);
+                    served.fetch_sub(1, Ordering::SeqCst);
                 });
+                // No more threads: the client sees its connection closed, and the agent lives.
+                if thread.is_err() {
+                    open.fetch_sub(1, Ordering::SeqCst);
+                }
             }
             // Out of descriptors, or a client that left at once: the next attempt may work, and
             // trying without a pause would only burn the CPU that frees some.

@@ -1,10 +1,9 @@
-//! Starting a command: fork, the steps between fork and exec, exec. The standard library's
-//! `Command` cannot be used: it collects its children itself, and it does not say which of the
-//! steps failed.
+//! Starting a command: a new process, the steps until it executes the command. The standard
+//! library's `Command` cannot be used: it collects its children itself, and it does not say which
+//! of the steps failed.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
@@ -12,9 +11,12 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc::{self, c_char, c_int};
-use nix::unistd::{ForkResult, Pid, fork, pipe2};
+use nix::unistd::{Pid, pipe2};
 
 use super::reaper::{Ending, Reaper};
+
+/// The child's stack; it needs less than a page.
+const STACK: usize = 64 * 1024;
 
 /// Everything decided before the fork; the child only carries it out.
 #[derive(Debug)]
@@ -64,38 +66,36 @@ pub struct SpawnError {
 /// Starts the command, in a session and process group of its own, with default signal dispositions
 /// and an empty mask.
 ///
+/// The child shares the agent's memory until it executes the command, and the calling thread stands
+/// still meanwhile, as with `vfork`: copying the agent's page tables and then its pages one fault
+/// at a time is most of the cost of starting a small program in an emulated guest.
+///
 /// # Errors
 /// The step that failed and why; nothing runs then.
 pub fn spawn(plan: Plan, reaper: &Reaper) -> Result<(Pid, Arc<Ending>), SpawnError> {
-    let failed = |errno| SpawnError { step: Step::Fork, errno };
     let argv = pointers(&plan.argv);
     let envp = pointers(&plan.envp);
-    let (report, report_end) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
-    let child = Child { plan: &plan, argv: &argv, envp: &envp, report: report_end.as_raw_fd() };
-    // SAFETY: the child makes only system calls on data prepared before the fork: no allocation,
-    // no lock, no destructor, until exec or _exit. Other threads' locks stay as they are forever.
-    let forked = reaper.adopt(|| match unsafe { fork() }? {
-        ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => unsafe { child.run() },
+    let mut child = Child { plan: &plan, argv: &argv, envp: &envp, failure: None };
+    // 16-byte aligned, as the C calling convention wants it.
+    let mut stack = vec![0_u128; STACK / size_of::<u128>()];
+    let top = stack.as_mut_ptr_range().end;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let adopted = reaper.adopt(|| {
+        // SAFETY: the child runs `run_child` on a stack of its own, large enough for it, with a
+        // pointer that stays valid because this thread does not go on before the child has executed
+        // the command or ended. It makes only system calls, without allocation, lock or
+        // destructor, and no signal handler of this program could run in it: there is none.
+        let pid = unsafe {
+            libc::clone(run_child, top.cast(), flags, (&raw mut child).cast::<libc::c_void>())
+        };
+        Errno::result(pid).map(Pid::from_raw)
     });
-    let (pid, ending) = forked.map_err(failed)?;
-    drop(report_end);
-    let mut answer = [0; 5];
-    match File::from(report).read(&mut answer) {
-        // The pipe closed on exec.
-        Ok(0) => Ok((pid, ending)),
-        Ok(5) => Err(SpawnError {
-            step: match answer[0] {
-                1 => Step::Cgroup,
-                2 => Step::Identity,
-                3 => Step::Directory,
-                _ => Step::Exec,
-            },
-            errno: Errno::from_raw(i32::from_le_bytes([
-                answer[1], answer[2], answer[3], answer[4],
-            ])),
-        }),
-        _ => Err(failed(Errno::EIO)),
+    let (pid, ending) = adopted.map_err(|errno| SpawnError { step: Step::Fork, errno })?;
+    // SAFETY: the child wrote it, through a pointer the compiler knows nothing of, before this
+    // thread went on.
+    match unsafe { ptr::read_volatile(&raw const child.failure) } {
+        None => Ok((pid, ending)),
+        Some(failure) => Err(failure),
     }
 }
 
@@ -115,31 +115,29 @@ struct Child<'a> {
     plan: &'a Plan,
     argv: &'a [*const c_char],
     envp: &'a [*const c_char],
-    report: RawFd,
+    failure: Option<SpawnError>,
+}
+
+/// What the child does; it never returns.
+extern "C" fn run_child(child: *mut libc::c_void) -> c_int {
+    // SAFETY: `spawn` passes a pointer to its `Child` and does not touch it meanwhile.
+    unsafe {
+        let child = &mut *child.cast::<Child<'_>>();
+        let (step, errno) = match child.prepare_and_exec() {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        };
+        child.failure = Some(SpawnError { step, errno });
+        // Not the C library's: its `_exit` is the system call, its `exit` would run the agent's own
+        // clean-up.
+        libc::_exit(127)
+    }
 }
 
 impl Child<'_> {
-    /// # Safety
-    /// Only in a freshly forked child.
-    unsafe fn run(&self) -> ! {
-        // SAFETY: every call below is a plain system call (async-signal-safe) on valid pointers that
-        // were prepared before the fork.
-        unsafe {
-            let (step, errno) = match self.prepare_and_exec() {
-                Ok(never) => match never {},
-                Err(failure) => failure,
-            };
-            let mut answer = [0_u8; 5];
-            answer[0] = step as u8;
-            answer[1..].copy_from_slice(&(errno as i32).to_le_bytes());
-            libc::write(self.report, answer.as_ptr().cast(), answer.len());
-            libc::_exit(127)
-        }
-    }
-
     unsafe fn prepare_and_exec(&self) -> Result<std::convert::Infallible, (Step, Errno)> {
         let plan = self.plan;
-        // SAFETY: as for `run`.
+        // SAFETY: every call is a plain system call on valid data prepared before.
         unsafe {
             libc::setsid();
             default_signals();
@@ -167,7 +165,7 @@ impl Child<'_> {
     unsafe fn exec(&self) -> Errno {
         let mut denied = None;
         for candidate in &self.plan.candidates {
-            // SAFETY: as for `run`; both arrays end with a null pointer.
+            // SAFETY: both arrays end with a null pointer.
             unsafe {
                 libc::execve(candidate.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr());
             }

@@ -119,7 +119,7 @@ impl AsFd for Link {
 
 /// The error for a line that ended where the protocol does not end.
 pub(super) fn lost() -> anyhow::Error {
-    let message = "the agent went away before the command's exit was known";
+    let message = "the agent went away before it had answered";
     Refusal::new(Kind::Agent, message)
         .hint("the VM may have crashed or been stopped: mayfly status shows it")
         .into()

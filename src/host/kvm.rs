@@ -21,8 +21,8 @@ pub enum Kvm {
     Forbidden,
     /// Something else is at that path, or it does not open.
     WrongDevice(String),
-    /// It opens, but the CPU shows neither `vmx` nor `svm`. Hosts exist whose KVM answers every
-    /// question and boots no stock kernel; only the CPU flags tell.
+    /// It is there, but the CPU shows neither `vmx` nor `svm`. Hosts exist whose KVM opens, answers
+    /// every question and boots no stock kernel; only the CPU flags tell.
     NoExtensions,
 }
 
@@ -45,7 +45,10 @@ impl Kvm {
         match OpenOptions::new().read(true).write(true).open(device) {
             Ok(_) if has_extensions(cpuinfo) => Kvm::Usable,
             Ok(_) => Kvm::NoExtensions,
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => Kvm::Forbidden,
+            // Permission would not help where there is nothing to permit.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                if has_extensions(cpuinfo) { Kvm::Forbidden } else { Kvm::NoExtensions }
+            }
             Err(error) => Kvm::WrongDevice(error.to_string()),
         }
     }
@@ -58,7 +61,7 @@ impl Kvm {
             Kvm::Forbidden => Some(format!("you may not open {DEVICE}")),
             Kvm::WrongDevice(why) => Some(format!("{DEVICE} cannot be used: {why}")),
             Kvm::NoExtensions => Some(format!(
-                "{DEVICE} opens, but the CPU shows neither vmx nor svm: this host's KVM is not \
+                "{DEVICE} is there, but the CPU shows neither vmx nor svm: this host's KVM is not \
                  hardware virtualization and boots no stock kernel"
             )),
         }

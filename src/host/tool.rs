@@ -21,7 +21,7 @@ use crate::model::{Kind, Refusal};
 const TICK: Duration = Duration::from_millis(100);
 
 /// How long the output pipe may stay open after the program itself has ended.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Lines kept of what a program printed, for the error when it fails.
 const TAIL_LINES: usize = 20;

@@ -67,7 +67,9 @@ pub fn exec(
     let mut session = Session::open(dialled.channel, dialled.dirty, &mut wait)?;
     timings.end("connect");
     let Streams { stdin, stdout, stderr } = command.streams;
-    let outcome = session.exec(&command.exec, ExecIo { stdin, stdout, stderr, signals })?;
+    let outcome = session
+        .exec(&command.exec, ExecIo { stdin, stdout, stderr, signals })
+        .map_err(|error| blame_the_clock(&record, error))?;
     backend::hang_up(session.is_clean(), session.into_channel());
     timings.end("exec");
     let keep = command.keep || record.manifest.keep;
@@ -77,6 +79,19 @@ pub fn exec(
     let cleanup = Some(remove(manager, id, reason::POST_EXEC)?);
     timings.end("cleanup");
     Ok(Finished { outcome, cleanup })
+}
+
+/// A VM whose time is up ends by itself, and takes the command with it. That explains a lost agent.
+fn blame_the_clock(record: &VmRecord, error: anyhow::Error) -> anyhow::Error {
+    let lost = error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.kind == Kind::Agent);
+    match clock::now() {
+        Ok(now) if lost && record.has_expired(&now) => {
+            Refusal::new(Kind::Expired, format!("VM {} expired while the command ran", record.id()))
+                .hint("give it more time with '--ttl'")
+                .into()
+        }
+        _ => error,
+    }
 }
 
 /// The record, one read, compared with the world; an expired VM is deleted and refused.

@@ -33,11 +33,17 @@ impl Agent {
         Agent { child: spawn("--listen-fd", &listener.into(), &dir), dir }
     }
 
-    /// An agent that serves one stream in the way of a virtio-serial port, and the stream's other end.
+    /// An agent that serves one stream in the way of a virtio-serial port, and the stream's other
+    /// end.
     pub fn on_port() -> (Agent, UnixStream) {
-        let dir = TempDir::new().unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (Agent { child: spawn("--port-fd", &theirs.into(), &dir), dir }, ours)
+        (Agent::on_stream(theirs), ours)
+    }
+
+    /// The same on a stream that is there already.
+    pub fn on_stream(stream: UnixStream) -> Agent {
+        let dir = TempDir::new().unwrap();
+        Agent { child: spawn("--port-fd", &stream.into(), &dir), dir }
     }
 
     pub fn connect(&self) -> UnixStream {
@@ -93,7 +99,8 @@ fn spawn(option: &str, fd: &OwnedFd, dir: &TempDir) -> Child {
         .env("HOME", dir.path())
         .env("MAYFLY_VM", "0123456789ab")
         .stdin(Stdio::null());
-    // SAFETY: fcntl is async-signal-safe. Only in the child, so that no other test's agent inherits it.
+    // SAFETY: fcntl is async-signal-safe. Only in the child, so that no other test's agent inherits
+    // it.
     unsafe {
         command.pre_exec(move || match libc::fcntl(number, libc::F_SETFD, 0) {
             0 => Ok(()),

@@ -137,7 +137,8 @@ fn make_rootfs(tree: &Path, path: &Path, mib: u32, progress: &mut dyn Progress) 
     let tidy = sandbox::run(SH)?.args(["-c", TIDY_SCRIPT, "tidy"]).arg(tree);
     watch(tidy, tree, "cannot tidy up the new system", progress)?;
     let run = sandbox::run(MKE2FS)?
-        .args(["-q", "-F", "-t", "ext4", "-L", "mayfly-root", "-m", "0", "-O", "^has_journal"])
+        .args(["-q", "-F", "-t", "ext4", "-L", "mayfly-root", "-m", "0"])
+        .args(["-O", "^has_journal,^resize_inode"])
         .args(["-E", "nodiscard,assume_storage_prezeroed=1", "-d"])
         .arg(tree)
         .arg(path)
@@ -159,7 +160,8 @@ fn make_disk(work: &Path, path: &Path, mib: u32, progress: &mut dyn Progress) ->
     }
     let run = sandbox::run(MKE2FS)?
         .args(["-q", "-F", "-t", "ext4", "-L", "mayfly-disk", "-m", "0", "-J", JOURNAL_MIB])
-        .args(["-E", "nodiscard,assume_storage_prezeroed=1", "-d"])
+        // Room to grow would be the larger part of the file, and the disk never grows.
+        .args(["-O", "^resize_inode", "-E", "nodiscard,assume_storage_prezeroed=1", "-d"])
         .arg(&skeleton)
         .arg(path)
         .arg(format!("{mib}M"));

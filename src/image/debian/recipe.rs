@@ -4,8 +4,10 @@
 use super::KMOD;
 use crate::model::{Kind, Recipe, Refusal};
 
-/// Files of packages that a throwaway machine does not need. Licences stay.
-const LEFT_OUT: [&str; 9] = [
+/// What a throwaway machine does not need: most of the documentation (licences stay), and a package
+/// manager that waits for the disk after every file. Guests keep these options.
+const DPKG_OPTIONS: [&str; 10] = [
+    "force-unsafe-io",
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
     "path-exclude=/usr/share/man/*",
@@ -75,7 +77,7 @@ pub fn mmdebstrap_options(recipe: &Recipe) -> Vec<String> {
         "--skip=output/dev,output/mknod,chroot/mount/sys".to_owned(),
         format!("--include={}", packages.join(",")),
     ];
-    options.extend(LEFT_OUT.iter().map(|option| format!("--dpkgopt={option}")));
+    options.extend(DPKG_OPTIONS.iter().map(|option| format!("--dpkgopt={option}")));
     options.extend(APT_OPTIONS.iter().map(|option| format!("--aptopt={option}")));
     options
 }

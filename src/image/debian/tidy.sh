@@ -1,19 +1,21 @@
 # Run in the sandbox when mmdebstrap has ended; $1 is the new root. Takes away what came from this
 # host or serves nobody, so that every guest starts from the same clean system.
 set -eu
+umask 022
 cd "$1"
 
 # The agent gives each VM its own name and id.
+rm -f etc/hostname etc/hosts etc/resolv.conf etc/machine-id var/lib/dbus/machine-id
 echo mayfly > etc/hostname
 printf '%s\n' '127.0.0.1 localhost' '127.0.1.1 mayfly' '::1 localhost ip6-localhost ip6-loopback' \
     > etc/hosts
-rm -f etc/resolv.conf etc/machine-id var/lib/dbus/machine-id
 : > etc/resolv.conf
 : > etc/machine-id
 # The agent mounts everything.
 : > etc/fstab
 mkdir -p etc/default
 echo 'LANG=C.UTF-8' > etc/default/locale
+echo 'export LANG="${LANG:-C.UTF-8}"' > etc/profile.d/locale.sh
 # Nothing listens in a guest, and whoever can type into it is root already.
 passwords=etc/passwd
 [ ! -e etc/shadow ] || passwords=etc/shadow

@@ -1,12 +1,14 @@
 //! The artifacts directory: images found, built, replaced, deleted.
 //!
-//! Two locks for each profile, beside the images and never removed:
+//! Locks for each profile, beside the images and never removed:
 //!
 //! - `.<profile>.build` is held alone by whoever builds or changes the image, for as long as that
 //!   takes. A second builder waits for it, and then finds the image made.
 //! - `.<profile>.use` is shared by every [`Image`] in hand, and held alone for the instant in which a
 //!   new image takes the place of the old one. So a rebuild never keeps a VM from starting, and
 //!   nobody's files change under them.
+//! - `.<profile>.turn` is passed through on the way to sharing `.use`, and held by a builder that has
+//!   waited for its instant too long.
 //!
 //! Always taken in this order. What a killed build leaves is a `.build-…` directory whose profile's
 //! build lock is free.
@@ -38,6 +40,9 @@ use make::Agent;
 /// How long a command that only needs an image waits for the instant in which it is replaced, and one
 /// that deletes it for those that hold it: a VM lets go of its image once its VMM has started.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a builder lets others go first, before it lets nobody new in.
+const POLITENESS: Duration = Duration::from_secs(1);
 
 /// Directories in the artifacts directory that are no images.
 const RESERVED: [&str; 1] = ["templates"];
@@ -262,14 +267,23 @@ impl Store {
     }
 
     fn share(&self, profile: &str, progress: &mut dyn Progress) -> Result<Lock> {
-        let path = self.use_lock(profile);
+        let what = format!("the image of {profile}");
         let wait = Wait::Until(Instant::now() + PATIENCE);
-        wait_for(&path, Lock::try_share, &format!("the image of {profile}"), wait, progress)
+        let _turn = wait_for(&self.turn_lock(profile), Lock::try_share, &what, wait, progress)?;
+        wait_for(&self.use_lock(profile), Lock::try_share, &what, wait, progress)
     }
 
     fn take_alone(&self, profile: &str, wait: Wait, progress: &mut dyn Progress) -> Result<Lock> {
+        let what = format!("the image of {profile}");
         let path = self.use_lock(profile);
-        wait_for(&path, Lock::try_acquire, &format!("the image of {profile}"), wait, progress)
+        let polite = Wait::Until(Instant::now() + POLITENESS);
+        match wait_for(&path, Lock::try_acquire, &what, polite, &mut Silent) {
+            Err(error) if error.is::<Refusal>() => {}
+            taken_or_broken => return taken_or_broken,
+        }
+        // Those who share it overlap without end; from here on nobody new is let in.
+        let _turn = wait_for(&self.turn_lock(profile), Lock::try_acquire, &what, wait, progress)?;
+        wait_for(&path, Lock::try_acquire, &what, wait, progress)
     }
 
     fn lock_build(&self, profile: &str, wait: Wait, progress: &mut dyn Progress) -> Result<Lock> {
@@ -280,6 +294,10 @@ impl Store {
 
     fn build_lock(&self, profile: &str) -> PathBuf {
         self.root.join(format!(".{profile}.build"))
+    }
+
+    fn turn_lock(&self, profile: &str) -> PathBuf {
+        self.root.join(format!(".{profile}.turn"))
     }
 
     fn use_lock(&self, profile: &str) -> PathBuf {

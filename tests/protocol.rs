@@ -1,0 +1,125 @@
+//! The frame decoder against arbitrary bytes in arbitrary pieces.
+
+use mayfly::protocol::{Ack, Hello, Inbox, Kind, MAX_PAYLOAD, Outbox, Side};
+use proptest::prelude::*;
+
+/// Feeds bytes in pieces and takes whatever comes out, the way both ends do.
+fn frames(
+    side: Side,
+    tag: u64,
+    bytes: &[u8],
+    pieces: &[usize],
+) -> (Vec<(Kind, Vec<u8>)>, Option<usize>) {
+    let mut inbox = Inbox::new();
+    let mut taken = Vec::new();
+    let mut pieces = pieces.iter().cycle();
+    let mut at = 0;
+    while at < bytes.len() {
+        let space = inbox.space();
+        assert!(!space.is_empty(), "a drained inbox has room");
+        let piece = pieces.next().copied().unwrap_or(1).clamp(1, space.len());
+        let piece = piece.min(bytes.len() - at);
+        space[..piece].copy_from_slice(&bytes[at..at + piece]);
+        inbox.filled(piece);
+        at += piece;
+        loop {
+            match inbox.next_frame(side, tag) {
+                Ok(Some(frame)) => {
+                    assert!(frame.kind.side() == side);
+                    assert!(frame.kind.lengths().contains(&frame.payload.len()));
+                    taken.push((frame.kind, frame.payload.to_vec()));
+                }
+                Ok(None) => break,
+                Err(_) => return (taken, Some(at)),
+            }
+        }
+    }
+    (taken, None)
+}
+
+fn agent_frame() -> impl Strategy<Value = (Kind, Vec<u8>)> {
+    let kinds: Vec<Kind> =
+        Kind::ALL.iter().copied().filter(|kind| kind.side() == Side::Agent).collect();
+    (prop::sample::select(kinds), 0..=MAX_PAYLOAD, any::<u8>()).prop_map(|(kind, length, byte)| {
+        let length = length.clamp(*kind.lengths().start(), *kind.lengths().end());
+        (kind, vec![byte; length])
+    })
+}
+
+fn encode(tag: u64, frames: &[(Kind, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (kind, payload) in frames {
+        let mut outbox = Outbox::new();
+        outbox.push(*kind, tag, payload);
+        bytes.extend(outbox.pending());
+    }
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_sent_arrives_in_any_pieces(
+        sent in prop::collection::vec(agent_frame(), 0..6),
+        pieces in prop::collection::vec(1_usize..200_000, 1..8),
+        tag: u64,
+    ) {
+        let (got, violation) = frames(Side::Agent, tag, &encode(tag, &sent), &pieces);
+        prop_assert_eq!(violation, None);
+        prop_assert!(got == sent);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..4096),
+        pieces in prop::collection::vec(1_usize..100, 1..4),
+        tag: u64,
+    ) {
+        frames(Side::Agent, tag, &bytes, &pieces);
+        frames(Side::Host, tag, &bytes, &pieces);
+    }
+
+    #[test]
+    fn a_changed_header_is_never_the_same_frame(
+        frame in agent_frame(),
+        at in 0_usize..13,
+        with in 1_u8..,
+        tag: u64,
+    ) {
+        let mut bytes = encode(tag, std::slice::from_ref(&frame));
+        bytes[at] ^= with;
+        let (got, violation) = frames(Side::Agent, tag, &bytes, &[1 << 20]);
+        // A changed length or kind may be possible too; a changed tag never is.
+        prop_assert!(at < 5 || (got.is_empty() && violation.is_some()));
+        prop_assert!(got != [frame]);
+    }
+
+    #[test]
+    fn a_hello_behind_a_broken_frame_is_found(
+        junk in prop::collection::vec(any::<u8>(), 0..3000),
+        nonce: u64,
+        tag: u64,
+    ) {
+        let hello = Hello { version: 1, nonce };
+        let mut inbox = Inbox::new();
+        let line = [&junk[..], &hello.encode()].concat();
+        inbox.space()[..line.len()].copy_from_slice(&line);
+        inbox.filled(line.len());
+        // Whatever frames the junk may hold are taken; the rest is searched.
+        while let Ok(Some(_)) = inbox.next_frame(Side::Host, tag) {}
+        prop_assert_eq!(inbox.find_hello(), Some(hello));
+        prop_assert!(inbox.is_empty());
+    }
+
+    #[test]
+    fn only_the_awaited_ack_counts(others in prop::collection::vec(any::<u64>(), 0..5), nonce: u64) {
+        let mut inbox = Inbox::new();
+        for other in others.iter().filter(|other| **other != nonce).chain([&nonce]) {
+            let ack = Ack { version: 1, nonce: *other }.encode();
+            inbox.space()[..ack.len()].copy_from_slice(&ack);
+            inbox.filled(ack.len());
+        }
+        prop_assert_eq!(inbox.find_ack(nonce), Some(Ack { version: 1, nonce }));
+    }
+}
