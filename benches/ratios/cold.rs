@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use mayfly::host::signals::Signals;
 
 use crate::bare::Bench;
 use crate::numbers::{Samples, in_turns, ms_since};
@@ -13,21 +14,20 @@ use crate::workspace::{Workspace, timed};
 /// `run -- true` against a bare boot of the same files to the agent's answer, and against one that
 /// also runs the command and ends.
 pub fn measure(
-    workspace: &mut Workspace,
+    workspace: &Workspace,
     bench: &Bench,
     options: &Options,
+    signals: &mut Signals,
     report: &mut Report,
 ) -> Result<()> {
-    let mut signals = mayfly::host::signals::Signals::block()?;
     let mut whole = Samples::default();
-    let workspace = &*workspace;
     let run = ["run", "--backend", "qemu", "--", "true"];
     let [ours, floor] = in_turns(
         options.pairs,
         [&mut || timed(&mut workspace.mayfly("s", &run)), &mut || {
             let mut vm = bench.start(workspace, false)?;
             let (ready, begun) = (vm.ready_ms, Instant::now());
-            vm.exec(&["true"], &mut signals)?;
+            vm.exec(&["true"], signals)?;
             drop(vm);
             whole.0.push(ready + ms_since(begun));
             Ok(ready)

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use mayfly::host::signals::Signals;
 
 use options::{Options, Part};
 use report::Report;
@@ -39,8 +40,10 @@ fn main() -> ExitCode {
 }
 
 fn measure(options: &Options) -> Result<()> {
+    // Ctrl-C ends the commands under measurement, whose failure ends this in good order.
+    let mut signals = Signals::block()?;
     let mut report = Report::new(options);
-    let mut workspace = Workspace::new()?;
+    let workspace = Workspace::new()?;
     if options.wants(Part::Startup) {
         startup::measure(&workspace, options, &mut report)?;
     }
@@ -50,13 +53,13 @@ fn measure(options: &Options) -> Result<()> {
     if options.wants_vms() {
         let bench = bare::Bench::prepare(&workspace)?;
         if options.wants(Part::Cold) {
-            cold::measure(&mut workspace, &bench, options, &mut report)?;
+            cold::measure(&workspace, &bench, options, &mut signals, &mut report)?;
         }
         if options.wants(Part::Exec) {
-            running::measure(&mut workspace, options, &mut report)?;
+            running::measure(&workspace, options, &mut signals, &mut report)?;
         }
         if options.wants(Part::Stream) {
-            streams::measure(&mut workspace, &bench, options, &mut report)?;
+            streams::measure(&workspace, &bench, options, &mut signals, &mut report)?;
         }
     }
     report.finish(&facts::collect(&workspace)?)

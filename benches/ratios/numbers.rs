@@ -43,7 +43,7 @@ pub type Take<'a> = &'a mut dyn FnMut() -> Result<f64>;
 
 /// Takes `count` samples of each in turns, after one of each that does not count. Every second round
 /// goes backwards, so that none always follows the same other.
-pub fn in_turns<const N: usize>(count: usize, mut take: [Take<'_>; N]) -> Result<[Samples; N]> {
+pub fn in_turns<const N: usize>(count: usize, take: [Take<'_>; N]) -> Result<[Samples; N]> {
     let mut taken = [const { Samples(Vec::new()) }; N];
     for round in 0..=count {
         for turn in 0..N {

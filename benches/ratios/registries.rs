@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use mayfly::host::{clock, process};
 use mayfly::model::{Accelerator, BackendKind, Expiry, Instance, Manifest, Phase, VmId, VmRecord};
 use mayfly::registry::{Change, Registry};
@@ -69,13 +69,8 @@ fn by_size(
 
 fn create_and_rm(workspace: &Workspace, state: &str) -> Result<f64> {
     let begun = Instant::now();
-    let created = workspace
-        .mayfly(state, &["create", "--backend", "mock"])
-        .stdout(std::process::Stdio::piped())
-        .output()
-        .context("cannot run mayfly")?;
-    let id = String::from_utf8(created.stdout)?;
-    timed(&mut workspace.mayfly(state, &["rm", id.trim()]))?;
+    let id = workspace.create(state, "mock")?;
+    timed(&mut workspace.mayfly(state, &["rm", id.as_str()]))?;
     Ok(ms_since(begun))
 }
 

@@ -14,8 +14,12 @@ use crate::workspace::{Workspace, timed};
 
 /// `exec -- true` against greeting the same agent and running the same command without a registry,
 /// a lock, a backend or a process.
-pub fn measure(workspace: &mut Workspace, options: &Options, report: &mut Report) -> Result<()> {
-    let mut signals = Signals::block()?;
+pub fn measure(
+    workspace: &Workspace,
+    options: &Options,
+    signals: &mut Signals,
+    report: &mut Report,
+) -> Result<()> {
     let vm = workspace.start_vm()?;
     let paths = vm.paths()?;
     let [ours, floor] = in_turns(
@@ -24,7 +28,7 @@ pub fn measure(workspace: &mut Workspace, options: &Options, report: &mut Report
             let begun = Instant::now();
             // The last port: mayfly takes the first that is free.
             let mut session = bare::open(&paths, SESSION_PORTS)?;
-            bare::exec(&mut session, &["true"], &mut signals)?;
+            bare::exec(&mut session, &["true"], signals)?;
             Ok(ms_since(begun))
         }],
     )?;

@@ -1,7 +1,6 @@
 //! How fast bytes get out of a VM and into one.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -23,12 +22,12 @@ const CHUNK: usize = 1 << 17;
 /// A command's output and input through mayfly against `cat` from and to a port of the same kind
 /// that nothing else uses, in a VM of the same shape.
 pub fn measure(
-    workspace: &mut Workspace,
+    workspace: &Workspace,
     bench: &Bench,
     options: &Options,
+    signals: &mut Signals,
     report: &mut Report,
 ) -> Result<()> {
-    let mut signals = Signals::block()?;
     let bytes = options.mib << 20;
     let fill = format!("head -c {bytes} /dev/zero > {BIG_FILE}");
     let count = bytes.to_string();
@@ -36,8 +35,8 @@ pub fn measure(
     let vm = workspace.start_vm()?;
     timed(&mut vm.exec(&[], &["sh", "-c", &fill]))?;
     let mut bare = bench.start(workspace, true)?;
-    bare.exec(&["sh", "-c", &fill], &mut signals)?;
-    let device = bare.raw_device(&mut signals)?;
+    bare.exec(&["sh", "-c", &fill], signals)?;
+    let device = bare.raw_device(signals)?;
     let raw = bare.raw_stream()?;
 
     let out = format!("cat {BIG_FILE} > {device}");
@@ -45,7 +44,7 @@ pub fn measure(
         options.pairs,
         [
             &mut || rate(bytes, || swallow(&mut vm.exec(&[], &["cat", BIG_FILE]), bytes)),
-            &mut || rate(bytes, || beside(&mut bare, &out, &mut signals, || read(&raw, bytes))),
+            &mut || rate(bytes, || beside(&mut bare, &out, signals, || read(&raw, bytes))),
         ],
     )?;
     let floor_name = || "bare cat, same channel".to_owned();
@@ -57,7 +56,7 @@ pub fn measure(
     let [ours, floor] = in_turns(
         options.pairs,
         [&mut || rate(bytes, || feed(&mut vm.exec(&["-i"], &theirs), bytes)), &mut || {
-            rate(bytes, || beside(&mut bare, &into, &mut signals, || write(&raw, bytes)))
+            rate(bytes, || beside(&mut bare, &into, signals, || write(&raw, bytes)))
         }],
     )?;
     report.add(Row { name: "input".into(), ours, floor_name: floor_name(), floor, goal });

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use mayfly::backend::{Backend, Programs, select};
-use mayfly::host::signals::Signals;
 use mayfly::model::{Accelerator, BackendChoice, VmId, VmPaths};
 use tempfile::TempDir;
 
@@ -22,16 +21,13 @@ pub const AGENT: &str = env!("CARGO_BIN_EXE_mayfly-agent");
 #[derive(Debug)]
 pub struct Workspace {
     base: TempDir,
-    /// Ctrl-C ends the commands under measurement, whose failure ends the benchmark in good order.
-    pub signals: Signals,
 }
 
 impl Workspace {
     pub fn new() -> Result<Workspace> {
-        let signals = Signals::block()?;
         // Below /tmp whatever TMPDIR says: socket paths must be short.
         let base = tempfile::Builder::new().prefix("mfb").tempdir_in("/tmp")?;
-        Ok(Workspace { base, signals })
+        Ok(Workspace { base })
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -79,12 +75,17 @@ impl Workspace {
         Ok(self.backend()?.accelerator())
     }
 
+    /// `mayfly create`.
+    pub fn create(&self, state: &str, backend: &str) -> Result<VmId> {
+        let mut create = self.mayfly(state, &["create", "--backend", backend]);
+        let created = create.stdout(Stdio::piped()).stderr(Stdio::inherit()).output();
+        let id = String::from_utf8(created.context("cannot run mayfly")?.stdout)?;
+        Ok(id.trim().parse()?)
+    }
+
     /// Creates and starts a VM.
     pub fn start_vm(&self) -> Result<RunningVm<'_>> {
-        let output = self.mayfly("s", &["create", "--backend", "qemu"]).stdout(Stdio::piped());
-        let output = output.stderr(Stdio::inherit()).output().context("cannot run mayfly")?;
-        let id: VmId = String::from_utf8(output.stdout)?.trim().parse()?;
-        let vm = RunningVm { workspace: self, id };
+        let vm = RunningVm { workspace: self, id: self.create("s", "qemu")? };
         timed(&mut self.mayfly("s", &["start", vm.id.as_str()]))?;
         Ok(vm)
     }
