@@ -8,7 +8,17 @@ const PLAN: &[(&str, &[&str])] = &[
     ("cli", &["commands", "host", "model", "output", "settings"]),
     (
         "commands",
-        &["guest", "host", "lifecycle", "model", "output", "protocol", "registry", "settings"],
+        &[
+            "guest",
+            "host",
+            "image",
+            "lifecycle",
+            "model",
+            "output",
+            "protocol",
+            "registry",
+            "settings",
+        ],
     ),
     ("output", &["guest", "host", "image", "lifecycle", "model"]),
     (

@@ -7,8 +7,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use mayfly::host::sparse::clone_file;
 use mayfly::host::tool::{Interrupted, Run};
-use mayfly::image::{Lines, Progress, Store, Verification, clone_disk};
+use mayfly::image::{Lines, Progress, Store, Verification};
 use mayfly::model::{Kind, Profile, Refusal};
 use support::images;
 
@@ -37,7 +38,7 @@ fn an_image_has_its_files_and_they_are_what_they_should_be() {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("disk");
     let started = Instant::now();
-    clone_disk(&image.disk_seed(), &disk).unwrap();
+    clone_file(&image.disk_seed(), &disk).unwrap();
     eprintln!("cloned a disk in {:?}", started.elapsed());
     let disk = fs::metadata(disk).unwrap();
     assert_eq!((disk.len(), disk.mode() & 0o777), (seed.len(), 0o600));

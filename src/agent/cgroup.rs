@@ -71,8 +71,8 @@ impl Cgroups {
 }
 
 impl Cgroup {
-    /// Kills everything in it at once, a fork bomb included. `false` where the kernel cannot (before
-    /// 5.14).
+    /// Kills everything in it at once, a fork bomb included. `false` where the kernel cannot
+    /// (before 5.14).
     pub fn kill(&self) -> bool {
         fs::write(self.path.join("cgroup.kill"), "1").is_ok()
     }

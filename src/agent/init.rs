@@ -1,11 +1,12 @@
 //! The first process of a guest: from the kernel's hand-over to the first session.
 //!
 //! ```text
-//! /proc /sys /dev ▶ modules ▶ disks ▶ root ▶ the rest of the mounts ▶ loopback, limits, cgroups ▶ ports
+//! /proc /sys /dev ▶ modules ▶ disks ▶ root ▶ other mounts ▶ loopback, limits, cgroups ▶ ports
 //! ```
 //!
-//! Options on the kernel's command line: `mayfly.root=initrd` serves from the initial file system and
-//! needs no disks; `mayfly.poweroff=reboot` ends the VM by a reboot, for VMMs that take only that.
+//! Options on the kernel's command line: `mayfly.root=initrd` serves from the initial file system
+//! and needs no disks; `mayfly.poweroff=reboot` ends the VM by a reboot, for VMMs that take only
+//! that.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -31,8 +32,8 @@ use super::spawn::keep_descriptors_private;
 use super::world::{World, WorldKind};
 use super::{console, modules};
 
-/// How long a device may take to appear after its driver was loaded. Drivers probe while they load, so
-/// this is for slow emulation only.
+/// How long a device may take to appear after its driver was loaded. Drivers probe while they load,
+/// so this is for slow emulation only.
 const DEVICE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Ports are named this and a number.

@@ -16,8 +16,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 /// How long a port must show no client before one is believed to be gone. The data of a client and
-/// the news of its coming travel in different queues, so the data can be here first; and between two
-/// clients there is a moment without any.
+/// the news of its coming travel in different queues, so the data can be here first; and between
+/// two clients there is a moment without any.
 const GONE_AFTER: Duration = Duration::from_millis(50);
 
 /// A byte stream to the host.
@@ -62,8 +62,8 @@ impl Line {
         }
     }
 
-    /// Reads what is there: `Ok(0)` is the end of the client, or on a port perhaps of an earlier one
-    /// (ask [`Line::lost`]); [`ErrorKind::WouldBlock`] is nothing now.
+    /// Reads what is there: `Ok(0)` is the end of the client, or on a port perhaps of an earlier
+    /// one (ask [`Line::lost`]); [`ErrorKind::WouldBlock`] is nothing now.
     ///
     /// # Errors
     /// The transport's.

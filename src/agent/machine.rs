@@ -63,7 +63,8 @@ fn credit_entropy(base64: &str) -> Result<(), String> {
         buf: [0; 512],
     };
     info.buf[..bytes.len()].copy_from_slice(&bytes);
-    // SAFETY: the structure is the one the request expects, and buf_size says how much of it counts.
+    // SAFETY: the structure is the one the request expects, and buf_size says how much of it
+    // counts.
     Errno::result(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const info) })
         .map_err(|errno| format!("add entropy: {errno}"))?;
     // SAFETY: this request takes no argument.

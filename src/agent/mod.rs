@@ -2,8 +2,8 @@
 //! the host under the mock backend.
 //!
 //! One thread serves each line to the host ([`line`], [`session`]); one thread owns `waitpid`
-//! ([`reaper`]); one watches the TTL ([`watchdog`]). What differs between a guest and a plain process
-//! is in [`world`]; what only a guest's first process does is in [`init`].
+//! ([`reaper`]); one watches the TTL ([`watchdog`]). What differs between a guest and a plain
+//! process is in [`world`]; what only a guest's first process does is in [`init`].
 
 mod account;
 mod cgroup;
@@ -16,6 +16,7 @@ mod machine;
 mod modules;
 mod mounts;
 mod options;
+mod plan;
 mod processes;
 mod reaper;
 mod serve;

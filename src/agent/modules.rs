@@ -8,9 +8,9 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 
 use super::console;
 
-/// Loads what `order` in this directory lists, one path a line, relative to the directory, each after
-/// those it needs. Returns the ones that failed and why: whether that matters shows later, when a
-/// device is missing. Without a list there is nothing to load.
+/// Loads what `order` in this directory lists, one path a line, relative to the directory, each
+/// after those it needs. Returns the ones that failed and why: whether that matters shows later,
+/// when a device is missing. Without a list there is nothing to load.
 pub fn load(directory: &Path) -> Vec<String> {
     let Ok(order) = fs::read_to_string(directory.join("order")) else {
         return Vec::new();

@@ -61,8 +61,9 @@ impl Reaper {
     }
 
     /// Starts a child with `start`, which returns its pid, and returns the place where its end will
-    /// show. A child that ends at once is not missed: strangers are not collected meanwhile. Nothing is
-    /// locked meanwhile either, because starting takes as long as reading the program does.
+    /// show. A child that ends at once is not missed: strangers are not collected meanwhile.
+    /// Nothing is locked meanwhile either, because starting takes as long as reading the program
+    /// does.
     ///
     /// # Errors
     /// What `start` returns, or why there is no event descriptor.
@@ -87,8 +88,9 @@ impl Reaper {
         started.map(|pid| (pid, ending))
     }
 
-    /// Runs `action` while `pid` certainly is the child that was adopted: it has not been waited for
-    /// and will not be meanwhile, so its number belongs to nobody else. `None` when it ended before.
+    /// Runs `action` while `pid` certainly is the child that was adopted: it has not been waited
+    /// for and will not be meanwhile, so its number belongs to nobody else. `None` when it ended
+    /// before.
     pub fn while_alive<T>(&self, pid: Pid, action: impl FnOnce() -> T) -> Option<T> {
         let children = self.lock();
         children.awaited.contains_key(&pid).then(action)

@@ -8,8 +8,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 use super::console;
-use super::job::{Job, failure};
+use super::job::Job;
 use super::line::{Line, not_now};
+use super::plan::failure;
 use super::world::World;
 use crate::protocol::{
     Ack, Credit, Exec, Failure, FailureKind, Frame, Hello, Inbox, Kind, MAX_REQUEST, Outbox, Setup,

@@ -1,6 +1,6 @@
-//! Starting a command: a new process, the steps until it executes the command. The standard library's
-//! `Command` cannot be used: it collects its children itself, and it does not say which of the
-//! steps failed.
+//! Starting a command: a new process, the steps until it executes the command. The standard
+//! library's `Command` cannot be used: it collects its children itself, and it does not say which
+//! of the steps failed.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -67,8 +67,8 @@ pub struct SpawnError {
 /// and an empty mask.
 ///
 /// The child shares the agent's memory until it executes the command, and the calling thread stands
-/// still meanwhile, as with `vfork`: copying the agent's page tables and then its pages one fault at
-/// a time is most of the cost of starting a small program in an emulated guest.
+/// still meanwhile, as with `vfork`: copying the agent's page tables and then its pages one fault
+/// at a time is most of the cost of starting a small program in an emulated guest.
 ///
 /// # Errors
 /// The step that failed and why; nothing runs then.

@@ -22,8 +22,8 @@ impl Tree {
         {
             return;
         }
-        // What outlives the command on purpose, such as a daemon, is left alone in a plain process's
-        // world: without a cgroup nothing says that it was this command's.
+        // What outlives the command on purpose, such as a daemon, is left alone in a plain
+        // process's world: without a cgroup nothing says that it was this command's.
         reaper.while_alive(self.pid, || processes::kill_family(self.pid.as_raw()));
     }
 

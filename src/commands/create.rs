@@ -3,10 +3,11 @@
 use anyhow::Result;
 
 use super::App;
+use super::building::building;
 use super::vm_request::VmRequest;
 use crate::host::signals::Signals;
 use crate::lifecycle::{self, Manager};
-use crate::output::{BuildProgress, VmView};
+use crate::output::VmView;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,10 +32,10 @@ pub struct Args {
 
 pub fn serve(app: &App, args: Args) -> Result<u8> {
     let manager = Manager::open(app.settings.clone())?;
-    let signals = Signals::block()?;
+    let mut signals = Signals::block()?;
     let request = args.vm.into_request(args.keep, None);
-    let mut progress = BuildProgress::new(app.printer, &signals);
-    let record = lifecycle::create(&manager, &request, &mut progress)?;
+    let record =
+        building(app, &mut signals, |progress| lifecycle::create(&manager, &request, progress))?;
     app.printer.answer(&VmView::from(&record), record.id().as_str())?;
     Ok(0)
 }

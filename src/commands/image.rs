@@ -6,10 +6,11 @@ use clap_complete::ArgValueCompleter;
 use serde_json::json;
 
 use super::App;
+use super::building::building;
 use super::candidates;
 use crate::host::signals::Signals;
 use crate::lifecycle::{self, Manager};
-use crate::output::{BuildProgress, ImageView, images_table};
+use crate::output::{ImageView, images_table};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -76,11 +77,10 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
 
 fn build(app: &App, profile: &str, force: bool) -> Result<u8> {
     let manager = Manager::open(app.settings.clone())?;
-    let signals = Signals::block()?;
-    let info = {
-        let mut progress = BuildProgress::new(app.printer, &signals);
-        lifecycle::build_image(&manager, profile, force, &mut progress)?
-    };
+    let mut signals = Signals::block()?;
+    let info = building(app, &mut signals, |progress| {
+        lifecycle::build_image(&manager, profile, force, progress)
+    })?;
     let disk_bytes = manager.images()?.disk_usage(profile)?;
     app.printer.done(&ImageView::new(&info, disk_bytes), profile)?;
     Ok(0)

@@ -14,6 +14,7 @@ pub mod start;
 pub mod status;
 pub mod stop;
 
+mod building;
 mod candidates;
 mod each;
 mod guest_command;

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::App;
+use super::building::building;
 use super::guest_command::GuestCommand;
 use super::vm_request::VmRequest;
 use crate::guest::Outcome;
@@ -11,7 +12,6 @@ use crate::host::signals::Signals;
 use crate::lifecycle::{self, Command, Manager, Timings};
 use crate::model::VmId;
 use crate::model::record::reason;
-use crate::output::BuildProgress;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,10 +54,8 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
         false => Some(process::identify_self()?),
     };
     let request = args.vm.into_request(args.keep, owner);
-    let record = {
-        let mut progress = BuildProgress::new(app.printer, &signals);
-        lifecycle::create(&manager, &request, &mut progress)?
-    };
+    let record =
+        building(app, &mut signals, |progress| lifecycle::create(&manager, &request, progress))?;
     timings.end("create");
 
     let id = record.id().clone();

@@ -40,8 +40,9 @@ pub struct Captured {
 }
 
 impl Exit {
-    /// The exit code for `exec` and `run`: the command's own, 128 and the signal that killed it, 124
-    /// after a timeout, 127 when there is no such program, 126 when it could not be started otherwise.
+    /// The exit code for `exec` and `run`: the command's own, 128 and the signal that killed it,
+    /// 124 after a timeout, 127 when there is no such program, 126 when it could not be started
+    /// otherwise.
     pub fn code(&self) -> u8 {
         match self {
             Exit::Exited(code) => *code,

@@ -32,13 +32,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// Finds the agent. `dirty` says that an earlier client of this line may have been killed in the
-    /// middle of a frame, which costs one flush; a line that turns out so is flushed later anyway.
+    /// Finds the agent. `dirty` says that an earlier client of this line may have been killed in
+    /// the middle of a frame, which costs one flush; a line that turns out so is flushed later
+    /// anyway.
     ///
     /// # Errors
     /// [`Refusal`] of kind `Agent`: no answer by the deadline, an end of the VM, another protocol
-    /// version, an agent that breaks the protocol. [`Interrupted`](crate::host::signals::Interrupted)
-    /// on a signal.
+    /// version, an agent that breaks the protocol.
+    /// [`Interrupted`](crate::host::signals::Interrupted) on a signal.
     pub fn open(channel: Channel, dirty: bool, wait: &mut Wait<'_>) -> Result<Session> {
         let mut link = Link::new(channel)?;
         greet(&mut link, dirty)?;

@@ -20,8 +20,8 @@ pub enum Sink {
     Capture { limit: usize },
 }
 
-/// A sink in use. It takes a payload when it is [`Drain::ready`] and holds what could not be passed on
-/// at once, at most one payload.
+/// A sink in use. It takes a payload when it is [`Drain::ready`] and holds what could not be passed
+/// on at once, at most one payload.
 #[derive(Debug)]
 pub(super) enum Drain {
     Stream { target: Target, held: Vec<u8>, start: usize },

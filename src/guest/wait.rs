@@ -79,7 +79,8 @@ impl<'a> Wait<'a> {
             {
                 signals.check()?;
             }
-            // The deadline counts even while bytes arrive: a guest may send one now and then for ever.
+            // The deadline counts even while bytes arrive: a guest may send one now and then for
+            // ever.
             let now = Instant::now();
             if now >= self.deadline {
                 let message = format!("no answer from the agent in time ({what})");

@@ -2,10 +2,12 @@
 //! ever signalling a stranger.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nix::libc;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -14,7 +16,7 @@ use crate::model::{BootId, Liveness, ProcessId};
 
 /// The identity of a process that is alive now.
 pub fn identify(pid: i32) -> Result<ProcessId> {
-    let stat = Stat::read(pid).with_context(|| format!("process {pid} is gone"))?;
+    let stat = Stat::read(pid)?.with_context(|| format!("process {pid} is gone"))?;
     Ok(ProcessId { pid, start_ticks: stat.start_ticks, boot_id: clock::boot_id()? })
 }
 
@@ -24,14 +26,23 @@ pub fn identify_self() -> Result<ProcessId> {
 }
 
 /// Whether a recorded process still runs. `boot` is the current boot, read once by the caller.
-pub fn liveness(process: &ProcessId, boot: &BootId) -> Liveness {
+///
+/// Errors: it cannot be told. Not being able to look is not seeing nothing: who is out of descriptors
+/// must not take a living VMM for a dead one.
+pub fn liveness(process: &ProcessId, boot: &BootId) -> Result<Liveness> {
     if process.boot_id != *boot {
-        return Liveness::OtherBoot;
+        return Ok(Liveness::OtherBoot);
     }
-    match Stat::read(process.pid) {
-        Some(stat) if stat.start_ticks == process.start_ticks && !stat.is_dead() => Liveness::Alive,
-        _ => Liveness::Dead,
-    }
+    Ok(match is_running(process)? {
+        true => Liveness::Alive,
+        false => Liveness::Dead,
+    })
+}
+
+/// Whether a process of this boot runs under its recorded identity.
+fn is_running(process: &ProcessId) -> Result<bool> {
+    let stat = Stat::read(process.pid)?;
+    Ok(stat.is_some_and(|stat| stat.start_ticks == process.start_ticks && !stat.is_dead()))
 }
 
 /// The two fields of `/proc/<pid>/stat` that matter here.
@@ -41,9 +52,13 @@ struct Stat {
 }
 
 impl Stat {
-    fn read(pid: i32) -> Option<Stat> {
-        let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-        Stat::parse(&text)
+    /// `None` if there is no such process.
+    fn read(pid: i32) -> Result<Option<Stat>> {
+        let Some(text) = read_if_ours(&format!("/proc/{pid}/stat"))? else { return Ok(None) };
+        match Stat::parse(&text) {
+            Some(stat) => Ok(Some(stat)),
+            None => bail!("/proc/{pid}/stat is not understood"),
+        }
     }
 
     fn parse(text: &[u8]) -> Option<Stat> {
@@ -63,6 +78,19 @@ impl Stat {
     }
 }
 
+/// A file of `/proc/<pid>`; `None` if that process is gone, or another user's.
+fn read_if_ours(path: &str) -> Result<Option<Vec<u8>>> {
+    let gone = |error: &std::io::Error| {
+        // The second is said once the file is open.
+        error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+    };
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if gone(&error) || error.kind() == ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
+    }
+}
+
 /// A handle on one process, immune to reuse of its pid.
 #[derive(Debug)]
 pub struct PidFd(OwnedFd);
@@ -73,23 +101,22 @@ impl PidFd {
     /// The descriptor is opened first and the identity checked after: whatever the check sees then
     /// belongs to the process the descriptor holds, or that one is dead and the check fails.
     pub fn open(process: &ProcessId) -> Result<Option<PidFd>> {
-        let Some(pid) = Pid::from_raw(process.pid) else { return Ok(None) };
+        let Some(pid) = Some(process.pid).filter(|pid| *pid > 0).and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
         if process.boot_id != clock::boot_id()? {
             return Ok(None);
         }
         let fd = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(fd) => fd,
             Err(rustix::io::Errno::SRCH) => return Ok(None),
+            // The number is a thread's by now, which older kernels call invalid.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => return Ok(None),
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot open process {pid:?}"));
             }
         };
-        match Stat::read(process.pid) {
-            Some(stat) if stat.start_ticks == process.start_ticks && !stat.is_dead() => {
-                Ok(Some(PidFd(fd)))
-            }
-            _ => Ok(None),
-        }
+        Ok(is_running(process)?.then_some(PidFd(fd)))
     }
 
     /// Sends SIGTERM. A process that is already gone is no error.
@@ -141,20 +168,23 @@ pub const MARK: &str = "MAYFLY_VM_DIR";
 pub fn find_marked(prefix: &str) -> Result<Vec<(ProcessId, String)>> {
     let mut found = Vec::new();
     let wanted = format!("{MARK}={prefix}");
+    let boot = clock::boot_id()?;
     for entry in fs::read_dir("/proc").context("cannot list /proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok())
         else {
             continue;
         };
-        // The identity is taken first: if the pid is reused in between, it will not match later.
-        let Ok(process) = identify(pid) else { continue };
-        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
+        // The start time is taken first: if the pid is reused in between, it will not match later.
+        let Some(stat) = Stat::read(pid)? else { continue };
+        let path = format!("/proc/{pid}/environ");
+        let Some(environment) = read_if_ours(&path)? else { continue };
         let mark = environment
             .split(|&b| b == 0)
             .find(|variable| variable.starts_with(wanted.as_bytes()))
             .map(|variable| String::from_utf8_lossy(&variable[MARK.len() + 1..]).into_owned());
         if let Some(mark) = mark {
-            found.push((process, mark));
+            let boot_id = boot.clone();
+            found.push((ProcessId { pid, start_ticks: stat.start_ticks, boot_id }, mark));
         }
     }
     Ok(found)
@@ -177,15 +207,15 @@ mod tests {
     fn this_process_is_alive_and_only_under_its_own_identity() {
         let me = identify_self().unwrap();
         let boot = clock::boot_id().unwrap();
-        assert_eq!(liveness(&me, &boot), Liveness::Alive);
+        assert_eq!(liveness(&me, &boot).unwrap(), Liveness::Alive);
         assert!(PidFd::open(&me).unwrap().is_some());
 
         let reused = ProcessId { start_ticks: me.start_ticks + 1, ..me.clone() };
-        assert_eq!(liveness(&reused, &boot), Liveness::Dead);
+        assert_eq!(liveness(&reused, &boot).unwrap(), Liveness::Dead);
         assert!(PidFd::open(&reused).unwrap().is_none());
 
         let elsewhere = ProcessId { boot_id: BootId("another".into()), ..me };
-        assert_eq!(liveness(&elsewhere, &boot), Liveness::OtherBoot);
+        assert_eq!(liveness(&elsewhere, &boot).unwrap(), Liveness::OtherBoot);
         assert!(PidFd::open(&elsewhere).unwrap().is_none());
     }
 }

@@ -21,8 +21,9 @@ pub struct Signals(SignalFd);
 pub struct Interrupted(pub Signal);
 
 impl Signals {
-    /// Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT in this thread and those it starts later, so call it
-    /// before any is started; and ignores SIGPIPE, so that a closed output is an error to handle. Programs started with `std::process::Command` get the default mask back.
+    /// Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT in this thread and those it starts later, so call
+    /// it before any is started; and ignores SIGPIPE, so that a closed output is an error to
+    /// handle. Programs started with `std::process::Command` get the default mask back.
     ///
     /// # Errors
     /// Where no more descriptors can be had.

@@ -101,5 +101,5 @@ fn startable(manager: &Manager, id: &VmId) -> Result<VmRecord> {
         remove(manager, id, reason::EXPIRED)?;
         return Err(expired(id).into());
     }
-    Ok(manager.observe(record, &this_boot()?))
+    manager.observe(record, &this_boot()?)
 }

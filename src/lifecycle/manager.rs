@@ -99,9 +99,9 @@ impl Manager {
     }
 
     /// A record as it is: compared with the process it names.
-    pub fn observe(&self, record: VmRecord, boot: &BootId) -> VmRecord {
-        let liveness = liveness_of(&record, boot);
-        reconcile::observe(record, liveness)
+    pub fn observe(&self, record: VmRecord, boot: &BootId) -> Result<VmRecord> {
+        let liveness = liveness_of(&record, boot)?;
+        Ok(reconcile::observe(record, liveness))
     }
 
     /// Changes one record, in one transaction.
@@ -126,8 +126,8 @@ impl Manager {
 }
 
 /// What became of the process on record; `None` where none is recorded.
-pub fn liveness_of(record: &VmRecord, boot: &BootId) -> Option<Liveness> {
-    record.state.instance().map(|instance| process::liveness(&instance.process, boot))
+pub fn liveness_of(record: &VmRecord, boot: &BootId) -> Result<Option<Liveness>> {
+    record.state.instance().map(|instance| process::liveness(&instance.process, boot)).transpose()
 }
 
 /// The refusal for a VM whose time is up.

@@ -33,7 +33,7 @@ pub fn reap(manager: &Manager, dry_run: bool) -> Result<Reaped> {
     let now = clock::now()?;
     let mut reaped = Reaped::default();
     for record in manager.registry.read()?.vms.values() {
-        let doomed = doom(record, &now);
+        let doomed = doom(record, &now)?;
         if dry_run {
             if doomed.is_some() {
                 reaped.delete(record.id());
@@ -52,7 +52,7 @@ pub fn reap(manager: &Manager, dry_run: bool) -> Result<Reaped> {
 pub fn reap_expired(manager: &Manager) -> Result<()> {
     let now = clock::now()?;
     for record in manager.registry.read()?.vms.values() {
-        if doom(record, &now).is_some() {
+        if doom(record, &now)?.is_some() {
             reap_one(manager, record.id(), &now)?;
         }
     }
@@ -60,12 +60,16 @@ pub fn reap_expired(manager: &Manager) -> Result<()> {
 }
 
 /// Why a VM must go, if it must.
-fn doom(record: &VmRecord, now: &Now) -> Option<&'static str> {
+fn doom(record: &VmRecord, now: &Now) -> Result<Option<&'static str>> {
     if record.has_expired(now) {
-        return Some(reason::EXPIRED);
+        return Ok(Some(reason::EXPIRED));
     }
-    let orphaned = |owner| process::liveness(owner, &now.boot_id) != Liveness::Alive;
-    record.manifest.owner.as_ref().is_some_and(orphaned).then_some(reason::ABANDONED)
+    Ok(match &record.manifest.owner {
+        Some(owner) if process::liveness(owner, &now.boot_id)? != Liveness::Alive => {
+            Some(reason::ABANDONED)
+        }
+        _ => None,
+    })
 }
 
 /// Brings one VM in order and deletes it if it must go. Returns whether it is gone.
@@ -74,7 +78,7 @@ fn reap_one(manager: &Manager, id: &VmId, now: &Now) -> Result<bool> {
     match settle(manager, id, lock)? {
         Settled::Unknown => Ok(false),
         Settled::Gone(_) => Ok(true),
-        Settled::Here(record, lock) => match doom(&record, now) {
+        Settled::Here(record, lock) => match doom(&record, now)? {
             Some(reason) => remove_settled(manager, *record, lock, reason).map(|_| true),
             None => {
                 sweep::kill_strays(manager, &record, &this_boot()?)?;

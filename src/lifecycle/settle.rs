@@ -36,7 +36,7 @@ pub fn settle(manager: &Manager, id: &VmId, lock: Lock) -> Result<Settled> {
         lock.remove()?;
         return Ok(Settled::Unknown);
     };
-    let verdict = repair(&record.state, liveness_of(&record, &this_boot()?));
+    let verdict = repair(&record.state, liveness_of(&record, &this_boot()?)?);
     match verdict {
         Repair::Keep => Ok(Settled::Here(Box::new(record), lock)),
         Repair::Stop(error) => {

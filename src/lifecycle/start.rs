@@ -15,7 +15,7 @@ use super::timings::Timings;
 use crate::backend::{self, Backend, Machine, Purpose};
 use crate::guest::{Session, Wait};
 use crate::host::process::PidFd;
-use crate::host::signals::Signals;
+use crate::host::signals::{Interrupted, Signals};
 use crate::host::{clock, directory, gate, log, random};
 use crate::image::Image;
 use crate::model::record::reason;
@@ -157,6 +157,10 @@ fn setup(record: &VmRecord) -> Result<Setup> {
 
 /// Adds what the guest and the VMM said last to a failed boot's error.
 fn explain(manager: &Manager, record: &VmRecord, error: anyhow::Error) -> anyhow::Error {
+    // Whoever interrupted the boot knows why it did not finish.
+    if error.is::<Interrupted>() {
+        return error;
+    }
     let paths = manager.paths(record.id());
     let mut said = String::new();
     for (who, path) in [("the VMM", paths.vmm_log()), ("the console", paths.console())] {

@@ -17,7 +17,7 @@ pub fn status_all(manager: &Manager) -> Result<Vec<VmRecord>> {
         .vms
         .into_values()
         .map(|record| manager.observe(record, &boot))
-        .collect();
+        .collect::<Result<_>>()?;
     records.sort_by(|a, b| a.manifest.created_at.total_cmp(&b.manifest.created_at));
     Ok(records)
 }
@@ -31,5 +31,5 @@ pub fn status(manager: &Manager, vm: &VmRef) -> Result<VmRecord> {
         remove(manager, &id, reason::EXPIRED)?;
         return Err(expired(&id).into());
     }
-    Ok(manager.observe(record, &this_boot()?))
+    manager.observe(record, &this_boot()?)
 }

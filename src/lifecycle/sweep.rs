@@ -81,7 +81,7 @@ fn leftovers(manager: &Manager, id: &VmId) -> Result<Vec<String>> {
 /// Kills processes of a VM that its record does not account for: those of an earlier start, or all
 /// of them when it is not running. The VM's lock is held, and the record is true.
 pub fn kill_strays(manager: &Manager, record: &VmRecord, boot: &BootId) -> Result<()> {
-    if liveness_of(record, boot) == Some(Liveness::Alive) {
+    if liveness_of(record, boot)? == Some(Liveness::Alive) {
         return Ok(());
     }
     let anyone = &mut |_: &ProcessId| true;

@@ -35,8 +35,8 @@ impl Hello {
         encode(SYNC, self.version, self.nonce)
     }
 
-    /// Finds the first whole `Hello`. Returns it, if any, and how many leading bytes are of no further
-    /// use: those through its end, or those that cannot be the beginning of one.
+    /// Finds the first whole `Hello`. Returns it, if any, and how many leading bytes are of no
+    /// further use: those through its end, or those that cannot be the beginning of one.
     pub fn find(bytes: &[u8]) -> (Option<Hello>, usize) {
         let (found, used) = find(SYNC, bytes);
         (found.map(|(version, nonce)| Hello { version, nonce }), used)

@@ -1,36 +1,37 @@
 //! The wire between `mayfly` and `mayfly-agent`: what is on it, and how either end finds its feet
 //! after the other was killed.
 //!
-//! **Transport.** One bidirectional byte stream carries one session at a time: a virtio-serial port,
-//! a vsock connection or a Unix socket. A virtio-serial port outlives its clients, so three things
-//! happen there that never happen on a socket: the end of one client can go unnoticed when the next
-//! one comes quickly; bytes of both are then glued together, in the middle of a frame if need be;
-//! and bytes the agent wrote for the first client reach the second.
+//! **Transport.** One bidirectional byte stream carries one session at a time: a virtio-serial
+//! port, a vsock connection or a Unix socket. A virtio-serial port outlives its clients, so three
+//! things happen there that never happen on a socket: the end of one client can go unnoticed when
+//! the next one comes quickly; bytes of both are then glued together, in the middle of a frame if
+//! need be; and bytes the agent wrote for the first client reach the second.
 //!
-//! **Opening.** The host speaks first: a [`Hello`] of [`Hello::SIZE`] bytes with a random nonce. The
-//! agent answers with an [`Ack`] that repeats it, then an [`Kind::AgentInfo`] frame. The host throws
-//! away whatever precedes the `Ack` it waits for. These two layouts never change, so that any two
-//! versions can tell each other theirs; a difference is refused by the host.
+//! **Opening.** The host speaks first: a [`Hello`] of [`Hello::SIZE`] bytes with a random nonce.
+//! The agent answers with an [`Ack`] that repeats it, then an [`Kind::AgentInfo`] frame. The host
+//! throws away whatever precedes the `Ack` it waits for. These two layouts never change, so that
+//! any two versions can tell each other theirs; a difference is refused by the host.
 //!
-//! **Frames.** `len: u32 LE | kind: u8 | tag: u64 LE | payload`. The tag is the session's nonce. `len`
-//! counts the payload and is checked against the kind's own limit before anything is allocated; no
-//! frame is larger than [`MAX_PAYLOAD`], and a request that needs more is sent in parts
-//! ([`Kind::ExecPart`]).
+//! **Frames.** `len: u32 LE | kind: u8 | tag: u64 LE | payload`. The tag is the session's nonce.
+//! `len` counts the payload and is checked against the kind's own limit before anything is
+//! allocated; no frame is larger than [`MAX_PAYLOAD`], and a request that needs more is sent in
+//! parts ([`Kind::ExecPart`]).
 //!
 //! **Losing and finding the thread.** A frame with a wrong tag, an unknown kind or an impossible
 //! length ends the session and kills its command. The agent then looks for a `Hello` from the
 //! offending bytes on, so one that follows directly is found. An agent that was left inside a frame
 //! swallows what comes next as that frame's payload; therefore a host that takes over a line that
-//! may be in that state, or gets no `Ack`, sends [`FLUSH`] zero bytes and another `Hello` with another
-//! nonce. Zeros can complete any frame and begin none.
+//! may be in that state, or gets no `Ack`, sends [`FLUSH`] zero bytes and another `Hello` with
+//! another nonce. Zeros can complete any frame and begin none.
 //!
 //! **Flow control.** Output has none of its own: an agent that cannot write stops reading the
-//! command's pipes, and the command blocks. Input has credit ([`STDIN_WINDOW`]): the agent always reads the
-//! line and never holds more than the window, so a signal is not stuck behind input that the
-//! command does not read. The end of input is a frame, never a half-closed stream.
+//! command's pipes, and the command blocks. Input has credit ([`STDIN_WINDOW`]): the agent always
+//! reads the line and never holds more than the window, so a signal is not stuck behind input that
+//! the command does not read. The end of input is a frame, never a half-closed stream.
 //!
 //! **One request at a time.** `Setup` and `Shutdown` are answered by `Done` or `Error`; `Exec` by
-//! `Error`, or by `Started`, output, and exactly one `Exit`. Control payloads are JSON, data is raw.
+//! `Error`, or by `Started`, output, and exactly one `Exit`. Control payloads are JSON, data is
+//! raw.
 
 mod frame;
 mod hello;
@@ -57,7 +58,8 @@ pub const VERSION: u32 = 1;
 pub const STDIN_WINDOW: usize = 256 * 1024;
 
 /// The most bytes of one request that is sent in parts. Linux accepts 2 MiB of arguments and
-/// environment together at the default stack limit; what is beyond half of that belongs in a file or on standard input.
+/// environment together at the default stack limit; what is beyond half of that belongs in a file
+/// or on standard input.
 pub const MAX_REQUEST: usize = 1024 * 1024;
 
 /// How many zero bytes bring an agent out of any frame it may be in the middle of.

@@ -67,8 +67,8 @@ impl Outbox {
         self.push_raw(payload);
     }
 
-    /// Queues a data frame that `fill` reads straight into the buffer: it gets at most `limit` bytes
-    /// of room and returns how many it filled. Zero queues nothing.
+    /// Queues a data frame that `fill` reads straight into the buffer: it gets at most `limit`
+    /// bytes of room and returns how many it filled. Zero queues nothing.
     ///
     /// # Errors
     /// What `fill` returns; nothing is queued then.

@@ -33,7 +33,8 @@ impl Agent {
         Agent { child: spawn("--listen-fd", &listener.into(), &dir), dir }
     }
 
-    /// An agent that serves one stream in the way of a virtio-serial port, and the stream's other end.
+    /// An agent that serves one stream in the way of a virtio-serial port, and the stream's other
+    /// end.
     pub fn on_port() -> (Agent, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         (Agent::on_stream(theirs), ours)
@@ -98,7 +99,8 @@ fn spawn(option: &str, fd: &OwnedFd, dir: &TempDir) -> Child {
         .env("HOME", dir.path())
         .env("MAYFLY_VM", "0123456789ab")
         .stdin(Stdio::null());
-    // SAFETY: fcntl is async-signal-safe. Only in the child, so that no other test's agent inherits it.
+    // SAFETY: fcntl is async-signal-safe. Only in the child, so that no other test's agent inherits
+    // it.
     unsafe {
         command.pre_exec(move || match libc::fcntl(number, libc::F_SETFD, 0) {
             0 => Ok(()),

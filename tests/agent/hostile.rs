@@ -244,7 +244,8 @@ fn bytes_of_an_earlier_session_are_thrown_away() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// A transcript that was cut, or had bytes changed, is a success only if its exit frame is whole.
+    /// A transcript that was cut, or had bytes changed, is a success only if its exit frame is
+    /// whole.
     #[test]
     fn a_mangled_transcript_is_no_success(
         flips in prop::collection::vec((any::<prop::sample::Index>(), 1_u8..), 0..4),

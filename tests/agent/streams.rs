@@ -63,8 +63,8 @@ impl Background {
     }
 
     fn signal(&self, number: i32) {
-        // SAFETY: the thread is waited for before the test ends; the signal is blocked in it and read
-        // from a descriptor.
+        // SAFETY: the thread is waited for before the test ends; the signal is blocked in it and
+        // read from a descriptor.
         unsafe { libc::pthread_kill(self.thread, number) };
     }
 

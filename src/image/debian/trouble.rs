@@ -60,11 +60,20 @@ pub fn explain(error: Error, doing: &str, place: &Path) -> Error {
     let remedy = REMEDIES.iter().find(|(signs, _)| signs.iter().any(|sign| failed.said(sign)));
     match remedy {
         Some((_, remedy)) if remedy.starts_with("free some space") => {
-            refusal.hint(format!("{remedy} of {}", place.display())).into()
+            refusal.hint(format!("{remedy} of {}", lasting(place).display())).into()
         }
         Some((_, remedy)) => refusal.hint(*remedy).into(),
         None => refusal.into(),
     }
+}
+
+/// The part of a path that is still there when the build directory is deleted.
+fn lasting(place: &Path) -> &Path {
+    let is_build = |part: &Path| {
+        part.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".build-"))
+    };
+    let build = place.ancestors().find(|part| is_build(part));
+    build.and_then(Path::parent).unwrap_or(place)
 }
 
 #[cfg(test)]
@@ -77,7 +86,8 @@ mod tests {
             status: "exit status: 25".into(),
             tail: vec![line.into()],
         };
-        let error = explain(failed.into(), "cannot install packages", Path::new("/a"));
+        let error =
+            explain(failed.into(), "cannot install packages", Path::new("/a/.build-x/work"));
         let refusal = error.downcast_ref::<Refusal>().unwrap();
         assert_eq!(refusal.kind, Kind::Host);
         assert!(refusal.message.contains(line));
@@ -87,7 +97,7 @@ mod tests {
     #[test]
     fn usual_troubles_have_remedies() {
         let cases = [
-            ("tar: x: Cannot write: No space left on device", "file system of /a"),
+            ("tar: x: Cannot write: No space left on device", "file system of /a\n"),
             ("E: Temporary failure resolving 'mirror'", "MAYFLY_DEBIAN_MIRROR"),
             ("E: Unable to locate package nonsense", "packages"),
             ("unshare: no line matching user \"x\" in /etc/subuid", "subordinate ids"),
@@ -96,7 +106,7 @@ mod tests {
             ("__populate_fs: Could not allocate block in ext2 filesystem", "root_mib"),
         ];
         for (line, remedy) in cases {
-            assert!(hint(line).unwrap().contains(remedy), "{line}");
+            assert!((hint(line).unwrap() + "\n").contains(remedy), "{line}");
         }
         assert_eq!(hint("something else"), None);
     }

@@ -69,8 +69,12 @@ impl World {
         world
     }
 
+    /// A program without program headers, and with that after it.
     fn set_agent(&self, content: &str) {
-        fs::write(self.agent(), content).unwrap();
+        let mut elf = vec![0; 64];
+        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        elf.extend(content.as_bytes());
+        fs::write(self.agent(), elf).unwrap();
     }
 
     fn agent(&self) -> PathBuf {
@@ -162,8 +166,10 @@ fn another_agent_only_changes_the_initrd() {
     assert!(initrd.windows(15).any(|window| window == b"two, and longer"));
     assert!(!image.dir().join("initrd.img.new").exists());
 
-    fs::remove_file(world.agent()).unwrap();
     drop(image);
+    fs::write(world.agent(), "#!/bin/sh").unwrap();
+    assert_eq!(refusal(&world.ensure().unwrap_err()).kind, Kind::Host);
+    fs::remove_file(world.agent()).unwrap();
     assert_eq!(refusal(&world.ensure().unwrap_err()).kind, Kind::Host);
 }
 

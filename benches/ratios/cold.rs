@@ -1,0 +1,55 @@
+//! A command in a machine of its own, booted for it.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use mayfly::host::signals::Signals;
+
+use crate::bare::Bench;
+use crate::numbers::{Samples, in_turns, ms_since};
+use crate::options::Options;
+use crate::report::{Goal, Report, Row};
+use crate::workspace::{Workspace, timed};
+
+/// `run -- true` against a bare boot of the same files to the agent's answer, and against one that
+/// also runs the command and ends.
+pub fn measure(
+    workspace: &Workspace,
+    bench: &Bench,
+    options: &Options,
+    signals: &mut Signals,
+    report: &mut Report,
+) -> Result<()> {
+    let mut whole = Samples::default();
+    let run = ["run", "--backend", "qemu", "--", "true"];
+    let [ours, floor] = in_turns(
+        options.pairs,
+        [&mut || timed(&mut workspace.mayfly("s", &run)), &mut || {
+            let mut vm = bench.start(workspace, false)?;
+            let (ready, begun) = (vm.ready_ms, Instant::now());
+            vm.exec(&["true"], signals)?;
+            drop(vm);
+            whole.0.push(ready + ms_since(begun));
+            Ok(ready)
+        }],
+    )?;
+    // The first does not count, as in the other two.
+    whole.0.remove(0);
+    let name = || "run -- true".to_owned();
+    let (to_ready, to_end) = ("bare boot to agent-ready", "bare boot, true, kill");
+    report.add(Row {
+        name: name(),
+        ours: ours.clone(),
+        floor_name: to_ready.into(),
+        floor,
+        goal: Goal::Ratio(1.15),
+    });
+    report.add(Row {
+        name: name(),
+        ours,
+        floor_name: to_end.into(),
+        floor: whole,
+        goal: Goal::None,
+    });
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! The host the numbers are from.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use mayfly::host::program;
+use serde_json::{Value, json};
+
+use crate::workspace::Workspace;
+
+/// Everything that must be equal for two reports to be compared.
+pub fn collect(workspace: &Workspace) -> Result<Value> {
+    let cpu_info = fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpu_info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map(|(_, model)| model.trim().to_owned());
+    let load = fs::read_to_string("/proc/loadavg")?;
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let qemu = program::output(Path::new("qemu-system-x86_64"), &["--version"]);
+    Ok(json!({
+        "cpu": model,
+        "cores": std::thread::available_parallelism()?.get(),
+        "kernel": kernel.trim(),
+        "accelerator": workspace.accelerator()?.to_string(),
+        "qemu": qemu.ok().and_then(|said| said.lines().next().map(str::to_owned)),
+        "mayfly": env!("CARGO_PKG_VERSION"),
+        // How much the numbers were disturbed: runnable tasks, averaged over 1, 5 and 15 minutes.
+        "load": load.split_whitespace().take(3).collect::<Vec<_>>().join(" "),
+    }))
+}

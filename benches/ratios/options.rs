@@ -1,0 +1,63 @@
+//! What to measure, and how often.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Measure mayfly against bare counterparts.
+#[derive(Debug, Parser)]
+pub struct Options {
+    /// What to measure; everything by default
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+
+    /// How many pairs of boots to take
+    #[arg(long, env = "MAYFLY_BENCH_PAIRS", default_value_t = 7, value_name = "N")]
+    pub pairs: usize,
+
+    /// How many samples to take of what lasts milliseconds
+    #[arg(long, env = "MAYFLY_BENCH_SAMPLES", default_value_t = 31, value_name = "N")]
+    pub samples: usize,
+
+    /// How many MiB to stream in one sample
+    #[arg(long, env = "MAYFLY_BENCH_MIB", default_value_t = 64, value_name = "N")]
+    pub mib: usize,
+
+    /// Where to write the numbers as JSON
+    #[arg(long, env = "MAYFLY_BENCH_JSON", default_value = default_json(), value_name = "FILE")]
+    pub json: PathBuf,
+
+    /// What cargo adds to every benchmark's arguments
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Start-up of the command
+    Startup,
+    /// status, create and rm in registries of 10, 100 and 1,000 VMs
+    Registry,
+    /// run -- true in a fresh VM
+    Cold,
+    /// exec in a running VM
+    Exec,
+    /// Output and input of a command
+    Stream,
+}
+
+impl Options {
+    pub fn wants(&self, part: Part) -> bool {
+        self.parts.is_empty() || self.parts.contains(&part)
+    }
+
+    /// Whether any part boots a VM.
+    pub fn wants_vms(&self) -> bool {
+        [Part::Cold, Part::Exec, Part::Stream].into_iter().any(|part| self.wants(part))
+    }
+}
+
+fn default_json() -> String {
+    format!("{}/target/bench/ratios.json", env!("CARGO_MANIFEST_DIR"))
+}

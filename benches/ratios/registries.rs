@@ -1,0 +1,115 @@
+//! Verbs in registries of different sizes.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::Result;
+use mayfly::host::{clock, process};
+use mayfly::model::{Accelerator, BackendKind, Expiry, Instance, Manifest, Phase, VmId, VmRecord};
+use mayfly::registry::{Change, Registry};
+
+use crate::numbers::{Samples, in_turns, ms_since};
+use crate::options::Options;
+use crate::report::{Goal, Report, Row};
+use crate::workspace::{Workspace, timed};
+
+/// How many VMs there are; the last is the design's.
+const SIZES: [usize; 3] = [10, 100, 1000];
+
+/// A cost that grows by less than this from the smallest registry to the largest is called flat: the
+/// file has to be read and written as a whole, which cannot be free.
+const FLAT: f64 = 1.5;
+
+/// `status` as a table and as JSON, and a pair of verbs that change something.
+pub fn measure(workspace: &Workspace, options: &Options, report: &mut Report) -> Result<()> {
+    for size in SIZES {
+        fill(workspace, size)?;
+    }
+    let version = |_: &str| timed(&mut workspace.mayfly("s", &["--version"]));
+    let table = |state: &str| timed(&mut workspace.mayfly(state, &["status"]));
+    let json = |state: &str| timed(&mut workspace.mayfly(state, &["status", "--json"]));
+    for (verb, take) in [("status", &table as &dyn Fn(&str) -> _), ("status --json", &json)] {
+        let (ours, floor) = by_size(options.samples, take, &version)?;
+        for (size, ours) in SIZES.into_iter().zip(ours) {
+            let name = format!("{verb}, {size} VMs");
+            let floor = floor.clone();
+            report.add(Row {
+                name,
+                ours,
+                floor_name: "start-up".into(),
+                floor,
+                goal: Goal::Within(10.0),
+            });
+        }
+    }
+    let create_and_rm = |state: &str| create_and_rm(workspace, state);
+    let (ours, _) = by_size(options.samples, &create_and_rm, &version)?;
+    let floor = ours[0].clone();
+    for (size, ours) in SIZES.into_iter().zip(ours).skip(1) {
+        let name = format!("create + rm, {size} VMs");
+        let floor_name = format!("the same, {} VMs", SIZES[0]);
+        report.add(Row { name, ours, floor_name, floor: floor.clone(), goal: Goal::Ratio(FLAT) });
+    }
+    Ok(())
+}
+
+/// Samples of `take` for each size, in turns with each other and with `floor`.
+fn by_size(
+    count: usize,
+    take: &dyn Fn(&str) -> Result<f64>,
+    floor: &dyn Fn(&str) -> Result<f64>,
+) -> Result<([Samples; 3], Samples)> {
+    let [small, middle, large] = SIZES.map(state_of);
+    let [a, b, c, floor] = in_turns(
+        count,
+        [&mut || take(&small), &mut || take(&middle), &mut || take(&large), &mut || floor("s")],
+    )?;
+    Ok(([a, b, c], floor))
+}
+
+fn create_and_rm(workspace: &Workspace, state: &str) -> Result<f64> {
+    let begun = Instant::now();
+    let id = workspace.create(state, "mock")?;
+    timed(&mut workspace.mayfly(state, &["rm", id.as_str()]))?;
+    Ok(ms_since(begun))
+}
+
+fn state_of(size: usize) -> String {
+    format!("s{size}")
+}
+
+/// A registry of started VMs whose process is alive: the case in which most must be looked at.
+fn fill(workspace: &Workspace, size: usize) -> Result<()> {
+    let registry = Registry::open(&workspace.path(&state_of(size)))?;
+    let (now, alive) = (clock::now()?, process::identify_self()?);
+    registry.update(|contents| {
+        for number in 0..size {
+            let manifest = Manifest {
+                vm_id: VmId::random(),
+                name: Some(format!("vm-{number}").parse()?),
+                profile: "debian-base".into(),
+                vcpu_count: 1,
+                mem_mib: 1024,
+                ttl_seconds: 3600,
+                created_at: now.unix + number as f64,
+                backend: BackendKind::Qemu,
+                accelerator: Accelerator::Tcg,
+                keep: false,
+                image: "0".repeat(64),
+                vmm_uid: None,
+                owner: None,
+                metadata: BTreeMap::from([
+                    ("kernel_image".into(), "/var/lib/mayfly/artifacts/x/vmlinux".into()),
+                    ("rootfs_image".into(), "/var/lib/mayfly/artifacts/x/rootfs.ext4".into()),
+                ]),
+            };
+            let record = VmRecord {
+                expiry: Expiry::after(&now, manifest.ttl_seconds),
+                state: Phase::Started { instance: Instance { process: alive.clone() } },
+                manifest,
+            };
+            contents.vms.insert(record.id().clone(), record);
+        }
+        Ok(((), Change::Made))
+    })
+}

@@ -1,0 +1,117 @@
+//! What was measured, as a table for people and as JSON.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::numbers::Samples;
+use crate::options::Options;
+
+/// When a number is good enough; the numbers are those of the design.
+#[derive(Debug, Clone, Copy)]
+pub enum Goal {
+    /// At most this many milliseconds, whatever the floor.
+    Within(f64),
+    /// At most this many times the floor.
+    Ratio(f64),
+    /// At least this many times the floor, for rates.
+    Rate(f64),
+    /// At most this many milliseconds more than the floor.
+    Extra(f64),
+    /// For orientation.
+    None,
+}
+
+/// One line: a quantity, and the same of something that does no more than it must.
+#[derive(Debug)]
+pub struct Row {
+    pub name: String,
+    pub ours: Samples,
+    pub floor_name: String,
+    pub floor: Samples,
+    pub goal: Goal,
+}
+
+/// Everything measured so far.
+#[derive(Debug)]
+pub struct Report {
+    rows: Vec<Row>,
+    json: PathBuf,
+    parameters: Value,
+}
+
+impl Row {
+    fn unit(&self) -> &'static str {
+        if let Goal::Rate(_) = self.goal { "MB/s" } else { "ms" }
+    }
+
+    fn verdict(&self) -> (String, Option<bool>) {
+        let (median, ratio) = (self.ours.median(), self.ours.ratio_to(&self.floor));
+        let excess = self.ours.excess_over(&self.floor);
+        match self.goal {
+            Goal::Within(limit) => (format!("<= {limit} ms"), Some(median <= limit)),
+            Goal::Ratio(limit) => (format!("<= {limit} x"), Some(ratio <= limit)),
+            Goal::Rate(limit) => (format!(">= {limit} x"), Some(ratio >= limit)),
+            Goal::Extra(limit) => (format!("<= floor + {limit} ms"), Some(excess <= limit)),
+            Goal::None => (String::new(), None),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let (goal, met) = self.verdict();
+        json!({
+            "name": self.name,
+            "unit": self.unit(),
+            "ours": self.ours.to_json(),
+            "floor_name": self.floor_name,
+            "floor": self.floor.to_json(),
+            "ratio": self.ours.ratio_to(&self.floor),
+            "excess": self.ours.excess_over(&self.floor),
+            "goal": goal,
+            "met": met,
+        })
+    }
+}
+
+impl Report {
+    pub fn new(options: &Options) -> Report {
+        let parameters =
+            json!({ "pairs": options.pairs, "samples": options.samples, "mib": options.mib });
+        println!(
+            "{:<34} {:>9}  {:<28} {:>9} {:>7} {:>8}  goal",
+            "median", "mayfly", "floor", "", "ratio", "excess"
+        );
+        Report { rows: Vec::new(), json: options.json.clone(), parameters }
+    }
+
+    /// Adds a line, and shows it at once: the next may take minutes.
+    pub fn add(&mut self, row: Row) {
+        let (goal, met) = row.verdict();
+        let met = met.map_or("", |met| if met { "met" } else { "missed" });
+        println!(
+            "{:<34} {:>9.2}  {:<28} {:>9.2} {:>7.2} {:>+8.2}  {goal} {met}",
+            format!("{} ({})", row.name, row.unit()),
+            row.ours.median(),
+            row.floor_name,
+            row.floor.median(),
+            row.ours.ratio_to(&row.floor),
+            row.ours.excess_over(&row.floor),
+        );
+        self.rows.push(row);
+    }
+
+    /// Writes the JSON.
+    pub fn finish(&self, facts: &Value) -> Result<()> {
+        let rows: Vec<Value> = self.rows.iter().map(Row::to_json).collect();
+        let all = json!({ "host": facts, "parameters": self.parameters, "rows": rows });
+        let write = || {
+            fs::create_dir_all(self.json.parent().unwrap_or(&self.json))?;
+            fs::write(&self.json, format!("{all:#}\n"))
+        };
+        write().with_context(|| format!("cannot write {}", self.json.display()))?;
+        println!("\nhost: {facts}\nwritten to {}", self.json.display());
+        Ok(())
+    }
+}

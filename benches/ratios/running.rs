@@ -1,0 +1,38 @@
+//! Commands in a VM that runs already.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use mayfly::host::signals::Signals;
+use mayfly::model::layout::SESSION_PORTS;
+
+use crate::bare;
+use crate::numbers::{in_turns, ms_since};
+use crate::options::Options;
+use crate::report::{Goal, Report, Row};
+use crate::workspace::{Workspace, timed};
+
+/// `exec -- true` against greeting the same agent and running the same command without a registry,
+/// a lock, a backend or a process.
+pub fn measure(
+    workspace: &Workspace,
+    options: &Options,
+    signals: &mut Signals,
+    report: &mut Report,
+) -> Result<()> {
+    let vm = workspace.start_vm()?;
+    let paths = vm.paths()?;
+    let [ours, floor] = in_turns(
+        options.samples,
+        [&mut || timed(&mut vm.exec(&[], &["true"])), &mut || {
+            let begun = Instant::now();
+            // The last port: mayfly takes the first that is free.
+            let mut session = bare::open(&paths, SESSION_PORTS)?;
+            bare::exec(&mut session, &["true"], signals)?;
+            Ok(ms_since(begun))
+        }],
+    )?;
+    let (name, floor_name) = ("exec -- true".into(), "bare round trip".into());
+    report.add(Row { name, ours, floor_name, floor, goal: Goal::Extra(5.0) });
+    Ok(())
+}

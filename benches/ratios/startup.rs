@@ -1,0 +1,28 @@
+//! What every command costs before it does anything.
+
+use std::process::{Command, Stdio};
+
+use anyhow::Result;
+
+use crate::numbers::in_turns;
+use crate::options::Options;
+use crate::report::{Goal, Report, Row};
+use crate::workspace::{Workspace, timed};
+
+/// `mayfly --version` against a process that does nothing.
+pub fn measure(workspace: &Workspace, options: &Options, report: &mut Report) -> Result<()> {
+    let [ours, floor] = in_turns(
+        options.samples,
+        [&mut || timed(&mut workspace.mayfly("s", &["--version"])), &mut || timed(&mut nothing())],
+    )?;
+    let (name, floor_name) = ("start-up".into(), "/bin/true".into());
+    report.add(Row { name, ours, floor_name, floor, goal: Goal::Within(3.0) });
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "what is measured is a process")]
+fn nothing() -> Command {
+    let mut command = Command::new("/bin/true");
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}

@@ -1,0 +1,130 @@
+//! How fast bytes get out of a VM and into one.
+
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use mayfly::host::signals::Signals;
+
+use crate::bare::{BareVm, Bench};
+use crate::numbers::in_turns;
+use crate::options::Options;
+use crate::report::{Goal, Report, Row};
+use crate::workspace::{Workspace, timed};
+
+/// In the guest's memory, so that no disk is measured.
+const BIG_FILE: &str = "/dev/shm/big";
+
+/// How much is read or written at a time on this side.
+const CHUNK: usize = 1 << 17;
+
+/// A command's output and input through mayfly against `cat` from and to a port of the same kind
+/// that nothing else uses, in a VM of the same shape.
+pub fn measure(
+    workspace: &Workspace,
+    bench: &Bench,
+    options: &Options,
+    signals: &mut Signals,
+    report: &mut Report,
+) -> Result<()> {
+    let bytes = options.mib << 20;
+    let fill = format!("head -c {bytes} /dev/zero > {BIG_FILE}");
+    let count = bytes.to_string();
+
+    let vm = workspace.start_vm()?;
+    timed(&mut vm.exec(&[], &["sh", "-c", &fill]))?;
+    let mut bare = bench.start(workspace, true)?;
+    bare.exec(&["sh", "-c", &fill], signals)?;
+    let device = bare.raw_device(signals)?;
+    let raw = bare.raw_stream()?;
+
+    let out = format!("cat {BIG_FILE} > {device}");
+    let [ours, floor] = in_turns(
+        options.pairs,
+        [
+            &mut || rate(bytes, || swallow(&mut vm.exec(&[], &["cat", BIG_FILE]), bytes)),
+            &mut || rate(bytes, || beside(&mut bare, &out, signals, || read(&raw, bytes))),
+        ],
+    )?;
+    let floor_name = || "bare cat, same channel".to_owned();
+    let goal = Goal::Rate(0.8);
+    report.add(Row { name: "output".into(), ours, floor_name: floor_name(), floor, goal });
+
+    let into = format!("head -c {count} {device} > /dev/null");
+    let theirs = ["head", "-c", &count];
+    let [ours, floor] = in_turns(
+        options.pairs,
+        [&mut || rate(bytes, || feed(&mut vm.exec(&["-i"], &theirs), bytes)), &mut || {
+            rate(bytes, || beside(&mut bare, &into, signals, || write(&raw, bytes)))
+        }],
+    )?;
+    report.add(Row { name: "input".into(), ours, floor_name: floor_name(), floor, goal });
+    Ok(())
+}
+
+/// MB/s of moving `bytes`.
+fn rate(bytes: usize, transfer: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let begun = Instant::now();
+    transfer()?;
+    Ok(bytes as f64 / 1e6 / begun.elapsed().as_secs_f64())
+}
+
+/// Runs a command that prints `bytes`, and reads them.
+fn swallow(command: &mut Command, bytes: usize) -> Result<()> {
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let read = read(child.stdout.take().context("no pipe")?, bytes);
+    let status = child.wait()?;
+    read?;
+    if !status.success() {
+        bail!("{command:?}: {status}");
+    }
+    Ok(())
+}
+
+/// Runs a command that reads `bytes`, and writes them.
+fn feed(command: &mut Command, bytes: usize) -> Result<()> {
+    let mut child = command.stdin(Stdio::piped()).spawn()?;
+    let wrote = write(child.stdin.take().context("no pipe")?, bytes);
+    let status = child.wait()?;
+    wrote?;
+    if !status.success() {
+        bail!("{command:?}: {status}");
+    }
+    Ok(())
+}
+
+/// Runs a script in the bare VM while `transfer` serves the other end of its raw port.
+fn beside(
+    bare: &mut BareVm,
+    script: &str,
+    signals: &mut Signals,
+    transfer: impl FnOnce() -> Result<()> + Send,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let other_end = scope.spawn(transfer);
+        bare.exec(&["sh", "-c", script], signals)?;
+        other_end.join().expect("moving bytes does not panic")
+    })
+}
+
+fn read(mut from: impl Read, bytes: usize) -> Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    let mut left = bytes;
+    while left > 0 {
+        match from.read(&mut buffer)? {
+            0 => bail!("the stream ended {left} bytes early"),
+            count => left = left.checked_sub(count).context("the stream is too long")?,
+        }
+    }
+    Ok(())
+}
+
+fn write(mut to: impl Write, bytes: usize) -> Result<()> {
+    let buffer = vec![0; CHUNK];
+    let mut left = bytes;
+    while left > 0 {
+        left -= to.write(&buffer[..left.min(CHUNK)])?;
+    }
+    Ok(())
+}

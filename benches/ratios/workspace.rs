@@ -1,0 +1,132 @@
+//! A place of its own for the commands that are measured, and how they are run in it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use mayfly::backend::{Backend, Programs, select};
+use mayfly::model::{Accelerator, BackendChoice, VmId, VmPaths};
+use tempfile::TempDir;
+
+use crate::numbers::ms_since;
+
+/// The program that is measured.
+const MAYFLY: &str = env!("CARGO_BIN_EXE_mayfly");
+
+/// What is packed into the image, and run by the mock backend.
+pub const AGENT: &str = env!("CARGO_BIN_EXE_mayfly-agent");
+
+/// A directory that is gone afterwards, and everything that works in it.
+#[derive(Debug)]
+pub struct Workspace {
+    base: TempDir,
+}
+
+impl Workspace {
+    pub fn new() -> Result<Workspace> {
+        // Below /tmp whatever TMPDIR says: socket paths must be short.
+        let base = tempfile::Builder::new().prefix("mfb").tempdir_in("/tmp")?;
+        Ok(Workspace { base })
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.base.path().join(name)
+    }
+
+    /// Where the image is, shared with the tests: building one takes half a minute.
+    pub fn artifacts() -> PathBuf {
+        let given = ["MAYFLY_TEST_ARTIFACTS", "MAYFLY_ARTIFACTS_DIR"];
+        match given.into_iter().find_map(std::env::var_os) {
+            Some(directory) => directory.into(),
+            None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-artifacts"),
+        }
+    }
+
+    /// mayfly with the state directory of this name, and nothing of the caller's environment that
+    /// could change what it does.
+    #[expect(clippy::disallowed_methods, reason = "what is measured is a process")]
+    pub fn mayfly(&self, state: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(MAYFLY);
+        command
+            .args(args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("MAYFLY_STATE_DIR", self.path(state))
+            .env("MAYFLY_RUNTIME_DIR", self.path("r"))
+            .env("MAYFLY_ARTIFACTS_DIR", Workspace::artifacts())
+            .env("MAYFLY_MAX_ACTIVE_VMS", "1000000")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    }
+
+    /// The backend VMs are measured on: QEMU, with what this host has to accelerate it.
+    pub fn backend(&self) -> Result<Box<dyn Backend>> {
+        let programs = Programs {
+            qemu: "qemu-system-x86_64".into(),
+            firecracker: "firecracker".into(),
+            agent: AGENT.into(),
+        };
+        select(BackendChoice::Qemu, None, &programs)
+    }
+
+    pub fn accelerator(&self) -> Result<Accelerator> {
+        Ok(self.backend()?.accelerator())
+    }
+
+    /// `mayfly create`.
+    pub fn create(&self, state: &str, backend: &str) -> Result<VmId> {
+        let mut create = self.mayfly(state, &["create", "--backend", backend]);
+        let created = create.stdout(Stdio::piped()).stderr(Stdio::inherit()).output();
+        let id = String::from_utf8(created.context("cannot run mayfly")?.stdout)?;
+        Ok(id.trim().parse()?)
+    }
+
+    /// Creates and starts a VM.
+    pub fn start_vm(&self) -> Result<RunningVm<'_>> {
+        let vm = RunningVm { workspace: self, id: self.create("s", "qemu")? };
+        timed(&mut self.mayfly("s", &["start", vm.id.as_str()]))?;
+        Ok(vm)
+    }
+}
+
+/// A VM of mayfly's that lasts for some measurements.
+#[derive(Debug)]
+pub struct RunningVm<'a> {
+    workspace: &'a Workspace,
+    pub id: VmId,
+}
+
+impl RunningVm<'_> {
+    /// `mayfly exec --keep`, with flags and the command.
+    pub fn exec(&self, flags: &[&str], argv: &[&str]) -> Command {
+        let args = [&["exec", "--keep", self.id.as_str()], flags, &["--"], argv].concat();
+        self.workspace.mayfly("s", &args)
+    }
+
+    /// Where its sockets are.
+    pub fn paths(&self) -> Result<VmPaths> {
+        // One directory for each state directory, and only one of those has sockets.
+        let mut runs = std::fs::read_dir(self.workspace.path("r"))?;
+        let run = runs.next().context("the VM has no sockets")??.path();
+        Ok(VmPaths::new(&self.workspace.path("s"), &run, &self.id))
+    }
+}
+
+impl Drop for RunningVm<'_> {
+    fn drop(&mut self) {
+        let _ = self.workspace.mayfly("s", &["rm", "-f", "-q", self.id.as_str()]).status();
+    }
+}
+
+/// Runs a command to its end; the milliseconds that took.
+pub fn timed(command: &mut Command) -> Result<f64> {
+    let begun = Instant::now();
+    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    let taken = ms_since(begun);
+    if !status.success() {
+        bail!("{command:?} failed: {status}");
+    }
+    Ok(taken)
+}

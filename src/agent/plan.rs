@@ -1,0 +1,150 @@
+//! From the host's request to a [`Plan`], and from a failed start to what the host is told.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use nix::errno::Errno;
+
+use super::account::Account;
+use super::spawn::{Identity, Plan, SpawnError, Step};
+use super::world::World;
+use crate::protocol::{Exec, Failure, FailureKind, Program, Text};
+
+/// Decides everything about a command but its cgroup.
+///
+/// # Errors
+/// What in the request cannot be carried out.
+pub fn plan(
+    request: &Exec,
+    account: Option<&Account>,
+    world: &World,
+    stdio: [OwnedFd; 3],
+) -> Result<Plan, Failure> {
+    let mut variables = world.variables(account);
+    for (name, value) in &request.env {
+        let name = name.as_os_str();
+        if name.is_empty() || name.as_bytes().contains(&b'=') {
+            let message = format!("{name:?} cannot be a variable's name");
+            return Err(failure(FailureKind::Refused, message));
+        }
+        variables.retain(|(known, _)| known != name);
+        variables.push((name.to_owned(), value.as_os_str().to_owned()));
+    }
+    let argv: Vec<OsString> = match &request.program {
+        Program::Argv(argv) => argv.iter().map(|text| text.as_os_str().to_owned()).collect(),
+        Program::Shell(line) => {
+            vec!["bash".into(), "-lc".into(), line.as_os_str().to_owned()]
+        }
+    };
+    let program = argv
+        .first()
+        .filter(|program| !program.is_empty())
+        .ok_or_else(|| failure(FailureKind::NotFound, "there is no program in an empty command"))?;
+    let path =
+        variables.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
+    let candidates = candidates(program, path.unwrap_or(OsStr::new("/usr/bin:/bin")));
+    let directories = match &request.cwd {
+        Some(cwd) => vec![cwd.as_os_str().to_owned()],
+        None => world.directories(account),
+    };
+    let envp = variables.into_iter().map(|(mut variable, value)| {
+        variable.push("=");
+        variable.push(value);
+        variable
+    });
+    let identity = account.map(|account| Identity {
+        uid: account.uid,
+        gid: account.gid,
+        groups: account.groups.clone(),
+    });
+    Ok(Plan {
+        candidates: c_strings(candidates)?,
+        argv: c_strings(argv)?,
+        envp: c_strings(envp)?,
+        directories: c_strings(directories)?,
+        identity,
+        cgroup: None,
+        reset_oom_score: world.is_guest(),
+        stdio,
+    })
+}
+
+/// The paths a program's name may mean, as a shell looks for it.
+fn candidates(program: &OsStr, path: &OsStr) -> Vec<OsString> {
+    if program.as_bytes().contains(&b'/') {
+        return vec![program.to_owned()];
+    }
+    path.as_bytes()
+        .split(|&byte| byte == b':')
+        .map(|directory| {
+            let mut candidate =
+                if directory.is_empty() { b".".to_vec() } else { directory.to_vec() };
+            candidate.push(b'/');
+            candidate.extend(program.as_bytes());
+            OsString::from_vec(candidate)
+        })
+        .collect()
+}
+
+fn c_strings(strings: impl IntoIterator<Item = OsString>) -> Result<Vec<CString>, Failure> {
+    strings
+        .into_iter()
+        .map(|string| CString::new(string.into_vec()))
+        .collect::<Result<_, _>>()
+        .map_err(|_| failure(FailureKind::Refused, "an argument contains a null byte"))
+}
+
+/// Why a command did not start, for the host.
+pub fn spawn_failure(error: SpawnError, program: &CString, request: &Exec) -> Failure {
+    let program = OsStr::from_bytes(program.as_bytes()).display();
+    let why = error.errno.desc();
+    match (error.step, error.errno) {
+        (Step::Exec, Errno::ENOENT | Errno::ENOTDIR) => {
+            failure(FailureKind::NotFound, format!("{program}: not found"))
+        }
+        (Step::Exec, Errno::E2BIG) => failure(FailureKind::Refused, format!("{program}: {why}")),
+        (Step::Exec, Errno::ENOMEM | Errno::EAGAIN) | (Step::Fork, _) => {
+            failure(FailureKind::Busy, format!("cannot start {program}: {why}"))
+        }
+        (Step::Exec, _) => failure(FailureKind::NotExecutable, format!("{program}: {why}")),
+        (Step::Directory, _) => {
+            let directory = request.cwd.as_ref().map_or(OsStr::new("home"), Text::as_os_str);
+            let message = format!("cannot run in {}: {why}", directory.display());
+            failure(FailureKind::NoSuchDirectory, message)
+        }
+        (Step::Identity, _) => {
+            let user = request.user.as_deref().unwrap_or_default();
+            failure(FailureKind::Refused, format!("cannot become {user:?}: {why}"))
+        }
+        (Step::Cgroup, _) => failure(FailureKind::Busy, format!("cannot join a cgroup: {why}")),
+    }
+}
+
+/// A failure whose message fits its frame.
+pub fn failure(kind: FailureKind, message: impl Into<String>) -> Failure {
+    let mut message: String = message.into();
+    if message.len() > 500 {
+        let cut = (0..=500).rev().find(|&at| message.is_char_boundary(at)).unwrap_or(0);
+        message.truncate(cut);
+    }
+    Failure { kind, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_searched_and_a_path_is_not() {
+        let names = candidates(OsStr::new("ls"), OsStr::new("/a::/b"));
+        assert_eq!(names, ["/a/ls", "./ls", "/b/ls"]);
+        assert_eq!(candidates(OsStr::new("./ls"), OsStr::new("/a")), ["./ls"]);
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character() {
+        let cut = failure(FailureKind::Internal, "\u{e4}".repeat(1000)).message;
+        assert_eq!(cut.len(), 500);
+    }
+}

@@ -1,0 +1,66 @@
+//! Sizes and chance, both set from outside so that a failure can be repeated.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The share of a full-sized campaign that runs by default.
+const DEFAULT_SHARE: f64 = 0.2;
+
+/// `full` scaled to the size that was asked for, at least one.
+pub fn share_of(full: usize) -> usize {
+    ((full as f64 * share()).round() as usize).max(1)
+}
+
+pub fn share() -> f64 {
+    match std::env::var("MAYFLY_CAMPAIGN") {
+        Ok(text) => text.parse().expect("MAYFLY_CAMPAIGN is a number such as 0.2 or 1.0"),
+        Err(_) => DEFAULT_SHARE,
+    }
+}
+
+/// Splitmix64: small, and the same on every machine.
+#[derive(Debug, Clone)]
+pub struct Chance(u64);
+
+impl Chance {
+    /// Seeded from `MAYFLY_CAMPAIGN_SEED` or the clock; prints the seed, which a failing test shows.
+    pub fn new(campaign: &str) -> Chance {
+        let seed = match std::env::var("MAYFLY_CAMPAIGN_SEED") {
+            Ok(text) => text.parse().expect("MAYFLY_CAMPAIGN_SEED is a number"),
+            Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64,
+        };
+        println!("{campaign}: MAYFLY_CAMPAIGN_SEED={seed} MAYFLY_CAMPAIGN={}", share());
+        Chance(seed)
+    }
+
+    /// An independent stream, for a thread of its own.
+    pub fn split(&mut self) -> Chance {
+        Chance(self.next())
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    pub fn pick<'a, T>(&mut self, among: &'a [T]) -> &'a T {
+        &among[self.below(among.len())]
+    }
+
+    /// Anything up to `longest`.
+    pub fn pause(&mut self, longest: Duration) -> Duration {
+        longest.mul_f64((self.next() >> 11) as f64 / (1u64 << 53) as f64)
+    }
+
+    /// True for about the share of calls that the campaign's size asks for.
+    pub fn takes_part(&mut self) -> bool {
+        (self.next() >> 11) as f64 / ((1u64 << 53) as f64) < share()
+    }
+}

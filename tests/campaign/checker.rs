@@ -1,0 +1,102 @@
+//! What must be true after whatever happened, once `reap` has run twice.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use mayfly::model::Phase;
+use mayfly::registry::Contents;
+
+use super::ground::Ground;
+use super::procfs;
+
+impl Ground {
+    /// Reaps twice and looks at everything. No command may be running.
+    pub fn check(&self, after: &str) {
+        let first = self.run(&["reap"]);
+        assert_eq!(first.code, Some(0), "after {after}: {first:#?}");
+        let second = self.run(&["reap"]);
+        assert_eq!(second.code, Some(0), "after {after}: {second:#?}");
+        assert_eq!(second.stdout, "", "after {after}, the second reap found more: {first:#?}");
+        assert_eq!(second.stderr, "", "after {after}");
+
+        let contents = self.registry();
+        let before = self.generation.swap(contents.generation, Ordering::SeqCst);
+        let now = contents.generation;
+        assert!(now >= before, "after {after}: generation {before} became {now}");
+
+        let ids: BTreeSet<String> = contents.vms.keys().map(|id| id.to_string()).collect();
+        self.check_files(&ids, after);
+        self.check_processes(&contents, after);
+        self.check_mounts(after);
+        self.check_promises(&ids, after);
+        self.assert_canaries_live();
+    }
+
+    fn check_files(&self, ids: &BTreeSet<String>, after: &str) {
+        let directories: BTreeSet<String> = names(&self.state.join("vms")).into_iter().collect();
+        assert_eq!(&directories, ids, "after {after}: directories and records differ");
+        for directory in self.run_dirs() {
+            for name in names(&directory) {
+                assert!(ids.contains(&name), "after {after}: {name} is left in {directory:?}");
+            }
+        }
+        for name in names(&self.state.join("locks")) {
+            let id = name.strip_suffix(".lock").unwrap_or(&name);
+            assert!(ids.contains(id), "after {after}: the lock {name} guards nothing");
+        }
+        const KNOWN: [&str; 5] =
+            ["locks", "registry.json", "registry.json.damaged", "registry.lock", "vms"];
+        for name in names(&self.state) {
+            assert!(KNOWN.contains(&name.as_str()), "after {after}: {name} is left");
+        }
+        for id in ids {
+            let names = names(&self.state.join("vms").join(id));
+            assert!(names.contains(&"manifest.json".to_owned()), "after {after}: {id}: {names:?}");
+            assert!(!names.iter().any(|name| name.ends_with(".new")), "after {after}: {names:?}");
+        }
+    }
+
+    fn check_processes(&self, contents: &Contents, after: &str) {
+        let marked = procfs::marked(&self.state);
+        let mut owners = BTreeSet::new();
+        for record in contents.vms.values() {
+            let id = record.id().to_string();
+            match &record.state {
+                Phase::Created | Phase::Stopped { .. } => {}
+                Phase::Started { instance } => {
+                    let pid = instance.process.pid;
+                    let lives = marked.iter().any(|process| process.pid == pid);
+                    assert!(lives, "after {after}: {id} is started without a VMM");
+                    owners.insert(self.state.join("vms").join(&id).display().to_string());
+                }
+                other => panic!("after {after}: {id} is left {other:?}"),
+            }
+        }
+        for process in marked {
+            assert!(owners.contains(&process.vm_dir), "after {after}: {process:?} is unrecorded");
+        }
+    }
+
+    fn check_mounts(&self, after: &str) {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let base = self.base().display().to_string();
+        assert!(!mounts.contains(&base), "after {after}: something is mounted below {base}");
+    }
+
+    fn check_promises(&self, ids: &BTreeSet<String>, after: &str) {
+        for id in self.ledger.promised() {
+            assert!(ids.contains(&id), "after {after}: {id} was acknowledged and is gone");
+        }
+        for id in self.ledger.gone() {
+            assert!(!ids.contains(&id), "after {after}: {id} was deleted and is back");
+        }
+    }
+}
+
+/// The names in a directory; none if there is none.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}

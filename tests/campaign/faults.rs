@@ -1,0 +1,217 @@
+//! Every system call of every verb, as the last one before a SIGKILL, or as one that fails.
+
+use super::chance::Chance;
+use super::ground::{Ended, Ground};
+use super::procfs;
+use super::trace::{self, Point};
+
+/// A verb, and the state its VM is in before.
+struct Case {
+    args: &'static [&'static str],
+    before: Before,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    Created,
+    Started,
+    /// The VMM died and nobody has noticed yet.
+    Dead,
+}
+
+/// `@` stands for the VM.
+const CASES: [Case; 9] = [
+    Case { args: &["create"], before: Before::Nothing },
+    Case { args: &["start", "@"], before: Before::Created },
+    Case { args: &["exec", "--keep", "@", "--", "true"], before: Before::Started },
+    Case { args: &["exec", "@", "--", "true"], before: Before::Started },
+    Case { args: &["stop", "@"], before: Before::Started },
+    Case { args: &["rm", "@"], before: Before::Started },
+    Case { args: &["start", "@"], before: Before::Dead },
+    Case { args: &["reap"], before: Before::Dead },
+    Case { args: &["run", "--", "true"], before: Before::Nothing },
+];
+
+/// The calls that change something others can see. A kill comes before the call is carried out, so
+/// every state between two of them is reached; what `openat` creates is seen at the next of them.
+const CHANGING: [&str; 25] = [
+    "mkdir",
+    "mkdirat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+    "write",
+    "pwrite64",
+    "ftruncate",
+    "fsync",
+    "fdatasync",
+    "flock",
+    "bind",
+    "listen",
+    "connect",
+    "sendto",
+    "clone",
+    "clone3",
+    "vfork",
+    "fork",
+    "pidfd_open",
+    "pidfd_send_signal",
+    "exit_group",
+];
+
+/// Errors, and the calls that may give them.
+const ERRORS: [(&str, &[&str]); 4] = [
+    ("ENOSPC", &["mkdir", "mkdirat", "openat", "write", "fsync", "rename", "bind"]),
+    ("EIO", &["read", "write", "fsync", "rename", "unlink", "unlinkat", "getdents64", "openat"]),
+    ("EMFILE", &["openat", "pipe2", "socket", "pidfd_open", "fcntl", "clone", "clone3"]),
+    ("EINTR", &["openat", "read", "write", "connect", "fsync", "poll", "ppoll", "ftruncate"]),
+];
+
+/// How many points of one kind of call, such as reading /proc, are tried.
+const ENOUGH: usize = 40;
+
+impl Case {
+    fn prepare(&self, ground: &Ground) -> Option<String> {
+        match self.before {
+            Before::Nothing => None,
+            Before::Created => Some(ground.created()),
+            Before::Started => Some(ground.started()),
+            Before::Dead => {
+                let id = ground.started();
+                procfs::signal(ground.vmm(&id).unwrap(), nix::sys::signal::Signal::SIGKILL);
+                Some(id)
+            }
+        }
+    }
+
+    fn args<'a>(&self, vm: Option<&'a str>) -> Vec<&'a str> {
+        self.args.iter().map(|&arg| if arg == "@" { vm.unwrap() } else { arg }).collect()
+    }
+
+    fn deletes(&self) -> bool {
+        self.args[0] == "rm" || (self.args[0] == "exec" && self.args[1] != "--keep")
+    }
+
+    /// Notes what the verb promised, and looks at what must hold even before a `reap`.
+    fn judge(&self, ground: &Ground, vm: Option<&str>, ended: &Ended, at: &str) {
+        let done = ended.code == Some(0);
+        match (self.args[0], vm) {
+            ("create", _) => {
+                if let Some(id) = ended.stdout.strip_suffix('\n') {
+                    ground.ledger.created(id);
+                }
+            }
+            ("stop", Some(id)) if done => {
+                let left = procfs::marked(&ground.state);
+                let left: Vec<_> = left.iter().filter(|one| one.vm_dir.ends_with(id)).collect();
+                assert!(left.is_empty(), "{at}: stopped, but {left:?} lives");
+            }
+            ("start", Some(id)) if ended.code.is_some() => {
+                // Whoever starts it again would start a second one on the same disk.
+                let phase = ground.phase(id);
+                let lives =
+                    procfs::marked(&ground.state).iter().any(|one| one.vm_dir.ends_with(id));
+                assert!(
+                    !lives || matches!(phase.as_str(), "started" | "starting"),
+                    "{at}: {phase} with a living VMM: {ended:#?}"
+                );
+                assert_eq!(done, phase == "started", "{at}: {phase}: {ended:#?}");
+            }
+            (_, Some(id)) if self.deletes() => match done {
+                true => ground.ledger.deleted(id),
+                false => ground.ledger.doubt(id),
+            },
+            _ => {}
+        }
+    }
+
+    /// Puts one thing to one point of the verb.
+    fn try_at(&self, ground: &Ground, point: &Point, what: &str) {
+        let vm = self.prepare(ground);
+        let args = self.args(vm.as_deref());
+        let at = format!("{what} at {} {} of {:?}", point.call, point.occurrence, self.args);
+        let ended = trace::inject(ground, point, what, &args);
+        self.judge(ground, vm.as_deref(), &ended, &at);
+        ground.check(&at);
+        // Few VMs keep the checks quick.
+        for id in ground.ledger.promised() {
+            ground.ok(&["rm", &id]);
+            ground.ledger.deleted(&id);
+        }
+    }
+
+    /// The points of this verb, those of each call thinned out to the size of the campaign.
+    fn points(&self, ground: &Ground, calls: &[&str], chance: &mut Chance) -> Vec<Point> {
+        let vm = self.prepare(ground);
+        let (ended, mut points) = trace::points(ground, calls, &self.args(vm.as_deref()));
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        self.judge(ground, vm.as_deref(), &ended, "nothing");
+        ground.check("a traced verb");
+        let total = |call: &str| points.iter().filter(|point| point.call == call).count();
+        let totals: Vec<usize> = points.iter().map(|point| total(&point.call)).collect();
+        let mut totals = totals.into_iter();
+        points.retain(|_| {
+            let total = totals.next().unwrap();
+            chance.takes_part() && (total <= ENOUGH || chance.below(total) < ENOUGH)
+        });
+        points
+    }
+}
+
+#[test]
+fn killed_at_every_call_that_changes_something() {
+    if !trace::is_possible() {
+        return;
+    }
+    let mut chance = Chance::new("kills at calls");
+    let ground = Ground::new();
+    let mut tried = 0;
+    for case in &CASES {
+        for point in case.points(&ground, &CHANGING, &mut chance) {
+            case.try_at(&ground, &point, "signal=SIGKILL");
+            tried += 1;
+        }
+    }
+    println!("{tried} points");
+}
+
+fn failing(error: &str) {
+    if !trace::is_possible() {
+        return;
+    }
+    let mut chance = Chance::new(error);
+    let (_, calls) = ERRORS.iter().find(|(name, _)| *name == error).unwrap();
+    let ground = Ground::new();
+    let mut tried = 0;
+    for case in &CASES {
+        for point in case.points(&ground, calls, &mut chance) {
+            case.try_at(&ground, &point, &format!("error={error}"));
+            tried += 1;
+        }
+    }
+    println!("{tried} points");
+}
+
+#[test]
+fn a_full_disk_at_every_call() {
+    failing("ENOSPC");
+}
+
+#[test]
+fn a_broken_disk_at_every_call() {
+    failing("EIO");
+}
+
+#[test]
+fn no_more_descriptors_at_every_call() {
+    failing("EMFILE");
+}
+
+#[test]
+fn interrupted_at_every_call() {
+    failing("EINTR");
+}

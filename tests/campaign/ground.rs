@@ -1,0 +1,280 @@
+//! A state directory of its own with everything a campaign needs around it, and nothing left of it
+//! afterwards, also when the campaign fails.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use mayfly::model::VmId;
+use mayfly::registry::{Contents, Registry};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::ledger::Ledger;
+use super::procfs;
+
+/// The longest that any verb may take here, beyond a timeout of its own.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// One campaign's place.
+#[derive(Debug)]
+pub struct Ground {
+    dir: TempDir,
+    pub state: PathBuf,
+    pub ledger: Ledger,
+    /// The highest generation of the registry seen so far.
+    pub generation: AtomicU64,
+    /// Processes that are none of mayfly's business.
+    canaries: Vec<Child>,
+    variables: Vec<(String, String)>,
+    /// The longest that a verb may take.
+    pub limit: Duration,
+}
+
+/// A command that ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub shown: String,
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+}
+
+impl Ground {
+    /// A place for mock VMs.
+    pub fn new() -> Ground {
+        let dir = tempfile::Builder::new().prefix("mf").tempdir().unwrap();
+        let state = dir.path().join("state");
+        let mut ground = Ground {
+            state,
+            ledger: Ledger::default(),
+            generation: AtomicU64::new(0),
+            canaries: Vec::new(),
+            variables: Vec::new(),
+            limit: LIMIT,
+            dir,
+        };
+        let path = |name: &str| ground.dir.path().join(name).display().to_string();
+        let (artifacts, run, state) = (path("artifacts"), path("run"), path("state"));
+        // Every variable that looks like the mark of a VM here, and is not.
+        let unmarked = ground.canary(&[]);
+        let elsewhere = ground.canary(&[("MAYFLY_VM_DIR", "/elsewhere/vms/0123456789ab")]);
+        let beside = format!("{state}/vms-2/0123456789ab");
+        let neighbour = ground.canary(&[("MAYFLY_VM_DIR", &beside)]);
+        let within = format!("{state}/vms/0123456789ab");
+        let impostor = ground.canary(&[("NOT_MAYFLY_VM_DIR", &within)]);
+        ground.canaries = vec![unmarked, elsewhere, neighbour, impostor];
+        ground.set("MAYFLY_STATE_DIR", &state);
+        ground.set("MAYFLY_RUNTIME_DIR", &run);
+        ground.set("MAYFLY_ARTIFACTS_DIR", &artifacts);
+        ground.set("MAYFLY_BACKEND", "mock");
+        ground.set("MAYFLY_MAX_ACTIVE_VMS", "1000");
+        ground
+    }
+
+    /// Sets a variable for every command from now on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.variables.retain(|(known, _)| known != key);
+        self.variables.push((key.into(), value.into()));
+    }
+
+    /// An innocent process.
+    pub fn canary(&self, environment: &[(&str, &str)]) -> Child {
+        Command::new("sleep")
+            .arg("1000000")
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("sleep is in coreutils")
+    }
+
+    /// A scratch path of this campaign.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Where the sockets of this state directory are, if there is such a place by now.
+    pub fn run_dirs(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path("run")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    }
+
+    /// `mayfly` with these arguments and nothing of the caller's environment that concerns it.
+    pub fn mayfly(&self, args: &[&str]) -> Command {
+        self.behind(&[], args)
+    }
+
+    /// The same, started by another program.
+    pub fn behind(&self, wrapper: &[&str], args: &[&str]) -> Command {
+        let mayfly = env!("CARGO_BIN_EXE_mayfly");
+        let words: Vec<&str> = wrapper.iter().chain(&[mayfly]).chain(args).copied().collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).current_dir(self.dir.path());
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.envs(self.variables.iter().map(|(key, value)| (key, value)));
+        command.env("HOME", self.dir.path());
+        command
+    }
+
+    /// Runs `mayfly` to its end.
+    pub fn run(&self, args: &[&str]) -> Ended {
+        self.end(&mut self.mayfly(args))
+    }
+
+    /// Runs `mayfly` to an end that must be a success; gives what it printed.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let ended = self.run(args);
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        ended.stdout.trim().to_owned()
+    }
+
+    /// A new VM, started.
+    pub fn started(&self) -> String {
+        let id = self.created();
+        self.ok(&["start", &id]);
+        id
+    }
+
+    /// A new VM.
+    pub fn created(&self) -> String {
+        let id = self.ok(&["create"]);
+        self.ledger.created(&id);
+        id
+    }
+
+    /// Runs a command to its end, which must come within the limit.
+    pub fn end(&self, command: &mut Command) -> Ended {
+        self.begin(command).end()
+    }
+
+    pub fn begin(&self, command: &mut Command) -> Begun {
+        let shown = format!("{:?}", command.get_args().collect::<Vec<&OsStr>>());
+        // Files, not pipes: whoever else holds an end of a pipe could keep us waiting.
+        let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(stdout.try_clone().unwrap())
+            .stderr(stderr.try_clone().unwrap())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{shown}: {error}"));
+        Begun { shown, child, stdout, stderr, since: Instant::now(), limit: self.limit }
+    }
+
+    /// The registry as it is on disk. Read with mayfly's own types: they are the format.
+    pub fn registry(&self) -> Contents {
+        Registry::at(&self.state).read().unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    pub fn phase(&self, id: &str) -> String {
+        let contents = self.registry();
+        let record = contents.vms.get(&id.parse::<VmId>().unwrap());
+        record.map_or("absent", |record| record.state.name()).to_owned()
+    }
+
+    /// The VMM on record.
+    pub fn vmm(&self, id: &str) -> Option<i32> {
+        let contents = self.registry();
+        let record = contents.vms.get(&id.parse::<VmId>().unwrap())?;
+        record.state.instance().map(|instance| instance.process.pid)
+    }
+
+    pub fn assert_canaries_live(&self) {
+        for canary in &self.canaries {
+            assert!(procfs::is_alive(canary.id() as i32), "an innocent process was signalled");
+        }
+    }
+
+    pub fn base(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        for canary in &mut self.canaries {
+            let _ = canary.kill();
+            let _ = canary.wait();
+        }
+        // A process may start another while it is looked for.
+        for _ in 0..10 {
+            let left = procfs::marked(&self.state);
+            if left.is_empty() {
+                break;
+            }
+            left.iter().for_each(|process| procfs::signal(process.pid, Signal::SIGKILL));
+        }
+    }
+}
+
+/// A running command; killed when dropped before its end.
+#[derive(Debug)]
+pub struct Begun {
+    shown: String,
+    pub child: Child,
+    stdout: File,
+    stderr: File,
+    since: Instant,
+    limit: Duration,
+}
+
+impl Begun {
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// Waits for its end, which must come within the limit.
+    pub fn end(mut self) -> Ended {
+        let limit = self.limit;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(self.since.elapsed() < limit, "{} takes longer than {limit:?}", self.shown);
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let read = |file: &mut File| {
+            let mut bytes = Vec::new();
+            file.rewind().unwrap();
+            file.read_to_end(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let ended = Ended {
+            shown: self.shown.clone(),
+            code: status.code(),
+            signal: status.signal(),
+            stdout: read(&mut self.stdout),
+            stderr: read(&mut self.stderr),
+            took: self.since.elapsed(),
+        };
+        assert_ne!(ended.code, Some(101), "a panic: {ended:#?}");
+        ended
+    }
+
+    /// Kills it after a while, if it still runs then.
+    pub fn end_by_kill_after(mut self, pause: Duration) -> Ended {
+        let due = self.since + pause;
+        while Instant::now() < due && self.child.try_wait().unwrap().is_none() {
+            let left = due.saturating_duration_since(Instant::now());
+            std::thread::sleep(left.min(Duration::from_millis(2)));
+        }
+        let _ = self.child.kill();
+        self.end()
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,134 @@
+//! SIGKILL of mayfly itself at random moments.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::chance::{Chance, share_of};
+use super::ground::{Ended, Ground};
+use super::support::images;
+
+const VERBS: [&str; 8] = ["create", "start", "exec", "exec --keep", "stop", "rm", "reap", "run"];
+
+/// How long each verb takes when it is left alone: kills are spread over that time.
+struct Typical(Mutex<BTreeMap<&'static str, Duration>>);
+
+impl Typical {
+    fn of(&self, verb: &str) -> Duration {
+        self.0.lock().unwrap()[verb]
+    }
+
+    fn learn(&self, verb: &'static str, ended: &Ended) {
+        if ended.signal.is_none() {
+            let mut known = self.0.lock().unwrap();
+            let typical = known.get_mut(verb).unwrap();
+            *typical = (*typical * 3 + ended.took) / 4;
+        }
+    }
+}
+
+/// One command on a VM nobody else uses, killed at some moment; notes what it promised.
+fn kill_one(ground: &Ground, typical: &Typical, own: &mut Vec<String>, chance: &mut Chance) {
+    let verb = *chance.pick(&VERBS);
+    let vm = match verb {
+        "create" | "reap" | "run" => None,
+        _ if own.is_empty() => return kill_create(ground, typical, own, chance),
+        _ => Some(own[chance.below(own.len())].clone()),
+    };
+    let id = vm.as_deref().unwrap_or_default();
+    let args = match verb {
+        "create" => return kill_create(ground, typical, own, chance),
+        "start" => vec!["start", id],
+        "exec" => vec!["exec", id, "--", "echo", "here"],
+        "exec --keep" => vec!["exec", "--keep", id, "--", "echo", "here"],
+        "stop" => vec!["stop", id],
+        "rm" => vec!["rm", id],
+        "reap" => vec!["reap"],
+        _ => vec!["run", "--", "echo", "here"],
+    };
+    let deletes = matches!(verb, "exec" | "rm");
+    if deletes {
+        // Noted before: a kill leaves no time for it.
+        ground.ledger.doubt(id);
+        own.retain(|other| other != id);
+    }
+    let begun = ground.begin(&mut ground.mayfly(&args));
+    let ended = begun.end_by_kill_after(chance.pause(typical.of(verb).mul_f64(1.3)));
+    typical.learn(verb, &ended);
+    if ended.code == Some(0) && deletes {
+        ground.ledger.deleted(id);
+    }
+    if ended.code == Some(0) && matches!(verb, "exec" | "exec --keep" | "run") {
+        assert_eq!(ended.stdout, "here\n", "{ended:#?}");
+    }
+}
+
+fn kill_create(ground: &Ground, typical: &Typical, own: &mut Vec<String>, chance: &mut Chance) {
+    let begun = ground.begin(&mut ground.mayfly(&["create"]));
+    let ended = begun.end_by_kill_after(chance.pause(typical.of("create").mul_f64(2.0)));
+    typical.learn("create", &ended);
+    // A whole line is an acknowledgement, even if the kill came right after it.
+    if let Some(id) = ended.stdout.strip_suffix('\n') {
+        ground.ledger.created(id);
+        own.push(id.to_owned());
+    }
+}
+
+fn campaign(ground: &Ground, kills: usize, threads: usize, chance: &mut Chance) {
+    let typical = Typical(Mutex::new(BTreeMap::new()));
+    let mut lone = ground.created();
+    for verb in VERBS {
+        let args: Vec<&str> = match verb {
+            "create" | "reap" => vec![verb],
+            "run" => vec!["run", "--", "true"],
+            "start" | "stop" | "rm" => vec![verb, &lone],
+            "exec" => continue,
+            _ => vec!["exec", "--keep", &lone, "--", "true"],
+        };
+        let ended = ground.run(&args);
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        typical.0.lock().unwrap().insert(verb, ended.took);
+        match verb {
+            "create" => {
+                ground.ledger.created(ended.stdout.trim());
+                ground.ok(&["rm", ended.stdout.trim()]);
+                ground.ledger.deleted(ended.stdout.trim());
+            }
+            "rm" => ground.ledger.deleted(&std::mem::take(&mut lone)),
+            _ => {}
+        }
+    }
+    let exec = typical.of("exec --keep") + typical.of("rm");
+    typical.0.lock().unwrap().insert("exec", exec);
+
+    const ROUND: usize = 5;
+    let mut owned: Vec<Vec<String>> = vec![Vec::new(); threads];
+    for round in 0..kills.div_ceil(threads * ROUND) {
+        std::thread::scope(|scope| {
+            for own in &mut owned {
+                let (mut chance, typical) = (chance.split(), &typical);
+                scope.spawn(move || {
+                    (0..ROUND).for_each(|_| kill_one(ground, typical, own, &mut chance));
+                });
+            }
+        });
+        ground.check(&format!("round {round} of kills"));
+    }
+}
+
+#[test]
+fn killed_commands_leave_nothing_that_reap_does_not_mend() {
+    let mut chance = Chance::new("kills, mock");
+    campaign(&Ground::new(), share_of(500), 4, &mut chance);
+}
+
+#[test]
+fn killed_commands_of_real_machines_leave_nothing_either() {
+    let mut chance = Chance::new("kills, qemu");
+    let mut ground = Ground::new();
+    ground.set("MAYFLY_ARTIFACTS_DIR", &images::artifacts("debian-base").display().to_string());
+    ground.set("MAYFLY_BACKEND", "qemu");
+    // An emulated boot on a loaded machine has a deadline of its own.
+    ground.limit += Duration::from_secs(180);
+    campaign(&ground, share_of(50), 1, &mut chance);
+}

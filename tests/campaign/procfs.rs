@@ -1,0 +1,60 @@
+//! Processes as the kernel tells of them; nothing here goes through the code under test.
+
+use std::fs;
+use std::path::Path;
+
+use mayfly::model::{BootId, ProcessId};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A living process that carries `MAYFLY_VM_DIR`.
+#[derive(Debug, Clone)]
+pub struct Marked {
+    pub pid: i32,
+    pub vm_dir: String,
+    /// Its arguments, for messages.
+    pub command: String,
+}
+
+/// Every living process marked with a VM directory of this state directory.
+pub fn marked(state: &Path) -> Vec<Marked> {
+    let wanted = format!("MAYFLY_VM_DIR={}/", state.join("vms").display());
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let mark = environment
+            .split(|&b| b == 0)
+            .find(|variable| variable.starts_with(wanted.as_bytes()))?;
+        let vm_dir = String::from_utf8_lossy(&mark["MAYFLY_VM_DIR=".len()..]).into_owned();
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        is_alive(pid).then_some(Marked { pid, vm_dir, command })
+    })
+    .collect()
+}
+
+/// The fields of `/proc/<pid>/stat` from the state on.
+fn stat(pid: i32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(") ")?;
+    Some(rest.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Whether it runs; a zombie does not.
+pub fn is_alive(pid: i32) -> bool {
+    stat(pid).is_some_and(|fields| !matches!(fields[0].as_str(), "Z" | "X"))
+}
+
+/// The identity of a living process, as the registry writes it.
+pub fn identity(pid: i32) -> ProcessId {
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let start_ticks = stat(pid).expect("the process lives")[19].parse().unwrap();
+    ProcessId { pid, start_ticks, boot_id: BootId(boot_id.trim().to_owned()) }
+}
+
+/// Signals a process that this test started, directly or through mayfly.
+pub fn signal(pid: i32, signal: Signal) {
+    assert!(pid > 1);
+    let _ = kill(Pid::from_raw(pid), signal);
+}

@@ -1,0 +1,55 @@
+//! Reaching single system calls of mayfly, with strace.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::ground::{Ended, Ground};
+
+/// One system call of a verb: its name, and which of its occurrences is meant, counted from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Point {
+    pub call: String,
+    pub occurrence: usize,
+}
+
+/// Whether strace is there and may trace; says why not.
+pub fn is_possible() -> bool {
+    let possible = std::process::Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "true"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !possible {
+        println!("SKIPPED: strace is not installed, or may not trace here");
+    }
+    possible
+}
+
+/// Runs a verb and lists the points it went through, of these calls. Only the command's own first
+/// thread is watched: a VMM and its launcher go their own way.
+pub fn points(ground: &Ground, calls: &[&str], args: &[&str]) -> (Ended, Vec<Point>) {
+    let log = ground.path("trace").display().to_string();
+    let trace = format!("trace={}", calls.join(","));
+    let ended = ground.end(
+        &mut ground.behind(&["strace", "-qq", "-e", "signal=none", "-o", &log, "-e", &trace], args),
+    );
+    let text = fs::read_to_string(&log).unwrap();
+    let mut counts = BTreeMap::<&str, usize>::new();
+    let mut points = Vec::new();
+    for call in text.lines().filter_map(|line| line.split_once('(')).map(|(call, _)| call) {
+        let count = counts.entry(call).or_default();
+        *count += 1;
+        points.push(Point { call: call.to_owned(), occurrence: *count });
+    }
+    (ended, points)
+}
+
+/// Runs a verb with something happening to it at one point: `signal=SIGKILL`, `error=ENOSPC`. strace
+/// ends as the command does, by the same signal.
+pub fn inject(ground: &Ground, point: &Point, what: &str, args: &[&str]) -> Ended {
+    let trace = format!("trace={}", point.call);
+    let inject = format!("inject={}:{what}:when={}", point.call, point.occurrence);
+    ground.end(
+        &mut ground
+            .behind(&["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject], args),
+    )
+}

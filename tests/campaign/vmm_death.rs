@@ -1,0 +1,162 @@
+//! The VMM, or the command that works on it, dies in each state of a VM.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::ground::{Begun, Ground};
+use super::procfs::{self, Marked};
+
+/// Waits for something another process does.
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} does not come about");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The agent of the one VM here, once the launcher has become it.
+fn agent(ground: &Ground) -> Option<Marked> {
+    procfs::marked(&ground.state)
+        .into_iter()
+        .find(|process| process.command.contains("--listen-fd"))
+}
+
+/// A `start` whose agent was frozen before it could answer.
+fn frozen_start(ground: &Ground, id: &str) -> Option<(Begun, Marked)> {
+    let start = ground.begin(&mut ground.mayfly(&["start", id]));
+    let agent = eventually("an agent", || agent(ground));
+    procfs::signal(agent.pid, Signal::SIGSTOP);
+    // It may have been too quick for us.
+    (ground.phase(id) == "starting").then_some((start, agent))
+}
+
+fn freeze_a_start(ground: &Ground) -> (String, Begun, Marked) {
+    eventually("a start that is caught", || {
+        let id = ground.created();
+        let caught = frozen_start(ground, &id);
+        if caught.is_none() {
+            ground.ok(&["rm", &id]);
+            ground.ledger.deleted(&id);
+        }
+        caught.map(|(start, agent)| (id, start, agent))
+    })
+}
+
+fn assert_restarts(ground: &Ground, id: &str) {
+    ground.ok(&["start", id]);
+    assert_eq!(ground.ok(&["exec", "--keep", id, "--", "echo", "again"]), "again");
+    ground.check("a restart");
+}
+
+#[test]
+fn a_vmm_that_dies_while_it_starts_fails_the_start() {
+    let ground = Ground::new();
+    let (id, start, agent) = freeze_a_start(&ground);
+    procfs::signal(agent.pid, Signal::SIGKILL);
+    let ended = start.end();
+    assert_eq!(ended.code, Some(6), "{ended:#?}");
+    assert_eq!(ground.phase(&id), "stopped");
+    assert!(ground.ok(&["status", "--json", &id]).contains("did not start"));
+    ground.check("the death of a starting VMM");
+    assert_restarts(&ground, &id);
+}
+
+#[test]
+fn a_start_that_dies_is_undone() {
+    let ground = Ground::new();
+    let (id, mut start, agent) = freeze_a_start(&ground);
+    start.child.kill().unwrap();
+    start.end();
+    assert_eq!(ground.phase(&id), "starting");
+    ground.check("the death of a start");
+    assert!(!procfs::is_alive(agent.pid));
+    assert!(ground.ok(&["status", "--json", &id]).contains("its start was interrupted"));
+    assert_restarts(&ground, &id);
+}
+
+#[test]
+fn a_started_vm_whose_vmm_dies_is_a_stopped_one() {
+    let ground = Ground::new();
+    for verb in ["status", "exec", "stop", "start", "rm", "reap"] {
+        let id = ground.started();
+        procfs::signal(ground.vmm(&id).unwrap(), Signal::SIGKILL);
+        match verb {
+            "status" => assert!(ground.ok(&["status", "--json", &id]).contains("ended by itself")),
+            "exec" => {
+                let ended = ground.run(&["exec", &id, "--", "true"]);
+                assert_eq!(ended.code, Some(125), "{ended:#?}");
+            }
+            "rm" => ground.ledger.deleted(&{
+                ground.ok(&["rm", &id]);
+                id.clone()
+            }),
+            "reap" => assert_eq!(ground.ok(&["reap"]), ""),
+            _ => drop(ground.ok(&[verb, &id])),
+        }
+        ground.check(verb);
+    }
+}
+
+#[test]
+fn a_command_whose_vmm_dies_is_lost_and_says_so() {
+    let ground = Ground::new();
+    let id = ground.started();
+    let words = ["exec", "--keep", &id, "-c", "touch began; exec sleep 1000"];
+    let exec = ground.begin(&mut ground.mayfly(&words));
+    let began = ground.state.join("vms").join(&id).join("work/began");
+    eventually("the command", || began.exists().then_some(()));
+    procfs::signal(ground.vmm(&id).unwrap(), Signal::SIGKILL);
+    let ended = exec.end();
+    assert_eq!(ended.code, Some(125), "{ended:#?}");
+    ground.check("the death of a VMM with a command in it");
+    assert_restarts(&ground, &id);
+}
+
+#[test]
+fn a_stop_waits_for_a_frozen_vmm_only_so_long_and_ends_at_once_with_a_dead_one() {
+    let ground = Ground::new();
+    let id = ground.started();
+    let vmm = ground.vmm(&id).unwrap();
+    procfs::signal(vmm, Signal::SIGSTOP);
+    let ended = ground.run(&["stop", "--grace", "1s", &id]);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(ended.took < Duration::from_secs(10), "{ended:#?}");
+    assert!(!procfs::is_alive(vmm));
+
+    ground.ok(&["start", &id]);
+    let vmm = ground.vmm(&id).unwrap();
+    procfs::signal(vmm, Signal::SIGSTOP);
+    let stop = ground.begin(&mut ground.mayfly(&["stop", "--grace", "20s", &id]));
+    eventually("stopping", || (ground.phase(&id) == "stopping").then_some(()));
+    procfs::signal(vmm, Signal::SIGKILL);
+    let ended = stop.end();
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    ground.check("the death of a stopping VMM");
+}
+
+#[test]
+fn a_stop_that_dies_is_finished_by_whoever_comes_next() {
+    let ground = Ground::new();
+    for verb in ["start", "stop", "rm", "reap"] {
+        let id = ground.started();
+        let vmm = ground.vmm(&id).unwrap();
+        procfs::signal(vmm, Signal::SIGSTOP);
+        let mut stop = ground.begin(&mut ground.mayfly(&["stop", "--grace", "20s", &id]));
+        eventually("stopping", || (ground.phase(&id) == "stopping").then_some(()));
+        stop.child.kill().unwrap();
+        stop.end();
+        assert_eq!(ground.phase(&id), "stopping");
+        let words: Vec<&str> = [verb, &id].into_iter().take(if verb == "reap" { 1 } else { 2 }).collect();
+        ground.ok(&words);
+        if verb == "rm" {
+            ground.ledger.deleted(&id);
+        }
+        assert!(!procfs::is_alive(vmm), "{verb} left the old VMM");
+        ground.check(verb);
+    }
+}
