@@ -56,7 +56,7 @@ soak: ## crash and load campaigns at full size (an hour or more)
 	$(SAY) 'packages'
 	scripts/need $(COMPILE) $(RUN) $(IMAGE) $(TEST)
 	$(SAY) 'campaigns'
-	MAYFLY_CAMPAIGN=full $(CARGO) test --locked --no-fail-fast --test campaign -- --nocapture
+	MAYFLY_CAMPAIGN=1.0 $(CARGO) test --locked --no-fail-fast --test campaign -- --nocapture
 
 .PHONY: bench
 bench: ## measure speed against bare QEMU, in ratios
