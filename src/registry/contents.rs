@@ -27,27 +27,31 @@ impl Contents {
     }
 
     /// Parses a registry file. Errors: damaged, or written by a newer mayfly.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         #[derive(Deserialize)]
         struct Header {
             schema: u32,
         }
-        let damaged = |error: serde_json::Error| {
-            Refusal::new(Kind::Failure, format!("the registry is damaged: {error}"))
-                .hint("'mayfly reap --rebuild' makes a new one from the VMs' manifests")
-        };
+        let damaged = |error: serde_json::Error| damage(&error.to_string());
         let header: Header = serde_json::from_slice(bytes).map_err(damaged)?;
         if header.schema > SCHEMA {
-            return Err(Refusal::new(
-                Kind::Failure,
-                format!(
-                    "the registry has schema {}, and this mayfly knows up to {SCHEMA}",
-                    header.schema
-                ),
-            )
-            .hint("use the newer mayfly that wrote it"));
+            return Err(Unreadable::Newer(
+                Refusal::new(
+                    Kind::Failure,
+                    format!(
+                        "the registry has schema {}, and this mayfly knows up to {SCHEMA}",
+                        header.schema
+                    ),
+                )
+                .hint("use the newer mayfly that wrote it"),
+            ));
         }
-        serde_json::from_slice(bytes).map_err(damaged)
+        let contents: Contents = serde_json::from_slice(bytes).map_err(damaged)?;
+        match contents.vms.iter().find(|(id, record)| *id != record.id()) {
+            // A verb would find the one and work on the other.
+            Some((id, record)) => Err(damage(&format!("VM {} is listed as VM {id}", record.id()))),
+            None => Ok(contents),
+        }
     }
 
     /// The id of the VM a user means.
@@ -68,6 +72,29 @@ impl Contents {
     pub fn is_name_taken(&self, name: &VmName) -> bool {
         self.vms.values().any(|record| record.manifest.name.as_ref() == Some(name))
     }
+}
+
+/// Why a registry file is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unreadable {
+    Damaged(Refusal),
+    /// A newer mayfly wrote it.
+    Newer(Refusal),
+}
+
+impl From<Unreadable> for Refusal {
+    fn from(unreadable: Unreadable) -> Refusal {
+        match unreadable {
+            Unreadable::Damaged(refusal) | Unreadable::Newer(refusal) => refusal,
+        }
+    }
+}
+
+fn damage(how: &str) -> Unreadable {
+    Unreadable::Damaged(
+        Refusal::new(Kind::Failure, format!("the registry is damaged: {how}"))
+            .hint("'mayfly reap --rebuild' makes a new one from the VMs' manifests"),
+    )
 }
 
 /// The refusal for a VM that has no record.
@@ -91,14 +118,17 @@ mod tests {
             r#"{"schema":1}"#,
             r#"{"schema":1,"generation":1,"vms":{"x":{}}}"#,
         ] {
-            let refusal = Contents::parse(bad.as_bytes()).unwrap_err();
+            let Unreadable::Damaged(refusal) = Contents::parse(bad.as_bytes()).unwrap_err() else {
+                panic!("{bad}");
+            };
             assert!(refusal.hint.unwrap().contains("--rebuild"), "{bad}");
         }
     }
 
     #[test]
     fn a_newer_schema_is_refused_without_looking_further() {
-        let refusal = Contents::parse(br#"{"schema":2,"machines":[]}"#).unwrap_err();
+        let newer = Contents::parse(br#"{"schema":2,"machines":[]}"#).unwrap_err();
+        let Unreadable::Newer(refusal) = newer else { panic!("{newer:?}") };
         assert!(refusal.message.contains("schema 2"), "{refusal}");
     }
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::contents::Contents;
+use super::contents::{Contents, Unreadable};
 use crate::host::lock::Lock;
 use crate::host::{directory, durable};
-use crate::model::VmId;
+use crate::model::{Kind, Refusal, VmId};
 
 /// How long an update waits for the registry. Every holder lets go within milliseconds, so this is
 /// many times what the largest crowd of commands needs.
@@ -57,14 +57,38 @@ impl Registry {
         self.state.join("registry.json")
     }
 
+    /// Where a damaged registry is kept once there is a new one.
+    fn damaged(&self) -> PathBuf {
+        self.state.join("registry.json.damaged")
+    }
+
     /// The content as of the last committed change; takes no lock.
     pub fn read(&self) -> Result<Contents> {
+        let parse = |bytes: Vec<u8>| {
+            Contents::parse(&bytes)
+                .map_err(Refusal::from)
+                .with_context(|| format!("in {}", self.file().display()))
+        };
+        if let Some(bytes) = self.bytes()? {
+            return parse(bytes);
+        }
+        // Every VM is registered before it gets a directory, so directories without a registry mean
+        // that it was lost, and not that there are no VMs: `reap` would delete them all.
+        if directory::names(&self.state.join("vms"))?.is_empty() {
+            return Ok(Contents::empty());
+        }
+        match self.bytes()? {
+            // The very first VM was created between our two looks.
+            Some(bytes) => parse(bytes),
+            None => Err(lost(&self.file()).into()),
+        }
+    }
+
+    /// The registry file, if there is one.
+    fn bytes(&self) -> Result<Option<Vec<u8>>> {
         match fs::read(self.file()) {
-            Ok(bytes) => {
-                Ok(Contents::parse(&bytes)
-                    .with_context(|| format!("in {}", self.file().display()))?)
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Contents::empty()),
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => {
                 Err(error).with_context(|| format!("cannot read {}", self.file().display()))
             }
@@ -90,20 +114,20 @@ impl Registry {
     /// Replaces a registry that cannot be read. `make` is given the last generation that can still
     /// be made out, and the damaged file is kept beside the new one. Returns whether it was replaced:
     /// nothing happens to a registry that can be read.
+    ///
+    /// Errors: a newer mayfly wrote it. That is no damage, and what this one does not understand would
+    /// be lost.
     pub fn replace_damaged(&self, make: impl FnOnce(u64) -> Result<Contents>) -> Result<bool> {
         let _lock = self.lock()?;
-        let damaged = match fs::read(self.file()) {
-            Ok(bytes) if Contents::parse(&bytes).is_ok() => return Ok(false),
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot read {}", self.file().display()));
-            }
-        };
-        let mut contents = make(last_generation(&damaged))?;
-        if !damaged.is_empty() {
-            durable::replace(&self.file().with_extension("json.damaged"), &damaged)?;
+        let damaged = self.bytes()?;
+        match damaged.as_deref().map(Contents::parse) {
+            Some(Ok(_)) => return Ok(false),
+            Some(Err(Unreadable::Newer(refusal))) => return Err(refusal.into()),
+            Some(Err(Unreadable::Damaged(_))) | None => {}
+        }
+        let mut contents = make(last_generation(damaged.as_deref().unwrap_or_default()))?;
+        if let Some(damaged) = damaged {
+            durable::replace(&self.damaged(), &damaged)?;
         }
         self.commit(&mut contents)?;
         Ok(true)
@@ -116,9 +140,31 @@ impl Registry {
         durable::replace(&self.file(), &bytes)
     }
 
+    /// Removes the unfinished files of killed commands; with `dry_run`, only finds them. Returns
+    /// which. Does nothing while another command writes.
+    pub fn sweep(&self, dry_run: bool) -> Result<Vec<PathBuf>> {
+        let unfinished = [self.file(), self.damaged()].map(|path| durable::temporary_of(&path));
+        if !unfinished.iter().any(|path| path.symlink_metadata().is_ok()) {
+            return Ok(Vec::new());
+        }
+        let Some(_lock) = Lock::try_acquire(&self.lock_file())? else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for path in unfinished.into_iter().filter(|path| path.symlink_metadata().is_ok()) {
+            if !dry_run {
+                fs::remove_file(&path)
+                    .with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+            found.push(path);
+        }
+        Ok(found)
+    }
+
     fn lock(&self) -> Result<Lock> {
-        let path = self.state.join("registry.lock");
-        Lock::acquire(&path, "the registry", Instant::now() + REGISTRY_PATIENCE)
+        Lock::acquire(&self.lock_file(), "the registry", Instant::now() + REGISTRY_PATIENCE)
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.state.join("registry.lock")
     }
 
     /// Waits for the lock of one VM, at most `patience`.
@@ -140,6 +186,11 @@ impl Registry {
     fn vm_lock(&self, id: &VmId) -> PathBuf {
         self.state.join("locks").join(format!("{id}.lock"))
     }
+}
+
+fn lost(file: &Path) -> Refusal {
+    Refusal::new(Kind::Failure, format!("there are VMs but no registry at {}", file.display()))
+        .hint("'mayfly reap --rebuild' makes a new one from the VMs' manifests")
 }
 
 /// The generation written in a file that does not parse; zero if even that is lost.
@@ -192,7 +243,7 @@ mod tests {
         let make = |generation| Ok(Contents { generation, ..Contents::empty() });
         assert!(registry.replace_damaged(make).unwrap());
         assert_eq!(registry.read().unwrap().generation, 42);
-        assert!(registry.file().with_extension("json.damaged").exists());
+        assert!(registry.damaged().exists());
         assert!(!registry.replace_damaged(|_| unreachable!()).unwrap());
         bump(&registry);
     }
