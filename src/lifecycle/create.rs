@@ -54,7 +54,7 @@ pub fn create(
         false => None,
     };
 
-    let id = VmId::from_bytes(random::bytes()?);
+    let id = VmId::from_random(random::bytes()?);
     socket::check_length(&manager.paths(&id).longest_socket())?;
     let mut manifest = manifest(&id, request, profile, backend.as_ref(), image.as_ref())?;
     // Held from before the VM can be seen, so that nobody takes it for an abandoned one. A sweep may
