@@ -21,7 +21,7 @@ pub fn record(state: Phase) -> VmRecord {
     let boot_id = BootId("this".into());
     VmRecord {
         manifest: Manifest {
-            vm_id: VmId::from_bytes([1; 6]),
+            vm_id: VmId::from_random([1; 16]),
             name: None,
             profile: "debian-base".into(),
             vcpu_count: 1,
