@@ -28,26 +28,20 @@ impl Contents {
 
     /// Parses a registry file. Errors: damaged, or written by a newer mayfly.
     pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
-        #[derive(Deserialize)]
-        struct Header {
-            schema: u32,
-        }
         let damaged = |error: serde_json::Error| {
             Refusal::new(Kind::Failure, format!("the registry is damaged: {error}"))
                 .hint("'mayfly reap --rebuild' makes a new one from the VMs' manifests")
         };
-        let header: Header = serde_json::from_slice(bytes).map_err(damaged)?;
-        if header.schema > SCHEMA {
-            return Err(Refusal::new(
-                Kind::Failure,
-                format!(
-                    "the registry has schema {}, and this mayfly knows up to {SCHEMA}",
-                    header.schema
-                ),
-            )
-            .hint("use the newer mayfly that wrote it"));
+        // Read once, however many VMs it holds. Only a file that cannot be understood is asked what
+        // it claims to be.
+        match serde_json::from_slice::<Contents>(bytes) {
+            Ok(contents) if contents.schema <= SCHEMA => Ok(contents),
+            Ok(contents) => Err(newer(contents.schema)),
+            Err(error) => match serde_json::from_slice::<Header>(bytes) {
+                Ok(header) if header.schema > SCHEMA => Err(newer(header.schema)),
+                _ => Err(damaged(error)),
+            },
         }
-        serde_json::from_slice(bytes).map_err(damaged)
     }
 
     /// The id of the VM a user means.
@@ -68,6 +62,17 @@ impl Contents {
     pub fn is_name_taken(&self, name: &VmName) -> bool {
         self.vms.values().any(|record| record.manifest.name.as_ref() == Some(name))
     }
+}
+
+/// What every schema of the file has.
+#[derive(Deserialize)]
+struct Header {
+    schema: u32,
+}
+
+fn newer(schema: u32) -> Refusal {
+    let message = format!("the registry has schema {schema}, and this mayfly knows up to {SCHEMA}");
+    Refusal::new(Kind::Failure, message).hint("use the newer mayfly that wrote it")
 }
 
 /// The refusal for a VM that has no record.

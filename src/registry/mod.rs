@@ -6,6 +6,7 @@
 
 mod contents;
 mod manifest;
+mod seen;
 mod store;
 
 pub use contents::{Contents, SCHEMA, gone};

@@ -1,13 +1,15 @@
 //! Transactions on the registry file, and the locks of single VMs.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use super::contents::Contents;
+use super::seen::Seen;
 use crate::host::lock::Lock;
 use crate::host::{directory, durable};
 use crate::model::VmId;
@@ -27,6 +29,8 @@ pub enum Change {
 #[derive(Debug, Clone)]
 pub struct Registry {
     state: PathBuf,
+    /// What was read last: a command looks several times, and the file is parsed when it changed.
+    seen: Arc<Mutex<Option<Seen>>>,
 }
 
 impl Registry {
@@ -50,7 +54,7 @@ impl Registry {
 
     /// The registry below `state`, without a look at the place.
     pub fn at(state: &Path) -> Registry {
-        Registry { state: state.to_owned() }
+        Registry { state: state.to_owned(), seen: Arc::default() }
     }
 
     fn file(&self) -> PathBuf {
@@ -58,17 +62,31 @@ impl Registry {
     }
 
     /// The content as of the last committed change; takes no lock.
-    pub fn read(&self) -> Result<Contents> {
-        match fs::read(self.file()) {
-            Ok(bytes) => {
-                Ok(Contents::parse(&bytes)
-                    .with_context(|| format!("in {}", self.file().display()))?)
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Contents::empty()),
-            Err(error) => {
-                Err(error).with_context(|| format!("cannot read {}", self.file().display()))
-            }
+    pub fn read(&self) -> Result<Arc<Contents>> {
+        let mut seen = self.seen();
+        if let Some(seen) = seen.as_ref().filter(|seen| seen.is_at(&self.file())) {
+            return Ok(Arc::clone(&seen.contents));
         }
+        let context = || format!("cannot read {}", self.file().display());
+        let mut file = match File::open(self.file()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(Arc::new(Contents::empty()));
+            }
+            Err(error) => return Err(error).with_context(context),
+        };
+        let meta = file.metadata().with_context(context)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).with_context(context)?;
+        let contents =
+            Contents::parse(&bytes).with_context(|| format!("in {}", self.file().display()))?;
+        let contents = Arc::new(contents);
+        *seen = Some(Seen::new(file, &meta, Arc::clone(&contents)));
+        Ok(contents)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One transaction: reads under the lock, lets `change` work on the content, and commits what it
@@ -79,10 +97,13 @@ impl Registry {
         change: impl FnOnce(&mut Contents) -> Result<(T, Change)>,
     ) -> Result<T> {
         let _lock = self.lock()?;
-        let mut contents = self.read()?;
+        let contents = self.read()?;
+        // Whatever becomes of this copy, it is no version of the file until it is committed.
+        *self.seen() = None;
+        let mut contents = Arc::unwrap_or_clone(contents);
         let (result, changed) = change(&mut contents)?;
         if changed == Change::Made {
-            self.commit(&mut contents)?;
+            self.commit(contents)?;
         }
         Ok(result)
     }
@@ -101,19 +122,23 @@ impl Registry {
                     .with_context(|| format!("cannot read {}", self.file().display()));
             }
         };
-        let mut contents = make(last_generation(&damaged))?;
+        let contents = make(last_generation(&damaged))?;
         if !damaged.is_empty() {
             durable::replace(&self.file().with_extension("json.damaged"), &damaged)?;
         }
-        self.commit(&mut contents)?;
+        self.commit(contents)?;
         Ok(true)
     }
 
-    fn commit(&self, contents: &mut Contents) -> Result<()> {
+    fn commit(&self, mut contents: Contents) -> Result<()> {
         contents.generation += 1;
-        let mut bytes = serde_json::to_vec(contents).context("cannot serialize the registry")?;
+        let mut bytes = serde_json::to_vec(&contents).context("cannot serialize the registry")?;
         bytes.push(b'\n');
-        durable::replace(&self.file(), &bytes)
+        let file = durable::replace(&self.file(), &bytes)?;
+        if let Ok(meta) = file.metadata() {
+            *self.seen() = Some(Seen::new(file, &meta, Arc::new(contents)));
+        }
+        Ok(())
     }
 
     fn lock(&self) -> Result<Lock> {

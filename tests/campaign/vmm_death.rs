@@ -151,7 +151,8 @@ fn a_stop_that_dies_is_finished_by_whoever_comes_next() {
         stop.child.kill().unwrap();
         stop.end();
         assert_eq!(ground.phase(&id), "stopping");
-        let words: Vec<&str> = [verb, &id].into_iter().take(if verb == "reap" { 1 } else { 2 }).collect();
+        let words: Vec<&str> =
+            [verb, &id].into_iter().take(if verb == "reap" { 1 } else { 2 }).collect();
         ground.ok(&words);
         if verb == "rm" {
             ground.ledger.deleted(&id);
