@@ -34,19 +34,19 @@ build: ## build both programs for use (the default)
 .PHONY: demo
 demo: ## install what is missing, build everything, run a command in a VM
 	$(SAY) 'packages'
-	scripts/need $(COMPILE) $(RUN) $(IMAGE)
+	@scripts/need $(COMPILE) $(RUN) $(IMAGE)
 	$(SAY) 'mayfly'
 	$(CARGO) build --release --locked
-	scripts/demo $(RELEASE)
+	@scripts/demo $(RELEASE)
 
 .PHONY: test
 test: ## install what is missing, run every test, real VMs included
 	$(SAY) 'packages'
-	scripts/need $(COMPILE) $(RUN) $(IMAGE) $(TEST)
+	@scripts/need $(COMPILE) $(RUN) $(IMAGE) $(TEST)
 	$(SAY) 'programs'
 	$(CARGO) build --locked
 	$(SAY) 'the image that tests boot'
-	scripts/with-scratch env MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" \
+	@scripts/with-scratch env MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" \
 		$(DEBUG)/mayfly image build debian-base
 	$(SAY) 'tests'
 	$(CARGO) test --locked --no-fail-fast
@@ -54,14 +54,14 @@ test: ## install what is missing, run every test, real VMs included
 .PHONY: soak
 soak: ## crash and load campaigns at full size (an hour or more)
 	$(SAY) 'packages'
-	scripts/need $(COMPILE) $(RUN) $(IMAGE) $(TEST)
+	@scripts/need $(COMPILE) $(RUN) $(IMAGE) $(TEST)
 	$(SAY) 'campaigns'
-	MAYFLY_CAMPAIGN=full $(CARGO) test --locked --no-fail-fast --test campaign -- --nocapture
+	MAYFLY_CAMPAIGN=1.0 $(CARGO) test --locked --no-fail-fast --test campaign -- --nocapture
 
 .PHONY: bench
 bench: ## measure speed against bare QEMU, in ratios
 	$(SAY) 'packages'
-	scripts/need $(COMPILE) $(RUN) $(IMAGE)
+	@scripts/need $(COMPILE) $(RUN) $(IMAGE)
 	$(SAY) 'ratios'
 	$(CARGO) bench --locked --bench ratios
 
@@ -72,9 +72,9 @@ check: ## formatting, lints, documentation, licences of dependencies
 	$(SAY) 'lints'
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(SAY) 'documentation'
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib --document-private-items
 	$(SAY) 'dependencies'
-	scripts/deny
+	@scripts/deny
 
 .PHONY: generate
 generate: ## write man pages and completions anew from the command line's definition

@@ -136,7 +136,8 @@ pub fn command() -> clap::Command {
 }
 
 /// Moves the names of environment variables from `-h`, where they break every second line, to
-/// `--help`.
+/// `--help`. A variable that is set but empty counts as none, which is what a Makefile or a CI
+/// system means by it.
 fn name_variables(command: clap::Command) -> clap::Command {
     let named = |arg: clap::Arg| {
         let Some(variable) = arg.get_env().map(|name| name.to_string_lossy().into_owned()) else {
@@ -144,7 +145,11 @@ fn name_variables(command: clap::Command) -> clap::Command {
         };
         let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
         let help = help.map_or_else(String::new, |help| format!("{help}\n\n"));
-        arg.hide_env(true).long_help(format!("{help}[env: {variable}]"))
+        let arg = arg.hide_env(true).long_help(format!("{help}[env: {variable}]"));
+        match std::env::var_os(&variable).is_some_and(|value| value.is_empty()) {
+            true => arg.env(None::<&'static str>),
+            false => arg,
+        }
     };
     command.mut_args(named).mut_subcommands(name_variables)
 }

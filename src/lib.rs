@@ -17,6 +17,10 @@
 //!
 //! Imports run one way, down this list; `tests/architecture.rs` fails on an arrow upwards.
 
+// Nobody but these two programs uses the library: its documentation is for those who work on it, with
+// private items and all.
+#![allow(rustdoc::private_intra_doc_links, reason = "documented with --document-private-items")]
+
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("mayfly runs on x86-64 Linux only: it drives KVM and QEMU machines of that kind");
 

@@ -1,7 +1,7 @@
 //! The guest's half: a static program that is the first process of a guest, or a plain process of
 //! the host under the mock backend.
 //!
-//! One thread serves each line to the host ([`line`], [`session`]); one thread owns `waitpid`
+//! One thread serves each line to the host ([`mod@line`], [`session`]); one thread owns `waitpid`
 //! ([`reaper`]); one watches the TTL ([`watchdog`]). What differs between a guest and a plain
 //! process is in [`world`]; what only a guest's first process does is in [`init`].
 

@@ -50,7 +50,7 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     let id = manager.resolve(&args.vm)?;
     let mut timings = Timings::begin();
     let finished = lifecycle::exec(&manager, &id, command, &mut signals, &mut timings)?;
-    if let Some(removed) = &finished.cleanup {
+    if let Some(removed) = finished.cleanup.as_ref().filter(|removed| removed.deleted) {
         app.printer
             .aside(&format!("mayfly: deleted VM {id} ({}); '--keep' keeps it", removed.reason));
     }

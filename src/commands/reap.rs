@@ -9,7 +9,7 @@ const EXAMPLES: &str = "\
 Examples:
   mayfly reap
   mayfly reap --dry-run
-  */5 * * * * mayfly reap      in a crontab";
+  */10 * * * * /usr/local/bin/mayfly reap  in a crontab";
 
 /// Delete expired VMs and what crashes left behind
 ///

@@ -39,9 +39,9 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
         match removed {
             Ok(removed) => app.printer.done(&removed, vm.as_str()),
             Err(error) if args.force && is_absent(&error) => match app.printer.style.json {
-                true => app
-                    .printer
-                    .json(&json!({ "vm_id": vm.as_str(), "deleted": false, "reason": "absent" })),
+                true => app.printer.json(
+                    &json!({ "vm_id": vm.as_str(), "deleted": false, "reason": reason::ABSENT }),
+                ),
                 false => Ok(()),
             },
             Err(error) => Err(error),

@@ -65,7 +65,7 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     let keep = record.manifest.keep;
     let cleanup = match keep {
         true => None,
-        false => Some(lifecycle::remove(&manager, &id, reason::POST_EXEC)),
+        false => Some(lifecycle::remove_if_there(&manager, &id, reason::POST_EXEC)),
     };
     // What happened to the command matters more than what happened to its VM.
     let outcome = outcome?;

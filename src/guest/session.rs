@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use super::link::{Link, broken};
 use super::wait::Wait;
 use crate::host::channel::Channel;
+use crate::host::random;
 use crate::model::{self, Refusal};
 use crate::protocol::{
     self, AgentInfo, FLUSH, Failure, Hello, Kind, Setup, Shutdown, VERSION, Violation,
@@ -134,18 +135,12 @@ impl Session {
 }
 
 fn greet(link: &mut Link, flush: bool) -> Result<()> {
-    link.tag = random_nonce();
+    link.tag = u64::from_ne_bytes(random::bytes()?);
     if flush {
         link.outbox.push_raw(&[0; FLUSH]);
     }
     link.outbox.push_raw(&Hello { version: VERSION, nonce: link.tag }.encode());
     link.flush()
-}
-
-fn random_nonce() -> u64 {
-    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
-    // A v4 UUID has fixed bits in both halves, at different places.
-    high.rotate_left(32) ^ low
 }
 
 fn await_reply<T>(

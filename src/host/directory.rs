@@ -1,14 +1,18 @@
 //! Directories that are ours alone, and how they are taken away.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
 use crate::model::{Kind, Refusal};
+
+/// How often something is tried that other commands may undo. Far more than ever needed: each round
+/// takes another command's whole life.
+const ROUNDS: usize = 100;
 
 /// Makes sure `path` is a directory that only this user can change, creating it (and its parents)
 /// with mode 0700.
@@ -16,21 +20,26 @@ use crate::model::{Kind, Refusal};
 /// Errors: `Host` when it is a link, not a directory, somebody else's, or writable by others: what
 /// is kept there decides which processes are signalled and which files are deleted.
 pub fn ensure_private(path: &Path) -> Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(_) => check_private(path),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-            made.with_context(|| format!("cannot create {}", path.display()))?;
-            // Somebody may have been faster.
-            check_private(path).or_else(|error| if path.exists() { Err(error) } else { Ok(()) })
+    // A directory that is empty may come and go between any two steps of this, see
+    // [`create_new_below`]. Each round that ends without a result means that another command
+    // finished its work in between.
+    for _ in 0..ROUNDS {
+        match fs::symlink_metadata(path) {
+            Ok(meta) => return check_private(path, &meta),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot look at {}", path.display()));
+            }
         }
-        Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+        match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            made => made.with_context(|| format!("cannot create {}", path.display()))?,
+        }
     }
+    bail!("{} keeps vanishing", path.display())
 }
 
-fn check_private(path: &Path) -> Result<()> {
-    let meta =
-        fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+fn check_private(path: &Path, meta: &Metadata) -> Result<()> {
     let refuse = |why: String, hint: &str| {
         Err(Refusal::new(Kind::Host, format!("{} {why}", path.display())).hint(hint).into())
     };
@@ -58,15 +67,14 @@ fn check_private(path: &Path) -> Result<()> {
 /// Creates a directory that must not exist yet below a private one that may vanish whenever it is
 /// empty: whoever empties it removes it.
 pub fn create_new_below(parent: &Path, path: &Path) -> Result<()> {
-    // Each round that fails means that another command finished its work in between.
-    for _ in 0..100 {
+    for _ in 0..ROUNDS {
         ensure_private(parent)?;
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             made => return made.with_context(|| format!("cannot create {}", path.display())),
         }
     }
-    anyhow::bail!("{} keeps vanishing", parent.display())
+    bail!("{} keeps vanishing", parent.display())
 }
 
 /// Creates a directory that must not exist yet, mode 0700.
@@ -79,14 +87,17 @@ pub fn create_new(path: &Path) -> Result<()> {
 
 /// Deletes `path` and everything in it; nothing there is no error. Links are removed, never followed.
 pub fn remove(path: &Path) -> Result<()> {
-    let removed = match fs::remove_dir_all(path) {
-        // A command of the mock backend can leave directories that even their owner cannot enter.
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            open_up(path);
-            fs::remove_dir_all(path)
+    let mut removed = fs::remove_dir_all(path);
+    for _ in 0..ROUNDS {
+        match &removed {
+            // A command of the mock backend can leave directories that even their owner cannot enter.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => open_up(path),
+            // An `exec` that does not know yet that its VM is gone may claim a port in it.
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+            _ => break,
         }
-        other => other,
-    };
+        removed = fs::remove_dir_all(path);
+    }
     match removed {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot delete {}", path.display()))
@@ -118,8 +129,12 @@ pub fn names(path: &Path) -> Result<Vec<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("cannot list {}", path.display())),
     };
-    let mut names: Vec<String> =
-        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let mut names = Vec::new();
+    for entry in entries {
+        // What is overlooked here is swept away as unknown.
+        let entry = entry.with_context(|| format!("cannot list {}", path.display()))?;
+        names.extend(entry.file_name().into_string());
+    }
     names.sort();
     Ok(names)
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 /// The temporary file has a fixed name with the suffix `.new`: the caller holds the lock of what it
 /// writes, so a file of that name is what a killed predecessor left, and is replaced.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<File> {
-    let temporary = path.with_added_extension("new");
+    let temporary = temporary_of(path);
     let written = write_new(&temporary, bytes).and_then(|file| {
         fs::rename(&temporary, path)
             .with_context(|| format!("cannot put {} in place", path.display()))?;
@@ -24,6 +24,11 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<File> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// Where [`replace`] keeps the new content of `path` before it is complete.
+pub fn temporary_of(path: &Path) -> PathBuf {
+    path.with_added_extension("new")
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> Result<File> {

@@ -1,7 +1,7 @@
 //! Locks between commands: an advisory lock on a file that lives as long as what it guards.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -91,7 +91,7 @@ impl Lock {
     /// Removes the lock's file, for good: what it guarded is gone.
     pub fn remove(self) -> Result<()> {
         match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot remove {}", self.path.display()))
             }
             _ => Ok(()),
@@ -108,10 +108,11 @@ impl Lock {
 
 fn is_still_at(file: &File, path: &Path) -> Result<bool> {
     let held = file.metadata()?;
-    Ok(match std::fs::symlink_metadata(path) {
-        Ok(there) => (there.dev(), there.ino()) == (held.dev(), held.ino()),
-        Err(_) => false,
-    })
+    match std::fs::symlink_metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (held.dev(), held.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+    }
 }
 
 /// The refusal of somebody who waited for the lock at `path` long enough.

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use uuid::Uuid;
 
 use super::builder::Builder;
-use crate::host::directory;
+use crate::host::{directory, random};
 
 const PREFIX: &str = ".build-";
 
@@ -21,8 +20,7 @@ impl<'a> Scratch<'a> {
     /// Makes `.build-<profile>-<pid>-<random>` in `root`. The caller holds the profile's build lock
     /// for as long as the directory lives; that is how others know that it is in use.
     pub fn create(root: &Path, profile: &str, builder: &'a dyn Builder) -> Result<Scratch<'a>> {
-        let random = Uuid::new_v4().simple().to_string();
-        let name = format!("{PREFIX}{profile}-{}-{}", std::process::id(), &random[..8]);
+        let name = format!("{PREFIX}{profile}-{}-{}", std::process::id(), random::hex::<4>()?);
         let path = root.join(name);
         directory::create_new(&path)?;
         Ok(Scratch { path, builder })

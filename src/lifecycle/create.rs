@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result};
 
-use super::manager::Manager;
+use super::manager::{Manager, VM_PATIENCE};
 use super::reap::reap_expired;
 use super::remove::remove_settled;
 use crate::backend::{self, Backend};
-use crate::host::{clock, directory, socket, sparse};
+use crate::host::{clock, directory, random, socket, sparse};
 use crate::image::{Image, Progress};
 use crate::model::record::reason;
 use crate::model::{
@@ -54,11 +54,12 @@ pub fn create(
         false => None,
     };
 
-    let id = VmId::random();
+    let id = VmId::from_random(random::bytes()?);
     socket::check_length(&manager.paths(&id).longest_socket())?;
     let mut manifest = manifest(&id, request, profile, backend.as_ref(), image.as_ref())?;
-    // Held from before the VM can be seen, so that nobody takes it for an abandoned one.
-    let lock = manager.registry.try_lock_vm(&id)?.context("a new VM's lock is held")?;
+    // Held from before the VM can be seen, so that nobody takes it for an abandoned one. A sweep may
+    // see the file first and hold it for a moment.
+    let lock = manager.registry.lock_vm(&id, VM_PATIENCE)?;
     let record = match reserve(manager, &mut manifest, request, &profiles.limits) {
         Ok(record) => record,
         Err(error) => {

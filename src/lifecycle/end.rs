@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::manager::Manager;
 use crate::host::process::{self, PidFd};
-use crate::model::{BackendKind, Manifest, VmId};
+use crate::model::{BackendKind, Manifest, VmId, VmRecord};
 
 /// How long a killed process may take to go. Killing needs no consent, only for the kernel to free
 /// what may be gigabytes of memory.
@@ -19,6 +19,23 @@ pub fn kill(process: &PidFd) -> Result<()> {
         bail!("the VMM was killed but does not end; it may hang in the kernel");
     }
     Ok(())
+}
+
+/// Ends whatever process of a VM is on record, and records the VM as stopped once that is proven
+/// gone. The VM's lock is held.
+pub fn bring_down(
+    manager: &Manager,
+    record: &VmRecord,
+    last_error: Option<String>,
+) -> Result<VmRecord> {
+    if let Some(process) = manager.process_of(record)? {
+        kill(&process)?;
+    }
+    kill_survivors(manager, &record.manifest)?;
+    manager.change(record.id(), |record| {
+        record.finish_stop(last_error)?;
+        Ok(record.clone())
+    })
 }
 
 /// Kills what outlives the VMM of a backend without a machine around its commands.
@@ -50,8 +67,8 @@ pub fn kill_marked(
             }
         }
         if !found {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
+    bail!("the processes of VM {id} start others faster than they can be killed")
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::manager::{Manager, expired, this_boot};
-use super::remove::{Removed, remove};
+use super::remove::{Removed, remove, remove_if_there};
 use super::timings::Timings;
 use crate::backend::{self, Purpose};
 use crate::guest::{ExecIo, Outcome, Session, Sink, Wait};
@@ -76,7 +76,7 @@ pub fn exec(
     if keep {
         return Ok(Finished { outcome, cleanup: None });
     }
-    let cleanup = Some(remove(manager, id, reason::POST_EXEC)?);
+    let cleanup = Some(remove_if_there(manager, id, reason::POST_EXEC)?);
     timings.end("cleanup");
     Ok(Finished { outcome, cleanup })
 }

@@ -29,7 +29,7 @@ pub use images::{build_image, remove_image};
 pub use manager::Manager;
 pub use reap::{Reaped, reap};
 pub use rebuild::rebuild;
-pub use remove::{Removed, remove};
+pub use remove::{Removed, remove, remove_if_there};
 pub use start::start;
 pub use status::{status, status_all};
 pub use stop::stop;

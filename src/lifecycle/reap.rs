@@ -9,7 +9,7 @@ use super::settle::{Settled, settle};
 use super::sweep;
 use crate::host::{clock, process};
 use crate::model::record::reason;
-use crate::model::{Liveness, Now, VmId, VmRecord};
+use crate::model::{Liveness, Now, Phase, VmId, VmRecord};
 
 /// What a reap did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -29,9 +29,12 @@ impl Reaped {
 
 /// Deletes expired VMs, finishes abandoned operations, sweeps leftovers. What another command works
 /// on is skipped. With `dry_run` nothing is changed, and what would be deleted is returned.
+///
+/// Errors: the first VM's that could not be brought in order, after everything else was.
 pub fn reap(manager: &Manager, dry_run: bool) -> Result<Reaped> {
     let now = clock::now()?;
     let mut reaped = Reaped::default();
+    let mut failed = Ok(());
     for record in manager.registry.read()?.vms.values() {
         let doomed = doom(record, &now)?;
         if dry_run {
@@ -40,20 +43,25 @@ pub fn reap(manager: &Manager, dry_run: bool) -> Result<Reaped> {
             }
             continue;
         }
-        if reap_one(manager, record.id(), &now)? {
-            reaped.delete(record.id());
+        match reap_one(manager, record.id(), &now) {
+            Ok(true) => reaped.delete(record.id()),
+            Ok(false) => {}
+            Err(error) => failed = failed.and(Err(error)),
         }
     }
     reaped.swept = sweep::sweep(manager, dry_run)?;
-    Ok(reaped)
+    failed.map(|()| reaped)
 }
 
-/// The part of a reap that `create` does first: only VMs whose time is up.
+/// The part of a reap that `create` does first: VMs that take up a place and will not be used any
+/// more, because their time is up or their creation or deletion was abandoned.
 pub fn reap_expired(manager: &Manager) -> Result<()> {
     let now = clock::now()?;
     for record in manager.registry.read()?.vms.values() {
-        if doom(record, &now)?.is_some() {
-            reap_one(manager, record.id(), &now)?;
+        let abandoned = matches!(record.state, Phase::Creating | Phase::Removing { .. });
+        if abandoned || doom(record, &now)?.is_some() {
+            // One that cannot be deleted takes up its place, and no more; `reap` says why.
+            let _ = reap_one(manager, record.id(), &now);
         }
     }
     Ok(())

@@ -18,7 +18,8 @@ pub fn rebuild(manager: &Manager) -> Result<Option<Vec<VmId>>> {
         for id in directory::names(&vms)?.iter().filter_map(|name| name.parse::<VmId>().ok()) {
             // A directory without a manifest belongs to a VM that nobody was told of; the sweep
             // takes it.
-            let Ok(manifest) = read_manifest(&manager.paths(&id).manifest()) else { continue };
+            let manifest = read_manifest(&manager.paths(&id).manifest())?;
+            let Some(manifest) = manifest.filter(|manifest| manifest.vm_id == id) else { continue };
             let mark = manager.mark(&id);
             let mine =
                 processes.iter().filter(|(_, value)| *value == mark).map(|(process, _)| process);

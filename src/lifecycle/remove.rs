@@ -8,7 +8,8 @@ use super::manager::{Manager, VM_PATIENCE};
 use super::settle::{Settled, settle};
 use crate::host::directory;
 use crate::host::lock::Lock;
-use crate::model::{Phase, VmId, VmRecord};
+use crate::model::record::reason;
+use crate::model::{Kind, Phase, Refusal, VmId, VmRecord};
 use crate::registry::{Change, gone};
 
 /// What a deletion reports.
@@ -27,6 +28,16 @@ pub fn remove(manager: &Manager, id: &VmId, reason: &str) -> Result<Removed> {
         Settled::Gone(removed) => Ok(removed),
         Settled::Unknown => Err(gone(id).into()),
     }
+}
+
+/// The same for a command that is done with its VM: if somebody else deleted it, all the better.
+pub fn remove_if_there(manager: &Manager, id: &VmId, reason: &str) -> Result<Removed> {
+    remove(manager, id, reason).or_else(|error| match error.downcast_ref::<Refusal>() {
+        Some(refusal) if refusal.kind == Kind::NotFound => {
+            Ok(Removed { vm_id: id.clone(), deleted: false, reason: reason::ABSENT.into() })
+        }
+        _ => Err(error),
+    })
 }
 
 /// The same for a VM whose lock is held and whose record is true.

@@ -40,14 +40,7 @@ pub fn settle(manager: &Manager, id: &VmId, lock: Lock) -> Result<Settled> {
     match verdict {
         Repair::Keep => Ok(Settled::Here(Box::new(record), lock)),
         Repair::Stop(error) => {
-            if let Some(process) = manager.process_of(&record)? {
-                end::kill(&process)?;
-            }
-            end::kill_survivors(manager, &record.manifest)?;
-            let record = manager.change(id, |record| {
-                record.finish_stop(error.map(str::to_owned))?;
-                Ok(record.clone())
-            })?;
+            let record = end::bring_down(manager, &record, error.map(str::to_owned))?;
             Ok(Settled::Here(Box::new(record), lock))
         }
         Repair::RollBack => {

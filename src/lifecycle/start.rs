@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
@@ -47,16 +47,23 @@ pub fn start(
     timings.end("prepare");
 
     let booted = boot_up(manager, &record, backend.as_ref(), boot.as_ref(), signals, timings);
-    match booted {
-        Ok(()) => manager.change(id, |record| {
+    let started = booted.and_then(|()| {
+        manager.change(id, |record| {
             record.finish_start()?;
             Ok(record.clone())
-        }),
-        Err(error) => {
-            manager.change(id, |record| record.finish_stop(Some(format!("{error:#}"))))?;
-            Err(error)
-        }
-    }
+        })
+    });
+    started.or_else(|error| {
+        // Also when only the last line of the record could not be written: a VM that the user was
+        // told did not start must not run.
+        undo(manager, id, &error).with_context(|| format!("while undoing: {error:#}"))?;
+        Err(error)
+    })
+}
+
+fn undo(manager: &Manager, id: &VmId, error: &anyhow::Error) -> Result<VmRecord> {
+    let record = manager.registry.read()?.get(id)?.clone();
+    end::bring_down(manager, &record, Some(format!("{error:#}")))
 }
 
 /// The image a VM boots, held against being replaced; `None` if it boots none, or if it is gone.
@@ -103,20 +110,18 @@ fn boot_up(
 
     let gated = gate::spawn(launch, &manager.mark(id))?;
     let instance = Instance { process: gated.process.clone() };
+    // Before the release: a VMM that cannot be watched and ended must not come to be.
+    let Some(vmm) = PidFd::open(&instance.process)? else {
+        return Err(Refusal::new(Kind::Host, "the launcher ended at once").into());
+    };
     manager.change(id, |record| record.launched(instance.clone()))?;
     let released = gated.release()?;
     timings.end("launch");
 
-    let vmm = PidFd::open(&instance.process)?;
-    let ready = match &vmm {
-        Some(vmm) => meet_agent(manager, record, backend, vmm, signals, timings),
-        None => Err(Refusal::new(Kind::Host, "the VMM ended at once").into()),
-    };
-    let ready = ready.map_err(|error| explain(manager, record, error));
+    let ready = meet_agent(manager, record, backend, &vmm, signals, timings)
+        .map_err(|error| explain(manager, record, error));
     if ready.is_err() {
-        if let Some(vmm) = &vmm {
-            end::kill(vmm)?;
-        }
+        end::kill(&vmm)?;
         end::kill_survivors(manager, &record.manifest)?;
     }
     drop(released);

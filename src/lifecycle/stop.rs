@@ -29,13 +29,9 @@ pub fn stop(manager: &Manager, id: &VmId, grace: Duration) -> Result<VmRecord> {
             if let Some(vmm) = manager.process_of(&record)? {
                 end_in_order(manager, &record, &vmm, grace)?;
             }
-            end::kill_survivors(manager, &record.manifest)?;
         }
     }
-    manager.change(id, |record| {
-        record.finish_stop(None)?;
-        Ok(record.clone())
-    })
+    end::bring_down(manager, &record, None)
 }
 
 fn end_in_order(manager: &Manager, record: &VmRecord, vmm: &PidFd, grace: Duration) -> Result<()> {

@@ -17,11 +17,11 @@ use crate::model::{BootId, Liveness, ProcessId, VmId, VmRecord};
 pub fn sweep(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
     let directories = &manager.settings.directories;
     let mut swept = Vec::new();
-    for id in suspects(manager)? {
-        // A look without the lock keeps the crowd of healthy VMs cheap.
-        if manager.registry.read()?.vms.contains_key(&id) {
-            continue;
-        }
+    // A look without the locks keeps the crowd of healthy VMs cheap. The suspects come first: a VM
+    // that is created after this look is none of them.
+    let suspects = suspects(manager)?;
+    let known = manager.registry.read()?;
+    for id in suspects.into_iter().filter(|id| !known.vms.contains_key(id)) {
         if dry_run {
             swept.extend(leftovers(manager, &id)?);
             continue;
@@ -37,6 +37,7 @@ pub fn sweep(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
         directory::remove(&paths.dir)?;
         lock.remove()?;
     }
+    swept.extend(manager.registry.sweep(dry_run)?.iter().map(|path| path.display().to_string()));
     if directories.artifacts.exists() {
         let images = manager.images()?;
         let builds = if dry_run { images.leftovers()? } else { images.sweep()? };

@@ -255,4 +255,6 @@ pub mod reason {
     pub const POST_EXEC: &str = "post_exec_cleanup";
     pub const EXPIRED: &str = "expired";
     pub const ABANDONED: &str = "abandoned";
+    /// It was not there any more.
+    pub const ABSENT: &str = "absent";
 }

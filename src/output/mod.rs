@@ -1,7 +1,7 @@
 //! The only room that writes to standard output and standard error.
 //!
 //! Data goes to stdout, everything else to stderr. Text that a guest or a file could have chosen is
-//! escaped ([`escape`]); only the stream of a guest's command is passed on raw, and not by this room.
+//! escaped ([`escape()`]); only the stream of a guest's command is passed on raw, and not by this room.
 
 mod answer;
 mod escape;

@@ -27,20 +27,21 @@ impl Contents {
     }
 
     /// Parses a registry file. Errors: damaged, or written by a newer mayfly.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
-        let damaged = |error: serde_json::Error| {
-            Refusal::new(Kind::Failure, format!("the registry is damaged: {error}"))
-                .hint("'mayfly reap --rebuild' makes a new one from the VMs' manifests")
-        };
-        // Read once, however many VMs it holds. Only a file that cannot be understood is asked what
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
+        // Parsed once, however many VMs it holds. Only a file that is not understood is asked what
         // it claims to be.
-        match serde_json::from_slice::<Contents>(bytes) {
-            Ok(contents) if contents.schema <= SCHEMA => Ok(contents),
-            Ok(contents) => Err(newer(contents.schema)),
+        let contents = match serde_json::from_slice::<Contents>(bytes) {
+            Ok(contents) if contents.schema <= SCHEMA => contents,
+            Ok(contents) => return Err(newer(contents.schema)),
             Err(error) => match serde_json::from_slice::<Header>(bytes) {
-                Ok(header) if header.schema > SCHEMA => Err(newer(header.schema)),
-                _ => Err(damaged(error)),
+                Ok(header) if header.schema > SCHEMA => return Err(newer(header.schema)),
+                _ => return Err(damage(&error.to_string())),
             },
+        };
+        match contents.vms.iter().find(|(id, record)| *id != record.id()) {
+            // A verb would find the one and work on the other.
+            Some((id, record)) => Err(damage(&format!("VM {} is listed as VM {id}", record.id()))),
+            None => Ok(contents),
         }
     }
 
@@ -64,15 +65,40 @@ impl Contents {
     }
 }
 
-/// What every schema of the file has.
+/// Why a registry file is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unreadable {
+    Damaged(Refusal),
+    /// A newer mayfly wrote it.
+    Newer(Refusal),
+}
+
+impl From<Unreadable> for Refusal {
+    fn from(unreadable: Unreadable) -> Refusal {
+        match unreadable {
+            Unreadable::Damaged(refusal) | Unreadable::Newer(refusal) => refusal,
+        }
+    }
+}
+
+/// What a file of every schema has.
 #[derive(Deserialize)]
 struct Header {
     schema: u32,
 }
 
-fn newer(schema: u32) -> Refusal {
+fn newer(schema: u32) -> Unreadable {
     let message = format!("the registry has schema {schema}, and this mayfly knows up to {SCHEMA}");
-    Refusal::new(Kind::Failure, message).hint("use the newer mayfly that wrote it")
+    Unreadable::Newer(
+        Refusal::new(Kind::Failure, message).hint("use the newer mayfly that wrote it"),
+    )
+}
+
+fn damage(how: &str) -> Unreadable {
+    Unreadable::Damaged(
+        Refusal::new(Kind::Failure, format!("the registry is damaged: {how}"))
+            .hint("'mayfly reap --rebuild' makes a new one from the VMs' manifests"),
+    )
 }
 
 /// The refusal for a VM that has no record.
@@ -96,14 +122,17 @@ mod tests {
             r#"{"schema":1}"#,
             r#"{"schema":1,"generation":1,"vms":{"x":{}}}"#,
         ] {
-            let refusal = Contents::parse(bad.as_bytes()).unwrap_err();
+            let Unreadable::Damaged(refusal) = Contents::parse(bad.as_bytes()).unwrap_err() else {
+                panic!("{bad}");
+            };
             assert!(refusal.hint.unwrap().contains("--rebuild"), "{bad}");
         }
     }
 
     #[test]
     fn a_newer_schema_is_refused_without_looking_further() {
-        let refusal = Contents::parse(br#"{"schema":2,"machines":[]}"#).unwrap_err();
+        let newer = Contents::parse(br#"{"schema":2,"machines":[]}"#).unwrap_err();
+        let Unreadable::Newer(refusal) = newer else { panic!("{newer:?}") };
         assert!(refusal.message.contains("schema 2"), "{refusal}");
     }
 

@@ -6,8 +6,8 @@
 
 mod contents;
 mod manifest;
-mod seen;
 mod store;
+mod version;
 
 pub use contents::{Contents, SCHEMA, gone};
 pub use manifest::{read_manifest, write_manifest};

@@ -1,18 +1,18 @@
 //! Transactions on the registry file, and the locks of single VMs.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::contents::Contents;
-use super::seen::Seen;
+use super::contents::{Contents, Unreadable};
+use super::version::Version;
 use crate::host::lock::Lock;
 use crate::host::{directory, durable};
-use crate::model::VmId;
+use crate::model::{Kind, Refusal, VmId};
 
 /// How long an update waits for the registry. Every holder lets go within milliseconds, so this is
 /// many times what the largest crowd of commands needs.
@@ -29,9 +29,11 @@ pub enum Change {
 #[derive(Debug, Clone)]
 pub struct Registry {
     state: PathBuf,
-    /// What was read last: a command looks several times, and the file is parsed when it changed.
+    /// What was read or written last: a command looks several times, and parses what is new.
     seen: Arc<Mutex<Option<Seen>>>,
 }
+
+type Seen = (Version, Arc<Contents>);
 
 impl Registry {
     /// The registry below `state`, whose directories are made where they are missing.
@@ -61,32 +63,50 @@ impl Registry {
         self.state.join("registry.json")
     }
 
-    /// The content as of the last committed change; takes no lock.
-    pub fn read(&self) -> Result<Arc<Contents>> {
-        let mut seen = self.seen();
-        if let Some(seen) = seen.as_ref().filter(|seen| seen.is_at(&self.file())) {
-            return Ok(Arc::clone(&seen.contents));
-        }
-        let context = || format!("cannot read {}", self.file().display());
-        let mut file = match File::open(self.file()) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Arc::new(Contents::empty()));
-            }
-            Err(error) => return Err(error).with_context(context),
-        };
-        let meta = file.metadata().with_context(context)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).with_context(context)?;
-        let contents =
-            Contents::parse(&bytes).with_context(|| format!("in {}", self.file().display()))?;
-        let contents = Arc::new(contents);
-        *seen = Some(Seen::new(file, &meta, Arc::clone(&contents)));
-        Ok(contents)
+    /// Where a damaged registry is kept once there is a new one.
+    fn damaged(&self) -> PathBuf {
+        self.state.join("registry.json.damaged")
     }
 
-    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The content as of the last committed change; takes no lock.
+    pub fn read(&self) -> Result<Arc<Contents>> {
+        if let Some((version, contents)) = &*self.seen()
+            && version.is_at(&self.file())
+        {
+            return Ok(Arc::clone(contents));
+        }
+        let parse = |(version, bytes): (Version, Vec<u8>)| {
+            let contents = Contents::parse(&bytes)
+                .map_err(Refusal::from)
+                .with_context(|| format!("in {}", self.file().display()))?;
+            let contents = Arc::new(contents);
+            *self.seen() = Some((version, Arc::clone(&contents)));
+            Ok(contents)
+        };
+        if let Some(found) = self.bytes()? {
+            return parse(found);
+        }
+        // Every VM is registered before it gets a directory, so directories without a registry mean
+        // that it was lost, and not that there are no VMs: `reap` would delete them all.
+        if directory::names(&self.state.join("vms"))?.is_empty() {
+            return Ok(Arc::new(Contents::empty()));
+        }
+        match self.bytes()? {
+            // The very first VM was created between our two looks.
+            Some(found) => parse(found),
+            None => Err(lost(&self.file()).into()),
+        }
+    }
+
+    /// The registry file, if there is one.
+    fn bytes(&self) -> Result<Option<(Version, Vec<u8>)>> {
+        match Version::read(&self.file()) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                Err(error).with_context(|| format!("cannot read {}", self.file().display()))
+            }
+        }
     }
 
     /// One transaction: reads under the lock, lets `change` work on the content, and commits what it
@@ -98,7 +118,7 @@ impl Registry {
     ) -> Result<T> {
         let _lock = self.lock()?;
         let contents = self.read()?;
-        // Whatever becomes of this copy, it is no version of the file until it is committed.
+        // The only copy now, so this copies nothing. It is no version of the file until committed.
         *self.seen() = None;
         let mut contents = Arc::unwrap_or_clone(contents);
         let (result, changed) = change(&mut contents)?;
@@ -111,20 +131,20 @@ impl Registry {
     /// Replaces a registry that cannot be read. `make` is given the last generation that can still
     /// be made out, and the damaged file is kept beside the new one. Returns whether it was replaced:
     /// nothing happens to a registry that can be read.
+    ///
+    /// Errors: a newer mayfly wrote it. That is no damage, and what this one does not understand would
+    /// be lost.
     pub fn replace_damaged(&self, make: impl FnOnce(u64) -> Result<Contents>) -> Result<bool> {
         let _lock = self.lock()?;
-        let damaged = match fs::read(self.file()) {
-            Ok(bytes) if Contents::parse(&bytes).is_ok() => return Ok(false),
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot read {}", self.file().display()));
-            }
-        };
-        let contents = make(last_generation(&damaged))?;
-        if !damaged.is_empty() {
-            durable::replace(&self.file().with_extension("json.damaged"), &damaged)?;
+        let damaged = self.bytes()?.map(|(_, bytes)| bytes);
+        match damaged.as_deref().map(Contents::parse) {
+            Some(Ok(_)) => return Ok(false),
+            Some(Err(Unreadable::Newer(refusal))) => return Err(refusal.into()),
+            Some(Err(Unreadable::Damaged(_))) | None => {}
+        }
+        let contents = make(last_generation(damaged.as_deref().unwrap_or_default()))?;
+        if let Some(damaged) = damaged {
+            durable::replace(&self.damaged(), &damaged)?;
         }
         self.commit(contents)?;
         Ok(true)
@@ -135,15 +155,40 @@ impl Registry {
         let mut bytes = serde_json::to_vec(&contents).context("cannot serialize the registry")?;
         bytes.push(b'\n');
         let file = durable::replace(&self.file(), &bytes)?;
-        if let Ok(meta) = file.metadata() {
-            *self.seen() = Some(Seen::new(file, &meta, Arc::new(contents)));
-        }
+        let version = Version::of(file).context("cannot look at the registry")?;
+        *self.seen() = Some((version, Arc::new(contents)));
         Ok(())
     }
 
+    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the unfinished files of killed commands; with `dry_run`, only finds them. Returns
+    /// which. Does nothing while another command writes.
+    pub fn sweep(&self, dry_run: bool) -> Result<Vec<PathBuf>> {
+        let unfinished = [self.file(), self.damaged()].map(|path| durable::temporary_of(&path));
+        if !unfinished.iter().any(|path| path.symlink_metadata().is_ok()) {
+            return Ok(Vec::new());
+        }
+        let Some(_lock) = Lock::try_acquire(&self.lock_file())? else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for path in unfinished.into_iter().filter(|path| path.symlink_metadata().is_ok()) {
+            if !dry_run {
+                fs::remove_file(&path)
+                    .with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+            found.push(path);
+        }
+        Ok(found)
+    }
+
     fn lock(&self) -> Result<Lock> {
-        let path = self.state.join("registry.lock");
-        Lock::acquire(&path, "the registry", Instant::now() + REGISTRY_PATIENCE)
+        Lock::acquire(&self.lock_file(), "the registry", Instant::now() + REGISTRY_PATIENCE)
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.state.join("registry.lock")
     }
 
     /// Waits for the lock of one VM, at most `patience`.
@@ -165,6 +210,11 @@ impl Registry {
     fn vm_lock(&self, id: &VmId) -> PathBuf {
         self.state.join("locks").join(format!("{id}.lock"))
     }
+}
+
+fn lost(file: &Path) -> Refusal {
+    Refusal::new(Kind::Failure, format!("there are VMs but no registry at {}", file.display()))
+        .hint("'mayfly reap --rebuild' makes a new one from the VMs' manifests")
 }
 
 /// The generation written in a file that does not parse; zero if even that is lost.
@@ -217,7 +267,7 @@ mod tests {
         let make = |generation| Ok(Contents { generation, ..Contents::empty() });
         assert!(registry.replace_damaged(make).unwrap());
         assert_eq!(registry.read().unwrap().generation, 42);
-        assert!(registry.file().with_extension("json.damaged").exists());
+        assert!(registry.damaged().exists());
         assert!(!registry.replace_damaged(|_| unreachable!()).unwrap());
         bump(&registry);
     }

@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use nix::sys::signal::Signal;
-
 use super::ground::{Ended, Ground};
 use super::procfs;
 
@@ -30,7 +28,7 @@ fn after_a_reboot_vms_are_stopped_and_can_be_started_again() {
     let ground = Ground::new();
     let vms: Vec<String> = (0..4).map(|_| ground.started()).collect();
     for id in &vms {
-        procfs::signal(ground.vmm(id).unwrap(), Signal::SIGKILL);
+        procfs::end(ground.vmm(id).unwrap());
     }
     // The runtime directory is usually gone too.
     fs::remove_dir_all(ground.path("run")).unwrap();
@@ -69,7 +67,7 @@ fn a_run_that_a_reboot_ended_is_a_leftover() {
     run.child.kill().unwrap();
     run.end();
     for process in procfs::marked(&ground.state) {
-        procfs::signal(process.pid, Signal::SIGKILL);
+        procfs::end(process.pid);
     }
     let Some(reaped) = rebooted(&ground, &["reap"]) else { return };
     assert!(reaped.stdout.starts_with("deleted VM "), "{reaped:#?}");

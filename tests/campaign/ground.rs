@@ -39,6 +39,8 @@ pub struct Ground {
 /// A command that ended.
 #[derive(Debug)]
 pub struct Ended {
+    /// The command line, for messages.
+    #[expect(dead_code, reason = "read by Debug only")]
     pub shown: String,
     pub code: Option<i32>,
     pub signal: Option<i32>,
@@ -229,10 +231,6 @@ pub struct Begun {
 }
 
 impl Begun {
-    pub fn pid(&self) -> i32 {
-        self.child.id() as i32
-    }
-
     /// Waits for its end, which must come within the limit.
     pub fn end(mut self) -> Ended {
         let limit = self.limit;

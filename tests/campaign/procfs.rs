@@ -53,6 +53,14 @@ pub fn identity(pid: i32) -> ProcessId {
     ProcessId { pid, start_ticks, boot_id: BootId(boot_id.trim().to_owned()) }
 }
 
+/// Kills a process that this test started through mayfly, and waits until it is dead.
+pub fn end(pid: i32) {
+    signal(pid, Signal::SIGKILL);
+    while is_alive(pid) {
+        std::thread::yield_now();
+    }
+}
+
 /// Signals a process that this test started, directly or through mayfly.
 pub fn signal(pid: i32, signal: Signal) {
     assert!(pid > 1);

@@ -84,7 +84,7 @@ fn a_started_vm_whose_vmm_dies_is_a_stopped_one() {
     let ground = Ground::new();
     for verb in ["status", "exec", "stop", "start", "rm", "reap"] {
         let id = ground.started();
-        procfs::signal(ground.vmm(&id).unwrap(), Signal::SIGKILL);
+        procfs::end(ground.vmm(&id).unwrap());
         match verb {
             "status" => assert!(ground.ok(&["status", "--json", &id]).contains("ended by itself")),
             "exec" => {
@@ -110,7 +110,7 @@ fn a_command_whose_vmm_dies_is_lost_and_says_so() {
     let exec = ground.begin(&mut ground.mayfly(&words));
     let began = ground.state.join("vms").join(&id).join("work/began");
     eventually("the command", || began.exists().then_some(()));
-    procfs::signal(ground.vmm(&id).unwrap(), Signal::SIGKILL);
+    procfs::end(ground.vmm(&id).unwrap());
     let ended = exec.end();
     assert_eq!(ended.code, Some(125), "{ended:#?}");
     ground.check("the death of a VMM with a command in it");

@@ -7,11 +7,17 @@ use std::path::Path;
 use mayfly::model::Kind;
 use mayfly::output::MAYFLY_FAILED;
 
+use super::command_lines::{check, words};
 use super::top;
 
-/// Variables that are between mayfly and its own children.
-const INTERNAL: [&str; 4] =
-    ["MAYFLY_VM_DIR", "MAYFLY_KERNEL_SCRIPT", "MAYFLY_KERNEL_DIR", "MAYFLY_KERNEL_PACKAGE"];
+/// Variables that are between mayfly and its own children or scripts.
+const INTERNAL: [&str; 5] = [
+    "MAYFLY_COMPLETE",
+    "MAYFLY_KERNEL_DIR",
+    "MAYFLY_KERNEL_PACKAGE",
+    "MAYFLY_KERNEL_SCRIPT",
+    "MAYFLY_VM_DIR",
+];
 
 fn long_help() -> String {
     mayfly::cli::command().render_long_help().to_string()
@@ -80,36 +86,13 @@ fn every_exit_code_is_documented() {
     assert_eq!(documented, codes);
 }
 
-/// Every command line in the examples is one the program takes.
 #[test]
-fn examples_parse() {
-    fn check(command: &clap::Command) {
+fn the_program_takes_the_command_lines_of_its_examples() {
+    fn walk(command: &clap::Command) {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        for line in help.lines().filter(|line| line.starts_with("  ")) {
-            let Some(at) = line.find("mayfly ") else { continue };
-            // What stands beside an example is set off by at least two spaces.
-            let example = line[at..].split("  ").next().unwrap();
-            let words = words(example);
-            let parsed = mayfly::cli::command().try_get_matches_from(&words);
-            assert!(parsed.is_ok(), "{words:?}: {}", parsed.unwrap_err());
-        }
-        command.get_subcommands().for_each(check);
+        let examples = help.lines().filter(|line| line.starts_with("  "));
+        examples.filter_map(words).for_each(|words| check(&words));
+        command.get_subcommands().for_each(walk);
     }
-    check(&mayfly::cli::command());
-}
-
-/// The words of an example up to the first operator of the shell, without quotes.
-fn words(example: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut quoted = false;
-    for c in example.chars() {
-        match c {
-            '\'' => quoted = !quoted,
-            ' ' if !quoted => words.push(String::new()),
-            '|' | '>' | ')' | '&' if !quoted => break,
-            c => words.last_mut().unwrap().push(c),
-        }
-    }
-    words.retain(|word| !word.is_empty());
-    words
+    walk(&mayfly::cli::command());
 }

@@ -1,4 +1,10 @@
 //! What several test programs need. Each uses a part of it.
 #![allow(dead_code, reason = "each test program uses a part")]
+#![allow(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
 
+pub mod answer;
+pub mod environment;
+pub mod fields;
 pub mod images;
+pub mod live;
+pub mod processes;

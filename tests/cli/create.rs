@@ -1,0 +1,202 @@
+//! `mayfly create`.
+
+use std::fs;
+
+use crate::support::environment::Environment;
+use crate::support::fields;
+
+#[test]
+fn prints_the_id_and_nothing_else() {
+    let env = Environment::mock();
+    let answer = env.run(&["create"]);
+    answer.prints("[..]\n");
+    let id = answer.line();
+    assert!(id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
+    assert_eq!(env.ids(), [id.as_str()]);
+    let directory = env.state().join("vms").join(&id);
+    assert!(directory.join("manifest.json").exists());
+    env.clear();
+}
+
+#[test]
+fn json_has_the_references_fields_and_then_ours() {
+    let env = Environment::mock();
+    let answer = env.run(&[
+        "create",
+        "--json",
+        "--profile",
+        "debian-git",
+        "--vcpus",
+        "2",
+        "--mem",
+        "2G",
+        "--ttl",
+        "90s",
+        "--name",
+        "ci",
+        "--keep",
+    ]);
+    let vm = answer.json();
+    assert_eq!(fields::names(answer.stdout()), fields::VM);
+    let created_at = vm["created_at"].as_f64().unwrap();
+    assert!(created_at > 1.6e9);
+    assert!((vm["expires_at"].as_f64().unwrap() - created_at - 90.0).abs() < 0.01);
+    let expected = serde_json::json!({
+        "vm_id": vm["vm_id"], "profile": "debian-git", "vcpu_count": 2, "mem_mib": 2048,
+        "ttl_seconds": 90, "created_at": created_at, "expires_at": vm["expires_at"],
+        "state": "created", "metadata": {}, "name": "ci", "backend": "mock",
+        "accelerator": "none", "isolation": "none", "keep": true, "last_error": null,
+    });
+    assert_eq!(vm, expected);
+    env.clear();
+}
+
+#[test]
+fn what_is_not_said_comes_from_the_profile() {
+    let env = Environment::mock();
+    let base = env.run(&["create", "--json"]).json();
+    assert_eq!(base["profile"], "debian-base");
+    assert_eq!((&base["vcpu_count"], &base["mem_mib"]), (&1.into(), &1024.into()));
+    assert_eq!((&base["ttl_seconds"], &base["keep"]), (&600.into(), &false.into()));
+    assert_eq!(base["name"], serde_json::Value::Null);
+    let build = env.run(&["create", "--json", "-p", "debian-build"]).json();
+    assert_eq!((&build["vcpu_count"], &build["mem_mib"]), (&2.into(), &2048.into()));
+    env.clear();
+}
+
+#[test]
+fn the_profile_may_come_from_a_variable() {
+    let mut env = Environment::mock();
+    env.set("MAYFLY_PROFILE", "debian-git");
+    assert_eq!(env.run(&["create", "--json"]).json()["profile"], "debian-git");
+    env.clear();
+}
+
+#[test]
+fn limits_name_the_field_the_range_and_the_flag() {
+    let env = Environment::mock();
+    for (flag, value, field, range) in [
+        ("--vcpus", "0", "vcpu_count", "1 and 8, not 0"),
+        ("--vcpus", "9", "vcpu_count", "1 and 8, not 9"),
+        ("--mem", "255", "mem_mib", "256 and 32768, not 255"),
+        ("--mem", "33G", "mem_mib", "256 and 32768, not 33792"),
+        ("--ttl", "59s", "ttl_seconds", "60 and 3600, not 59"),
+        ("--ttl", "61m", "ttl_seconds", "60 and 3600, not 3660"),
+    ] {
+        env.run(&["create", flag, value]).fails(
+            2,
+            &format!("mayfly: {field} must be between {range}\nhint: change {flag},[..]\n"),
+        );
+    }
+    for (flag, value) in [("--vcpus", "1"), ("--mem", "32768"), ("--ttl", "1h"), ("--ttl", "60")] {
+        env.create(&[flag, value]);
+    }
+    env.clear();
+}
+
+#[test]
+fn values_that_are_none_are_errors_of_usage() {
+    let env = Environment::mock();
+    for (flag, value) in [
+        ("--vcpus", "two"),
+        ("--vcpus", "-1"),
+        ("--mem", "lots"),
+        ("--ttl", "soon"),
+        ("--name", "a b"),
+        ("--name", "-x"),
+        ("--name", ""),
+        ("--name", "0123456789ab"),
+        ("--require", "total"),
+        ("--backend", "vmware"),
+    ] {
+        let answer = env.run(&["create", &format!("{flag}={value}")]);
+        answer.fails(2, &format!("error: [..]{flag}[..]"));
+    }
+    assert!(!env.state().exists(), "a command that was not understood makes nothing");
+}
+
+#[test]
+fn there_are_at_most_so_many_vms() {
+    let mut env = Environment::mock();
+    let ids: Vec<String> = (0..4).map(|_| env.create(&[])).collect();
+    env.run(&["create"])
+        .fails(5, "mayfly: max active VMs reached (4); delete old VMs first\nhint: [..]\n");
+    let error = env.run(&["create", "--json"]).json_error(5);
+    assert_eq!(error["kind"], "limit_reached");
+    env.rm(&ids[0]);
+    env.create(&[]);
+    env.set("MAYFLY_MAX_ACTIVE_VMS", "5");
+    env.create(&[]);
+    env.run(&["create"]).fails(5, "mayfly: max active VMs reached (5);[..]");
+    env.clear();
+}
+
+#[test]
+fn expired_vms_make_room() {
+    let env = Environment::mock();
+    let old: Vec<String> = (0..4).map(|_| env.create(&[])).collect();
+    env.expire(&old[2]);
+    let new = env.create(&[]);
+    let ids = env.ids();
+    assert!(ids.contains(&new) && !ids.contains(&old[2]) && ids.len() == 4, "{ids:?}");
+    assert!(!env.state().join("vms").join(&old[2]).exists());
+    env.clear();
+}
+
+#[test]
+fn a_refused_create_leaves_nothing() {
+    let env = Environment::mock();
+    env.run(&["create", "-p", "nope"]).fails(
+        3,
+        "mayfly: no profile \"nope\"\nhint: the profiles are debian-base, debian-build, debian-git;[..]\n",
+    );
+    env.run(&["create", "--require", "hardware"]).fails(
+        6,
+        "mayfly: hardware isolation is required, and the mock backend offers none\nhint: [..]\n",
+    );
+    assert!(env.ids().is_empty());
+    // The environment's own check finds files, locks and processes.
+}
+
+#[test]
+fn a_backend_that_is_not_there_is_the_hosts_lack() {
+    let mut env = Environment::mock();
+    env.set("MAYFLY_BACKEND", "qemu");
+    env.set("MAYFLY_QEMU_BIN", "/nowhere/qemu");
+    env.run(&["create"]).fails(6, "mayfly: /nowhere/qemu is not installed\nhint: [..]\n");
+    env.run(&["create", "--backend", "firecracker"]).fails(6, "mayfly: [..]\nhint: [..]\n");
+    // auto never falls back on mock.
+    env.run(&["create", "--backend", "auto"]).fails(6, "mayfly: [..]\nhint: [..]\n");
+    assert!(env.ids().is_empty());
+}
+
+#[test]
+fn an_accelerator_a_backend_does_not_have_is_refused() {
+    let mut env = Environment::mock();
+    env.set("MAYFLY_ACCEL", "kvm");
+    env.run(&["create"]).fails(2, "mayfly: mock has no accelerator \"kvm\"\nhint: [..]\n");
+}
+
+#[test]
+fn what_is_kept_is_for_the_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let env = Environment::mock();
+    let id = env.start(&[]);
+    let mut looked_at = 0;
+    let mut stack = vec![env.state(), env.runtime()];
+    while let Some(path) = stack.pop() {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        let wanted = if metadata.is_dir() { 0o700 } else { 0o600 };
+        let is_socket = std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type());
+        // A socket in a directory of 0700 is safe whatever its own mode is; work/ is the guest's.
+        if !is_socket {
+            assert_eq!(metadata.permissions().mode() & 0o777, wanted, "{}", path.display());
+        }
+        if metadata.is_dir() && !path.ends_with("work") {
+            stack.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        looked_at += 1;
+    }
+    assert!(looked_at > 10, "only {looked_at} files");
+    env.rm(&id);
+}

@@ -1,0 +1,84 @@
+//! Text that a guest, a file or a caller chose never commands the terminal; only a command's own
+//! stream is passed on as it is.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::support::environment::Environment;
+
+/// Escape sequence, carriage return, bell, C1 control, override of the text's direction.
+const HOSTILE: &str = "\x1b[2J\x1b]0;owned\x07\r\u{9b}31m\u{202e}evil";
+
+#[track_caller]
+fn assert_harmless(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for character in text.chars() {
+        let bad = (character.is_control() && character != '\n' && character != '\t')
+            || ('\u{202a}'..='\u{202e}').contains(&character);
+        assert!(!bad, "{character:?} in {text:?}");
+    }
+}
+
+#[test]
+fn names_cannot_hold_any() {
+    let env = Environment::mock();
+    for args in [
+        &["create", "--name", HOSTILE][..],
+        &["create", "-p", HOSTILE],
+        &["start", HOSTILE],
+        &["rm", "-f", HOSTILE],
+        &["status", HOSTILE],
+        &["create", "--vcpus", HOSTILE],
+        &["create", "--mem", HOSTILE],
+        &["create", "--ttl", HOSTILE],
+        &["create", "--backend", HOSTILE],
+        &["image", "rm", HOSTILE],
+        &[HOSTILE],
+        &["create", &format!("--{HOSTILE}")],
+        &["create", "--json", "--vcpus", HOSTILE],
+        &["start", "--json", HOSTILE],
+    ] {
+        let answer = env.run(args);
+        assert_ne!(answer.code(), 0, "{answer}");
+        assert!(answer.stdout.is_empty(), "{answer}");
+        assert_harmless(&answer.stderr);
+    }
+    assert_harmless(&env.run(&[OsStr::from_bytes(b"\xff\x1b[2J")]).stderr);
+}
+
+#[test]
+fn what_a_guest_says_in_an_error_is_shown_and_not_obeyed() {
+    let env = Environment::mock();
+    let id = env.start(&["--keep"]);
+    for args in [
+        &["exec", &id, "--", HOSTILE][..],
+        &["exec", &id, "-w", HOSTILE, "--", "true"],
+        &["exec", &id, "-u", HOSTILE, "--", "true"],
+        &["exec", &id, "-e", HOSTILE, "--", "true"],
+    ] {
+        let answer = env.run(args);
+        assert_ne!(answer.code(), 0, "{answer}");
+        assert!(!answer.stderr.is_empty());
+        assert_harmless(&answer.stderr);
+    }
+    env.clear();
+}
+
+#[test]
+fn profiles_and_their_mistakes_are_shown_and_not_obeyed() {
+    let mut env = Environment::mock();
+    env.profiles("[profiles.debian-base]\ndescription = \"\\u001b[2J\\u202eevil\"\n");
+    assert_harmless(&env.run(&["profiles"]).stdout);
+    assert_harmless(&env.run(&["profiles", "--json"]).stdout);
+    env.profiles("[profiles.\"\\u001b[2J\"]\n");
+    assert_harmless(&env.run(&["profiles"]).stderr);
+    env.profiles(&format!("[profiles.debian-base]\n\"{}\" = 1\n", "\\u001b[2J"));
+    assert_harmless(&env.run(&["profiles"]).stderr);
+}
+
+#[test]
+fn a_commands_own_stream_is_raw() {
+    let env = Environment::mock();
+    let answer = env.run(&["run", "--", "printf", "%s", HOSTILE]);
+    assert_eq!(answer.stdout, HOSTILE.as_bytes());
+}

@@ -1,0 +1,100 @@
+//! Who is kept after a command, and who is not.
+
+use std::fs::File;
+use std::io::Read;
+use std::process::Stdio;
+
+use nix::pty::openpty;
+
+use crate::support::environment::Environment;
+use crate::support::live::Live;
+
+/// Runs a command in a VM made with `create` and says whether the VM is still there afterwards.
+fn survives(env: &Environment, create: &[&str], exec: &[&str]) -> bool {
+    let id = env.start(create);
+    env.run(&[&["exec"], exec, &[&id, "--", "true"]].concat()).prints("");
+    let kept = !env.ids().is_empty();
+    env.clear();
+    kept
+}
+
+#[test]
+fn a_vm_is_deleted_unless_something_says_otherwise() {
+    let mut env = Environment::mock();
+    assert!(!survives(&env, &[], &[]));
+    assert!(survives(&env, &[], &["--keep"]));
+    assert!(survives(&env, &["--keep"], &[]));
+    env.profiles("[profiles.debian-git]\nkeep = true\n");
+    assert!(survives(&env, &["-p", "debian-git"], &[]));
+    assert!(!survives(&env, &["-p", "debian-base"], &[]));
+}
+
+#[test]
+fn the_variable_keeps_with_true_values_only() {
+    let mut env = Environment::mock();
+    for (value, kept) in [
+        ("1", true),
+        ("true", true),
+        ("yes", true),
+        ("0", false),
+        ("", false),
+        ("false", false),
+        ("no", false),
+    ] {
+        let id = env.start(&[]);
+        env.set("MAYFLY_KEEP", value);
+        env.run(&["exec", &id, "--", "true"]).prints("");
+        assert_eq!(!env.ids().is_empty(), kept, "MAYFLY_KEEP={value}");
+        env.unset("MAYFLY_KEEP");
+        env.clear();
+    }
+}
+
+#[test]
+fn what_is_kept_can_be_used_again() {
+    let env = Environment::mock();
+    let id = env.start(&[]);
+    for n in 1..4 {
+        env.run(&["exec", "--keep", &id, "-c", "echo x >> count; wc -l < count"])
+            .prints(&format!("{n}\n"));
+    }
+    env.run(&["exec", &id, "-c", "wc -l < count"]).prints("3\n");
+    assert!(env.ids().is_empty());
+}
+
+#[test]
+fn run_keeps_when_told_and_says_which() {
+    let env = Environment::mock();
+    env.run(&["run", "--keep", "--name", "kept", "--", "echo", "hi"]).is(
+        0,
+        "hi\n",
+        "mayfly: kept VM [..]\n",
+    );
+    assert_eq!(env.status("kept")["state"], "started");
+    env.run(&["run", "-q", "--keep", "--name", "other", "--", "echo", "hi"]).prints("hi\n");
+    env.clear();
+}
+
+/// Runs `exec` with a terminal for its stderr and gives what appeared there.
+fn exec_watched(env: &Environment, flags: &[&str]) -> String {
+    let id = env.start(&[]);
+    let terminal = openpty(None, None).unwrap();
+    let mut command = env.command(&[&["exec"], flags, &[&id, "--", "true"]].concat());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(terminal.slave);
+    let live = Live::start_as_set_up(command);
+    live.end().is(0, "", "");
+    // One read gets what is there; a terminal without a writer has no end but an error.
+    let mut shown = vec![0; 4096];
+    let count = File::from(terminal.master).read(&mut shown).unwrap_or(0);
+    env.clear();
+    String::from_utf8_lossy(&shown[..count]).replace(&id, "VM")
+}
+
+#[test]
+fn a_deletion_is_told_to_people_and_not_to_scripts() {
+    let env = Environment::mock();
+    let told = "mayfly: deleted VM VM (post_exec_cleanup); '--keep' keeps it\r\n";
+    assert_eq!(exec_watched(&env, &[]), told);
+    assert_eq!(exec_watched(&env, &["-q"]), "");
+    assert_eq!(exec_watched(&env, &["--keep"]), "");
+}

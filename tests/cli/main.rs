@@ -1,0 +1,31 @@
+//! The command line, verb by verb: flags, streams, exit codes, JSON, and what is left behind. On the
+//! mock backend, where a VM is a process and a test takes milliseconds; what VMs themselves must do
+//! is in `tests/conformance`.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod completion;
+mod create;
+mod doctor;
+mod escapes;
+mod exec;
+mod exec_json;
+mod image;
+mod keep;
+mod names;
+mod order;
+mod pipes;
+mod places;
+mod profiles;
+mod reap;
+mod rm;
+mod run;
+mod secrets;
+mod sessions;
+mod signals;
+mod start;
+mod status;
+mod stop;
+mod survival;
+mod usage;

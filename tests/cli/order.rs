@@ -1,0 +1,75 @@
+//! Which of several things that are wrong is told: the first one in the reference's order.
+
+use crate::support::environment::Environment;
+
+#[test]
+fn create_looks_at_limits_then_profile_then_expiry_then_room() {
+    let env = Environment::mock();
+    let ids: Vec<String> = (0..4).map(|_| env.create(&[])).collect();
+    // Everything is wrong: the limits are told, CPUs before memory before TTL.
+    let all = ["create", "-p", "nope", "--vcpus", "9", "--mem", "1", "--ttl", "1"];
+    env.run(&all).fails(2, "mayfly: vcpu_count must be[..]");
+    env.run(&["create", "-p", "nope", "--mem", "1", "--ttl", "1"])
+        .fails(2, "mayfly: mem_mib must[..]");
+    env.run(&["create", "-p", "nope", "--ttl", "1"]).fails(2, "mayfly: ttl_seconds must be[..]");
+    // Then the profile, before anything is reaped.
+    env.expire(&ids[0]);
+    env.run(&["create", "-p", "nope"]).fails(3, "mayfly: no profile \"nope\"[..]");
+    assert_eq!(env.ids().len(), 4);
+    // Then expiry makes room before the number is checked.
+    env.create(&[]);
+    env.run(&["create"]).fails(5, "mayfly: max active VMs reached (4)[..]");
+    env.clear();
+}
+
+#[test]
+fn exec_looks_at_the_timeout_then_existence_then_expiry_then_state() {
+    let env = Environment::mock();
+    env.run(&["exec", "--timeout", "0", "nope", "--", "true"])
+        .fails(125, "mayfly: --timeout must be positive\n");
+    env.run(&["exec", "nope", "--", "true"]).fails(125, "mayfly: no VM \"nope\"\n[..]");
+    let id = env.create(&[]);
+    env.run(&["exec", &id, "--", "true"]).fails(
+        125,
+        &format!(
+            "mayfly: VM {id} is created, not started\nhint: start it with 'mayfly start {id}'\n"
+        ),
+    );
+    // Neither started nor in time: that its time is up is told.
+    env.expire(&id);
+    env.run(&["exec", &id, "--", "true"])
+        .fails(125, &format!("mayfly: VM {id} expired and was automatically deleted\n[..]"));
+    env.run(&["exec", &id, "--", "true"]).fails(125, "mayfly: no VM [..]");
+}
+
+#[test]
+fn start_looks_at_existence_then_expiry_then_state() {
+    let env = Environment::mock();
+    env.run(&["start", "nope"]).fails(3, "mayfly: no VM \"nope\"\n[..]");
+    let id = env.start(&[]);
+    env.expire(&id);
+    env.run(&["start", &id]).fails(3, &format!("mayfly: VM {id} expired and was[..]"));
+}
+
+#[test]
+fn stop_and_rm_ask_only_for_existence() {
+    let env = Environment::mock();
+    let id = env.start(&[]);
+    env.expire(&id);
+    assert_eq!(env.run(&["stop", "--json", &id]).json()["state"], "stopped");
+    env.rm(&id);
+}
+
+#[test]
+fn with_json_the_kinds_of_exec_are_kept_under_the_one_code() {
+    let env = Environment::mock();
+    let id = env.create(&[]);
+    let kind = |args: &[&str]| env.run(args).json_error(125)["kind"].as_str().unwrap().to_owned();
+    assert_eq!(kind(&["exec", "--json", "--timeout", "0s", &id, "--", "true"]), "usage");
+    assert_eq!(kind(&["exec", "--json", "nope", "--", "true"]), "not_found");
+    assert_eq!(kind(&["exec", "--json", &id, "--", "true"]), "wrong_state");
+    env.expire(&id);
+    assert_eq!(kind(&["exec", "--json", &id, "--", "true"]), "expired");
+    assert_eq!(kind(&["run", "--json", "-p", "nope", "--", "true"]), "not_found");
+    assert_eq!(kind(&["run", "--json", "--vcpus", "99", "--", "true"]), "usage");
+}

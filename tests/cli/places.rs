@@ -1,0 +1,147 @@
+//! Where mayfly keeps things, and where it refuses to.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use nix::unistd::{Gid, Uid, chown, geteuid};
+
+use crate::support::environment::Environment;
+
+#[test]
+fn a_state_directory_that_is_not_ours_alone_is_refused() {
+    let mut env = Environment::mock();
+    let real = env.root().join("real");
+    fs::create_dir(&real).unwrap();
+    let link = env.root().join("link");
+    symlink(&real, &link).unwrap();
+    let file = env.file("file", "");
+    let shared = env.root().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).unwrap();
+    let group = env.root().join("group");
+    fs::create_dir(&group).unwrap();
+    fs::set_permissions(&group, fs::Permissions::from_mode(0o770)).unwrap();
+    let mut cases = vec![
+        (link, "is a symbolic link"),
+        (file, "is not a directory"),
+        (shared, "can be written by others (mode 0777)"),
+        (group, "can be written by others (mode 0770)"),
+    ];
+    if geteuid().is_root() {
+        let foreign = env.root().join("foreign");
+        fs::create_dir(&foreign).unwrap();
+        chown(&foreign, Some(Uid::from_raw(65534)), Some(Gid::from_raw(65534))).unwrap();
+        cases.push((foreign, "belongs to user 65534, not to you"));
+    } else {
+        cases.push(("/usr".into(), "belongs to user 0, not to you"));
+    }
+    for (place, why) in cases {
+        env.set("MAYFLY_STATE_DIR", &place);
+        for args in [&["create"][..], &["status"], &["rm", "-f", "x"], &["reap"], &["start", "x"]] {
+            let answer = env.run(args);
+            answer.fails(6, &format!("mayfly: {} {why}\nhint: [..]\n", place.display()));
+        }
+        env.run(&["run", "--", "true"])
+            .fails(125, &format!("mayfly: {} {why}\n[..]", place.display()));
+        assert!(fs::read_dir(&real).unwrap().next().is_none());
+        // Asking what is wrong is answered.
+        env.run(&["doctor"]).is(0, &format!("[..]{why}[..]"), "");
+    }
+    env.set("MAYFLY_STATE_DIR", &real);
+    env.run(&["run", "--", "true"]).prints("");
+}
+
+#[test]
+fn parts_of_the_state_directory_are_checked_too() {
+    let env = Environment::mock();
+    env.run(&["reap"]).prints("");
+    let elsewhere = env.root().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    for part in ["vms", "locks"] {
+        let path = env.state().join(part);
+        fs::remove_dir(&path).unwrap();
+        symlink(&elsewhere, &path).unwrap();
+        env.run(&["create"])
+            .fails(6, &format!("mayfly: {} is a symbolic link\n[..]", path.display()));
+        fs::remove_file(&path).unwrap();
+    }
+    assert!(fs::read_dir(&elsewhere).unwrap().next().is_none());
+}
+
+#[test]
+fn a_planted_link_at_a_lock_is_not_followed() {
+    let env = Environment::mock();
+    env.run(&["reap"]).prints("");
+    let victim = env.file("victim", "precious");
+    let lock = env.state().join("registry.lock");
+    let _ = fs::remove_file(&lock);
+    symlink(&victim, &lock).unwrap();
+    let answer = env.run(&["create"]);
+    assert_eq!(answer.code(), 1, "{answer}");
+    assert_eq!(fs::read_to_string(victim).unwrap(), "precious");
+}
+
+#[test]
+fn a_runtime_directory_that_is_not_ours_alone_is_refused() {
+    let mut env = Environment::mock();
+    let shared = env.root().join("shared");
+    fs::create_dir(&shared).unwrap();
+    // The directory of this state's sockets is made below it; somebody was there first.
+    env.run(&["run", "--", "true"]).prints("");
+    let id = env.start(&[]);
+    let ours = fs::read_dir(env.runtime()).unwrap().next().unwrap().unwrap().file_name();
+    env.rm(&id);
+    symlink("/tmp", shared.join(&ours)).unwrap();
+    env.set("MAYFLY_RUNTIME_DIR", &shared);
+    let id = env.create(&[]);
+    env.run(&["start", &id]).fails(6, "mayfly: [..]is a symbolic link[..]");
+    env.rm(&id);
+}
+
+#[test]
+fn a_socket_path_that_cannot_fit_is_refused_at_create() {
+    let mut env = Environment::mock();
+    let long = env.root().join("x".repeat(90));
+    env.set("MAYFLY_RUNTIME_DIR", &long);
+    env.run(&["create"]).fails(
+        6,
+        "mayfly: the socket path [..] has [..] bytes, more than the 107 that fit\nhint: set MAYFLY_RUNTIME_DIR to a shorter directory\n",
+    );
+    env.run(&["run", "--", "true"]).fails(125, "mayfly: the socket path[..]");
+    assert!(env.ids().is_empty());
+    // The longest that fits does.
+    let base = env.root().as_os_str().len() + 1;
+    let rest = "/12345678/0123456789ab/port.8".len();
+    env.set("MAYFLY_RUNTIME_DIR", env.root().join("x".repeat(107 - base - rest)));
+    env.run(&["run", "--", "echo", "fits"]).prints("fits\n");
+}
+
+#[test]
+fn a_state_directory_may_have_any_length_and_blanks() {
+    let mut env = Environment::mock();
+    let place = env.root().join("a place with blanks").join("y".repeat(200));
+    env.set("MAYFLY_STATE_DIR", &place);
+    env.run(&["run", "--", "echo", "hi"]).prints("hi\n");
+    let id = env.start(&[]);
+    env.run(&["stop", &id]).prints(&format!("{id}\n"));
+    env.rm(&id);
+    assert!(fs::read_dir(place.join("vms")).unwrap().next().is_none());
+}
+
+#[test]
+fn without_a_state_directory_xdg_decides() {
+    let mut env = Environment::mock();
+    if geteuid().is_root() {
+        // root's place is the system's own, which a test does not touch.
+        eprintln!("skipped as root: the default would be /var/lib/mayfly");
+        return;
+    }
+    env.unset("MAYFLY_STATE_DIR");
+    let id = env.create(&[]);
+    assert!(env.root().join("home/.local/state/mayfly/vms").join(&id).exists());
+    env.run(&["rm", &id]).prints(&format!("{id}\n"));
+    env.set("XDG_STATE_HOME", env.root().join("xdg"));
+    let id = env.create(&[]);
+    assert!(env.root().join("xdg/mayfly/vms").join(&id).exists());
+    env.run(&["rm", &id]).prints(&format!("{id}\n"));
+}

@@ -1,0 +1,129 @@
+//! `mayfly profiles`, and the files they come from.
+
+use crate::support::environment::Environment;
+use crate::support::fields;
+
+#[test]
+fn lists_the_references_three_with_their_defaults() {
+    let env = Environment::mock();
+    let answer = env.run(&["profiles", "--json"]);
+    let list = answer.json();
+    let names: Vec<&str> =
+        list.as_array().unwrap().iter().map(|profile| profile["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["debian-base", "debian-build", "debian-git"]);
+    for profile in list.as_array().unwrap() {
+        assert!(!profile["description"].as_str().unwrap().is_empty());
+        assert_eq!(profile["image_built"], false);
+        for field in ["vcpu_count", "mem_mib", "ttl_seconds"] {
+            assert!(profile[field].is_u64(), "{field} of {profile}");
+        }
+    }
+    env.run(&["profiles"]).is(
+        0,
+        "PROFILE [..]\ndebian-base [..]not built[..]\ndebian-build[..]\ndebian-git[..]\n",
+        "",
+    );
+    assert!(!env.state().exists(), "looking makes nothing");
+}
+
+#[test]
+fn a_file_of_ones_own_changes_single_fields_and_adds_profiles() {
+    let mut env = Environment::mock();
+    env.profiles(
+        "[limits]\nmax_active_vms = 1\n[profiles.debian-base]\nmem_mib = 512\n\
+         [profiles.mine]\nextends = \"debian-git\"\ndescription = \"Mine.\"\nttl_seconds = 120\n",
+    );
+    let vm = env.run(&["create", "--json"]).json();
+    assert_eq!((&vm["mem_mib"], &vm["vcpu_count"]), (&512.into(), &1.into()));
+    env.run(&["create"]).fails(5, "mayfly: max active VMs reached (1)[..]");
+    env.clear();
+    let vm = env.run(&["create", "--json", "-p", "mine"]).json();
+    assert_eq!((&vm["profile"], &vm["ttl_seconds"]), (&"mine".into(), &120.into()));
+    env.run(&["profiles"]).is(0, "[..]mine [..]Mine.\n", "");
+    env.clear();
+}
+
+#[test]
+fn limits_of_ones_own_hold() {
+    let mut env = Environment::mock();
+    env.profiles("[limits]\nvcpu_count = { min = 1, max = 2 }\n");
+    env.run(&["create", "--vcpus", "3"])
+        .fails(2, "mayfly: vcpu_count must be between 1 and 2, not 3\n[..]");
+    env.run(&["create", "--vcpus", "2"]).prints("[..]\n");
+    env.clear();
+}
+
+#[test]
+fn mistakes_name_the_file_and_the_key() {
+    let mut env = Environment::mock();
+    for (text, word) in [
+        ("[profiles.debian-base]\nmemory = 1\n", "memory"),
+        ("[limit]\n", "limit"),
+        ("[limits]\nmax_vms = 4\n", "max_vms"),
+        ("[limits]\nvcpu_count = { min = 1, max = 8, step = 2 }\n", "step"),
+        ("[profiles.debian-base]\nmem_mib = \"1G\"\n", "mem_mib"),
+        ("not toml", "not"),
+    ] {
+        let path = env.profiles(text);
+        for args in [&["profiles"][..], &["create"]] {
+            let answer = env.run(args);
+            answer.fails(2, &format!("mayfly: {}: [..]", path.display()));
+            assert!(answer.stderr().contains(word), "{word} in {answer}");
+        }
+        env.run(&["run", "--", "true"]).fails(125, "mayfly: [..]");
+    }
+    // Verbs that need no profile are not held up by a broken one.
+    env.run(&["status", "--json"]).prints("[]\n");
+}
+
+#[test]
+fn mistakes_in_meaning_name_the_profile_and_the_field() {
+    let mut env = Environment::mock();
+    for (text, expected) in [
+        (
+            "[profiles.debian-base]\nmem_mib = 1\n",
+            "\"debian-base\": mem_mib is 1, but must be between 256 and 32768",
+        ),
+        ("[profiles.a]\nextends = \"b\"\n", "\"a\": it extends \"b\", which is not a profile"),
+        ("[profiles.\"../up\"]\n", "\"../up\" is not a profile name"),
+        ("[profiles.a]\npackages = [\"--hook=x\"]\n", "\"--hook=x\" is not a package name"),
+    ] {
+        env.profiles(text);
+        env.run(&["create"]).fails(2, &format!("mayfly: [..]{expected}[..]"));
+    }
+}
+
+#[test]
+fn a_named_file_must_exist() {
+    let mut env = Environment::mock();
+    env.set("MAYFLY_PROFILES", "/no/such/file.toml");
+    let answer = env.run(&["create"]);
+    assert_ne!(answer.code(), 0);
+    answer.is(answer.code(), "", "mayfly: cannot read /no/such/file.toml: [..]\n");
+}
+
+#[test]
+fn a_profile_may_require_isolation() {
+    let mut env = Environment::mock();
+    env.profiles("[profiles.debian-base]\nrequire = \"emulated\"\n");
+    env.run(&["create"])
+        .fails(6, "mayfly: emulated isolation is required, and the mock backend offers none\n[..]");
+    // A flag can ask for more, never for less.
+    env.run(&["create", "--require", "none"])
+        .fails(6, "mayfly: emulated isolation is required[..]");
+}
+
+#[test]
+fn json_fields_have_the_names_of_the_file() {
+    let env = Environment::mock();
+    let answer = env.run(&["profiles", "--json"]);
+    let line = answer.stdout().trim_end();
+    let first = &line[1..=line.find("},{").unwrap()];
+    let names = fields::names(first);
+    assert_eq!(names.first().map(String::as_str), Some("name"));
+    for field in
+        ["description", "vcpu_count", "mem_mib", "ttl_seconds", "keep", "require", "image_built"]
+    {
+        assert!(names.iter().any(|name| name == field), "{field} in {names:?}");
+    }
+}

@@ -1,0 +1,87 @@
+//! A VM that was started outlives whoever started it.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+
+use nix::libc;
+use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{Pid, getpgid, getsid};
+
+use crate::support::environment::Environment;
+use crate::support::processes::{eventually, lives};
+
+#[test]
+fn a_started_vm_has_a_session_of_its_own() {
+    let env = Environment::mock();
+    let id = env.start(&[]);
+    let vmm = Pid::from_raw(env.vmm(&id));
+    assert_eq!((getsid(Some(vmm)), getpgid(Some(vmm))), (Ok(vmm), Ok(vmm)));
+    env.rm(&id);
+}
+
+#[test]
+fn signals_to_the_shells_job_do_not_reach_it() {
+    let env = Environment::mock();
+    let id = env.create(&[]);
+    // A job as a shell makes one: a group of its own, which Ctrl-C and the hangup go to.
+    let script =
+        format!("{} start {id}; echo started; exec sleep 1013", env!("CARGO_BIN_EXE_mayfly"));
+    let template = env.command::<&str>(&[]);
+    let mut job = std::process::Command::new("sh");
+    job.args(["-c", &script]).env_clear().process_group(0);
+    job.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut live = crate::support::live::Live::start(job);
+    live.says("started");
+    let group = Pid::from_raw(live.pid());
+    for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTERM] {
+        let _ = killpg(group, signal);
+    }
+    live.end();
+    env.run(&["exec", "--keep", &id, "--", "echo", "alive"]).prints("alive\n");
+    env.rm(&id);
+}
+
+#[test]
+fn it_survives_the_terminal_it_was_started_from() {
+    let env = Environment::mock();
+    let id = env.create(&[]);
+    let terminal = openpty(None, None).unwrap();
+    let slave = || Stdio::from(terminal.slave.try_clone().unwrap());
+    // A shell in the terminal starts the VM, then waits until the terminal goes away.
+    let script = format!(
+        "{} start {id} && touch {}/started; read line",
+        env!("CARGO_BIN_EXE_mayfly"),
+        env.root().display()
+    );
+    let template = env.command::<&str>(&[]);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &script]).env_clear().stdin(slave()).stdout(slave()).stderr(slave());
+    shell.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    // SAFETY: setsid and ioctl are async-signal-safe; standard input is the terminal.
+    unsafe {
+        shell.pre_exec(|| {
+            nix::unistd::setsid()?;
+            match libc::ioctl(0, libc::TIOCSCTTY, 0) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    let mut child = shell.spawn().unwrap();
+    drop(shell);
+    eventually("the start", || env.root().join("started").exists());
+    let vmm = env.vmm(&id);
+    let master: OwnedFd = terminal.master;
+    drop(terminal.slave);
+    drop(master);
+    let ended = child.wait().unwrap();
+    assert!(!ended.success(), "the hangup ended the shell: {ended}");
+    assert!(lives(vmm));
+    env.run(&["exec", "--keep", &id, "--", "echo", "alive"]).prints("alive\n");
+    // Even told so directly.
+    kill(Pid::from_raw(vmm), Signal::SIGHUP).unwrap();
+    env.run(&["exec", "--keep", &id, "--", "echo", "alive"]).prints("alive\n");
+    env.rm(&id);
+}

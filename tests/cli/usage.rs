@@ -1,0 +1,153 @@
+//! Help, versions, and command lines that are none.
+
+use crate::support::environment::Environment;
+
+const VERBS: [&str; 12] = [
+    "run",
+    "create",
+    "start",
+    "exec",
+    "stop",
+    "rm",
+    "status",
+    "reap",
+    "profiles",
+    "image",
+    "doctor",
+    "completions",
+];
+
+#[test]
+fn help_of_every_verb_has_an_example_of_that_verb() {
+    let env = Environment::mock();
+    for verb in VERBS {
+        for flag in ["--help", "-h"] {
+            let answer = env.run(&[verb, flag]);
+            answer.is(0, "[..]Usage: mayfly [..]", "");
+            let examples =
+                answer.stdout().split("Examples:\n").nth(1).unwrap_or_else(|| panic!("{answer}"));
+            assert!(examples.contains(&format!("mayfly {verb}")), "{answer}");
+        }
+        env.run(&["help", verb]).is(0, "[..]Examples:\n[..]", "");
+    }
+    assert!(!env.state().exists());
+}
+
+#[test]
+fn help_as_a_whole_names_every_verb_and_the_exit_codes() {
+    let env = Environment::mock();
+    let answer = env.run(&["--help"]);
+    answer.is(0, "Run commands in throwaway virtual machines.\n[..]Exit codes:\n[..]", "");
+    for verb in VERBS {
+        assert!(answer.stdout().contains(&format!("\n  {verb} ")), "{verb} in {answer}");
+    }
+    for line in answer.stdout().lines() {
+        assert!(line.chars().count() <= 100, "too wide: {line}");
+    }
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let env = Environment::mock();
+    for flag in ["--version", "-V"] {
+        env.run(&[flag]).prints(&format!("mayfly {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn without_a_verb_help_is_shown_as_an_error() {
+    let env = Environment::mock();
+    env.run::<&str>(&[]).fails(2, "[..]Usage: mayfly[..]<COMMAND>[..]run [..]");
+}
+
+#[test]
+fn what_is_not_understood_is_2_and_of_exec_and_run_125() {
+    let env = Environment::mock();
+    for args in [
+        &["fly"][..],
+        &["--nonsense"],
+        &["create", "--nonsense"],
+        &["create", "extra"],
+        &["start"],
+        &["stop"],
+        &["rm"],
+        &["rm", "--", "../x"],
+        &["status", ""],
+        &["reap", "extra"],
+        &["profiles", "extra"],
+        &["image"],
+        &["image", "bake"],
+        &["doctor", "extra"],
+        &["completions"],
+        &["completions", "tcsh"],
+        &["--backend", "vmware", "status"],
+    ] {
+        let answer = env.run(args);
+        answer.fails(2, "[..]");
+        assert!(
+            answer.stderr().contains("Usage") || answer.stderr().contains("error: "),
+            "{answer}"
+        );
+    }
+    for args in [
+        &["exec"][..],
+        &["exec", "ci"],
+        &["exec", "--", "true"],
+        &["exec", "a/b", "--", "true"],
+        &["exec", "--nonsense", "ci", "--", "true"],
+        &["exec", "ci", "true"],
+        &["--backend", "vmware", "exec", "ci", "--", "true"],
+        &["run", "--backend", "vmware", "--", "true"],
+    ] {
+        env.run(args).fails(125, "error: [..]");
+    }
+}
+
+#[test]
+fn with_json_an_error_of_usage_is_an_object_too() {
+    let env = Environment::mock();
+    for (args, code) in [
+        (&["create", "--json", "--vcpus", "x"][..], 2),
+        (&["--json", "fly"], 2),
+        (&["run", "--json"], 125),
+        (&["exec", "--json", "ci", "true"], 125),
+    ] {
+        let error = env.run(args).json_error(code);
+        assert_eq!(error["kind"], "usage");
+        let message = error["message"].as_str().unwrap();
+        assert!(
+            !message.starts_with("error:") && !message.contains('\n'),
+            "one plain line: {message:?}"
+        );
+    }
+    // Past `--` the flag is the guest's.
+    env.run(&["run", "--nonsense", "--", "x", "--json"]).fails(125, "error: [..]");
+}
+
+#[test]
+fn an_error_says_what_and_what_to_do() {
+    let env = Environment::mock();
+    env.run(&["start", "nope"])
+        .fails(3, "mayfly: no VM \"nope\"\nhint: 'mayfly status' lists the VMs there are\n");
+    let error = env.run(&["start", "--json", "nope"]).json_error(3);
+    assert_eq!(error["kind"], "not_found");
+    assert_eq!(error["message"], "no VM \"nope\"");
+    assert_eq!(error["hint"], "'mayfly status' lists the VMs there are");
+}
+
+#[test]
+fn a_flag_wins_over_its_variable() {
+    let mut env = Environment::mock();
+    env.set("MAYFLY_BACKEND", "qemu");
+    env.run(&["--backend", "mock", "run", "--", "echo", "hi"]).prints("hi\n");
+    env.set("MAYFLY_BACKEND", "mock");
+    let elsewhere = env.root().join("elsewhere");
+    let flag = elsewhere.to_str().unwrap();
+    let id = env.run(&["--state-dir", flag, "create"]).line();
+    assert!(elsewhere.join("vms").join(&id).exists());
+    assert!(env.ids().is_empty(), "two state directories know nothing of each other");
+    env.run(&["rm", "--state-dir", flag, &id]).prints(&format!("{id}\n"));
+    // A relative one is meant from here.
+    let id = env.run(&["--state-dir", "elsewhere", "create"]).line();
+    env.run(&["rm", "--state-dir", flag, &id]).prints(&format!("{id}\n"));
+}

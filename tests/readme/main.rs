@@ -1,0 +1,90 @@
+//! The README, held against the program: its examples are run, its tables compared with the code.
+#![expect(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
+
+#[path = "../support/command_lines.rs"]
+mod command_lines;
+mod markdown;
+mod shell;
+#[path = "../support/mod.rs"]
+mod support;
+mod tables;
+
+use std::fs;
+
+use command_lines::{check, words};
+use markdown::{Block, blocks, compare, readme};
+use shell::Shell;
+
+fn blocks_of(language: &str) -> Vec<Block> {
+    let found: Vec<Block> =
+        blocks(&readme()).into_iter().filter(|block| block.language == language).collect();
+    assert!(!found.is_empty(), "the README has no {language} block");
+    found
+}
+
+#[test]
+fn sh_blocks_run_on_the_mock_backend_and_print_what_the_next_block_says() {
+    let all = blocks(&readme());
+    let mut compared = 0;
+    for (index, block) in all.iter().enumerate().filter(|(_, block)| block.language == "sh") {
+        let shell = Shell::new("mock", None);
+        let printed = shell.ok(&block.text);
+        match all.get(index + 1).filter(|next| next.language == "text") {
+            Some(next) => {
+                compare(&next.text, &printed, next.line);
+                compared += 1;
+            }
+            None => assert_eq!(printed, "", "the block in line {} prints something", block.line),
+        }
+        shell.assert_empty();
+    }
+    assert!(compared > 0, "no output was compared");
+}
+
+#[test]
+fn console_blocks_are_what_a_real_vm_answers() {
+    let artifacts = support::images::artifacts("debian-base");
+    for block in blocks_of("console") {
+        let shell = Shell::new("auto", Some(artifacts.clone()));
+        let turns: Vec<&str> = block.text.split("$ ").skip(1).collect();
+        let turns: Vec<(&str, &str)> =
+            turns.iter().map(|turn| turn.split_once('\n').unwrap()).collect();
+        let commands: Vec<&str> = turns.iter().map(|(command, _)| *command).collect();
+        let outputs = shell.transcript(&commands);
+        for ((_, documented), printed) in turns.iter().zip(outputs) {
+            compare(documented, &printed, block.line);
+        }
+        shell.assert_empty();
+    }
+}
+
+#[test]
+fn the_makefile_runs() {
+    let shell = Shell::new("mock", None);
+    let [block] = blocks_of("makefile").try_into().unwrap();
+    let makefile = format!("{}\ntest:\n\t@echo tested\n", block.text);
+    fs::write(shell.directory().join("Makefile"), makefile).unwrap();
+    // Whoever runs these tests may be make itself.
+    let printed = shell.ok("make --no-print-directory vm-test");
+    assert!(printed.ends_with("tested\n"), "{printed}");
+    shell.assert_empty();
+}
+
+#[test]
+fn the_program_takes_every_command_line() {
+    let mut seen = 0;
+    for block in blocks(&readme()) {
+        let lines = block.text.lines().filter(|line| match block.language.as_str() {
+            "console" => line.starts_with("$ "),
+            // Run already, with what their variables stand for.
+            "sh" => false,
+            "text" | "toml" => false,
+            _ => !line.trim_start().starts_with('#'),
+        });
+        for words in lines.filter_map(words) {
+            check(&words);
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "only {seen} command lines were found");
+}

@@ -1,0 +1,105 @@
+//! The little of Markdown that the README uses.
+
+use std::fs;
+use std::path::Path;
+
+/// A fenced block.
+#[derive(Debug, Clone)]
+pub struct Block {
+    pub language: String,
+    pub text: String,
+    /// The line of its opening fence, for messages.
+    pub line: usize,
+}
+
+/// The README.
+pub fn readme() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+}
+
+/// All fenced blocks, in order.
+pub fn blocks(text: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut inside = false;
+    for (number, line) in text.lines().enumerate() {
+        match line.strip_prefix("```") {
+            Some(language) if !inside => {
+                inside = true;
+                let language = language.to_owned();
+                blocks.push(Block { language, text: String::new(), line: number + 1 });
+            }
+            Some(_) => inside = false,
+            None if inside => {
+                let block = blocks.last_mut().unwrap();
+                block.text.push_str(line);
+                block.text.push('\n');
+            }
+            None => {}
+        }
+    }
+    assert!(!inside, "a block has no end");
+    blocks
+}
+
+/// The rows of every table whose first column has this title, without backticks.
+pub fn tables(text: &str, title: &str) -> Vec<Vec<String>> {
+    let head = format!("| {title} |");
+    let mut rows = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.starts_with(&head) {
+            let table = lines.by_ref().skip(1).take_while(|line| line.starts_with('|'));
+            rows.extend(table.map(|row| {
+                row.trim_matches('|')
+                    .split('|')
+                    .map(|cell| cell.replace('`', "").trim().to_owned())
+                    .collect()
+            }));
+        }
+    }
+    assert!(!rows.is_empty(), "no table of {title}");
+    rows
+}
+
+/// Whether a printed line is the documented one, in which `…` stands for anything. How wide a column
+/// is does not count.
+pub fn matches(documented: &str, printed: &str) -> bool {
+    let squeeze = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (documented, printed) = (squeeze(documented), squeeze(printed));
+    let mut parts = documented.split('…');
+    let Some(mut rest) = printed.strip_prefix(parts.next().unwrap()) else { return false };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        let last = parts.peek().is_none();
+        let found = if last {
+            rest.ends_with(part).then(|| rest.len() - part.len())
+        } else {
+            rest.find(part)
+        };
+        match found {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+/// Panics unless the printed lines are the documented ones.
+pub fn compare(documented: &str, printed: &str, line: usize) {
+    let same = documented.lines().count() == printed.lines().count()
+        && documented.lines().zip(printed.lines()).all(|(wanted, found)| matches(wanted, found));
+    assert!(same, "README.md, line {line}, says\n{documented}\nand this was printed:\n{printed}");
+}
+
+#[test]
+fn an_ellipsis_stands_for_anything() {
+    assert!(matches("a  b", "a b"));
+    assert!(matches("Linux … x86_64 …", "Linux 6.1 #1 x86_64 GNU/Linux"));
+    assert!(matches("12.…", "12.11"));
+    assert!(matches("…", ""));
+    assert!(!matches("a", "ab"));
+    assert!(!matches("a … c", "a b cd"));
+}

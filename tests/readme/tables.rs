@@ -1,0 +1,92 @@
+//! The README's tables and lists of names, held against the code.
+
+use std::collections::BTreeSet;
+
+use clap::ValueEnum;
+use mayfly::model::Isolation;
+use mayfly::settings::{BUILT_IN, merge};
+
+use super::blocks_of;
+use super::markdown::{readme, tables};
+use super::shell::Shell;
+
+/// The lines below a heading of `mayfly --help`, each as its first word and the rest.
+fn section(heading: &str, next: &str) -> Vec<Vec<String>> {
+    let help = mayfly::cli::command().render_long_help().to_string();
+    let (_, section) = help.split_once(&format!("\n{heading}:\n")).unwrap();
+    let (section, _) = section.split_once(&format!("\n{next}:\n")).unwrap();
+    let entries = section.lines().filter(|line| line.starts_with("  "));
+    entries
+        .map(|line| {
+            let (name, about) = line.trim().split_once(' ').unwrap();
+            vec![name.to_owned(), about.trim().to_owned()]
+        })
+        .collect()
+}
+
+#[test]
+fn verbs() {
+    let tree = mayfly::cli::command();
+    let verbs: Vec<Vec<String>> = tree
+        .get_subcommands()
+        .filter(|verb| !verb.is_hide_set())
+        .map(|verb| {
+            vec![format!("mayfly {}", verb.get_name()), verb.get_about().unwrap().to_string()]
+        })
+        .collect();
+    assert_eq!(tables(&readme(), "verb"), verbs);
+}
+
+#[test]
+fn exit_codes() {
+    assert_eq!(tables(&readme(), "code"), section("Exit status", "Environment"));
+}
+
+#[test]
+fn variables() {
+    assert_eq!(tables(&readme(), "variable"), section("Environment", "Files"));
+}
+
+#[test]
+fn isolation() {
+    let mut levels: Vec<String> =
+        tables(&readme(), "`isolation`").into_iter().map(|row| row[0].clone()).collect();
+    levels.sort();
+    let mut known: Vec<String> =
+        Isolation::value_variants().iter().map(ToString::to_string).collect();
+    known.sort();
+    assert_eq!(levels, known);
+}
+
+#[test]
+fn profiles() {
+    let [block] = blocks_of("toml").try_into().unwrap();
+    let texts =
+        [("built-in".to_owned(), BUILT_IN.to_owned()), ("README.md".to_owned(), block.text)];
+    let merged = merge(&texts).unwrap();
+    assert_eq!(merged.limits.max_active_vms, 8);
+    assert!(merged.profiles["python"].recipe.packages.contains(&"python3-pytest".to_owned()));
+}
+
+/// The words in backticks of the sentence that starts so.
+fn named_after(start: &str) -> BTreeSet<String> {
+    let text = readme().replace('\n', " ");
+    let (_, rest) =
+        text.split_once(start).unwrap_or_else(|| panic!("no sentence starts {start:?}"));
+    let sentence = rest.split(". ").next().unwrap();
+    sentence.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn json_fields() {
+    let shell = Shell::new("mock", None);
+    let keys = |script: &str| -> BTreeSet<String> {
+        let value: serde_json::Value = serde_json::from_str(&shell.ok(script)).unwrap();
+        value.as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(keys("mayfly create --json --name box"), named_after("`status` shows each VM's"));
+    shell.ok("mayfly rm box");
+    let mut answer = keys("mayfly run --json -- true");
+    assert!(answer.remove("stdout_encoding") && answer.remove("stderr_encoding"));
+    assert_eq!(answer, named_after("`exec` and `run` answer with"));
+}

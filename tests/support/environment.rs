@@ -1,0 +1,232 @@
+//! A world of its own for one test, which must be empty again at its end.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::answer::Answer;
+use super::images;
+use super::live::Live;
+use super::processes;
+
+/// How long any single command may take. A boot's own deadline under emulation is three minutes.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// A state directory, a runtime directory, a home, and the variables that name them; nothing else of
+/// the environment reaches mayfly but `PATH`.
+///
+/// When it is dropped, no process of a VM and no file of one may be left: a test that leaves
+/// something behind has failed.
+pub struct Environment {
+    root: TempDir,
+    variables: Vec<(OsString, OsString)>,
+}
+
+impl Environment {
+    /// Where VMs are host processes.
+    pub fn mock() -> Environment {
+        Environment::with("mock", None)
+    }
+
+    /// Where VMs are emulated machines, which run anywhere and behave the same everywhere.
+    pub fn qemu() -> Environment {
+        Environment::qemu_with("debian-base")
+    }
+
+    /// The same, with the image of another profile built.
+    pub fn qemu_with(profile: &str) -> Environment {
+        let mut environment = Environment::with("qemu", Some(images::artifacts(profile)));
+        environment.set("MAYFLY_ACCEL", "tcg");
+        environment
+    }
+
+    fn with(backend: &str, artifacts: Option<PathBuf>) -> Environment {
+        // Below /tmp and not $TMPDIR: sockets live here, and their paths are short or refused.
+        let root = tempfile::Builder::new().prefix("mf-").tempdir_in("/tmp").unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(root.path().join("home")).unwrap();
+        let artifacts = artifacts.unwrap_or_else(|| root.path().join("artifacts"));
+        let mut environment = Environment { root, variables: Vec::new() };
+        environment.set("PATH", std::env::var_os("PATH").unwrap_or_default());
+        environment.set("HOME", environment.root().join("home"));
+        environment.set("LC_ALL", "C");
+        environment.set("MAYFLY_STATE_DIR", environment.state());
+        environment.set("MAYFLY_RUNTIME_DIR", environment.runtime());
+        environment.set("MAYFLY_ARTIFACTS_DIR", artifacts);
+        environment.set("MAYFLY_BACKEND", backend);
+        environment
+    }
+
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.root().join("state")
+    }
+
+    pub fn runtime(&self) -> PathBuf {
+        self.root().join("run")
+    }
+
+    pub fn registry(&self) -> PathBuf {
+        self.state().join("registry.json")
+    }
+
+    /// Sets a variable for every later command.
+    pub fn set(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) {
+        self.unset(name.as_ref());
+        self.variables.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+    }
+
+    pub fn unset(&mut self, name: impl AsRef<OsStr>) {
+        self.variables.retain(|(known, _)| known != name.as_ref());
+    }
+
+    /// Writes a file below the test's own directory.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.root().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Sets `MAYFLY_PROFILES` to a file of this text.
+    pub fn profiles(&mut self, text: &str) -> PathBuf {
+        let path = self.file("profiles.toml", text);
+        self.set("MAYFLY_PROFILES", &path);
+        path
+    }
+
+    /// mayfly with these arguments, ready to be started.
+    pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mayfly"));
+        command.args(args).env_clear().current_dir(self.root());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs mayfly without standard input and waits for its end.
+    #[track_caller]
+    pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Answer {
+        self.feed(args, b"")
+    }
+
+    /// Runs mayfly with this on its standard input.
+    #[track_caller]
+    pub fn feed<S: AsRef<OsStr>>(&self, args: &[S], input: &[u8]) -> Answer {
+        let command = self.command(args);
+        let shown = format!("{:?}", command.get_args().collect::<Vec<_>>());
+        let output = assert_cmd::Command::from_std(command)
+            .write_stdin(input)
+            .timeout(LIMIT)
+            .output()
+            .expect("mayfly can be started");
+        Answer::new(shown, output)
+    }
+
+    /// Starts mayfly and does not wait.
+    pub fn live<S: AsRef<OsStr>>(&self, args: &[S]) -> Live {
+        Live::start(self.command(args))
+    }
+
+    /// Creates a VM with these flags and gives its id.
+    #[track_caller]
+    pub fn create(&self, flags: &[&str]) -> String {
+        self.run(&[&["create"], flags].concat()).line()
+    }
+
+    /// Creates and starts a VM with these flags and gives its id.
+    #[track_caller]
+    pub fn start(&self, flags: &[&str]) -> String {
+        let id = self.create(flags);
+        self.run(&["start", &id]).prints(&format!("{id}\n"));
+        id
+    }
+
+    /// The VM as `status --json` shows it.
+    #[track_caller]
+    pub fn status(&self, vm: &str) -> Value {
+        self.run(&["status", "--json", vm]).json()
+    }
+
+    /// The ids of all VMs, oldest first.
+    #[track_caller]
+    pub fn ids(&self) -> Vec<String> {
+        let all = self.run(&["status", "--json"]).json();
+        let ids = all.as_array().expect("the list is an array").iter();
+        ids.map(|vm| vm["vm_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The process on record for a VM.
+    #[track_caller]
+    pub fn vmm(&self, id: &str) -> i32 {
+        let registry: Value = serde_json::from_slice(&fs::read(self.registry()).unwrap()).unwrap();
+        let pid = &registry["vms"][id]["state"]["instance"]["process"]["pid"];
+        pid.as_i64().unwrap_or_else(|| panic!("no process of {id} in {registry}")) as i32
+    }
+
+    /// Lets a VM's time be up, by moving its end into the past of the registry.
+    #[track_caller]
+    pub fn expire(&self, id: &str) {
+        let bytes = fs::read(self.registry()).unwrap();
+        let mut registry: Value = serde_json::from_slice(&bytes).unwrap();
+        let expiry = registry["vms"][id]["expiry"].as_object_mut().expect("there is such a VM");
+        expiry.insert("expires_at".into(), 1.0.into());
+        expiry.insert("expires_boottime".into(), 0.0.into());
+        fs::write(self.registry(), registry.to_string()).unwrap();
+    }
+
+    #[track_caller]
+    pub fn rm(&self, vm: &str) {
+        self.run(&["rm", vm]).prints(&format!("{vm}\n"));
+    }
+
+    /// What VMs have left behind, in words.
+    pub fn leftovers(&self) -> Vec<String> {
+        let mut found: Vec<String> = processes::of_state(&self.state())
+            .iter()
+            .map(|(pid, line)| format!("process {pid}: {line}"))
+            .collect();
+        for directory in [self.state().join("vms"), self.state().join("locks"), self.runtime()] {
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                found.push(entry.path().display().to_string());
+            }
+        }
+        for entry in fs::read_dir(self.state()).into_iter().flatten().flatten() {
+            let name = entry.file_name().into_string().unwrap_or_default();
+            if name.contains("tmp") {
+                found.push(entry.path().display().to_string());
+            }
+        }
+        found
+    }
+
+    /// Deletes all VMs, for tests whose end is not about deleting.
+    #[track_caller]
+    pub fn clear(&self) {
+        for id in self.ids() {
+            self.rm(&id);
+        }
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        let left = self.leftovers();
+        for (pid, _) in processes::of_state(&self.state()) {
+            // They carry this very test's mark: they are nobody else's.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        if !std::thread::panicking() {
+            assert!(left.is_empty(), "the test left behind:\n{}", left.join("\n"));
+        }
+    }
+}

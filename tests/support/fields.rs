@@ -1,0 +1,52 @@
+//! The names of a JSON object's fields, in the order in which they are written.
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+
+/// What `--json` says of a VM: the reference's fields, then mayfly's own.
+pub const VM: [&str; 15] = [
+    "vm_id",
+    "profile",
+    "vcpu_count",
+    "mem_mib",
+    "ttl_seconds",
+    "created_at",
+    "expires_at",
+    "state",
+    "metadata",
+    "name",
+    "backend",
+    "accelerator",
+    "isolation",
+    "keep",
+    "last_error",
+];
+
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Names, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
+                let mut names = Vec::new();
+                while let Some((name, IgnoredAny)) = map.next_entry()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// The names of the fields of one object.
+#[track_caller]
+pub fn names(object: &str) -> Vec<String> {
+    serde_json::from_str::<Names>(object).unwrap_or_else(|error| panic!("{error}: {object}")).0
+}
