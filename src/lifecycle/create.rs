@@ -48,7 +48,7 @@ pub fn create(
 
     reap_expired(manager)?;
     // Asked again when the place is taken; asked here so that nobody waits for an image in vain.
-    check_room(&manager.registry.read()?, request, &profiles.limits)?;
+    check_room(manager.registry.read()?.as_ref(), request, &profiles.limits)?;
     let image = match backend.boots_image() {
         true => Some(manager.images()?.ensure(profile, &manager.agent()?, progress)?),
         false => None,

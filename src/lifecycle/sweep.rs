@@ -20,8 +20,8 @@ pub fn sweep(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
     // A look without the locks keeps the crowd of healthy VMs cheap. The suspects come first: a VM
     // that is created after this look is none of them.
     let suspects = suspects(manager)?;
-    let known = manager.registry.read()?.vms;
-    for id in suspects.into_iter().filter(|id| !known.contains_key(id)) {
+    let known = manager.registry.read()?;
+    for id in suspects.into_iter().filter(|id| !known.vms.contains_key(id)) {
         if dry_run {
             swept.extend(leftovers(manager, &id)?);
             continue;
