@@ -1,1 +1,1 @@
-complete --keep-order --exclusive --command mayfly --arguments "(COMPLETE=fish mayfly -- (commandline --current-process --tokenize --cut-at-cursor) (commandline --current-token))"
+complete --keep-order --exclusive --command mayfly --arguments "(MAYFLY_COMPLETE=fish mayfly -- (commandline --current-process --tokenize --cut-at-cursor) (commandline --current-token))"

@@ -11,7 +11,7 @@ use mayfly::backend::Machine;
 use mayfly::guest::{ExecIo, Exit, Session, Sink, Wait};
 use mayfly::host::channel::Channel;
 use mayfly::host::signals::Signals;
-use mayfly::host::{socket, sparse};
+use mayfly::host::{random, socket, sparse};
 use mayfly::image::{Image, Lines, Store};
 use mayfly::model::{BootFiles, Manifest, VmId, VmPaths};
 use mayfly::protocol::{Exec, Program, Text};
@@ -58,7 +58,7 @@ impl Bench {
             .context("cannot build the image to boot")?;
         image.verify()?;
         let manifest = Manifest {
-            vm_id: VmId::random(),
+            vm_id: VmId::from_random(random::bytes()?),
             name: None,
             profile: PROFILE.into(),
             vcpu_count: profile.vcpu_count,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::Result;
-use mayfly::host::{clock, process};
+use mayfly::host::{clock, process, random};
 use mayfly::model::{Accelerator, BackendKind, Expiry, Instance, Manifest, Phase, VmId, VmRecord};
 use mayfly::registry::{Change, Registry};
 
@@ -85,7 +85,7 @@ fn fill(workspace: &Workspace, size: usize) -> Result<()> {
     registry.update(|contents| {
         for number in 0..size {
             let manifest = Manifest {
-                vm_id: VmId::random(),
+                vm_id: VmId::from_random(random::bytes()?),
                 name: Some(format!("vm-{number}").parse()?),
                 profile: "debian-base".into(),
                 vcpu_count: 1,

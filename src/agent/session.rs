@@ -230,21 +230,23 @@ impl Session<'_> {
         ready.map(|(_, source)| source).collect()
     }
 
+    /// Reads until nothing is left or there is room for no more: a port hands out one page at a
+    /// time, and waiting for each of them would cost more than reading it.
     fn receive(&mut self, line: &Line, inbox: &mut Inbox) -> Result<(), ()> {
-        let space = inbox.space();
-        if space.is_empty() {
+        if inbox.space().is_empty() {
             // Nothing can be read now, but a client that is gone must be noticed all the same.
             return if line.gone() { Err(()) } else { Ok(()) };
         }
-        match line.read(space) {
-            Ok(0) if line.lost() => Err(()),
-            Ok(count) => {
-                inbox.filled(count);
-                Ok(())
+        while !inbox.space().is_empty() {
+            match line.read(inbox.space()) {
+                Ok(0) if line.lost() => return Err(()),
+                Ok(0) => break,
+                Ok(count) => inbox.filled(count),
+                Err(error) if not_now(&error) => break,
+                Err(_) => return Err(()),
             }
-            Err(error) if not_now(&error) => Ok(()),
-            Err(_) => Err(()),
         }
+        Ok(())
     }
 
     fn flush(&mut self, line: &Line) -> Result<(), ()> {

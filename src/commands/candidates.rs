@@ -26,7 +26,7 @@ pub fn vms(current: &OsStr) -> Vec<CompletionCandidate> {
     let contents = settings()
         .and_then(|settings| Registry::open_to_read(&settings.directories.state).ok()?.read().ok());
     let mut candidates = Vec::new();
-    for record in contents.into_iter().flat_map(|contents| contents.vms.into_values()) {
+    for record in contents.iter().flat_map(|contents| contents.vms.values()) {
         let about = format!("{}, {}", record.manifest.profile, record.state.name());
         let name = record.manifest.name.as_ref().map(ToString::to_string);
         for text in name.into_iter().chain([record.id().to_string()]) {

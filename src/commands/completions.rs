@@ -14,8 +14,9 @@ Examples:
   mayfly completions zsh > ~/.zfunc/_mayfly
   mayfly completions fish > ~/.config/fish/completions/mayfly.fish";
 
-/// The variable by which a completion script asks the program.
-pub const VARIABLE: &str = "COMPLETE";
+/// The variable by which a completion script asks the program. Not clap's own `COMPLETE`: with a name
+/// so common set by anything else, every command would fail.
+pub const VARIABLE: &str = "MAYFLY_COMPLETE";
 
 /// Print a shell's completion script
 ///

@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// Replaces `path` with `bytes`: a temporary file beside it, fsync, rename, fsync of the directory.
-/// When this returns, the new content survives a power cut.
+/// When this returns, the new content survives a power cut. Returns the new file.
 ///
 /// The temporary file has a fixed name with the suffix `.new`: the caller holds the lock of what it
 /// writes, so a file of that name is what a killed predecessor left, and is replaced.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<File> {
     let temporary = temporary_of(path);
-    let written = write_new(&temporary, bytes)
-        .and_then(|()| {
-            fs::rename(&temporary, path)
-                .with_context(|| format!("cannot put {} in place", path.display()))
-        })
-        .and_then(|()| sync_directory_of(path));
+    let written = write_new(&temporary, bytes).and_then(|file| {
+        fs::rename(&temporary, path)
+            .with_context(|| format!("cannot put {} in place", path.display()))?;
+        sync_directory_of(path)?;
+        Ok(file)
+    });
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
@@ -31,7 +31,7 @@ pub fn temporary_of(path: &Path) -> PathBuf {
     path.with_added_extension("new")
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+fn write_new(path: &Path, bytes: &[u8]) -> Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot remove {}", path.display()));
@@ -46,7 +46,8 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
         .with_context(|| format!("cannot create {}", path.display()))?;
     file.write_all(bytes)
         .and_then(|()| file.sync_all())
-        .with_context(|| format!("cannot write {}", path.display()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(file)
 }
 
 /// Makes the entry of `path` in its directory durable.

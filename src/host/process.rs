@@ -1,8 +1,8 @@
 //! Processes that were recorded by an earlier command: are they alive, and how to end them without
 //! ever signalling a stranger.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -54,8 +54,13 @@ struct Stat {
 impl Stat {
     /// `None` if there is no such process.
     fn read(pid: i32) -> Result<Option<Stat>> {
-        let Some(text) = read_if_ours(&format!("/proc/{pid}/stat"))? else { return Ok(None) };
-        match Stat::parse(&text) {
+        let path = format!("/proc/{pid}/stat");
+        // One read gives all of it, as of every line of /proc that fits. Asking for the size first,
+        // growing a buffer and reading on to the end would double the calls, for each of many VMs.
+        let mut text = [0; 4096];
+        let read = read_if_ours(&path, |mut file| file.read(&mut text))?;
+        let Some(length) = read else { return Ok(None) };
+        match Stat::parse(&text[..length]) {
             Some(stat) => Ok(Some(stat)),
             None => bail!("/proc/{pid}/stat is not understood"),
         }
@@ -78,14 +83,14 @@ impl Stat {
     }
 }
 
-/// A file of `/proc/<pid>`; `None` if that process is gone, or another user's.
-fn read_if_ours(path: &str) -> Result<Option<Vec<u8>>> {
+/// Reads a file of `/proc/<pid>`; `None` if that process is gone, or another user's.
+fn read_if_ours<T>(path: &str, read: impl FnOnce(File) -> std::io::Result<T>) -> Result<Option<T>> {
     let gone = |error: &std::io::Error| {
         // The second is said once the file is open.
         error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
     };
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
+    match File::open(path).and_then(read) {
+        Ok(result) => Ok(Some(result)),
         Err(error) if gone(&error) || error.kind() == ErrorKind::PermissionDenied => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
     }
@@ -177,7 +182,11 @@ pub fn find_marked(prefix: &str) -> Result<Vec<(ProcessId, String)>> {
         // The start time is taken first: if the pid is reused in between, it will not match later.
         let Some(stat) = Stat::read(pid)? else { continue };
         let path = format!("/proc/{pid}/environ");
-        let Some(environment) = read_if_ours(&path)? else { continue };
+        let mut environment = Vec::new();
+        let read = read_if_ours(&path, |mut file| file.read_to_end(&mut environment))?;
+        if read.is_none() {
+            continue;
+        }
         let mark = environment
             .split(|&b| b == 0)
             .find(|variable| variable.starts_with(wanted.as_bytes()))

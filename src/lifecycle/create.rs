@@ -48,13 +48,13 @@ pub fn create(
 
     reap_expired(manager)?;
     // Asked again when the place is taken; asked here so that nobody waits for an image in vain.
-    check_room(&manager.registry.read()?, request, &profiles.limits)?;
+    check_room(manager.registry.read()?.as_ref(), request, &profiles.limits)?;
     let image = match backend.boots_image() {
         true => Some(manager.images()?.ensure(profile, &manager.agent()?, progress)?),
         false => None,
     };
 
-    let id = VmId::from_bytes(random::bytes()?);
+    let id = VmId::from_random(random::bytes()?);
     socket::check_length(&manager.paths(&id).longest_socket())?;
     let mut manifest = manifest(&id, request, profile, backend.as_ref(), image.as_ref())?;
     // Held from before the VM can be seen, so that nobody takes it for an abandoned one. A sweep may

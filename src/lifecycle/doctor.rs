@@ -179,7 +179,7 @@ fn places(manager: &Manager) -> Vec<Check> {
         Ok(_) => directory::ensure_private(path).map(|()| path.display().to_string()),
         Err(_) => Ok(format!("{} (will be made)", path.display())),
     };
-    let longest = manager.paths(&VmId::from_bytes([0; 6])).longest_socket();
+    let longest = manager.paths(&VmId::from_random([0; 16])).longest_socket();
     let sockets = socket::check_length(&longest).map(|()| directories.run.display().to_string());
     vec![
         Check::of("state directory", Verdict::Failed, private(&directories.state)),

@@ -32,7 +32,7 @@ pub fn acquire(manager: &Manager, id: &VmId) -> Result<(VmRecord, Lock)> {
 
 /// Finishes whatever an earlier command left undone.
 pub fn settle(manager: &Manager, id: &VmId, lock: Lock) -> Result<Settled> {
-    let Some(record) = manager.registry.read()?.vms.remove(id) else {
+    let Some(record) = manager.registry.read()?.vms.get(id).cloned() else {
         lock.remove()?;
         return Ok(Settled::Unknown);
     };

@@ -15,8 +15,8 @@ pub fn status_all(manager: &Manager) -> Result<Vec<VmRecord>> {
         .registry
         .read()?
         .vms
-        .into_values()
-        .map(|record| manager.observe(record, &boot))
+        .values()
+        .map(|record| manager.observe(record.clone(), &boot))
         .collect::<Result<_>>()?;
     records.sort_by(|a, b| a.manifest.created_at.total_cmp(&b.manifest.created_at));
     Ok(records)
@@ -24,9 +24,9 @@ pub fn status_all(manager: &Manager) -> Result<Vec<VmRecord>> {
 
 /// One VM as it is. As in the reference, one that has expired is deleted and refused.
 pub fn status(manager: &Manager, vm: &VmRef) -> Result<VmRecord> {
-    let mut contents = manager.registry.read()?;
+    let contents = manager.registry.read()?;
     let id = contents.resolve(vm)?;
-    let record = contents.vms.remove(&id).expect("a resolved id is in the registry");
+    let record = contents.get(&id)?.clone();
     if record.has_expired(&clock::now()?) {
         remove(manager, &id, reason::EXPIRED)?;
         return Err(expired(&id).into());

@@ -19,9 +19,12 @@ pub const MAX_NAME: usize = 63;
 pub struct VmId(String);
 
 impl VmId {
-    /// The id whose digits write these bytes; random ones make a new VM's.
-    pub fn from_bytes(bytes: [u8; ID_LENGTH / 2]) -> Self {
-        VmId(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    /// A new VM's id, from sixteen random bytes: the first twelve digits of the version 4 UUID that
+    /// they make, all of them random.
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        let mut text = uuid::Builder::from_random_bytes(bytes).into_uuid().simple().to_string();
+        text.truncate(ID_LENGTH);
+        VmId(text)
     }
 
     pub fn as_str(&self) -> &str {
@@ -188,7 +191,7 @@ mod tests {
     #[test]
     fn ids_made_of_bytes_obey_their_own_grammar() {
         for byte in 0..=255 {
-            let id = VmId::from_bytes([byte; 6]);
+            let id = VmId::from_random([byte; 16]);
             assert_eq!(id.as_str().parse::<VmId>().unwrap(), id);
         }
     }

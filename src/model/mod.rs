@@ -3,6 +3,8 @@
 
 pub mod id;
 pub mod layout;
+#[cfg(test)]
+mod life_tests;
 pub mod platform;
 pub mod process;
 pub mod profile;

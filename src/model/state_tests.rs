@@ -1,1 +1,183 @@
+//! The states of a VM: every state with every operation and every fate of its process.
 
+use std::collections::BTreeMap;
+
+use super::reconcile::{DIED, INTERRUPTED, REBOOTED, Repair, observe, repair};
+use super::record::reason;
+use super::{
+    Accelerator, BackendKind, BootId, Expiry, Instance, Liveness, Manifest, Phase, ProcessId,
+    Refusal, VmId, VmRecord,
+};
+
+pub fn process(pid: i32) -> ProcessId {
+    ProcessId { pid, start_ticks: 7, boot_id: BootId("this".into()) }
+}
+
+fn instance(pid: i32) -> Instance {
+    Instance { process: process(pid) }
+}
+
+pub fn record(state: Phase) -> VmRecord {
+    let boot_id = BootId("this".into());
+    VmRecord {
+        manifest: Manifest {
+            vm_id: VmId::from_random([1; 16]),
+            name: None,
+            profile: "debian-base".into(),
+            vcpu_count: 1,
+            mem_mib: 256,
+            ttl_seconds: 60,
+            created_at: 0.0,
+            backend: BackendKind::Mock,
+            accelerator: Accelerator::None,
+            keep: false,
+            image: String::new(),
+            vmm_uid: None,
+            owner: None,
+            metadata: BTreeMap::new(),
+        },
+        expiry: Expiry { expires_at: 60.0, expires_boottime: 60.0, boot_id },
+        state,
+    }
+}
+
+fn removing(instance: Option<Instance>, reason: &str) -> Phase {
+    Phase::Removing { instance, reason: reason.into() }
+}
+
+fn stopped(last_error: Option<&str>) -> Phase {
+    Phase::Stopped { last_error: last_error.map(str::to_owned) }
+}
+
+/// Every shape of a state.
+fn states() -> [Phase; 10] {
+    [
+        Phase::Creating,
+        Phase::Created,
+        Phase::Starting { instance: None },
+        Phase::Starting { instance: Some(instance(1)) },
+        Phase::Started { instance: instance(1) },
+        Phase::Stopping { instance: instance(1) },
+        stopped(None),
+        stopped(Some("it broke")),
+        removing(None, reason::EXPIRED),
+        removing(Some(instance(1)), reason::EXPIRED),
+    ]
+}
+
+/// Where one operation leads from each of [`states`]; `None` where it is refused.
+fn leads(operation: impl Fn(&mut VmRecord) -> Result<(), Refusal>, expected: [Option<Phase>; 10]) {
+    for (before, expected) in states().into_iter().zip(expected) {
+        let mut record = record(before.clone());
+        let result = operation(&mut record);
+        assert_eq!(result.is_ok(), expected.is_some(), "from {before:?}: {result:?}");
+        assert_eq!(record.state, expected.unwrap_or(before.clone()), "from {before:?}");
+    }
+}
+
+#[test]
+fn every_operation_from_every_state() {
+    let started = || Some(Phase::Started { instance: instance(1) });
+    let starting = |instance| Some(Phase::Starting { instance });
+    let stopping = || Some(Phase::Stopping { instance: instance(1) });
+    const NO: Option<Phase> = None;
+
+    let created = Some(Phase::Created);
+    leads(VmRecord::finish_create, [created, NO, NO, NO, NO, NO, NO, NO, NO, NO]);
+    leads(
+        VmRecord::begin_start,
+        [NO, starting(None), NO, NO, NO, NO, starting(None), starting(None), NO, NO],
+    );
+    let launched = starting(Some(instance(2)));
+    leads(|record| record.launched(instance(2)), [NO, NO, launched, NO, NO, NO, NO, NO, NO, NO]);
+    leads(VmRecord::finish_start, [NO, NO, NO, started(), NO, NO, NO, NO, NO, NO]);
+    leads(
+        |record| record.begin_stop().map(|ended| assert_eq!(ended, instance(1))),
+        [NO, NO, NO, stopping(), stopping(), stopping(), NO, NO, NO, NO],
+    );
+    for error in [None, Some("why")] {
+        let down = || Some(stopped(error));
+        leads(
+            |record| record.finish_stop(error.map(str::to_owned)),
+            [NO, down(), down(), down(), down(), down(), NO, NO, NO, NO],
+        );
+    }
+    // Always possible, and what was the reason first stays the reason.
+    let going = |instance| Some(removing(instance, reason::EXPLICIT));
+    let mut expected: [Option<Phase>; 10] = std::array::from_fn(|_| going(None));
+    expected[3..6].fill_with(|| going(Some(instance(1))));
+    expected[8] = Some(removing(None, reason::EXPIRED));
+    expected[9] = Some(removing(Some(instance(1)), reason::EXPIRED));
+    let remove = |record: &mut VmRecord| {
+        record.begin_remove(reason::EXPLICIT);
+        Ok(())
+    };
+    leads(remove, expected);
+}
+
+#[test]
+fn only_a_started_vm_runs_commands_and_the_others_say_why_not() {
+    for state in states() {
+        let record = record(state.clone());
+        match record.running() {
+            Ok(running) => assert_eq!(state, Phase::Started { instance: running.clone() }),
+            Err(refusal) => {
+                assert!(refusal.message.contains(state.name()), "{refusal}");
+                assert!(refusal.hint.is_some());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_state_with_every_fate_of_its_process() {
+    use Liveness::{Alive, Dead, OtherBoot};
+    use Repair::{Keep, Remove, RollBack, Stop};
+    let broken = || Stop(Some(INTERRUPTED));
+    let rebooted = || Stop(Some(REBOOTED));
+    // Without a process on record, then alive, dead, and of another boot.
+    let table: [[Repair; 4]; 10] = [
+        [RollBack, RollBack, RollBack, rebooted()],
+        [Keep, Keep, Keep, rebooted()],
+        [broken(), broken(), broken(), rebooted()],
+        [broken(), broken(), broken(), rebooted()],
+        [Stop(Some(DIED)), Keep, Stop(Some(DIED)), rebooted()],
+        [Stop(None), Stop(None), Stop(None), rebooted()],
+        [Keep, Keep, Keep, rebooted()],
+        [Keep, Keep, Keep, rebooted()],
+        [Remove, Remove, Remove, Remove],
+        [Remove, Remove, Remove, Remove],
+    ];
+    for (state, row) in states().into_iter().zip(table) {
+        for (fate, expected) in
+            [None, Some(Alive), Some(Dead), Some(OtherBoot)].into_iter().zip(row)
+        {
+            assert_eq!(repair(&state, fate), expected, "{state:?}, {fate:?}");
+            if state.instance().is_some() == fate.is_some() {
+                mends(&state, fate, &expected);
+                shows(&state, fate, &expected);
+            }
+        }
+    }
+}
+
+/// A repaired record needs no second repair, whether its process is gone or was right to live.
+fn mends(state: &Phase, fate: Option<Liveness>, verdict: &Repair) {
+    let mut record = record(state.clone());
+    match verdict {
+        Repair::Keep => {}
+        Repair::Stop(error) => record.finish_stop(error.map(str::to_owned)).unwrap(),
+        Repair::RollBack | Repair::Remove => return,
+    }
+    let fate = fate.filter(|_| record.state.instance().is_some());
+    assert_eq!(repair(&record.state, fate), Repair::Keep, "{state:?}");
+}
+
+/// What a reader sees is what is on record, but for a started VM that is not alive.
+fn shows(state: &Phase, fate: Option<Liveness>, verdict: &Repair) {
+    let seen = observe(record(state.clone()), fate).state;
+    match (state, verdict) {
+        (Phase::Started { .. }, Repair::Stop(error)) => assert_eq!(seen, stopped(*error)),
+        _ => assert_eq!(&seen, state),
+    }
+}

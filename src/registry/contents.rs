@@ -28,25 +28,16 @@ impl Contents {
 
     /// Parses a registry file. Errors: damaged, or written by a newer mayfly.
     pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
-        #[derive(Deserialize)]
-        struct Header {
-            schema: u32,
-        }
-        let damaged = |error: serde_json::Error| damage(&error.to_string());
-        let header: Header = serde_json::from_slice(bytes).map_err(damaged)?;
-        if header.schema > SCHEMA {
-            return Err(Unreadable::Newer(
-                Refusal::new(
-                    Kind::Failure,
-                    format!(
-                        "the registry has schema {}, and this mayfly knows up to {SCHEMA}",
-                        header.schema
-                    ),
-                )
-                .hint("use the newer mayfly that wrote it"),
-            ));
-        }
-        let contents: Contents = serde_json::from_slice(bytes).map_err(damaged)?;
+        // Parsed once, however many VMs it holds. Only a file that is not understood is asked what
+        // it claims to be.
+        let contents = match serde_json::from_slice::<Contents>(bytes) {
+            Ok(contents) if contents.schema <= SCHEMA => contents,
+            Ok(contents) => return Err(newer(contents.schema)),
+            Err(error) => match serde_json::from_slice::<Header>(bytes) {
+                Ok(header) if header.schema > SCHEMA => return Err(newer(header.schema)),
+                _ => return Err(damage(&error.to_string())),
+            },
+        };
         match contents.vms.iter().find(|(id, record)| *id != record.id()) {
             // A verb would find the one and work on the other.
             Some((id, record)) => Err(damage(&format!("VM {} is listed as VM {id}", record.id()))),
@@ -88,6 +79,19 @@ impl From<Unreadable> for Refusal {
             Unreadable::Damaged(refusal) | Unreadable::Newer(refusal) => refusal,
         }
     }
+}
+
+/// What a file of every schema has.
+#[derive(Deserialize)]
+struct Header {
+    schema: u32,
+}
+
+fn newer(schema: u32) -> Unreadable {
+    let message = format!("the registry has schema {schema}, and this mayfly knows up to {SCHEMA}");
+    Unreadable::Newer(
+        Refusal::new(Kind::Failure, message).hint("use the newer mayfly that wrote it"),
+    )
 }
 
 fn damage(how: &str) -> Unreadable {

@@ -13,7 +13,7 @@ use crate::model::Manifest;
 pub fn write_manifest(path: &Path, manifest: &Manifest) -> Result<()> {
     let mut bytes = serde_json::to_vec_pretty(manifest).context("cannot serialize the manifest")?;
     bytes.push(b'\n');
-    durable::replace(path, &bytes)
+    durable::replace(path, &bytes).map(drop)
 }
 
 /// Reads a manifest back; `None` if there is none that makes sense.

@@ -7,6 +7,7 @@
 mod contents;
 mod manifest;
 mod store;
+mod version;
 
 pub use contents::{Contents, SCHEMA, gone};
 pub use manifest::{read_manifest, write_manifest};

@@ -3,11 +3,13 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use super::contents::{Contents, Unreadable};
+use super::version::Version;
 use crate::host::lock::Lock;
 use crate::host::{directory, durable};
 use crate::model::{Kind, Refusal, VmId};
@@ -27,7 +29,11 @@ pub enum Change {
 #[derive(Debug, Clone)]
 pub struct Registry {
     state: PathBuf,
+    /// What was read or written last: a command looks several times, and parses what is new.
+    seen: Arc<Mutex<Option<Seen>>>,
 }
+
+type Seen = (Version, Arc<Contents>);
 
 impl Registry {
     /// The registry below `state`, whose directories are made where they are missing.
@@ -50,7 +56,7 @@ impl Registry {
 
     /// The registry below `state`, without a look at the place.
     pub fn at(state: &Path) -> Registry {
-        Registry { state: state.to_owned() }
+        Registry { state: state.to_owned(), seen: Arc::default() }
     }
 
     fn file(&self) -> PathBuf {
@@ -63,31 +69,39 @@ impl Registry {
     }
 
     /// The content as of the last committed change; takes no lock.
-    pub fn read(&self) -> Result<Contents> {
-        let parse = |bytes: Vec<u8>| {
-            Contents::parse(&bytes)
+    pub fn read(&self) -> Result<Arc<Contents>> {
+        if let Some((version, contents)) = &*self.seen()
+            && version.is_at(&self.file())
+        {
+            return Ok(Arc::clone(contents));
+        }
+        let parse = |(version, bytes): (Version, Vec<u8>)| {
+            let contents = Contents::parse(&bytes)
                 .map_err(Refusal::from)
-                .with_context(|| format!("in {}", self.file().display()))
+                .with_context(|| format!("in {}", self.file().display()))?;
+            let contents = Arc::new(contents);
+            *self.seen() = Some((version, Arc::clone(&contents)));
+            Ok(contents)
         };
-        if let Some(bytes) = self.bytes()? {
-            return parse(bytes);
+        if let Some(found) = self.bytes()? {
+            return parse(found);
         }
         // Every VM is registered before it gets a directory, so directories without a registry mean
         // that it was lost, and not that there are no VMs: `reap` would delete them all.
         if directory::names(&self.state.join("vms"))?.is_empty() {
-            return Ok(Contents::empty());
+            return Ok(Arc::new(Contents::empty()));
         }
         match self.bytes()? {
             // The very first VM was created between our two looks.
-            Some(bytes) => parse(bytes),
+            Some(found) => parse(found),
             None => Err(lost(&self.file()).into()),
         }
     }
 
     /// The registry file, if there is one.
-    fn bytes(&self) -> Result<Option<Vec<u8>>> {
-        match fs::read(self.file()) {
-            Ok(bytes) => Ok(Some(bytes)),
+    fn bytes(&self) -> Result<Option<(Version, Vec<u8>)>> {
+        match Version::read(&self.file()) {
+            Ok(found) => Ok(Some(found)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => {
                 Err(error).with_context(|| format!("cannot read {}", self.file().display()))
@@ -103,10 +117,13 @@ impl Registry {
         change: impl FnOnce(&mut Contents) -> Result<(T, Change)>,
     ) -> Result<T> {
         let _lock = self.lock()?;
-        let mut contents = self.read()?;
+        let contents = self.read()?;
+        // The only copy now, so this copies nothing. It is no version of the file until committed.
+        *self.seen() = None;
+        let mut contents = Arc::unwrap_or_clone(contents);
         let (result, changed) = change(&mut contents)?;
         if changed == Change::Made {
-            self.commit(&mut contents)?;
+            self.commit(contents)?;
         }
         Ok(result)
     }
@@ -119,25 +136,32 @@ impl Registry {
     /// be lost.
     pub fn replace_damaged(&self, make: impl FnOnce(u64) -> Result<Contents>) -> Result<bool> {
         let _lock = self.lock()?;
-        let damaged = self.bytes()?;
+        let damaged = self.bytes()?.map(|(_, bytes)| bytes);
         match damaged.as_deref().map(Contents::parse) {
             Some(Ok(_)) => return Ok(false),
             Some(Err(Unreadable::Newer(refusal))) => return Err(refusal.into()),
             Some(Err(Unreadable::Damaged(_))) | None => {}
         }
-        let mut contents = make(last_generation(damaged.as_deref().unwrap_or_default()))?;
+        let contents = make(last_generation(damaged.as_deref().unwrap_or_default()))?;
         if let Some(damaged) = damaged {
             durable::replace(&self.damaged(), &damaged)?;
         }
-        self.commit(&mut contents)?;
+        self.commit(contents)?;
         Ok(true)
     }
 
-    fn commit(&self, contents: &mut Contents) -> Result<()> {
+    fn commit(&self, mut contents: Contents) -> Result<()> {
         contents.generation += 1;
-        let mut bytes = serde_json::to_vec(contents).context("cannot serialize the registry")?;
+        let mut bytes = serde_json::to_vec(&contents).context("cannot serialize the registry")?;
         bytes.push(b'\n');
-        durable::replace(&self.file(), &bytes)
+        let file = durable::replace(&self.file(), &bytes)?;
+        let version = Version::of(file).context("cannot look at the registry")?;
+        *self.seen() = Some((version, Arc::new(contents)));
+        Ok(())
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes the unfinished files of killed commands; with `dry_run`, only finds them. Returns

@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use nix::sys::signal::Signal;
-
 use super::ground::{Ended, Ground};
 use super::procfs;
 
@@ -30,7 +28,7 @@ fn after_a_reboot_vms_are_stopped_and_can_be_started_again() {
     let ground = Ground::new();
     let vms: Vec<String> = (0..4).map(|_| ground.started()).collect();
     for id in &vms {
-        procfs::signal(ground.vmm(id).unwrap(), Signal::SIGKILL);
+        procfs::end(ground.vmm(id).unwrap());
     }
     // The runtime directory is usually gone too.
     fs::remove_dir_all(ground.path("run")).unwrap();
@@ -58,18 +56,14 @@ fn a_run_that_a_reboot_ended_is_a_leftover() {
     let ground = Ground::new();
     let words = ["run", "-c", "touch began; exec sleep 1000"];
     let mut run = ground.begin(&mut ground.mayfly(&words));
-    let began = || {
-        let vms = fs::read_dir(ground.state.join("vms")).into_iter().flatten().flatten();
-        vms.into_iter().any(|vm| vm.path().join("work/began").exists())
-    };
-    while !began() {
-        assert!(run.child.try_wait().unwrap().is_none());
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    procfs::eventually("the command", || {
+        let mut vms = fs::read_dir(ground.state.join("vms")).into_iter().flatten().flatten();
+        vms.find(|vm| vm.path().join("work/began").exists())
+    });
     run.child.kill().unwrap();
     run.end();
     for process in procfs::marked(&ground.state) {
-        procfs::signal(process.pid, Signal::SIGKILL);
+        procfs::end(process.pid);
     }
     let Some(reaped) = rebooted(&ground, &["reap"]) else { return };
     assert!(reaped.stdout.starts_with("deleted VM "), "{reaped:#?}");

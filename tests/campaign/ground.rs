@@ -174,7 +174,8 @@ impl Ground {
 
     /// The registry as it is on disk. Read with mayfly's own types: they are the format.
     pub fn registry(&self) -> Contents {
-        Registry::at(&self.state).read().unwrap_or_else(|error| panic!("{error:#}"))
+        let read = Registry::at(&self.state).read().unwrap_or_else(|error| panic!("{error:#}"));
+        std::sync::Arc::unwrap_or_clone(read)
     }
 
     pub fn phase(&self, id: &str) -> String {

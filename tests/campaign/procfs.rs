@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use mayfly::model::{BootId, ProcessId};
 use nix::sys::signal::{Signal, kill};
@@ -53,8 +54,28 @@ pub fn identity(pid: i32) -> ProcessId {
     ProcessId { pid, start_ticks, boot_id: BootId(boot_id.trim().to_owned()) }
 }
 
+/// Kills a process that this test started through mayfly, and waits until it is dead.
+pub fn end(pid: i32) {
+    signal(pid, Signal::SIGKILL);
+    while is_alive(pid) {
+        std::thread::yield_now();
+    }
+}
+
 /// Signals a process that this test started, directly or through mayfly.
 pub fn signal(pid: i32, signal: Signal) {
     assert!(pid > 1);
     let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// Waits for something another process does.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} does not come about");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

@@ -5,7 +5,6 @@ use std::process::Child;
 use std::sync::mpsc;
 
 use mayfly::model::{BootId, ProcessId, VmId};
-use nix::sys::signal::Signal;
 use nix::unistd::gettid;
 
 use super::ground::Ground;
@@ -13,7 +12,7 @@ use super::procfs;
 
 /// Kills a VM's VMM and puts another process's identity in its place on record.
 fn forge(ground: &Ground, id: &str, phase: &str, process: &ProcessId) {
-    procfs::signal(ground.vmm(id).unwrap(), Signal::SIGKILL);
+    procfs::end(ground.vmm(id).unwrap());
     let mut contents = serde_json::to_value(ground.registry()).unwrap();
     let mut state = serde_json::json!({ "phase": phase, "instance": { "process": process } });
     if phase == "removing" {

@@ -1,23 +1,12 @@
 //! The VMM, or the command that works on it, dies in each state of a VM.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use super::ground::{Begun, Ground};
-use super::procfs::{self, Marked};
-
-/// Waits for something another process does.
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what} does not come about");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
+use super::procfs::{self, Marked, eventually};
+use super::trace::{self, Point};
 
 /// The agent of the one VM here, once the launcher has become it.
 fn agent(ground: &Ground) -> Option<Marked> {
@@ -66,6 +55,29 @@ fn a_vmm_that_dies_while_it_starts_fails_the_start() {
     assert_restarts(&ground, &id);
 }
 
+/// The launcher that waits at the gate, not yet the VMM.
+#[test]
+fn a_launcher_that_dies_fails_the_start() {
+    if !trace::is_possible() {
+        return;
+    }
+    let ground = Ground::new();
+    let id = ground.created();
+    // The second rename puts the launcher on record.
+    let record = Point { call: "rename".into(), occurrence: 2 };
+    let words = ["start", id.as_str()];
+    let start = ground.begin(&mut trace::injected(&ground, &record, "delay_enter=1000000", &words));
+    let launcher = eventually("a launcher", || {
+        procfs::marked(&ground.state).into_iter().find(|process| process.command.contains("__gate"))
+    });
+    procfs::end(launcher.pid);
+    let ended = start.end();
+    assert!(ended.code.is_some_and(|code| code != 0), "{ended:#?}");
+    assert_eq!(ground.phase(&id), "stopped");
+    ground.check("the death of a launcher");
+    assert_restarts(&ground, &id);
+}
+
 #[test]
 fn a_start_that_dies_is_undone() {
     let ground = Ground::new();
@@ -84,7 +96,7 @@ fn a_started_vm_whose_vmm_dies_is_a_stopped_one() {
     let ground = Ground::new();
     for verb in ["status", "exec", "stop", "start", "rm", "reap"] {
         let id = ground.started();
-        procfs::signal(ground.vmm(&id).unwrap(), Signal::SIGKILL);
+        procfs::end(ground.vmm(&id).unwrap());
         match verb {
             "status" => assert!(ground.ok(&["status", "--json", &id]).contains("ended by itself")),
             "exec" => {
@@ -110,7 +122,7 @@ fn a_command_whose_vmm_dies_is_lost_and_says_so() {
     let exec = ground.begin(&mut ground.mayfly(&words));
     let began = ground.state.join("vms").join(&id).join("work/began");
     eventually("the command", || began.exists().then_some(()));
-    procfs::signal(ground.vmm(&id).unwrap(), Signal::SIGKILL);
+    procfs::end(ground.vmm(&id).unwrap());
     let ended = exec.end();
     assert_eq!(ended.code, Some(125), "{ended:#?}");
     ground.check("the death of a VMM with a command in it");

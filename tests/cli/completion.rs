@@ -4,14 +4,14 @@ use crate::support::environment::Environment;
 
 /// What bash would offer for the last of these words.
 fn offered(env: &mut Environment, words: &[&str]) -> Vec<String> {
-    env.set("COMPLETE", "bash");
+    env.set("MAYFLY_COMPLETE", "bash");
     env.set("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
     env.set("_CLAP_IFS", "\n");
     env.set("_CLAP_COMPLETE_COMP_TYPE", "9");
     env.set("_CLAP_COMPLETE_SPACE", "true");
     let answer = env.run(&[&["--"], words].concat());
     for name in [
-        "COMPLETE",
+        "MAYFLY_COMPLETE",
         "_CLAP_COMPLETE_INDEX",
         "_CLAP_IFS",
         "_CLAP_COMPLETE_COMP_TYPE",

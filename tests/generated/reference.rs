@@ -10,9 +10,14 @@ use mayfly::output::MAYFLY_FAILED;
 use super::command_lines::{check, words};
 use super::top;
 
-/// Variables that are between mayfly and its own children.
-const INTERNAL: [&str; 4] =
-    ["MAYFLY_VM_DIR", "MAYFLY_KERNEL_SCRIPT", "MAYFLY_KERNEL_DIR", "MAYFLY_KERNEL_PACKAGE"];
+/// Variables that are between mayfly and its own children or scripts.
+const INTERNAL: [&str; 5] = [
+    "MAYFLY_COMPLETE",
+    "MAYFLY_KERNEL_DIR",
+    "MAYFLY_KERNEL_PACKAGE",
+    "MAYFLY_KERNEL_SCRIPT",
+    "MAYFLY_VM_DIR",
+];
 
 fn long_help() -> String {
     mayfly::cli::command().render_long_help().to_string()

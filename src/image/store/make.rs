@@ -215,7 +215,7 @@ fn set_mode(path: &Path, name: &str) -> Result<()> {
 fn write_info(image: &Path, info: &ImageInfo) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(info)?;
     text.push(b'\n');
-    durable::replace(&image.join(INFO), &text)
+    durable::replace(&image.join(INFO), &text).map(drop)
 }
 
 fn write_new(path: &Path, content: &[u8]) -> Result<()> {

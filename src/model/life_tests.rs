@@ -1,0 +1,178 @@
+//! Random lives of a VM: commands that are killed between any two steps, VMMs that die, reboots.
+
+use proptest::prelude::*;
+
+use super::reconcile::{Repair, repair};
+use super::record::reason;
+use super::state_tests::{process, record};
+use super::{BootId, Instance, Liveness, Phase, ProcessId, Refusal, VmRecord};
+
+/// One VM on one host, and commands that go through the protocol of `lifecycle` step by
+/// step, until they end or are killed.
+#[derive(Debug)]
+struct World {
+    record: Option<VmRecord>,
+    /// A launcher that waits; it goes when its command goes.
+    gated: Option<i32>,
+    vmm: Option<i32>,
+    boot: u32,
+    pids: i32,
+    /// Steps until the command is killed.
+    steps: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Start,
+    Stop,
+    Remove,
+    Reap,
+    VmmDies,
+    Reboot,
+}
+
+/// The command was killed, or refused to go on.
+struct Over;
+
+impl World {
+    fn new() -> World {
+        let record = Some(record(Phase::Created));
+        World { record, gated: None, vmm: None, boot: 0, pids: 1, steps: 0 }
+    }
+
+    fn boot_id(&self) -> BootId {
+        BootId(self.boot.to_string())
+    }
+
+    /// One system call's worth of progress. Whatever was reached must be in order before the next.
+    fn step(&mut self) -> Result<(), Over> {
+        if let Some(vmm) = self.vmm {
+            let known = self.record.as_ref().and_then(|record| record.state.instance());
+            let known = known.map(|known| (known.process.pid, known.process.boot_id.clone()));
+            assert_eq!(known, Some((vmm, self.boot_id())), "a VMM nobody knows of");
+        }
+        self.steps = self.steps.checked_sub(1).ok_or(Over)?;
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        change: impl FnOnce(&mut VmRecord) -> Result<(), Refusal>,
+    ) -> Result<(), Over> {
+        self.step()?;
+        change(self.record.as_mut().ok_or(Over)?).map_err(|_| Over)
+    }
+
+    fn fate(&self) -> Option<Liveness> {
+        let known = self.record.as_ref()?.state.instance()?;
+        Some(match &known.process {
+            process if process.boot_id != self.boot_id() => Liveness::OtherBoot,
+            process if [self.vmm, self.gated].contains(&Some(process.pid)) => Liveness::Alive,
+            _ => Liveness::Dead,
+        })
+    }
+
+    fn kill(&mut self) -> Result<(), Over> {
+        self.step()?;
+        if self.fate() == Some(Liveness::Alive) {
+            (self.vmm, self.gated) = (None, None);
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), Over> {
+        let Some(record) = &self.record else { return Err(Over) };
+        match repair(&record.state, self.fate()) {
+            Repair::Keep => Ok(()),
+            Repair::Stop(error) => {
+                self.kill()?;
+                self.change(|record| record.finish_stop(error.map(str::to_owned)))
+            }
+            Repair::RollBack | Repair::Remove => self.remove(),
+        }
+    }
+
+    fn remove(&mut self) -> Result<(), Over> {
+        self.change(|record| {
+            record.begin_remove(reason::EXPLICIT);
+            Ok(())
+        })?;
+        self.kill()?;
+        self.step()?;
+        self.record = None;
+        Err(Over)
+    }
+
+    fn start(&mut self) -> Result<(), Over> {
+        self.change(VmRecord::begin_start)?;
+        self.step()?;
+        self.pids += 1;
+        self.gated = Some(self.pids);
+        let process = ProcessId { boot_id: self.boot_id(), ..process(self.pids) };
+        self.change(|record| record.launched(Instance { process }))?;
+        self.step()?;
+        assert_eq!(self.vmm, None, "two VMMs on one disk");
+        self.vmm = self.gated.take();
+        self.change(VmRecord::finish_start)
+    }
+
+    fn serve(&mut self, event: Event) -> Result<(), Over> {
+        self.settle()?;
+        match event {
+            Event::Start => self.start(),
+            Event::Stop => {
+                self.change(|record| record.begin_stop().map(drop))?;
+                self.kill()?;
+                self.change(|record| record.finish_stop(None))
+            }
+            Event::Remove => self.remove(),
+            Event::Reap | Event::VmmDies | Event::Reboot => Ok(()),
+        }
+    }
+
+    fn happens(&mut self, event: Event, steps: usize) {
+        match event {
+            Event::VmmDies => self.vmm = None,
+            Event::Reboot => {
+                self.vmm = None;
+                self.boot += 1;
+            }
+            _ => {
+                self.steps = steps;
+                let _ = self.serve(event);
+            }
+        }
+        // The command is over, so a launcher that was not released reads the end of its pipe.
+        self.gated = None;
+    }
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    use Event::{Reap, Reboot, Remove, Start, Stop, VmmDies};
+    prop_oneof![
+        6 => Just(Start), 4 => Just(Stop), 1 => Just(Remove), 2 => Just(Reap), 2 => Just(VmmDies),
+        1 => Just(Reboot),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_killed_whenever_the_next_command_finds_its_way(
+        life in prop::collection::vec((event(), 0..12usize), 0..40)
+    ) {
+        let mut world = World::new();
+        for (event, steps) in life {
+            world.happens(event, steps);
+        }
+        // Nobody kills this one.
+        world.happens(Event::Reap, usize::MAX);
+        let mended = world.record.clone();
+        let started = mended.as_ref().is_some_and(|record| record.state.name() == "started");
+        prop_assert_eq!(world.vmm.is_some(), started);
+        if let Some(record) = &mended {
+            prop_assert!(matches!(record.state.name(), "created" | "started" | "stopped"));
+        }
+        world.happens(Event::Reap, usize::MAX);
+        prop_assert_eq!(world.record, mended);
+    }
+}
