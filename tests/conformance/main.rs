@@ -7,6 +7,8 @@
 //! Booting an emulated machine costs seconds, so a case is a group of observations of one VM, and
 //! single observations that need a fresh one share their boots.
 
+#![expect(clippy::disallowed_methods, reason = "a guest's clock is compared with the host's")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
