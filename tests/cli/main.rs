@@ -2,6 +2,8 @@
 //! mock backend, where a VM is a process and a test takes milliseconds; what VMs themselves must do
 //! is in `tests/conformance`.
 
+#![expect(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,0 +1,114 @@
+//! What a case is tried on: a backend, an empty state directory, and what may be expected there.
+
+use std::process::Command;
+
+use crate::support::answer::Answer;
+use crate::support::environment::Environment;
+use crate::support::live::Live;
+
+/// The accelerator and isolation a backend must report, and what it is able to do.
+pub struct Bench {
+    pub env: Environment,
+    pub backend: &'static str,
+    pub accelerator: &'static str,
+    pub isolation: &'static str,
+    /// Whether a VM is a machine with a kernel, disks and users of its own.
+    pub is_machine: bool,
+    /// Bytes that take a few seconds to move through a guest, on a slow host.
+    pub flood: u64,
+}
+
+impl Bench {
+    pub fn mock() -> Bench {
+        Bench {
+            env: Environment::mock(),
+            backend: "mock",
+            accelerator: "none",
+            isolation: "none",
+            is_machine: false,
+            flood: flood(1 << 30),
+        }
+    }
+
+    pub fn qemu() -> Bench {
+        Bench {
+            env: Environment::qemu(),
+            backend: "qemu",
+            accelerator: "tcg",
+            isolation: "emulated",
+            is_machine: true,
+            flood: flood(128 << 20),
+        }
+    }
+
+    /// Says why a case is not tried, where VMs are no machines. Use as `if bench.skips(…) { return }`.
+    pub fn skips(&self, why: &str) -> bool {
+        if !self.is_machine {
+            eprintln!("skipped on {}: {why}", self.backend);
+        }
+        !self.is_machine
+    }
+
+    /// A started VM that commands do not delete. Small, because several boot at the same time.
+    #[track_caller]
+    pub fn vm(&self) -> Vm<'_> {
+        let id = self.env.start(&["--keep", "--mem", "512M"]);
+        Vm { env: &self.env, id }
+    }
+}
+
+/// The size of floods: `MAYFLY_TEST_FLOOD_MIB`, or what suits the backend.
+fn flood(default: u64) -> u64 {
+    match std::env::var("MAYFLY_TEST_FLOOD_MIB") {
+        Ok(mib) => mib.parse::<u64>().expect("MAYFLY_TEST_FLOOD_MIB is a number") << 20,
+        Err(_) => default,
+    }
+}
+
+/// A VM that is deleted at its end.
+pub struct Vm<'a> {
+    pub env: &'a Environment,
+    pub id: String,
+}
+
+impl Vm<'_> {
+    /// Runs `exec` with these arguments after the VM's own.
+    #[track_caller]
+    pub fn exec(&self, args: &[&str]) -> Answer {
+        self.env.run(&self.args(args))
+    }
+
+    /// Runs a line of shell.
+    #[track_caller]
+    pub fn sh(&self, line: &str) -> Answer {
+        self.exec(&["--", "sh", "-c", line])
+    }
+
+    /// The same with standard input.
+    #[track_caller]
+    pub fn feed(&self, line: &str, input: &[u8]) -> Answer {
+        self.env.feed(&self.args(&["-i", "--", "sh", "-c", line]), input)
+    }
+
+    /// `exec` with these arguments, running.
+    pub fn live(&self, args: &[&str]) -> Live {
+        self.env.live(&self.args(args))
+    }
+
+    /// `exec` with these arguments, to be started.
+    pub fn command(&self, args: &[&str]) -> Command {
+        self.env.command(&self.args(args))
+    }
+
+    fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+        [&["exec", self.id.as_str()], args].concat()
+    }
+}
+
+impl Drop for Vm<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.env.run(&["rm", "-f", &self.id]);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a VMM may do on the host, and what the guest may do to its image.
+
+use std::fs;
+use std::path::PathBuf;
+
+use nix::unistd::geteuid;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::bench::Bench;
+use crate::support::processes::status_field;
+
+const SECRET: &str = "canary-51d2a7";
+
+pub fn the_vmm_is_confined_and_given_nothing(bench: &Bench) {
+    let id = bench.env.create(&["--keep", "--mem", "512M"]);
+    let mut start = bench.env.command(&["start", &id]);
+    start.env("CANARY", SECRET).env("AWS_SECRET_ACCESS_KEY", SECRET);
+    let started = assert_cmd::Command::from_std(start).output().unwrap();
+    assert!(started.status.success(), "{started:?}");
+    let vmm = bench.env.vmm(&id);
+
+    let environment = fs::read(format!("/proc/{vmm}/environ")).unwrap();
+    let environment = String::from_utf8_lossy(&environment).into_owned();
+    assert!(!environment.contains(SECRET) && !environment.contains("CANARY"), "{environment}");
+    let arguments = fs::read(format!("/proc/{vmm}/cmdline")).unwrap();
+    assert!(!String::from_utf8_lossy(&arguments).contains(SECRET));
+    for entry in fs::read_dir(format!("/proc/{vmm}/fd")).unwrap().flatten() {
+        let target = fs::read_link(entry.path()).unwrap_or_default().display().to_string();
+        let is_lock = target.ends_with(".lock") || target.ends_with("registry.json");
+        assert!(!is_lock, "the VMM holds {target}");
+        assert!(!target.contains("/pts/"), "the VMM holds the terminal {target}");
+    }
+    assert_eq!(status_field(vmm, "NoNewPrivs"), "1");
+    let limits = fs::read_to_string(format!("/proc/{vmm}/limits")).unwrap();
+    let cores = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert!(
+        cores.split_whitespace().nth(4) == Some("0"),
+        "a core holds the guest's memory: {cores}"
+    );
+
+    if !bench.skips("a plain host process is confined by nothing, which every listing says") {
+        assert_eq!(status_field(vmm, "Seccomp"), "2");
+        let arguments = String::from_utf8_lossy(&arguments).into_owned();
+        assert!(arguments.contains("spawn=deny"), "{arguments}");
+        if geteuid().is_root() {
+            let ids = status_field(vmm, "Uid");
+            assert!(ids.split_whitespace().all(|id| id != "0"), "the VMM runs as {ids}");
+            let groups = status_field(vmm, "Gid");
+            assert!(
+                groups.split_whitespace().all(|id| id != "0"),
+                "the VMM has the groups {groups}"
+            );
+            for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
+                assert_eq!(status_field(vmm, set), "0000000000000000", "{set}");
+            }
+        }
+    }
+    bench.env.rm(&id);
+}
+
+pub fn the_image_stays_as_it_was_built(bench: &Bench) {
+    if bench.skips("there is no image") {
+        return;
+    }
+    let vm = bench.vm();
+    let status = vm.env.status(&vm.id);
+    let file = |field: &str| PathBuf::from(status["metadata"][field].as_str().unwrap());
+    let files = [
+        file("kernel_image"),
+        file("rootfs_image"),
+        file("rootfs_image").with_file_name("initrd.img"),
+    ];
+    let digests = || files.each_ref().map(|path| Sha256::digest(fs::read(path).unwrap()));
+    let before = digests();
+    // As root, to every block device there is, and at every offset that matters.
+    let attack = "for dev in /dev/vd?; do for at in 0 1 1000; do \
+                  dd if=/dev/urandom of=$dev bs=4096 count=4 seek=$at conv=notrunc,fsync 2>&1 | tail -1; \
+                  done; blockdev --setrw $dev; done; ls /dev/vd?";
+    let answer = vm.sh(attack);
+    assert!(answer.stdout().contains("/dev/vda"), "{answer}");
+    vm.sh("mount -o remount,rw /; echo x > /etc/hostile; echo x >> /bin/true; sync");
+    assert_eq!(digests(), before, "the guest changed its image");
+    vm.env.rm(&vm.id);
+    // The next VM of it is as good as new.
+    vm.env
+        .run(&[
+            "run",
+            "--mem",
+            "512M",
+            "--",
+            "sh",
+            "-c",
+            "test ! -e /etc/hostile && true && echo clean",
+        ])
+        .prints("clean\n");
+    assert_eq!(digests(), before);
+    assert!(Value::is_object(&status));
+}

@@ -1,0 +1,112 @@
+//! From `create` to `rm`.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::bench::Bench;
+use crate::support::fields;
+use crate::support::processes::{eventually, lives};
+
+pub fn a_vm_goes_through_its_life(bench: &Bench) {
+    let env = &bench.env;
+    let created = env.run(&["create", "--json", "--name", "life", "--mem", "512M"]);
+    assert_eq!(fields::names(created.stdout()), fields::VM);
+    let vm = created.json();
+    assert_eq!(
+        (&vm["backend"], &vm["accelerator"]),
+        (&bench.backend.into(), &bench.accelerator.into())
+    );
+    assert_eq!((&vm["isolation"], &vm["state"]), (&bench.isolation.into(), &"created".into()));
+    assert_eq!(vm["metadata"]["rootfs_image"].is_string(), bench.is_machine);
+    let id = vm["vm_id"].as_str().unwrap();
+    env.run(&["exec", id, "--", "true"]).fails(125, "mayfly: [..]is created, not started\n[..]");
+
+    env.run(&["start", id]).prints(&format!("{id}\n"));
+    assert_eq!(env.status(id)["state"], "started");
+    env.run(&["start", id]).fails(4, "mayfly: [..]it is started\n[..]");
+    env.run(&["exec", "--keep", id, "--", "sh", "-c", "echo kept > mark; sync"]).prints("");
+
+    let vmm = env.vmm(id);
+    env.run(&["stop", id]).prints(&format!("{id}\n"));
+    assert!(!lives(vmm), "stop returned before the VMM was gone");
+    assert_eq!(env.status(id)["last_error"], serde_json::Value::Null);
+    env.run(&["stop", id]).prints(&format!("{id}\n"));
+
+    env.run(&["start", id]).prints(&format!("{id}\n"));
+    // The disk is the same. A command that was the last one takes the VM with it.
+    let json = env.run(&["exec", "--json", id, "--", "cat", "mark"]).json();
+    assert_eq!(json["stdout"], "kept\n");
+    assert_eq!(json["cleanup"]["deleted"], true);
+    assert_eq!(json["cleanup"]["reason"], "post_exec_cleanup");
+    env.run(&["status", id]).fails(3, "mayfly: no VM [..]");
+    env.run(&["rm", id]).fails(3, "mayfly: no VM [..]");
+    env.run(&["rm", "-f", id]).prints("");
+    assert_eq!(env.leftovers(), Vec::<String>::new());
+}
+
+pub fn run_does_it_all_at_once(bench: &Bench) {
+    let env = &bench.env;
+    env.feed(
+        &["run", "-i", "--mem", "512M", "--", "sh", "-c", "cat; echo err >&2; exit 7"],
+        b"in\n",
+    )
+    .is(7, "in\n", "err\n");
+    assert_eq!(env.leftovers(), Vec::<String>::new());
+    // Interrupted in the middle of its command.
+    let mut live =
+        env.live(&["run", "--mem", "512M", "--", "sh", "-c", "echo ready; exec sleep 4401"]);
+    live.says("ready");
+    live.signal(Signal::SIGINT);
+    live.end().is(130, "ready\n", "");
+    assert_eq!(env.leftovers(), Vec::<String>::new());
+    // And in the middle of its start, as early as there is a VM.
+    let mut live = env.live(&["run", "--mem", "512M", "--", "echo", "too late"]);
+    let vms = env.state().join("vms");
+    eventually("a VM", || {
+        std::fs::read_dir(&vms).is_ok_and(|mut entries| entries.next().is_some())
+            || !live.is_running()
+    });
+    live.signal(Signal::SIGTERM);
+    let answer = live.end();
+    // On a fast backend the command may have been first.
+    assert!([0, 143].contains(&answer.code()), "{answer}");
+    assert!(!bench.is_machine || answer.code() == 143, "{answer}");
+    assert_eq!(env.leftovers(), Vec::<String>::new());
+}
+
+pub fn a_vm_that_ends_by_itself_is_a_stopped_one(bench: &Bench) {
+    if bench.skips("a host process has no power to switch off") {
+        return;
+    }
+    let vm = bench.vm();
+    let vmm = vm.env.vmm(&vm.id);
+    // The command that switches the machine off cannot say how it ended.
+    let answer = vm.sh("echo o > /proc/sysrq-trigger; sleep 60");
+    answer.is(125, "", "mayfly: the agent went away before[..]");
+    eventually("the VMM's end", || !lives(vmm));
+    let status = vm.env.status(&vm.id);
+    assert_eq!(
+        (&status["state"], &status["last_error"]),
+        (&"stopped".into(), &"the VM ended by itself".into())
+    );
+    vm.exec(&["--", "true"]).fails(125, "mayfly: [..]is stopped (the VM ended by itself)[..]");
+    vm.env.run(&["reap"]).prints("");
+    vm.env.run(&["start", &vm.id]).prints(&format!("{}\n", vm.id));
+    vm.exec(&["--", "echo", "back"]).prints("back\n");
+}
+
+pub fn a_vmm_that_is_killed_leaves_a_vm_that_can_start_again(bench: &Bench) {
+    let vm = bench.vm();
+    let mut live = vm.live(&["--", "sh", "-c", "echo ready; exec sleep 4402"]);
+    live.says("ready");
+    kill(Pid::from_raw(vm.env.vmm(&vm.id)), Signal::SIGKILL).unwrap();
+    live.end().is(125, "ready\n", "mayfly: [..]");
+    eventually("a stopped VM", || vm.env.status(&vm.id)["state"] == "stopped");
+    assert_eq!(vm.env.status(&vm.id)["last_error"], "the VM ended by itself");
+    vm.env.run(&["start", &vm.id]).prints(&format!("{}\n", vm.id));
+    vm.exec(&["--", "echo", "back"]).prints("back\n");
+    kill(Pid::from_raw(vm.env.vmm(&vm.id)), Signal::SIGKILL).unwrap();
+    // Whoever deletes it needs no VMM to do so.
+    vm.env.rm(&vm.id);
+    assert_eq!(vm.env.leftovers(), Vec::<String>::new());
+}

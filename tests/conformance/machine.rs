@@ -1,0 +1,69 @@
+//! What only a machine can stand, and what it must know of itself.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::bench::Bench;
+use crate::support::processes::eventually;
+
+pub fn a_fork_bomb_is_the_guests_own_problem(bench: &Bench) {
+    if bench.skips("a fork bomb on the host is the host's problem") {
+        return;
+    }
+    let vm = bench.vm();
+    vm.exec(&["--timeout", "3s", "-c", "b() { b | b & }; b; sleep 4501"]).is(
+        124,
+        "",
+        "[..]command timed out after 3s\n",
+    );
+    eventually("an answer after the bomb", || vm.exec(&["--", "true"]).code() == 0);
+    // While one goes off, the VM can still be stopped, in not much more than its grace.
+    let mut live = vm.live(&["-c", "echo ready; b() { b | b & }; b; sleep 4502"]);
+    live.says("ready");
+    let asked = Instant::now();
+    vm.env.run(&["stop", "--grace", "5s", &vm.id]).prints(&format!("{}\n", vm.id));
+    assert!(asked.elapsed() < Duration::from_secs(12), "stop took {:?}", asked.elapsed());
+    assert_ne!(live.end().code(), 0);
+}
+
+pub fn orphans_are_reaped(bench: &Bench) {
+    let vm = bench.vm();
+    let count = if bench.is_machine { 300 } else { 2000 };
+    vm.sh(&format!("i=0; while [ $i -lt {count} ]; do (true &) ; i=$((i+1)); done")).prints("");
+    let zombies = "grep -h ^State: /proc/[0-9]*/status 2>/dev/null | grep -c Z";
+    let ours = |pid: i32| format!("ps -o stat= --ppid {pid} | grep -c Z");
+    let line = match bench.is_machine {
+        true => zombies.to_owned(),
+        false => ours(vm.env.vmm(&vm.id)),
+    };
+    eventually("at most five zombies", || {
+        vm.sh(&line).stdout().trim().parse::<u32>().unwrap() <= 5
+    });
+}
+
+pub fn the_guest_knows_its_name_and_the_time(bench: &Bench) {
+    let name = "host-7";
+    let env = &bench.env;
+    env.start(&["--name", name, "--mem", "512M", "--vcpus", "2"]);
+    let sh = |line: &str| env.run(&["exec", "--keep", name, "--", "sh", "-c", line]).line();
+    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let guest: f64 = sh("date +%s.%N").parse().unwrap();
+    let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!(before - 0.5 < guest && guest < after + 0.5, "{guest} not within {before} and {after}");
+    if bench.skips("the rest is the host's own") {
+        return env.rm(name);
+    }
+    assert_eq!(sh("hostname"), name);
+    assert_eq!(sh("nproc"), "2");
+    let memory: u64 = sh("awk '/^MemTotal/ { print $2 }' /proc/meminfo").parse().unwrap();
+    assert!((400_000..=524_288).contains(&memory), "{memory} kB");
+    assert_eq!(
+        sh("cat /proc/1/comm; id -un; stat -f -c %T / | head -1").lines().nth(1),
+        Some("root")
+    );
+    let other = sh("cat /proc/sys/kernel/random/boot_id");
+    let own = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    assert_ne!(other, own.trim(), "a kernel of its own");
+    // No way out: there is no network but the loopback.
+    assert_eq!(sh("ls /sys/class/net"), "lo");
+    env.rm(name);
+}

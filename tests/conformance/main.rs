@@ -1,0 +1,68 @@
+//! One suite for all backends: what a VM must do, whatever runs it.
+//!
+//! A case is a function of a [`Bench`]; [`suite!`] makes a test of it for every backend. Another
+//! backend is one more line there. What makes no sense for one (a host process has no kernel of its
+//! own to crash) is skipped by the case itself, which prints why.
+//!
+//! Booting an emulated machine costs seconds, so a case is a group of observations of one VM, and
+//! single observations that need a fresh one share their boots.
+
+#![expect(clippy::disallowed_methods, reason = "a guest's clock is compared with the host's")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bench;
+mod commands;
+mod debian;
+mod floods;
+mod hardening;
+mod life;
+mod machine;
+mod sessions;
+mod streams;
+mod timeouts;
+
+use bench::Bench;
+
+/// One module of tests for each backend, one test in it for each case.
+macro_rules! suite {
+    (backends: { $($backend:ident = $make:expr;)* } cases: $cases:tt) => {$(
+        mod $backend {
+            suite!(@cases $make, $cases);
+        }
+    )*};
+    (@cases $make:expr, { $($room:ident :: $case:ident;)* }) => {$(
+        #[test]
+        fn $case() {
+            crate::$room::$case(&$make);
+        }
+    )*};
+}
+
+suite! {
+    backends: {
+        mock = crate::Bench::mock();
+        qemu = crate::Bench::qemu();
+    }
+    cases: {
+        commands::commands_get_what_they_are_given;
+        commands::ends_of_commands_come_back;
+        floods::a_reader_that_stops_costs_no_memory_and_holds_nobody_up;
+        hardening::the_vmm_is_confined_and_given_nothing;
+        hardening::the_image_stays_as_it_was_built;
+        life::a_vm_goes_through_its_life;
+        life::a_vm_that_ends_by_itself_is_a_stopped_one;
+        life::a_vmm_that_is_killed_leaves_a_vm_that_can_start_again;
+        life::run_does_it_all_at_once;
+        machine::a_fork_bomb_is_the_guests_own_problem;
+        machine::orphans_are_reaped;
+        machine::the_guest_knows_its_name_and_the_time;
+        sessions::a_killed_client_leaves_nothing_for_the_next;
+        sessions::several_commands_run_at_once;
+        sessions::a_command_ends_with_its_vm;
+        streams::input_ends_when_it_ends;
+        streams::streams_are_byte_exact;
+        timeouts::a_timeout_kills_the_tree_and_keeps_the_output;
+    }
+}

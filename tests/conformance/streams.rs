@@ -1,0 +1,70 @@
+//! Bytes in and out.
+
+use std::process::Stdio;
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+
+use crate::bench::Bench;
+use crate::support::live::Live;
+
+/// Bytes without a pattern, the same in every run.
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(count + 8);
+    while bytes.len() < count {
+        // xorshift64: fast, and it does not matter who could predict it.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(count);
+    bytes
+}
+
+pub fn streams_are_byte_exact(bench: &Bench) {
+    let vm = bench.vm();
+    let sent = noise(64 << 20);
+    let received = vm.env.feed(&["exec", "-i", "--keep", &vm.id, "--", "cat"], &sent);
+    assert_eq!((received.code(), received.stderr()), (0, ""));
+    assert_eq!(received.stdout.len(), sent.len());
+    assert!(Sha256::digest(&received.stdout) == Sha256::digest(&sent), "64 MiB came back changed");
+    // Both outputs at once, each whole and neither in the other.
+    let both = vm.sh(
+        "head -c 3000000 /dev/zero | tr '\\0' o & head -c 3000000 /dev/zero | tr '\\0' e >&2; wait",
+    );
+    assert_eq!(both.code(), 0);
+    assert!(both.stdout.len() == 3_000_000 && both.stdout.iter().all(|&b| b == b'o'));
+    assert!(both.stderr.len() == 3_000_000 && both.stderr.iter().all(|&b| b == b'e'));
+    // A command that leaves its input alone does not hang anybody up.
+    vm.feed("head -c 3; exit 5", &sent[..1 << 20]).is(5, "[..]", "");
+}
+
+pub fn input_ends_when_it_ends(bench: &Bench) {
+    let vm = bench.vm();
+    // The command goes on after the end of its input, and its output still arrives.
+    vm.feed("cat; sleep 1; echo done", b"x").prints("xdone\n");
+    vm.feed("cat | wc -c", b"").prints("0\n");
+    let mut live = vm.live(&[
+        "-i",
+        "--",
+        "sh",
+        "-c",
+        "read a; echo got $a; read b || echo end; sleep 0.1; echo last",
+    ]);
+    live.write(b"one\n");
+    live.says("got one\n");
+    live.close_stdin();
+    live.end().is(0, "got one\nend\nlast\n", "");
+    // Without -i the command has an empty input, and mayfly reads nothing.
+    let asked = Instant::now();
+    let mut command = vm.command(&["--", "cat"]);
+    let (_held_open, reader) = {
+        let (read, write) = std::io::pipe().unwrap();
+        (write, read)
+    };
+    command.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Live::start_as_set_up(command).end().is(0, "", "");
+    assert!(asked.elapsed().as_secs() < 30);
+}
