@@ -216,14 +216,24 @@ fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
         Some("exec" | "run") => MAYFLY_FAILED,
         _ => 2,
     };
-    if mine.iter().any(|arg| *arg == "--json") {
-        let style = Style { json: true, ..Style::default() };
-        let message = error.render().to_string().trim_end().to_owned();
-        let failure = Failure { kind: "usage", message, hint: None, exit_code };
-        Printer { style }.failure(&failure);
-    } else {
-        let _ = error.print();
+    let asks_for_help = matches!(
+        error.kind(),
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    let json = mine.iter().any(|arg| *arg == "--json");
+    if asks_for_help && !json {
+        let mut tree = command();
+        tree.build();
+        let node = verb.as_deref().and_then(|verb| tree.find_subcommand_mut(verb));
+        let help = match node {
+            Some(node) => node.render_help(),
+            None => tree.render_help(),
+        };
+        Printer { style: Style::default() }.verdict(help.to_string().trim_end());
+        return exit_code.into();
     }
+    let failure = Failure::of_usage(error, verb.as_deref(), exit_code);
+    Printer { style: Style { json, ..Style::default() } }.failure(&failure);
     exit_code.into()
 }
 

@@ -2,6 +2,7 @@
 //! isolates nothing.
 
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,8 +35,8 @@ impl Backend for Mock {
 
     fn launch(&self, machine: Machine) -> Result<Launch> {
         let work = machine.paths.work();
-        std::fs::create_dir_all(&work)
-            .with_context(|| format!("cannot create {}", work.display()))?;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&work);
+        made.with_context(|| format!("cannot create {}", work.display()))?;
         let files = port::listen(machine.paths)?;
         let mut args = Vec::new();
         for file in &files {

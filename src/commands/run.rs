@@ -72,7 +72,7 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     let cleanup = cleanup.transpose()?;
     if !keep {
         timings.end("cleanup");
-    } else {
+    } else if !app.printer.style.json {
         app.printer.note(&format!("mayfly: kept VM {id}"));
     }
     args.command.report(app, &id, outcome, cleanup, &timings)

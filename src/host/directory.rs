@@ -167,6 +167,42 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_others_remove_when_it_is_empty_can_still_be_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let parent = dir.path().join("run");
+        std::thread::scope(|scope| {
+            for number in 0..4 {
+                let (parent, mine) = (&parent, parent.join(number.to_string()));
+                scope.spawn(move || {
+                    for _ in 0..300 {
+                        create_new_below(parent, &mine).unwrap();
+                        remove(&mine).unwrap();
+                        remove_if_empty(parent);
+                    }
+                });
+            }
+        });
+        assert!(!parent.exists());
+    }
+
+    #[test]
+    fn removal_takes_what_is_put_there_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        std::thread::scope(|scope| {
+            create_new(&tree).unwrap();
+            // Ends when its directory is gone.
+            let late = scope.spawn(|| {
+                (0..).take_while(|n| fs::write(tree.join(format!("{n}")), "").is_ok()).count()
+            });
+            while fs::read_dir(&tree).unwrap().count() < 10 {}
+            remove(&tree).unwrap();
+            assert!(late.join().unwrap() >= 10);
+        });
+        assert!(!tree.exists());
+    }
+
+    #[test]
     fn removal_takes_links_but_never_follows_them() {
         let dir = tempfile::tempdir().unwrap();
         let outside = dir.path().join("outside");

@@ -1,13 +1,16 @@
 //! Deleting what has expired and what crashes left.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use serde::Serialize;
 
-use super::manager::{Manager, this_boot};
+use super::manager::{Manager, liveness_of, this_boot};
 use super::remove::remove_settled;
 use super::settle::{Settled, settle};
 use super::sweep;
 use crate::host::{clock, process};
+use crate::model::reconcile::{Repair, repair};
 use crate::model::record::reason;
 use crate::model::{Liveness, Now, Phase, VmId, VmRecord};
 
@@ -35,12 +38,15 @@ pub fn reap(manager: &Manager, dry_run: bool) -> Result<Reaped> {
     let now = clock::now()?;
     let mut reaped = Reaped::default();
     let mut failed = Ok(());
+    let with_processes = sweep::marked_ids(manager)?;
     for record in manager.registry.read()?.vms.values() {
-        let doomed = doom(record, &now)?;
         if dry_run {
-            if doomed.is_some() {
+            if doom(record, &now)?.is_some() {
                 reaped.delete(record.id());
             }
+            continue;
+        }
+        if !needs_care(record, &with_processes, &now)? {
             continue;
         }
         match reap_one(manager, record.id(), &now) {
@@ -78,6 +84,15 @@ fn doom(record: &VmRecord, now: &Now) -> Result<Option<&'static str>> {
         }
         _ => None,
     })
+}
+
+/// Whether a VM may need something done, as far as can be told without its lock. Among a crowd of
+/// healthy ones this is all that a reap does.
+fn needs_care(record: &VmRecord, with_processes: &BTreeSet<VmId>, now: &Now) -> Result<bool> {
+    let process = liveness_of(record, &now.boot_id)?;
+    let strays = process != Some(Liveness::Alive) && with_processes.contains(record.id());
+    let repair = repair(&record.state, process);
+    Ok(strays || repair != Repair::Keep || doom(record, now)?.is_some())
 }
 
 /// Brings one VM in order and deletes it if it must go. Returns whether it is gone.

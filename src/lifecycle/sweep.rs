@@ -56,11 +56,16 @@ fn suspects(manager: &Manager) -> Result<BTreeSet<VmId>> {
     for directory in [directories.state.join("vms"), directories.run.clone()] {
         ids.extend(directory::names(&directory)?.iter().filter_map(|name| name.parse().ok()));
     }
-    let vms = directories.state.join("vms");
-    for (_, mark) in process::find_marked(&format!("{}/", vms.display()))? {
-        ids.extend(Path::new(&mark).file_name().and_then(|name| name.to_str()?.parse().ok()));
-    }
+    ids.extend(marked_ids(manager)?);
     Ok(ids)
+}
+
+/// The ids of VMs that any process belongs to, on record or not.
+pub fn marked_ids(manager: &Manager) -> Result<BTreeSet<VmId>> {
+    let vms = manager.settings.directories.state.join("vms");
+    let marked = process::find_marked(&format!("{}/", vms.display()))?;
+    let id = |mark: &str| Path::new(mark).file_name()?.to_str()?.parse().ok();
+    Ok(marked.iter().filter_map(|(_, mark)| id(mark)).collect())
 }
 
 fn leftovers(manager: &Manager, id: &VmId) -> Result<Vec<String>> {

@@ -18,6 +18,22 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
+/// The same for a line of JSON, which stays the same JSON: such characters stand only in strings, and
+/// there every one of them has an escape. JSON itself escapes no more than U+0000 to U+001F.
+pub fn escape_json(line: &str) -> String {
+    let mut escaped = String::with_capacity(line.len());
+    for character in line.chars() {
+        if character.is_control() || is_invisible(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
 /// Characters that print nothing themselves but change how their neighbours are shown: directional
 /// embeddings, overrides, isolates and marks (Unicode Bidirectional Algorithm, UAX #9), zero-width
 /// characters, line separators, tags.
@@ -35,6 +51,10 @@ mod tests {
     fn nothing_reaches_the_terminal_that_could_command_or_deceive_it() {
         assert_eq!(escape("a\x1b[2Jb\rc\x07"), "a\\u{1b}[2Jb\\u{d}c\\u{7}");
         assert_eq!(escape("x\u{202e}y\u{9b}z"), "x\\u{202e}y\\u{9b}z");
+        let hostile = "\u{9b}31m\u{202e}\u{7f}\u{e0041}";
+        let json = escape_json(&serde_json::to_string(hostile).unwrap());
+        assert_eq!(json, r#""\u009b31m\u202e\u007f\udb40\udc41""#);
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hostile);
         assert_eq!(escape("two\nlines\tand ünïcode 漢字"), "two\nlines\tand ünïcode 漢字");
     }
 }

@@ -40,6 +40,26 @@ impl Failure {
         }
     }
 
+    /// What the parser of the command line says, in the form of every other error: clap prints what
+    /// the user typed as it is, escapes and all, and shows as usage whatever variables are set.
+    pub fn of_usage(error: &clap::Error, verb: Option<&str>, exit_code: u8) -> Failure {
+        let text = error.render().to_string();
+        let mut paragraphs = text.split("\n\n").map(|paragraph| {
+            let words: Vec<&str> = paragraph.lines().map(str::trim).collect();
+            escape(words.join(" ").trim())
+        });
+        let message = paragraphs.next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
+        let tip =
+            paragraphs.find_map(|paragraph| Some(paragraph.strip_prefix("tip: ")?.to_owned()));
+        let usage = match verb {
+            Some(verb) => format!("'mayfly {verb} --help' shows the usage"),
+            None => "'mayfly --help' shows the usage".into(),
+        };
+        let kind = Kind::Usage.name();
+        Failure { kind, message, hint: Some(tip.unwrap_or(usage)), exit_code }
+    }
+
     /// The same failure of a verb whose exit codes belong to the guest's command.
     pub fn of_command(error: &anyhow::Error) -> Failure {
         let failure = Failure::of(error);

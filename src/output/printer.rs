@@ -4,9 +4,8 @@ use std::io::{ErrorKind, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use serde_json::json;
 
-use super::escape::escape;
+use super::escape::{escape, escape_json};
 use super::failure::Failure;
 use crate::lifecycle::Timings;
 
@@ -35,7 +34,7 @@ impl Printer {
     /// One JSON value on a line of its own.
     pub fn json(&self, value: &impl Serialize) -> Result<()> {
         let line = serde_json::to_string(value).context("cannot serialize the answer")?;
-        to_stdout(&format!("{line}\n"))
+        to_stdout(&format!("{}\n", escape_json(&line)))
     }
 
     /// The JSON value with `--json`, else the line.
@@ -94,7 +93,14 @@ impl Printer {
     /// An error, in the form asked for.
     pub fn failure(&self, failure: &Failure) {
         if self.style.json {
-            to_stderr(&format!("{}\n", json!({ "error": failure })));
+            // A struct keeps the order of the fields; a JSON map would sort them.
+            #[derive(Serialize)]
+            struct Whole<'a> {
+                error: &'a Failure,
+            }
+            if let Ok(line) = serde_json::to_string(&Whole { error: failure }) {
+                to_stderr(&format!("{}\n", escape_json(&line)));
+            }
             return;
         }
         let mut text = format!("mayfly: {}\n", failure.message);

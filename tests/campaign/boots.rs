@@ -56,14 +56,10 @@ fn a_run_that_a_reboot_ended_is_a_leftover() {
     let ground = Ground::new();
     let words = ["run", "-c", "touch began; exec sleep 1000"];
     let mut run = ground.begin(&mut ground.mayfly(&words));
-    let began = || {
-        let vms = fs::read_dir(ground.state.join("vms")).into_iter().flatten().flatten();
-        vms.into_iter().any(|vm| vm.path().join("work/began").exists())
-    };
-    while !began() {
-        assert!(run.child.try_wait().unwrap().is_none());
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    procfs::eventually("the command", || {
+        let mut vms = fs::read_dir(ground.state.join("vms")).into_iter().flatten().flatten();
+        vms.find(|vm| vm.path().join("work/began").exists())
+    });
     run.child.kill().unwrap();
     run.end();
     for process in procfs::marked(&ground.state) {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use mayfly::model::{BootId, ProcessId};
 use nix::sys::signal::{Signal, kill};
@@ -65,4 +66,16 @@ pub fn end(pid: i32) {
 pub fn signal(pid: i32, signal: Signal) {
     assert!(pid > 1);
     let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// Waits for something another process does.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} does not come about");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

@@ -1,7 +1,13 @@
 //! Two commands on one VM, where both may rightly expect to succeed.
 
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
 use super::chance::{Chance, share_of};
 use super::ground::Ground;
+use super::procfs::{self, eventually};
+use super::trace::{self, Point};
 
 /// `rm` and the deletion that follows an `exec` want the same: the VM gone.
 #[test]
@@ -12,7 +18,7 @@ fn a_command_that_succeeded_is_a_success_whoever_deletes_its_vm() {
         let id = ground.started();
         let words = ["exec", &id, "--", "sh", "-c", "echo whole"];
         let exec = ground.begin(&mut ground.mayfly(&words));
-        std::thread::sleep(chance.pause(std::time::Duration::from_millis(80)));
+        std::thread::sleep(chance.pause(Duration::from_millis(80)));
         let removed = ground.run(&["rm", "-f", &id]);
         assert_eq!(removed.code, Some(0), "{removed:#?}");
         ground.ledger.deleted(&id);
@@ -27,6 +33,102 @@ fn a_command_that_succeeded_is_a_success_whoever_deletes_its_vm() {
         }
     }
     ground.check("rm and exec");
+}
+
+/// The same, with the `rm` where it hurts: after the command's end and before the deletion.
+#[test]
+fn a_vm_deleted_between_a_command_and_its_cleanup() {
+    if !trace::is_possible() {
+        return;
+    }
+    let ground = Ground::new();
+    let id = ground.started();
+    let words = ["exec", "--json", &id, "--", "touch", "done"];
+    // The first lock is that of the port.
+    let second = Point { call: "flock".into(), occurrence: 2 };
+    let exec = ground.begin(&mut trace::injected(&ground, &second, "delay_enter=1500000", &words));
+    let done = ground.state.join("vms").join(&id).join("work/done");
+    eventually("the command", || done.exists().then_some(()));
+    // What is left to be told about it takes no time, and a lost answer would be a 125 below.
+    std::thread::sleep(Duration::from_millis(300));
+    ground.ok(&["rm", &id]);
+    ground.ledger.deleted(&id);
+    let ended = exec.end();
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(ended.stdout.contains(r#""deleted":false,"reason":"absent""#), "{ended:#?}");
+    ground.check("a VM deleted before its cleanup");
+}
+
+/// A sweep that sees a new VM's lock file before the `create` has locked it.
+#[test]
+fn a_create_whose_lock_a_sweep_takes_first() {
+    if !trace::is_possible() {
+        return;
+    }
+    let ground = Ground::new();
+    ground.ok(&["reap"]);
+    let lock = Point { call: "flock".into(), occurrence: 1 };
+    let create =
+        ground.begin(&mut trace::injected(&ground, &lock, "delay_enter=1000000", &["create"]));
+    let locks = ground.state.join("locks");
+    eventually("the lock file", || locks.read_dir().unwrap().next().map(drop));
+    let unlink = Point { call: "unlink".into(), occurrence: 1 };
+    let reap =
+        ground.begin(&mut trace::injected(&ground, &unlink, "delay_enter=2000000", &["reap"]));
+    let created = create.end();
+    assert_eq!(created.code, Some(0), "{created:#?}");
+    ground.ledger.created(created.stdout.trim());
+    assert_eq!(reap.end().code, Some(0));
+    ground.check("a sweep that was first");
+}
+
+/// Places are for VMs that somebody knows of.
+#[test]
+fn what_was_killed_keeps_no_place() {
+    let mut ground = Ground::new();
+    ground.set("MAYFLY_MAX_ACTIVE_VMS", "1");
+    let mut run = ground.begin(&mut ground.mayfly(&["run", "--", "sleep", "1000"]));
+    eventually("a started VM", || {
+        let vms = ground.registry().vms;
+        vms.into_values().find(|record| record.state.name() == "started")
+    });
+    run.child.kill().unwrap();
+    run.end();
+    let id = ground.created();
+    ground.ok(&["rm", &id]);
+    ground.ledger.deleted(&id);
+    if trace::is_possible() {
+        let mkdir = Point { call: "mkdir".into(), occurrence: 1 };
+        let killed = trace::inject(&ground, &mkdir, "signal=SIGKILL", &["create"]);
+        assert_eq!(killed.signal, Some(9), "{killed:#?}");
+        assert_eq!(ground.registry().vms.len(), 1);
+        ground.created();
+    }
+    ground.check("killed creates");
+}
+
+/// A command that hangs is not waited for without end, and is named.
+#[test]
+fn whoever_waits_for_a_hanging_command_learns_which() {
+    let ground = Ground::new();
+    let id = ground.started();
+    procfs::signal(ground.vmm(&id).unwrap(), Signal::SIGSTOP);
+    let mut stop = ground.begin(&mut ground.mayfly(&["stop", "--grace", "60s", &id]));
+    // It asks the agent, and so is past everything it holds the registry for.
+    let port = ground.run_dirs()[0].join(&id).join("port.0.lock");
+    eventually("stopping", || (port.metadata().unwrap().len() > 0).then_some(()));
+    procfs::signal(stop.child.id() as i32, Signal::SIGSTOP);
+    let refused = ground.run(&["rm", &id]);
+    assert_eq!(refused.code, Some(5), "{refused:#?}");
+    assert!(refused.stderr.contains(&format!("process {}", stop.child.id())), "{refused:#?}");
+    // What is busy is skipped, however long it takes.
+    assert_eq!(ground.ok(&["reap"]), "");
+    ground.ok(&["create"]);
+    stop.child.kill().unwrap();
+    stop.end();
+    ground.ok(&["rm", &id]);
+    ground.ledger.deleted(&id);
+    ground.check("a hanging stop");
 }
 
 /// What `reap` sweeps away must not be what a `create` is about to use.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 
 use super::ground::{Ended, Ground};
 
@@ -14,7 +15,7 @@ pub struct Point {
 
 /// Whether strace is there and may trace; says why not.
 pub fn is_possible() -> bool {
-    let possible = std::process::Command::new("strace")
+    let possible = Command::new("strace")
         .args(["-qq", "-o", "/dev/null", "true"])
         .output()
         .is_ok_and(|output| output.status.success());
@@ -46,10 +47,12 @@ pub fn points(ground: &Ground, calls: &[&str], args: &[&str]) -> (Ended, Vec<Poi
 /// Runs a verb with something happening to it at one point: `signal=SIGKILL`, `error=ENOSPC`. strace
 /// ends as the command does, by the same signal.
 pub fn inject(ground: &Ground, point: &Point, what: &str, args: &[&str]) -> Ended {
+    ground.end(&mut injected(ground, point, what, args))
+}
+
+/// The command line for that.
+pub fn injected(ground: &Ground, point: &Point, what: &str, args: &[&str]) -> Command {
     let trace = format!("trace={}", point.call);
     let inject = format!("inject={}:{what}:when={}", point.call, point.occurrence);
-    ground.end(
-        &mut ground
-            .behind(&["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject], args),
-    )
+    ground.behind(&["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject], args)
 }

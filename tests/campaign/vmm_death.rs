@@ -1,23 +1,12 @@
 //! The VMM, or the command that works on it, dies in each state of a VM.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use super::ground::{Begun, Ground};
-use super::procfs::{self, Marked};
-
-/// Waits for something another process does.
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what} does not come about");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
+use super::procfs::{self, Marked, eventually};
+use super::trace::{self, Point};
 
 /// The agent of the one VM here, once the launcher has become it.
 fn agent(ground: &Ground) -> Option<Marked> {
@@ -63,6 +52,29 @@ fn a_vmm_that_dies_while_it_starts_fails_the_start() {
     assert_eq!(ground.phase(&id), "stopped");
     assert!(ground.ok(&["status", "--json", &id]).contains("did not start"));
     ground.check("the death of a starting VMM");
+    assert_restarts(&ground, &id);
+}
+
+/// The launcher that waits at the gate, not yet the VMM.
+#[test]
+fn a_launcher_that_dies_fails_the_start() {
+    if !trace::is_possible() {
+        return;
+    }
+    let ground = Ground::new();
+    let id = ground.created();
+    // The second rename puts the launcher on record.
+    let record = Point { call: "rename".into(), occurrence: 2 };
+    let words = ["start", id.as_str()];
+    let start = ground.begin(&mut trace::injected(&ground, &record, "delay_enter=1000000", &words));
+    let launcher = eventually("a launcher", || {
+        procfs::marked(&ground.state).into_iter().find(|process| process.command.contains("__gate"))
+    });
+    procfs::end(launcher.pid);
+    let ended = start.end();
+    assert!(ended.code.is_some_and(|code| code != 0), "{ended:#?}");
+    assert_eq!(ground.phase(&id), "stopped");
+    ground.check("the death of a launcher");
     assert_restarts(&ground, &id);
 }
 

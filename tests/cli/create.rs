@@ -110,7 +110,7 @@ fn values_that_are_none_are_errors_of_usage() {
         ("--backend", "vmware"),
     ] {
         let answer = env.run(&["create", &format!("{flag}={value}")]);
-        answer.fails(2, &format!("error: [..]{flag}[..]"));
+        answer.fails(2, &format!("mayfly: [..]{flag}[..]"));
     }
     assert!(!env.state().exists(), "a command that was not understood makes nothing");
 }
@@ -188,7 +188,7 @@ fn what_is_kept_is_for_the_owner_alone() {
         let metadata = fs::symlink_metadata(&path).unwrap();
         let wanted = if metadata.is_dir() { 0o700 } else { 0o600 };
         let is_socket = std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type());
-        // A socket in a directory of 0700 is safe whatever its own mode is; work/ is the guest's.
+        // A socket in a directory of 0700 is safe whatever its own mode is.
         if !is_socket {
             assert_eq!(metadata.permissions().mode() & 0o777, wanted, "{}", path.display());
         }

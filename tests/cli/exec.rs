@@ -108,8 +108,8 @@ fn a_string_is_run_by_a_login_bash() {
         .prints("bash bash\n");
     env.run(&["exec", &id, "-c", "false | true; echo ${PIPESTATUS[0]}"]).prints("1\n");
     // Not both, and not neither.
-    env.run(&["exec", &id, "-c", "true", "--", "true"]).fails(125, "error: [..]");
-    env.run(&["exec", &id]).fails(125, "error: [..]");
+    env.run(&["exec", &id, "-c", "true", "--", "true"]).fails(125, "mayfly: [..]");
+    env.run(&["exec", &id]).fails(125, "mayfly: [..]");
     env.rm(&id);
 }
 
@@ -146,6 +146,6 @@ fn a_timeout_keeps_the_output_and_says_so_last() {
         "trouble\ncommand timed out after 1s\n",
     );
     env.run(&["exec", "--timeout", "1m", &id, "-c", "echo in time"]).prints("in time\n");
-    env.run(&["exec", "--timeout", "never", &id, "--", "true"]).fails(125, "error: [..]");
+    env.run(&["exec", "--timeout", "never", &id, "--", "true"]).fails(125, "mayfly: [..]");
     env.rm(&id);
 }

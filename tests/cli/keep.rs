@@ -1,13 +1,11 @@
 //! Who is kept after a command, and who is not.
 
-use std::fs::File;
 use std::io::Read;
 use std::process::Stdio;
 
-use nix::pty::openpty;
-
 use crate::support::environment::Environment;
 use crate::support::live::Live;
+use crate::support::terminal;
 
 /// Runs a command in a VM made with `create` and says whether the VM is still there afterwards.
 fn survives(env: &Environment, create: &[&str], exec: &[&str]) -> bool {
@@ -78,14 +76,14 @@ fn run_keeps_when_told_and_says_which() {
 /// Runs `exec` with a terminal for its stderr and gives what appeared there.
 fn exec_watched(env: &Environment, flags: &[&str]) -> String {
     let id = env.start(&[]);
-    let terminal = openpty(None, None).unwrap();
+    let (mut master, slave) = terminal::open();
     let mut command = env.command(&[&["exec"], flags, &[&id, "--", "true"]].concat());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(terminal.slave);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(slave);
     let live = Live::start_as_set_up(command);
     live.end().is(0, "", "");
     // One read gets what is there; a terminal without a writer has no end but an error.
     let mut shown = vec![0; 4096];
-    let count = File::from(terminal.master).read(&mut shown).unwrap_or(0);
+    let count = master.read(&mut shown).unwrap_or(0);
     env.clear();
     String::from_utf8_lossy(&shown[..count]).replace(&id, "VM")
 }

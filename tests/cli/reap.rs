@@ -153,7 +153,7 @@ fn a_lost_registry_is_rebuilt_from_the_manifests() {
 #[test]
 fn rebuild_and_dry_run_exclude_each_other() {
     let env = Environment::mock();
-    env.run(&["reap", "--dry-run", "--rebuild"]).fails(2, "error: [..]");
+    env.run(&["reap", "--dry-run", "--rebuild"]).fails(2, "mayfly: [..]");
 }
 
 #[test]

@@ -33,8 +33,8 @@ fn force_forgives_absence_and_nothing_else() {
     let env = Environment::mock();
     let ids: Vec<String> = (0..4).map(|_| env.create(&[])).collect();
     // Sixteen first digits and four ids: the empty prefix is not one, so write the registry's own.
-    env.run(&["rm", "-f", ""]).fails(2, "error: [..]");
-    env.run(&["rm", "-f", "../x"]).fails(2, "error: [..]");
+    env.run(&["rm", "-f", ""]).fails(2, "mayfly: [..]");
+    env.run(&["rm", "-f", "../x"]).fails(2, "mayfly: [..]");
     assert_eq!(env.ids().len(), ids.len());
     env.clear();
 }

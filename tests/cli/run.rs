@@ -61,7 +61,7 @@ fn every_failure_of_mayflys_own_is_125() {
         &["run", "--vcpus", "x", "--", "true"],
         &["run", "-c", "true", "--", "true"],
     ] {
-        env.run(args).fails(125, "error: [..]");
+        env.run(args).fails(125, "mayfly: [..]");
     }
     env.run(&["run", "--vcpus", "99", "--", "true"]).fails(125, "mayfly: vcpu_count must be[..]");
     env.run(&["run", "-p", "nope", "--", "true"]).fails(125, "mayfly: no profile[..]");

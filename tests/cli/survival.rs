@@ -1,16 +1,15 @@
 //! A VM that was started outlives whoever started it.
 
-use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
 use nix::libc;
-use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, getpgid, getsid};
 
 use crate::support::environment::Environment;
 use crate::support::processes::{eventually, lives};
+use crate::support::terminal;
 
 #[test]
 fn a_started_vm_has_a_session_of_its_own() {
@@ -47,8 +46,8 @@ fn signals_to_the_shells_job_do_not_reach_it() {
 fn it_survives_the_terminal_it_was_started_from() {
     let env = Environment::mock();
     let id = env.create(&[]);
-    let terminal = openpty(None, None).unwrap();
-    let slave = || Stdio::from(terminal.slave.try_clone().unwrap());
+    let (master, slave) = terminal::open();
+    let end = || Stdio::from(slave.try_clone().unwrap());
     // A shell in the terminal starts the VM, then waits until the terminal goes away.
     let script = format!(
         "{} start {id} && touch {}/started; read line",
@@ -57,7 +56,7 @@ fn it_survives_the_terminal_it_was_started_from() {
     );
     let template = env.command::<&str>(&[]);
     let mut shell = std::process::Command::new("sh");
-    shell.args(["-c", &script]).env_clear().stdin(slave()).stdout(slave()).stderr(slave());
+    shell.args(["-c", &script]).env_clear().stdin(end()).stdout(end()).stderr(end());
     shell.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
     // SAFETY: setsid and ioctl are async-signal-safe; standard input is the terminal.
     unsafe {
@@ -73,8 +72,7 @@ fn it_survives_the_terminal_it_was_started_from() {
     drop(shell);
     eventually("the start", || env.root().join("started").exists());
     let vmm = env.vmm(&id);
-    let master: OwnedFd = terminal.master;
-    drop(terminal.slave);
+    drop(slave);
     drop(master);
     let ended = child.wait().unwrap();
     assert!(!ended.success(), "the hangup ended the shell: {ended}");

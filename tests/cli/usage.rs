@@ -37,7 +37,7 @@ fn help_of_every_verb_has_an_example_of_that_verb() {
 fn help_as_a_whole_names_every_verb_and_the_exit_codes() {
     let env = Environment::mock();
     let answer = env.run(&["--help"]);
-    answer.is(0, "Run commands in throwaway virtual machines.\n[..]Exit codes:\n[..]", "");
+    answer.is(0, "Run commands in throwaway virtual machines.\n[..]Exit status:\n[..]", "");
     for verb in VERBS {
         assert!(answer.stdout().contains(&format!("\n  {verb} ")), "{verb} in {answer}");
     }
@@ -85,7 +85,7 @@ fn what_is_not_understood_is_2_and_of_exec_and_run_125() {
         let answer = env.run(args);
         answer.fails(2, "[..]");
         assert!(
-            answer.stderr().contains("Usage") || answer.stderr().contains("error: "),
+            answer.stderr().contains("Usage") || answer.stderr().contains("hint: "),
             "{answer}"
         );
     }
@@ -99,7 +99,7 @@ fn what_is_not_understood_is_2_and_of_exec_and_run_125() {
         &["--backend", "vmware", "exec", "ci", "--", "true"],
         &["run", "--backend", "vmware", "--", "true"],
     ] {
-        env.run(args).fails(125, "error: [..]");
+        env.run(args).fails(125, "mayfly: [..]");
     }
 }
 
@@ -121,7 +121,7 @@ fn with_json_an_error_of_usage_is_an_object_too() {
         );
     }
     // Past `--` the flag is the guest's.
-    env.run(&["run", "--nonsense", "--", "x", "--json"]).fails(125, "error: [..]");
+    env.run(&["run", "--nonsense", "--", "x", "--json"]).fails(125, "mayfly: [..]");
 }
 
 #[test]

@@ -8,3 +8,4 @@ pub mod fields;
 pub mod images;
 pub mod live;
 pub mod processes;
+pub mod terminal;
