@@ -132,7 +132,8 @@ fn a_killed_build_leaves_a_directory_that_a_sweep_takes() {
         });
     assert!(status.unwrap_err().is::<Interrupted>());
 
-    let left = names(&root);
+    let builds = || names(&root).into_iter().filter(|name| name.starts_with(".build-"));
+    let left: Vec<String> = builds().collect();
     assert_eq!(left.len(), 1, "{left:?}");
     assert!(left[0].starts_with(".build-debian-base-"), "{left:?}");
     // They die with the one that was killed, each when the kernel gets to it.
@@ -142,5 +143,5 @@ fn a_killed_build_leaves_a_directory_that_a_sweep_takes() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(store.sweep().unwrap().len(), 1);
-    assert_eq!(names(&root), [""; 0]);
+    assert_eq!(builds().count(), 0);
 }
