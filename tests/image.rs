@@ -145,3 +145,17 @@ fn a_killed_build_leaves_a_directory_that_a_sweep_takes() {
     assert_eq!(store.sweep().unwrap().len(), 1);
     assert_eq!(builds().count(), 0);
 }
+
+#[test]
+fn a_package_that_does_not_exist_is_named_with_a_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("artifacts");
+    let store = Store::open(&root).unwrap();
+    let profile = small(&["no-such-package-anywhere"]);
+    let error = store.ensure(&profile, images::agent(), &mut Lines::default()).unwrap_err();
+    let refusal = error.downcast_ref::<Refusal>().unwrap();
+    assert_eq!(refusal.kind, Kind::Host);
+    assert!(refusal.message.contains("no-such-package-anywhere"), "{}", refusal.message);
+    assert!(refusal.hint.as_ref().unwrap().contains("packages"), "{refusal:?}");
+    assert_eq!(names(&root), [""; 0]);
+}
