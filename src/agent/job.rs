@@ -15,7 +15,9 @@ use super::reaper::{Ending, Reaper};
 use super::spawn;
 use super::tree::Tree;
 use super::world::World;
-use crate::protocol::{End, Exec, Exit, Failure, FailureKind, Kind, Outbox, STDIN_WINDOW};
+use crate::protocol::{
+    End, Exec, Exit, Failure, FailureKind, Kind, Outbox, STDIN_WINDOW, STREAM_PAYLOAD,
+};
 
 /// After the command ended, somebody it left behind may hold its output open. What it wrote itself
 /// is always waited for; what comes from others only as long as it comes without a pause of this
@@ -26,7 +28,7 @@ const QUIET: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Credit is returned in lumps: a frame for every small read would cost more than the data.
-const CREDIT_LUMP: usize = 64 * 1024;
+const CREDIT_LUMP: usize = STREAM_PAYLOAD;
 
 /// A command that was started.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::link::Link;
-use crate::protocol::{Kind, STDIN_WINDOW, Violation};
+use crate::protocol::{Kind, STDIN_WINDOW, STREAM_PAYLOAD, Violation};
 
 /// An input, and how much of it the agent takes at the moment.
 #[derive(Debug)]
@@ -28,7 +28,8 @@ impl Feed {
     /// Reads once, after the descriptor was found readable, and queues what there was.
     pub fn pump(&mut self, link: &mut Link) {
         let Some(source) = &self.source else { return };
-        let read = link.outbox.push_with(Kind::Stdin, link.tag, self.credit, |room| {
+        let limit = self.credit.min(STREAM_PAYLOAD);
+        let read = link.outbox.push_with(Kind::Stdin, link.tag, limit, |room| {
             nix::unistd::read(source, room).map_err(io::Error::from)
         });
         match read {

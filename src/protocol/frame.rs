@@ -11,6 +11,11 @@ pub const HEADER: usize = 4 + 1 + 8;
 /// frame.
 pub const MAX_PAYLOAD: usize = 64 * 1024;
 
+/// How much of a stream one frame carries: with its header, an even 64 KiB. The virtio console moves
+/// bytes in buffers of 32 KiB out of a guest and 4 KiB into it, and each costs the same however full
+/// it is; a header on top of 64 KiB would travel in one of its own.
+pub const STREAM_PAYLOAD: usize = MAX_PAYLOAD - HEADER;
+
 /// Who sends a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {

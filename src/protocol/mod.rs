@@ -40,7 +40,7 @@ mod message;
 mod outbox;
 mod text;
 
-pub use frame::{Frame, HEADER, Kind, MAX_PAYLOAD, Side, Violation};
+pub use frame::{Frame, HEADER, Kind, MAX_PAYLOAD, STREAM_PAYLOAD, Side, Violation};
 pub use hello::{Ack, Hello};
 pub use inbox::Inbox;
 pub use message::{
@@ -55,7 +55,7 @@ pub const VERSION: u32 = 1;
 
 /// Bytes of standard input that may be on their way or waiting in the agent: four full frames, so
 /// that a pipe keeps flowing while credit travels back.
-pub const STDIN_WINDOW: usize = 256 * 1024;
+pub const STDIN_WINDOW: usize = 4 * STREAM_PAYLOAD;
 
 /// The most bytes of one request that is sent in parts. Linux accepts 2 MiB of arguments and
 /// environment together at the default stack limit; what is beyond half of that belongs in a file
