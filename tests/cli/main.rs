@@ -31,3 +31,4 @@ mod status;
 mod stop;
 mod survival;
 mod usage;
+mod watchers;

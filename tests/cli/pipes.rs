@@ -60,7 +60,12 @@ fn head_gets_its_line_and_the_pipeline_ends() {
     stdout.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"y\n");
     drop(stdout);
-    assert_eq!(child.wait().unwrap().code(), Some(141));
+    let mut ended = None;
+    processes::eventually("the end of the pipeline", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert_eq!(ended.unwrap().code(), Some(141));
     assert!(env.ids().is_empty());
 }
 

@@ -74,8 +74,12 @@ fn it_survives_the_terminal_it_was_started_from() {
     let vmm = env.vmm(&id);
     drop(slave);
     drop(master);
-    let ended = child.wait().unwrap();
-    assert!(!ended.success(), "the hangup ended the shell: {ended}");
+    let mut ended = None;
+    eventually("the hangup's end of the shell", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert!(!ended.unwrap().success(), "the hangup ended the shell: {ended:?}");
     assert!(lives(vmm));
     env.run(&["exec", "--keep", &id, "--", "echo", "alive"]).prints("alive\n");
     // Even told so directly.
