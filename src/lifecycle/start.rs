@@ -115,11 +115,14 @@ fn boot_up(
         return Err(Refusal::new(Kind::Host, "the launcher ended at once").into());
     };
     manager.change(id, |record| record.launched(instance.clone()))?;
-    let released = gated.release()?;
+    let released = gated.release();
     timings.end("launch");
 
-    let ready = meet_agent(manager, record, backend, &vmm, signals, timings)
-        .map_err(|error| explain(manager, record, error));
+    let ready = match &released {
+        Ok(_) => meet_agent(manager, record, backend, &vmm, signals, timings),
+        Err(error) => Err(Refusal::new(Kind::Host, format!("{error:#}")).into()),
+    }
+    .map_err(|error| explain(manager, record, error));
     if ready.is_err() {
         end::kill(&vmm)?;
         end::kill_survivors(manager, &record.manifest)?;

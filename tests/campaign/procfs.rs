@@ -62,6 +62,14 @@ pub fn end(pid: i32) {
     }
 }
 
+/// Stops a process that this test started through mayfly, and waits until it stands still.
+pub fn freeze(pid: i32) {
+    signal(pid, Signal::SIGSTOP);
+    while stat(pid).is_some_and(|fields| !matches!(fields[0].as_str(), "T" | "Z" | "X")) {
+        std::thread::yield_now();
+    }
+}
+
 /// Signals a process that this test started, directly or through mayfly.
 pub fn signal(pid: i32, signal: Signal) {
     assert!(pid > 1);

@@ -8,31 +8,25 @@ use super::ground::{Begun, Ground};
 use super::procfs::{self, Marked, eventually};
 use super::trace::{self, Point};
 
-/// The agent of the one VM here, once the launcher has become it.
-fn agent(ground: &Ground) -> Option<Marked> {
-    procfs::marked(&ground.state)
-        .into_iter()
-        .find(|process| process.command.contains("--listen-fd"))
-}
-
-/// A `start` whose agent was frozen before it could answer.
-fn frozen_start(ground: &Ground, id: &str) -> Option<(Begun, Marked)> {
-    let start = ground.begin(&mut ground.mayfly(&["start", id]));
-    let agent = eventually("an agent", || agent(ground));
-    procfs::signal(agent.pid, Signal::SIGSTOP);
-    // It may have been too quick for us.
-    (ground.phase(id) == "starting").then_some((start, agent))
-}
-
+/// A `start` that has recorded and released its launcher, which was frozen before it could become the
+/// agent; so the start waits for an answer that cannot come.
 fn freeze_a_start(ground: &Ground) -> (String, Begun, Marked) {
     eventually("a start that is caught", || {
         let id = ground.created();
-        let caught = frozen_start(ground, &id);
-        if caught.is_none() {
-            ground.ok(&["rm", &id]);
-            ground.ledger.deleted(&id);
+        let start = ground.begin(&mut ground.mayfly(&["start", &id]));
+        let child = eventually("the VM's process", || procfs::marked(&ground.state).pop());
+        procfs::freeze(child.pid);
+        // Looked at once it stands still: it may have been too quick for us.
+        let frozen = procfs::marked(&ground.state).pop()?;
+        if frozen.command.contains("__gate") {
+            eventually("the launcher's record", || ground.vmm(&id));
+            return Some((id, start, frozen));
         }
-        caught.map(|(start, agent)| (id, start, agent))
+        procfs::signal(child.pid, Signal::SIGCONT);
+        start.end();
+        ground.ok(&["rm", &id]);
+        ground.ledger.deleted(&id);
+        None
     })
 }
 
