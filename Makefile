@@ -52,7 +52,7 @@ test: ## install what is missing, run every test, real VMs included
 	$(CARGO) test --locked --no-fail-fast
 
 .PHONY: soak
-soak: ## crash and load campaigns at full size (an hour or more)
+soak: ## crash and load campaigns at full size (minutes)
 	$(SAY) 'packages'
 	@scripts/need $(COMPILE) $(RUN) $(IMAGE) $(TEST)
 	$(SAY) 'campaigns'
