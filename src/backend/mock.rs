@@ -14,6 +14,9 @@ use crate::host::gate::{Launch, Program};
 use crate::host::log;
 use crate::model::{Accelerator, BackendKind, VmPaths};
 
+/// Where programs are when nobody says, as for a command that cron or a service starts.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Runs `mayfly-agent` on the host.
 #[derive(Debug, Clone)]
 pub struct Mock {
@@ -42,7 +45,7 @@ impl Backend for Mock {
         for file in &files {
             args.extend(["--listen-fd".to_owned(), file.as_raw_fd().to_string()]);
         }
-        let path = std::env::var("PATH").unwrap_or_default();
+        let path = std::env::var("PATH").unwrap_or_else(|_| USUAL_PATH.into());
         let home = work.to_str().context("the state directory's name is not UTF-8")?.to_owned();
         let program = Program {
             path: self.agent.clone(),

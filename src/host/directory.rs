@@ -25,7 +25,7 @@ pub fn ensure_private(path: &Path) -> Result<()> {
     // finished its work in between.
     for _ in 0..ROUNDS {
         match fs::symlink_metadata(path) {
-            Ok(meta) => return check_private(path, &meta),
+            Ok(meta) => return check_private(path, &meta).and_then(|()| check_above(path)),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot look at {}", path.display()));
@@ -60,6 +60,29 @@ fn check_private(path: &Path, meta: &Metadata) -> Result<()> {
             format!("can be written by others (mode {:04o})", meta.mode() & 0o7777),
             "take that away with 'chmod go-w', or name another directory",
         );
+    }
+    Ok(())
+}
+
+/// Refuses a place that somebody else could take away and put another in its stead: every directory
+/// above it must belong to us or to root, and may be writable for all only with the sticky bit, as
+/// /tmp is. Groups are trusted there, as many systems give each user one of its own.
+fn check_above(path: &Path) -> Result<()> {
+    let me = geteuid().as_raw();
+    for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+        let meta =
+            fs::metadata(above).with_context(|| format!("cannot look at {}", above.display()))?;
+        let why = if meta.uid() != me && meta.uid() != 0 {
+            format!("which belongs to user {}", meta.uid())
+        } else if meta.mode() & 0o1002 == 0o002 {
+            "which anybody can change".to_owned()
+        } else {
+            continue;
+        };
+        let message = format!("{} is below {}, {why}", path.display(), above.display());
+        return Err(Refusal::new(Kind::Host, message)
+            .hint("name another place with --state-dir or MAYFLY_RUNTIME_DIR")
+            .into());
     }
     Ok(())
 }

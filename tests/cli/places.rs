@@ -52,6 +52,43 @@ fn a_state_directory_that_is_not_ours_alone_is_refused() {
 }
 
 #[test]
+fn a_place_that_somebody_else_could_swap_is_refused() {
+    let mut env = Environment::mock();
+    let open = env.root().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let mut cases = vec![(open.clone(), "which anybody can change")];
+    if geteuid().is_root() {
+        let foreign = env.root().join("foreign");
+        fs::create_dir(&foreign).unwrap();
+        chown(&foreign, Some(Uid::from_raw(65534)), Some(Gid::from_raw(65534))).unwrap();
+        cases.push((foreign, "which belongs to user 65534"));
+    }
+    for (parent, why) in cases {
+        // Ours alone itself, but whoever has the parent can put another in its place.
+        let below = parent.join("deep/below");
+        fs::create_dir_all(&below).unwrap();
+        let usual = [("MAYFLY_STATE_DIR", env.state()), ("MAYFLY_RUNTIME_DIR", env.runtime())];
+        for (variable, usual) in usual {
+            env.set(variable, &below);
+            env.run(&["run", "--", "true"]).fails(
+                125,
+                &format!(
+                    "mayfly: {}[..] is below {}, {why}\n[..]",
+                    below.display(),
+                    parent.display()
+                ),
+            );
+            env.set(variable, usual);
+        }
+    }
+    // As in /tmp, where only the owner of a thing can take it away.
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).unwrap();
+    env.set("MAYFLY_STATE_DIR", open.join("deep/below"));
+    env.run(&["run", "--", "true"]).prints("");
+}
+
+#[test]
 fn parts_of_the_state_directory_are_checked_too() {
     let env = Environment::mock();
     env.run(&["reap"]).prints("");
