@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -12,6 +13,13 @@ use crate::host::channel::Channel;
 use crate::host::socket;
 use crate::model::layout::{CONTROL_PORT, SESSION_PORTS};
 use crate::model::{Kind, Refusal, VmPaths};
+
+/// How long a VMM may take to accept a client where others already wait. QEMU lets one wait behind
+/// the one it serves, and takes a few milliseconds to notice that either is gone.
+const ACCEPTANCE: Duration = Duration::from_secs(2);
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A connected stream, and what is known of the one before it.
 #[derive(Debug)]
@@ -29,17 +37,41 @@ pub fn listen(paths: &VmPaths) -> Result<Vec<OwnedFd>> {
 }
 
 /// Claims a free port and connects to it.
+///
+/// Errors: `Busy` when every port is claimed, `Agent` when the VMM accepts nobody.
 pub fn dial(paths: &VmPaths, purpose: Purpose) -> Result<Dialled> {
     let candidates = match purpose {
         Purpose::Control => CONTROL_PORT..=CONTROL_PORT,
         Purpose::Session => 1..=SESSION_PORTS,
     };
-    for number in candidates {
-        let Some((claim, dirty)) = claim(paths, number)? else { continue };
-        let stream = socket::connect(&paths.port(number))?;
-        return Ok(Dialled { channel: Channel { stream, claim: Some(claim) }, dirty });
+    let deadline = Instant::now() + ACCEPTANCE;
+    loop {
+        let mut crowded = false;
+        for number in candidates.clone() {
+            let Some((claim, dirty)) = claim(paths, number)? else { continue };
+            if let Some(stream) = socket::connect(&paths.port(number))? {
+                return Ok(Dialled { channel: Channel { stream, claim: Some(claim) }, dirty });
+            }
+            // Clients that have given up wait there to be noticed by the VMM.
+            crowded = true;
+            if !dirty {
+                let _ = claim.set_len(0);
+            }
+        }
+        if !crowded {
+            return Err(all_claimed(purpose).into());
+        }
+        if Instant::now() >= deadline {
+            return Err(Refusal::new(Kind::Agent, "the VMM accepts no connections")
+                .hint("it hangs or is stopped; 'mayfly stop' and 'mayfly rm' end it all the same")
+                .into());
+        }
+        std::thread::sleep(PAUSE);
     }
-    Err(match purpose {
+}
+
+fn all_claimed(purpose: Purpose) -> Refusal {
+    match purpose {
         Purpose::Control => {
             Refusal::new(Kind::Busy, "another command is talking to the VM's agent")
         }
@@ -48,7 +80,6 @@ pub fn dial(paths: &VmPaths, purpose: Purpose) -> Result<Dialled> {
                 .hint("wait for one to end, or use another VM")
         }
     }
-    .into())
 }
 
 /// Locks a port's claim file. It holds one byte while the port is in use, which stays there when the
@@ -83,5 +114,39 @@ pub fn hang_up(clean: bool, channel: Channel) {
     if let Some(claim) = channel.claim.filter(|_| clean) {
         // If this fails, the next user clears the stream for nothing.
         let _ = claim.set_len(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::{Backlog, listen};
+
+    use super::*;
+
+    #[test]
+    fn a_vmm_that_accepts_nobody_is_given_up_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = "0123456789ab".parse().unwrap();
+        let paths = VmPaths::new(dir.path(), dir.path(), &id);
+        std::fs::create_dir(&paths.run).unwrap();
+        let listener = socket::listen(&paths.port(CONTROL_PORT)).unwrap();
+        // As QEMU does with a socket it is given.
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+
+        let mut abandoned = 0;
+        let refused = loop {
+            match dial(&paths, Purpose::Control) {
+                Ok(dialled) => {
+                    hang_up(true, dialled.channel);
+                    abandoned += 1;
+                }
+                Err(error) => break error,
+            }
+            assert!(abandoned < 10);
+        };
+        assert_eq!(refused.downcast_ref::<Refusal>().unwrap().kind, Kind::Agent);
+
+        let _ = listener.accept().unwrap();
+        assert!(!dial(&paths, Purpose::Control).unwrap().dirty);
     }
 }
