@@ -1,15 +1,13 @@
 //! Agent ports that are Unix sockets of ours: one stream each, claimed by a lock.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::Purpose;
 use crate::host::channel::Channel;
+use crate::host::lock::Lock;
 use crate::host::socket;
 use crate::model::layout::{CONTROL_PORT, SESSION_PORTS};
 use crate::model::{Kind, Refusal, VmPaths};
@@ -48,14 +46,14 @@ pub fn dial(paths: &VmPaths, purpose: Purpose) -> Result<Dialled> {
     loop {
         let mut crowded = false;
         for number in candidates.clone() {
-            let Some((claim, dirty)) = claim(paths, number)? else { continue };
+            let Some((claim, dirty)) = Lock::try_claim(&paths.port_claim(number))? else { continue };
             if let Some(stream) = socket::connect(&paths.port(number))? {
                 return Ok(Dialled { channel: Channel { stream, claim: Some(claim) }, dirty });
             }
             // Clients that have given up wait there to be noticed by the VMM.
             crowded = true;
             if !dirty {
-                let _ = claim.set_len(0);
+                claim.leave_clean();
             }
         }
         if !crowded {
@@ -82,38 +80,10 @@ fn all_claimed(purpose: Purpose) -> Refusal {
     }
 }
 
-/// Locks a port's claim file. It holds one byte while the port is in use, which stays there when the
-/// user is killed: that is how the next one knows.
-fn claim(paths: &VmPaths, number: u32) -> Result<Option<(File, bool)>> {
-    let path = paths.port_claim(number);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    match fs2::FileExt::try_lock_exclusive(&file) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
-    }
-    let dirty = file.metadata().context("cannot look at a claim")?.len() > 0;
-    file.seek(SeekFrom::Start(0))
-        .and_then(|_| file.write_all(b"x"))
-        .context("cannot claim a port")?;
-    Ok(Some((file, dirty)))
-}
-
 /// Gives a port back. A clean one carries nothing of ours any more, and is marked so.
 pub fn hang_up(clean: bool, channel: Channel) {
     if let Some(claim) = channel.claim.filter(|_| clean) {
-        // If this fails, the next user clears the stream for nothing.
-        let _ = claim.set_len(0);
+        claim.leave_clean();
     }
 }
 

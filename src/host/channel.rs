@@ -1,12 +1,13 @@
 //! A byte stream to the agent in a VM, with whatever must stay claimed while it is used.
 
-use std::fs::File;
 use std::os::unix::net::UnixStream;
+
+use super::lock::Lock;
 
 /// A connected stream to an agent.
 #[derive(Debug)]
 pub struct Channel {
     pub stream: UnixStream,
-    /// A claimed port's lock file; the port is free again when this is dropped.
-    pub claim: Option<File>,
+    /// A claimed port; it is free again when this is dropped.
+    pub claim: Option<Lock>,
 }

@@ -31,7 +31,8 @@ pub fn temporary_of(path: &Path) -> PathBuf {
     path.with_added_extension("new")
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> Result<File> {
+/// Writes a file anew, mode 0600, with its content on the disk; its entry in the directory is not yet.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot remove {}", path.display()));

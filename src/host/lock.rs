@@ -88,6 +88,23 @@ impl Lock {
         }
     }
 
+    /// The lock at `path` if nobody holds it, and whether its last holder ended without
+    /// [`Lock::leave_clean`]: whoever is killed cannot tidy up what the lock guards.
+    pub fn try_claim(path: &Path) -> Result<Option<(Lock, bool)>> {
+        let Some(mut lock) = Self::try_lock(path, fs2::FileExt::try_lock_exclusive, |_| {})? else {
+            return Ok(None);
+        };
+        let is_signed = lock.file.metadata().context("cannot look at a lock")?.len() > 0;
+        lock.sign();
+        Ok(Some((lock, is_signed)))
+    }
+
+    /// Lets go of a claim, leaving no trace of this holder.
+    pub fn leave_clean(self) {
+        // If this fails, the next holder tidies up for nothing.
+        let _ = self.file.set_len(0);
+    }
+
     /// Removes the lock's file, for good: what it guarded is gone.
     pub fn remove(self) -> Result<()> {
         match std::fs::remove_file(&self.path) {

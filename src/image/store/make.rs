@@ -1,9 +1,8 @@
 //! Making an image, and giving one another agent: how neither is ever seen half done.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -79,7 +78,7 @@ impl Store {
 
         progress.phase("packing the agent and taking digests", PHASES, PHASES);
         let modules = fs::read(image.join(MODULES)).context("cannot read the modules")?;
-        write_new(&image.join(INITRD), &packed(modules, agent)?)?;
+        durable::write_new(&image.join(INITRD), &packed(modules, agent)?)?;
         settle_files(&image)?;
         std::thread::sleep(TICK);
         let mut verified = Verified::default();
@@ -132,7 +131,7 @@ impl Store {
 
         let alone = self.take_alone(&profile, Wait::WhileWanted, progress)?;
         // From here to the end somebody may kill us at any point; `settle` finishes or undoes it.
-        write_new(&image.join(NEW_INITRD), &initrd)?;
+        durable::write_new(&image.join(NEW_INITRD), &initrd)?;
         set_mode(&image.join(NEW_INITRD), INITRD)?;
         info.files.insert(INITRD.to_owned(), file);
         info.agent = agent.info();
@@ -216,22 +215,6 @@ fn write_info(image: &Path, info: &ImageInfo) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(info)?;
     text.push(b'\n');
     durable::replace(&image.join(INFO), &text).map(drop)
-}
-
-fn write_new(path: &Path, content: &[u8]) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("cannot create {}", path.display()))?;
-    file.write_all(content)
-        .and_then(|()| file.sync_all())
-        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn rename_durably(from: &PathBuf, to: &Path) -> Result<()> {
