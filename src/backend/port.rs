@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::Purpose;
 use crate::host::channel::Channel;
 use crate::host::lock::Lock;
-use crate::host::socket;
+use crate::host::{directory, socket};
 use crate::model::layout::{CONTROL_PORT, SESSION_PORTS};
 use crate::model::{Kind, Refusal, VmPaths};
 
@@ -36,8 +36,15 @@ pub fn listen(paths: &VmPaths) -> Result<Vec<OwnedFd>> {
 
 /// Claims a free port and connects to it.
 ///
-/// Errors: `Busy` when every port is claimed, `Agent` when the VMM accepts nobody.
+/// Errors: `Busy` when every port is claimed, `Agent` when the VMM accepts nobody, `Host` when the
+/// sockets are gone or somebody else could have put others there.
 pub fn dial(paths: &VmPaths, purpose: Purpose) -> Result<Dialled> {
+    if !directory::is_private(&paths.run)? {
+        let message = format!("the VM's sockets are not there any more ({})", paths.run.display());
+        return Err(Refusal::new(Kind::Host, message)
+            .hint("MAYFLY_RUNTIME_DIR and XDG_RUNTIME_DIR must be what they were at its start")
+            .into());
+    }
     let candidates = match purpose {
         Purpose::Control => CONTROL_PORT..=CONTROL_PORT,
         Purpose::Session => 1..=SESSION_PORTS,
@@ -46,7 +53,9 @@ pub fn dial(paths: &VmPaths, purpose: Purpose) -> Result<Dialled> {
     loop {
         let mut crowded = false;
         for number in candidates.clone() {
-            let Some((claim, dirty)) = Lock::try_claim(&paths.port_claim(number))? else { continue };
+            let Some((claim, dirty)) = Lock::try_claim(&paths.port_claim(number))? else {
+                continue;
+            };
             if let Some(stream) = socket::connect(&paths.port(number))? {
                 return Ok(Dialled { channel: Channel { stream, claim: Some(claim) }, dirty });
             }
@@ -98,7 +107,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let id = "0123456789ab".parse().unwrap();
         let paths = VmPaths::new(dir.path(), dir.path(), &id);
-        std::fs::create_dir(&paths.run).unwrap();
+        directory::create_new(&paths.run).unwrap();
         let listener = socket::listen(&paths.port(CONTROL_PORT)).unwrap();
         // As QEMU does with a socket it is given.
         listen(&listener, Backlog::new(1).unwrap()).unwrap();
