@@ -50,7 +50,11 @@ pub fn connect(path: &Path) -> Result<Option<UnixStream>> {
     let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     let address = UnixAddr::new(path).with_context(cannot)?;
     match socket::connect(socket.as_raw_fd(), &address) {
-        Ok(()) => Ok(Some(socket.into())),
+        Ok(()) => {
+            let stream = UnixStream::from(socket);
+            stream.set_nonblocking(false)?;
+            Ok(Some(stream))
+        }
         Err(Errno::EAGAIN) => Ok(None),
         Err(errno) => Err(errno).with_context(cannot),
     }
