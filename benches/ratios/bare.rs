@@ -2,6 +2,7 @@
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -140,7 +141,7 @@ impl BareVm {
 
     /// A connection to the raw port.
     pub fn raw_stream(&self) -> Result<UnixStream> {
-        socket::connect(&self.paths.run.join(RAW_PORT))
+        connect(&self.paths.run.join(RAW_PORT))
     }
 
     /// The raw port's device in the guest, which has no udev to name it.
@@ -159,9 +160,13 @@ impl Drop for BareVm {
     }
 }
 
+fn connect(path: &Path) -> Result<UnixStream> {
+    socket::connect(path)?.context("the VMM accepts no connections")
+}
+
 /// Greets the agent at a port.
 pub fn open(paths: &VmPaths, port: u32) -> Result<Session> {
-    let stream = socket::connect(&paths.port(port))?;
+    let stream = connect(&paths.port(port))?;
     Session::open(Channel { stream, claim: None }, false, &mut Wait::within(LIMIT))
 }
 

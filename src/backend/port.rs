@@ -1,15 +1,23 @@
 //! Agent ports that are Unix sockets of ours: one stream each, claimed by a lock.
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::Purpose;
 use crate::host::channel::Channel;
 use crate::host::lock::Lock;
-use crate::host::socket;
+use crate::host::{directory, socket};
 use crate::model::layout::{CONTROL_PORT, SESSION_PORTS};
 use crate::model::{Kind, Refusal, VmPaths};
+
+/// How long a VMM may take to accept a client where others already wait. QEMU lets one wait behind
+/// the one it serves, and takes a few milliseconds to notice that either is gone.
+const ACCEPTANCE: Duration = Duration::from_secs(2);
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A connected stream, and what is known of the one before it.
 #[derive(Debug)]
@@ -27,17 +35,50 @@ pub fn listen(paths: &VmPaths) -> Result<Vec<OwnedFd>> {
 }
 
 /// Claims a free port and connects to it.
+///
+/// Errors: `Busy` when every port is claimed, `Agent` when the VMM accepts nobody, `Host` when the
+/// sockets are gone or somebody else could have put others there.
 pub fn dial(paths: &VmPaths, purpose: Purpose) -> Result<Dialled> {
+    if !directory::is_private(&paths.run)? {
+        let message = format!("the VM's sockets are not there any more ({})", paths.run.display());
+        return Err(Refusal::new(Kind::Host, message)
+            .hint("MAYFLY_RUNTIME_DIR and XDG_RUNTIME_DIR must be what they were at its start")
+            .into());
+    }
     let candidates = match purpose {
         Purpose::Control => CONTROL_PORT..=CONTROL_PORT,
         Purpose::Session => 1..=SESSION_PORTS,
     };
-    for number in candidates {
-        let Some((claim, dirty)) = Lock::try_claim(&paths.port_claim(number))? else { continue };
-        let stream = socket::connect(&paths.port(number))?;
-        return Ok(Dialled { channel: Channel { stream, claim: Some(claim) }, dirty });
+    let deadline = Instant::now() + ACCEPTANCE;
+    loop {
+        let mut crowded = false;
+        for number in candidates.clone() {
+            let Some((claim, dirty)) = Lock::try_claim(&paths.port_claim(number))? else {
+                continue;
+            };
+            if let Some(stream) = socket::connect(&paths.port(number))? {
+                return Ok(Dialled { channel: Channel { stream, claim: Some(claim) }, dirty });
+            }
+            // Clients that have given up wait there to be noticed by the VMM.
+            crowded = true;
+            if !dirty {
+                claim.leave_clean();
+            }
+        }
+        if !crowded {
+            return Err(all_claimed(purpose).into());
+        }
+        if Instant::now() >= deadline {
+            return Err(Refusal::new(Kind::Agent, "the VMM accepts no connections")
+                .hint("it hangs or is stopped; 'mayfly stop' and 'mayfly rm' end it all the same")
+                .into());
+        }
+        std::thread::sleep(PAUSE);
     }
-    Err(match purpose {
+}
+
+fn all_claimed(purpose: Purpose) -> Refusal {
+    match purpose {
         Purpose::Control => {
             Refusal::new(Kind::Busy, "another command is talking to the VM's agent")
         }
@@ -46,12 +87,45 @@ pub fn dial(paths: &VmPaths, purpose: Purpose) -> Result<Dialled> {
                 .hint("wait for one to end, or use another VM")
         }
     }
-    .into())
 }
 
 /// Gives a port back. A clean one carries nothing of ours any more, and is marked so.
 pub fn hang_up(clean: bool, channel: Channel) {
     if let Some(claim) = channel.claim.filter(|_| clean) {
         claim.leave_clean();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::{Backlog, listen};
+
+    use super::*;
+
+    #[test]
+    fn a_vmm_that_accepts_nobody_is_given_up_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = "0123456789ab".parse().unwrap();
+        let paths = VmPaths::new(dir.path(), dir.path(), &id);
+        directory::create_new(&paths.run).unwrap();
+        let listener = socket::listen(&paths.port(CONTROL_PORT)).unwrap();
+        // As QEMU does with a socket it is given.
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+
+        let mut abandoned = 0;
+        let refused = loop {
+            match dial(&paths, Purpose::Control) {
+                Ok(dialled) => {
+                    hang_up(true, dialled.channel);
+                    abandoned += 1;
+                }
+                Err(error) => break error,
+            }
+            assert!(abandoned < 10);
+        };
+        assert_eq!(refused.downcast_ref::<Refusal>().unwrap().kind, Kind::Agent);
+
+        let _ = listener.accept().unwrap();
+        assert!(!dial(&paths, Purpose::Control).unwrap().dirty);
     }
 }

@@ -24,12 +24,8 @@ pub fn ensure_private(path: &Path) -> Result<()> {
     // [`create_new_below`]. Each round that ends without a result means that another command
     // finished its work in between.
     for _ in 0..ROUNDS {
-        match fs::symlink_metadata(path) {
-            Ok(meta) => return check_private(path, &meta).and_then(|()| check_above(path)),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot look at {}", path.display()));
-            }
+        if is_private(path)? {
+            return Ok(());
         }
         match DirBuilder::new().recursive(true).mode(0o700).create(path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -37,6 +33,16 @@ pub fn ensure_private(path: &Path) -> Result<()> {
         }
     }
     bail!("{} keeps vanishing", path.display())
+}
+
+/// Makes sure of the same without creating anything. `false` if the directory is not there, but
+/// could be.
+pub fn is_private(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) => check_private(path, &meta).and_then(|()| check_above(path)).map(|()| true),
+        Err(error) if error.kind() == ErrorKind::NotFound => check_above(path).map(|()| false),
+        Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+    }
 }
 
 fn check_private(path: &Path, meta: &Metadata) -> Result<()> {
@@ -67,14 +73,29 @@ fn check_private(path: &Path, meta: &Metadata) -> Result<()> {
 /// Refuses a place that somebody else could take away and put another in its stead: every directory
 /// above it must belong to us or to root, and may be writable for all only with the sticky bit, as
 /// /tmp is. Groups are trusted there, as many systems give each user one of its own.
+///
+/// A link on the way must belong to us or to root as well, or its owner could point it elsewhere;
+/// where it leads is then looked at in the same way.
 fn check_above(path: &Path) -> Result<()> {
+    // Of a place yet to be made, what there is of the way to it.
+    let mut way = path.ancestors().skip(1);
+    let Some(parent) = way.find(|above| fs::symlink_metadata(above).is_ok()) else {
+        return Ok(());
+    };
+    check_way(path, parent)?;
+    let real =
+        fs::canonicalize(parent).with_context(|| format!("cannot look at {}", parent.display()))?;
+    if real == parent { Ok(()) } else { check_way(path, &real) }
+}
+
+fn check_way(path: &Path, parent: &Path) -> Result<()> {
     let me = geteuid().as_raw();
-    for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
-        let meta =
-            fs::metadata(above).with_context(|| format!("cannot look at {}", above.display()))?;
+    for above in parent.ancestors().filter(|above| !above.as_os_str().is_empty()) {
+        let meta = fs::symlink_metadata(above)
+            .with_context(|| format!("cannot look at {}", above.display()))?;
         let why = if meta.uid() != me && meta.uid() != 0 {
             format!("which belongs to user {}", meta.uid())
-        } else if meta.mode() & 0o1002 == 0o002 {
+        } else if !meta.is_symlink() && meta.mode() & 0o1002 == 0o002 {
             "which anybody can change".to_owned()
         } else {
             continue;
@@ -187,6 +208,28 @@ mod tests {
         assert!(ensure_private(&fresh).is_err());
         fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).unwrap();
         ensure_private(&fresh).unwrap();
+    }
+
+    #[test]
+    fn the_way_there_may_have_links_of_ours_but_no_open_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        create_new(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        ensure_private(&link.join("a")).unwrap();
+        assert!(!is_private(&link.join("b")).unwrap());
+
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o777)).unwrap();
+        for below in [real.join("a"), link.join("a")] {
+            assert!(is_private(&below).is_err(), "{}", below.display());
+        }
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(is_private(&link.join("a")).unwrap());
+        if geteuid().is_root() {
+            std::os::unix::fs::lchown(&link, Some(65_534), None).unwrap();
+            assert!(is_private(&real.join("a")).unwrap());
+            assert!(is_private(&link.join("a")).is_err());
+        }
     }
 
     #[test]

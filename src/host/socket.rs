@@ -1,11 +1,14 @@
 //! Unix sockets at paths of ours.
 
 use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 use crate::model::layout::MAX_SOCKET_PATH;
 use crate::model::{Kind, Refusal};
@@ -38,7 +41,21 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
     UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))
 }
 
-/// Connects to `path`.
-pub fn connect(path: &Path) -> Result<UnixStream> {
-    UnixStream::connect(path).with_context(|| format!("cannot connect to {}", path.display()))
+/// Connects to `path`, without waiting. `None` if as many clients wait there as the listener allows:
+/// a plain `connect` would then wait for as long as a VMM is stopped or hangs, beyond the reach of
+/// deadlines and signals.
+pub fn connect(path: &Path) -> Result<Option<UnixStream>> {
+    let cannot = || format!("cannot connect to {}", path.display());
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let address = UnixAddr::new(path).with_context(cannot)?;
+    match socket::connect(socket.as_raw_fd(), &address) {
+        Ok(()) => {
+            let stream = UnixStream::from(socket);
+            stream.set_nonblocking(false)?;
+            Ok(Some(stream))
+        }
+        Err(Errno::EAGAIN) => Ok(None),
+        Err(errno) => Err(errno).with_context(cannot),
+    }
 }

@@ -175,12 +175,13 @@ fn user_namespaces() -> Vec<Check> {
 
 fn places(manager: &Manager) -> Vec<Check> {
     let directories = &manager.settings.directories;
-    let private = |path: &Path| match path.symlink_metadata() {
-        Ok(_) => directory::ensure_private(path).map(|()| path.display().to_string()),
-        Err(_) => Ok(format!("{} (will be made)", path.display())),
+    let private = |path: &Path| {
+        let will_be_made = if directory::is_private(path)? { "" } else { " (will be made)" };
+        Ok::<_, anyhow::Error>(format!("{}{will_be_made}", path.display()))
     };
     let longest = manager.paths(&VmId::from_random([0; 16])).longest_socket();
-    let sockets = socket::check_length(&longest).map(|()| directories.run.display().to_string());
+    let sockets = private(&directories.run)
+        .and_then(|shown| socket::check_length(&longest).map(|()| shown).map_err(Into::into));
     vec![
         Check::of("state directory", Verdict::Failed, private(&directories.state)),
         Check::of("images", Verdict::Failed, private(&directories.artifacts)),

@@ -9,10 +9,13 @@ use super::manager::{Manager, liveness_of, this_boot};
 use super::remove::remove_settled;
 use super::settle::{Settled, settle};
 use super::sweep;
-use crate::host::{clock, process};
+use crate::host::{clock, log, process};
 use crate::model::reconcile::{Repair, repair};
 use crate::model::record::reason;
 use crate::model::{Liveness, Now, Phase, VmId, VmRecord};
+
+/// How much of a VM's logs a reap leaves: no guest that minds its business writes as much.
+const LOG_BYTES: u64 = 1 << 20;
 
 /// What a reap did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -41,11 +44,12 @@ pub fn reap(manager: &Manager, dry_run: bool) -> Result<Reaped> {
     let with_processes = sweep::marked_ids(manager)?;
     for record in manager.registry.read()?.vms.values() {
         if dry_run {
-            if doom(record, &now)?.is_some() {
+            if would_delete(manager, record, &now)? {
                 reaped.delete(record.id());
             }
             continue;
         }
+        trim_logs(manager, record.id());
         if !needs_care(record, &with_processes, &now)? {
             continue;
         }
@@ -59,11 +63,12 @@ pub fn reap(manager: &Manager, dry_run: bool) -> Result<Reaped> {
     failed.map(|()| reaped)
 }
 
-/// The part of a reap that `create` does first: VMs that take up a place and will not be used any
-/// more, because their time is up or their creation or deletion was abandoned.
+/// The part of a reap that `create` does first: floods of logs, and VMs that take up a place and will
+/// not be used any more, because their time is up or their creation or deletion was abandoned.
 pub fn reap_expired(manager: &Manager) -> Result<()> {
     let now = clock::now()?;
     for record in manager.registry.read()?.vms.values() {
+        trim_logs(manager, record.id());
         let abandoned = matches!(record.state, Phase::Creating | Phase::Removing { .. });
         if abandoned || doom(record, &now)?.is_some() {
             // One that cannot be deleted takes up its place, and no more; `reap` says why.
@@ -93,6 +98,22 @@ fn needs_care(record: &VmRecord, with_processes: &BTreeSet<VmId>, now: &Now) -> 
     let strays = process != Some(Liveness::Alive) && with_processes.contains(record.id());
     let repair = repair(&record.state, process);
     Ok(strays || repair != Repair::Keep || doom(record, now)?.is_some())
+}
+
+/// Whether [`reap_one`] would delete a VM, and nobody else is about to.
+fn would_delete(manager: &Manager, record: &VmRecord, now: &Now) -> Result<bool> {
+    let repair = repair(&record.state, liveness_of(record, &now.boot_id)?);
+    let unfinished = matches!(repair, Repair::RollBack | Repair::Remove);
+    let doomed = unfinished || doom(record, now)?.is_some();
+    Ok(doomed && !manager.registry.is_vm_locked(record.id())?)
+}
+
+/// A guest may write to its console for as long as it lives.
+fn trim_logs(manager: &Manager, id: &VmId) {
+    let paths = manager.paths(id);
+    for path in [paths.console(), paths.vmm_log()] {
+        log::trim(&path, LOG_BYTES);
+    }
 }
 
 /// Brings one VM in order and deletes it if it must go. Returns whether it is gone.

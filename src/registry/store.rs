@@ -201,6 +201,12 @@ impl Registry {
         Lock::try_acquire(&self.vm_lock(id))
     }
 
+    /// Whether somebody holds the lock of one VM now. Leaves no trace.
+    pub fn is_vm_locked(&self, id: &VmId) -> Result<bool> {
+        let path = self.vm_lock(id);
+        Ok(path.exists() && Lock::try_share(&path)?.is_none())
+    }
+
     /// The ids that have a lock file.
     pub fn locked_ids(&self) -> Result<Vec<VmId>> {
         let names = directory::names(&self.state.join("locks"))?;

@@ -1,11 +1,14 @@
 //! Where things are kept: the XDG directories for a user, the system's for root.
 
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 use sha2::{Digest, Sha256};
+
+use crate::model::{Kind, Refusal};
 
 /// The places this command works in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +28,13 @@ impl Directories {
             None if root => PathBuf::from("/var/lib/mayfly"),
             None => xdg("XDG_STATE_HOME", ".local/state")?,
         };
+        // It marks a VM's processes and stands in JSON, where two such names could become one.
+        if state.to_str().is_none() {
+            let message = format!("the state directory {} is not UTF-8", state.display());
+            return Err(Refusal::new(Kind::Usage, message)
+                .hint("name another one with --state-dir")
+                .into());
+        }
         let artifacts = match artifacts {
             Some(artifacts) => {
                 std::path::absolute(&artifacts).context("cannot resolve MAYFLY_ARTIFACTS_DIR")?
@@ -37,13 +47,27 @@ impl Directories {
     }
 }
 
+/// Where sockets are. A user's own directory is looked for where systemd makes it, too: cron sets no
+/// `XDG_RUNTIME_DIR` and must find the sockets of what was started at a terminal, while `su` leaves
+/// another user's set.
 fn runtime_base(root: bool) -> PathBuf {
+    let me = geteuid();
     let given = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    match (given("MAYFLY_RUNTIME_DIR"), given("XDG_RUNTIME_DIR")) {
-        (Some(given), _) => std::path::absolute(&given).unwrap_or(given),
-        (None, _) if root => PathBuf::from("/run/mayfly"),
-        (None, Some(xdg)) => xdg.join("mayfly"),
-        (None, None) => std::env::temp_dir().join(format!("mayfly-{}", geteuid())),
+    if let Some(given) = given("MAYFLY_RUNTIME_DIR") {
+        return std::path::absolute(&given).unwrap_or(given);
+    }
+    if root {
+        return PathBuf::from("/run/mayfly");
+    }
+    let is_mine = |path: &PathBuf| {
+        path.metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == me.as_raw())
+    };
+    let candidates = [given("XDG_RUNTIME_DIR"), Some(format!("/run/user/{me}").into())];
+    let found = candidates.into_iter().flatten().filter(|path| path.is_absolute()).find(is_mine);
+    match found {
+        Some(runtime) => runtime.join("mayfly"),
+        // Not TMPDIR, which may differ from one command to the next.
+        None => PathBuf::from(format!("/tmp/mayfly-{me}")),
     }
 }
 
