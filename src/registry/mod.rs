@@ -6,6 +6,7 @@
 
 mod contents;
 mod manifest;
+mod reserve;
 mod store;
 mod version;
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::contents::{Contents, Unreadable};
+use super::reserve::Reserve;
 use super::version::Version;
 use crate::host::lock::Lock;
 use crate::host::{directory, durable};
@@ -42,6 +43,7 @@ impl Registry {
         for part in ["locks", "vms"] {
             directory::ensure_private(&state.join(part))?;
         }
+        Reserve::of(state).keep();
         Ok(Registry::at(state))
     }
 
@@ -154,7 +156,7 @@ impl Registry {
         contents.generation += 1;
         let mut bytes = serde_json::to_vec(&contents).context("cannot serialize the registry")?;
         bytes.push(b'\n');
-        let file = durable::replace(&self.file(), &bytes)?;
+        let file = Reserve::of(&self.state).spend(|| durable::replace(&self.file(), &bytes))?;
         let version = Version::of(file).context("cannot look at the registry")?;
         *self.seen() = Some((version, Arc::new(contents)));
         Ok(())

@@ -1,0 +1,91 @@
+//! Space kept back on the disk, so that VMs can be stopped and deleted when a guest has filled it.
+//!
+//! The registry is replaced as a whole, so even recording a deletion takes room for a second copy.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::posix_fallocate;
+
+/// Room for the registry of a thousand VMs, about 700 bytes each.
+const BYTES: i64 = 1 << 20;
+
+/// The file that takes up the space.
+#[derive(Debug, Clone)]
+pub struct Reserve(PathBuf);
+
+impl Reserve {
+    /// The reserve of the state directory `state`.
+    pub fn of(state: &Path) -> Reserve {
+        Reserve(state.join("reserve"))
+    }
+
+    /// Takes the space, where that is not done already. Does without where there is none: who has no
+    /// room for it may still have enough for what comes now.
+    pub fn keep(&self) {
+        let whole = |file: fs::Metadata| file.is_file() && file.len() == BYTES as u64;
+        if !self.0.symlink_metadata().is_ok_and(whole) && self.take().is_err() {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    fn take(&self) -> io::Result<()> {
+        // What a killed command had begun to take.
+        let _ = fs::remove_file(&self.0);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.0)?;
+        Ok(posix_fallocate(file, 0, BYTES)?)
+    }
+
+    /// Does `write`; where that finds no space, gives the reserve up for it and does it again.
+    pub fn spend<T>(&self, mut write: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let written = write();
+        let full = written.as_ref().is_err_and(lacks_space);
+        if !full || fs::remove_file(&self.0).is_err() {
+            return written;
+        }
+        let written = write();
+        // At once, before a guest has it.
+        self.keep();
+        written
+    }
+}
+
+fn lacks_space(error: &anyhow::Error) -> bool {
+    let number = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    number.is_some_and(|number| matches!(Errno::from_raw(number), Errno::ENOSPC | Errno::EDQUOT))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn it_is_spent_where_there_is_no_space_and_taken_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let reserve = Reserve::of(dir.path());
+        reserve.keep();
+        let held = reserve.0.metadata().unwrap();
+        assert!(held.blocks() * 512 >= BYTES as u64 && held.mode() & 0o777 == 0o600);
+
+        let full = || anyhow::Error::new(io::Error::from(Errno::ENOSPC)).context("cannot write");
+        let write = || if reserve.0.exists() { Err(full()) } else { Ok("written") };
+        assert_eq!(reserve.spend(write).unwrap(), "written");
+        assert!(reserve.0.exists());
+
+        fs::write(&reserve.0, "begun").unwrap();
+        reserve.keep();
+        assert_eq!(reserve.0.metadata().unwrap().len(), BYTES as u64);
+
+        let mut tries = 0;
+        let broken: anyhow::Result<()> = reserve.spend(|| {
+            tries += 1;
+            anyhow::bail!("something else")
+        });
+        assert!(broken.is_err() && tries == 1);
+    }
+}
