@@ -12,7 +12,8 @@ use super::port::{self, Dialled};
 use super::{Backend, Machine, Purpose};
 use crate::host::gate::{Launch, Program};
 use crate::host::log;
-use crate::model::{Accelerator, BackendKind, VmPaths};
+use crate::host::wait::Wait;
+use crate::model::{Accelerator, BackendKind};
 
 /// Where programs are when nobody says, as for a command that cron or a service starts.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -58,8 +59,8 @@ impl Backend for Mock {
         Ok(Launch { program, files, log: log::open(&machine.paths.vmm_log())? })
     }
 
-    fn dial(&self, paths: &VmPaths, purpose: Purpose) -> Result<Dialled> {
-        port::dial(paths, purpose)
+    fn dial(&self, machine: Machine, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled> {
+        port::dial(machine.paths, purpose, wait)
     }
 
     fn boot_deadline(&self) -> Duration {

@@ -21,6 +21,7 @@ pub use port::{Dialled, hang_up};
 pub use select::{Programs, by_kind, select};
 
 use crate::host::gate::Launch;
+use crate::host::wait::Wait;
 use crate::model::{Accelerator, BackendKind, BootFiles, Manifest, VmPaths};
 
 /// One VM as a backend sees it.
@@ -54,10 +55,11 @@ pub trait Backend {
     /// The program that becomes the VMM, with its listening sockets open. Starts nothing.
     fn launch(&self, machine: Machine) -> Result<Launch>;
 
-    /// A stream to the agent of a VM whose VMM runs. May succeed before the agent listens.
+    /// A stream to the agent of a VM whose VMM runs or is just starting. On some backends that takes
+    /// until the agent listens; on others it succeeds before.
     ///
-    /// Errors: `Busy` when every session port is taken.
-    fn dial(&self, paths: &VmPaths, purpose: Purpose) -> Result<Dialled>;
+    /// Errors: `Busy` when every session port is taken, and those of [`Wait::ready`].
+    fn dial(&self, machine: Machine, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled>;
 
     /// How long a boot may take before it has failed. Emulation is tens of times slower than
     /// hardware, and a busy host slower still; this is a bound for hanging, not for patience.

@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::Purpose;
 use crate::host::channel::Channel;
 use crate::host::lock::Lock;
+use crate::host::wait::Wait;
 use crate::host::{directory, socket};
 use crate::model::layout::{CONTROL_PORT, SESSION_PORTS};
 use crate::model::{Kind, Refusal, VmPaths};
@@ -38,7 +39,7 @@ pub fn listen(paths: &VmPaths) -> Result<Vec<OwnedFd>> {
 ///
 /// Errors: `Busy` when every port is claimed, `Agent` when the VMM accepts nobody, `Host` when the
 /// sockets are gone or somebody else could have put others there.
-pub fn dial(paths: &VmPaths, purpose: Purpose) -> Result<Dialled> {
+pub fn dial(paths: &VmPaths, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled> {
     if !directory::is_private(&paths.run)? {
         let message = format!("the VM's sockets are not there any more ({})", paths.run.display());
         return Err(Refusal::new(Kind::Host, message)
@@ -73,7 +74,7 @@ pub fn dial(paths: &VmPaths, purpose: Purpose) -> Result<Dialled> {
                 .hint("it hangs or is stopped; 'mayfly stop' and 'mayfly rm' end it all the same")
                 .into());
         }
-        std::thread::sleep(PAUSE);
+        wait.pause(PAUSE, "its VMM to accept a connection")?;
     }
 }
 
@@ -112,9 +113,10 @@ mod tests {
         // As QEMU does with a socket it is given.
         listen(&listener, Backlog::new(1).unwrap()).unwrap();
 
+        let mut wait = Wait::within(ACCEPTANCE * 5);
         let mut abandoned = 0;
         let refused = loop {
-            match dial(&paths, Purpose::Control) {
+            match dial(&paths, Purpose::Control, &mut wait) {
                 Ok(dialled) => {
                     hang_up(true, dialled.channel);
                     abandoned += 1;
@@ -126,6 +128,6 @@ mod tests {
         assert_eq!(refused.downcast_ref::<Refusal>().unwrap().kind, Kind::Agent);
 
         let _ = listener.accept().unwrap();
-        assert!(!dial(&paths, Purpose::Control).unwrap().dirty);
+        assert!(!dial(&paths, Purpose::Control, &mut wait).unwrap().dirty);
     }
 }

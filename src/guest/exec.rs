@@ -21,8 +21,8 @@ use super::link::broken;
 use super::outcome::{Exit, Outcome};
 use super::session::Session;
 use super::sink::{Drain, Sink};
-use super::wait::{Wait, timeout};
 use crate::host::signals::{Interrupted, Signals};
+use crate::host::wait::{Wait, timeout};
 use crate::model::{self, Refusal};
 use crate::protocol::{
     self, Credit, End, Exec, Failure, FailureKind, Frame, Kind, MAX_REQUEST, Started, Violation,

@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 use anyhow::Result;
 use nix::poll::PollFlags;
 
-use super::wait::Wait;
 use crate::host::channel::Channel;
+use crate::host::wait::Wait;
 use crate::model::{Kind, Refusal};
 use crate::protocol::{self, Frame, Inbox, Outbox, Side, Violation};
 

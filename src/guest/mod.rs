@@ -16,10 +16,8 @@ mod link;
 mod outcome;
 mod session;
 mod sink;
-mod wait;
 
 pub use exec::ExecIo;
 pub use outcome::{Captured, Exit, Outcome};
 pub use session::Session;
 pub use sink::Sink;
-pub use wait::Wait;

@@ -8,9 +8,9 @@ use serde::Serialize;
 use std::os::fd::AsFd;
 
 use super::link::{Link, broken};
-use super::wait::Wait;
 use crate::host::channel::Channel;
 use crate::host::random;
+use crate::host::wait::Wait;
 use crate::model::{self, Refusal};
 use crate::protocol::{
     self, AgentInfo, FLUSH, Failure, Hello, Kind, Setup, Shutdown, VERSION, Violation,

@@ -17,3 +17,4 @@ pub mod socket;
 pub mod sparse;
 pub mod tool;
 pub mod tsc;
+pub mod wait;

@@ -8,11 +8,12 @@ use anyhow::Result;
 use super::manager::{Manager, expired, this_boot};
 use super::remove::{Removed, remove, remove_if_there};
 use super::timings::Timings;
-use crate::backend::{self, Purpose};
-use crate::guest::{ExecIo, Outcome, Session, Sink, Wait};
+use crate::backend::{self, Machine, Purpose};
+use crate::guest::{ExecIo, Outcome, Session, Sink};
 use crate::host::clock;
 use crate::host::process::PidFd;
 use crate::host::signals::Signals;
+use crate::host::wait::Wait;
 use crate::model::record::reason;
 use crate::model::{Kind, Refusal, VmId, VmRecord};
 use crate::protocol::Exec;
@@ -62,8 +63,10 @@ pub fn exec(
     let vmm = PidFd::open(&instance.process)?
         .ok_or_else(|| Refusal::new(Kind::WrongState, format!("VM {id} has just ended")))?;
     let backend = manager.backend_of(&record.manifest)?;
-    let dialled = backend.dial(&manager.paths(id), Purpose::Session)?;
+    let paths = manager.paths(id);
+    let machine = Machine { manifest: &record.manifest, paths: &paths, boot: None };
     let mut wait = Wait::within(HELLO).watching(vmm.as_fd()).interruptible(signals);
+    let dialled = backend.dial(machine, Purpose::Session, &mut wait)?;
     let mut session = Session::open(dialled.channel, dialled.dirty, &mut wait)?;
     timings.end("connect");
     let Streams { stdin, stdout, stderr } = command.streams;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use mayfly::guest::{Exit, Wait};
+use mayfly::guest::Exit;
+use mayfly::host::wait::Wait;
 use mayfly::protocol::{Exec, FailureKind, Program, Setup, Text};
 use nix::sys::signal::{Signal, kill};
 

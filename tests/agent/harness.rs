@@ -8,9 +8,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mayfly::guest::{ExecIo, Outcome, Session, Sink, Wait};
+use mayfly::guest::{ExecIo, Outcome, Session, Sink};
 use mayfly::host::channel::Channel;
 use mayfly::host::signals::Signals;
+use mayfly::host::wait::Wait;
 use mayfly::protocol::{Exec, Program, Text};
 use nix::libc;
 use nix::sys::signal::{Signal, kill};

@@ -5,8 +5,9 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use mayfly::guest::{Exit, Outcome, Session, Wait};
+use mayfly::guest::{Exit, Outcome, Session};
 use mayfly::host::signals::{Interrupted, Signals};
+use mayfly::host::wait::Wait;
 use mayfly::model::{Kind as RefusalKind, Refusal};
 use mayfly::protocol::{Ack, Exec, Hello, Kind, Outbox, VERSION};
 use nix::sys::signal::{Signal, raise};

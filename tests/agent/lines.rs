@@ -5,7 +5,8 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use mayfly::guest::{Exit, Session, Wait};
+use mayfly::guest::{Exit, Session};
+use mayfly::host::wait::Wait;
 use mayfly::protocol::{Exec, Hello, Kind, Outbox, VERSION};
 
 use crate::harness::{

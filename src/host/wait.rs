@@ -1,4 +1,4 @@
-//! How long to wait for an agent, and what else ends the waiting.
+//! How long to wait for a VM, and what else ends the waiting.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::host::signals::Signals;
+use super::signals::Signals;
 use crate::model::{Kind, Refusal};
 
 /// A deadline, and optionally a descriptor whose readability ends the waiting (the VMM's pidfd) and
@@ -43,21 +43,39 @@ impl<'a> Wait<'a> {
         self
     }
 
-    /// Waits for `events` on `fd`, no longer than until `pause`; `false` when that came first.
+    /// Waits for `events` on `fd`, no longer than until `pause`; `false` when that came first. `what`
+    /// says in an error what was waited for.
     ///
     /// # Errors
     /// [`Refusal`] of kind `Agent` at the deadline or when the watched descriptor is readable,
-    /// [`Interrupted`](crate::host::signals::Interrupted) on a signal.
-    pub(super) fn ready(
+    /// [`Interrupted`](super::signals::Interrupted) on a signal.
+    pub fn ready(
         &mut self,
         fd: BorrowedFd<'_>,
         events: PollFlags,
         pause: Option<Instant>,
         what: &str,
     ) -> Result<bool> {
+        self.poll(Some((fd, events)), pause, what)
+    }
+
+    /// Waits for `length`, for want of anything that would say when to try again.
+    ///
+    /// # Errors
+    /// As for [`Wait::ready`].
+    pub fn pause(&mut self, length: Duration, what: &str) -> Result<()> {
+        self.poll(None, Some(Instant::now() + length), what).map(drop)
+    }
+
+    fn poll(
+        &mut self,
+        wanted: Option<(BorrowedFd<'_>, PollFlags)>,
+        pause: Option<Instant>,
+        what: &str,
+    ) -> Result<bool> {
         loop {
             let mut fds = Vec::with_capacity(3);
-            fds.push(PollFd::new(fd, events));
+            fds.extend(wanted.map(|(fd, events)| PollFd::new(fd, events)));
             let watched = self.watch.map(|watch| {
                 fds.push(PollFd::new(watch, PollFlags::POLLIN));
                 fds.len() - 1
@@ -73,7 +91,8 @@ impl<'a> Wait<'a> {
                 Ok(_) => {}
             }
             let is_ready = |index: usize| fds[index].any() == Some(true);
-            let (ready, gone) = (is_ready(0), watched.is_some_and(is_ready));
+            let ready = wanted.is_some() && is_ready(0);
+            let gone = watched.is_some_and(is_ready);
             if signalled.is_some_and(is_ready)
                 && let Some(signals) = &mut self.signals
             {
@@ -102,7 +121,7 @@ impl<'a> Wait<'a> {
 }
 
 /// A timeout for `poll` that does not end before `deadline`; `None` waits for ever.
-pub(super) fn timeout(deadline: Option<Instant>) -> PollTimeout {
+pub fn timeout(deadline: Option<Instant>) -> PollTimeout {
     let Some(deadline) = deadline else {
         return PollTimeout::NONE;
     };
