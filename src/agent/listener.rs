@@ -1,24 +1,54 @@
 //! Where connections come from.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+
+use nix::libc::{VMADDR_CID_ANY, VMADDR_CID_HOST};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, VsockAddr, accept4, bind, getpeername, listen,
+    socket,
+};
 
 /// A socket that hands out one connection for each client.
 #[derive(Debug)]
 pub enum Listener {
     /// The mock backend's, inherited.
     Unix(UnixListener),
+    /// A guest's.
+    Vsock(OwnedFd),
 }
 
 impl Listener {
+    /// Listens in a guest.
+    ///
+    /// # Errors
+    /// The kernel has no vsock, or the port is taken.
+    pub fn vsock(port: u32) -> io::Result<Listener> {
+        let kind = SockType::Stream;
+        let socket = socket(AddressFamily::Vsock, kind, SockFlag::SOCK_CLOEXEC, None)?;
+        bind(socket.as_raw_fd(), &VsockAddr::new(VMADDR_CID_ANY, port))?;
+        listen(&socket, Backlog::MAXCONN)?;
+        Ok(Listener::Vsock(socket))
+    }
+
     /// Waits for the next client.
     ///
     /// # Errors
-    /// The socket's; too many open descriptors among them.
+    /// The socket's; too many open descriptors among them. A client within the guest: what the agent
+    /// does, it does for the host, and as root.
     pub fn accept(&self) -> io::Result<OwnedFd> {
         match self {
             Listener::Unix(listener) => listener.accept().map(|(stream, _)| stream.into()),
+            Listener::Vsock(listener) => {
+                let number = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+                // SAFETY: the descriptor was just made, and nobody else has it.
+                let client = unsafe { OwnedFd::from_raw_fd(number) };
+                match getpeername::<VsockAddr>(number)?.cid() {
+                    VMADDR_CID_HOST => Ok(client),
+                    _ => Err(ErrorKind::PermissionDenied.into()),
+                }
+            }
         }
     }
 }

@@ -53,6 +53,12 @@ pub use text::Text;
 /// The protocol's version. Any change to the kinds, their payloads or their meaning raises it.
 pub const VERSION: u32 = 1;
 
+/// Where an agent listens for mayfly's own requests, on backends that reach it by vsock.
+pub const VSOCK_CONTROL: u32 = 1024;
+
+/// Where it listens for commands.
+pub const VSOCK_SESSION: u32 = 1025;
+
 /// Bytes of standard input that may be on their way or waiting in the agent: four full frames, so
 /// that a pipe keeps flowing while credit travels back.
 pub const STDIN_WINDOW: usize = 4 * STREAM_PAYLOAD;
