@@ -26,7 +26,7 @@ const PLAN: &[(&str, &[&str])] = &[
         &["backend", "guest", "host", "image", "model", "protocol", "registry", "settings"],
     ),
     ("guest", &["host", "model", "protocol"]),
-    ("backend", &["host", "model"]),
+    ("backend", &["host", "model", "protocol"]),
     ("image", &["host", "model"]),
     ("registry", &["host", "model"]),
     ("settings", &["host", "model"]),

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use command_fds::CommandFdExt;
 use mayfly::backend::Machine;
-use mayfly::guest::{ExecIo, Exit, Session, Sink, Wait};
+use mayfly::guest::{ExecIo, Exit, Session, Sink};
 use mayfly::host::channel::Channel;
 use mayfly::host::signals::Signals;
+use mayfly::host::wait::Wait;
 use mayfly::host::{random, socket, sparse};
 use mayfly::image::{Image, Lines, Store};
 use mayfly::model::{BootFiles, Manifest, VmId, VmPaths};
@@ -70,6 +71,7 @@ impl Bench {
             accelerator: workspace.accelerator()?,
             keep: false,
             image: image.id(),
+            nested: false,
             vmm_uid: None,
             owner: None,
             metadata: Default::default(),

@@ -96,6 +96,7 @@ fn fill(workspace: &Workspace, size: usize) -> Result<()> {
                 accelerator: Accelerator::Tcg,
                 keep: false,
                 image: "0".repeat(64),
+                nested: false,
                 vmm_uid: None,
                 owner: None,
                 metadata: BTreeMap::from([

@@ -6,7 +6,8 @@
 //!
 //! Options on the kernel's command line: `mayfly.root=initrd` serves from the initial file system
 //! and needs no disks; `mayfly.poweroff=reboot` ends the VM by a reboot, for VMMs that take only
-//! that.
+//! that; `mayfly.line=vsock` serves vsock connections instead of virtio-serial ports; `mayfly.nested`
+//! makes a host of VMs of the guest.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -25,12 +26,14 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::cgroup::Cgroups;
 use super::line::Line;
+use super::listener::Listener;
 use super::mounts::{self, Mounts};
 use super::reaper::Reaper;
-use super::serve::{block_signals, serve_in_thread, wait_for_term};
+use super::serve::{accept_forever, block_signals, serve_in_thread, wait_for_term};
 use super::spawn::keep_descriptors_private;
 use super::world::{World, WorldKind};
-use super::{console, modules};
+use super::{console, kvm, modules};
+use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
 /// How long a device may take to appear after its driver was loaded. Drivers probe while they load,
 /// so this is for slow emulation only.
@@ -80,6 +83,9 @@ fn boot(power: &mut RebootMode) -> Result<Arc<World>, String> {
     };
     mounts::late()?;
     settle_in();
+    if has("mayfly.nested") {
+        complain("provide /dev/kvm", kvm::provide());
+    }
     block_signals().map_err(|errno| format!("set up signals: {}", errno.desc()))?;
     let kind = WorldKind::Guest {
         cgroups: Cgroups::prepare(Path::new(mounts::CGROUPS)),
@@ -88,7 +94,10 @@ fn boot(power: &mut RebootMode) -> Result<Arc<World>, String> {
     };
     let world = World::new(kind, Reaper::start())
         .map_err(|errno| format!("set up the TTL: {}", errno.desc()))?;
-    serve_ports(&world, &failures)?;
+    match has("mayfly.line=vsock") {
+        true => serve_vsock(&world, &failures)?,
+        false => serve_ports(&world, &failures)?,
+    }
     Ok(world)
 }
 
@@ -124,13 +133,14 @@ fn because(failures: &[String]) -> String {
     if failures.is_empty() { String::new() } else { format!(" ({})", failures.join("; ")) }
 }
 
+fn complain(what: &str, result: io::Result<()>) {
+    if let Err(error) = result {
+        console::say(&format!("{what}: {error}"));
+    }
+}
+
 /// What makes a guest bearable and is no reason to give up if it fails.
 fn settle_in() {
-    let complain = |what: &str, result: io::Result<()>| {
-        if let Err(error) = result {
-            console::say(&format!("{what}: {error}"));
-        }
-    };
     complain("bring up the loopback interface", bring_up_loopback());
     complain("oom_score_adj", fs::write("/proc/self/oom_score_adj", "-1000"));
     let (soft, hard) = OPEN_FILES;
@@ -150,6 +160,19 @@ fn bring_up_loopback() -> io::Result<()> {
         let result =
             libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request);
         Errno::result(result)?;
+    }
+    Ok(())
+}
+
+/// Serves connections from the host, mayfly's own requests apart from commands, so that no number of
+/// commands can keep those out.
+fn serve_vsock(world: &Arc<World>, failures: &[String]) -> Result<(), String> {
+    for port in [VSOCK_CONTROL, VSOCK_SESSION] {
+        let listener = Listener::vsock(port).map_err(|error| {
+            format!("listen at vsock port {port}: {error}{}", because(failures))
+        })?;
+        let world = Arc::clone(world);
+        std::thread::spawn(move || accept_forever(&listener, &world));
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod cgroup;
 mod console;
 mod init;
 mod job;
+mod kvm;
 mod line;
 mod listener;
 mod machine;

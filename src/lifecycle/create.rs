@@ -168,6 +168,7 @@ fn manifest(
         accelerator: backend.accelerator(),
         keep: request.keep || profile.keep,
         image: image.map(Image::id).unwrap_or_default(),
+        nested: profile.nested,
         vmm_uid,
         owner: request.owner.clone(),
         metadata,

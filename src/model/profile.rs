@@ -21,6 +21,8 @@ pub struct Profile {
     pub keep: bool,
     /// Refuse to create a VM with less isolation than this.
     pub require: Isolation,
+    /// Give the VM hardware virtualization of its own: a `/dev/kvm` that works.
+    pub nested: bool,
 }
 
 /// How an image is made. Two equal recipes make interchangeable images.

@@ -42,6 +42,9 @@ pub struct Manifest {
     pub keep: bool,
     /// The image's digest; empty for a backend that boots none.
     pub image: String,
+    /// Whether the guest has hardware virtualization of its own.
+    #[serde(default)]
+    pub nested: bool,
     /// The host user the VMM runs as; `None` is the caller's own.
     pub vmm_uid: Option<u32>,
     /// The command a VM of `run` belongs to: when it is gone, the VM is a leftover.

@@ -32,6 +32,7 @@ pub fn record(state: Phase) -> VmRecord {
             accelerator: Accelerator::None,
             keep: false,
             image: String::new(),
+            nested: false,
             vmm_uid: None,
             owner: None,
             metadata: BTreeMap::new(),

@@ -49,6 +49,7 @@ struct ProfileLayer {
     ttl_seconds: Option<u64>,
     keep: Option<bool>,
     require: Option<Isolation>,
+    nested: Option<bool>,
 }
 
 macro_rules! overlay {
@@ -75,6 +76,7 @@ impl ProfileLayer {
                 ttl_seconds,
                 keep,
                 require,
+                nested,
             }
         )
     }
@@ -197,6 +199,7 @@ fn finish(name: &str, layer: ProfileLayer, limits: &Limits) -> Result<Profile, R
         ttl_seconds: layer.ttl_seconds.ok_or_else(|| missing("ttl_seconds"))?,
         keep: layer.keep.unwrap_or(false),
         require: layer.require.unwrap_or(Isolation::None),
+        nested: layer.nested.unwrap_or(false),
     };
     check(&profile, limits)?;
     Ok(profile)
@@ -257,7 +260,7 @@ mod tests {
     fn the_built_in_file_is_the_references() {
         let built_in = with("").unwrap();
         let names: Vec<&str> = built_in.profiles.keys().map(String::as_str).collect();
-        assert_eq!(names, ["debian-base", "debian-build", "debian-git"]);
+        assert_eq!(names, ["debian-base", "debian-build", "debian-git", "debian-kvm"]);
         let limits = built_in.limits;
         assert_eq!(limits.max_active_vms, 4);
         assert_eq!(limits.vcpu_count, Bounds { min: 1, max: 8 });

@@ -16,11 +16,15 @@ pub struct Opened {
     pub ports: Vec<RawFd>,
 }
 
-/// Everything TCG can emulate, but for two features that make an emulated guest slower. With `erms`
-/// the kernel and the C library copy memory by `rep movsb`, which TCG carries out byte by byte:
+/// Everything TCG can emulate, AMD's virtualization included, but for two features that make an
+/// emulated guest slower. With `erms` the kernel and the C library copy memory by `rep movsb`, which TCG carries out byte by byte:
 /// without it a boot takes three quarters of the time, and copying memory less than half. `la57` adds
 /// a fifth level to every walk of the page tables, for address spaces beyond 128 TiB.
 const EMULATED_CPU: &str = "max,-erms,-la57";
+
+/// Takes virtualization away from a guest that did not ask for it: what it need not touch, it cannot
+/// break out through.
+const NOT_NESTED: &str = ",-svm,-vmx";
 
 /// Everything the command line depends on.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub struct Arguments<'a> {
     pub vcpu_count: u32,
     pub mem_mib: u32,
     pub accelerator: Accelerator,
+    /// Whether the guest may run VMs itself.
+    pub nested: bool,
     /// The rate of the host's time stamp counter.
     pub tsc_khz: u64,
     pub opened: &'a Opened,
@@ -46,7 +52,9 @@ impl Arguments<'_> {
         // ACPI because Debian's kernel finds virtio-mmio devices no other way, and to power off.
         add("-M", "microvm,acpi=on,rtc=on,isa-serial=on".into());
         add("-accel", if kvm { "kvm".into() } else { "tcg,thread=multi".into() });
-        add("-cpu", if kvm { "host".into() } else { EMULATED_CPU.into() });
+        let (cpu, without) =
+            (if kvm { "host" } else { EMULATED_CPU }, if self.nested { "" } else { NOT_NESTED });
+        add("-cpu", format!("{cpu}{without}"));
         add("-smp", self.vcpu_count.to_string());
         add("-m", format!("{}M", self.mem_mib));
         for flag in ["-nodefaults", "-no-user-config", "-no-reboot"] {
@@ -106,6 +114,9 @@ impl Arguments<'_> {
             // host delivers late: taken for broken, and given up for those ticks.
             line.push_str(&format!(" tsc_early_khz={} tsc=reliable", self.tsc_khz));
         }
+        if self.nested {
+            line.push_str(" mayfly.nested");
+        }
         line
     }
 }
@@ -114,7 +125,7 @@ impl Arguments<'_> {
 mod tests {
     use super::*;
 
-    fn build(accelerator: Accelerator) -> Vec<String> {
+    fn build(accelerator: Accelerator, nested: bool) -> Vec<String> {
         let opened = Opened {
             kernel: 10,
             initrd: 11,
@@ -128,6 +139,7 @@ mod tests {
             vcpu_count: 2,
             mem_mib: 512,
             accelerator,
+            nested,
             tsc_khz: 2_596_000,
             opened: &opened,
         }
@@ -138,7 +150,7 @@ mod tests {
     fn emulated() {
         let golden = "\
             -name mayfly-0123456789ab -M microvm,acpi=on,rtc=on,isa-serial=on \
-            -accel tcg,thread=multi -cpu max,-erms,-la57 -smp 2 -m 512M -nodefaults -no-user-config -no-reboot \
+            -accel tcg,thread=multi -cpu max,-erms,-la57,-svm,-vmx -smp 2 -m 512M -nodefaults -no-user-config -no-reboot \
             -display none \
             -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
             -kernel /proc/self/fd/10 -initrd /proc/self/fd/11 \
@@ -158,19 +170,28 @@ mod tests {
             -device virtserialport,chardev=port0,name=mayfly.0 \
             -chardev socket,id=port1,fd=16,server=on,wait=off \
             -device virtserialport,chardev=port1,name=mayfly.1";
-        assert_eq!(build(Accelerator::Tcg).join(" "), golden);
+        assert_eq!(build(Accelerator::Tcg, false).join(" "), golden);
     }
 
     #[test]
     fn with_kvm_the_cpu_is_the_hosts_and_the_counter_is_left_to_the_kernel() {
-        let line = build(Accelerator::Kvm).join(" ");
-        assert!(line.contains("-accel kvm -cpu host"), "{line}");
+        let line = build(Accelerator::Kvm, false).join(" ");
+        assert!(line.contains("-accel kvm -cpu host,-svm,-vmx -smp"), "{line}");
         assert!(!line.contains("tsc_early_khz"), "{line}");
     }
 
     #[test]
+    fn a_host_of_vms_keeps_what_that_takes() {
+        for (accelerator, cpu) in [(Accelerator::Tcg, EMULATED_CPU), (Accelerator::Kvm, "host")] {
+            let line = build(accelerator, true).join(" ");
+            assert!(line.contains(&format!("-cpu {cpu} -smp")), "{line}");
+            assert!(line.contains(" mayfly.nested "), "{line}");
+        }
+    }
+
+    #[test]
     fn no_option_has_a_network_or_a_host_directory() {
-        let line = build(Accelerator::Tcg).join(" ");
+        let line = build(Accelerator::Tcg, false).join(" ");
         for word in ["-net", "-nic", "virtfs", "fsdev", "-monitor", "-qmp"] {
             assert!(!line.contains(word), "{word} in {line}");
         }

@@ -14,8 +14,9 @@ use super::port::{self, Dialled};
 use super::{Backend, Machine, Purpose};
 use crate::host::gate::{Launch, Program, User};
 use crate::host::tsc::Calibration;
+use crate::host::wait::Wait;
 use crate::host::{kvm, log};
-use crate::model::{Accelerator, BackendKind, VmPaths};
+use crate::model::{Accelerator, BackendKind};
 
 /// Runs `qemu-system-x86_64`.
 #[derive(Debug, Clone)]
@@ -63,6 +64,7 @@ impl Backend for Qemu {
             vcpu_count: machine.manifest.vcpu_count,
             mem_mib: machine.manifest.mem_mib,
             accelerator: self.accelerator,
+            nested: machine.manifest.nested,
             tsc_khz: self.tsc.khz(),
             opened: &opened,
         };
@@ -77,8 +79,8 @@ impl Backend for Qemu {
         Ok(Launch { program, files, log: log::open(&machine.paths.vmm_log())? })
     }
 
-    fn dial(&self, paths: &VmPaths, purpose: Purpose) -> Result<Dialled> {
-        port::dial(paths, purpose)
+    fn dial(&self, machine: Machine, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled> {
+        port::dial(machine.paths, purpose, wait)
     }
 
     fn boot_deadline(&self) -> Duration {

@@ -122,6 +122,7 @@ fn profile(suite: &str) -> Profile {
         ttl_seconds: 60,
         keep: false,
         require: Isolation::None,
+        nested: false,
     }
 }
 
