@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::port::{self, Dialled};
 use super::{Backend, Machine, Purpose};
-use crate::host::gate::{Launch, Program};
+use crate::host::gate::{Bounds, Launch, Program};
 use crate::host::log;
 use crate::host::wait::Wait;
 use crate::model::{Accelerator, BackendKind};
@@ -55,8 +55,9 @@ impl Backend for Mock {
             cwd: work,
             user: None,
             files: Vec::new(),
+            bounds: Bounds::default(),
         };
-        Ok(Launch { program, files, log: log::open(&machine.paths.vmm_log())? })
+        Ok(Launch { program, files, output: None, log: log::open(&machine.paths.vmm_log(), None)? })
     }
 
     fn dial(&self, machine: Machine, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled> {

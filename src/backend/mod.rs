@@ -15,7 +15,7 @@ mod select;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 pub use port::{Dialled, hang_up};
 pub use select::{Programs, by_kind, select};
@@ -31,6 +31,16 @@ pub struct Machine<'a> {
     pub paths: &'a VmPaths,
     /// What it boots; `None` for a backend that boots nothing.
     pub boot: Option<&'a BootFiles>,
+}
+
+impl Machine<'_> {
+    /// Bytes of the largest file its VMM must be able to write: its disk, or its memory.
+    fn largest_file(&self) -> Result<u64> {
+        let disk = self.paths.disk();
+        let disk = std::fs::metadata(&disk)
+            .with_context(|| format!("cannot look at {}", disk.display()))?;
+        Ok(disk.len().max(u64::from(self.manifest.mem_mib) << 20))
+    }
 }
 
 /// What a stream to the agent is for.

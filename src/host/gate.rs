@@ -14,7 +14,10 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use anyhow::{Context, Result, bail};
 use command_fds::CommandFdExt;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +39,37 @@ pub struct Program {
     pub user: Option<User>,
     /// The open files it is born with, by number; every other one is closed.
     pub files: Vec<RawFd>,
+    pub bounds: Bounds,
+}
+
+/// What a program is kept to. The default is nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// No write passes this offset of any file: it fails, and does not kill.
+    pub file_size: Option<u64>,
+    /// How many files may be open.
+    pub open_files: Option<u64>,
+    /// A network namespace with nothing in it. For root only, as are binds.
+    pub no_network: bool,
+    /// Files that appear where the program looks for them, in a mount namespace of its own.
+    pub binds: Vec<Bind>,
+}
+
+/// A file that appears at the place of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    pub file: PathBuf,
+    /// A file that exists.
+    pub at: PathBuf,
+    pub access: Access,
+}
+
+/// What may be done with a bound file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    Read,
+    Write,
+    Execute,
 }
 
 /// A host user a VMM is confined to.
@@ -53,7 +87,9 @@ pub struct Launch {
     pub program: Program,
     /// Each keeps its number in the new program, whose arguments name it.
     pub files: Vec<OwnedFd>,
-    /// Takes the program's standard output and error.
+    /// Takes the program's standard output, if that is something apart.
+    pub output: Option<File>,
+    /// Takes the program's standard error, and its output if nothing else does.
     pub log: File,
 }
 
@@ -72,15 +108,18 @@ pub fn spawn(launch: Launch, mark: &str) -> Result<Gated> {
     let mut program = launch.program;
     program.env.push((MARK.into(), mark.into()));
     program.files = launch.files.iter().map(AsRawFd::as_raw_fd).collect();
-    let errors = launch.log.try_clone().context("cannot share the VMM's log")?;
+    let output = match launch.output {
+        Some(output) => output,
+        None => launch.log.try_clone().context("cannot share the VMM's log")?,
+    };
     let mut command = Command::new("/proc/self/exe");
     command
         .arg(ARGUMENT)
         .env_clear()
         .env(MARK, mark)
         .stdin(Stdio::piped())
-        .stdout(launch.log)
-        .stderr(errors)
+        .stdout(output)
+        .stderr(launch.log)
         .preserved_fds(launch.files);
     let mut child = command.spawn().context("cannot start the launcher")?;
     let gate = child.stdin.take().context("the launcher has no pipe")?;
@@ -131,6 +170,7 @@ fn become_program(program: &Program) -> Result<std::convert::Infallible> {
     nix::sys::prctl::set_no_new_privs().context("cannot give up new privileges")?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     close_at_exec_all_but(&program.files)?;
+    enclose(&program.bounds)?;
     std::env::set_current_dir(&program.cwd)
         .with_context(|| format!("cannot enter {}", program.cwd.display()))?;
     if let Some(user) = &program.user {
@@ -160,6 +200,50 @@ fn close_at_exec_all_but(keep: &[RawFd]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn enclose(bounds: &Bounds) -> Result<()> {
+    let mut blocked = SigSet::empty();
+    if let Some(most) = bounds.file_size {
+        // A write beyond the limit would end the program by this signal; Firecracker does so even
+        // where it is ignored. Blocked, it waits for ever, and the write fails with EFBIG.
+        blocked.add(Signal::SIGXFSZ);
+        setrlimit(Resource::RLIMIT_FSIZE, most, most).context("cannot limit the size of files")?;
+    }
+    // What mayfly itself has blocked, SIGTERM among it, the program must not.
+    blocked.thread_set_mask().context("cannot set the signals")?;
+    if let Some(most) = bounds.open_files {
+        setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot limit open files")?;
+    }
+    if bounds.no_network {
+        unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
+    }
+    if !bounds.binds.is_empty() {
+        unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
+        // What is mounted from here on stays in here, and ends with the program.
+        let nothing = None::<&str>;
+        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
+            .context("cannot make mounts private")?;
+    }
+    bounds.binds.iter().try_for_each(Bind::mount)
+}
+
+impl Bind {
+    fn mount(&self) -> Result<()> {
+        let cannot = || format!("cannot mount {} at {}", self.file.display(), self.at.display());
+        let nothing = None::<&str>;
+        mount(Some(&self.file), &self.at, nothing, MsFlags::MS_BIND, nothing)
+            .with_context(cannot)?;
+        let mut flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID;
+        flags |= MsFlags::MS_NODEV;
+        if self.access != Access::Write {
+            flags |= MsFlags::MS_RDONLY;
+        }
+        if self.access != Access::Execute {
+            flags |= MsFlags::MS_NOEXEC;
+        }
+        mount(nothing, &self.at, nothing, flags, nothing).with_context(cannot)
+    }
 }
 
 fn confine(user: &User) -> Result<()> {

@@ -14,9 +14,6 @@ use crate::model::reconcile::{Repair, repair};
 use crate::model::record::reason;
 use crate::model::{Liveness, Now, Phase, VmId, VmRecord};
 
-/// How much of a VM's logs a reap leaves: no guest that minds its business writes as much.
-const LOG_BYTES: u64 = 1 << 20;
-
 /// What a reap did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Reaped {
@@ -112,7 +109,7 @@ fn would_delete(manager: &Manager, record: &VmRecord, now: &Now) -> Result<bool>
 fn trim_logs(manager: &Manager, id: &VmId) {
     let paths = manager.paths(id);
     for path in [paths.console(), paths.vmm_log()] {
-        log::trim(&path, LOG_BYTES);
+        log::trim(&path);
     }
 }
 

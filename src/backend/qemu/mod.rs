@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use self::arguments::{Arguments, Opened};
 use super::port::{self, Dialled};
 use super::{Backend, Machine, Purpose};
-use crate::host::gate::{Launch, Program, User};
+use crate::host::gate::{Bounds, Launch, Program, User};
 use crate::host::tsc::Calibration;
 use crate::host::wait::Wait;
 use crate::host::{kvm, log};
@@ -45,6 +45,7 @@ impl Backend for Qemu {
     /// so it can run as a user that owns nothing, in a directory it cannot write.
     fn launch(&self, machine: Machine) -> Result<Launch> {
         let boot = machine.boot.context("a QEMU VM boots an image")?;
+        let limit = log::limit(machine.largest_file()?);
         let mut files = Vec::new();
         let mut keep = |file: OwnedFd| -> RawFd {
             let number = file.as_raw_fd();
@@ -56,7 +57,7 @@ impl Backend for Qemu {
             initrd: keep(open(&boot.initrd, false)?),
             rootfs: keep(open(&boot.rootfs, false)?),
             disk: keep(open(&machine.paths.disk(), true)?),
-            console: keep(log::open(&machine.paths.console())?.into()),
+            console: keep(log::open(&machine.paths.console(), Some(limit))?.into()),
             ports: port::listen(machine.paths)?.into_iter().map(keep).collect(),
         };
         let arguments = Arguments {
@@ -75,8 +76,10 @@ impl Backend for Qemu {
             cwd: PathBuf::from("/"),
             user: machine.manifest.vmm_uid.map(|uid| self.user(uid)),
             files: Vec::new(),
+            bounds: Bounds { file_size: Some(limit), ..Bounds::default() },
         };
-        Ok(Launch { program, files, log: log::open(&machine.paths.vmm_log())? })
+        let log = log::open(&machine.paths.vmm_log(), Some(limit))?;
+        Ok(Launch { program, files, output: None, log })
     }
 
     fn dial(&self, machine: Machine, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled> {
