@@ -72,6 +72,7 @@ impl Bench {
             keep: false,
             image: image.id(),
             nested: false,
+            jailed: false,
             vmm_uid: None,
             owner: None,
             metadata: Default::default(),

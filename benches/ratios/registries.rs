@@ -97,6 +97,7 @@ fn fill(workspace: &Workspace, size: usize) -> Result<()> {
                 keep: false,
                 image: "0".repeat(64),
                 nested: false,
+                jailed: false,
                 vmm_uid: None,
                 owner: None,
                 metadata: BTreeMap::from([

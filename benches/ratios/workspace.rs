@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use mayfly::backend::{Backend, Programs, select};
+use mayfly::backend::{Backend, Programs, Wish, select};
 use mayfly::model::{Accelerator, BackendChoice, VmId, VmPaths};
 use tempfile::TempDir;
 
@@ -66,9 +66,10 @@ impl Workspace {
         let programs = Programs {
             qemu: "qemu-system-x86_64".into(),
             firecracker: "firecracker".into(),
+            jailer: "jailer".into(),
             agent: AGENT.into(),
         };
-        select(BackendChoice::Qemu, None, &programs)
+        select(Wish { choice: BackendChoice::Qemu, ..Wish::default() }, &programs)
     }
 
     pub fn accelerator(&self) -> Result<Accelerator> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::port::{self, Dialled};
-use super::{Backend, Machine, Purpose};
+use super::claim::Dialled;
+use super::{Backend, Machine, Purpose, port};
 use crate::host::gate::{Bounds, Launch, Program};
 use crate::host::log;
 use crate::host::wait::Wait;

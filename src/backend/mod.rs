@@ -7,6 +7,7 @@
 //! A template (a VM frozen when its agent was ready) will be a second way to [`Backend::launch`], and
 //! a `snapshot` beside it.
 
+mod claim;
 mod firecracker;
 mod mock;
 mod port;
@@ -17,8 +18,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-pub use port::{Dialled, hang_up};
-pub use select::{Programs, by_kind, select};
+pub use claim::{Dialled, hang_up};
+pub use firecracker::Version as FirecrackerVersion;
+pub use select::{Programs, Wish, of, select};
 
 use crate::host::gate::Launch;
 use crate::host::wait::Wait;
@@ -61,6 +63,11 @@ pub trait Backend {
 
     /// Whether its VMs boot an image. Those that do get a disk of their own.
     fn boots_image(&self) -> bool;
+
+    /// Whether its VMMs run in a jail.
+    fn is_jailed(&self) -> bool {
+        false
+    }
 
     /// The program that becomes the VMM, with its listening sockets open. Starts nothing.
     fn launch(&self, machine: Machine) -> Result<Launch>;

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::Purpose;
+use super::claim::{self, Claim, Dialled};
 use crate::host::channel::Channel;
-use crate::host::lock::Lock;
+use crate::host::socket;
 use crate::host::wait::Wait;
-use crate::host::{directory, socket};
 use crate::model::layout::{CONTROL_PORT, SESSION_PORTS};
 use crate::model::{Kind, Refusal, VmPaths};
 
@@ -20,14 +20,6 @@ const ACCEPTANCE: Duration = Duration::from_secs(2);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A connected stream, and what is known of the one before it.
-#[derive(Debug)]
-pub struct Dialled {
-    pub channel: Channel,
-    /// The last user of this port ended in the middle, so bytes of its may still be under way.
-    pub dirty: bool,
-}
-
 /// Opens the listening sockets of a VM, port 0 first.
 pub fn listen(paths: &VmPaths) -> Result<Vec<OwnedFd>> {
     (CONTROL_PORT..=SESSION_PORTS)
@@ -37,37 +29,25 @@ pub fn listen(paths: &VmPaths) -> Result<Vec<OwnedFd>> {
 
 /// Claims a free port and connects to it.
 ///
-/// Errors: `Busy` when every port is claimed, `Agent` when the VMM accepts nobody, `Host` when the
-/// sockets are gone or somebody else could have put others there.
+/// Errors: `Busy` when every port is claimed, `Agent` when the VMM accepts nobody, and those of
+/// [`claim::free`].
 pub fn dial(paths: &VmPaths, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled> {
-    if !directory::is_private(&paths.run)? {
-        let message = format!("the VM's sockets are not there any more ({})", paths.run.display());
-        return Err(Refusal::new(Kind::Host, message)
-            .hint("MAYFLY_RUNTIME_DIR and XDG_RUNTIME_DIR must be what they were at its start")
-            .into());
-    }
-    let candidates = match purpose {
-        Purpose::Control => CONTROL_PORT..=CONTROL_PORT,
-        Purpose::Session => 1..=SESSION_PORTS,
-    };
     let deadline = Instant::now() + ACCEPTANCE;
     loop {
         let mut crowded = false;
-        for number in candidates.clone() {
-            let Some((claim, dirty)) = Lock::try_claim(&paths.port_claim(number))? else {
-                continue;
-            };
+        for claimed in claim::free(paths, purpose)? {
+            let Claim { number, lock, dirty } = claimed?;
             if let Some(stream) = socket::connect(&paths.port(number))? {
-                return Ok(Dialled { channel: Channel { stream, claim: Some(claim) }, dirty });
+                return Ok(Dialled { channel: Channel { stream, claim: Some(lock) }, dirty });
             }
             // Clients that have given up wait there to be noticed by the VMM.
             crowded = true;
             if !dirty {
-                claim.leave_clean();
+                lock.leave_clean();
             }
         }
         if !crowded {
-            return Err(all_claimed(purpose).into());
+            return Err(claim::none_free(purpose).into());
         }
         if Instant::now() >= deadline {
             return Err(Refusal::new(Kind::Agent, "the VMM accepts no connections")
@@ -78,30 +58,13 @@ pub fn dial(paths: &VmPaths, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Di
     }
 }
 
-fn all_claimed(purpose: Purpose) -> Refusal {
-    match purpose {
-        Purpose::Control => {
-            Refusal::new(Kind::Busy, "another command is talking to the VM's agent")
-        }
-        Purpose::Session => {
-            Refusal::new(Kind::Busy, format!("{SESSION_PORTS} commands already run in this VM"))
-                .hint("wait for one to end, or use another VM")
-        }
-    }
-}
-
-/// Gives a port back. A clean one carries nothing of ours any more, and is marked so.
-pub fn hang_up(clean: bool, channel: Channel) {
-    if let Some(claim) = channel.claim.filter(|_| clean) {
-        claim.leave_clean();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use nix::sys::socket::{Backlog, listen};
 
+    use super::super::hang_up;
     use super::*;
+    use crate::host::directory;
 
     #[test]
     fn a_vmm_that_accepts_nobody_is_given_up_on() {

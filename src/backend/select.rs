@@ -3,65 +3,94 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use nix::unistd::geteuid;
 
 use super::Backend;
-use super::firecracker;
+use super::firecracker::Firecracker;
 use super::mock::Mock;
 use super::qemu::Qemu;
 use crate::host::kvm::Kvm;
 use crate::host::program;
 use crate::host::tsc::Calibration;
-use crate::model::{Accelerator, BackendChoice, BackendKind, Kind, Refusal};
+use crate::model::{Accelerator, BackendChoice, BackendKind, Kind, Manifest, Refusal};
 
 /// The programs backends run, as named by the user or by default.
 #[derive(Debug, Clone)]
 pub struct Programs {
     pub qemu: PathBuf,
     pub firecracker: PathBuf,
+    pub jailer: PathBuf,
     /// The host's own copy of the agent.
     pub agent: PathBuf,
 }
 
-/// The backend a new VM gets. `accelerator` refuses every other one.
+/// What a new VM is wished to run on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    pub choice: BackendChoice,
+    /// Refuses every other one.
+    pub accelerator: Option<Accelerator>,
+    /// Whether the guest must be able to run VMs.
+    pub nested: bool,
+    /// Start Firecracker without its jailer, also as root.
+    pub no_jailer: bool,
+}
+
+/// The backend a new VM gets.
 ///
-/// `auto` is qemu, with KVM where the host has it and emulation elsewhere. It is never mock, which
-/// must be named. Errors: `Host`, saying what is missing and what to do.
-pub fn select(
-    choice: BackendChoice,
-    accelerator: Option<Accelerator>,
-    programs: &Programs,
-) -> Result<Box<dyn Backend>> {
-    match choice {
-        BackendChoice::Firecracker => Err(firecracker::refuse(&programs.firecracker).into()),
-        BackendChoice::Mock => mock(accelerator, programs),
-        BackendChoice::Auto | BackendChoice::Qemu => {
-            let kvm = Kvm::probe();
-            let accelerator = match (accelerator, kvm.problem()) {
-                (Some(Accelerator::Tcg), _) => Accelerator::Tcg,
-                (Some(Accelerator::Kvm) | None, None) => Accelerator::Kvm,
-                (None, Some(_)) => Accelerator::Tcg,
-                (Some(Accelerator::Kvm), Some(problem)) => {
-                    return Err(Refusal::new(Kind::Host, format!("no KVM: {problem}"))
-                        .hint(kvm.remedy().unwrap_or_default())
-                        .into());
-                }
-                (Some(Accelerator::None), _) => return Err(no_accelerator("none", "qemu").into()),
-            };
-            qemu(accelerator, programs)
-        }
+/// `auto` is firecracker where that can work, else qemu, with KVM where the host has it and emulation
+/// elsewhere. It is never mock, which must be named. Errors: `Host`, saying what is missing and what
+/// to do.
+pub fn select(wish: Wish, programs: &Programs) -> Result<Box<dyn Backend>> {
+    match wish.choice {
+        BackendChoice::Mock => mock(wish.accelerator, programs),
+        BackendChoice::Firecracker => firecracker(wish, programs),
+        BackendChoice::Auto => firecracker(wish, programs)
+            .or_else(|_| qemu(chosen_accelerator(wish.accelerator)?, programs)),
+        BackendChoice::Qemu => qemu(chosen_accelerator(wish.accelerator)?, programs),
     }
 }
 
 /// The backend an existing VM was created with.
-pub fn by_kind(
-    kind: BackendKind,
-    accelerator: Accelerator,
-    programs: &Programs,
-) -> Result<Box<dyn Backend>> {
-    match kind {
-        BackendKind::Firecracker => Err(firecracker::refuse(&programs.firecracker).into()),
-        BackendKind::Qemu => qemu(accelerator, programs),
+pub fn of(manifest: &Manifest, programs: &Programs) -> Result<Box<dyn Backend>> {
+    match manifest.backend {
+        BackendKind::Firecracker => {
+            let jailer = manifest.jailed.then(|| programs.jailer.clone());
+            Ok(Box::new(Firecracker { program: programs.firecracker.clone(), jailer }))
+        }
+        BackendKind::Qemu => qemu(manifest.accelerator, programs),
         BackendKind::Mock => mock(None, programs),
+    }
+}
+
+fn firecracker(wish: Wish, programs: &Programs) -> Result<Box<dyn Backend>> {
+    if let Some(other @ (Accelerator::Tcg | Accelerator::None)) = wish.accelerator {
+        return Err(no_accelerator(&other.to_string(), "firecracker").into());
+    }
+    if wish.nested {
+        let message =
+            "firecracker gives no guest hardware virtualization of its own, as the profile wants";
+        return Err(Refusal::new(Kind::Host, message).hint("use '--backend qemu'").into());
+    }
+    let jailed = geteuid().is_root() && !wish.no_jailer;
+    let jailer = jailed.then(|| programs.jailer.clone());
+    let firecracker = Firecracker { program: programs.firecracker.clone(), jailer };
+    firecracker.check()?;
+    Ok(Box::new(firecracker))
+}
+
+fn chosen_accelerator(named: Option<Accelerator>) -> Result<Accelerator> {
+    let kvm = Kvm::probe();
+    match (named, kvm.problem()) {
+        (Some(Accelerator::Tcg), _) => Ok(Accelerator::Tcg),
+        (Some(Accelerator::Kvm) | None, None) => Ok(Accelerator::Kvm),
+        (None, Some(_)) => Ok(Accelerator::Tcg),
+        (Some(Accelerator::Kvm), Some(problem)) => {
+            Err(Refusal::new(Kind::Host, format!("no KVM: {problem}"))
+                .hint(kvm.remedy().unwrap_or_default())
+                .into())
+        }
+        (Some(Accelerator::None), _) => Err(no_accelerator("none", "qemu").into()),
     }
 }
 

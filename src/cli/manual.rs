@@ -39,6 +39,7 @@ Environment:
   MAYFLY_PROFILE          --profile of create and run
   MAYFLY_REQUIRE          --require of create and run
   MAYFLY_KEEP             --keep of create, run and exec, if it is 1
+  MAYFLY_NO_JAILER        --no-jailer of create and run, if it is 1
   MAYFLY_GRACE            --grace of stop
   MAYFLY_ARTIFACTS_DIR    where images are
   MAYFLY_RUNTIME_DIR      where sockets are; must be a short path

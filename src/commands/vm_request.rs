@@ -43,6 +43,15 @@ pub struct VmRequest {
     /// Fail unless the VM has at least this isolation
     #[arg(long, value_name = "ISOLATION", env = "MAYFLY_REQUIRE", value_enum)]
     require: Option<Isolation>,
+
+    /// As root, run Firecracker without its jailer
+    ///
+    /// It then has no root directory, control groups or device files of its own, but still a user of
+    /// its own, an empty network and its seccomp filters. 'status --json' shows it in 'metadata'.
+    #[arg(
+        long, env = "MAYFLY_NO_JAILER", value_parser = clap::builder::FalseyValueParser::new()
+    )]
+    no_jailer: bool,
 }
 
 impl VmRequest {
@@ -56,6 +65,7 @@ impl VmRequest {
             name: self.name,
             keep,
             require: self.require,
+            no_jailer: self.no_jailer,
             owner,
         }
     }

@@ -1,5 +1,6 @@
 //! The operating system's boundary: processes, clocks, files, signals.
 
+pub mod cgroup;
 pub mod channel;
 pub mod clock;
 pub mod directory;

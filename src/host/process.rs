@@ -1,9 +1,12 @@
 //! Processes that were recorded by an earlier command: are they alive, and how to end them without
 //! ever signalling a stranger.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -168,11 +171,54 @@ impl AsFd for PidFd {
 /// a record can be recognised as ours.
 pub const MARK: &str = "MAYFLY_VM_DIR";
 
-/// Every living process whose environment carries [`MARK`] with a value below `prefix`, with that
-/// value. Processes of other users are not readable, and so not found.
-pub fn find_marked(prefix: &str) -> Result<Vec<(ProcessId, String)>> {
+/// What processes of VMs are known by.
+#[derive(Debug, Clone)]
+pub struct Marks {
+    /// How the variable begins: [`MARK`], and a VM's directory or one above it.
+    variable: String,
+    /// Whether that is the whole of it.
+    whole: bool,
+    /// Root directories by device and inode, each with the VM's directory it stands for.
+    pub roots: BTreeMap<(u64, u64), String>,
+}
+
+impl Marks {
+    /// Those of the VM with this directory.
+    pub fn of(directory: String) -> Marks {
+        let variable = format!("{MARK}={directory}");
+        Marks { variable, whole: true, roots: BTreeMap::new() }
+    }
+
+    /// Those of all VMs with a directory in this one.
+    pub fn below(directory: &Path) -> Marks {
+        let variable = format!("{MARK}={}/", directory.display());
+        Marks { variable, whole: false, roots: BTreeMap::new() }
+    }
+
+    /// The VM's directory, if a process is one of its.
+    fn recognise(&self, pid: i32) -> Result<Option<String>> {
+        let mut environment = Vec::new();
+        let path = format!("/proc/{pid}/environ");
+        read_if_ours(&path, |mut file| file.read_to_end(&mut environment))?;
+        let is_mark = |variable: &&[u8]| match self.whole {
+            true => *variable == self.variable.as_bytes(),
+            false => variable.starts_with(self.variable.as_bytes()),
+        };
+        if let Some(mark) = environment.split(|&byte| byte == 0).find(is_mark) {
+            return Ok(Some(String::from_utf8_lossy(&mark[MARK.len() + 1..]).into_owned()));
+        }
+        if self.roots.is_empty() {
+            return Ok(None);
+        }
+        let root = fs::metadata(format!("/proc/{pid}/root"));
+        Ok(root.ok().and_then(|root| self.roots.get(&(root.dev(), root.ino())).cloned()))
+    }
+}
+
+/// Every living process with such a mark, and the VM's directory it stands for. Processes of other
+/// users are not readable, and so not found.
+pub fn find(marks: &Marks) -> Result<Vec<(ProcessId, String)>> {
     let mut found = Vec::new();
-    let wanted = format!("{MARK}={prefix}");
     let boot = clock::boot_id()?;
     for entry in fs::read_dir("/proc").context("cannot list /proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok())
@@ -181,19 +227,9 @@ pub fn find_marked(prefix: &str) -> Result<Vec<(ProcessId, String)>> {
         };
         // The start time is taken first: if the pid is reused in between, it will not match later.
         let Some(stat) = Stat::read(pid)? else { continue };
-        let path = format!("/proc/{pid}/environ");
-        let mut environment = Vec::new();
-        let read = read_if_ours(&path, |mut file| file.read_to_end(&mut environment))?;
-        if read.is_none() {
-            continue;
-        }
-        let mark = environment
-            .split(|&b| b == 0)
-            .find(|variable| variable.starts_with(wanted.as_bytes()))
-            .map(|variable| String::from_utf8_lossy(&variable[MARK.len() + 1..]).into_owned());
-        if let Some(mark) = mark {
+        if let Some(directory) = marks.recognise(pid)? {
             let boot_id = boot.clone();
-            found.push((ProcessId { pid, start_ticks: stat.start_ticks, boot_id }, mark));
+            found.push((ProcessId { pid, start_ticks: stat.start_ticks, boot_id }, directory));
         }
     }
     Ok(found)

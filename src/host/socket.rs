@@ -4,11 +4,12 @@ use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
+use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::model::layout::MAX_SOCKET_PATH;
 use crate::model::{Kind, Refusal};
@@ -57,5 +58,70 @@ pub fn connect(path: &Path) -> Result<Option<UnixStream>> {
         }
         Err(Errno::EAGAIN) => Ok(None),
         Err(errno) => Err(errno).with_context(cannot),
+    }
+}
+
+/// Connects to a socket that another program made, in a directory where it may since have put
+/// anything else: a link to a stranger's socket, say. `None` if nobody listens there, or no more than
+/// already do.
+///
+/// Errors: `Host` if it is not a socket of user `owner`.
+pub fn connect_to(path: &Path, owner: u32) -> Result<Option<UnixStream>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(found) => found,
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
+    };
+    let stat = rustix::fs::fstat(&found)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Socket || stat.st_uid != owner {
+        let message = format!("{} is not the socket of the VM's VMM", path.display());
+        return Err(Refusal::new(Kind::Host, message)
+            .hint("its guest may have broken out of it; 'mayfly rm' ends and deletes the VM")
+            .into());
+    }
+    // Through the descriptor, so that it is what was looked at. Such a path also fits the address.
+    match connect(&PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()))) {
+        Err(error) if error.downcast_ref() == Some(&Errno::ECONNREFUSED) => Ok(None),
+        connected => connected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use nix::unistd::geteuid;
+
+    use super::*;
+
+    #[test]
+    fn only_the_socket_itself_will_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, me) = (dir.path().join("socket"), geteuid().as_raw());
+        assert!(connect_to(&path, me).unwrap().is_none());
+        let listener = UnixListener::bind(&path).unwrap();
+        assert!(connect_to(&path, me).unwrap().is_some());
+        assert!(connect_to(&path, me + 1).is_err());
+
+        let (link, file) = (dir.path().join("link"), dir.path().join("file"));
+        symlink(&path, &link).unwrap();
+        std::fs::write(&file, "").unwrap();
+        assert!(connect_to(&link, me).is_err());
+        assert!(connect_to(&file, me).is_err());
+
+        drop(listener);
+        assert!(connect_to(&path, me).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_long_path_is_no_hindrance() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("x".repeat(100)).join("y".repeat(100));
+        std::fs::create_dir_all(&deep).unwrap();
+        let place = std::fs::File::open(&deep).unwrap();
+        let _listener =
+            UnixListener::bind(format!("/proc/self/fd/{}/socket", place.as_raw_fd())).unwrap();
+        assert!(connect_to(&deep.join("socket"), geteuid().as_raw()).unwrap().is_some());
     }
 }

@@ -1,24 +1,22 @@
 //! Reserving a VM and preparing what it needs to start.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 
 use super::manager::{Manager, VM_PATIENCE};
 use super::reap::reap_expired;
 use super::remove::remove_settled;
-use crate::backend::{self, Backend};
+use crate::backend::{self, Backend, Wish};
 use crate::host::{clock, directory, random, socket, sparse};
 use crate::image::{Image, Progress};
 use crate::model::record::reason;
 use crate::model::{
-    BackendChoice, Bounds, Expiry, Isolation, Kind, Limits, Manifest, MemMib, Phase, ProcessId,
-    Profile, Refusal, Span, VmId, VmName, VmRecord,
+    BackendChoice, BackendKind, Bounds, Expiry, Isolation, Kind, Limits, Manifest, MemMib, Phase,
+    ProcessId, Profile, Refusal, Span, VmId, VmName, VmRecord,
 };
 use crate::registry::{Change, Contents, write_manifest};
 use crate::settings::find_profile;
-
-/// The first host user id a VMM may run as; ids from here on belong to no distribution, container
-/// tool or systemd range (systemd's "Users, Groups, UIDs and GIDs" lists them).
-const FIRST_VMM_UID: u32 = 1_900_000_000;
 
 /// What a user asked for; `None` leaves it to the profile.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +28,8 @@ pub struct Request {
     pub name: Option<VmName>,
     pub keep: bool,
     pub require: Option<Isolation>,
+    /// Start Firecracker without its jailer, also as root.
+    pub no_jailer: bool,
     /// The command this VM lives and dies with.
     pub owner: Option<ProcessId>,
 }
@@ -105,7 +105,13 @@ fn choose_backend(
     request: &Request,
 ) -> Result<Box<dyn Backend>> {
     let settings = &manager.settings;
-    let backend = backend::select(settings.backend, settings.accelerator, &manager.programs()?)?;
+    let wish = Wish {
+        choice: settings.backend,
+        accelerator: settings.accelerator,
+        nested: profile.nested,
+        no_jailer: request.no_jailer,
+    };
+    let backend = backend::select(wish, &manager.programs()?)?;
     let required = request.require.unwrap_or(profile.require).max(profile.require);
     let isolation = backend.accelerator().isolation();
     if isolation >= required {
@@ -153,9 +159,10 @@ fn manifest(
         metadata.insert("kernel_image".into(), image.kernel().display().to_string());
         metadata.insert("rootfs_image".into(), image.rootfs().display().to_string());
     }
-    // As root, every VMM gets a user of its own, made from its VM's random id.
-    let confined = backend.boots_image() && nix::unistd::geteuid().is_root();
-    let vmm_uid = confined.then(|| FIRST_VMM_UID + id.number() as u32 % (1 << 27));
+    if backend.kind() == BackendKind::Firecracker {
+        let jailer = if backend.is_jailed() { "yes" } else { "no" };
+        metadata.insert("jailer".into(), jailer.into());
+    }
     Ok(Manifest {
         vm_id: id.clone(),
         name: request.name.clone(),
@@ -169,7 +176,8 @@ fn manifest(
         keep: request.keep || profile.keep,
         image: image.map(Image::id).unwrap_or_default(),
         nested: profile.nested,
-        vmm_uid,
+        jailed: backend.is_jailed(),
+        vmm_uid: None,
         owner: request.owner.clone(),
         metadata,
     })
@@ -184,6 +192,11 @@ fn reserve(
 ) -> Result<VmRecord> {
     manager.registry.update(|contents| {
         check_room(contents, request, limits)?;
+        // As root, every VMM gets a user of its own.
+        let has_vmm = !manifest.image.is_empty();
+        if has_vmm && nix::unistd::geteuid().is_root() {
+            manifest.vmm_uid = Some(free_uid(contents, &manifest.vm_id, limits.vmm_uid)?);
+        }
         // The clock starts when the place is taken, not while waiting for an image or a lock.
         let now = clock::now()?;
         manifest.created_at = now.unix;
@@ -195,6 +208,24 @@ fn reserve(
         contents.vms.insert(manifest.vm_id.clone(), record.clone());
         Ok((record, Change::Made))
     })
+}
+
+/// A host user that no other VM's VMM runs as. The search begins at a place made from the VM's random
+/// id: so VMs of different state directories hardly ever meet, and a user is not soon used again.
+fn free_uid(contents: &Contents, id: &VmId, range: Bounds) -> Result<u32, Refusal> {
+    let taken: BTreeSet<u32> =
+        contents.vms.values().filter_map(|record| record.manifest.vmm_uid).collect();
+    let count = range.max - range.min + 1;
+    let first = id.number() % count;
+    // One more than are taken is enough to find one that is not.
+    let tries = count.min(taken.len() as u64 + 1);
+    (0..tries)
+        .map(|step| (range.min + (first + step) % count) as u32)
+        .find(|uid| !taken.contains(uid))
+        .ok_or_else(|| {
+            Refusal::new(Kind::LimitReached, format!("all {count} host users for VMMs are taken"))
+                .hint("allow more with limits.vmm_uid in a profiles.toml of yours")
+        })
 }
 
 fn prepare(manager: &Manager, manifest: &Manifest, image: Option<&Image>) -> Result<()> {

@@ -7,12 +7,12 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::manager::Manager;
-use crate::backend;
+use crate::backend::{self, Wish};
 use crate::host::kvm::Kvm;
 use crate::host::tool::Tool;
 use crate::host::{directory, namespaces, program, socket};
 use crate::image;
-use crate::model::{BackendChoice, BackendKind, Isolation, Kind, Refusal, VmId};
+use crate::model::{BackendKind, Isolation, Kind, Refusal, VmId};
 
 /// An image and a few VMs' disks take this much; less is not wrong, but soon will be.
 const ROOMY: u64 = 4 << 30;
@@ -81,7 +81,8 @@ impl Check {
 /// Looks at everything mayfly needs, and changes nothing.
 pub fn diagnose(manager: &Manager) -> Diagnosis {
     let selected = manager.programs().and_then(|programs| {
-        backend::select(BackendChoice::Auto, manager.settings.accelerator, &programs)
+        let accelerator = manager.settings.accelerator;
+        backend::select(Wish { accelerator, ..Wish::default() }, &programs)
     });
     let mut checks = vec![kvm(), qemu(manager)];
     checks.extend(firecracker(manager));

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use super::census;
 use super::manager::Manager;
-use crate::host::process::{self, PidFd};
+use crate::host::process::PidFd;
+use crate::host::{cgroup, directory};
 use crate::model::{BackendKind, Manifest, VmId, VmRecord};
 
 /// How long a killed process may take to go. Killing needs no consent, only for the kernel to free
@@ -31,36 +33,35 @@ pub fn bring_down(
     if let Some(process) = manager.process_of(record)? {
         kill(&process)?;
     }
-    kill_survivors(manager, &record.manifest)?;
+    clear(manager, &record.manifest)?;
     manager.change(record.id(), |record| {
         record.finish_stop(last_error)?;
         Ok(record.clone())
     })
 }
 
-/// Kills what outlives the VMM of a backend without a machine around its commands.
-pub fn kill_survivors(manager: &Manager, manifest: &Manifest) -> Result<()> {
+/// Clears away what outlives a VMM and means nothing without it: processes, where no machine is around
+/// a VM's commands, and a jail.
+pub fn clear(manager: &Manager, manifest: &Manifest) -> Result<()> {
     match manifest.backend {
-        BackendKind::Mock => kill_marked(manager, &manifest.vm_id, &mut |_| true),
-        BackendKind::Firecracker | BackendKind::Qemu => Ok(()),
+        BackendKind::Mock => kill_all(manager, &manifest.vm_id),
+        BackendKind::Firecracker => {
+            let paths = manager.paths(&manifest.vm_id);
+            cgroup::remove(manifest.vm_id.as_str())?;
+            directory::remove(&paths.jail())?;
+            directory::remove(&paths.vmm_home(false))
+        }
+        BackendKind::Qemu => Ok(()),
     }
 }
 
-/// Kills every process that carries the VM's mark and that `which` agrees to.
+/// Kills every process of a VM.
 ///
 /// A process can start another while this looks, so it looks until it finds none, at most ten times.
-pub fn kill_marked(
-    manager: &Manager,
-    id: &VmId,
-    which: &mut dyn FnMut(&crate::model::ProcessId) -> bool,
-) -> Result<()> {
-    let mark = manager.mark(id);
+pub fn kill_all(manager: &Manager, id: &VmId) -> Result<()> {
     for _ in 0..10 {
         let mut found = false;
-        for (process, value) in process::find_marked(&mark)? {
-            if value != mark || !which(&process) {
-                continue;
-            }
+        for process in census::of(manager, id)? {
             if let Some(process) = PidFd::open(&process)? {
                 found = true;
                 kill(&process)?;

@@ -1,6 +1,6 @@
 //! What every operation works with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -79,9 +79,21 @@ impl Manager {
     pub fn programs(&self) -> Result<Programs> {
         Ok(Programs {
             qemu: self.settings.qemu_bin.clone(),
-            firecracker: self.settings.firecracker_bin.clone(),
+            firecracker: self.program(&self.settings.firecracker_bin),
+            jailer: self.program(&self.settings.jailer_bin),
             agent: self.agent()?,
         })
+    }
+
+    /// A program as named, or, where nothing of a plain name is on PATH, the one that was put beside
+    /// the images.
+    pub fn program(&self, named: &Path) -> PathBuf {
+        let beside_images = self.settings.directories.programs().join(named);
+        let is_plain = named.components().count() == 1;
+        match is_plain && program::find(named).is_none() && beside_images.exists() {
+            true => beside_images,
+            false => named.to_owned(),
+        }
     }
 
     /// The agent installed beside this program.
@@ -95,7 +107,7 @@ impl Manager {
 
     /// The backend a VM was created with.
     pub fn backend_of(&self, manifest: &Manifest) -> Result<Box<dyn Backend>> {
-        backend::by_kind(manifest.backend, manifest.accelerator, &self.programs()?)
+        backend::of(manifest, &self.programs()?)
     }
 
     /// A record as it is: compared with the process it names.

@@ -6,6 +6,7 @@
 //!
 //! Verbs do not call verbs: `run` composes the same functions as `create`, `start`, `exec` and `rm`.
 
+mod census;
 mod create;
 mod doctor;
 mod end;

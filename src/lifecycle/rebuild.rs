@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 
+use super::census;
 use super::manager::Manager;
-use crate::host::{clock, directory, process};
+use crate::host::{clock, directory};
 use crate::model::{BootId, Expiry, Instance, Manifest, Phase, ProcessId, VmId, VmRecord};
 use crate::registry::{Contents, read_manifest};
 
@@ -14,16 +15,16 @@ pub fn rebuild(manager: &Manager) -> Result<Option<Vec<VmId>>> {
     let replaced = manager.registry.replace_damaged(|generation| {
         let mut contents = Contents { generation, ..Contents::empty() };
         let vms = manager.settings.directories.state.join("vms");
-        let processes = process::find_marked(&format!("{}/", vms.display()))?;
+        let processes = census::all(manager)?;
         for id in directory::names(&vms)?.iter().filter_map(|name| name.parse::<VmId>().ok()) {
             // A directory without a manifest belongs to a VM that nobody was told of; the sweep
             // takes it.
             let manifest = read_manifest(&manager.paths(&id).manifest())?;
             let Some(manifest) = manifest.filter(|manifest| manifest.vm_id == id) else { continue };
-            let mark = manager.mark(&id);
             let mine =
-                processes.iter().filter(|(_, value)| *value == mark).map(|(process, _)| process);
-            contents.vms.insert(id, restore(manifest, mine, &clock::boot_id()?));
+                processes.iter().filter(|(_, owner)| *owner == id).map(|(process, _)| process);
+            let record = restore(manifest, mine, &clock::boot_id()?);
+            contents.vms.insert(id, record);
         }
         ids = contents.vms.keys().cloned().collect();
         Ok(contents)

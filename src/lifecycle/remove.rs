@@ -60,7 +60,7 @@ pub fn finish_removal(manager: &Manager, record: &VmRecord, lock: Lock) -> Resul
     if let Some(process) = manager.process_of(record)? {
         end::kill(&process)?;
     }
-    end::kill_survivors(manager, &record.manifest)?;
+    end::clear(manager, &record.manifest)?;
     let paths = manager.paths(id);
     directory::remove(&paths.run)?;
     directory::remove_if_empty(&manager.settings.directories.run);

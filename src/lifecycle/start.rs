@@ -126,7 +126,7 @@ fn boot_up(
     .map_err(|error| explain(manager, record, error));
     if ready.is_err() {
         end::kill(&vmm)?;
-        end::kill_survivors(manager, &record.manifest)?;
+        end::clear(manager, &record.manifest)?;
     }
     drop(released);
     ready

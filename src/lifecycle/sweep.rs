@@ -1,14 +1,13 @@
 //! Sweeping away what no record knows: directories, sockets, lock files, processes.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use anyhow::Result;
 
-use super::end;
 use super::manager::{Manager, liveness_of};
-use crate::host::{directory, process};
-use crate::model::{BootId, Liveness, ProcessId, VmId, VmRecord};
+use super::{census, end};
+use crate::host::{cgroup, directory};
+use crate::model::{BootId, Liveness, VmId, VmRecord};
 
 /// Deletes what belongs to VMs that are not in the registry. Returns what was found, for people.
 ///
@@ -31,7 +30,8 @@ pub fn sweep(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
             continue;
         }
         swept.extend(leftovers(manager, &id)?);
-        end::kill_marked(manager, &id, &mut |_| true)?;
+        end::kill_all(manager, &id)?;
+        cgroup::remove(id.as_str())?;
         let paths = manager.paths(&id);
         directory::remove(&paths.run)?;
         directory::remove(&paths.dir)?;
@@ -62,25 +62,17 @@ fn suspects(manager: &Manager) -> Result<BTreeSet<VmId>> {
 
 /// The ids of VMs that any process belongs to, on record or not.
 pub fn marked_ids(manager: &Manager) -> Result<BTreeSet<VmId>> {
-    let vms = manager.settings.directories.state.join("vms");
-    let marked = process::find_marked(&format!("{}/", vms.display()))?;
-    let id = |mark: &str| Path::new(mark).file_name()?.to_str()?.parse().ok();
-    Ok(marked.iter().filter_map(|(_, mark)| id(mark)).collect())
+    Ok(census::all(manager)?.into_iter().map(|(_, id)| id).collect())
 }
 
 fn leftovers(manager: &Manager, id: &VmId) -> Result<Vec<String>> {
-    let (paths, mark) = (manager.paths(id), manager.mark(id));
-    let mut found = Vec::new();
-    for (process, value) in process::find_marked(&mark)? {
-        if value == mark {
-            found.push(format!("process {}", process.pid));
-        }
-    }
-    for path in [paths.dir, paths.run] {
-        if path.symlink_metadata().is_ok() {
-            found.push(path.display().to_string());
-        }
-    }
+    let paths = manager.paths(id);
+    let mut found: Vec<String> =
+        census::of(manager, id)?.iter().map(|process| format!("process {}", process.pid)).collect();
+    let mut places = cgroup::groups(id.as_str());
+    places
+        .extend([paths.dir, paths.run].into_iter().filter(|path| path.symlink_metadata().is_ok()));
+    found.extend(places.iter().map(|path| path.display().to_string()));
     Ok(found)
 }
 
@@ -90,6 +82,5 @@ pub fn kill_strays(manager: &Manager, record: &VmRecord, boot: &BootId) -> Resul
     if liveness_of(record, boot)? == Some(Liveness::Alive) {
         return Ok(());
     }
-    let anyone = &mut |_: &ProcessId| true;
-    end::kill_marked(manager, record.id(), anyone)
+    end::kill_all(manager, record.id())
 }

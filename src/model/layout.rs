@@ -50,6 +50,25 @@ impl VmPaths {
         self.dir.join("work")
     }
 
+    /// Everything that is made for a jailed VMM, and deleted with its end.
+    pub fn jail(&self) -> PathBuf {
+        self.dir.join("jail")
+    }
+
+    /// The directory a VMM starts in that finds its files by name: the root of its jail, or one just
+    /// for it.
+    pub fn vmm_home(&self, jailed: bool) -> PathBuf {
+        match jailed {
+            // Where Firecracker's jailer puts it: below the base directory, the name of the program
+            // and the name it is told.
+            true => {
+                let id = self.dir.file_name().unwrap_or_default();
+                self.jail().join("firecracker").join(id).join("root")
+            }
+            false => self.dir.join("vmm"),
+        }
+    }
+
     /// The socket of one agent port.
     pub fn port(&self, number: u32) -> PathBuf {
         self.run.join(format!("port.{number}"))

@@ -20,7 +20,7 @@ pub enum BackendChoice {
     /// The best real one that works here; never mock.
     #[default]
     Auto,
-    /// Firecracker's microVMs; this version does not run them yet.
+    /// Firecracker's microVMs, which need hardware virtualization.
     Firecracker,
     /// QEMU, with KVM where the host has it, and emulation elsewhere.
     Qemu,

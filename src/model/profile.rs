@@ -50,6 +50,8 @@ pub struct Limits {
     pub vcpu_count: Bounds,
     pub mem_mib: Bounds,
     pub ttl_seconds: Bounds,
+    /// The host users that root's VMMs run as, one each.
+    pub vmm_uid: Bounds,
 }
 
 /// An inclusive range.

@@ -45,6 +45,9 @@ pub struct Manifest {
     /// Whether the guest has hardware virtualization of its own.
     #[serde(default)]
     pub nested: bool,
+    /// Whether the VMM runs in Firecracker's jailer.
+    #[serde(default)]
+    pub jailed: bool,
     /// The host user the VMM runs as; `None` is the caller's own.
     pub vmm_uid: Option<u32>,
     /// The command a VM of `run` belongs to: when it is gone, the VM is a leftover.

@@ -33,6 +33,7 @@ pub fn record(state: Phase) -> VmRecord {
             keep: false,
             image: String::new(),
             nested: false,
+            jailed: false,
             vmm_uid: None,
             owner: None,
             metadata: BTreeMap::new(),

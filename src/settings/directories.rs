@@ -45,6 +45,11 @@ impl Directories {
         let run = runtime_base(root).join(short_name(&state));
         Ok(Directories { state, run, artifacts })
     }
+
+    /// Programs that are not looked for elsewhere first. No profile, and so no image, has this name.
+    pub fn programs(&self) -> PathBuf {
+        self.artifacts.join("bin")
+    }
 }
 
 /// Where sockets are. A user's own directory is looked for where systemd makes it, too: cron sets no

@@ -31,6 +31,7 @@ struct LimitsLayer {
     vcpu_count: Option<Bounds>,
     mem_mib: Option<Bounds>,
     ttl_seconds: Option<Bounds>,
+    vmm_uid: Option<Bounds>,
 }
 
 #[derive(Debug, Default, Clone, Deserialize)]
@@ -100,7 +101,7 @@ impl Layer {
             limits: overlay!(
                 upper,
                 below,
-                LimitsLayer { max_active_vms, vcpu_count, mem_mib, ttl_seconds }
+                LimitsLayer { max_active_vms, vcpu_count, mem_mib, ttl_seconds, vmm_uid }
             ),
             defaults: self.defaults.over(lower.defaults),
             profiles,
@@ -146,7 +147,17 @@ pub fn merge(texts: &[(String, String)]) -> Result<Profiles, Refusal> {
         vcpu_count: limits.vcpu_count.ok_or_else(|| missing("limits.vcpu_count"))?,
         mem_mib: limits.mem_mib.ok_or_else(|| missing("limits.mem_mib"))?,
         ttl_seconds: limits.ttl_seconds.ok_or_else(|| missing("limits.ttl_seconds"))?,
+        vmm_uid: limits.vmm_uid.ok_or_else(|| missing("limits.vmm_uid"))?,
     };
+    // 0 is root; what is beyond 31 bits, some programs take for a negative number.
+    let uids = Bounds { min: 1, max: (1 << 31) - 1 };
+    if !uids.contains(limits.vmm_uid.min)
+        || !uids.contains(limits.vmm_uid.max)
+        || limits.vmm_uid.min > limits.vmm_uid.max
+    {
+        let message = format!("limits.vmm_uid must lie between {} and {}", uids.min, uids.max);
+        return Err(Refusal::new(Kind::Usage, message));
+    }
     let mut profiles = BTreeMap::new();
     for name in merged.profiles.keys() {
         let whole = inherit(name, &merged.profiles, 0)?.over(merged.defaults.clone());
@@ -209,6 +220,12 @@ fn finish(name: &str, layer: ProfileLayer, limits: &Limits) -> Result<Profile, R
 fn check(profile: &Profile, limits: &Limits) -> Result<(), Refusal> {
     let bad =
         |what: &str, text: &str| Err(invalid(&profile.name, format!("{text:?} is not {what}")));
+    if ["bin", "templates"].contains(&profile.name.as_str()) {
+        return Err(invalid(
+            &profile.name,
+            "the name is taken, for what is kept beside images".into(),
+        ));
+    }
     if !is_word(&profile.name, "-") || profile.name.len() > 63 {
         return bad("a profile name (lower-case letters, digits and hyphens)", &profile.name);
     }
@@ -301,6 +318,9 @@ mod tests {
             ("[profiles.debian-base]\nsuite = \"-x\"\n", "suite"),
             ("[profiles.debian-base]\nmirror = \"deb http://x\"\n", "mirror"),
             ("[profiles.\"../up\"]\npackages = []\n", "../up"),
+            ("[profiles.bin]\nextends = \"debian-base\"\n", "bin"),
+            ("[limits]\nvmm_uid = { min = 0, max = 9 }\n", "vmm_uid"),
+            ("[limits]\nvmm_uid = { min = 9, max = 8 }\n", "vmm_uid"),
             ("[profiles.a]\nextends = \"b\"\n[profiles.b]\nextends = \"a\"\n", "itself"),
             ("[profiles.a]\nextends = \"nobody\"\n", "nobody"),
         ] {

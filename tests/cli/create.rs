@@ -148,7 +148,7 @@ fn a_refused_create_leaves_nothing() {
     let env = Environment::mock();
     env.run(&["create", "-p", "nope"]).fails(
         3,
-        "mayfly: no profile \"nope\"\nhint: the profiles are debian-base, debian-build, debian-git;[..]\n",
+        "mayfly: no profile \"nope\"\nhint: the profiles are debian-base, debian-build, debian-git, debian-kvm;[..]\n",
     );
     env.run(&["create", "--require", "hardware"]).fails(
         6,

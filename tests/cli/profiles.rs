@@ -4,13 +4,13 @@ use crate::support::environment::Environment;
 use crate::support::fields;
 
 #[test]
-fn lists_the_references_three_with_their_defaults() {
+fn lists_the_built_in_ones_with_their_defaults() {
     let env = Environment::mock();
     let answer = env.run(&["profiles", "--json"]);
     let list = answer.json();
     let names: Vec<&str> =
         list.as_array().unwrap().iter().map(|profile| profile["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["debian-base", "debian-build", "debian-git"]);
+    assert_eq!(names, ["debian-base", "debian-build", "debian-git", "debian-kvm"]);
     for profile in list.as_array().unwrap() {
         assert!(!profile["description"].as_str().unwrap().is_empty());
         assert_eq!(profile["image_built"], false);
@@ -20,7 +20,7 @@ fn lists_the_references_three_with_their_defaults() {
     }
     env.run(&["profiles"]).is(
         0,
-        "PROFILE [..]\ndebian-base [..]not built[..]\ndebian-build[..]\ndebian-git[..]\n",
+        "PROFILE [..]\ndebian-base [..]not built[..]\ndebian-build[..]\ndebian-git[..]\ndebian-kvm[..]\n",
         "",
     );
     assert!(!env.state().exists(), "looking makes nothing");

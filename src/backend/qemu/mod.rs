@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use self::arguments::{Arguments, Opened};
-use super::port::{self, Dialled};
-use super::{Backend, Machine, Purpose};
+use super::claim::Dialled;
+use super::{Backend, Machine, Purpose, port};
 use crate::host::gate::{Bounds, Launch, Program, User};
 use crate::host::tsc::Calibration;
 use crate::host::wait::Wait;

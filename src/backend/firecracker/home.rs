@@ -1,0 +1,232 @@
+//! The directory a VMM starts in, and the order by which it does, in a jail or out of it.
+
+use std::fs::{OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{Gid, Uid};
+
+use super::configuration::{self, DISK, INITRD, KERNEL, ROOTFS};
+use crate::backend::Machine;
+use crate::host::cgroup::{self, Hierarchy};
+use crate::host::gate::{Access, Bind, Bounds, Program, User};
+use crate::host::{directory, kvm};
+use crate::model::{BootFiles, Kind, Manifest, Refusal};
+
+/// The VMM's own need of memory, and the page cache of its disk, in MiB: what a control group counts
+/// beside the guest's memory.
+const OVERHEAD_MIB: u64 = 128;
+
+/// Threads of a VMM beside those of its virtual CPUs; it has three.
+const THREADS: u32 = 16;
+
+/// The jailer's own default (`docs/jailer.md` of Firecracker).
+const OPEN_FILES: u64 = 2048;
+
+/// The programs, as absolute paths.
+#[derive(Debug)]
+pub struct Programs {
+    pub firecracker: PathBuf,
+    /// `None` starts Firecracker itself.
+    pub jailer: Option<PathBuf>,
+}
+
+/// Makes the VMM's home anew and says how to start it there. `file_size` is the limit it lives under.
+///
+/// Whatever was there is deleted and nothing that is there is used: what an earlier VMM could write
+/// must not lead this one, or root, anywhere.
+pub fn prepare(
+    machine: Machine,
+    boot: &BootFiles,
+    programs: &Programs,
+    file_size: u64,
+) -> Result<Program> {
+    let (manifest, paths) = (machine.manifest, machine.paths);
+    let home = paths.vmm_home(programs.jailer.is_some());
+    directory::remove(&paths.jail())?;
+    directory::remove(&paths.vmm_home(false))?;
+    let above: Vec<&Path> = home.ancestors().take_while(|path| **path != paths.dir).collect();
+    above.into_iter().rev().try_for_each(directory::create_new)?;
+    write_file(&home.join(configuration::FILE), configuration::build(manifest).as_bytes())?;
+
+    let files = [
+        (boot.kernel.clone(), KERNEL, Access::Read),
+        (boot.initrd.clone(), INITRD, Access::Read),
+        (boot.rootfs.clone(), ROOTFS, Access::Read),
+        (paths.disk(), DISK, Access::Write),
+    ];
+    let mut bounds = Bounds { file_size: Some(file_size), ..Bounds::default() };
+    let Some(uid) = manifest.vmm_uid else {
+        // An ordinary user's VMM opens files as that user.
+        for (file, name, _) in files {
+            symlink(&file, home.join(name)).context("cannot make a link")?;
+        }
+        bounds.open_files = Some(OPEN_FILES);
+        return Ok(direct(programs, manifest, home, None, bounds));
+    };
+
+    // Root's VMM is another user, who can open nothing of root's by its name. The files appear in its
+    // home instead, where their modes decide.
+    bounds.no_network = true;
+    for (file, name, access) in files {
+        bounds.binds.push(bind(file, home.join(name), access)?);
+    }
+    give(&paths.disk(), uid)?;
+    match &programs.jailer {
+        Some(jailer) => {
+            check_mount(&paths.dir)?;
+            let bin = paths.jail().join("bin");
+            directory::create_new(&bin)?;
+            // Under this name whatever it is called, because the jailer makes a directory of it.
+            let program = bin.join("firecracker");
+            bounds.binds.push(bind(
+                programs.firecracker.clone(),
+                program.clone(),
+                Access::Execute,
+            )?);
+            let jail = Jail {
+                manifest,
+                uid,
+                base: &paths.jail(),
+                program: &program,
+                cgroups: cgroup::usable(),
+            };
+            Ok(Program {
+                path: jailer.clone(),
+                args: jail.arguments(),
+                env: Vec::new(),
+                cwd: PathBuf::from("/"),
+                user: None,
+                files: Vec::new(),
+                bounds,
+            })
+        }
+        None => {
+            give(&home, uid)?;
+            bounds.open_files = Some(OPEN_FILES);
+            let groups = kvm::device_group().into_iter().collect();
+            let user = User { uid, gid: uid, groups };
+            Ok(direct(programs, manifest, home, Some(user), bounds))
+        }
+    }
+}
+
+/// Firecracker without a jail.
+fn direct(
+    programs: &Programs,
+    manifest: &Manifest,
+    cwd: PathBuf,
+    user: Option<User>,
+    bounds: Bounds,
+) -> Program {
+    let mut args = vec!["--id".to_owned(), manifest.vm_id.to_string()];
+    args.extend(ARGUMENTS.map(str::to_owned));
+    let path = programs.firecracker.clone();
+    Program { path, args, env: Vec::new(), cwd, user, files: Vec::new(), bounds }
+}
+
+/// Nobody talks to the VMM: it boots what its file says, or fails and says why in its log.
+const ARGUMENTS: [&str; 3] = ["--no-api", "--config-file", configuration::FILE];
+
+/// Everything the jailer's command line depends on.
+struct Jail<'a> {
+    manifest: &'a Manifest,
+    uid: u32,
+    base: &'a Path,
+    program: &'a Path,
+    cgroups: Option<Hierarchy>,
+}
+
+impl Jail<'_> {
+    fn arguments(&self) -> Vec<String> {
+        let id = self.manifest.vm_id.as_str();
+        let uid = self.uid.to_string();
+        let mut args: Vec<String> = Vec::new();
+        let mut add =
+            |option: &str, value: &str| args.extend([option.to_owned(), value.to_owned()]);
+        add("--id", id);
+        add("--exec-file", &self.program.display().to_string());
+        add("--uid", &uid);
+        add("--gid", &uid);
+        add("--chroot-base-dir", &self.base.display().to_string());
+        add("--resource-limit", &format!("no-file={OPEN_FILES}"));
+        if let Some(hierarchy) = self.cgroups {
+            let version = match hierarchy {
+                Hierarchy::V1 => "1",
+                Hierarchy::V2 => "2",
+            };
+            add("--cgroup-version", version);
+            add("--parent-cgroup", cgroup::PARENT);
+            for limit in self.limits(hierarchy) {
+                add("--cgroup", &limit);
+            }
+        }
+        args.push("--".to_owned());
+        args.extend(ARGUMENTS.map(str::to_owned));
+        args
+    }
+
+    /// What the guest was given, and a little for the VMM around it.
+    fn limits(&self, hierarchy: Hierarchy) -> [String; 3] {
+        let memory = (u64::from(self.manifest.mem_mib) + OVERHEAD_MIB) << 20;
+        // In microseconds of every 100,000: one more CPU than the guest has, for its devices.
+        let quota = (self.manifest.vcpu_count + 1) * 100_000;
+        let pids = self.manifest.vcpu_count + THREADS;
+        match hierarchy {
+            Hierarchy::V1 => [
+                format!("memory.limit_in_bytes={memory}"),
+                format!("cpu.cfs_quota_us={quota}"),
+                format!("pids.max={pids}"),
+            ],
+            Hierarchy::V2 => [
+                format!("memory.max={memory}"),
+                format!("cpu.max={quota} 100000"),
+                format!("pids.max={pids}"),
+            ],
+        }
+    }
+}
+
+/// The jail has a device file and a program in it.
+fn check_mount(directory: &Path) -> Result<()> {
+    let about = statvfs(directory).context("cannot look at the state directory's file system")?;
+    for (flag, name) in [(FsFlags::ST_NODEV, "nodev"), (FsFlags::ST_NOEXEC, "noexec")] {
+        if about.flags().contains(flag) {
+            let message = format!(
+                "the jailer cannot work in {}: its file system is mounted with {name}",
+                directory.display()
+            );
+            return Err(Refusal::new(Kind::Host, message)
+                .hint("name another state directory with --state-dir, or create with --no-jailer")
+                .into());
+        }
+    }
+    Ok(())
+}
+
+/// Makes the file that another will appear at.
+fn bind(file: PathBuf, at: PathBuf, access: Access) -> Result<Bind> {
+    write_file(&at, b"")?;
+    Ok(Bind { file, at, access })
+}
+
+/// A new file that everybody who gets there can read.
+fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.set_permissions(Permissions::from_mode(0o444))
+        })
+        .with_context(|| format!("cannot create {}", path.display()))
+}
+
+fn give(path: &Path, uid: u32) -> Result<()> {
+    let changed = nix::unistd::chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)));
+    changed.with_context(|| format!("cannot give {} to user {uid}", path.display()))
+}

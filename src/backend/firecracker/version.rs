@@ -1,0 +1,98 @@
+//! Which versions of Firecracker and its jailer will do.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::host::program;
+use crate::model::{Kind, Refusal};
+
+/// A release, as its programs print it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(u32, u32, u32);
+
+/// The first with ACPI tables (Firecracker's changelog, 1.8.0): Debian's kernel finds virtio devices
+/// no other way.
+const FIRST_WITH_ACPI: Version = Version(1, 8, 0);
+
+/// The first two without CVE-2026-1386.
+const JAILER_FIXED: [Version; 2] = [Version(1, 13, 2), Version(1, 14, 1)];
+
+impl Version {
+    /// Asks a program. `None` if it says nothing that looks like a version.
+    ///
+    /// Errors: it cannot be run.
+    pub fn of(program: &Path) -> Result<Option<Version>> {
+        Ok(Version::parse(&program::output(program, &["--version"])?))
+    }
+
+    /// Reads `Firecracker v1.12.1`, with whatever follows.
+    fn parse(said: &str) -> Option<Version> {
+        let word =
+            said.lines().next()?.split_whitespace().find_map(|word| word.strip_prefix('v'))?;
+        let mut numbers = word.split(['.', '-', '+']).map(str::parse);
+        let mut next = || numbers.next()?.ok();
+        Some(Version(next()?, next()?, next()?))
+    }
+
+    /// Refuses a Firecracker that cannot boot our images.
+    pub fn check(self) -> Result<(), Refusal> {
+        if self >= FIRST_WITH_ACPI {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Kind::Host,
+            format!("firecracker {self} is too old: mayfly needs {FIRST_WITH_ACPI} or newer"),
+        )
+        .hint("install a newer release, and name it with MAYFLY_FIRECRACKER_BIN"))
+    }
+
+    /// Whether a jailer of this version can be led by a symbolic link, prepared in its jail by a local
+    /// user, to overwrite files of the host.
+    pub fn jailer_follows_links(self) -> bool {
+        let [older, newer] = JAILER_FIXED;
+        self < older || (self >= Version(1, 14, 0) && self < newer)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(text: &str) -> Version {
+        Version::parse(&format!("Firecracker v{text}\n\nexiting successfully")).unwrap()
+    }
+
+    #[test]
+    fn versions_are_read_as_they_are_printed() {
+        assert_eq!(version("1.12.1"), Version(1, 12, 1));
+        assert_eq!(version("1.13.0-dev"), Version(1, 13, 0));
+        assert_eq!(Version::parse("Jailer v1.12.1\n"), Some(Version(1, 12, 1)));
+        for nonsense in ["", "Firecracker", "v1.2", "version 1.2.3", "v1.x.3"] {
+            assert_eq!(Version::parse(nonsense), None, "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn too_old_ones_are_refused() {
+        version("1.8.0").check().unwrap();
+        version("1.12.1").check().unwrap();
+        let refusal = version("1.7.9").check().unwrap_err();
+        assert!(refusal.message.contains("1.7.9") && refusal.message.contains("1.8.0"));
+    }
+
+    #[test]
+    fn vulnerable_jailers_are_known() {
+        let vulnerable = ["1.0.0", "1.12.1", "1.13.1", "1.14.0"];
+        let fixed = ["1.13.2", "1.13.3", "1.14.1", "1.16.1", "2.0.0"];
+        assert!(vulnerable.iter().all(|text| version(text).jailer_follows_links()));
+        assert!(!fixed.iter().any(|text| version(text).jailer_follows_links()));
+    }
+}
