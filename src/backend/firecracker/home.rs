@@ -230,3 +230,86 @@ fn give(path: &Path, uid: u32) -> Result<()> {
     let changed = nix::unistd::chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)));
     changed.with_context(|| format!("cannot give {} to user {uid}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Accelerator, BackendKind, VmId};
+
+    fn manifest() -> Manifest {
+        Manifest {
+            vm_id: VmId::from_random([1; 16]),
+            name: None,
+            profile: "debian-base".into(),
+            vcpu_count: 2,
+            mem_mib: 512,
+            ttl_seconds: 60,
+            created_at: 0.0,
+            backend: BackendKind::Firecracker,
+            accelerator: Accelerator::Kvm,
+            keep: false,
+            image: "digest".into(),
+            nested: false,
+            jailed: true,
+            vmm_uid: Some(1_900_000_007),
+            owner: None,
+            metadata: Default::default(),
+        }
+    }
+
+    fn arguments(cgroups: Option<Hierarchy>) -> String {
+        let manifest = manifest();
+        let jail = Jail {
+            manifest: &manifest,
+            uid: 1_900_000_007,
+            base: Path::new("/s/vms/x/jail"),
+            program: Path::new("/s/vms/x/jail/bin/firecracker"),
+            cgroups,
+        };
+        jail.arguments().join(" ").replace(manifest.vm_id.as_str(), "ID")
+    }
+
+    const BEFORE: &str = "--id ID --exec-file /s/vms/x/jail/bin/firecracker --uid 1900000007 \
+        --gid 1900000007 --chroot-base-dir /s/vms/x/jail --resource-limit no-file=2048";
+    const AFTER: &str = "-- --no-api --config-file config.json";
+
+    #[test]
+    fn a_jail_on_each_kind_of_host() {
+        assert_eq!(arguments(None), format!("{BEFORE} {AFTER}"));
+        let limits = "--cgroup memory.max=671088640 --cgroup cpu.max=300000 100000 \
+            --cgroup pids.max=18";
+        let second = format!("--cgroup-version 2 --parent-cgroup mayfly {limits}");
+        assert_eq!(arguments(Some(Hierarchy::V2)), format!("{BEFORE} {second} {AFTER}"));
+        let limits = "--cgroup memory.limit_in_bytes=671088640 --cgroup cpu.cfs_quota_us=300000 \
+            --cgroup pids.max=18";
+        let first = format!("--cgroup-version 1 --parent-cgroup mayfly {limits}");
+        assert_eq!(arguments(Some(Hierarchy::V1)), format!("{BEFORE} {first} {AFTER}"));
+    }
+
+    /// Everything a VM's home is made from, and a link to elsewhere where it will be.
+    #[test]
+    fn a_home_is_made_anew_whatever_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::write(elsewhere.join("canary"), "alive").unwrap();
+        let manifest = Manifest { vmm_uid: None, jailed: false, ..manifest() };
+        let paths = crate::model::VmPaths::new(dir.path(), dir.path(), &manifest.vm_id);
+        std::fs::create_dir_all(&paths.dir).unwrap();
+        symlink(&elsewhere, paths.jail()).unwrap();
+        symlink(&elsewhere, paths.vmm_home(false)).unwrap();
+        let file = |name: &str| dir.path().join(name);
+        let boot = BootFiles { kernel: file("k"), initrd: file("i"), rootfs: file("r") };
+        let machine = Machine { manifest: &manifest, paths: &paths, boot: Some(&boot) };
+        let programs = Programs { firecracker: "/usr/bin/firecracker".into(), jailer: None };
+        for _ in 0..2 {
+            let program = prepare(machine, &boot, &programs, 1 << 30).unwrap();
+            assert_eq!(program.cwd, paths.vmm_home(false));
+            assert!(!program.cwd.is_symlink() && !paths.jail().is_symlink());
+            let mut names = directory::names(&program.cwd).unwrap();
+            names.sort();
+            assert_eq!(names, ["config.json", "disk.img", "initrd.img", "rootfs.ext4", "vmlinux"]);
+        }
+        assert_eq!(directory::names(&elsewhere).unwrap(), ["canary"]);
+    }
+}

@@ -1,0 +1,93 @@
+//! The launcher that becomes a VMM, given orders of this test's own.
+
+use std::fs;
+use std::path::PathBuf;
+
+use assert_cmd::Command;
+use mayfly::host::gate::{Access, Bind, Bounds, Program};
+use nix::unistd::geteuid;
+
+/// What a line of shell prints when the launcher has become the shell.
+fn becomes(line: &str, bounds: Bounds) -> String {
+    let program = Program {
+        path: "/bin/sh".into(),
+        args: vec!["-c".into(), line.into()],
+        env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        cwd: "/".into(),
+        user: None,
+        files: Vec::new(),
+        bounds,
+    };
+    let mut order = serde_json::to_vec(&program).unwrap();
+    order.push(b'\n');
+    let output = Command::cargo_bin("mayfly").unwrap().arg("__gate").write_stdin(order).unwrap();
+    String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn no_file_grows_beyond_the_limit_and_nobody_dies_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    let bounds = Bounds { file_size: Some(4096), ..Bounds::default() };
+    let line = format!(
+        "dd if=/dev/zero of={0} bs=1000 count=9 2>&1 | grep -o 'File too large'; stat -c %s {0}",
+        file.display()
+    );
+    assert_eq!(becomes(&line, bounds), "File too large\n4096\n");
+}
+
+#[test]
+fn what_it_may_open_is_counted() {
+    let bounds = Bounds { open_files: Some(77), ..Bounds::default() };
+    assert_eq!(becomes("ulimit -n; ulimit -Hn; ulimit -c", bounds), "77\n77\n0\n");
+}
+
+#[test]
+fn only_that_signal_is_blocked() {
+    let blocked = |bounds| becomes("grep SigBlk /proc/$$/status | cut -f 2", bounds);
+    assert_eq!(blocked(Bounds::default()), "0000000000000000\n");
+    let bounds = Bounds { file_size: Some(4096), ..Bounds::default() };
+    assert_eq!(blocked(bounds), "0000000001000000\n");
+}
+
+#[test]
+fn files_appear_in_its_own_view_only() {
+    if !geteuid().is_root() {
+        eprintln!("skipped: only root can make mounts");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| -> PathBuf {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let bind = |name: &str, access| Bind {
+        file: file(name, name),
+        at: file(&format!("{name}-place"), "empty"),
+        access,
+    };
+    let binds = vec![bind("read", Access::Read), bind("write", Access::Write)];
+    let read = binds[0].at.display().to_string();
+    let write = binds[1].at.display().to_string();
+    let bounds = Bounds { no_network: true, binds, ..Bounds::default() };
+    let line = format!(
+        "cat {read} {write}; echo; (echo x > {read}) 2>&1 | grep -o 'Read-only file system'; \
+         echo changed > {write}; ls /sys/class/net > /dev/null; grep -c : /proc/net/dev; \
+         grep {write} /proc/mounts | grep -o nosuid,nodev,noexec"
+    );
+    let said = becomes(&line, bounds);
+    assert_eq!(said, "readwrite\nRead-only file system\n1\nnosuid,nodev,noexec\n");
+    let text = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    assert_eq!((text("read").as_str(), text("write").as_str()), ("read", "changed\n"));
+    assert_eq!((text("read-place").as_str(), text("write-place").as_str()), ("empty", "empty"));
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    assert!(!mounts.contains(dir.path().to_str().unwrap()), "{mounts}");
+}
+
+#[test]
+fn an_order_that_was_cut_off_is_no_order() {
+    let mut gate = Command::cargo_bin("mayfly").unwrap();
+    let output = gate.arg("__gate").write_stdin("{\"path\":\"/bin/echo\"").unwrap();
+    assert!(output.stdout.is_empty() && output.stderr.is_empty());
+}
