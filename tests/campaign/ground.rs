@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use super::ledger::Ledger;
 use super::procfs;
+use super::support::programs;
 
 /// The longest that any verb may take here, beyond a timeout of its own.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -118,7 +119,8 @@ impl Ground {
 
     /// The same, started by another program.
     pub fn behind(&self, wrapper: &[&str], args: &[&str]) -> Command {
-        let mayfly = env!("CARGO_BIN_EXE_mayfly");
+        let mayfly = programs::mayfly();
+        let mayfly = mayfly.to_str().expect("the path is text");
         let words: Vec<&str> = wrapper.iter().chain(&[mayfly]).chain(args).copied().collect();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).current_dir(self.dir.path());

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::answer::Answer;
 use super::images;
 use super::live::Live;
-use super::processes;
+use super::{processes, programs};
 
 /// How long any single command may take. A boot's own deadline under emulation is three minutes.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -107,7 +107,7 @@ impl Environment {
 
     /// mayfly with these arguments, ready to be started.
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mayfly"));
+        let mut command = Command::new(programs::mayfly());
         command.args(args).env_clear().current_dir(self.root());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command

@@ -8,4 +8,5 @@ pub mod fields;
 pub mod images;
 pub mod live;
 pub mod processes;
+pub mod programs;
 pub mod terminal;
