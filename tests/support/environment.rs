@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::answer::Answer;
 use super::images;
 use super::live::Live;
-use super::{processes, programs};
+use super::{logs, processes, programs};
 
 /// How long any single command may take. A boot's own deadline under emulation is three minutes.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -220,6 +220,9 @@ impl Environment {
 
 impl Drop for Environment {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            logs::show(&self.state());
+        }
         let left = self.leftovers();
         for (pid, _) in processes::of_state(&self.state()) {
             // They carry this very test's mark: they are nobody else's.
