@@ -81,7 +81,7 @@ pub fn a_vm_that_ends_by_itself_is_a_stopped_one(bench: &Bench) {
     let vm = bench.vm();
     let vmm = vm.env.vmm(&vm.id);
     // The command that switches the machine off cannot say how it ended.
-    let answer = vm.sh("echo o > /proc/sysrq-trigger; sleep 60");
+    let answer = vm.sh(&format!("echo {} > /proc/sysrq-trigger; sleep 60", bench.last_key));
     answer.is(125, "", "mayfly: the agent went away before[..]");
     eventually("the VMM's end", || !lives(vmm));
     let status = vm.env.status(&vm.id);

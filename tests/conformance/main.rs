@@ -25,25 +25,34 @@ mod timeouts;
 
 use bench::Bench;
 
-/// One module of tests for each backend, one test in it for each case.
+/// One module of tests for each backend, one test in it for each case. A backend's attributes are
+/// those of its tests.
 macro_rules! suite {
-    (backends: { $($backend:ident = $make:expr;)* } cases: $cases:tt) => {$(
+    (backends: { $($(#[$attribute:meta])* $backend:ident = $make:expr;)* } cases: $cases:tt) => {$(
         mod $backend {
-            suite!(@cases $make, $cases);
+            suite!(@cases [$(#[$attribute])*] $make, $cases);
         }
     )*};
-    (@cases $make:expr, { $($room:ident :: $case:ident;)* }) => {$(
+    (@cases $attributes:tt $make:expr, { $($room:ident :: $case:ident;)* }) => {$(
+        suite!(@case $attributes $make, $room, $case);
+    )*};
+    (@case [$($attribute:tt)*] $make:expr, $room:ident, $case:ident) => {
         #[test]
+        $($attribute)*
         fn $case() {
             crate::$room::$case(&$make);
         }
-    )*};
+    };
 }
 
 suite! {
     backends: {
         mock = crate::Bench::mock();
         qemu = crate::Bench::qemu();
+        #[ignore = "needs root and KVM; make test-firecracker runs it"]
+        firecracker_jailed = crate::Bench::firecracker(true);
+        #[ignore = "needs KVM; make test-firecracker runs it"]
+        firecracker_direct = crate::Bench::firecracker(false);
     }
     cases: {
         commands::commands_get_what_they_are_given;

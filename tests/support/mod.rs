@@ -11,3 +11,4 @@ pub mod logs;
 pub mod processes;
 pub mod programs;
 pub mod terminal;
+pub mod traces;
