@@ -62,9 +62,11 @@ suite! {
         hardening::the_image_stays_as_it_was_built;
         life::a_vm_goes_through_its_life;
         life::a_vm_that_ends_by_itself_is_a_stopped_one;
+        life::a_vmm_that_hangs_at_its_start_is_waited_for;
         life::a_vmm_that_is_killed_leaves_a_vm_that_can_start_again;
         life::run_does_it_all_at_once;
         machine::a_fork_bomb_is_the_guests_own_problem;
+        machine::memory_that_runs_out_costs_the_command_only;
         machine::orphans_are_reaped;
         machine::the_guest_knows_its_name_and_the_time;
         sessions::a_killed_client_leaves_nothing_for_the_next;
