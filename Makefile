@@ -79,6 +79,7 @@ soak: ## crash and load campaigns at full size (minutes)
 	@scripts/need $(COMPILE) $(RUN) $(IMAGE) $(TEST)
 	$(SAY) 'campaigns'
 	MAYFLY_CAMPAIGN=1.0 $(CARGO) test --locked --no-fail-fast --test campaign -- --nocapture
+	@MAYFLY_CAMPAIGN=1.0 $(MAKE) --no-print-directory test-firecracker
 
 .PHONY: bench
 bench: ## measure speed against bare QEMU, in ratios
