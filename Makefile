@@ -17,6 +17,8 @@ DEBUG ?= $(BUILT)/debug
 
 # Tests share one set of images; tests/support/images.rs looks in the same place.
 export MAYFLY_TEST_ARTIFACTS ?= $(CURDIR)/target/test-artifacts
+# And one firecracker, with its jailer.
+export MAYFLY_TEST_FIRECRACKER ?= $(CURDIR)/target/firecracker
 
 # program=package: what this machine must have; scripts/need installs what it lacks.
 COMPILE := cc=gcc /usr/include/stdlib.h=libc6-dev
@@ -50,6 +52,26 @@ test: ## install what is missing, run every test, real VMs included
 		$(DEBUG)/mayfly image build debian-base
 	$(SAY) 'tests'
 	$(CARGO) test --locked --no-fail-fast
+	@$(MAKE) --no-print-directory test-firecracker
+
+TESTS_OF_FIRECRACKER := --test conformance --test campaign
+
+.PHONY: test-firecracker
+test-firecracker: ## run Firecracker's tests, in a VM that is a KVM host
+	$(SAY) 'packages'
+	@scripts/need $(COMPILE) $(RUN) $(IMAGE) jq=jq
+	@scripts/firecracker "$$MAYFLY_TEST_FIRECRACKER"
+	$(SAY) 'programs'
+	$(CARGO) test --locked --no-run $(TESTS_OF_FIRECRACKER)
+	$(SAY) 'the images that the VM and the VMs in it boot'
+	@for profile in debian-kvm debian-base; do \
+		scripts/with-scratch env MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" \
+			$(DEBUG)/mayfly image build $$profile || exit; \
+	done
+	$(SAY) 'firecracker, in a VM'
+	@tests=$$($(CARGO) test --locked --no-run --quiet --message-format=json $(TESTS_OF_FIRECRACKER) | \
+		jq -r 'select(.profile.test and .executable) | .executable') && \
+		scripts/lab $(DEBUG) scripts/test-firecracker $$tests -- ./test-firecracker
 
 .PHONY: soak
 soak: ## crash and load campaigns at full size (minutes)
@@ -57,6 +79,7 @@ soak: ## crash and load campaigns at full size (minutes)
 	@scripts/need $(COMPILE) $(RUN) $(IMAGE) $(TEST)
 	$(SAY) 'campaigns'
 	MAYFLY_CAMPAIGN=1.0 $(CARGO) test --locked --no-fail-fast --test campaign -- --nocapture
+	@MAYFLY_CAMPAIGN=1.0 $(MAKE) --no-print-directory test-firecracker
 
 .PHONY: bench
 bench: ## measure speed against bare QEMU, in ratios
@@ -117,4 +140,4 @@ clean: ## delete everything that was built here, the tests' images included
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

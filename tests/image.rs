@@ -11,7 +11,7 @@ use mayfly::host::sparse::clone_file;
 use mayfly::host::tool::{Interrupted, Run};
 use mayfly::image::{Lines, Progress, Store, Verification};
 use mayfly::model::{Kind, Profile, Refusal};
-use support::images;
+use support::{images, programs};
 
 #[test]
 fn an_image_has_its_files_and_they_are_what_they_should_be() {
@@ -103,7 +103,7 @@ fn an_interrupted_build_leaves_no_process_and_no_file() {
     let root = dir.path().join("artifacts");
     let store = Store::open(&root).unwrap();
     let mut progress = UntilItInstalls { said: Lines::default(), since: None };
-    let error = store.ensure(&small(&[]), images::agent(), &mut progress).unwrap_err();
+    let error = store.ensure(&small(&[]), &programs::agent(), &mut progress).unwrap_err();
     assert!(error.is::<Interrupted>(), "{error:#}\n{}", progress.said.0.join("\n"));
     let since = progress.since.unwrap().elapsed();
     assert!(since < Duration::from_secs(10), "it took {since:?} to give up");
@@ -152,7 +152,7 @@ fn a_package_that_does_not_exist_is_named_with_a_remedy() {
     let root = dir.path().join("artifacts");
     let store = Store::open(&root).unwrap();
     let profile = small(&["no-such-package-anywhere"]);
-    let error = store.ensure(&profile, images::agent(), &mut Lines::default()).unwrap_err();
+    let error = store.ensure(&profile, &programs::agent(), &mut Lines::default()).unwrap_err();
     let refusal = error.downcast_ref::<Refusal>().unwrap();
     assert_eq!(refusal.kind, Kind::Host);
     assert!(refusal.message.contains("no-such-package-anywhere"), "{}", refusal.message);

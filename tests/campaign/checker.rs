@@ -9,7 +9,7 @@ use mayfly::model::Phase;
 use mayfly::registry::Contents;
 
 use super::ground::Ground;
-use super::procfs;
+use super::support::traces;
 
 impl Ground {
     /// Reaps twice and looks at everything. No command may be running.
@@ -30,6 +30,10 @@ impl Ground {
         self.check_files(&ids, after);
         self.check_processes(&contents, after);
         self.check_mounts(after);
+        if self.machine_is_ours {
+            let traces = traces::of_nobody();
+            assert!(traces.is_empty(), "after {after}: {traces:?}");
+        }
         self.check_promises(&ids, after);
         self.assert_canaries_live();
     }
@@ -59,7 +63,7 @@ impl Ground {
     }
 
     fn check_processes(&self, contents: &Contents, after: &str) {
-        let marked = procfs::marked(&self.state);
+        let marked = self.processes();
         let mut owners = BTreeSet::new();
         for record in contents.vms.values() {
             let id = record.id().to_string();

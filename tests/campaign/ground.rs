@@ -16,7 +16,9 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::ledger::Ledger;
-use super::procfs;
+use super::procfs::{self, Marked};
+use super::support::processes::{command_line, firecrackers};
+use super::support::programs;
 
 /// The longest that any verb may take here, beyond a timeout of its own.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -34,6 +36,8 @@ pub struct Ground {
     variables: Vec<(String, String)>,
     /// The longest that a verb may take.
     pub limit: Duration,
+    /// Whether every VM of this machine is this campaign's: a jailed one's traces do not say whose.
+    pub machine_is_ours: bool,
 }
 
 /// A command that ended.
@@ -61,6 +65,7 @@ impl Ground {
             canaries: Vec::new(),
             variables: Vec::new(),
             limit: LIMIT,
+            machine_is_ours: false,
             dir,
         };
         let path = |name: &str| ground.dir.path().join(name).display().to_string();
@@ -118,7 +123,8 @@ impl Ground {
 
     /// The same, started by another program.
     pub fn behind(&self, wrapper: &[&str], args: &[&str]) -> Command {
-        let mayfly = env!("CARGO_BIN_EXE_mayfly");
+        let mayfly = programs::mayfly();
+        let mayfly = mayfly.to_str().expect("the path is text");
         let words: Vec<&str> = wrapper.iter().chain(&[mayfly]).chain(args).copied().collect();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).current_dir(self.dir.path());
@@ -197,6 +203,20 @@ impl Ground {
         }
     }
 
+    /// The living processes of VMs of this state directory, recorded or not.
+    pub fn processes(&self) -> Vec<Marked> {
+        let mut found = procfs::marked(&self.state);
+        if self.machine_is_ours {
+            for (pid, id) in firecrackers() {
+                let vm_dir = self.state.join("vms").join(id).display().to_string();
+                if found.iter().all(|known| known.pid != pid) {
+                    found.push(Marked { pid, vm_dir, command: command_line(pid) });
+                }
+            }
+        }
+        found
+    }
+
     pub fn base(&self) -> &Path {
         self.dir.path()
     }
@@ -210,7 +230,7 @@ impl Drop for Ground {
         }
         // A process may start another while it is looked for.
         for _ in 0..10 {
-            let left = procfs::marked(&self.state);
+            let left = self.processes();
             if left.is_empty() {
                 break;
             }

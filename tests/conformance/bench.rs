@@ -14,8 +14,14 @@ pub struct Bench {
     pub isolation: &'static str,
     /// Whether a VM is a machine with a kernel, disks and users of its own.
     pub is_machine: bool,
+    /// Whether its VMM is locked away: in a root and a cgroup of its own, as nobody.
+    pub is_jailed: bool,
     /// Bytes that take a few seconds to move through a guest, on a slow host.
     pub flood: u64,
+    /// Bytes that go in and come out again in a few seconds.
+    pub payload: usize,
+    /// What sysrq is asked for so that the VM ends: `o` for power off, `b` for a reboot.
+    pub last_key: char,
 }
 
 impl Bench {
@@ -26,7 +32,10 @@ impl Bench {
             accelerator: "none",
             isolation: "none",
             is_machine: false,
+            is_jailed: false,
             flood: flood(1 << 30),
+            payload: 64 << 20,
+            last_key: 'o',
         }
     }
 
@@ -37,7 +46,26 @@ impl Bench {
             accelerator: "tcg",
             isolation: "emulated",
             is_machine: true,
+            is_jailed: false,
             flood: flood(128 << 20),
+            payload: 64 << 20,
+            last_key: 'o',
+        }
+    }
+
+    /// Firecracker, on a KVM that may be emulated itself: everything is ten times slower then.
+    pub fn firecracker(is_jailed: bool) -> Bench {
+        Bench {
+            env: Environment::firecracker(is_jailed),
+            backend: "firecracker",
+            accelerator: "kvm",
+            isolation: "hardware",
+            is_machine: true,
+            is_jailed,
+            flood: flood(32 << 20),
+            payload: 8 << 20,
+            // It has no power to switch off.
+            last_key: 'b',
         }
     }
 

@@ -49,7 +49,8 @@ pub fn a_reader_that_stops_costs_no_memory_and_holds_nobody_up(bench: &Bench) {
     assert_eq!(received + rest.len() as u64, bench.flood);
     assert!(child.wait().unwrap().success());
     // The same into --json, which keeps its part of it.
-    let mut json = vm.command(&["--json", "--", "head", "-c", "100000000", "/dev/zero"]);
+    let count = bench.flood.min(100_000_000).to_string();
+    let mut json = vm.command(&["--json", "--", "head", "-c", &count, "/dev/zero"]);
     json.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let output = json.spawn().unwrap().wait_with_output().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -1,7 +1,8 @@
 //! What a VMM may do on the host, and what the guest may do to its image.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 use serde_json::Value;
@@ -41,8 +42,10 @@ pub fn the_vmm_is_confined_and_given_nothing(bench: &Bench) {
 
     if !bench.skips("a plain host process is confined by nothing, which every listing says") {
         assert_eq!(status_field(vmm, "Seccomp"), "2");
-        let arguments = String::from_utf8_lossy(&arguments).into_owned();
-        assert!(arguments.contains("spawn=deny"), "{arguments}");
+        if bench.backend == "qemu" {
+            let arguments = String::from_utf8_lossy(&arguments).into_owned();
+            assert!(arguments.contains("spawn=deny"), "{arguments}");
+        }
         if geteuid().is_root() {
             let ids = status_field(vmm, "Uid");
             assert!(ids.split_whitespace().all(|id| id != "0"), "the VMM runs as {ids}");
@@ -54,9 +57,41 @@ pub fn the_vmm_is_confined_and_given_nothing(bench: &Bench) {
             for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
                 assert_eq!(status_field(vmm, set), "0000000000000000", "{set}");
             }
+        } else {
+            let own = geteuid().to_string();
+            let ids = status_field(vmm, "Uid");
+            assert!(ids.split_whitespace().all(|id| id == own), "the VMM runs as {ids}");
+        }
+        if bench.is_jailed {
+            is_jailed(vmm, &bench.env.state().join("vms").join(&id).join("jail"));
         }
     }
     bench.env.rm(&id);
+}
+
+/// The first of the users that are nobody's but a jailed VM's.
+const FIRST_OF_JAILED: u32 = 1_900_000_000;
+
+fn is_jailed(vmm: i32, jail: &Path) {
+    for field in ["Uid", "Gid"] {
+        let ids = status_field(vmm, field);
+        let is_its_own = |id: &str| id.parse::<u32>().unwrap() >= FIRST_OF_JAILED;
+        assert!(ids.split_whitespace().all(is_its_own), "{field} is {ids}");
+    }
+    assert_eq!(status_field(vmm, "Groups"), "", "groups of the host's");
+    // A path would not tell: seen from there, every root is `/`.
+    let root = fs::metadata(format!("/proc/{vmm}/root")).unwrap();
+    let is_root = |path: &Path| {
+        fs::metadata(path).is_ok_and(|own| (own.dev(), own.ino()) == (root.dev(), root.ino()))
+    };
+    assert!(!is_root(Path::new("/")), "the VMM sees the host's files");
+    let mut below = vec![jail.to_owned()];
+    let found = std::iter::from_fn(|| {
+        let path = below.pop()?;
+        below.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        Some(path)
+    });
+    assert!(found.into_iter().any(|path| is_root(&path)), "the VMM's root is not below {jail:?}");
 }
 
 pub fn the_image_stays_as_it_was_built(bench: &Bench) {

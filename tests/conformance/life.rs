@@ -1,5 +1,7 @@
 //! From `create` to `rm`.
 
+use std::time::Duration;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -81,7 +83,7 @@ pub fn a_vm_that_ends_by_itself_is_a_stopped_one(bench: &Bench) {
     let vm = bench.vm();
     let vmm = vm.env.vmm(&vm.id);
     // The command that switches the machine off cannot say how it ended.
-    let answer = vm.sh("echo o > /proc/sysrq-trigger; sleep 60");
+    let answer = vm.sh(&format!("echo {} > /proc/sysrq-trigger; sleep 60", bench.last_key));
     answer.is(125, "", "mayfly: the agent went away before[..]");
     eventually("the VMM's end", || !lives(vmm));
     let status = vm.env.status(&vm.id);
@@ -93,6 +95,30 @@ pub fn a_vm_that_ends_by_itself_is_a_stopped_one(bench: &Bench) {
     vm.env.run(&["reap"]).prints("");
     vm.env.run(&["start", &vm.id]).prints(&format!("{}\n", vm.id));
     vm.exec(&["--", "echo", "back"]).prints("back\n");
+}
+
+/// Seconds that a VMM may hang without its VM being given up.
+const DELAY: &str = "MAYFLY_TEST_DELAY";
+
+pub fn a_vmm_that_hangs_at_its_start_is_waited_for(bench: &Bench) {
+    if bench.skips("a host process answers before it can be caught") {
+        return;
+    }
+    let seconds = std::env::var(DELAY).map_or(5, |text| text.parse().expect(DELAY));
+    let id = bench.env.create(&["--keep", "--mem", "512M"]);
+    let start = bench.env.live(&["start", &id]);
+    let mut vmm = None;
+    eventually("a VMM on record", || {
+        vmm = bench.env.vmm_if_any(&id);
+        vmm.is_some()
+    });
+    let vmm = Pid::from_raw(vmm.unwrap());
+    kill(vmm, Signal::SIGSTOP).unwrap();
+    std::thread::sleep(Duration::from_secs(seconds));
+    kill(vmm, Signal::SIGCONT).unwrap();
+    start.end().prints(&format!("{id}\n"));
+    bench.env.run(&["exec", &id, "--", "echo", "late"]).prints("late\n");
+    bench.env.rm(&id);
 }
 
 pub fn a_vmm_that_is_killed_leaves_a_vm_that_can_start_again(bench: &Bench) {

@@ -25,6 +25,19 @@ pub fn a_fork_bomb_is_the_guests_own_problem(bench: &Bench) {
     assert_ne!(live.end().code(), 0);
 }
 
+pub fn memory_that_runs_out_costs_the_command_only(bench: &Bench) {
+    if bench.skips("the host's memory is not ours to fill") {
+        return;
+    }
+    let vm = bench.vm();
+    // The one line it keeps never ends.
+    vm.exec(&["--", "tail", "/dev/zero"]).is(137, "", "");
+    vm.exec(&["--", "echo", "still here"]).prints("still here\n");
+    // What is spread over processes ends too, and they all do.
+    vm.sh("tail /dev/zero & tail /dev/zero & wait").code();
+    vm.exec(&["--", "pgrep", "-x", "tail"]).is(1, "", "");
+}
+
 pub fn orphans_are_reaped(bench: &Bench) {
     let vm = bench.vm();
     let count = if bench.is_machine { 300 } else { 2000 };

@@ -25,25 +25,34 @@ mod timeouts;
 
 use bench::Bench;
 
-/// One module of tests for each backend, one test in it for each case.
+/// One module of tests for each backend, one test in it for each case. A backend's attributes are
+/// those of its tests.
 macro_rules! suite {
-    (backends: { $($backend:ident = $make:expr;)* } cases: $cases:tt) => {$(
+    (backends: { $($(#[$attribute:meta])* $backend:ident = $make:expr;)* } cases: $cases:tt) => {$(
         mod $backend {
-            suite!(@cases $make, $cases);
+            suite!(@cases [$(#[$attribute])*] $make, $cases);
         }
     )*};
-    (@cases $make:expr, { $($room:ident :: $case:ident;)* }) => {$(
+    (@cases $attributes:tt $make:expr, { $($room:ident :: $case:ident;)* }) => {$(
+        suite!(@case $attributes $make, $room, $case);
+    )*};
+    (@case [$($attribute:tt)*] $make:expr, $room:ident, $case:ident) => {
         #[test]
+        $($attribute)*
         fn $case() {
             crate::$room::$case(&$make);
         }
-    )*};
+    };
 }
 
 suite! {
     backends: {
         mock = crate::Bench::mock();
         qemu = crate::Bench::qemu();
+        #[ignore = "needs root and KVM; make test-firecracker runs it"]
+        firecracker_jailed = crate::Bench::firecracker(true);
+        #[ignore = "needs KVM; make test-firecracker runs it"]
+        firecracker_direct = crate::Bench::firecracker(false);
     }
     cases: {
         commands::commands_get_what_they_are_given;
@@ -53,9 +62,11 @@ suite! {
         hardening::the_image_stays_as_it_was_built;
         life::a_vm_goes_through_its_life;
         life::a_vm_that_ends_by_itself_is_a_stopped_one;
+        life::a_vmm_that_hangs_at_its_start_is_waited_for;
         life::a_vmm_that_is_killed_leaves_a_vm_that_can_start_again;
         life::run_does_it_all_at_once;
         machine::a_fork_bomb_is_the_guests_own_problem;
+        machine::memory_that_runs_out_costs_the_command_only;
         machine::orphans_are_reaped;
         machine::the_guest_knows_its_name_and_the_time;
         sessions::a_killed_client_leaves_nothing_for_the_next;

@@ -25,11 +25,14 @@ fn noise(count: usize) -> Vec<u8> {
 
 pub fn streams_are_byte_exact(bench: &Bench) {
     let vm = bench.vm();
-    let sent = noise(64 << 20);
+    let sent = noise(bench.payload);
     let received = vm.env.feed(&["exec", "-i", "--keep", &vm.id, "--", "cat"], &sent);
     assert_eq!((received.code(), received.stderr()), (0, ""));
     assert_eq!(received.stdout.len(), sent.len());
-    assert!(Sha256::digest(&received.stdout) == Sha256::digest(&sent), "64 MiB came back changed");
+    assert!(
+        Sha256::digest(&received.stdout) == Sha256::digest(&sent),
+        "what came back was changed"
+    );
     // Both outputs at once, each whole and neither in the other.
     let both = vm.sh(
         "head -c 3000000 /dev/zero | tr '\\0' o & head -c 3000000 /dev/zero | tr '\\0' e >&2; wait",

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::answer::Answer;
 use super::images;
 use super::live::Live;
-use super::processes;
+use super::{logs, processes, programs, traces};
 
 /// How long any single command may take. A boot's own deadline under emulation is three minutes.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -28,6 +28,8 @@ const LIMIT: Duration = Duration::from_secs(240);
 pub struct Environment {
     root: TempDir,
     variables: Vec<(OsString, OsString)>,
+    /// Whether all VMs of this machine are tests', so that a trace of any can be held against them.
+    machine_is_ours: bool,
 }
 
 impl Environment {
@@ -48,13 +50,24 @@ impl Environment {
         environment
     }
 
+    /// Where VMs are Firecracker's, on a machine that is there for these tests only.
+    pub fn firecracker(is_jailed: bool) -> Environment {
+        let mut environment =
+            Environment::with("firecracker", Some(images::artifacts("debian-base")));
+        environment.machine_is_ours = true;
+        if !is_jailed {
+            environment.set("MAYFLY_NO_JAILER", "1");
+        }
+        environment
+    }
+
     fn with(backend: &str, artifacts: Option<PathBuf>) -> Environment {
         // Below /tmp and not $TMPDIR: sockets live here, and their paths are short or refused.
         let root = tempfile::Builder::new().prefix("mf-").tempdir_in("/tmp").unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(root.path().join("home")).unwrap();
         let artifacts = artifacts.unwrap_or_else(|| root.path().join("artifacts"));
-        let mut environment = Environment { root, variables: Vec::new() };
+        let mut environment = Environment { root, variables: Vec::new(), machine_is_ours: false };
         environment.set("PATH", std::env::var_os("PATH").unwrap_or_default());
         environment.set("HOME", environment.root().join("home"));
         environment.set("LC_ALL", "C");
@@ -107,7 +120,7 @@ impl Environment {
 
     /// mayfly with these arguments, ready to be started.
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mayfly"));
+        let mut command = Command::new(programs::mayfly());
         command.args(args).env_clear().current_dir(self.root());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
@@ -168,9 +181,14 @@ impl Environment {
     /// The process on record for a VM.
     #[track_caller]
     pub fn vmm(&self, id: &str) -> i32 {
+        self.vmm_if_any(id).unwrap_or_else(|| panic!("no process of {id} on record"))
+    }
+
+    /// The process on record for a VM, where there is one.
+    pub fn vmm_if_any(&self, id: &str) -> Option<i32> {
         let registry: Value = serde_json::from_slice(&fs::read(self.registry()).unwrap()).unwrap();
         let pid = &registry["vms"][id]["state"]["instance"]["process"]["pid"];
-        pid.as_i64().unwrap_or_else(|| panic!("no process of {id} in {registry}")) as i32
+        pid.as_i64().map(|pid| pid as i32)
     }
 
     /// Lets a VM's time be up, by moving its end into the past of the registry.
@@ -206,6 +224,10 @@ impl Environment {
                 found.push(entry.path().display().to_string());
             }
         }
+        found.extend(traces::mounts(self.root()));
+        if self.machine_is_ours {
+            found.extend(traces::of_nobody());
+        }
         found
     }
 
@@ -220,10 +242,18 @@ impl Environment {
 
 impl Drop for Environment {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            logs::show(&self.state());
+        }
         let left = self.leftovers();
         for (pid, _) in processes::of_state(&self.state()) {
             // They carry this very test's mark: they are nobody else's.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        for (pid, id) in processes::firecrackers() {
+            if self.state().join("vms").join(id).exists() {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
         }
         if !std::thread::panicking() {
             assert!(left.is_empty(), "the test left behind:\n{}", left.join("\n"));

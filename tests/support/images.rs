@@ -1,6 +1,7 @@
 //! Images for tests. Building one takes half a minute, so all tests share those in one directory:
 //! `MAYFLY_TEST_ARTIFACTS`, or `target/test-artifacts`. They are built when first needed, under the
-//! store's own lock, and only their initrd is packed anew when the agent changes.
+//! store's own lock, and only their initrd is packed anew when the agent changes. Where the programs
+//! were brought from elsewhere, the images were too, and nothing can build one.
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +9,7 @@ use mayfly::image::{Image, Lines, Store};
 use mayfly::model::Profile;
 use mayfly::settings::load_profiles;
 
-/// The agent of this build.
-pub fn agent() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_mayfly-agent"))
-}
+use super::programs;
 
 /// The shared artifacts directory.
 pub fn directory() -> PathBuf {
@@ -31,7 +29,7 @@ pub fn profile(name: &str) -> Profile {
 pub fn image(name: &str) -> Image {
     let store = Store::open(&directory()).expect("the test artifacts are ours");
     let mut progress = Lines::default();
-    match store.ensure(&profile(name), agent(), &mut progress) {
+    match store.ensure(&profile(name), &programs::agent(), &mut progress) {
         Ok(image) => image,
         Err(error) => panic!("no image of {name}: {error:#}\n{}", progress.0.join("\n")),
     }
@@ -39,6 +37,8 @@ pub fn image(name: &str) -> Image {
 
 /// The artifacts directory with the image of a built-in profile in it, for `MAYFLY_ARTIFACTS_DIR`.
 pub fn artifacts(name: &str) -> PathBuf {
-    drop(image(name));
+    if programs::brought().is_none() {
+        drop(image(name));
+    }
     directory()
 }

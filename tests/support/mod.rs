@@ -7,5 +7,8 @@ pub mod environment;
 pub mod fields;
 pub mod images;
 pub mod live;
+pub mod logs;
 pub mod processes;
+pub mod programs;
 pub mod terminal;
+pub mod traces;

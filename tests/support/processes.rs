@@ -52,6 +52,22 @@ pub fn with_environment(wanted: &[u8]) -> Vec<(i32, String)> {
     found
 }
 
+/// Living jailers and firecrackers, each with the VM it is for. A jailed one has no environment that
+/// could tell.
+pub fn firecrackers() -> Vec<(i32, String)> {
+    let entries = fs::read_dir("/proc").expect("/proc can be read").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let words: Vec<&str> =
+            line.split(|&b| b == 0).filter_map(|w| str::from_utf8(w).ok()).collect();
+        let program = words.first()?.rsplit('/').next()?;
+        let id = words.iter().position(|word| *word == "--id").and_then(|at| words.get(at + 1))?;
+        ["firecracker", "jailer"].contains(&program).then(|| (pid, (*id).to_owned()))
+    })
+    .collect()
+}
+
 /// A process's arguments, joined by blanks.
 pub fn command_line(pid: i32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
