@@ -1,10 +1,15 @@
 //! More output than anybody reads.
 
-use std::io::Read;
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use mayfly::host::log;
 
 use crate::bench::Bench;
-use crate::support::processes::{self, PATIENCE};
+use crate::support::processes::{self, PATIENCE, eventually};
 
 /// The most memory a mayfly may ever have resident, in kB, whatever flows through it.
 const CEILING: u64 = 32 << 10;
@@ -55,4 +60,40 @@ pub fn a_reader_that_stops_costs_no_memory_and_holds_nobody_up(bench: &Bench) {
     let output = json.spawn().unwrap().wait_with_output().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["truncated"], true);
+}
+
+pub fn a_console_that_is_flooded_stays_bounded(bench: &Bench) {
+    if bench.skips("there is no console") {
+        return;
+    }
+    let (vm, neighbour) = (bench.vm(), bench.vm());
+    let files = vm.env.state().join("vms").join(&vm.id);
+    // A console begins behind a hole as long as the largest file the VMM must be able to write.
+    let hole = fs::metadata(files.join("disk.img")).unwrap().len();
+    let console = files.join("console.log");
+    let written = || fs::metadata(&console).unwrap().len() - hole;
+    assert!(written() > 0, "the kernel said nothing");
+    // An emulated serial port carries some kilobytes a second, and the first minutes of this are
+    // like the last: all but the end of what there is room for is filled by hand.
+    let filler = vec![b'.'; (log::MOST - written()) as usize - 3000];
+    OpenOptions::new().append(true).open(&console).unwrap().write_all(&filler).unwrap();
+
+    let mut live = vm.live(&["-c", "echo ready; while :; do echo $RANDOM > /dev/ttyS0; done"]);
+    live.says("ready");
+    eventually("a full console", || written() == log::MOST);
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        assert_eq!(written(), log::MOST);
+        assert!(fs::metadata(&console).unwrap().blocks() * 512 <= log::MOST + (64 << 10));
+        let asked = Instant::now();
+        neighbour.exec(&["--", "echo", "unaffected"]).prints("unaffected\n");
+        assert!(asked.elapsed() < PATIENCE / 4, "took {:?}", asked.elapsed());
+    }
+    vm.exec(&["--", "echo", "alive"]).prints("alive\n");
+    vm.env.run(&["stop", "--grace", "5s", &vm.id]).prints(&format!("{}\n", vm.id));
+    live.end();
+    // The VMM's own words are bounded in the same way, and a new start begins a new log.
+    assert!(fs::metadata(files.join("vmm.log")).unwrap().blocks() * 512 <= log::MOST);
+    vm.env.run(&["start", &vm.id]).prints(&format!("{}\n", vm.id));
+    assert!(written() < log::MOST / 2, "{} bytes", written());
 }

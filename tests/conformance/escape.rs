@@ -1,0 +1,115 @@
+//! A VMM that its guest has taken over, and what it can do to those who work with it afterwards.
+//!
+//! It owns the directory it lives in. The test plays its part there.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Uid, chown};
+
+use crate::bench::Bench;
+
+/// The directory a VMM lives in.
+fn home(bench: &Bench, id: &str) -> PathBuf {
+    let vm = bench.env.state().join("vms").join(id);
+    match bench.is_jailed {
+        true => vm.join("jail/firecracker").join(id).join("root"),
+        false => vm.join("vmm"),
+    }
+}
+
+fn replace(path: &Path, with: impl FnOnce(&Path)) {
+    fs::remove_file(path).unwrap();
+    with(path);
+}
+
+pub fn a_vmm_that_was_taken_over_leads_nobody_astray(bench: &Bench) {
+    if bench.backend != "firecracker" {
+        eprintln!("skipped on {}: its VMM owns no directory", bench.backend);
+        return;
+    }
+    let env = &bench.env;
+    let (elsewhere, strangers) = (env.root().join("elsewhere"), env.root().join("stranger.sock"));
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("canary"), "alive").unwrap();
+    let stranger = UnixListener::bind(&strangers).unwrap();
+    stranger.set_nonblocking(true).unwrap();
+
+    // What waits where its home will be is not used.
+    let id = env.create(&["--keep", "--mem", "512M"]);
+    let vm = env.state().join("vms").join(&id);
+    symlink(&elsewhere, vm.join("jail")).unwrap();
+    symlink(&elsewhere, vm.join("vmm")).unwrap();
+    let exec = |word: &str| env.run(&["exec", &id, "--", "echo", word]);
+    env.run(&["start", &id]).prints(&format!("{id}\n"));
+    exec("first").prints("first\n");
+
+    // A link to a stranger's socket in place of its own, or a socket of somebody else.
+    let home = home(bench, &id);
+    let socket = home.join("v.sock");
+    replace(&socket, |path| symlink(&strangers, path).unwrap());
+    let refusal = "mayfly: [..]v.sock is not the socket of the VM's VMM\nhint: [..]rm[..]\n";
+    exec("astray").fails(125, refusal);
+    replace(&socket, |path| fs::write(path, "no socket").unwrap());
+    exec("astray").fails(125, refusal);
+    if bench.is_jailed {
+        replace(&socket, |path| drop(UnixListener::bind(path).unwrap()));
+        exec("astray").fails(125, refusal);
+    }
+    assert!(stranger.accept().is_err(), "somebody came to the stranger's socket");
+
+    // Links, directories nobody may enter, and a deep tree, all to be deleted.
+    symlink(&elsewhere, home.join("link")).unwrap();
+    fs::create_dir_all(home.join("a/".repeat(100))).unwrap();
+    fs::create_dir(home.join("shut")).unwrap();
+    fs::write(home.join("shut/file"), "").unwrap();
+    fs::set_permissions(home.join("shut"), PermissionsExt::from_mode(0o000)).unwrap();
+    if bench.is_jailed {
+        let nobody = (Some(Uid::from_raw(65_534)), Some(Gid::from_raw(65_534)));
+        chown(&home.join("a"), nobody.0, nobody.1).unwrap();
+    }
+    // It cannot be asked to stop any more, and ends all the same.
+    env.run(&["stop", "--grace", "1s", &id]).prints(&format!("{id}\n"));
+    env.run(&["start", &id]).prints(&format!("{id}\n"));
+    exec("again").prints("again\n");
+    symlink(&elsewhere, home.join("link")).unwrap();
+    env.rm(&id);
+    assert_eq!(fs::read_to_string(elsewhere.join("canary")).unwrap(), "alive");
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 1);
+}
+
+/// No two VMs' VMMs are the same user, or could open each other's disks.
+pub fn every_vmm_is_a_user_of_its_own(bench: &Bench) {
+    if bench.skips("a host process is its caller") || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let range = "[limits]\nvmm_uid = { min = 1999999998, max = 1999999999 }\n";
+    let file = bench.env.file("range.toml", range);
+    let create = || {
+        let mut command = bench.env.command(&["create", "--json", "--mem", "512M"]);
+        command.env("MAYFLY_PROFILES", &file);
+        assert_cmd::Command::from_std(command).output().unwrap()
+    };
+    let mut uids = Vec::new();
+    for _ in 0..2 {
+        let created = create();
+        let vm: serde_json::Value = serde_json::from_slice(&created.stdout).unwrap();
+        let id = vm["vm_id"].as_str().unwrap();
+        let manifest = bench.env.state().join("vms").join(id).join("manifest.json");
+        let manifest: serde_json::Value =
+            serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
+        uids.push(manifest["vmm_uid"].as_u64().unwrap());
+    }
+    uids.sort();
+    assert_eq!(uids, [1_999_999_998, 1_999_999_999]);
+    let third = create();
+    let said = String::from_utf8_lossy(&third.stderr).into_owned();
+    assert_eq!(third.status.code(), Some(5), "{said}");
+    assert!(said.contains("all 2 host users for VMMs are taken"), "{said}");
+    let freed = bench.env.ids().remove(0);
+    bench.env.rm(&freed);
+    assert!(create().status.success());
+    bench.env.clear();
+}
