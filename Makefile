@@ -82,11 +82,25 @@ soak: ## crash and load campaigns at full size (minutes)
 	@MAYFLY_CAMPAIGN=1.0 $(MAKE) --no-print-directory test-firecracker
 
 .PHONY: bench
-bench: ## measure speed against bare QEMU, in ratios
+bench: ## measure speed against bare VMMs, in ratios
 	$(SAY) 'packages'
-	@scripts/need $(COMPILE) $(RUN) $(IMAGE)
+	@scripts/need $(COMPILE) $(RUN) $(IMAGE) jq=jq
+	@scripts/firecracker "$$MAYFLY_TEST_FIRECRACKER"
+	$(SAY) 'programs'
+	$(CARGO) bench --locked --no-run --bench ratios
 	$(SAY) 'ratios'
 	$(CARGO) bench --locked --bench ratios
+	$(SAY) 'the images that a KVM host and the VMs in it boot'
+	@for profile in debian-kvm debian-base; do \
+		scripts/with-scratch env MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" \
+			$(RELEASE)/mayfly image build $$profile || exit; \
+	done
+	$(SAY) 'ratios of firecracker, in a VM'
+	@ratios=$$($(CARGO) bench --locked --no-run --quiet --message-format=json --bench ratios | \
+		jq -r 'select(.target.name == "ratios" and .executable) | .executable') && \
+		scripts/lab $(RELEASE) $$ratios -- \
+		sh -c './ratios firecracker --json ratios.json >&2 && cat ratios.json' \
+		> target/bench/firecracker.json
 
 .PHONY: check
 check: ## formatting, lints, documentation, licences of dependencies

@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use command_fds::CommandFdExt;
-use mayfly::backend::Machine;
+use mayfly::backend::{Backend, Machine, Programs, Purpose, Wish, select};
 use mayfly::guest::{ExecIo, Exit, Session, Sink};
 use mayfly::host::channel::Channel;
 use mayfly::host::signals::Signals;
 use mayfly::host::wait::Wait;
-use mayfly::host::{random, socket, sparse};
+use mayfly::host::{directory, random, socket, sparse};
 use mayfly::image::{Image, Lines, Store};
-use mayfly::model::{BootFiles, Manifest, VmId, VmPaths};
+use mayfly::model::{BackendChoice, BackendKind, BootFiles, Manifest, VmId, VmPaths};
 use mayfly::protocol::{Exec, Program, Text};
 use mayfly::settings::load_profiles;
 
 use crate::numbers::ms_since;
-use crate::workspace::{AGENT, Workspace};
+use crate::workspace::{Workspace, agent};
 
 /// The profile that is booted, in its default shape.
 const PROFILE: &str = "debian-base";
@@ -31,9 +31,9 @@ const LIMIT: Duration = Duration::from_secs(180);
 /// The name of the port that no agent listens at, in the guest.
 const RAW_PORT: &str = "raw";
 
-/// What all bare VMs boot.
-#[derive(Debug)]
+/// What all bare VMs of a backend boot.
 pub struct Bench {
+    backend: Box<dyn Backend>,
     boot: BootFiles,
     manifest: Manifest,
     image: Image,
@@ -51,12 +51,24 @@ pub struct BareVm {
 
 impl Bench {
     /// Makes sure that there is an image, with the agent that is measured.
-    pub fn prepare(workspace: &Workspace) -> Result<Bench> {
+    pub fn prepare(kind: BackendKind) -> Result<Bench> {
+        let programs = Programs {
+            qemu: "qemu-system-x86_64".into(),
+            firecracker: "firecracker".into(),
+            jailer: "jailer".into(),
+            agent: agent(),
+        };
+        let choice = match kind {
+            BackendKind::Firecracker => BackendChoice::Firecracker,
+            BackendKind::Qemu => BackendChoice::Qemu,
+            BackendKind::Mock => BackendChoice::Mock,
+        };
+        let backend = select(Wish { choice, no_jailer: true, ..Wish::default() }, &programs)?;
         let profiles = load_profiles(None)?;
         let profile = &profiles.profiles[PROFILE];
         let store = Store::open(&Workspace::artifacts())?;
         let image = store
-            .ensure(profile, AGENT.as_ref(), &mut Lines::default())
+            .ensure(profile, &agent(), &mut Lines::default())
             .context("cannot build the image to boot")?;
         image.verify()?;
         let manifest = Manifest {
@@ -67,8 +79,8 @@ impl Bench {
             mem_mib: profile.mem_mib,
             ttl_seconds: profile.ttl_seconds,
             created_at: 0.0,
-            backend: mayfly::model::BackendKind::Qemu,
-            accelerator: workspace.accelerator()?,
+            backend: kind,
+            accelerator: backend.accelerator(),
             keep: false,
             image: image.id(),
             nested: false,
@@ -77,7 +89,7 @@ impl Bench {
             owner: None,
             metadata: Default::default(),
         };
-        Ok(Bench { boot: image.boot_files(), manifest, image })
+        Ok(Bench { backend, boot: image.boot_files(), manifest, image })
     }
 
     /// Starts a VMM and waits for the agent. With `raw`, the machine has one more port, which the
@@ -89,13 +101,13 @@ impl Bench {
     pub fn start(&self, workspace: &Workspace, raw: bool) -> Result<BareVm> {
         let base = workspace.path("bare");
         let paths = VmPaths::new(&base.join("s"), &base.join("r"), &self.manifest.vm_id);
-        for directory in [&paths.dir, &paths.run] {
-            std::fs::create_dir_all(directory)?;
+        for path in [&paths.dir, &paths.run] {
+            directory::ensure_private(path)?;
         }
         let _ = std::fs::remove_file(paths.disk());
         sparse::clone_file(&self.image.disk_seed(), &paths.disk())?;
         let machine = Machine { manifest: &self.manifest, paths: &paths, boot: Some(&self.boot) };
-        let mut launch = workspace.backend()?.launch(machine)?;
+        let mut launch = self.backend.launch(machine)?;
         if raw {
             let listener = socket::listen(&paths.run.join(RAW_PORT))?;
             launch.program.args.extend([
@@ -110,17 +122,27 @@ impl Bench {
         let child = Command::new(&launch.program.path)
             .args(&launch.program.args)
             .env_clear()
+            .current_dir(&launch.program.cwd)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(launch.output.map_or_else(Stdio::null, Stdio::from))
             .stderr(launch.log)
             .preserved_fds(launch.files)
             .spawn()
             .context("cannot start the VMM")?;
         let mut child = KilledUnlessKept(Some(child));
-        let session = open(&paths, 1)?;
+        let session = self.meet(machine)?;
         let ready_ms = ms_since(begun);
         let child = child.0.take().expect("it was not taken before");
         Ok(BareVm { child, paths, ready_ms, session })
+    }
+}
+
+impl Bench {
+    /// Greets the agent of a VM that is starting.
+    fn meet(&self, machine: Machine) -> Result<Session> {
+        let mut wait = Wait::within(LIMIT);
+        let dialled = self.backend.dial(machine, Purpose::Session, &mut wait)?;
+        Session::open(dialled.channel, dialled.dirty, &mut wait)
     }
 }
 

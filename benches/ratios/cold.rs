@@ -11,20 +11,20 @@ use crate::options::Options;
 use crate::report::{Goal, Report, Row};
 use crate::workspace::{Workspace, timed};
 
-/// `run -- true` against a bare boot of the same files to the agent's answer, and against one that
+/// This `run` of `true` against a bare boot of the same files to the agent's answer, and against one that
 /// also runs the command and ends.
 pub fn measure(
     workspace: &Workspace,
     bench: &Bench,
+    run: &[&str],
     options: &Options,
     signals: &mut Signals,
     report: &mut Report,
 ) -> Result<()> {
     let mut whole = Samples::default();
-    let run = ["run", "--backend", "qemu", "--", "true"];
     let [ours, floor] = in_turns(
         options.pairs,
-        [&mut || timed(&mut workspace.mayfly("s", &run)), &mut || {
+        [&mut || timed(&mut workspace.mayfly("s", run)), &mut || {
             let mut vm = bench.start(workspace, false)?;
             let (ready, begun) = (vm.ready_ms, Instant::now());
             vm.exec(&["true"], signals)?;
@@ -35,7 +35,7 @@ pub fn measure(
     )?;
     // The first does not count, as in the other two.
     whole.0.remove(0);
-    let name = || "run -- true".to_owned();
+    let name = || run.join(" ").replacen(" --backend", "", 1);
     let (to_ready, to_end) = ("bare boot to agent-ready", "bare boot, true, kill");
     report.add(Row {
         name: name(),

@@ -4,13 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
+use mayfly::host::kvm::Kvm;
 use mayfly::host::program;
 use serde_json::{Value, json};
 
-use crate::workspace::Workspace;
-
 /// Everything that must be equal for two reports to be compared.
-pub fn collect(workspace: &Workspace) -> Result<Value> {
+pub fn collect() -> Result<Value> {
     let cpu_info = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpu_info
         .lines()
@@ -19,12 +18,15 @@ pub fn collect(workspace: &Workspace) -> Result<Value> {
     let load = fs::read_to_string("/proc/loadavg")?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let qemu = program::output(Path::new("qemu-system-x86_64"), &["--version"]);
+    let firecracker = program::output(Path::new("firecracker"), &["--version"]);
+    let first_line = |said: String| said.lines().next().map(str::to_owned);
     Ok(json!({
         "cpu": model,
         "cores": std::thread::available_parallelism()?.get(),
         "kernel": kernel.trim(),
-        "accelerator": workspace.accelerator()?.to_string(),
-        "qemu": qemu.ok().and_then(|said| said.lines().next().map(str::to_owned)),
+        "kvm": Kvm::probe().problem().is_none(),
+        "qemu": qemu.ok().and_then(first_line),
+        "firecracker": firecracker.ok().and_then(first_line),
         "mayfly": env!("CARGO_PKG_VERSION"),
         // How much the numbers were disturbed: runnable tasks, averaged over 1, 5 and 15 minutes.
         "load": load.split_whitespace().take(3).collect::<Vec<_>>().join(" "),

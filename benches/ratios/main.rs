@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use mayfly::host::signals::Signals;
+use mayfly::model::BackendKind;
 
 use options::{Options, Part};
 use report::Report;
@@ -51,9 +52,10 @@ fn measure(options: &Options) -> Result<()> {
         registries::measure(&workspace, options, &mut report)?;
     }
     if options.wants_vms() {
-        let bench = bare::Bench::prepare(&workspace)?;
+        let bench = bare::Bench::prepare(BackendKind::Qemu)?;
         if options.wants(Part::Cold) {
-            cold::measure(&workspace, &bench, options, &mut signals, &mut report)?;
+            let run = ["run", "--backend", "qemu", "--", "true"];
+            cold::measure(&workspace, &bench, &run, options, &mut signals, &mut report)?;
         }
         if options.wants(Part::Exec) {
             running::measure(&workspace, options, &mut signals, &mut report)?;
@@ -62,5 +64,12 @@ fn measure(options: &Options) -> Result<()> {
             streams::measure(&workspace, &bench, options, &mut signals, &mut report)?;
         }
     }
-    report.finish(&facts::collect(&workspace)?)
+    if options.wants(Part::Firecracker) {
+        let bench = bare::Bench::prepare(BackendKind::Firecracker)?;
+        for jail in [&[][..], &["--no-jailer"]] {
+            let run = [&["run", "--backend", "firecracker"], jail, &["--", "true"]].concat();
+            cold::measure(&workspace, &bench, &run, options, &mut signals, &mut report)?;
+        }
+    }
+    report.finish(&facts::collect()?)
 }

@@ -5,17 +5,25 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use mayfly::backend::{Backend, Programs, Wish, select};
-use mayfly::model::{Accelerator, BackendChoice, VmId, VmPaths};
+use mayfly::model::{VmId, VmPaths};
 use tempfile::TempDir;
 
 use crate::numbers::ms_since;
 
-/// The program that is measured.
-const MAYFLY: &str = env!("CARGO_BIN_EXE_mayfly");
+/// The program that is measured: of this build, or brought to where the benchmark runs.
+fn mayfly() -> PathBuf {
+    found("mayfly", env!("CARGO_BIN_EXE_mayfly"))
+}
 
 /// What is packed into the image, and run by the mock backend.
-pub const AGENT: &str = env!("CARGO_BIN_EXE_mayfly-agent");
+pub fn agent() -> PathBuf {
+    found("mayfly-agent", env!("CARGO_BIN_EXE_mayfly-agent"))
+}
+
+fn found(name: &str, built: &str) -> PathBuf {
+    let brought = std::env::var_os("MAYFLY_TEST_PROGRAMS").map(PathBuf::from);
+    brought.map_or_else(|| built.into(), |directory| directory.join(name))
+}
 
 /// A directory that is gone afterwards, and everything that works in it.
 #[derive(Debug)]
@@ -47,7 +55,7 @@ impl Workspace {
     /// could change what it does.
     #[expect(clippy::disallowed_methods, reason = "what is measured is a process")]
     pub fn mayfly(&self, state: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(MAYFLY);
+        let mut command = Command::new(mayfly());
         command
             .args(args)
             .env_clear()
@@ -59,21 +67,6 @@ impl Workspace {
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command
-    }
-
-    /// The backend VMs are measured on: QEMU, with what this host has to accelerate it.
-    pub fn backend(&self) -> Result<Box<dyn Backend>> {
-        let programs = Programs {
-            qemu: "qemu-system-x86_64".into(),
-            firecracker: "firecracker".into(),
-            jailer: "jailer".into(),
-            agent: AGENT.into(),
-        };
-        select(Wish { choice: BackendChoice::Qemu, ..Wish::default() }, &programs)
-    }
-
-    pub fn accelerator(&self) -> Result<Accelerator> {
-        Ok(self.backend()?.accelerator())
     }
 
     /// `mayfly create`.
