@@ -15,6 +15,7 @@ mod support;
 mod bench;
 mod commands;
 mod debian;
+mod doctor;
 mod floods;
 mod hardening;
 mod life;
@@ -57,6 +58,7 @@ suite! {
     cases: {
         commands::commands_get_what_they_are_given;
         commands::ends_of_commands_come_back;
+        doctor::doctor_knows_what_vms_run_on;
         floods::a_reader_that_stops_costs_no_memory_and_holds_nobody_up;
         hardening::the_vmm_is_confined_and_given_nothing;
         hardening::the_image_stays_as_it_was_built;
