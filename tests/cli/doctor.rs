@@ -1,5 +1,8 @@
 //! `mayfly doctor`.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use crate::support::environment::Environment;
 use crate::support::fields;
 
@@ -27,9 +30,12 @@ fn every_check_that_is_not_well_has_a_remedy() {
 fn without_any_backend_it_fails_and_says_what_to_install() {
     let mut env = Environment::mock();
     env.set("MAYFLY_QEMU_BIN", "/nowhere/qemu");
+    env.set("MAYFLY_FIRECRACKER_BIN", "/nowhere/firecracker");
     env.run(&["doctor"]).is(
         6,
-        "[..]no  qemu [..]not installed\n[..]apt[..]qemu-system-x86[..]",
+        "[..]no  qemu [..]/nowhere/qemu is not installed\n[..]apt[..]qemu-system-x86[..]\n\
+         --  firecracker [..]/nowhere/firecracker is not installed\n[..]=> [..]\n\
+         no VMs can be run here yet: see what failed above\n",
         "",
     );
 }
@@ -38,6 +44,33 @@ fn without_any_backend_it_fails_and_says_what_to_install() {
 fn mock_alone_does_not_make_a_host_well() {
     let mut env = Environment::mock();
     env.set("MAYFLY_QEMU_BIN", "/nowhere/qemu");
+    env.set("MAYFLY_FIRECRACKER_BIN", "/nowhere/firecracker");
     env.set("MAYFLY_BACKEND", "mock");
     assert_eq!(env.run(&["doctor", "--json"]).json_of(6)["usable"], false);
+}
+
+#[test]
+fn a_backend_that_is_there_and_does_not_work_is_none() {
+    let mut env = Environment::mock();
+    env.set("MAYFLY_FIRECRACKER_BIN", "/nowhere/firecracker");
+    let broken = env.file("qemu", "#!/bin/sh\necho it is broken >&2\nexit 1\n");
+    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();
+    env.set("MAYFLY_QEMU_BIN", &broken);
+    let diagnosis = env.run(&["doctor", "--json"]).json_of(6);
+    assert_eq!(diagnosis["usable"], false);
+    assert!(diagnosis["backend"].is_null() && diagnosis["isolation"].is_null(), "{diagnosis}");
+    env.run(&["doctor"]).is(
+        6,
+        "[..]no  qemu [..] failed: it is broken\n[..]=> [..]MAYFLY_QEMU_BIN\n[..]",
+        "",
+    );
+
+    // One that is there, and has not what every VM is to run on.
+    env.file("qemu", "#!/bin/sh\necho QEMU emulator version 7.2.22\n");
+    env.set("MAYFLY_ACCEL", "none");
+    env.run(&["doctor"]).is(
+        6,
+        "[..]no  qemu [..]qemu has no accelerator \"none\"\n[..]=> [..]MAYFLY_ACCEL[..]",
+        "",
+    );
 }

@@ -13,6 +13,7 @@ mod doctor;
 mod escapes;
 mod exec;
 mod exec_json;
+mod firecracker;
 mod image;
 mod keep;
 mod names;

@@ -15,6 +15,7 @@ mod support;
 mod bench;
 mod commands;
 mod debian;
+mod doctor;
 mod escape;
 mod floods;
 mod hardening;
@@ -58,6 +59,7 @@ suite! {
     cases: {
         commands::commands_get_what_they_are_given;
         commands::ends_of_commands_come_back;
+        doctor::doctor_knows_what_vms_run_on;
         escape::a_vmm_that_was_taken_over_leads_nobody_astray;
         escape::every_vmm_is_a_user_of_its_own;
         floods::a_console_that_is_flooded_stays_bounded;
