@@ -1,7 +1,7 @@
 # Run by mmdebstrap when the packages are installed; $1 is the new root.
 #
-# Fetches the kernel that the metapackage stands for, without installing it: its installation would
-# pull in initramfs-tools and build an initrd nobody needs. The kernel ends up in
+# Fetches the kernel that $MAYFLY_KERNEL_PACKAGE stands for, without installing it: its installation
+# would pull in initramfs-tools and build an initrd nobody needs. The kernel ends up in
 # $MAYFLY_KERNEL_DIR/unpacked, its modules in the new root, where modprobe finds them.
 set -eu
 root=$1
@@ -11,7 +11,11 @@ cd "$MAYFLY_KERNEL_DIR"
 depends() {
     apt-cache depends "$1" | sed -n "s/^ *Depends: \($2\)\$/\1/p" | head -n 1
 }
-image=$(depends "$MAYFLY_KERNEL_PACKAGE" 'linux-image-[0-9].*')
+case $MAYFLY_KERNEL_PACKAGE in
+    # A kernel itself, for who wants just that one.
+    linux-image-[0-9]*) image=$MAYFLY_KERNEL_PACKAGE ;;
+    *) image=$(depends "$MAYFLY_KERNEL_PACKAGE" 'linux-image-[0-9].*') ;;
+esac
 if [ -z "$image" ]; then
     echo "the suite has no $MAYFLY_KERNEL_PACKAGE" >&2
     exit 1
