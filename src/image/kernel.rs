@@ -8,6 +8,7 @@ use std::io::Read;
 
 use anyhow::{Context, Result};
 use lz4_flex::frame::FrameDecoder;
+use lzma_rust2::XzReader;
 
 use crate::model::{Kind, Refusal};
 
@@ -21,23 +22,31 @@ const PAYLOAD_LENGTH: usize = 0x24c;
 /// The first version of the boot protocol whose header says where the payload is.
 const FIRST_VERSION_WITH_PAYLOAD: u16 = 0x0208;
 
-/// No kernel is larger unpacked; Debian's is 53 MB. Keeps a hostile file from filling the memory.
+/// No kernel is larger unpacked; Debian's are 53 and 66 MB. Keeps a hostile file from filling the
+/// memory.
 const MAX_UNPACKED: usize = 512 << 20;
+
+/// KiB that unpacking xz may take: the kernel's build uses a dictionary of 32 MiB.
+const XZ_MEMORY: u32 = 64 << 10;
 
 /// Unpacks the ELF file in a bzImage. An ELF file is returned as it is.
 ///
 /// Errors: `Host` for what is not a kernel, is damaged, or is compressed in a way that cannot be
-/// unpacked here (only lz4, Debian's choice for its cloud kernel, can).
+/// unpacked here (lz4, Debian's choice for its cloud kernel, and xz, that for its full one, can).
 pub fn unpack(image: &[u8]) -> Result<Vec<u8>> {
     if image.starts_with(b"\x7fELF") {
         return Ok(image.to_vec());
     }
     let payload = payload(image)?;
     let unpacked = match compression(payload) {
-        Some("lz4") => unpack_lz4(payload)?,
+        Some("lz4") => read_all(payload, FrameDecoder::new)?,
+        Some("xz") => {
+            read_all(payload, |stream| XzReader::new_mem_limit(stream, false, XZ_MEMORY))?
+        }
         Some(other) => {
-            return Err(refusal(format!("the kernel is compressed with {other}, not with lz4"))
-                .hint("name a suite whose cloud kernel is lz4-compressed, such as bookworm")
+            let message = format!("the kernel is compressed with {other}, not with lz4 or xz");
+            return Err(refusal(message)
+                .hint("name another kernel in the profile, such as bookworm's linux-image-amd64")
                 .into());
         }
         None => return Err(refusal("the kernel's compression is unknown").into()),
@@ -89,10 +98,11 @@ fn compression(payload: &[u8]) -> Option<&'static str> {
     MAGICS.iter().find(|(magic, _)| payload.starts_with(magic)).map(|&(_, name)| name)
 }
 
-fn unpack_lz4(payload: &[u8]) -> Result<Vec<u8>> {
-    // A legacy frame has no end mark: the kernel's build appends the unpacked size, which a decoder
-    // would take for the length of another block.
-    let (frame, size) = payload.split_last_chunk::<4>().context("the payload is too short")?;
+/// All that the decoder makes of the payload, which must be as much as the payload says.
+fn read_all<'a, D: Read>(payload: &'a [u8], decoder: fn(&'a [u8]) -> D) -> Result<Vec<u8>> {
+    // The kernel's build appends the unpacked size. It must not reach the decoder: a legacy lz4 frame
+    // has no end mark, and the size would be taken for the length of another block.
+    let (stream, size) = payload.split_last_chunk::<4>().context("the payload is too short")?;
     let size = usize::try_from(u32::from_le_bytes(*size))?;
     if size > MAX_UNPACKED {
         return Err(refusal(format!("the kernel claims to be {size} bytes long")).into());
@@ -100,7 +110,7 @@ fn unpack_lz4(payload: &[u8]) -> Result<Vec<u8>> {
     let mut unpacked = Vec::with_capacity(size);
     // One byte more than promised, to notice when there is more.
     let limit = u64::try_from(size)? + 1;
-    FrameDecoder::new(frame)
+    decoder(stream)
         .take(limit)
         .read_to_end(&mut unpacked)
         .map_err(|error| refusal(format!("the kernel cannot be unpacked: {error}")))?;
@@ -148,6 +158,34 @@ mod tests {
         payload
     }
 
+    /// Calls of one function from many places, after the mark of an ELF file.
+    fn calls() -> Vec<u8> {
+        let mut content = b"\x7fELF, with calls of one function:".to_vec();
+        while content.len() < 200 {
+            let next = u32::try_from(content.len() + 5).unwrap();
+            content.push(0xe8);
+            content.extend((4096 - next).to_le_bytes());
+        }
+        content
+    }
+
+    /// The same as the kernel's build packs it, with xz's filter that makes such calls alike:
+    /// `xz --check=crc32 --x86 --lzma2=preset=9,dict=4KiB`, and then the size.
+    const CALLS: [u8; 108] = [
+        0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x01, 0x69, 0x22, 0xde, 0x36, 0x02, 0x01, 0x04,
+        0x00, 0x21, 0x01, 0x00, 0x00, 0xda, 0x33, 0xad, 0x03, 0xe0, 0x00, 0xca, 0x00, 0x2d, 0x5d,
+        0x00, 0x3f, 0x91, 0x45, 0x84, 0x69, 0xb8, 0x3d, 0xb6, 0xfa, 0xf5, 0x48, 0x60, 0x02, 0x19,
+        0xaf, 0x28, 0xf0, 0xa3, 0xa0, 0x29, 0x16, 0x2e, 0x37, 0x9b, 0xef, 0x36, 0xb2, 0x87, 0x54,
+        0xef, 0x36, 0x5c, 0x1f, 0x92, 0xd0, 0x6e, 0xcb, 0x67, 0x1c, 0x14, 0x40, 0x2c, 0xb4, 0x80,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0xc0, 0x93, 0xdd, 0xcf, 0x00, 0x01, 0x45, 0xcb, 0x01, 0x00,
+        0x00, 0x00, 0xad, 0xf1, 0xb9, 0xba, 0x3e, 0x30, 0x0d, 0x8b, 0x02, 0x00, 0x00, 0x00, 0x00,
+        0x01, 0x59, 0x5a,
+    ];
+
+    fn xz(size: u32) -> Vec<u8> {
+        [CALLS.as_slice(), &size.to_le_bytes()].concat()
+    }
+
     /// More than one block of a legacy frame, which are 8 MiB.
     fn vmlinux() -> Vec<u8> {
         let mut content = b"\x7fELF".to_vec();
@@ -161,6 +199,7 @@ mod tests {
         let image = bzimage(&lz4(&content, content.len()));
         assert!(unpack(&image).unwrap() == content);
         assert!(unpack(&content).unwrap() == content);
+        assert_eq!(unpack(&bzimage(&xz(203))).unwrap(), calls());
     }
 
     #[test]
@@ -173,6 +212,12 @@ mod tests {
         let mut beyond = bzimage(b"x");
         beyond[PAYLOAD_LENGTH..PAYLOAD_LENGTH + 4].copy_from_slice(&[0xff; 4]);
         beyond[PAYLOAD_OFFSET..PAYLOAD_OFFSET + 4].copy_from_slice(&[0xff; 4]);
+        let mut damaged = xz(203);
+        damaged[50] ^= 1;
+        // A dictionary of nearly 4 GiB, and the checksum of the header that says so.
+        let mut hungry = xz(203);
+        hungry[18] = 40;
+        hungry[20..24].copy_from_slice(&[0x70, 0x9d, 0xf0, 0x5e]);
         let cases = [
             (b"MZ".to_vec(), "not a Linux kernel"),
             (vec![0; 4096], "not a Linux kernel"),
@@ -181,7 +226,12 @@ mod tests {
             (beyond, "ends before its payload"),
             (bzimage(b"\x1f\x8b\x08rest"), "compressed with gzip"),
             (bzimage(b"\x28\xb5\x2f\xfdrest"), "compressed with zstd"),
-            (bzimage(b"\xfd7zXZ\0rest"), "compressed with xz"),
+            (bzimage(b"\xfd7zXZ\0rest\0\0\0\0"), "cannot be unpacked"),
+            (bzimage(&xz(202)), "not as long as it says"),
+            (bzimage(&xz(204)), "not as long as it says"),
+            (bzimage(&xz(0xffff_ffff)), "claims to be"),
+            (bzimage(&damaged), "cannot be unpacked"),
+            (bzimage(&hungry), "cannot be unpacked"),
             (bzimage(b"????????"), "compression is unknown"),
             (bzimage(b""), "compression is unknown"),
             (bzimage(&lz4(content, content.len() + 1)), "not as long as it says"),
@@ -198,9 +248,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_damage_makes_it_panic(at in 0usize..4000, to: u8, cut in 0usize..4000) {
+        fn no_damage_makes_it_panic(
+            is_xz: bool,
+            at in 0usize..4000,
+            to: u8,
+            cut in 0usize..4000,
+        ) {
             let content = b"\x7fELF and so on, and so on, and so on, and so on".as_slice();
-            let mut image = bzimage(&lz4(content, content.len()));
+            let payload = if is_xz { xz(203) } else { lz4(content, content.len()) };
+            let mut image = bzimage(&payload);
             let at = at % image.len();
             image[at] = to;
             image.truncate(image.len().saturating_sub(cut / 4));

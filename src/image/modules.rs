@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Result, bail};
 
 /// The modules an agent needs before it has a root file system: the two virtio transports, disks, the
-/// console ports and vsock that carry its channel, entropy, and overlayfs for `/`.
+/// console ports and vsock that carry its channel, entropy, ext4 and overlayfs for `/`. Some kernels
+/// have some of them built in: Debian's cloud kernel ext4, its full kernel vmgenid.
 ///
 /// In the order they should load where no dependency says otherwise.
-pub const NEEDED: [&str; 12] = [
+pub const NEEDED: [&str; 14] = [
     "virtio_ring",
     "virtio",
     "virtio_mmio",
@@ -17,6 +18,9 @@ pub const NEEDED: [&str; 12] = [
     "virtio_pci",
     "virtio_blk",
     "virtio_console",
+    // ext4 asks for it by an alias when it mounts: a dependency that modules.dep does not know of.
+    "crc32c_generic",
+    "ext4",
     "overlay",
     "vmw_vsock_virtio_transport",
     "virtio_rng",
@@ -24,8 +28,9 @@ pub const NEEDED: [&str; 12] = [
     "vmgenid",
 ];
 
-/// Modules that a kernel may lack without harm.
-const OPTIONAL: [&str; 2] = ["vmgenid", "virtio_rng"];
+/// Modules that a kernel may lack without harm. Where crc32c is a library function, ext4 depends on it
+/// as on any other.
+const OPTIONAL: [&str; 3] = ["vmgenid", "virtio_rng", "crc32c_generic"];
 
 /// The files of `wanted` and of everything they depend on, dependencies first.
 ///
@@ -120,6 +125,47 @@ kernel/drivers/char/hw_random/rng-core.ko:
         assert!(load_order(DEP, "", &["vmgenid"]).unwrap().is_empty());
         let error = load_order(DEP, builtin, &["virtio_blk"]).unwrap_err();
         assert!(error.to_string().contains("no module virtio_blk"));
+    }
+
+    /// The lines of Debian's full kernel 6.1 that are about what an agent needs.
+    const FULL: &str = "\
+kernel/crypto/crc32c_generic.ko:
+kernel/drivers/block/virtio_blk.ko: kernel/drivers/virtio/virtio.ko kernel/drivers/virtio/virtio_ring.ko
+kernel/drivers/char/hw_random/virtio-rng.ko: kernel/drivers/virtio/virtio.ko kernel/drivers/virtio/virtio_ring.ko
+kernel/drivers/char/virtio_console.ko: kernel/drivers/virtio/virtio.ko kernel/drivers/virtio/virtio_ring.ko
+kernel/drivers/virtio/virtio.ko: kernel/drivers/virtio/virtio_ring.ko
+kernel/drivers/virtio/virtio_mmio.ko: kernel/drivers/virtio/virtio.ko kernel/drivers/virtio/virtio_ring.ko
+kernel/drivers/virtio/virtio_pci.ko: kernel/drivers/virtio/virtio_pci_legacy_dev.ko kernel/drivers/virtio/virtio_pci_modern_dev.ko kernel/drivers/virtio/virtio.ko kernel/drivers/virtio/virtio_ring.ko
+kernel/drivers/virtio/virtio_pci_legacy_dev.ko:
+kernel/drivers/virtio/virtio_pci_modern_dev.ko:
+kernel/drivers/virtio/virtio_ring.ko:
+kernel/fs/ext4/ext4.ko: kernel/lib/crc16.ko kernel/fs/mbcache.ko kernel/fs/jbd2/jbd2.ko
+kernel/fs/jbd2/jbd2.ko:
+kernel/fs/mbcache.ko:
+kernel/fs/overlayfs/overlay.ko:
+kernel/lib/crc16.ko:
+kernel/net/vmw_vsock/vmw_vsock_virtio_transport.ko: kernel/net/vmw_vsock/vmw_vsock_virtio_transport_common.ko kernel/net/vmw_vsock/vsock.ko kernel/drivers/virtio/virtio.ko kernel/drivers/virtio/virtio_ring.ko
+kernel/net/vmw_vsock/vmw_vsock_virtio_transport_common.ko: kernel/net/vmw_vsock/vsock.ko
+kernel/net/vmw_vsock/vsock.ko:
+";
+
+    #[test]
+    fn the_full_kernels_ext4_comes_with_all_it_takes() {
+        let builtin = "kernel/drivers/virt/vmgenid.ko\n";
+        let order = names(&load_order(FULL, builtin, &NEEDED).unwrap());
+        let at = |name: &str| order.iter().position(|other| other == name).unwrap();
+        for (first, then) in [
+            ("virtio", "virtio_blk"),
+            ("crc32c_generic", "ext4"),
+            ("crc32c_generic", "jbd2"),
+            ("jbd2", "ext4"),
+            ("mbcache", "ext4"),
+            ("crc16", "ext4"),
+            ("vsock", "vmw_vsock_virtio_transport"),
+        ] {
+            assert!(at(first) < at(then), "{first} after {then}: {order:?}");
+        }
+        assert!(order.contains(&"overlay".to_owned()));
     }
 
     #[test]

@@ -34,12 +34,22 @@ pub struct Recipe {
     /// Where packages come from; `None` is mmdebstrap's own default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
+    /// The package that stands for the kernel, such as `linux-image-cloud-amd64`. Images that were
+    /// built before a profile could say so have the one that was built in then.
+    #[serde(default = "first_kernel")]
+    pub kernel: String,
     /// Packages beyond the essential ones and the kernel.
     pub packages: Vec<String>,
     /// Size of the read-only root file system in MiB, as the guest sees it; the file is sparse.
     pub root_mib: u32,
     /// Size of each VM's own writable disk in MiB; the file is sparse.
     pub disk_mib: u32,
+}
+
+/// Never to be changed: an image whose description names no kernel has this one, and one that differs
+/// from its recipe is built anew.
+fn first_kernel() -> String {
+    "linux-image-cloud-amd64".into()
 }
 
 /// The bounds a request must respect.

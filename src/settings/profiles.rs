@@ -43,6 +43,7 @@ struct ProfileLayer {
     packages: Option<Vec<String>>,
     suite: Option<String>,
     mirror: Option<String>,
+    kernel: Option<String>,
     root_mib: Option<u32>,
     disk_mib: Option<u32>,
     vcpu_count: Option<u32>,
@@ -70,6 +71,7 @@ impl ProfileLayer {
                 packages,
                 suite,
                 mirror,
+                kernel,
                 root_mib,
                 disk_mib,
                 vcpu_count,
@@ -201,6 +203,7 @@ fn finish(name: &str, layer: ProfileLayer, limits: &Limits) -> Result<Profile, R
         recipe: Recipe {
             suite: layer.suite.ok_or_else(|| missing("suite"))?,
             mirror: layer.mirror,
+            kernel: layer.kernel.ok_or_else(|| missing("kernel"))?,
             packages,
             root_mib: layer.root_mib.ok_or_else(|| missing("root_mib"))?,
             disk_mib: layer.disk_mib.ok_or_else(|| missing("disk_mib"))?,
@@ -231,6 +234,10 @@ fn check(profile: &Profile, limits: &Limits) -> Result<(), Refusal> {
     }
     if !is_word(&profile.recipe.suite, "-") {
         return bad("a Debian suite", &profile.recipe.suite);
+    }
+    let kernel = &profile.recipe.kernel;
+    if !kernel.strip_prefix("linux-image-").is_some_and(|flavour| is_word(flavour, "+-.")) {
+        return bad("a kernel package (linux-image-...)", kernel);
     }
     if let Some(package) = profile.recipe.packages.iter().find(|package| !is_word(package, "+-.:"))
     {
@@ -308,6 +315,26 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_is_the_cloud_one_but_for_hosts_of_vms() {
+        let merged = with("[profiles.mine]\nextends = \"debian-kvm\"\n").unwrap();
+        let kernel = |name: &str| merged.profiles[name].recipe.kernel.as_str();
+        for name in ["debian-base", "debian-git", "debian-build"] {
+            assert_eq!(kernel(name), "linux-image-cloud-amd64");
+        }
+        assert_eq!(kernel("debian-kvm"), "linux-image-amd64");
+        assert_eq!(kernel("mine"), "linux-image-amd64");
+    }
+
+    /// Images that were built before profiles named kernels must still be what their profiles say.
+    #[test]
+    fn a_recipe_without_a_kernel_equals_one_with_the_default() {
+        let recipe = &with("").unwrap().profiles["debian-base"].recipe;
+        let mut written = serde_json::to_value(recipe).unwrap();
+        assert!(written.as_object_mut().unwrap().remove("kernel").is_some());
+        assert_eq!(serde_json::from_value::<Recipe>(written).unwrap(), *recipe);
+    }
+
+    #[test]
     fn mistakes_name_the_file_and_the_key() {
         let unknown = with("[profiles.debian-base]\nmemory = 5\n").unwrap_err();
         assert!(unknown.message.contains("extra.toml"), "{unknown}");
@@ -316,6 +343,9 @@ mod tests {
             ("[profiles.debian-base]\nmem_mib = 1\n", "mem_mib"),
             ("[profiles.debian-base]\npackages = [\"--hook=x\"]\n", "--hook=x"),
             ("[profiles.debian-base]\nsuite = \"-x\"\n", "suite"),
+            ("[profiles.debian-base]\nkernel = \"bash\"\n", "linux-image-"),
+            ("[profiles.debian-base]\nkernel = \"linux-image-\"\n", "kernel package"),
+            ("[profiles.debian-base]\nkernel = \"linux-image-/x\"\n", "linux-image-/x"),
             ("[profiles.debian-base]\nmirror = \"deb http://x\"\n", "mirror"),
             ("[profiles.\"../up\"]\npackages = []\n", "../up"),
             ("[profiles.bin]\nextends = \"debian-base\"\n", "bin"),

@@ -1,7 +1,7 @@
 # Run by mmdebstrap when the packages are installed; $1 is the new root.
 #
-# Fetches the kernel that the metapackage stands for, without installing it: its installation would
-# pull in initramfs-tools and build an initrd nobody needs. The kernel ends up in
+# Fetches the kernel that $MAYFLY_KERNEL_PACKAGE stands for, without installing it: its installation
+# would pull in initramfs-tools and build an initrd nobody needs. The kernel ends up in
 # $MAYFLY_KERNEL_DIR/unpacked, its modules in the new root, where modprobe finds them.
 set -eu
 root=$1
@@ -11,7 +11,11 @@ cd "$MAYFLY_KERNEL_DIR"
 depends() {
     apt-cache depends "$1" | sed -n "s/^ *Depends: \($2\)\$/\1/p" | head -n 1
 }
-image=$(depends "$MAYFLY_KERNEL_PACKAGE" 'linux-image-[0-9].*')
+case $MAYFLY_KERNEL_PACKAGE in
+    # A kernel itself, for who wants just that one.
+    linux-image-[0-9]*) image=$MAYFLY_KERNEL_PACKAGE ;;
+    *) image=$(depends "$MAYFLY_KERNEL_PACKAGE" 'linux-image-[0-9].*') ;;
+esac
 if [ -z "$image" ]; then
     echo "the suite has no $MAYFLY_KERNEL_PACKAGE" >&2
     exit 1
@@ -29,5 +33,15 @@ for modules in unpacked/lib/modules unpacked/usr/lib/modules; do
     [ ! -d "$modules" ] || mv "$modules"/* "$root/usr/lib/modules/"
 done
 for release in "$root"/usr/lib/modules/*; do
+    # The bulk of what drives hardware that no VM here has: near half of the full kernel. What is made
+    # of software stays, and the few modules elsewhere that build on these drive such hardware too.
+    (
+        cd "$release/kernel"
+        rm -rf drivers/gpu/drm/amd drivers/gpu/drm/i915 drivers/gpu/drm/nouveau \
+            drivers/gpu/drm/radeon drivers/iio drivers/infiniband/hw drivers/media/dvb-frontends \
+            drivers/media/i2c drivers/media/pci drivers/media/platform drivers/media/tuners \
+            drivers/media/usb drivers/net/ethernet drivers/net/wireless/*/ sound/pci sound/soc \
+            sound/usb
+    )
     chroot "$root" depmod "${release##*/}"
 done

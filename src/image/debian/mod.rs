@@ -25,9 +25,6 @@ const SH: Tool = Tool { program: "sh", package: "dash" };
 const KERNEL_SCRIPT: &str = include_str!("kernel.sh");
 const TIDY_SCRIPT: &str = include_str!("tidy.sh");
 
-/// The kernel made for virtual machines: small, all of virtio, no hardware.
-const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
-
 /// Loads modules in the guest, and lists them here while building.
 const KMOD: &str = "kmod";
 
@@ -100,7 +97,7 @@ impl Debian {
             .env("TMPDIR", &temporary)
             .env("MAYFLY_KERNEL_SCRIPT", &script)
             .env("MAYFLY_KERNEL_DIR", work.join("kernel"))
-            .env("MAYFLY_KERNEL_PACKAGE", KERNEL_PACKAGE)
+            .env("MAYFLY_KERNEL_PACKAGE", &recipe.kernel)
             .current_dir(work)
             .args(recipe::mmdebstrap_options(recipe))
             .arg(r#"--customize-hook=sh "$MAYFLY_KERNEL_SCRIPT" "$1""#)

@@ -27,12 +27,18 @@ const APT_OPTIONS: [&str; 4] = [
     "APT::Sandbox::User \"root\"",
 ];
 
+/// What the names of Debian's kernel packages begin with.
+const KERNEL_PREFIX: &str = "linux-image-";
+
 /// Refuses a recipe with a word that is not what it should be.
 ///
 /// Errors: `Usage`, quoting the word.
 pub fn check(recipe: &Recipe, default_mirror: Option<&str>) -> Result<(), Refusal> {
     if !is_word(&recipe.suite, "-") {
         return Err(unfit("suite", &recipe.suite));
+    }
+    if !recipe.kernel.strip_prefix(KERNEL_PREFIX).is_some_and(|rest| is_word(rest, "+-.")) {
+        return Err(unfit("kernel package (linux-image-...)", &recipe.kernel));
     }
     // Policy 5.6.1: lower-case letters, digits, plus, minus and full stops.
     if let Some(package) = recipe.packages.iter().find(|package| !is_word(package, "+-.")) {
@@ -90,6 +96,7 @@ mod tests {
         Recipe {
             suite: "bookworm".into(),
             mirror: None,
+            kernel: "linux-image-cloud-amd64".into(),
             packages: vec!["bash".into(), "kmod".into(), "libstdc++6".into()],
             root_mib: 512,
             disk_mib: 1024,
@@ -107,9 +114,16 @@ mod tests {
     fn nothing_smuggles_an_option_in() {
         check(&recipe(), None).unwrap();
         check(&recipe(), Some("file:/srv/debian")).unwrap();
+        for kernel in ["linux-image-amd64", "linux-image-6.1.0-56-rt-amd64"] {
+            check(&Recipe { kernel: kernel.into(), ..recipe() }, None).unwrap();
+        }
         for bad in ["", "-x", "a b", "a,b", "a\n", "A", "--hook=x", "../x", "a;b", "é"] {
             let suite = Recipe { suite: bad.into(), ..recipe() };
             assert!(check(&suite, None).is_err(), "{bad:?}");
+            for kernel in [bad.to_owned(), format!("linux-image-{bad}")] {
+                let recipe = Recipe { kernel, ..recipe() };
+                assert!(check(&recipe, None).is_err(), "{:?}", recipe.kernel);
+            }
             let packages = Recipe { packages: vec![bad.into()], ..recipe() };
             assert!(check(&packages, None).is_err(), "{bad:?}");
         }

@@ -8,7 +8,7 @@ use crate::host::tool::{Failed, Interrupted};
 use crate::model::{Kind, Refusal};
 
 /// What a program says, and what to do then. The first that matches wins.
-const REMEDIES: [(&[&str], &str); 7] = [
+const REMEDIES: [(&[&str], &str); 8] = [
     (&["No space left on device", "not enough free space"], "free some space on the file system"),
     (
         &["/etc/subuid", "/etc/subgid", "newuidmap", "newgidmap"],
@@ -24,6 +24,10 @@ const REMEDIES: [(&[&str], &str); 7] = [
     (
         &["NO_PUBKEY", "is not signed", "public key is not available"],
         "install Debian's keys: apt install debian-archive-keyring",
+    ),
+    (
+        &["the suite has no linux-image-"],
+        "correct the profile's kernel: no package of its suite has that name and stands for a kernel",
     ),
     (
         &["Unable to locate package", "has no installation candidate"],
@@ -100,6 +104,7 @@ mod tests {
             ("tar: x: Cannot write: No space left on device", "file system of /a\n"),
             ("E: Temporary failure resolving 'mirror'", "MAYFLY_DEBIAN_MIRROR"),
             ("E: Unable to locate package nonsense", "packages"),
+            ("the suite has no linux-image-nonsense", "profile's kernel"),
             ("unshare: no line matching user \"x\" in /etc/subuid", "subordinate ids"),
             ("unshare: unshare failed: Operation not permitted", "as root"),
             ("W: GPG error: NO_PUBKEY 0E98404D386FA1D9", "debian-archive-keyring"),

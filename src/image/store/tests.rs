@@ -113,6 +113,7 @@ fn profile(suite: &str) -> Profile {
         recipe: Recipe {
             suite: suite.into(),
             mirror: None,
+            kernel: "linux-image-cloud-amd64".into(),
             packages: vec![],
             root_mib: 1,
             disk_mib: 1,
@@ -152,6 +153,27 @@ fn an_image_is_built_once_and_again_when_its_recipe_changes() {
     drop(other);
     drop(store.build(&profile("trixie"), &world.agent(), &mut Silent).unwrap());
     assert_eq!(world.builds(), 3);
+}
+
+/// A rebuild would strand the VMs that were stopped on the image: their disks are laid over it.
+#[test]
+fn an_image_from_before_recipes_named_kernels_stays_as_it_is() {
+    let world = World::new();
+    let image = world.ensure().unwrap();
+    let (id, path) = (image.id(), image.dir().join(INFO));
+    drop(image);
+    let mut old: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert!(old["recipe"].as_object_mut().unwrap().remove("kernel").is_some());
+    fs::write(&path, old.to_string()).unwrap();
+
+    let image = world.ensure().unwrap();
+    assert_eq!((image.id(), world.builds()), (id, 1));
+    image.verify().unwrap();
+    drop(image);
+    let mut full = profile("bookworm");
+    full.recipe.kernel = "linux-image-amd64".into();
+    drop(world.store().ensure(&full, &world.agent(), &mut Silent).unwrap());
+    assert_eq!(world.builds(), 2);
 }
 
 #[test]
