@@ -1,7 +1,9 @@
 //! Which versions of Firecracker and its jailer will do.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
@@ -20,11 +22,19 @@ const FIRST_WITH_ACPI: Version = Version(1, 8, 0);
 const JAILER_FIXED: [Version; 2] = [Version(1, 13, 2), Version(1, 14, 1)];
 
 impl Version {
-    /// Asks a program. `None` if it says nothing that looks like a version.
+    /// Asks a program, once: `run` checks it when it creates a VM and when it starts it. `None` if it
+    /// says nothing that looks like a version.
     ///
     /// Errors: it cannot be run.
     pub fn of(program: &Path) -> Result<Option<Version>> {
-        Ok(Version::parse(&program::output(program, &["--version"])?))
+        static ASKED: Mutex<BTreeMap<PathBuf, Option<Version>>> = Mutex::new(BTreeMap::new());
+        let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(version) = asked.get(program) {
+            return Ok(*version);
+        }
+        let version = Version::parse(&program::output(program, &["--version"])?);
+        asked.insert(program.to_owned(), version);
+        Ok(version)
     }
 
     /// Reads `Firecracker v1.12.1`, with whatever follows.
