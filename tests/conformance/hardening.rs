@@ -132,3 +132,25 @@ pub fn the_image_stays_as_it_was_built(bench: &Bench) {
     assert_eq!(digests(), before);
     assert!(Value::is_object(&status));
 }
+
+/// A VMM that guessed at a disk's format would believe what the guest wrote there, and open the files
+/// of the host that a header can name.
+pub fn a_disk_is_raw_whatever_is_in_it(bench: &Bench) {
+    if bench.skips("there is no disk") {
+        return;
+    }
+    let vm = bench.vm();
+    let size = vm.sh("blockdev --getsize64 /dev/vdb").line();
+    // A qcow2 header, before where the file system begins: version 3, its backing file at 104.
+    let header = r"QFI\373\0\0\0\3\0\0\0\0\0\0\0\150\0\0\0\13";
+    let write = format!(
+        "(printf '{header}'; head -c 84 /dev/zero; printf /etc/shadow) | \
+         dd of=/dev/vdb conv=notrunc,fsync status=none; sync"
+    );
+    vm.sh(&write).prints("");
+    vm.env.run(&["stop", &vm.id]).prints(&format!("{}\n", vm.id));
+    vm.env.run(&["start", &vm.id]).prints(&format!("{}\n", vm.id));
+    vm.sh("blockdev --getsize64 /dev/vdb").prints(&format!("{size}\n"));
+    vm.sh("head -c 3 /dev/vdb; echo; dd if=/dev/vdb bs=1 skip=104 count=11 status=none")
+        .prints("QFI\n/etc/shadow");
+}

@@ -106,13 +106,22 @@ pub fn a_vmm_that_hangs_at_its_start_is_waited_for(bench: &Bench) {
     }
     let seconds = std::env::var(DELAY).map_or(5, |text| text.parse().expect(DELAY));
     let id = bench.env.create(&["--keep", "--mem", "512M"]);
-    let start = bench.env.live(&["start", &id]);
-    let mut vmm = None;
-    eventually("a VMM on record", || {
-        vmm = bench.env.vmm_if_any(&id);
-        vmm.is_some()
-    });
-    let vmm = Pid::from_raw(vmm.unwrap());
+    let start = || {
+        let start = bench.env.live(&["start", &id]);
+        let mut vmm = None;
+        eventually("a VMM on record", || {
+            vmm = bench.env.vmm_if_any(&id);
+            vmm.is_some()
+        });
+        (start, Pid::from_raw(vmm.unwrap()))
+    };
+    // One that dies is not waited for.
+    let (dying, vmm) = start();
+    kill(vmm, Signal::SIGKILL).unwrap();
+    dying.end().fails(6, "mayfly: [..]");
+    assert_eq!(bench.env.status(&id)["state"], "stopped");
+
+    let (start, vmm) = start();
     kill(vmm, Signal::SIGSTOP).unwrap();
     std::thread::sleep(Duration::from_secs(seconds));
     kill(vmm, Signal::SIGCONT).unwrap();
@@ -131,6 +140,18 @@ pub fn a_vmm_that_is_killed_leaves_a_vm_that_can_start_again(bench: &Bench) {
     assert_eq!(vm.env.status(&vm.id)["last_error"], "the VM ended by itself");
     vm.env.run(&["start", &vm.id]).prints(&format!("{}\n", vm.id));
     vm.exec(&["--", "echo", "back"]).prints("back\n");
+    if bench.is_machine {
+        // In the middle of a stop, too.
+        let mut live = vm.live(&["--", "sh", "-c", "trap '' TERM; echo ready; sleep 4403"]);
+        live.says("ready");
+        let vmm = Pid::from_raw(vm.env.vmm(&vm.id));
+        let stop = vm.env.live(&["stop", "--grace", "40s", &vm.id]);
+        eventually("a VM that stops", || vm.env.status(&vm.id)["state"] == "stopping");
+        kill(vmm, Signal::SIGKILL).unwrap();
+        stop.end().prints(&format!("{}\n", vm.id));
+        live.end();
+        vm.env.run(&["start", &vm.id]).prints(&format!("{}\n", vm.id));
+    }
     kill(Pid::from_raw(vm.env.vmm(&vm.id)), Signal::SIGKILL).unwrap();
     // Whoever deletes it needs no VMM to do so.
     vm.env.rm(&vm.id);

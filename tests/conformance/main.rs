@@ -64,6 +64,7 @@ suite! {
         escape::every_vmm_is_a_user_of_its_own;
         floods::a_console_that_is_flooded_stays_bounded;
         floods::a_reader_that_stops_costs_no_memory_and_holds_nobody_up;
+        hardening::a_disk_is_raw_whatever_is_in_it;
         hardening::the_vmm_is_confined_and_given_nothing;
         hardening::the_image_stays_as_it_was_built;
         life::a_vm_goes_through_its_life;
