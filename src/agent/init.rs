@@ -39,6 +39,12 @@ use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 /// so this is for slow emulation only.
 const DEVICE_LIMIT: Duration = Duration::from_secs(10);
 
+/// Where the initial file system has them.
+const MODULES: &str = "/modules";
+
+/// What makes a vsock device work.
+const VSOCK_DRIVER: &str = "vmw_vsock_virtio_transport.ko";
+
 /// Ports are named this and a number.
 const PORT_PREFIX: &str = "mayfly.";
 
@@ -72,7 +78,17 @@ fn boot(power: &mut RebootMode) -> Result<Arc<World>, String> {
     if has("mayfly.poweroff=reboot") {
         *power = RebootMode::RB_AUTOBOOT;
     }
-    let failures = modules::load(Path::new("/modules"));
+    let by_vsock = has("mayfly.line=vsock");
+    let has_pci = fs::read_dir("/sys/bus/pci/devices").is_ok_and(|mut all| all.next().is_some());
+    let failures = modules::load(Path::new(MODULES), |module| match module {
+        VSOCK_DRIVER => false,
+        "virtio_console.ko" => !by_vsock,
+        _ if module.contains("vsock") => by_vsock,
+        _ if module.contains("_pci") => has_pci,
+        _ => true,
+    });
+    // It is loaded last, when the initial file system is gone.
+    let vsock_driver = by_vsock.then(|| File::open(Path::new(MODULES).join(VSOCK_DRIVER)));
     let mounts = if has("mayfly.root=initrd") {
         Mounts::default()
     } else {
@@ -94,9 +110,9 @@ fn boot(power: &mut RebootMode) -> Result<Arc<World>, String> {
     };
     let world = World::new(kind, Reaper::start())
         .map_err(|errno| format!("set up the TTL: {}", errno.desc()))?;
-    match has("mayfly.line=vsock") {
-        true => serve_vsock(&world, &failures)?,
-        false => serve_ports(&world, &failures)?,
+    match vsock_driver {
+        Some(driver) => serve_vsock(&world, driver, &failures)?,
+        None => serve_ports(&world, &failures)?,
     }
     Ok(world)
 }
@@ -166,7 +182,14 @@ fn bring_up_loopback() -> io::Result<()> {
 
 /// Serves connections from the host, mayfly's own requests apart from commands, so that no number of
 /// commands can keep those out.
-fn serve_vsock(world: &Arc<World>, failures: &[String]) -> Result<(), String> {
+///
+/// The driver comes last. Until it does, a connection waits in the VMM; between it and the listeners
+/// each would be refused, and tried again, at the cost of this guest's time.
+fn serve_vsock(
+    world: &Arc<World>,
+    driver: io::Result<File>,
+    failures: &[String],
+) -> Result<(), String> {
     for port in [VSOCK_CONTROL, VSOCK_SESSION] {
         let listener = Listener::vsock(port).map_err(|error| {
             format!("listen at vsock port {port}: {error}{}", because(failures))
@@ -174,7 +197,8 @@ fn serve_vsock(world: &Arc<World>, failures: &[String]) -> Result<(), String> {
         let world = Arc::clone(world);
         std::thread::spawn(move || accept_forever(&listener, &world));
     }
-    Ok(())
+    let loaded = driver.and_then(|driver| modules::insert(&driver));
+    loaded.map_err(|error| format!("load {VSOCK_DRIVER}: {error}{}", because(failures)))
 }
 
 /// Serves every port of ours. All of a device's ports appear together, but after it.

@@ -60,6 +60,11 @@ impl Manifest {
         self.accelerator.isolation()
     }
 
+    /// Whether its VMM could be in a jail and is not, because somebody wished so.
+    pub fn lacks_jail(&self) -> bool {
+        self.backend == BackendKind::Firecracker && self.vmm_uid.is_some() && !self.jailed
+    }
+
     /// What the guest calls itself.
     pub fn hostname(&self) -> String {
         match &self.name {

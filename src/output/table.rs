@@ -21,6 +21,10 @@ pub fn status_table(records: &[VmRecord], now: &Now) -> String {
         let manifest = &record.manifest;
         let runs_on = match manifest.accelerator {
             Accelerator::None => manifest.backend.to_string(),
+            // Of an ordinary user's VMs there are no others.
+            accelerator if manifest.lacks_jail() => {
+                format!("{}/{accelerator}, no jail", manifest.backend)
+            }
             accelerator => format!("{}/{accelerator}", manifest.backend),
         };
         let state = match record.last_error() {

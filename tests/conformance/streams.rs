@@ -47,7 +47,7 @@ pub fn streams_are_byte_exact(bench: &Bench) {
 pub fn input_ends_when_it_ends(bench: &Bench) {
     let vm = bench.vm();
     // The command goes on after the end of its input, and its output still arrives.
-    vm.feed("cat; sleep 1; echo done", b"x").prints("xdone\n");
+    vm.feed("cat; sleep 3; echo done", b"x").prints("xdone\n");
     vm.feed("cat | wc -c", b"").prints("0\n");
     let mut live = vm.live(&[
         "-i",
