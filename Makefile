@@ -54,6 +54,14 @@ test: ## install what is missing, run every test, real VMs included
 	$(CARGO) test --locked --no-fail-fast
 	@$(MAKE) --no-print-directory test-firecracker
 
+# What a KVM host in a VM boots, and the VMs in it, built by the programs in directory $(1).
+define build-images
+@for profile in debian-kvm debian-base; do \
+		scripts/with-scratch env MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" \
+			$(1)/mayfly image build $$profile || exit; \
+	done
+endef
+
 TESTS_OF_FIRECRACKER := --test conformance --test campaign
 
 .PHONY: test-firecracker
@@ -64,10 +72,7 @@ test-firecracker: ## run Firecracker's tests, in a VM that is a KVM host
 	$(SAY) 'programs'
 	$(CARGO) test --locked --no-run $(TESTS_OF_FIRECRACKER)
 	$(SAY) 'the images that the VM and the VMs in it boot'
-	@for profile in debian-kvm debian-base; do \
-		scripts/with-scratch env MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" \
-			$(DEBUG)/mayfly image build $$profile || exit; \
-	done
+	$(call build-images,$(DEBUG))
 	$(SAY) 'firecracker, in a VM'
 	@tests=$$($(CARGO) test --locked --no-run --quiet --message-format=json $(TESTS_OF_FIRECRACKER) | \
 		jq -r 'select(.profile.test and .executable) | .executable') && \
@@ -91,10 +96,7 @@ bench: ## measure speed against bare VMMs, in ratios
 	$(SAY) 'ratios'
 	$(CARGO) bench --locked --bench ratios
 	$(SAY) 'the images that a KVM host and the VMs in it boot'
-	@for profile in debian-kvm debian-base; do \
-		scripts/with-scratch env MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" \
-			$(RELEASE)/mayfly image build $$profile || exit; \
-	done
+	$(call build-images,$(RELEASE))
 	$(SAY) 'ratios of firecracker, in a VM'
 	@ratios=$$($(CARGO) bench --locked --no-run --quiet --message-format=json --bench ratios | \
 		jq -r 'select(.target.name == "ratios" and .executable) | .executable') && \

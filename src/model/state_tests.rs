@@ -17,10 +17,10 @@ fn instance(pid: i32) -> Instance {
     Instance { process: process(pid) }
 }
 
-pub fn record(state: Phase) -> VmRecord {
-    let boot_id = BootId("this".into());
-    VmRecord {
-        manifest: Manifest {
+impl Manifest {
+    /// One of a VM without a machine.
+    pub fn sample() -> Manifest {
+        Manifest {
             vm_id: VmId::from_random([1; 16]),
             name: None,
             profile: "debian-base".into(),
@@ -37,7 +37,14 @@ pub fn record(state: Phase) -> VmRecord {
             vmm_uid: None,
             owner: None,
             metadata: BTreeMap::new(),
-        },
+        }
+    }
+}
+
+pub fn record(state: Phase) -> VmRecord {
+    let boot_id = BootId("this".into());
+    VmRecord {
+        manifest: Manifest::sample(),
         expiry: Expiry { expires_at: 60.0, expires_boottime: 60.0, boot_id },
         state,
     }

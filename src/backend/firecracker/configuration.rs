@@ -104,28 +104,10 @@ fn drive(drive_id: &'static str, path_on_host: &'static str, is_read_only: bool)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Accelerator, BackendKind, VmId};
 
     #[test]
     fn a_vm() {
-        let manifest = Manifest {
-            vm_id: VmId::from_random([1; 16]),
-            name: None,
-            profile: "debian-base".into(),
-            vcpu_count: 2,
-            mem_mib: 512,
-            ttl_seconds: 60,
-            created_at: 0.0,
-            backend: BackendKind::Firecracker,
-            accelerator: Accelerator::Kvm,
-            keep: false,
-            image: "digest".into(),
-            nested: false,
-            jailed: true,
-            vmm_uid: None,
-            owner: None,
-            metadata: Default::default(),
-        };
+        let manifest = Manifest { vcpu_count: 2, mem_mib: 512, ..Manifest::sample() };
         let golden = serde_json::json!({
             "boot-source": {
                 "kernel_image_path": "vmlinux",

@@ -234,27 +234,10 @@ fn give(path: &Path, uid: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Accelerator, BackendKind, VmId};
 
     fn manifest() -> Manifest {
-        Manifest {
-            vm_id: VmId::from_random([1; 16]),
-            name: None,
-            profile: "debian-base".into(),
-            vcpu_count: 2,
-            mem_mib: 512,
-            ttl_seconds: 60,
-            created_at: 0.0,
-            backend: BackendKind::Firecracker,
-            accelerator: Accelerator::Kvm,
-            keep: false,
-            image: "digest".into(),
-            nested: false,
-            jailed: true,
-            vmm_uid: Some(1_900_000_007),
-            owner: None,
-            metadata: Default::default(),
-        }
+        let vmm_uid = Some(1_900_000_007);
+        Manifest { vcpu_count: 2, mem_mib: 512, jailed: true, vmm_uid, ..Manifest::sample() }
     }
 
     fn arguments(cgroups: Option<Hierarchy>) -> String {
