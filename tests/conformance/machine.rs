@@ -33,9 +33,6 @@ pub fn memory_that_runs_out_costs_the_command_only(bench: &Bench) {
     // The one line it keeps never ends.
     vm.exec(&["--", "tail", "/dev/zero"]).is(137, "", "");
     vm.exec(&["--", "echo", "still here"]).prints("still here\n");
-    // What is spread over processes ends too, and they all do.
-    vm.sh("tail /dev/zero & tail /dev/zero & wait").code();
-    vm.exec(&["--", "pgrep", "-x", "tail"]).is(1, "", "");
 }
 
 pub fn orphans_are_reaped(bench: &Bench) {
@@ -76,6 +73,11 @@ pub fn the_guest_knows_its_name_and_the_time(bench: &Bench) {
     let other = sh("cat /proc/sys/kernel/random/boot_id");
     let own = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     assert_ne!(other, own.trim(), "a kernel of its own");
+    if bench.backend == "firecracker" {
+        // The machine that these tests are brought to boots another one.
+        let own = nix::sys::utsname::uname().unwrap();
+        assert_ne!(sh("uname -r"), own.release().to_str().unwrap());
+    }
     // No way out: there is no network but the loopback.
     assert_eq!(sh("ls /sys/class/net"), "lo");
     env.rm(name);
