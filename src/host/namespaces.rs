@@ -1,4 +1,4 @@
-//! Whether this user may make user namespaces with a range of ids in them.
+//! Which namespaces this user may make.
 
 use std::fs;
 
@@ -26,4 +26,32 @@ pub fn has_subordinate_ids() -> bool {
         })
     };
     listed("/etc/subuid") && listed("/etc/subgid")
+}
+
+/// Whether root may make mounts and namespaces of its own. In a container it often may not.
+pub fn root_may_make_them() -> bool {
+    may_administer(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+/// Whether the effective capabilities hold `CAP_SYS_ADMIN`, which is number 21 (capabilities(7)).
+fn may_administer(status: &str) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+        .is_some_and(|set| set & (1 << 21) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_containers_root_is_told_from_the_hosts() {
+        assert!(may_administer("CapPrm:\t0\nCapEff:\t000001ffffffffff\n"));
+        // Docker's default.
+        assert!(!may_administer("CapEff:\t00000000a80425fb\n"));
+        assert!(!may_administer("CapEff:\tnonsense\n"));
+        assert!(!may_administer(""));
+    }
 }

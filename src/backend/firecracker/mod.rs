@@ -22,7 +22,7 @@ use crate::host::channel::Channel;
 use crate::host::gate::Launch;
 use crate::host::kvm::Kvm;
 use crate::host::wait::Wait;
-use crate::host::{log, program};
+use crate::host::{log, namespaces, program};
 use crate::model::{Accelerator, BackendKind, Kind, Refusal};
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
@@ -44,6 +44,12 @@ impl Firecracker {
             |why: String| Refusal::new(Kind::Host, format!("firecracker cannot be used: {why}"));
         if let Some(problem) = Kvm::probe().problem() {
             return Err(refuse(problem).hint(INSTEAD).into());
+        }
+        if geteuid().is_root() && !namespaces::root_may_make_them() {
+            let why = "root may not make mounts and namespaces here, as in a container";
+            return Err(refuse(why.into())
+                .hint("give the container CAP_SYS_ADMIN, or use '--backend qemu'")
+                .into());
         }
         let find = |named: &Path, rest: &str| {
             program::find(named).ok_or_else(|| {
