@@ -65,7 +65,7 @@ endef
 TESTS_OF_FIRECRACKER := --test conformance --test campaign
 
 .PHONY: test-firecracker
-test-firecracker: ## run Firecracker's tests, in a VM that is a KVM host
+test-firecracker: ## run Firecracker's tests, in VMs that are KVM hosts
 	$(SAY) 'packages'
 	@scripts/need $(COMPILE) $(RUN) $(IMAGE) jq=jq
 	@scripts/firecracker "$$MAYFLY_TEST_FIRECRACKER"
@@ -73,10 +73,14 @@ test-firecracker: ## run Firecracker's tests, in a VM that is a KVM host
 	$(CARGO) test --locked --no-run $(TESTS_OF_FIRECRACKER)
 	$(SAY) 'the images that the VM and the VMs in it boot'
 	$(call build-images,$(DEBUG))
-	$(SAY) 'firecracker, in a VM'
+	$(SAY) 'firecracker, in two VMs at the same time'
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going firecracker-jailed firecracker-direct
+
+.PHONY: firecracker-jailed firecracker-direct
+firecracker-jailed firecracker-direct:
 	@tests=$$($(CARGO) test --locked --no-run --quiet --message-format=json $(TESTS_OF_FIRECRACKER) | \
 		jq -r 'select(.profile.test and .executable) | .executable') && \
-		scripts/lab $(DEBUG) scripts/test-firecracker $$tests -- ./test-firecracker
+		scripts/lab $(DEBUG) scripts/test-firecracker $$tests -- ./test-firecracker $(@:firecracker-%=%)
 
 .PHONY: soak
 soak: ## crash and load campaigns at full size (minutes)
