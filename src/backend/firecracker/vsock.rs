@@ -1,8 +1,9 @@
 //! Reaching an agent through Firecracker's vsock: connect to a Unix socket, name the guest's port, and
 //! read an `OK` once the guest has accepted (`docs/vsock.md` of Firecracker).
 //!
-//! Until the agent listens, connections are closed without an answer; so this tries again for as long
-//! as the caller waits.
+//! A connection that comes before the guest has a driver waits in the VMM. One that comes when there is
+//! a driver and nobody listens is closed without an answer; so this tries again for as long as the
+//! caller waits.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -17,8 +18,9 @@ use crate::host::socket;
 use crate::host::wait::Wait;
 use crate::model::{Kind, Refusal};
 
-/// Between two tries: short against a boot, and long enough to leave the guest its CPU.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Between two tries. They wait for the VMM to make its socket; then one is held until the guest has a
+/// driver, which it loads when its agent listens. So this is short against a boot, not against a tick.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// `OK ` and a 32-bit number.
 const LONGEST_ANSWER: usize = 14;
