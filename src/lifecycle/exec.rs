@@ -8,8 +8,8 @@ use anyhow::Result;
 use super::manager::{Manager, expired, this_boot};
 use super::remove::{Removed, remove, remove_if_there};
 use super::timings::Timings;
-use crate::backend::{self, Machine, Purpose};
-use crate::guest::{ExecIo, Outcome, Session, Sink};
+use crate::backend::{self, Purpose};
+use crate::guest::{ExecIo, Outcome, Sink};
 use crate::host::clock;
 use crate::host::process::PidFd;
 use crate::host::signals::Signals;
@@ -63,11 +63,9 @@ pub fn exec(
     let vmm = PidFd::open(&instance.process)?
         .ok_or_else(|| Refusal::new(Kind::WrongState, format!("VM {id} has just ended")))?;
     let backend = manager.backend_of(&record.manifest)?;
-    let paths = manager.paths(id);
-    let machine = Machine { manifest: &record.manifest, paths: &paths, boot: None };
     let mut wait = Wait::within(HELLO).watching(vmm.as_fd()).interruptible(signals);
-    let dialled = backend.dial(machine, Purpose::Session, &mut wait)?;
-    let mut session = Session::open(dialled.channel, dialled.dirty, &mut wait)?;
+    let mut session =
+        manager.open_session(&record, backend.as_ref(), Purpose::Session, &mut wait)?;
     timings.end("connect");
     let Streams { stdin, stdout, stderr } = command.streams;
     let outcome = session

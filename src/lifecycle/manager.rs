@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::backend::{self, Backend, Programs};
+use crate::backend::{self, Backend, Machine, Programs, Purpose};
+use crate::guest::Session;
 use crate::host::process::{self, PidFd};
+use crate::host::wait::Wait;
 use crate::host::{clock, program};
 use crate::image::{ImageInfo, Store};
 use crate::model::{
@@ -108,6 +110,20 @@ impl Manager {
     /// The backend a VM was created with.
     pub fn backend_of(&self, manifest: &Manifest) -> Result<Box<dyn Backend>> {
         backend::of(manifest, &self.programs()?)
+    }
+
+    /// A conversation with the agent of a VM whose VMM runs.
+    pub fn open_session(
+        &self,
+        record: &VmRecord,
+        backend: &dyn Backend,
+        purpose: Purpose,
+        wait: &mut Wait<'_>,
+    ) -> Result<Session> {
+        let paths = self.paths(record.id());
+        let machine = Machine { manifest: &record.manifest, paths: &paths, boot: None };
+        let dialled = backend.dial(machine, purpose, wait)?;
+        Session::open(dialled.channel, dialled.dirty, wait)
     }
 
     /// A record as it is: compared with the process it names.

@@ -13,7 +13,6 @@ use super::remove::remove_settled;
 use super::settle::acquire;
 use super::timings::Timings;
 use crate::backend::{self, Backend, Machine, Purpose};
-use crate::guest::Session;
 use crate::host::process::PidFd;
 use crate::host::signals::{Interrupted, Signals};
 use crate::host::wait::Wait;
@@ -142,11 +141,8 @@ fn meet_agent(
     timings: &mut Timings,
 ) -> Result<()> {
     let deadline = Instant::now() + backend.boot_deadline();
-    let paths = manager.paths(record.id());
-    let machine = Machine { manifest: &record.manifest, paths: &paths, boot: None };
     let mut wait = Wait::until(deadline).watching(vmm.as_fd()).interruptible(signals);
-    let dialled = backend.dial(machine, Purpose::Control, &mut wait)?;
-    let mut session = Session::open(dialled.channel, dialled.dirty, &mut wait)?;
+    let mut session = manager.open_session(record, backend, Purpose::Control, &mut wait)?;
     timings.end("boot");
     session.setup(&setup(record)?, &mut wait)?;
     backend::hang_up(session.is_clean(), session.into_channel());

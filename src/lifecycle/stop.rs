@@ -8,8 +8,7 @@ use anyhow::Result;
 use super::end;
 use super::manager::Manager;
 use super::settle::acquire;
-use crate::backend::{Machine, Purpose};
-use crate::guest::Session;
+use crate::backend::Purpose;
 use crate::host::process::PidFd;
 use crate::host::wait::Wait;
 use crate::model::{Phase, VmId, VmRecord};
@@ -58,11 +57,9 @@ fn ask(
     deadline: Instant,
 ) -> Result<()> {
     let backend = manager.backend_of(&record.manifest)?;
-    let paths = manager.paths(record.id());
-    let machine = Machine { manifest: &record.manifest, paths: &paths, boot: None };
     let mut wait = Wait::until(deadline).watching(vmm.as_fd());
-    let dialled = backend.dial(machine, Purpose::Control, &mut wait)?;
-    let mut session = Session::open(dialled.channel, dialled.dirty, &mut wait)?;
+    let mut session =
+        manager.open_session(record, backend.as_ref(), Purpose::Control, &mut wait)?;
     // Half of it for the guest's processes, half for writing its disk and powering off.
     session.shutdown(grace / 2, &mut wait)
 }
