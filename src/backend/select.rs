@@ -42,12 +42,16 @@ pub struct Wish {
 /// elsewhere. It is never mock, which must be named. Errors: `Host`, saying what is missing and what
 /// to do.
 pub fn select(wish: Wish, programs: &Programs) -> Result<Box<dyn Backend>> {
+    let qemu = |kvm: &Kvm| qemu(chosen_accelerator(wish.accelerator, kvm)?, programs);
     match wish.choice {
         BackendChoice::Mock => mock(wish.accelerator, programs),
-        BackendChoice::Firecracker => firecracker(wish, programs),
-        BackendChoice::Auto => firecracker(wish, programs)
-            .or_else(|_| qemu(chosen_accelerator(wish.accelerator)?, programs)),
-        BackendChoice::Qemu => qemu(chosen_accelerator(wish.accelerator)?, programs),
+        BackendChoice::Firecracker => firecracker(wish, &Kvm::probe(), programs),
+        BackendChoice::Qemu => qemu(&Kvm::probe()),
+        BackendChoice::Auto => {
+            // Once for both: on a machine with many CPUs the list of their features is long.
+            let kvm = Kvm::probe();
+            firecracker(wish, &kvm, programs).or_else(|_| qemu(&kvm))
+        }
     }
 }
 
@@ -63,7 +67,7 @@ pub fn of(manifest: &Manifest, programs: &Programs) -> Result<Box<dyn Backend>> 
     }
 }
 
-fn firecracker(wish: Wish, programs: &Programs) -> Result<Box<dyn Backend>> {
+fn firecracker(wish: Wish, kvm: &Kvm, programs: &Programs) -> Result<Box<dyn Backend>> {
     if let Some(other @ (Accelerator::Tcg | Accelerator::None)) = wish.accelerator {
         return Err(no_accelerator(&other.to_string(), "firecracker").into());
     }
@@ -75,12 +79,11 @@ fn firecracker(wish: Wish, programs: &Programs) -> Result<Box<dyn Backend>> {
     let jailed = geteuid().is_root() && !wish.no_jailer;
     let jailer = jailed.then(|| programs.jailer.clone());
     let firecracker = Firecracker { program: programs.firecracker.clone(), jailer };
-    firecracker.check()?;
+    firecracker.check(kvm)?;
     Ok(Box::new(firecracker))
 }
 
-fn chosen_accelerator(named: Option<Accelerator>) -> Result<Accelerator> {
-    let kvm = Kvm::probe();
+fn chosen_accelerator(named: Option<Accelerator>, kvm: &Kvm) -> Result<Accelerator> {
     match (named, kvm.problem()) {
         (Some(Accelerator::Tcg), _) => Ok(Accelerator::Tcg),
         (Some(Accelerator::Kvm) | None, None) => Ok(Accelerator::Kvm),

@@ -39,10 +39,10 @@ pub struct Firecracker {
 
 impl Firecracker {
     /// Refuses where it cannot run VMs: without KVM, without its programs, or with too old ones.
-    pub fn check(&self) -> Result<home::Programs> {
+    pub fn check(&self, kvm: &Kvm) -> Result<home::Programs> {
         let refuse =
             |why: String| Refusal::new(Kind::Host, format!("firecracker cannot be used: {why}"));
-        if let Some(problem) = Kvm::probe().problem() {
+        if let Some(problem) = kvm.problem() {
             return Err(refuse(problem).hint(INSTEAD).into());
         }
         if geteuid().is_root() && !namespaces::root_may_make_them() {
@@ -92,7 +92,7 @@ impl Backend for Firecracker {
 
     fn launch(&self, machine: Machine) -> Result<Launch> {
         let boot = machine.boot.context("a Firecracker VM boots an image")?;
-        let programs = self.check()?;
+        let programs = self.check(&Kvm::probe())?;
         let limit = log::limit(machine.largest_file()?);
         let program = home::prepare(machine, boot, &programs, limit)?;
         Ok(Launch {
