@@ -15,12 +15,13 @@ use mayfly::host::signals::Signals;
 use mayfly::host::wait::Wait;
 use mayfly::host::{directory, random, socket, sparse};
 use mayfly::image::{Image, Lines, Store};
-use mayfly::model::{BackendChoice, BackendKind, BootFiles, Manifest, VmId, VmPaths};
+use mayfly::model::{BackendChoice, BootFiles, Manifest, VmId, VmPaths};
 use mayfly::protocol::{Exec, Program, Text};
 use mayfly::settings::load_profiles;
 
 use crate::numbers::ms_since;
-use crate::workspace::{Workspace, agent};
+use crate::programs;
+use crate::workspace::Workspace;
 
 /// The profile that is booted, in its default shape.
 const PROFILE: &str = "debian-base";
@@ -51,24 +52,20 @@ pub struct BareVm {
 
 impl Bench {
     /// Makes sure that there is an image, with the agent that is measured.
-    pub fn prepare(kind: BackendKind) -> Result<Bench> {
+    pub fn prepare(choice: BackendChoice) -> Result<Bench> {
+        let agent = programs::agent();
         let programs = Programs {
             qemu: "qemu-system-x86_64".into(),
             firecracker: "firecracker".into(),
             jailer: "jailer".into(),
-            agent: agent(),
-        };
-        let choice = match kind {
-            BackendKind::Firecracker => BackendChoice::Firecracker,
-            BackendKind::Qemu => BackendChoice::Qemu,
-            BackendKind::Mock => BackendChoice::Mock,
+            agent: agent.clone(),
         };
         let backend = select(Wish { choice, no_jailer: true, ..Wish::default() }, &programs)?;
         let profiles = load_profiles(None)?;
         let profile = &profiles.profiles[PROFILE];
         let store = Store::open(&Workspace::artifacts())?;
         let image = store
-            .ensure(profile, &agent(), &mut Lines::default())
+            .ensure(profile, &agent, &mut Lines::default())
             .context("cannot build the image to boot")?;
         image.verify()?;
         let manifest = Manifest {
@@ -79,7 +76,7 @@ impl Bench {
             mem_mib: profile.mem_mib,
             ttl_seconds: profile.ttl_seconds,
             created_at: 0.0,
-            backend: kind,
+            backend: backend.kind(),
             accelerator: backend.accelerator(),
             keep: false,
             image: image.id(),
@@ -135,9 +132,7 @@ impl Bench {
         let child = child.0.take().expect("it was not taken before");
         Ok(BareVm { child, paths, ready_ms, session })
     }
-}
 
-impl Bench {
     /// Greets the agent of a VM that is starting.
     fn meet(&self, machine: Machine) -> Result<Session> {
         let mut wait = Wait::within(LIMIT);

@@ -11,8 +11,8 @@ use crate::options::Options;
 use crate::report::{Goal, Report, Row};
 use crate::workspace::{Workspace, timed};
 
-/// This `run` of `true` against a bare boot of the same files to the agent's answer, and against one that
-/// also runs the command and ends.
+/// This `run` of `true` against a bare boot of the same files to the agent's answer, and against one
+/// that also runs the command and ends.
 pub fn measure(
     workspace: &Workspace,
     bench: &Bench,

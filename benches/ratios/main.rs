@@ -12,6 +12,8 @@ mod cold;
 mod facts;
 mod numbers;
 mod options;
+#[path = "../../tests/support/programs.rs"]
+mod programs;
 mod registries;
 mod report;
 mod running;
@@ -24,7 +26,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use mayfly::host::signals::Signals;
-use mayfly::model::BackendKind;
+use mayfly::model::BackendChoice;
 
 use options::{Options, Part};
 use report::Report;
@@ -52,7 +54,7 @@ fn measure(options: &Options) -> Result<()> {
         registries::measure(&workspace, options, &mut report)?;
     }
     if options.wants_vms() {
-        let bench = bare::Bench::prepare(BackendKind::Qemu)?;
+        let bench = bare::Bench::prepare(BackendChoice::Qemu)?;
         if options.wants(Part::Cold) {
             let run = ["run", "--backend", "qemu", "--", "true"];
             cold::measure(&workspace, &bench, &run, options, &mut signals, &mut report)?;
@@ -65,7 +67,7 @@ fn measure(options: &Options) -> Result<()> {
         }
     }
     if options.wants(Part::Firecracker) {
-        let bench = bare::Bench::prepare(BackendKind::Firecracker)?;
+        let bench = bare::Bench::prepare(BackendChoice::Firecracker)?;
         for jail in [&[][..], &["--no-jailer"]] {
             let run = [&["run", "--backend", "firecracker"], jail, &["--", "true"]].concat();
             cold::measure(&workspace, &bench, &run, options, &mut signals, &mut report)?;

@@ -9,21 +9,7 @@ use mayfly::model::{VmId, VmPaths};
 use tempfile::TempDir;
 
 use crate::numbers::ms_since;
-
-/// The program that is measured: of this build, or brought to where the benchmark runs.
-fn mayfly() -> PathBuf {
-    found("mayfly", env!("CARGO_BIN_EXE_mayfly"))
-}
-
-/// What is packed into the image, and run by the mock backend.
-pub fn agent() -> PathBuf {
-    found("mayfly-agent", env!("CARGO_BIN_EXE_mayfly-agent"))
-}
-
-fn found(name: &str, built: &str) -> PathBuf {
-    let brought = std::env::var_os("MAYFLY_TEST_PROGRAMS").map(PathBuf::from);
-    brought.map_or_else(|| built.into(), |directory| directory.join(name))
-}
+use crate::programs;
 
 /// A directory that is gone afterwards, and everything that works in it.
 #[derive(Debug)]
@@ -55,7 +41,7 @@ impl Workspace {
     /// could change what it does.
     #[expect(clippy::disallowed_methods, reason = "what is measured is a process")]
     pub fn mayfly(&self, state: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(mayfly());
+        let mut command = Command::new(programs::mayfly());
         command
             .args(args)
             .env_clear()
