@@ -234,8 +234,8 @@ impl Bind {
         let nothing = None::<&str>;
         mount(Some(&self.file), &self.at, nothing, MsFlags::MS_BIND, nothing)
             .with_context(cannot)?;
-        let mut flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID;
-        flags |= MsFlags::MS_NODEV;
+        let mut flags =
+            MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         if self.access != Access::Write {
             flags |= MsFlags::MS_RDONLY;
         }

@@ -64,7 +64,6 @@ pub fn prepare(
         for (file, name, _) in files {
             symlink(&file, home.join(name)).context("cannot make a link")?;
         }
-        bounds.open_files = Some(OPEN_FILES);
         return Ok(direct(programs, manifest, home, None, bounds));
     };
 
@@ -106,7 +105,6 @@ pub fn prepare(
         }
         None => {
             give(&home, uid)?;
-            bounds.open_files = Some(OPEN_FILES);
             let groups = kvm::device_group().into_iter().collect();
             let user = User { uid, gid: uid, groups };
             Ok(direct(programs, manifest, home, Some(user), bounds))
@@ -114,7 +112,7 @@ pub fn prepare(
     }
 }
 
-/// Firecracker without a jail.
+/// Firecracker without a jail, and without the jailer's limit on open files, which it gets here.
 fn direct(
     programs: &Programs,
     manifest: &Manifest,
@@ -125,6 +123,7 @@ fn direct(
     let mut args = vec!["--id".to_owned(), manifest.vm_id.to_string()];
     args.extend(ARGUMENTS.map(str::to_owned));
     let path = programs.firecracker.clone();
+    let bounds = Bounds { open_files: Some(OPEN_FILES), ..bounds };
     Program { path, args, env: Vec::new(), cwd, user, files: Vec::new(), bounds }
 }
 

@@ -17,9 +17,10 @@ pub struct Opened {
 }
 
 /// Everything TCG can emulate, AMD's virtualization included, but for two features that make an
-/// emulated guest slower. With `erms` the kernel and the C library copy memory by `rep movsb`, which TCG carries out byte by byte:
-/// without it a boot takes three quarters of the time, and copying memory less than half. `la57` adds
-/// a fifth level to every walk of the page tables, for address spaces beyond 128 TiB.
+/// emulated guest slower. With `erms` the kernel and the C library copy memory by `rep movsb`, which
+/// TCG carries out byte by byte: without it a boot takes three quarters of the time, and copying memory
+/// less than half. `la57` adds a fifth level to every walk of the page tables, for address spaces beyond
+/// 128 TiB.
 const EMULATED_CPU: &str = "max,-erms,-la57";
 
 /// Takes virtualization away from a guest that did not ask for it: what it need not touch, it cannot
@@ -52,8 +53,8 @@ impl Arguments<'_> {
         // ACPI because Debian's kernel finds virtio-mmio devices no other way, and to power off.
         add("-M", "microvm,acpi=on,rtc=on,isa-serial=on".into());
         add("-accel", if kvm { "kvm".into() } else { "tcg,thread=multi".into() });
-        let (cpu, without) =
-            (if kvm { "host" } else { EMULATED_CPU }, if self.nested { "" } else { NOT_NESTED });
+        let cpu = if kvm { "host" } else { EMULATED_CPU };
+        let without = if self.nested { "" } else { NOT_NESTED };
         add("-cpu", format!("{cpu}{without}"));
         add("-smp", self.vcpu_count.to_string());
         add("-m", format!("{}M", self.mem_mib));
