@@ -103,8 +103,8 @@ impl Bench {
         }
         let _ = std::fs::remove_file(paths.disk());
         sparse::clone_file(&self.image.disk_seed(), &paths.disk())?;
-        let machine = Machine { manifest: &self.manifest, paths: &paths, boot: Some(&self.boot) };
-        let mut launch = self.backend.launch(machine)?;
+        let machine = Machine::new(&self.manifest, &paths, Some(&self.boot));
+        let mut launch = self.backend.launch(machine)?.launch;
         if raw {
             let listener = socket::listen(&paths.run.join(RAW_PORT))?;
             launch.program.args.extend([

@@ -107,7 +107,9 @@ fn fill(workspace: &Workspace, size: usize) -> Result<()> {
             };
             let record = VmRecord {
                 expiry: Expiry::after(&now, manifest.ttl_seconds),
-                state: Phase::Started { instance: Instance { process: alive.clone() } },
+                state: Phase::Started {
+                    instance: Instance { process: alive.clone(), template: None },
+                },
                 manifest,
             };
             contents.vms.insert(record.id().clone(), record);

@@ -6,14 +6,14 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::claim::Dialled;
-use super::{Backend, Machine, Purpose, port};
+use super::{Backend, Machine, Monitor, Purpose, Start, port};
 use crate::host::gate::{Bounds, Launch, Program};
 use crate::host::log;
 use crate::host::wait::Wait;
-use crate::model::{Accelerator, BackendKind};
+use crate::model::{Accelerator, BackendKind, Manifest};
 
 /// Where programs are when nobody says, as for a command that cron or a service starts.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -37,7 +37,7 @@ impl Backend for Mock {
         false
     }
 
-    fn launch(&self, machine: Machine) -> Result<Launch> {
+    fn launch(&self, machine: Machine) -> Result<Start> {
         let work = machine.paths.work();
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&work);
         made.with_context(|| format!("cannot create {}", work.display()))?;
@@ -57,7 +57,20 @@ impl Backend for Mock {
             files: Vec::new(),
             bounds: Bounds::default(),
         };
-        Ok(Launch { program, files, output: None, log: log::open(&machine.paths.vmm_log(), None)? })
+        let log = log::open(&machine.paths.vmm_log(), None)?;
+        Ok(Start { launch: Launch { program, files, output: None, log }, monitor: None })
+    }
+
+    fn shape(&self, _: &Manifest) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn freeze(&self, _: Machine, _: &Monitor, _: &mut Wait<'_>) -> Result<String> {
+        bail!("a process of the host cannot be frozen")
+    }
+
+    fn thaw(&self, _: Machine, _: &Monitor, _: &mut Wait<'_>) -> Result<()> {
+        bail!("a process of the host cannot be frozen")
     }
 
     fn dial(&self, machine: Machine, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled> {

@@ -4,8 +4,8 @@
 //! arguments runs it, and how its agent is reached. Starting that program, watching it and ending it
 //! is the same for all of them and lives in `host` and `lifecycle`.
 //!
-//! A template (a VM frozen when its agent was ready) will be a second way to [`Backend::launch`], and
-//! a `snapshot` beside it.
+//! A VM comes up in one of three ways ([`Memory`]): it boots, it boots to be frozen, or it goes on as a
+//! copy of a frozen one.
 
 mod claim;
 mod firecracker;
@@ -14,6 +14,8 @@ mod port;
 mod qemu;
 mod select;
 
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -24,7 +26,7 @@ pub use select::{Programs, Wish, of, select};
 
 use crate::host::gate::Launch;
 use crate::host::wait::Wait;
-use crate::model::{Accelerator, BackendKind, BootFiles, Manifest, VmPaths};
+use crate::model::{Accelerator, BackendKind, BootFiles, FrozenFiles, Manifest, VmPaths};
 
 /// One VM as a backend sees it.
 #[derive(Debug, Clone, Copy)]
@@ -33,12 +35,48 @@ pub struct Machine<'a> {
     pub paths: &'a VmPaths,
     /// What it boots; `None` for a backend that boots nothing.
     pub boot: Option<&'a BootFiles>,
+    pub memory: Memory<'a>,
 }
 
-impl Machine<'_> {
+/// Where the memory of a VM comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Memory<'a> {
+    /// Nowhere: the VM boots.
+    Fresh,
+    /// The VM boots, to be frozen into these files; its disk is theirs.
+    ToFreeze(&'a FrozenFiles),
+    /// A private copy of a frozen VM's, made page by page where it is written to.
+    Frozen(&'a FrozenFiles),
+}
+
+/// What starts a VM.
+#[derive(Debug)]
+pub struct Start {
+    pub launch: Launch,
+    pub monitor: Monitor,
+}
+
+/// A line to a VMM itself, for whoever starts or freezes its VM; `None` where the VMM has no such line,
+/// or another way to it.
+pub type Monitor = Option<UnixStream>;
+
+impl<'a> Machine<'a> {
+    /// A VM that boots.
+    pub fn new(manifest: &'a Manifest, paths: &'a VmPaths, boot: Option<&'a BootFiles>) -> Self {
+        Machine { manifest, paths, boot, memory: Memory::Fresh }
+    }
+
+    /// Its own writable disk.
+    fn disk(&self) -> PathBuf {
+        match self.memory {
+            Memory::ToFreeze(files) => files.disk.clone(),
+            Memory::Fresh | Memory::Frozen(_) => self.paths.disk(),
+        }
+    }
+
     /// Bytes of the largest file its VMM must be able to write: its disk, or its memory.
     fn largest_file(&self) -> Result<u64> {
-        let disk = self.paths.disk();
+        let disk = self.disk();
         let disk = std::fs::metadata(&disk)
             .with_context(|| format!("cannot look at {}", disk.display()))?;
         Ok(disk.len().max(u64::from(self.manifest.mem_mib) << 20))
@@ -70,7 +108,25 @@ pub trait Backend {
     }
 
     /// The program that becomes the VMM, with its listening sockets open. Starts nothing.
-    fn launch(&self, machine: Machine) -> Result<Launch>;
+    fn launch(&self, machine: Machine) -> Result<Start>;
+
+    /// Everything outside a VM's image and manifest that its frozen memory depends on, as text: the
+    /// VMM's program and how it is started. `None` where VMs cannot be frozen.
+    ///
+    /// Errors: `Host` when the VMM is not installed.
+    fn shape(&self, manifest: &Manifest) -> Result<Option<String>>;
+
+    /// Pauses a VM that was started with [`Memory::ToFreeze`] and completes its files. The VMM is of no
+    /// use afterwards, and is to be killed. Returns the VMM's version, for people.
+    ///
+    /// Errors: what the VMM says against it, and those of [`Wait::ready`].
+    fn freeze(&self, machine: Machine, monitor: &Monitor, wait: &mut Wait<'_>) -> Result<String>;
+
+    /// Lets a VM that was started with [`Memory::Frozen`] go on where the frozen one was. Returns when
+    /// the VMM has agreed to; the guest may already run, or not yet.
+    ///
+    /// Errors: what the VMM says against it, and those of [`Wait::ready`].
+    fn thaw(&self, machine: Machine, monitor: &Monitor, wait: &mut Wait<'_>) -> Result<()>;
 
     /// A stream to the agent of a VM whose VMM runs or is just starting. On some backends that takes
     /// until the agent listens; on others it succeeds before.

@@ -18,6 +18,7 @@ mod building;
 mod candidates;
 mod each;
 mod guest_command;
+mod start_way;
 mod vm_request;
 
 use crate::output::Printer;

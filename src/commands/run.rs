@@ -5,12 +5,11 @@ use anyhow::Result;
 use super::App;
 use super::building::building;
 use super::guest_command::GuestCommand;
+use super::start_way::StartWay;
 use super::vm_request::VmRequest;
-use crate::guest::Outcome;
 use crate::host::process;
 use crate::host::signals::Signals;
-use crate::lifecycle::{self, Command, Manager, Timings};
-use crate::model::VmId;
+use crate::lifecycle::{self, Command, Manager, Purpose, Timings};
 use crate::model::record::reason;
 
 const EXAMPLES: &str = "\
@@ -33,6 +32,9 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     vm: VmRequest,
+
+    #[command(flatten)]
+    way: StartWay,
 
     /// Keep the VM afterwards, until it expires or 'rm' deletes it
     #[arg(long, env = "MAYFLY_KEEP", value_parser = clap::builder::FalseyValueParser::new())]
@@ -61,7 +63,10 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     let id = record.id().clone();
     // Deleted below, with or without an outcome, so exec shall not.
     let command = Command { exec, streams, keep: true };
-    let outcome = start_and_exec(&manager, &id, command, &mut signals, &mut timings);
+    let way = args.way.way(Purpose::Session);
+    let mut note = |line: &str| app.printer.note(line);
+    let outcome = lifecycle::start(&manager, &id, way, &mut signals, &mut timings, &mut note)
+        .and_then(|started| lifecycle::exec_in(started, command, &mut signals, &mut timings));
     let keep = record.manifest.keep;
     let cleanup = match keep {
         true => None,
@@ -76,15 +81,4 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
         app.printer.note(&format!("mayfly: kept VM {id}"));
     }
     args.command.report(app, &id, outcome, cleanup, &timings)
-}
-
-fn start_and_exec(
-    manager: &Manager,
-    id: &VmId,
-    command: Command,
-    signals: &mut Signals,
-    timings: &mut Timings,
-) -> Result<Outcome> {
-    lifecycle::start(manager, id, signals, timings)?;
-    Ok(lifecycle::exec(manager, id, command, signals, timings)?.outcome)
 }

@@ -6,8 +6,9 @@ use clap_complete::ArgValueCompleter;
 use super::App;
 use super::candidates;
 use super::each::each;
+use super::start_way::StartWay;
 use crate::host::signals::Signals;
-use crate::lifecycle::{self, Manager, Timings};
+use crate::lifecycle::{self, Manager, Purpose, Timings};
 use crate::model::VmRef;
 use crate::output::VmView;
 
@@ -27,6 +28,9 @@ pub struct Args {
     /// An id, the beginning of one, or a name
     #[arg(required = true, value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
     vms: Vec<VmRef>,
+
+    #[command(flatten)]
+    way: StartWay,
 }
 
 pub fn serve(app: &App, args: Args) -> Result<u8> {
@@ -35,8 +39,13 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     each(app, &args.vms, |vm| {
         let id = manager.resolve(vm)?;
         let mut timings = Timings::begin();
-        let record = lifecycle::start(&manager, &id, &mut signals, &mut timings)?;
+        let way = args.way.way(Purpose::Control);
+        let started =
+            lifecycle::start(&manager, &id, way, &mut signals, &mut timings, &mut |line| {
+                app.printer.note(line);
+            })?;
+        started.up.hang_up();
         app.printer.timings(&timings);
-        app.printer.done(&VmView::from(&record), vm.as_str())
+        app.printer.done(&VmView::from(&started.record), vm.as_str())
     })
 }

@@ -1,5 +1,6 @@
 //! Finding programs.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -24,6 +25,16 @@ pub fn find(program: &Path) -> Option<PathBuf> {
 pub fn beside(name: &str) -> Option<PathBuf> {
     let sibling = std::env::current_exe().ok()?.with_file_name(name);
     find(&sibling)
+}
+
+/// Identifies a program's file as it is now: where it is, and what changes when another takes its place
+/// or its content changes. For programs of the system, which are too large to be read each time.
+pub fn stamp(program: &Path) -> Result<String> {
+    let cannot = || format!("cannot look at {}", program.display());
+    let path = program.canonicalize().with_context(cannot)?;
+    let about = path.metadata().with_context(cannot)?;
+    let (size, seconds, ns) = (about.len(), about.mtime(), about.mtime_nsec());
+    Ok(format!("{} {size} {seconds}.{ns:09} {}:{}", path.display(), about.dev(), about.ino()))
 }
 
 /// What a program prints when run with `args`; it must end well.

@@ -21,6 +21,7 @@ mod progress;
 mod scratch;
 mod static_program;
 mod store;
+mod template;
 mod verified;
 
 pub use builder::Builder;
@@ -29,3 +30,4 @@ pub use handle::{Image, Verification};
 pub use info::{AgentInfo, FileInfo, ImageInfo};
 pub use progress::{Lines, Progress, Silent};
 pub use store::{Store, check_agent};
+pub use template::{Claim, Draft, Listed, Shape, Template, TemplateInfo, Templates};

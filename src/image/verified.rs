@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::{self, Method};
 use crate::host::clock;
+use crate::model::BootId;
 
 pub const VERIFIED: &str = "verified.json";
 
@@ -54,6 +55,9 @@ struct Entry {
 pub struct Verified {
     /// By file name.
     entries: BTreeMap<String, Entry>,
+    /// The boot of the host in which that was, where it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot: Option<BootId>,
     #[serde(skip)]
     changed: bool,
 }
@@ -66,6 +70,16 @@ impl Verified {
             Ok(serde_json::from_slice(&fs::read(directory.join(VERIFIED))?)?)
         };
         read().unwrap_or_default()
+    }
+
+    /// The same, but for what was verified in another boot of the host: for files that were never synced
+    /// to the medium, and may have lost their content in a power cut.
+    pub fn load_of_boot(directory: &Path, boot: &BootId) -> Verified {
+        let verified = Verified::load(directory);
+        match verified.boot.as_ref() == Some(boot) {
+            true => verified,
+            false => Verified { boot: Some(boot.clone()), ..Verified::default() },
+        }
     }
 
     /// The digest of the file at `path`, known as `name`: the recorded one if the file looks as it

@@ -8,7 +8,7 @@ use super::manager::{Manager, VM_PATIENCE};
 use super::reap::reap_expired;
 use super::remove::remove_settled;
 use crate::backend::{self, Backend, Wish};
-use crate::host::{clock, directory, random, socket, sparse};
+use crate::host::{clock, directory, random, socket};
 use crate::image::{Image, Progress};
 use crate::model::record::reason;
 use crate::model::{
@@ -67,7 +67,7 @@ pub fn create(
             return Err(error);
         }
     };
-    let prepared = prepare(manager, &manifest, image.as_ref()).and_then(|()| {
+    let prepared = prepare(manager, &manifest).and_then(|()| {
         manager.change(&id, |record| {
             record.finish_create()?;
             Ok(record.clone())
@@ -228,12 +228,9 @@ fn free_uid(contents: &Contents, id: &VmId, range: Bounds) -> Result<u32, Refusa
         })
 }
 
-fn prepare(manager: &Manager, manifest: &Manifest, image: Option<&Image>) -> Result<()> {
+/// Makes the VM's directory. Its disk comes with its first start, which decides what is on it.
+fn prepare(manager: &Manager, manifest: &Manifest) -> Result<()> {
     let paths = manager.paths(&manifest.vm_id);
     directory::create_new(&paths.dir)?;
-    write_manifest(&paths.manifest(), manifest)?;
-    if let Some(image) = image {
-        sparse::clone_file(&image.disk_seed(), &paths.disk())?;
-    }
-    Ok(())
+    write_manifest(&paths.manifest(), manifest)
 }

@@ -7,9 +7,10 @@ use anyhow::Result;
 
 use super::manager::{Manager, expired, this_boot};
 use super::remove::{Removed, remove, remove_if_there};
+use super::start::Started;
 use super::timings::Timings;
 use crate::backend::{self, Purpose};
-use crate::guest::{ExecIo, Outcome, Sink};
+use crate::guest::{ExecIo, Outcome, Session, Sink};
 use crate::host::clock;
 use crate::host::process::PidFd;
 use crate::host::signals::Signals;
@@ -64,22 +65,43 @@ pub fn exec(
         .ok_or_else(|| Refusal::new(Kind::WrongState, format!("VM {id} has just ended")))?;
     let backend = manager.backend_of(&record.manifest)?;
     let mut wait = Wait::within(HELLO).watching(vmm.as_fd()).interruptible(signals);
-    let mut session =
-        manager.open_session(&record, backend.as_ref(), Purpose::Session, &mut wait)?;
+    let session = manager.open_session(&record, backend.as_ref(), Purpose::Session, &mut wait)?;
     timings.end("connect");
-    let Streams { stdin, stdout, stderr } = command.streams;
-    let outcome = session
-        .exec(&command.exec, ExecIo { stdin, stdout, stderr, signals })
-        .map_err(|error| blame_the_clock(&record, error))?;
-    backend::hang_up(session.is_clean(), session.into_channel());
-    timings.end("exec");
     let keep = command.keep || record.manifest.keep;
+    let outcome = converse(&record, session, command, signals, timings)?;
     if keep {
         return Ok(Finished { outcome, cleanup: None });
     }
     let cleanup = Some(remove_if_there(manager, id, reason::POST_EXEC)?);
     timings.end("cleanup");
     Ok(Finished { outcome, cleanup })
+}
+
+/// Runs `command` in a VM that was just started for it, in the conversation that is open already. What
+/// becomes of the VM is the caller's business.
+pub fn exec_in(
+    started: Started,
+    command: Command,
+    signals: &mut Signals,
+    timings: &mut Timings,
+) -> Result<Outcome> {
+    converse(&started.record, started.up.session, command, signals, timings)
+}
+
+fn converse(
+    record: &VmRecord,
+    mut session: Session,
+    command: Command,
+    signals: &mut Signals,
+    timings: &mut Timings,
+) -> Result<Outcome> {
+    let Streams { stdin, stdout, stderr } = command.streams;
+    let outcome = session
+        .exec(&command.exec, ExecIo { stdin, stdout, stderr, signals })
+        .map_err(|error| blame_the_clock(record, error))?;
+    backend::hang_up(session.is_clean(), session.into_channel());
+    timings.end("exec");
+    Ok(outcome)
 }
 
 /// A VM whose time is up ends by itself, and takes the command with it. That explains a lost agent.

@@ -10,7 +10,7 @@ use crate::guest::Session;
 use crate::host::process::{self, PidFd};
 use crate::host::wait::Wait;
 use crate::host::{clock, program};
-use crate::image::{ImageInfo, Store};
+use crate::image::{ImageInfo, Store, Templates};
 use crate::model::{
     BootId, Kind, Liveness, Manifest, Refusal, VmId, VmPaths, VmRecord, VmRef, reconcile,
 };
@@ -49,6 +49,11 @@ impl Manager {
     /// The images; makes their directory if need be.
     pub fn images(&self) -> Result<Store> {
         Store::open(&self.settings.directories.artifacts)
+    }
+
+    /// The templates; makes their directory if need be.
+    pub fn templates(&self) -> Result<Templates> {
+        Templates::open(&self.settings.directories.artifacts)
     }
 
     /// All images with the bytes each takes on the disk. Makes no directory.
@@ -121,7 +126,7 @@ impl Manager {
         wait: &mut Wait<'_>,
     ) -> Result<Session> {
         let paths = self.paths(record.id());
-        let machine = Machine { manifest: &record.manifest, paths: &paths, boot: None };
+        let machine = Machine::new(&record.manifest, &paths, None);
         let dialled = backend.dial(machine, purpose, wait)?;
         Session::open(dialled.channel, dialled.dirty, wait)
     }

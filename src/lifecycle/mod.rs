@@ -6,6 +6,7 @@
 //!
 //! Verbs do not call verbs: `run` composes the same functions as `create`, `start`, `exec` and `rm`.
 
+mod boot;
 mod census;
 mod create;
 mod doctor;
@@ -21,17 +22,19 @@ mod start;
 mod status;
 mod stop;
 mod sweep;
+mod template;
 mod timings;
 
+pub use crate::backend::Purpose;
 pub use create::{Request, create};
 pub use doctor::{Check, Diagnosis, Verdict, diagnose};
-pub use exec::{Command, Finished, Streams, exec};
+pub use exec::{Command, Finished, Streams, exec, exec_in};
 pub use images::{build_image, remove_image};
 pub use manager::Manager;
 pub use reap::{Reaped, reap};
 pub use rebuild::rebuild;
 pub use remove::{Removed, remove, remove_if_there};
-pub use start::start;
+pub use start::{Started, Way, start};
 pub use status::{status, status_all};
 pub use stop::stop;
 pub use timings::Timings;

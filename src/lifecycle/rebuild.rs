@@ -40,7 +40,9 @@ fn restore<'a>(
     boot: &BootId,
 ) -> VmRecord {
     let state = match processes.min_by_key(|process| process.start_ticks) {
-        Some(process) => Phase::Started { instance: Instance { process: process.clone() } },
+        Some(process) => {
+            Phase::Started { instance: Instance { process: process.clone(), template: None } }
+        }
         None => Phase::Stopped { last_error: Some("the registry was rebuilt".into()) },
     };
     // The boot clock's share of the old record is lost; the wall clock's is in the manifest.

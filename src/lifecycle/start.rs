@@ -1,39 +1,48 @@
 //! Bringing a VM up: from the decision to the agent's answer.
 
-use std::os::fd::AsFd;
-use std::time::Instant;
-
 use anyhow::{Context, Result};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::end;
+use super::boot::{Boot, Up};
 use super::manager::{Manager, expired};
 use super::remove::remove_settled;
 use super::settle::acquire;
 use super::timings::Timings;
-use crate::backend::{self, Backend, Machine, Purpose};
-use crate::host::process::PidFd;
+use super::{end, template};
+use crate::backend::{Memory, Purpose};
 use crate::host::signals::{Interrupted, Signals};
-use crate::host::wait::Wait;
-use crate::host::{clock, directory, gate, log, random};
+use crate::host::{clock, sparse};
 use crate::image::Image;
 use crate::model::record::reason;
-use crate::model::{BootFiles, Instance, Kind, Manifest, Refusal, VmId, VmRecord};
-use crate::protocol::Setup;
+use crate::model::{Kind, Manifest, Refusal, VmId, VmRecord};
 
-/// Lines of the console shown when a boot fails: enough for a kernel's last words.
-const CONSOLE_LINES: usize = 20;
+/// How a VM shall be started.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    /// Boot, even where there is a template or one could be made.
+    pub cold: bool,
+    /// What the conversation with the agent will be for.
+    pub purpose: Purpose,
+}
 
-/// From created or stopped to started; returns when the agent answers.
+/// A VM that was just started, and the conversation with its agent.
+#[derive(Debug)]
+pub struct Started {
+    pub record: VmRecord,
+    pub up: Up,
+}
+
+/// From created or stopped to started; returns when the agent answers. A VM that was never started goes
+/// on from a template of its shape, which is made if need be. `note` hears what is worth a remark.
 ///
 /// Errors leave the VM stopped, with what went wrong on record. `signals` end a start that waits.
 pub fn start(
     manager: &Manager,
     id: &VmId,
+    way: Way,
     signals: &mut Signals,
     timings: &mut Timings,
-) -> Result<VmRecord> {
+    note: &mut dyn FnMut(&str),
+) -> Result<Started> {
     // Before the VM's lock: images come first in the order of locks.
     let image = image_of(manager, id)?;
     let (record, lock) = acquire(manager, id)?;
@@ -42,16 +51,24 @@ pub fn start(
         return Err(expired(id).into());
     }
     let backend = manager.backend_of(&record.manifest)?;
-    let boot = boot_files(&record.manifest, image.as_ref())?;
+    let image = image_to_boot(&record.manifest, image.as_ref())?;
+    let files = image.map(Image::boot_files);
     manager.change(id, |record| record.begin_start())?;
     timings.end("prepare");
 
-    let booted = boot_up(manager, &record, backend.as_ref(), boot.as_ref(), signals, timings);
-    let started = booted.and_then(|()| {
-        manager.change(id, |record| {
+    let boot = Boot {
+        manager,
+        record: &record,
+        backend: backend.as_ref(),
+        files: files.as_ref(),
+        purpose: way.purpose,
+    };
+    let started = bring_up(&boot, image, way, signals, timings, note).and_then(|up| {
+        let record = manager.change(id, |record| {
             record.finish_start()?;
             Ok(record.clone())
-        })
+        })?;
+        Ok(Started { record, up })
     });
     started.or_else(|error| {
         // Also when only the last line of the record could not be written: a VM that the user was
@@ -76,8 +93,8 @@ fn image_of(manager: &Manager, id: &VmId) -> Result<Option<Image>> {
     }
 }
 
-/// The files a VM boots, checked against what it was created with.
-fn boot_files(manifest: &Manifest, image: Option<&Image>) -> Result<Option<BootFiles>> {
+/// That image, checked against what the VM was created with.
+fn image_to_boot<'a>(manifest: &Manifest, image: Option<&'a Image>) -> Result<Option<&'a Image>> {
     if manifest.image.is_empty() {
         return Ok(None);
     }
@@ -90,99 +107,35 @@ fn boot_files(manifest: &Manifest, image: Option<&Image>) -> Result<Option<BootF
         return Err(gone("was rebuilt since this VM was created").into());
     }
     image.verify()?;
-    Ok(Some(image.boot_files()))
+    Ok(Some(image))
 }
 
-/// Starts the VMM and waits for the agent. On an error no process is left.
-fn boot_up(
-    manager: &Manager,
-    record: &VmRecord,
-    backend: &dyn Backend,
-    boot: Option<&BootFiles>,
+fn bring_up(
+    boot: &Boot,
+    image: Option<&Image>,
+    way: Way,
     signals: &mut Signals,
     timings: &mut Timings,
-) -> Result<()> {
-    let (id, paths) = (record.id(), manager.paths(record.id()));
-    // Sockets and claims of an earlier start mean nothing any more.
-    directory::remove(&paths.run)?;
-    directory::create_new_below(&manager.settings.directories.run, &paths.run)?;
-    let launch = backend.launch(Machine { manifest: &record.manifest, paths: &paths, boot })?;
-
-    let gated = gate::spawn(launch, &manager.mark(id))?;
-    let instance = Instance { process: gated.process.clone() };
-    // Before the release: a VMM that cannot be watched and ended must not come to be.
-    let Some(vmm) = PidFd::open(&instance.process)? else {
-        return Err(Refusal::new(Kind::Host, "the launcher ended at once").into());
-    };
-    manager.change(id, |record| record.launched(instance.clone()))?;
-    let released = gated.release();
-    timings.end("launch");
-
-    let ready = match &released {
-        Ok(_) => meet_agent(manager, record, backend, &vmm, signals, timings),
-        Err(error) => Err(Refusal::new(Kind::Host, format!("{error:#}")).into()),
+    note: &mut dyn FnMut(&str),
+) -> Result<Up> {
+    let Some(image) = image else { return boot.launch(Memory::Fresh, None, signals, timings) };
+    let disk = boot.paths().disk();
+    // A disk that a guest has used fits no frozen memory.
+    if disk.exists() {
+        return boot.launch(Memory::Fresh, None, signals, timings);
     }
-    .map_err(|error| explain(manager, record, error));
-    if ready.is_err() {
-        end::kill(&vmm)?;
-        end::clear(manager, &record.manifest)?;
-    }
-    drop(released);
-    ready
-}
-
-/// Waits for the agent and tells it what it must know before it serves.
-fn meet_agent(
-    manager: &Manager,
-    record: &VmRecord,
-    backend: &dyn Backend,
-    vmm: &PidFd,
-    signals: &mut Signals,
-    timings: &mut Timings,
-) -> Result<()> {
-    let deadline = Instant::now() + backend.boot_deadline();
-    let mut wait = Wait::until(deadline).watching(vmm.as_fd()).interruptible(signals);
-    let mut session = manager.open_session(record, backend, Purpose::Control, &mut wait)?;
-    timings.end("boot");
-    session.setup(&setup(record)?, &mut wait)?;
-    backend::hang_up(session.is_clean(), session.into_channel());
-    timings.end("setup");
-    Ok(())
-}
-
-fn setup(record: &VmRecord) -> Result<Setup> {
-    let remaining = record.expiry.remaining(&clock::now()?).max(0.0);
-    Ok(Setup {
-        vm_id: record.id().to_string(),
-        hostname: record.manifest.hostname(),
-        entropy: BASE64.encode(random::bytes::<64>()?),
-        ttl_ms: Some((remaining * 1000.0) as u64),
-        // Read last: it ages.
-        unix_ns: clock::unix_time().as_nanos() as u64,
-    })
-}
-
-/// Adds what the guest and the VMM said last to a failed boot's error.
-fn explain(manager: &Manager, record: &VmRecord, error: anyhow::Error) -> anyhow::Error {
-    // Whoever interrupted the boot knows why it did not finish.
-    if error.is::<Interrupted>() {
-        return error;
-    }
-    let paths = manager.paths(record.id());
-    let mut said = String::new();
-    for (who, path) in [("the VMM", paths.vmm_log()), ("the console", paths.console())] {
-        let tail = log::tail(&path, CONSOLE_LINES);
-        if !tail.is_empty() {
-            said.push_str(&format!("\n{who} said last:\n{tail}"));
+    if !way.cold
+        && let Some(shape) = template::shape_of(&boot.record.manifest, boot.backend, image)?
+    {
+        match template::start(boot, &shape, image, signals, timings, note) {
+            Err(error) if !error.is::<Interrupted>() => {
+                note(&format!("mayfly: no template could be used, so the VM boots: {error:#}"));
+                template::forget(boot, &shape, &disk)?;
+            }
+            up_or_interrupted => return up_or_interrupted,
         }
     }
-    let kind = error.downcast_ref::<Refusal>().map_or(Kind::Host, |refusal| refusal.kind);
-    let hint = error.downcast_ref::<Refusal>().and_then(|refusal| refusal.hint.clone());
-    Refusal {
-        // A guest that does not come up is the host's matter for a script: it cannot do it.
-        kind: if kind == Kind::Agent { Kind::Host } else { kind },
-        message: format!("VM {} did not start: {error:#}{said}", record.id()),
-        hint: hint.or_else(|| Some("'mayfly doctor' checks what this host can do".into())),
-    }
-    .into()
+    sparse::clone_file(&image.disk_seed(), &disk)?;
+    timings.end("disk");
+    boot.launch(Memory::Fresh, None, signals, timings)
 }

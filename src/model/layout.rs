@@ -92,3 +92,14 @@ pub struct BootFiles {
     pub initrd: PathBuf,
     pub rootfs: PathBuf,
 }
+
+/// The files of a VM that is frozen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrozenFiles {
+    /// The guest's memory, byte for byte.
+    pub memory: PathBuf,
+    /// Everything else of the machine: CPUs and devices, in a form that only its VMM knows.
+    pub state: PathBuf,
+    /// The VM's own disk at that moment.
+    pub disk: PathBuf,
+}

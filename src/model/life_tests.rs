@@ -109,7 +109,7 @@ impl World {
         self.pids += 1;
         self.gated = Some(self.pids);
         let process = ProcessId { boot_id: self.boot_id(), ..process(self.pids) };
-        self.change(|record| record.launched(Instance { process }))?;
+        self.change(|record| record.launched(Instance { process, template: None }))?;
         self.step()?;
         assert_eq!(self.vmm, None, "two VMMs on one disk");
         self.vmm = self.gated.take();

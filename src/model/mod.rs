@@ -17,7 +17,7 @@ pub mod time;
 pub mod units;
 
 pub use id::{VmId, VmName, VmRef};
-pub use layout::{BootFiles, VmPaths};
+pub use layout::{BootFiles, FrozenFiles, VmPaths};
 pub use platform::{Accelerator, BackendChoice, BackendKind, Isolation};
 pub use process::{Liveness, ProcessId};
 pub use profile::{Bounds, Limits, Profile, Profiles, Recipe};

@@ -79,6 +79,9 @@ impl Manifest {
 #[serde(deny_unknown_fields)]
 pub struct Instance {
     pub process: ProcessId,
+    /// The template it is a copy of, if it did not boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
 }
 
 /// Where a VM is in its life.
@@ -200,6 +203,14 @@ impl VmRecord {
                 self.pass_to(Phase::Starting { instance: Some(instance) })
             }
             _ => Err(self.refuse(&format!("cannot be launched: it is {}", self.state.name()))),
+        }
+    }
+
+    /// Takes a process off the record that is proven gone, so that another can be launched.
+    pub fn unlaunched(&mut self) -> Result<(), Refusal> {
+        match self.state {
+            Phase::Starting { .. } => self.pass_to(Phase::Starting { instance: None }),
+            _ => Err(self.refuse(&format!("is not starting: it is {}", self.state.name()))),
         }
     }
 

@@ -14,7 +14,7 @@ pub fn process(pid: i32) -> ProcessId {
 }
 
 fn instance(pid: i32) -> Instance {
-    Instance { process: process(pid) }
+    Instance { process: process(pid), template: None }
 }
 
 impl Manifest {

@@ -282,7 +282,7 @@ mod tests {
         symlink(&elsewhere, paths.vmm_home(false)).unwrap();
         let file = |name: &str| dir.path().join(name);
         let boot = BootFiles { kernel: file("k"), initrd: file("i"), rootfs: file("r") };
-        let machine = Machine { manifest: &manifest, paths: &paths, boot: Some(&boot) };
+        let machine = Machine::new(&manifest, &paths, Some(&boot));
         let programs = Programs { firecracker: "/usr/bin/firecracker".into(), jailer: None };
         for _ in 0..2 {
             let program = prepare(machine, &boot, &programs, 1 << 30).unwrap();

@@ -17,13 +17,13 @@ use nix::unistd::geteuid;
 
 pub use self::version::Version;
 use super::claim::{self, Claim, Dialled};
-use super::{Backend, Machine, Purpose};
+use super::{Backend, Machine, Monitor, Purpose, Start};
 use crate::host::channel::Channel;
 use crate::host::gate::Launch;
 use crate::host::kvm::Kvm;
 use crate::host::wait::Wait;
 use crate::host::{log, namespaces, program};
-use crate::model::{Accelerator, BackendKind, Kind, Refusal};
+use crate::model::{Accelerator, BackendKind, Kind, Manifest, Refusal};
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
 /// What to use instead.
@@ -90,18 +90,31 @@ impl Backend for Firecracker {
         self.jailer.is_some()
     }
 
-    fn launch(&self, machine: Machine) -> Result<Launch> {
+    fn launch(&self, machine: Machine) -> Result<Start> {
         let boot = machine.boot.context("a Firecracker VM boots an image")?;
         let programs = self.check(&Kvm::probe())?;
         let limit = log::limit(machine.largest_file()?);
         let program = home::prepare(machine, boot, &programs, limit)?;
-        Ok(Launch {
+        let launch = Launch {
             program,
             files: Vec::new(),
             // Its standard output is the guest's serial console.
             output: Some(log::open(&machine.paths.console(), Some(limit))?),
             log: log::open(&machine.paths.vmm_log(), Some(limit))?,
-        })
+        };
+        Ok(Start { launch, monitor: None })
+    }
+
+    fn shape(&self, _: &Manifest) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn freeze(&self, _: Machine, _: &Monitor, _: &mut Wait<'_>) -> Result<String> {
+        anyhow::bail!("not yet")
+    }
+
+    fn thaw(&self, _: Machine, _: &Monitor, _: &mut Wait<'_>) -> Result<()> {
+        anyhow::bail!("not yet")
     }
 
     fn dial(&self, machine: Machine, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled> {

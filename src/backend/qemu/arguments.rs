@@ -14,6 +14,22 @@ pub struct Opened {
     pub console: RawFd,
     /// Listening sockets, the control port first.
     pub ports: Vec<RawFd>,
+    /// The guest's memory, where it is in a file.
+    pub memory: Option<(RawFd, Mapping)>,
+    /// Our line to QEMU itself.
+    pub monitor: Option<RawFd>,
+}
+
+/// How the guest's memory is mapped from its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mapping {
+    /// What the guest writes is in the file.
+    Shared,
+    /// What the guest writes is its own, and the file stays as it is.
+    Private,
+    /// The same, from a file that QEMU cannot write. For QEMU from 8.2 on; older ones open the file for
+    /// writing even where they map it privately.
+    PrivateReadOnly,
 }
 
 /// Everything TCG can emulate, AMD's virtualization included, but for two features that make an
@@ -51,7 +67,25 @@ impl Arguments<'_> {
 
         add("-name", format!("mayfly-{}", self.name));
         // ACPI because Debian's kernel finds virtio-mmio devices no other way, and to power off.
-        add("-M", "microvm,acpi=on,rtc=on,isa-serial=on".into());
+        let mut machine = String::from("microvm,acpi=on,rtc=on,isa-serial=on");
+        if let Some((file, mapping)) = opened.memory {
+            machine.push_str(",memory-backend=memory");
+            let how = match mapping {
+                Mapping::Shared => "share=on",
+                Mapping::Private => "share=off",
+                Mapping::PrivateReadOnly => "share=off,readonly=on,rom=off",
+            };
+            let size = self.mem_mib;
+            let path = format!("/proc/self/fd/{file}");
+            add(
+                "-object",
+                format!("memory-backend-file,id=memory,size={size}M,mem-path={path},{how}"),
+            );
+            if mapping != Mapping::Shared {
+                add("-incoming", "defer".into());
+            }
+        }
+        add("-M", machine);
         add("-accel", if kvm { "kvm".into() } else { "tcg,thread=multi".into() });
         let cpu = if kvm { "host" } else { EMULATED_CPU };
         let without = if self.nested { "" } else { NOT_NESTED };
@@ -96,6 +130,10 @@ impl Arguments<'_> {
 
         add("-device", "virtio-rng-device".into());
         add("-device", "virtio-serial-device".into());
+        if let Some(monitor) = opened.monitor {
+            add("-chardev", format!("socket,id=monitor,fd={monitor}"));
+            add("-mon", "chardev=monitor,mode=control".into());
+        }
         for (number, socket) in opened.ports.iter().enumerate() {
             add("-chardev", format!("socket,id=port{number},fd={socket},server=on,wait=off"));
             add("-device", format!("virtserialport,chardev=port{number},name=mayfly.{number}"));
@@ -127,6 +165,14 @@ mod tests {
     use super::*;
 
     fn build(accelerator: Accelerator, nested: bool) -> Vec<String> {
+        build_with(accelerator, nested, None)
+    }
+
+    fn build_with(
+        accelerator: Accelerator,
+        nested: bool,
+        memory: Option<(RawFd, Mapping)>,
+    ) -> Vec<String> {
         let opened = Opened {
             kernel: 10,
             initrd: 11,
@@ -134,6 +180,8 @@ mod tests {
             disk: 13,
             console: 14,
             ports: vec![15, 16],
+            memory,
+            monitor: memory.map(|_| 18),
         };
         Arguments {
             name: "0123456789ab",
@@ -172,6 +220,30 @@ mod tests {
             -chardev socket,id=port1,fd=16,server=on,wait=off \
             -device virtserialport,chardev=port1,name=mayfly.1";
         assert_eq!(build(Accelerator::Tcg, false).join(" "), golden);
+    }
+
+    #[test]
+    fn frozen_and_its_copies() {
+        for (mapping, how, waits) in [
+            (Mapping::Shared, "share=on", false),
+            (Mapping::Private, "share=off", true),
+            (Mapping::PrivateReadOnly, "share=off,readonly=on,rom=off", true),
+        ] {
+            let fresh = build(Accelerator::Tcg, false).join(" ");
+            let line = build_with(Accelerator::Tcg, false, Some((17, mapping))).join(" ");
+            let memory = format!(
+                "-object memory-backend-file,id=memory,size=512M,mem-path=/proc/self/fd/17,{how} "
+            );
+            let incoming = if waits { "-incoming defer " } else { "" };
+            let monitor = "-chardev socket,id=monitor,fd=18 -mon chardev=monitor,mode=control ";
+            let rest = line
+                .replacen(&memory, "", 1)
+                .replacen(incoming, "", 1)
+                .replacen(monitor, "", 1)
+                .replacen(",memory-backend=memory", "", 1);
+            assert_eq!(rest, fresh, "{line}");
+            assert_eq!(line.contains("-incoming"), waits);
+        }
     }
 
     #[test]

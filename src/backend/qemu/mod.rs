@@ -1,22 +1,30 @@
 //! QEMU: the microvm machine, with KVM where the host has it and pure emulation everywhere else.
+//!
+//! A frozen VM is QEMU's migration to a file, without the guest's memory: that is in a file of its own,
+//! which the frozen VM shared with QEMU and its copies map privately.
 
 mod arguments;
+mod monitor;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use self::arguments::{Arguments, Opened};
+use self::arguments::{Arguments, Mapping, Opened};
+use self::monitor::{Conversation, Version};
 use super::claim::Dialled;
-use super::{Backend, Machine, Purpose, port};
+use super::{Backend, Machine, Memory, Monitor, Purpose, Start, port};
 use crate::host::gate::{Bounds, Launch, Program, User};
 use crate::host::tsc::Calibration;
 use crate::host::wait::Wait;
-use crate::host::{kvm, log};
-use crate::model::{Accelerator, BackendKind};
+use crate::host::{kvm, log, program};
+use crate::model::layout::SESSION_PORTS;
+use crate::model::{Accelerator, BackendKind, FrozenFiles, Manifest};
 
 /// Runs `qemu-system-x86_64`.
 #[derive(Debug, Clone)]
@@ -43,9 +51,16 @@ impl Backend for Qemu {
 
     /// Every file and socket is opened here and handed over by number: QEMU opens nothing by name,
     /// so it can run as a user that owns nothing, in a directory it cannot write.
-    fn launch(&self, machine: Machine) -> Result<Launch> {
+    fn launch(&self, machine: Machine) -> Result<Start> {
         let boot = machine.boot.context("a QEMU VM boots an image")?;
         let limit = log::limit(machine.largest_file()?);
+        let (monitor, theirs) = match machine.memory {
+            Memory::Fresh => (None, None),
+            Memory::ToFreeze(_) | Memory::Frozen(_) => {
+                let (ours, theirs) = UnixStream::pair().context("cannot make a socket")?;
+                (Some(ours), Some(theirs))
+            }
+        };
         let mut files = Vec::new();
         let mut keep = |file: OwnedFd| -> RawFd {
             let number = file.as_raw_fd();
@@ -56,22 +71,30 @@ impl Backend for Qemu {
             kernel: keep(open(&boot.kernel, false)?),
             initrd: keep(open(&boot.initrd, false)?),
             rootfs: keep(open(&boot.rootfs, false)?),
-            disk: keep(open(&machine.paths.disk(), true)?),
+            disk: keep(open(&machine.disk(), true)?),
             console: keep(log::open(&machine.paths.console(), Some(limit))?.into()),
+            memory: match machine.memory {
+                Memory::Fresh => None,
+                Memory::ToFreeze(files) => {
+                    Some((keep(open(&files.memory, true)?), Mapping::Shared))
+                }
+                Memory::Frozen(files) => {
+                    let (file, mapping) = open_memory(&files.memory)?;
+                    Some((keep(file), mapping))
+                }
+            },
+            monitor: theirs.map(|socket| keep(socket.into())),
             ports: port::listen(machine.paths)?.into_iter().map(keep).collect(),
         };
-        let arguments = Arguments {
-            name: machine.manifest.vm_id.as_str(),
-            vcpu_count: machine.manifest.vcpu_count,
-            mem_mib: machine.manifest.mem_mib,
-            accelerator: self.accelerator,
-            nested: machine.manifest.nested,
-            tsc_khz: self.tsc.khz(),
-            opened: &opened,
+        let tsc_khz = match machine.memory {
+            // Its kernel knows.
+            Memory::Frozen(_) => 0,
+            Memory::Fresh | Memory::ToFreeze(_) => self.tsc.khz(),
         };
+        let id = machine.manifest.vm_id.as_str();
         let program = Program {
             path: self.program.clone(),
-            args: arguments.build(),
+            args: self.arguments(machine.manifest, id, tsc_khz, &opened),
             env: Vec::new(),
             cwd: PathBuf::from("/"),
             user: machine.manifest.vmm_uid.map(|uid| self.user(uid)),
@@ -79,7 +102,45 @@ impl Backend for Qemu {
             bounds: Bounds { file_size: Some(limit), ..Bounds::default() },
         };
         let log = log::open(&machine.paths.vmm_log(), Some(limit))?;
-        Ok(Launch { program, files, output: None, log })
+        Ok(Start { launch: Launch { program, files, output: None, log }, monitor })
+    }
+
+    fn shape(&self, manifest: &Manifest) -> Result<Option<String>> {
+        // What differs from VM to VM, and is no part of its shape.
+        let nothing = Opened {
+            kernel: 0,
+            initrd: 0,
+            rootfs: 0,
+            disk: 0,
+            console: 0,
+            ports: vec![0; SESSION_PORTS as usize + 1],
+            memory: None,
+            monitor: None,
+        };
+        let arguments = self.arguments(manifest, "", 0, &nothing).join(" ");
+        Ok(Some(format!("{}\n{arguments}", program::stamp(&self.program)?)))
+    }
+
+    fn freeze(&self, machine: Machine, monitor: &Monitor, wait: &mut Wait<'_>) -> Result<String> {
+        let files = frozen_files(machine)?;
+        let state = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&files.state)
+            .with_context(|| format!("cannot create {}", files.state.display()))?;
+        let mut qemu = Conversation::open(monitor.as_ref(), wait)?;
+        qemu.save(state)?;
+        if qemu.version() >= READS_ONLY {
+            let memory = std::fs::set_permissions(&files.memory, Permissions::from_mode(0o444));
+            memory.context("cannot protect the memory")?;
+        }
+        Ok(qemu.version().to_string())
+    }
+
+    fn thaw(&self, machine: Machine, monitor: &Monitor, wait: &mut Wait<'_>) -> Result<()> {
+        let files = frozen_files(machine)?;
+        Conversation::open(monitor.as_ref(), wait)?.load(open(&files.state, false)?)
     }
 
     fn dial(&self, machine: Machine, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled> {
@@ -95,7 +156,46 @@ impl Backend for Qemu {
     }
 }
 
+/// The first version that maps a file privately without asking to write it.
+const READS_ONLY: Version = Version(8, 2, 0);
+
+fn frozen_files<'a>(machine: Machine<'a>) -> Result<&'a FrozenFiles> {
+    match machine.memory {
+        Memory::ToFreeze(files) | Memory::Frozen(files) => Ok(files),
+        Memory::Fresh => bail!("a VM that boots has no frozen files"),
+    }
+}
+
+/// The memory of a frozen VM, as its copies open it: for reading, unless it was left writable because
+/// the VMM cannot do so.
+fn open_memory(path: &Path) -> Result<(OwnedFd, Mapping)> {
+    let mode = std::fs::metadata(path).map(|about| about.permissions().mode());
+    let is_writable =
+        mode.with_context(|| format!("cannot look at {}", path.display()))? & 0o222 != 0;
+    let mapping = if is_writable { Mapping::Private } else { Mapping::PrivateReadOnly };
+    Ok((open(path, is_writable)?, mapping))
+}
+
 impl Qemu {
+    fn arguments(
+        &self,
+        manifest: &Manifest,
+        name: &str,
+        tsc_khz: u64,
+        opened: &Opened,
+    ) -> Vec<String> {
+        let arguments = Arguments {
+            name,
+            vcpu_count: manifest.vcpu_count,
+            mem_mib: manifest.mem_mib,
+            accelerator: self.accelerator,
+            nested: manifest.nested,
+            tsc_khz,
+            opened,
+        };
+        arguments.build()
+    }
+
     fn user(&self, uid: u32) -> User {
         let groups = match self.accelerator {
             Accelerator::Kvm => kvm::device_group().into_iter().collect(),

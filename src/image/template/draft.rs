@@ -1,0 +1,100 @@
+//! A template that is being made.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::info::{DISK, FILES, INFO, MEMORY, STATE, TemplateInfo};
+use super::shape::Shape;
+use crate::host::lock::Lock;
+use crate::host::{clock, directory, sparse};
+use crate::image::info::FileInfo;
+use crate::image::verified::Verified;
+use crate::model::FrozenFiles;
+
+/// The place for a new template, which nobody else can make or use until this value is gone. Unless it
+/// is completed, everything in it goes with it.
+#[derive(Debug)]
+pub struct Draft {
+    shape: Shape,
+    directory: PathBuf,
+    place: PathBuf,
+    /// Why it is made although there was one.
+    why: Option<String>,
+    _lock: Lock,
+}
+
+impl Draft {
+    pub(super) fn create(
+        shape: &Shape,
+        directory: PathBuf,
+        place: PathBuf,
+        why: Option<String>,
+        lock: Lock,
+    ) -> Result<Draft> {
+        directory::create_new(&directory)?;
+        Ok(Draft { shape: shape.clone(), directory, place, why, _lock: lock })
+    }
+
+    /// What is wrong with the one that is there, if there is one.
+    pub fn why(&self) -> Option<&str> {
+        self.why.as_deref()
+    }
+
+    /// Where its files are.
+    pub fn files(&self) -> FrozenFiles {
+        files_in(&self.directory)
+    }
+
+    /// Makes the files that a VM needs to boot into: memory of this size, and a disk.
+    ///
+    /// A VMM that runs as a user of its own reaches them through open files, or where they are shown to
+    /// it; nobody else gets into their directory.
+    pub fn prepare(&self, mem_mib: u32, disk_seed: &Path) -> Result<()> {
+        let files = self.files();
+        let memory =
+            OpenOptions::new().write(true).create_new(true).open(&files.memory).and_then(|file| {
+                file.set_permissions(Permissions::from_mode(0o666))?;
+                file.set_len(u64::from(mem_mib) << 20)
+            });
+        memory.with_context(|| format!("cannot create {}", files.memory.display()))?;
+        sparse::clone_file(disk_seed, &files.disk)
+    }
+
+    /// Describes the files, now that they are complete, and puts the template in its place.
+    pub fn complete(self, vcpu_count: u32, mem_mib: u32, vmm_version: String) -> Result<()> {
+        let mut info =
+            TemplateInfo::new(&self.shape, vcpu_count, mem_mib, clock::unix_time().as_secs_f64());
+        info.vmm_version = vmm_version;
+        let mut verified = Verified::load_of_boot(&self.directory, &clock::boot_id()?);
+        for (name, method) in FILES {
+            let digest = verified.digest(name, &self.directory.join(name), method)?;
+            info.files
+                .insert(name.to_owned(), FileInfo { size: digest.size, digest: digest.value });
+        }
+        verified.save(&self.directory)?;
+        let path = self.directory.join(INFO);
+        fs::write(&path, info.to_text()?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        super::store::mark_used(&self.directory)?;
+        directory::remove(&self.place)?;
+        fs::rename(&self.directory, &self.place)
+            .with_context(|| format!("cannot put {} in place", self.place.display()))
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let _ = directory::remove(&self.directory);
+    }
+}
+
+pub(super) fn files_in(directory: &Path) -> FrozenFiles {
+    FrozenFiles {
+        memory: directory.join(MEMORY),
+        state: directory.join(STATE),
+        disk: directory.join(DISK),
+    }
+}

@@ -1,0 +1,124 @@
+//! `template.json`: what a template is for, and the digests of its files.
+//!
+//! It is sealed: it has a digest of itself, in which the digest's own digits count as zeros. So no byte
+//! of it can change unnoticed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::image::digest::{self, Method};
+use crate::image::info::FileInfo;
+
+pub const INFO: &str = "template.json";
+pub const MEMORY: &str = "memory";
+pub const STATE: &str = "state";
+pub const DISK: &str = "disk.img";
+
+/// The files of a template and how their digests are taken.
+pub const FILES: [(&str, Method); 3] =
+    [(MEMORY, Method::NonZero), (STATE, Method::Whole), (DISK, Method::NonZero)];
+
+/// The form of `template.json`. Templates of another form are made anew.
+const SCHEMA: u32 = 1;
+
+/// In place of the seal while it is computed.
+const UNSEALED: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+
+/// What `template.json` says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TemplateInfo {
+    pub schema: u32,
+    pub name: String,
+    pub profile: String,
+    /// As in [`super::Shape`].
+    pub shape: String,
+    /// What froze it, as that said itself.
+    pub vmm_version: String,
+    pub vcpu_count: u32,
+    pub mem_mib: u32,
+    /// Unix seconds.
+    pub made_at: f64,
+    /// By file name.
+    pub files: BTreeMap<String, FileInfo>,
+    seal: String,
+}
+
+impl TemplateInfo {
+    /// One without files.
+    pub fn new(shape: &super::Shape, vcpu_count: u32, mem_mib: u32, made_at: f64) -> Self {
+        TemplateInfo {
+            schema: SCHEMA,
+            name: shape.name(),
+            profile: shape.profile().to_owned(),
+            shape: shape.text().to_owned(),
+            vmm_version: String::new(),
+            vcpu_count,
+            mem_mib,
+            made_at,
+            files: BTreeMap::new(),
+            seal: UNSEALED.to_owned(),
+        }
+    }
+
+    /// Its text, sealed.
+    pub fn to_text(&self) -> Result<String> {
+        let unsealed = TemplateInfo { seal: UNSEALED.to_owned(), ..self.clone() };
+        let text = serde_json::to_string_pretty(&unsealed)? + "\n";
+        Ok(text.replacen(UNSEALED, &digest::of_bytes(text.as_bytes()), 1))
+    }
+
+    /// Reads a sealed text.
+    fn from_text(text: &str) -> Result<TemplateInfo> {
+        let info: TemplateInfo = serde_json::from_str(text)?;
+        ensure!(info.schema == SCHEMA, "it has form {}, not {SCHEMA}", info.schema);
+        let unsealed = text.replacen(&info.seal, UNSEALED, 1);
+        if digest::of_bytes(unsealed.as_bytes()) != info.seal {
+            bail!("it was changed");
+        }
+        Ok(info)
+    }
+
+    /// Reads the description of the template in `directory`; `None` if there is no template.
+    ///
+    /// Errors: a description that is not one, or was changed.
+    pub fn read(directory: &Path) -> Result<Option<TemplateInfo>> {
+        match fs::read_to_string(directory.join(INFO)) {
+            Ok(text) => {
+                let info = Self::from_text(&text);
+                info.with_context(|| format!("{INFO} is not what was written")).map(Some)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound && !directory.exists() => Ok(None),
+            Err(error) => Err(error).context(format!("cannot read {INFO}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::template::Shape;
+
+    #[test]
+    fn no_byte_can_change_unnoticed() {
+        let shape = Shape::new("debian-base", "backend qemu\nvcpus 1".into());
+        let info = TemplateInfo::new(&shape, 1, 256, 1_795_500_000.25);
+        let text = info.to_text().unwrap();
+        let read = TemplateInfo::from_text(&text).unwrap();
+        assert_eq!(TemplateInfo { seal: info.seal.clone(), ..read }, info);
+        for at in 0..text.len() {
+            for change in [1, 2, 0x20, 0x29] {
+                let mut bytes = text.clone().into_bytes();
+                bytes[at] ^= change;
+                if let Ok(text) = String::from_utf8(bytes) {
+                    assert!(TemplateInfo::from_text(&text).is_err(), "byte {at}: {text}");
+                }
+            }
+        }
+    }
+}

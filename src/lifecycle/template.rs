@@ -1,0 +1,178 @@
+//! Starting from a template instead of booting: finding the one that fits, and making it where there is
+//! none.
+//!
+//! Whoever needs a template that is not there boots a VM into files, freezes it, and goes on as the first
+//! copy. That VM runs in the place of the one that is being started, with its lock, its sockets and its
+//! record, so a crash leaves nothing that is not known from booting.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+
+use super::boot::{Boot, Up};
+use super::timings::Timings;
+use crate::backend::{Backend, Memory};
+use crate::guest::{ExecIo, Exit, Session, Sink};
+use crate::host::signals::{Interrupted, Signals};
+use crate::host::wait::Wait;
+use crate::host::{cpu, sparse};
+use crate::image::{Claim, Draft, Image, Shape, Template};
+use crate::model::Manifest;
+use crate::protocol::{Exec, Program, Text};
+
+/// What a guest does before it is frozen: what every command needs is then in its memory already, and
+/// needs not be read from a disk by each copy. A login shell, because it needs the most.
+const WARM_UP: &str = "true";
+
+/// How long the agent gets to notice that nobody talks to it any more. It is sure after 100 ms.
+const LULL: Duration = Duration::from_millis(200);
+
+/// Between two tries at a template that somebody else is making.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The shape of a VM; `None` if it can only boot.
+pub fn shape_of(
+    manifest: &Manifest,
+    backend: &dyn Backend,
+    image: &Image,
+) -> Result<Option<Shape>> {
+    let Some(vmm) = backend.shape(manifest)? else { return Ok(None) };
+    let Manifest { vcpu_count, mem_mib, accelerator, nested, .. } = manifest;
+    let text = format!(
+        "image {}\nagent {}\nmayfly {}\nbackend {} {accelerator}\nvcpus {vcpu_count}\n\
+         memory {mem_mib}\nnested {nested}\ncpu {}\nvmm {vmm}",
+        image.id(),
+        image.agent_digest(),
+        env!("CARGO_PKG_VERSION"),
+        backend.kind(),
+        cpu::model(),
+    );
+    Ok(Some(Shape::new(&manifest.profile, text)))
+}
+
+/// Starts a VM from the template of its shape. `note` hears what is worth a remark.
+///
+/// Errors: the template's or its copy's; the VM may then still boot.
+pub fn start(
+    boot: &Boot,
+    shape: &Shape,
+    image: &Image,
+    signals: &mut Signals,
+    timings: &mut Timings,
+    note: &mut dyn FnMut(&str),
+) -> Result<Up> {
+    let template = find_or_make(boot, shape, image, signals, timings, note)?;
+    copy(boot, &template, signals, timings)
+}
+
+/// After a start that failed: deletes what it has left, and the template, which did not do.
+pub fn forget(boot: &Boot, shape: &Shape, disk: &Path) -> Result<()> {
+    if disk.exists() {
+        std::fs::remove_file(disk).context("cannot delete the VM's disk")?;
+    }
+    // Whoever else starts from it now will find out for themselves.
+    let _ = boot.manager.templates()?.remove(&shape.name());
+    Ok(())
+}
+
+fn copy(
+    boot: &Boot,
+    template: &Template,
+    signals: &mut Signals,
+    timings: &mut Timings,
+) -> Result<Up> {
+    let files = template.files();
+    sparse::clone_file(&files.disk, &boot.paths().disk())?;
+    timings.end("disk");
+    boot.launch(Memory::Frozen(&files), Some(template.name()), signals, timings)
+}
+
+fn find_or_make(
+    boot: &Boot,
+    shape: &Shape,
+    image: &Image,
+    signals: &mut Signals,
+    timings: &mut Timings,
+    note: &mut dyn FnMut(&str),
+) -> Result<Template> {
+    let templates = boot.manager.templates()?;
+    let patience = boot.backend.boot_deadline();
+    let mut wait = Wait::within(patience).interruptible(signals);
+    loop {
+        match templates.claim(shape)? {
+            Claim::Ready(template) => {
+                timings.end("template");
+                return Ok(template);
+            }
+            Claim::Wait => wait.pause(PAUSE, "another command to make the template")?,
+            Claim::Make(draft) => {
+                if let Some(why) = draft.why() {
+                    note(&format!(
+                        "mayfly: template {} is damaged ({why}) and is made anew",
+                        shape.name()
+                    ));
+                }
+                let signals = wait.signals.take().expect("it was given signals");
+                make(boot, draft, image, signals, timings)?;
+                wait = Wait::within(patience).interruptible(signals);
+            }
+        }
+    }
+}
+
+/// Boots a VM into the draft and freezes it there.
+fn make(
+    boot: &Boot,
+    draft: Draft,
+    image: &Image,
+    signals: &mut Signals,
+    timings: &mut Timings,
+) -> Result<()> {
+    let Manifest { vcpu_count, mem_mib, .. } = boot.record.manifest;
+    draft.prepare(mem_mib, &image.disk_seed())?;
+    let files = draft.files();
+    let memory = Memory::ToFreeze(&files);
+    let up = boot.launch(memory, None, signals, timings)?;
+    let version = freeze(boot, memory, up, signals)?;
+    timings.end("freeze");
+    draft.complete(vcpu_count, mem_mib, version)?;
+    timings.end("keep");
+    Ok(())
+}
+
+/// Brings a VM to rest and freezes it; its VMM is gone afterwards.
+fn freeze(boot: &Boot, memory: Memory, mut up: Up, signals: &mut Signals) -> Result<String> {
+    let rested = warm_up(&mut up.session, signals);
+    let (vmm, monitor) = up.hang_up();
+    let frozen = rested.and_then(|()| {
+        boot.wait(&vmm, signals).pause(LULL, "the agent to be idle")?;
+        boot.freeze(memory, &vmm, &monitor, signals)
+    });
+    boot.end(&vmm)?;
+    frozen
+}
+
+fn warm_up(session: &mut Session, signals: &mut Signals) -> Result<()> {
+    let exec = Exec {
+        program: Program::Shell(Text::from(WARM_UP)),
+        env: Vec::new(),
+        cwd: None,
+        user: None,
+        timeout_ms: None,
+        stdin: false,
+        tty: None,
+    };
+    let nowhere = || Sink::Capture { limit: 0 };
+    let io = ExecIo { stdin: None, stdout: nowhere(), stderr: nowhere(), signals };
+    match session.exec(&exec, io)?.exit {
+        // A signal of the user's, which was passed on.
+        Exit::Signalled(number) => {
+            let signal = Signal::try_from(i32::from(number)).unwrap_or(Signal::SIGTERM);
+            Err(Interrupted(signal).into())
+        }
+        // An image without a shell does without the warmth.
+        _ => Ok(()),
+    }
+}
