@@ -4,7 +4,7 @@
 use std::fs::{self, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Processes and threads that commands leave to the agent and the kernel.
 const SPARE_TASKS: u64 = 256;
@@ -14,7 +14,12 @@ const SPARE_TASKS: u64 = 256;
 pub struct Cgroups {
     root: PathBuf,
     book: Arc<Mutex<Book>>,
+    /// One that was made when there was time for it.
+    spare: Mutex<Option<Made>>,
 }
+
+/// A cgroup, and what a process writes `0` to in order to join it.
+type Made = (Cgroup, OwnedFd);
 
 #[derive(Debug, Default)]
 struct Book {
@@ -44,14 +49,33 @@ impl Cgroups {
         if let Some(limit) = task_limit() {
             let _ = fs::write(root.join("pids.max"), limit.to_string());
         }
-        Some(Cgroups { root, book: Arc::default() })
+        Some(Cgroups { root, book: Arc::default(), spare: Mutex::default() })
     }
 
-    /// A new cgroup, and what a process writes `0` to in order to join it.
+    /// A new cgroup: the spare one, if there is one.
     ///
     /// # Errors
     /// Where the kernel makes no more.
-    pub fn create(&self) -> std::io::Result<(Cgroup, OwnedFd)> {
+    pub fn create(&self) -> std::io::Result<Made> {
+        match self.spare().take() {
+            Some(made) => Ok(made),
+            None => self.make(),
+        }
+    }
+
+    /// Makes the next one beforehand, so that a command need not wait for it.
+    pub fn provide_spare(&self) {
+        let mut spare = self.spare();
+        if spare.is_none() {
+            *spare = self.make().ok();
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<Made>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make(&self) -> std::io::Result<Made> {
         let number = {
             let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
             book.left.retain(|path| fs::remove_dir(path).is_err());

@@ -1,9 +1,10 @@
 //! What `Setup` changes in a guest: its clock, its randomness, its name.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -75,10 +76,26 @@ fn credit_entropy(base64: &str) -> Result<(), String> {
 
 fn set_name(name: &str) -> io::Result<()> {
     sethostname(name)?;
-    fs::create_dir_all("/etc")?;
-    fs::write("/etc/hostname", format!("{name}\n"))?;
+    replace("/etc/hostname", &format!("{name}\n"))?;
     let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
-    fs::write("/etc/hosts", hosts_with(&hosts, name))
+    replace("/etc/hosts", &hosts_with(&hosts, name))
+}
+
+/// Gives a file this content, in place and without emptying it first: a copy of a VM that was set up
+/// before it was frozen has a file of just this length, whose page needs not be found anew.
+fn replace(path: &str, content: &str) -> io::Result<()> {
+    let mut open = OpenOptions::new();
+    open.write(true).create(true).truncate(false);
+    let file = match open.open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fs::create_dir_all("/etc")?;
+            open.open(path)?
+        }
+        opened => opened?,
+    };
+    file.write_all_at(content.as_bytes(), 0)?;
+    let length = content.len() as u64;
+    if file.metadata()?.len() == length { Ok(()) } else { file.set_len(length) }
 }
 
 /// The hosts file with this machine's own name at 127.0.1.1, Debian's place for it.
@@ -98,19 +115,44 @@ fn hosts_with(hosts: &str, name: &str) -> String {
 
 /// A clone must not share its template's, so it is new after every start.
 fn new_machine_id() -> io::Result<()> {
-    let mut bytes = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let mut bytes = [0_u8; 16];
+    // SAFETY: the buffer has the length that is given. So few bytes come at once, in full.
+    let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if count != bytes.len() as isize {
+        return Err(io::Error::last_os_error());
+    }
+    replace("/etc/machine-id", &id_line(bytes))
+}
+
+/// 32 hexadecimal digits, as `machine-id(5)` wants them.
+fn id_line(bytes: [u8; 16]) -> String {
     let mut id = String::with_capacity(33);
     for byte in bytes {
         let _ = write!(id, "{byte:02x}");
     }
     id.push('\n');
-    fs::write("/etc/machine-id", id)
+    id
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_id_has_32_digits() {
+        assert_eq!(id_line([0xa; 16]), format!("{}\n", "0a".repeat(16)));
+    }
+
+    #[test]
+    fn a_file_is_replaced_whatever_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hostname");
+        let path = path.to_str().unwrap();
+        for content in ["mayfly-1\n", "mayfly-2\n", "longer-name\n", "x\n"] {
+            replace(path, content).unwrap();
+            assert_eq!(fs::read_to_string(path).unwrap(), content);
+        }
+    }
 
     #[test]
     fn the_name_is_in_hosts_once_and_the_rest_stays() {

@@ -110,6 +110,8 @@ pub fn late() -> Result<(), Failure> {
         // Shells write /dev/fd/63 for process substitution. A link that is there is as good.
         let _ = symlink(target, Path::new("/dev").join(name));
     }
+    // What /etc/hostname and its like lead to, in images of ours.
+    let _ = fs::create_dir_all("/run/mayfly");
     let _ = fs::create_dir_all("/tmp");
     fs::set_permissions("/tmp", fs::Permissions::from_mode(0o1777))
         .map_err(|error| said("/tmp", &error))

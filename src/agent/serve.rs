@@ -16,7 +16,7 @@ use super::reaper::Reaper;
 use super::session::{self, Over};
 use super::spawn::{inherited, keep_descriptors_private};
 use super::world::{World, WorldKind};
-use crate::protocol::Inbox;
+use crate::protocol::{Inbox, Outbox};
 
 /// Connections served at once; each costs a thread and half a MiB of buffers. More wait.
 const MAX_CONNECTIONS: usize = 64;
@@ -107,10 +107,11 @@ pub fn serve_in_thread(line: Line, world: &Arc<World>) {
 
 /// Serves a line's clients one after the other: for ever on a port, until its end on a connection.
 fn serve(line: &Line, world: &World) {
-    let mut inbox = Inbox::new();
+    // For all sessions: large, so that making them anew would cost each some milliseconds.
+    let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new());
     loop {
         if let Some(hello) = inbox.find_hello() {
-            let over = session::serve(hello, line, &mut inbox, world);
+            let over = session::serve(hello, line, &mut inbox, &mut outbox, world);
             if over == Over::Lost {
                 if line.is_connection() {
                     return;

@@ -30,13 +30,21 @@ pub enum Over {
 }
 
 /// Serves one session. Whatever its command left running when it breaks off is killed.
-pub fn serve(hello: Hello, line: &Line, inbox: &mut Inbox, world: &World) -> Over {
+pub fn serve(
+    hello: Hello,
+    line: &Line,
+    inbox: &mut Inbox,
+    outbox: &mut Outbox,
+    world: &World,
+) -> Over {
+    outbox.clear();
     let mut session = Session {
         world,
         tag: hello.nonce,
-        outbox: Outbox::new(),
+        outbox,
         request: Vec::new(),
         job: None,
+        reported: None,
         ending: None,
     };
     session.outbox.push_raw(&Ack { version: VERSION, nonce: hello.nonce }.encode());
@@ -51,10 +59,12 @@ pub fn serve(hello: Hello, line: &Line, inbox: &mut Inbox, world: &World) -> Ove
 struct Session<'a> {
     world: &'a World,
     tag: u64,
-    outbox: Outbox,
+    outbox: &'a mut Outbox,
     /// The parts of a request so far.
     request: Vec<u8>,
     job: Option<Job>,
+    /// The last one, until the host knows of its end and there is time to clear it away.
+    reported: Option<Job>,
     /// When the VM was asked to end: by when the answer must have left, and the grace.
     ending: Option<(Instant, Duration)>,
 }
@@ -85,6 +95,7 @@ impl Session<'_> {
             if self.flush(line).is_err() {
                 return Over::Lost;
             }
+            self.clear_away();
             if let Some((deadline, grace)) = self.ending
                 && (self.outbox.is_empty() || Instant::now() >= deadline)
             {
@@ -99,7 +110,7 @@ impl Session<'_> {
             if ready.contains(&Source::Output)
                 && let Some(job) = &mut self.job
             {
-                job.read_outputs(&mut self.outbox, self.tag);
+                job.read_outputs(self.outbox, self.tag);
             }
             if ready.contains(&Source::Line) && self.receive(line, inbox).is_err() {
                 return Over::Lost;
@@ -188,7 +199,16 @@ impl Session<'_> {
             && let Some(exit) = self.job.as_ref().and_then(Job::exit)
         {
             self.answer(Kind::Exit, &exit);
-            self.job = None;
+            self.reported = self.job.take();
+        }
+    }
+
+    /// What can wait until a command's end was reported.
+    fn clear_away(&mut self) {
+        if self.reported.take().is_some()
+            && let Some(cgroups) = self.world.cgroups()
+        {
+            cgroups.provide_spare();
         }
     }
 

@@ -131,7 +131,7 @@ impl Boot<'_> {
         Machine { memory, ..Machine::new(&self.record.manifest, paths, self.files) }
     }
 
-    /// Waits for the agent and, unless it shall be frozen, tells it what it must know before it serves.
+    /// Waits for the agent and tells it what it must know before it serves.
     fn meet(
         &self,
         memory: Memory,
@@ -149,21 +149,21 @@ impl Boot<'_> {
         let mut session =
             self.manager.open_session(self.record, self.backend, self.purpose, &mut wait)?;
         timings.end(if let Memory::Frozen(_) = memory { "greet" } else { "boot" });
-        if !matches!(memory, Memory::ToFreeze(_)) {
-            session.setup(&self.setup()?, &mut wait)?;
-            timings.end("setup");
-        }
+        session.setup(&self.setup(memory)?, &mut wait)?;
+        timings.end("setup");
         Ok(session)
     }
 
-    fn setup(&self) -> Result<Setup> {
+    fn setup(&self, memory: Memory) -> Result<Setup> {
         let record = self.record;
         let remaining = record.expiry.remaining(&clock::now()?).max(0.0);
+        // One to be frozen is set up only so that its copies have done it before; they are told anew.
+        let has_end = !matches!(memory, Memory::ToFreeze(_));
         Ok(Setup {
             vm_id: record.id().to_string(),
             hostname: record.manifest.hostname(),
             entropy: BASE64.encode(random::bytes::<64>()?),
-            ttl_ms: Some((remaining * 1000.0) as u64),
+            ttl_ms: has_end.then_some((remaining * 1000.0) as u64),
             // Read last: it ages.
             unix_ns: clock::unix_time().as_nanos() as u64,
         })

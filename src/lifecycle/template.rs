@@ -23,8 +23,9 @@ use crate::model::Manifest;
 use crate::protocol::{Exec, Program, Text};
 
 /// What a guest does before it is frozen: what every command needs is then in its memory already, and
-/// needs not be read from a disk by each copy. A login shell, because it needs the most.
-const WARM_UP: &str = "true";
+/// needs not be read from a disk by each copy. A login shell, because it needs the most, and programs
+/// that it does not have built in.
+const WARM_UP: &str = "/bin/true; exec /bin/sh -c :";
 
 /// How long the agent gets to notice that nobody talks to it any more. It is sure after 100 ms.
 const LULL: Duration = Duration::from_millis(200);

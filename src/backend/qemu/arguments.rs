@@ -152,6 +152,8 @@ impl Arguments<'_> {
             // For the same lack, the counter would be judged by the guest's own ticks, which a busy
             // host delivers late: taken for broken, and given up for those ticks.
             line.push_str(&format!(" tsc_early_khz={} tsc=reliable", self.tsc_khz));
+            // Detours around what a CPU does speculatively, which an emulated one does not.
+            line.push_str(" mitigations=off");
         }
         if self.nested {
             line.push_str(" mayfly.nested");
@@ -204,7 +206,7 @@ mod tests {
             -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
             -kernel /proc/self/fd/10 -initrd /proc/self/fd/11 \
             -append console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests \
-            tsc_early_khz=2596000 tsc=reliable \
+            tsc_early_khz=2596000 tsc=reliable mitigations=off \
             -add-fd fd=12,set=1 \
             -blockdev driver=file,node-name=root-file,filename=/dev/fdset/1,locking=off,read-only=on \
             -blockdev driver=raw,node-name=root,file=root-file,read-only=on \
