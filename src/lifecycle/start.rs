@@ -6,10 +6,11 @@ use super::boot::{Boot, Up};
 use super::manager::{Manager, expired};
 use super::remove::remove_settled;
 use super::settle::acquire;
+use super::template::Failed;
 use super::timings::Timings;
 use super::{end, template};
 use crate::backend::{Memory, Purpose};
-use crate::host::signals::{Interrupted, Signals};
+use crate::host::signals::Signals;
 use crate::host::{clock, sparse};
 use crate::image::Image;
 use crate::model::record::reason;
@@ -128,11 +129,12 @@ fn bring_up(
         && let Some(shape) = template::shape_of(&boot.record.manifest, boot.backend, image)?
     {
         match template::start(boot, &shape, image, signals, timings, note) {
-            Err(error) if !error.is::<Interrupted>() => {
+            Ok(up) => return Ok(up),
+            Err(Failed::Boot(error)) => return Err(error),
+            Err(Failed::Template(error)) => {
                 note(&format!("mayfly: no template could be used, so the VM boots: {error:#}"));
                 template::forget(boot, &shape, &disk)?;
             }
-            up_or_interrupted => return up_or_interrupted,
         }
     }
     sparse::clone_file(&image.disk_seed(), &disk)?;

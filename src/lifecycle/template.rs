@@ -53,9 +53,22 @@ pub fn shape_of(
     Ok(Some(Shape::new(&manifest.profile, text)))
 }
 
+/// Why no VM came up from a template.
+#[derive(Debug)]
+pub enum Failed {
+    /// It does not boot, so it would not without a template either; or nobody wants it any more.
+    Boot(anyhow::Error),
+    /// The template or its copy did not do. The VM may still boot.
+    Template(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Failed {
+        if error.is::<Interrupted>() { Failed::Boot(error) } else { Failed::Template(error) }
+    }
+}
+
 /// Starts a VM from the template of its shape. `note` hears what is worth a remark.
-///
-/// Errors: the template's or its copy's; the VM may then still boot.
 pub fn start(
     boot: &Boot,
     shape: &Shape,
@@ -63,9 +76,9 @@ pub fn start(
     signals: &mut Signals,
     timings: &mut Timings,
     note: &mut dyn FnMut(&str),
-) -> Result<Up> {
+) -> Result<Up, Failed> {
     let template = find_or_make(boot, shape, image, signals, timings, note)?;
-    copy(boot, &template, signals, timings)
+    Ok(copy(boot, &template, signals, timings)?)
 }
 
 /// After a start that failed: deletes what it has left, and the template, which did not do.
@@ -97,7 +110,7 @@ fn find_or_make(
     signals: &mut Signals,
     timings: &mut Timings,
     note: &mut dyn FnMut(&str),
-) -> Result<Template> {
+) -> Result<Template, Failed> {
     let templates = boot.manager.templates()?;
     let patience = boot.backend.boot_deadline();
     let mut wait = Wait::within(patience).interruptible(signals);
@@ -130,12 +143,12 @@ fn make(
     image: &Image,
     signals: &mut Signals,
     timings: &mut Timings,
-) -> Result<()> {
+) -> Result<(), Failed> {
     let Manifest { vcpu_count, mem_mib, .. } = boot.record.manifest;
     draft.prepare(mem_mib, &image.disk_seed())?;
     let files = draft.files();
     let memory = Memory::ToFreeze(&files);
-    let up = boot.launch(memory, None, signals, timings)?;
+    let up = boot.launch(memory, None, signals, timings).map_err(Failed::Boot)?;
     let version = freeze(boot, memory, up, signals)?;
     timings.end("freeze");
     draft.complete(vcpu_count, mem_mib, version)?;

@@ -72,7 +72,6 @@ pub fn a_console_that_is_flooded_stays_bounded(bench: &Bench) {
     let hole = fs::metadata(files.join("disk.img")).unwrap().len();
     let console = files.join("console.log");
     let written = || fs::metadata(&console).unwrap().len() - hole;
-    assert!(written() > 0, "the kernel said nothing");
     // An emulated serial port carries some kilobytes a second, and the first minutes of this are
     // like the last: all but the end of what there is room for is filled by hand.
     let filler = vec![b'.'; (log::MOST - written()) as usize - 3000];

@@ -106,8 +106,8 @@ pub fn a_vmm_that_hangs_at_its_start_is_waited_for(bench: &Bench) {
     }
     let seconds = std::env::var(DELAY).map_or(5, |text| text.parse().expect(DELAY));
     let id = bench.env.create(&["--keep", "--mem", "512M"]);
-    let start = || {
-        let start = bench.env.live(&["start", &id]);
+    let start = |flags: &[&str]| {
+        let start = bench.env.live(&[&["start", &id], flags].concat());
         let mut vmm = None;
         eventually("a VMM on record", || {
             vmm = bench.env.vmm_if_any(&id);
@@ -116,12 +116,12 @@ pub fn a_vmm_that_hangs_at_its_start_is_waited_for(bench: &Bench) {
         (start, Pid::from_raw(vmm.unwrap()))
     };
     // One that dies is not waited for.
-    let (dying, vmm) = start();
+    let (dying, vmm) = start(&["--cold"]);
     kill(vmm, Signal::SIGKILL).unwrap();
     dying.end().fails(6, "mayfly: [..]");
     assert_eq!(bench.env.status(&id)["state"], "stopped");
 
-    let (start, vmm) = start();
+    let (start, vmm) = start(&[]);
     kill(vmm, Signal::SIGSTOP).unwrap();
     std::thread::sleep(Duration::from_secs(seconds));
     kill(vmm, Signal::SIGCONT).unwrap();

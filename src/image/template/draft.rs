@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use nix::sys::statvfs::statvfs;
 
 use super::info::{DISK, FILES, INFO, MEMORY, STATE, TemplateInfo};
 use super::shape::Shape;
@@ -12,7 +13,7 @@ use crate::host::lock::Lock;
 use crate::host::{clock, directory, sparse};
 use crate::image::info::FileInfo;
 use crate::image::verified::Verified;
-use crate::model::FrozenFiles;
+use crate::model::{FrozenFiles, Kind, Refusal};
 
 /// The place for a new template, which nobody else can make or use until this value is gone. Unless it
 /// is completed, everything in it goes with it.
@@ -52,8 +53,18 @@ impl Draft {
     ///
     /// A VMM that runs as a user of its own reaches them through open files, or where they are shown to
     /// it; nobody else gets into their directory.
+    ///
+    /// Errors: `Host` where the memory would not fit if the guest used all of it. A VMM that cannot
+    /// write its guest's memory ends without a word.
     pub fn prepare(&self, mem_mib: u32, disk_seed: &Path) -> Result<()> {
         let files = self.files();
+        let about = statvfs(&self.directory).context("cannot look at the templates' disk")?;
+        let free_mib = (about.blocks_available() * about.fragment_size()) >> 20;
+        if free_mib < u64::from(mem_mib) {
+            let message =
+                format!("a template takes up to {mem_mib} MiB, and {free_mib} MiB are free");
+            return Err(Refusal::new(Kind::Host, message).into());
+        }
         let memory =
             OpenOptions::new().write(true).create_new(true).open(&files.memory).and_then(|file| {
                 file.set_permissions(Permissions::from_mode(0o666))?;

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use super::*;
+use crate::model::{Kind, Refusal};
 
 fn shape(text: &str) -> Shape {
     Shape::new("debian-base", text.to_owned())
@@ -53,6 +54,18 @@ fn who_comes_second_waits_and_an_unfinished_one_leaves_nothing() {
     drop(draft);
     assert!(templates.list().unwrap().is_empty());
     assert!(matches!(templates.claim(&shape).unwrap(), Claim::Make(_)));
+}
+
+#[test]
+fn memory_for_which_there_is_no_room_is_refused_before_anything_is_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let templates = templates(&directory);
+    let Claim::Make(draft) = templates.claim(&shape("one")).unwrap() else {
+        panic!("there is one")
+    };
+    let error = draft.prepare(u32::MAX, directory.path()).unwrap_err();
+    assert_eq!(error.downcast_ref::<Refusal>().unwrap().kind, Kind::Host);
+    assert!(!draft.files().memory.exists());
 }
 
 #[test]
