@@ -61,7 +61,7 @@ fn run_answers_the_same_with_all_phases() {
     let json = answer.json();
     assert_eq!(fields::names(answer.stdout()), FIELDS);
     assert_eq!(json["stdout"], "hi\n");
-    for phase in ["create", "launch", "boot", "connect", "exec", "cleanup"] {
+    for phase in ["create", "launch", "boot", "setup", "exec", "cleanup"] {
         assert!(json["timings_ms"][phase].is_f64(), "{phase} in {json}");
     }
 }
