@@ -217,6 +217,14 @@ pub fn a_template_can_go_while_copies_run(bench: &Bench) {
     // Those of an image go with it; the VM that runs keeps both.
     let again = env.run(&run(&["--json"], "echo ok")).json();
     assert_eq!(how(&again), (true, true));
+    let [one] = &templates(env)[..] else { panic!("not one template") };
+    let name = one["name"].as_str().unwrap();
+    let image = env.artifacts().join("debian-base");
+    let aside = image.with_file_name("aside");
+    fs::rename(&image, &aside).unwrap();
+    env.run(&["reap", "--dry-run"]).prints(&format!("would delete template {name}\n"));
+    fs::rename(&aside, &image).unwrap();
+    env.run(&["reap", "--dry-run"]).prints("");
     env.run(&["image", "rm", "-f", "debian-base"]).prints("debian-base\n");
     assert_eq!(templates(env), Vec::<Value>::new());
     vm.sh("echo still here").prints("still here\n");
