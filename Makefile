@@ -52,6 +52,8 @@ test: ## install what is missing, run every test, real VMs included
 		$(DEBUG)/mayfly image build debian-base
 	$(SAY) 'tests'
 	$(CARGO) test --locked --no-fail-fast
+	$(SAY) 'what a VM must do, once more for VMs that boot instead of starting from a template'
+	MAYFLY_TEST_COLD=1 $(CARGO) test --locked --no-fail-fast --test conformance qemu::
 	@$(MAKE) --no-print-directory test-firecracker
 
 # What a KVM host in a VM boots, and the VMs in it, built by the programs in directory $(1).
@@ -88,7 +90,9 @@ soak: ## crash and load campaigns at full size (minutes)
 	@scripts/need $(COMPILE) $(RUN) $(IMAGE) $(TEST)
 	$(SAY) 'campaigns'
 	MAYFLY_CAMPAIGN=1.0 $(CARGO) test --locked --no-fail-fast --test campaign -- --nocapture
-	@MAYFLY_CAMPAIGN=1.0 $(MAKE) --no-print-directory test-firecracker
+	$(SAY) 'copies of a template that has lain for a while'
+	MAYFLY_TEST_LAIN=20 $(CARGO) test --locked --test conformance a_template_that_has_lain
+	@MAYFLY_CAMPAIGN=1.0 MAYFLY_TEST_LAIN=20 $(MAKE) --no-print-directory test-firecracker
 
 .PHONY: bench
 bench: ## measure speed against bare VMMs, in ratios

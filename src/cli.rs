@@ -102,6 +102,7 @@ enum Command {
     Reap(commands::reap::Args),
     Profiles(commands::profiles::Args),
     Image(commands::image::Args),
+    Template(commands::template::Args),
     Doctor(commands::doctor::Args),
     Completions(commands::completions::Args),
 }
@@ -119,6 +120,7 @@ impl Command {
             Command::Reap(args) => commands::reap::serve(app, args),
             Command::Profiles(args) => commands::profiles::serve(app, args),
             Command::Image(args) => commands::image::serve(app, args),
+            Command::Template(args) => commands::template::serve(app, args),
             Command::Doctor(args) => commands::doctor::serve(app, args),
             Command::Completions(args) => commands::completions::serve(app, args),
         }

@@ -40,8 +40,9 @@ Environment:
   MAYFLY_REQUIRE          --require of create and run
   MAYFLY_KEEP             --keep of create, run and exec, if it is 1
   MAYFLY_NO_JAILER        --no-jailer of create and run, if it is 1
+  MAYFLY_COLD             --cold of start and run, if it is 1
   MAYFLY_GRACE            --grace of stop
-  MAYFLY_ARTIFACTS_DIR    where images are
+  MAYFLY_ARTIFACTS_DIR    where images and templates are
   MAYFLY_RUNTIME_DIR      where sockets are; must be a short path
   MAYFLY_PROFILES         one more file of profiles; it wins
   MAYFLY_MAX_ACTIVE_VMS   how many VMs there may be
@@ -58,7 +59,7 @@ Files:
   /etc/mayfly/profiles.toml       profiles of this host
   ~/.config/mayfly/profiles.toml  your profiles ($XDG_CONFIG_HOME)
   ~/.local/state/mayfly           registry, locks and VMs' disks ($XDG_STATE_HOME)
-  ~/.local/share/mayfly           images ($XDG_DATA_HOME)
+  ~/.local/share/mayfly           images and templates ($XDG_DATA_HOME)
   $XDG_RUNTIME_DIR/mayfly         sockets
 
 Root's are /var/lib/mayfly, /var/lib/mayfly/artifacts and /run/mayfly.";

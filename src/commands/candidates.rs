@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap_complete::CompletionCandidate;
 
+use crate::lifecycle::{self, Manager};
+use crate::model::MemMib;
 use crate::registry::Registry;
 use crate::settings::{Overrides, Settings};
 
@@ -14,6 +16,7 @@ fn settings() -> Option<Settings> {
     let path = |name| std::env::var_os(name).map(PathBuf::from);
     Settings::resolve(Overrides {
         state_dir: path("MAYFLY_STATE_DIR"),
+        artifacts_dir: path("MAYFLY_ARTIFACTS_DIR"),
         profiles: path("MAYFLY_PROFILES"),
         ..Overrides::default()
     })
@@ -36,6 +39,24 @@ pub fn vms(current: &OsStr) -> Vec<CompletionCandidate> {
         }
     }
     candidates
+}
+
+/// Names of templates, each with what it is of.
+pub fn templates(current: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = current.to_str().unwrap_or_default();
+    let listed = settings()
+        .and_then(|settings| Manager::open_to_read(settings).ok())
+        .and_then(|manager| lifecycle::list_templates(&manager).ok());
+    let named = listed.into_iter().flatten().filter(|listed| listed.name.starts_with(typed));
+    named
+        .map(|listed| {
+            let about = listed.info.map_or("damaged".into(), |info| {
+                let (backend, accelerator) = (info.backend, info.accelerator);
+                format!("{backend}/{accelerator}, {}", MemMib(info.mem_mib))
+            });
+            CompletionCandidate::new(listed.name).help(Some(about.into()))
+        })
+        .collect()
 }
 
 /// Names of profiles, each with its description.

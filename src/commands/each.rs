@@ -1,18 +1,17 @@
-//! Doing one thing to several VMs.
+//! Doing one thing to several VMs, or whatever else is named.
 
 use anyhow::Result;
 
 use super::App;
 use crate::host::signals::Interrupted;
-use crate::model::VmRef;
 use crate::output::Failure;
 
-/// Calls `act` for every VM, also after one has failed: what can be done is done. Errors are printed
+/// Calls `act` for every one, also after one has failed: what can be done is done. Errors are printed
 /// as they occur; the exit code is the first one's. A signal ends all of it.
-pub fn each(app: &App, vms: &[VmRef], mut act: impl FnMut(&VmRef) -> Result<()>) -> Result<u8> {
+pub fn each<T>(app: &App, named: &[T], mut act: impl FnMut(&T) -> Result<()>) -> Result<u8> {
     let mut code = 0;
-    for vm in vms {
-        if let Err(error) = act(vm) {
+    for one in named {
+        if let Err(error) = act(one) {
             if error.is::<Interrupted>() {
                 return Err(error);
             }

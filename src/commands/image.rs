@@ -55,7 +55,7 @@ enum Action {
 
     /// Delete the image of a profile
     ///
-    /// Refuses while there are VMs that were made from it.
+    /// Refuses while there are VMs that were made from it. Its templates go with it.
     Rm {
         /// The profile whose image to delete
         #[arg(value_name = "PROFILE", add = ArgValueCompleter::new(candidates::profiles))]

@@ -13,11 +13,13 @@ pub mod run;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod template;
 
 mod building;
 mod candidates;
 mod each;
 mod guest_command;
+mod machine_request;
 mod start_way;
 mod vm_request;
 

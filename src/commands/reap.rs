@@ -14,8 +14,9 @@ Examples:
 /// Delete expired VMs and what crashes left behind
 ///
 /// Finishes operations that a killed command left half done, and sweeps away processes, directories
-/// and sockets that belong to no VM. Skips what another command works on. Says nothing when there is
-/// nothing to do, so that cron sends no mail.
+/// and sockets that belong to no VM. Deletes templates whose image is gone, and those that no VM was
+/// started from for 30 days, or what 'limits.template_unused_seconds' says. Skips what another command
+/// works on. Says nothing when there is nothing to do, so that cron sends no mail.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -47,6 +48,9 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     let verb = if args.dry_run { "would delete" } else { "deleted" };
     for id in &reaped.deleted_vm_ids {
         app.printer.data(&format!("{verb} VM {id}"))?;
+    }
+    for name in &reaped.deleted_templates {
+        app.printer.data(&format!("{verb} template {name}"))?;
     }
     for leftover in &reaped.swept {
         app.printer.data(&format!("{verb} {leftover}"))?;

@@ -3,11 +3,13 @@
 use anyhow::Result;
 
 use super::manager::Manager;
+use super::templates;
 use crate::image::{ImageInfo, Progress};
 use crate::model::{Kind, Refusal, VmId};
 use crate::settings::find_profile;
 
-/// Builds the image of a profile if it is missing or out of date, or in any case with `force`.
+/// Builds the image of a profile if it is missing or out of date, or in any case with `force`. The
+/// templates of an older one go.
 pub fn build_image(
     manager: &Manager,
     profile: &str,
@@ -24,10 +26,11 @@ pub fn build_image(
         true => images.build(profile, &agent, progress)?,
         false => images.ensure(profile, &agent, progress)?,
     };
+    templates::prune_superseded(manager, &profile.name)?;
     Ok(image.info().clone())
 }
 
-/// Deletes the image of a profile. Errors: `NotFound` if there is none and `WrongState` if VMs need
+/// Deletes the image of a profile, and its templates. Errors: `NotFound` if there is none and `WrongState` if VMs need
 /// it, unless `force`. Returns whether there was one.
 pub fn remove_image(manager: &Manager, profile: &str, force: bool) -> Result<bool> {
     if !force {
@@ -39,6 +42,7 @@ pub fn remove_image(manager: &Manager, profile: &str, force: bool) -> Result<boo
             .hint("'mayfly image ls' lists the images there are")
             .into());
     }
+    templates::prune_superseded(manager, profile)?;
     Ok(deleted)
 }
 

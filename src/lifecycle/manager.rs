@@ -69,6 +69,12 @@ impl Manager {
         images.list()?.into_iter().map(with_size).collect()
     }
 
+    /// The templates, if their directory is there. Makes none.
+    pub fn templates_if_any(&self) -> Result<Option<Templates>> {
+        let there = self.settings.directories.artifacts.join("templates").exists();
+        there.then(|| self.templates()).transpose()
+    }
+
     pub fn paths(&self, id: &VmId) -> VmPaths {
         VmPaths::new(&self.settings.directories.state, &self.settings.directories.run, id)
     }

@@ -23,6 +23,7 @@ mod status;
 mod stop;
 mod sweep;
 mod template;
+mod templates;
 mod timings;
 
 pub use crate::backend::Purpose;
@@ -37,4 +38,5 @@ pub use remove::{Removed, remove, remove_if_there};
 pub use start::{Started, Way, start};
 pub use status::{status, status_all};
 pub use stop::stop;
+pub use templates::{list_templates, remove_template};
 pub use timings::Timings;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::manager::{Manager, liveness_of, this_boot};
 use super::remove::remove_settled;
 use super::settle::{Settled, settle};
-use super::sweep;
+use super::{sweep, templates};
 use crate::host::{clock, log, process};
 use crate::model::reconcile::{Repair, repair};
 use crate::model::record::reason;
@@ -19,6 +19,8 @@ use crate::model::{Liveness, Now, Phase, VmId, VmRecord};
 pub struct Reaped {
     pub deleted_vm_ids: Vec<VmId>,
     pub count: usize,
+    /// Templates that nobody has used for long, or whose image is gone.
+    pub deleted_templates: Vec<String>,
     /// Leftovers without a VM: directories, sockets, processes, temporary files.
     pub swept: Vec<String>,
 }
@@ -30,7 +32,7 @@ impl Reaped {
     }
 }
 
-/// Deletes expired VMs, finishes abandoned operations, sweeps leftovers. What another command works
+/// Deletes expired VMs and useless templates, finishes abandoned operations, sweeps leftovers. What another command works
 /// on is skipped. With `dry_run` nothing is changed, and what would be deleted is returned.
 ///
 /// Errors: the first VM's that could not be brought in order, after everything else was.
@@ -55,6 +57,10 @@ pub fn reap(manager: &Manager, dry_run: bool) -> Result<Reaped> {
             Ok(false) => {}
             Err(error) => failed = failed.and(Err(error)),
         }
+    }
+    match templates::prune(manager, dry_run) {
+        Ok(names) => reaped.deleted_templates = names,
+        Err(error) => failed = failed.and(Err(error)),
     }
     reaped.swept = sweep::sweep(manager, dry_run)?;
     failed.map(|()| reaped)

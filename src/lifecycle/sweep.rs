@@ -43,6 +43,9 @@ pub fn sweep(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
         let builds = if dry_run { images.leftovers()? } else { images.sweep()? };
         swept.extend(builds.iter().map(|path| path.display().to_string()));
     }
+    if let Some(templates) = manager.templates_if_any()? {
+        swept.extend(templates.sweep(dry_run)?.iter().map(|path| path.display().to_string()));
+    }
     if !dry_run {
         directory::remove_if_empty(&directories.run);
     }

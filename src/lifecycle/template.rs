@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use super::boot::{Boot, Up};
+use super::templates;
 use super::timings::Timings;
 use crate::backend::{Backend, Memory};
 use crate::guest::{ExecIo, Exit, Session, Sink};
@@ -50,7 +51,7 @@ pub fn shape_of(
         backend.kind(),
         cpu::model(),
     );
-    Ok(Some(Shape::new(&manifest.profile, text)))
+    Ok(Some(Shape::new(manifest, image.info(), text)))
 }
 
 /// Why no VM came up from a template.
@@ -144,14 +145,15 @@ fn make(
     signals: &mut Signals,
     timings: &mut Timings,
 ) -> Result<(), Failed> {
-    let Manifest { vcpu_count, mem_mib, .. } = boot.record.manifest;
-    draft.prepare(mem_mib, &image.disk_seed())?;
+    draft.prepare(boot.record.manifest.mem_mib, &image.disk_seed())?;
     let files = draft.files();
     let memory = Memory::ToFreeze(&files);
     let up = boot.launch(memory, None, signals, timings).map_err(Failed::Boot)?;
     let version = freeze(boot, memory, up, signals)?;
     timings.end("freeze");
-    draft.complete(vcpu_count, mem_mib, version)?;
+    draft.complete(version)?;
+    // What cannot be deleted now, `reap` deletes.
+    let _ = templates::prune_superseded(boot.manager, &boot.record.manifest.profile);
     timings.end("keep");
     Ok(())
 }

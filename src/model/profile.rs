@@ -62,6 +62,8 @@ pub struct Limits {
     pub ttl_seconds: Bounds,
     /// The host users that root's VMMs run as, one each.
     pub vmm_uid: Bounds,
+    /// How long a template may lie unused before `reap` deletes it.
+    pub template_unused_seconds: u64,
 }
 
 /// An inclusive range.

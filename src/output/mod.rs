@@ -16,5 +16,5 @@ pub use escape::escape;
 pub use failure::{Failure, MAYFLY_FAILED};
 pub use printer::{Printer, Style};
 pub use progress::BuildProgress;
-pub use table::{checks_table, images_table, profiles_table, status_table};
-pub use view::{ImageView, VmView};
+pub use table::{checks_table, images_table, profiles_table, status_table, templates_table};
+pub use view::{ImageView, TemplateView, VmView};

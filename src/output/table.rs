@@ -6,7 +6,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use super::escape::escape;
-use crate::image::ImageInfo;
+use crate::image::{ImageInfo, Listed};
 use crate::lifecycle::{Check, Verdict};
 use crate::model::{Accelerator, MemMib, Now, Profile, Span, VmRecord};
 
@@ -83,6 +83,34 @@ pub fn images_table(images: &[(ImageInfo, u64)]) -> String {
     finish(table)
 }
 
+/// One line a template.
+pub fn templates_table(templates: &[Listed], now: &Now) -> String {
+    let mut table =
+        bare(&["TEMPLATE", "PROFILE", "RUNS ON", "SIZE", "ON DISK", "MADE", "LAST USED"]);
+    for template in templates {
+        let info = template.info.as_ref();
+        let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "?".into());
+        table.add_row([
+            escape(&template.name),
+            info.map_or("(damaged)".into(), |info| escape(&info.profile)),
+            or_unknown(info.map(|info| format!("{}/{}", info.backend, info.accelerator))),
+            or_unknown(
+                info.map(|info| format!("{} CPU, {}", info.vcpu_count, MemMib(info.mem_mib))),
+            ),
+            format!("{} MB", template.bytes / 1_000_000),
+            or_unknown(info.map(|info| ago(now.unix - info.made_at))),
+            match template.last_used {
+                0.0 => "?".into(),
+                last_used => ago(now.unix - last_used),
+            },
+        ]);
+    }
+    if let Some(column) = table.column_mut(4) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    finish(table)
+}
+
 /// One line a check, with its remedy below.
 pub fn checks_table(checks: &[Check]) -> String {
     let mut lines = Vec::new();
@@ -121,6 +149,18 @@ fn left(seconds: f64) -> String {
         return "expired".into();
     }
     Span(std::time::Duration::from_secs(seconds as u64)).to_string()
+}
+
+/// How long something has been, in its largest unit: whoever deletes what is old needs no more.
+fn ago(seconds: f64) -> String {
+    let seconds = seconds.max(0.0) as u64;
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "s"),
+        60..3600 => (seconds / 60, "m"),
+        3600..86_400 => (seconds / 3600, "h"),
+        _ => (seconds / 86_400, "d"),
+    };
+    format!("{count}{unit} ago")
 }
 
 fn first_line(error: &str) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::escape::escape;
-use crate::image::ImageInfo;
+use crate::image::{ImageInfo, Listed, TemplateInfo};
 use crate::model::{Accelerator, BackendKind, Isolation, VmId, VmName, VmRecord};
 
 /// The reference's fields, then ours. Times are Unix seconds.
@@ -72,6 +72,45 @@ impl<'a> ImageView<'a> {
             kernel_release: &info.kernel_release,
             built_at: info.built_at,
             disk_bytes,
+        }
+    }
+}
+
+/// A template as `--json` shows it. Of one that is damaged, only what needs no description is known.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TemplateView<'a> {
+    name: &'a str,
+    damaged: bool,
+    profile: Option<&'a str>,
+    /// The id of its image.
+    image: Option<&'a str>,
+    backend: Option<BackendKind>,
+    accelerator: Option<Accelerator>,
+    vcpu_count: Option<u32>,
+    mem_mib: Option<u32>,
+    vmm_version: Option<String>,
+    /// What the files take on the disk; they are sparse.
+    disk_bytes: u64,
+    made_at: Option<f64>,
+    last_used_at: f64,
+}
+
+impl<'a> TemplateView<'a> {
+    pub fn new(listed: &'a Listed) -> Self {
+        let info: Option<&TemplateInfo> = listed.info.as_ref();
+        TemplateView {
+            name: &listed.name,
+            damaged: info.is_none(),
+            profile: info.map(|info| info.profile.as_str()),
+            image: info.map(|info| info.image.as_str()),
+            backend: info.map(|info| info.backend),
+            accelerator: info.map(|info| info.accelerator),
+            vcpu_count: info.map(|info| info.vcpu_count),
+            mem_mib: info.map(|info| info.mem_mib),
+            vmm_version: info.map(|info| escape(&info.vmm_version)),
+            disk_bytes: listed.bytes,
+            made_at: info.map(|info| info.made_at),
+            last_used_at: listed.last_used,
         }
     }
 }

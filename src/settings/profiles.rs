@@ -32,6 +32,7 @@ struct LimitsLayer {
     mem_mib: Option<Bounds>,
     ttl_seconds: Option<Bounds>,
     vmm_uid: Option<Bounds>,
+    template_unused_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default, Clone, Deserialize)]
@@ -103,7 +104,14 @@ impl Layer {
             limits: overlay!(
                 upper,
                 below,
-                LimitsLayer { max_active_vms, vcpu_count, mem_mib, ttl_seconds, vmm_uid }
+                LimitsLayer {
+                    max_active_vms,
+                    vcpu_count,
+                    mem_mib,
+                    ttl_seconds,
+                    vmm_uid,
+                    template_unused_seconds,
+                }
             ),
             defaults: self.defaults.over(lower.defaults),
             profiles,
@@ -150,6 +158,9 @@ pub fn merge(texts: &[(String, String)]) -> Result<Profiles, Refusal> {
         mem_mib: limits.mem_mib.ok_or_else(|| missing("limits.mem_mib"))?,
         ttl_seconds: limits.ttl_seconds.ok_or_else(|| missing("limits.ttl_seconds"))?,
         vmm_uid: limits.vmm_uid.ok_or_else(|| missing("limits.vmm_uid"))?,
+        template_unused_seconds: limits
+            .template_unused_seconds
+            .ok_or_else(|| missing("limits.template_unused_seconds"))?,
     };
     // 0 is root; what is beyond 31 bits, some programs take for a negative number.
     let uids = Bounds { min: 1, max: (1 << 31) - 1 };

@@ -28,6 +28,7 @@ impl Ground {
 
         let ids: BTreeSet<String> = contents.vms.keys().map(|id| id.to_string()).collect();
         self.check_files(&ids, after);
+        self.check_templates(after);
         self.check_processes(&contents, after);
         self.check_mounts(after);
         if self.machine_is_ours {
@@ -59,6 +60,20 @@ impl Ground {
             let names = names(&self.state.join("vms").join(id));
             assert!(names.contains(&"manifest.json".to_owned()), "after {after}: {id}: {names:?}");
             assert!(!names.iter().any(|name| name.ends_with(".new")), "after {after}: {names:?}");
+        }
+    }
+
+    fn check_templates(&self, after: &str) {
+        let names: BTreeSet<String> =
+            names(&self.artifacts().join("templates")).into_iter().collect();
+        for name in &names {
+            let is_left = match name.strip_prefix('.') {
+                None => false,
+                Some(hidden) => {
+                    !hidden.strip_suffix(".lock").is_some_and(|name| names.contains(name))
+                }
+            };
+            assert!(!is_left, "after {after}: {name} is left among templates: {names:?}");
         }
     }
 

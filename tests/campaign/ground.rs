@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::ledger::Ledger;
 use super::procfs::{self, Marked};
 use super::support::processes::{command_line, firecrackers};
-use super::support::programs;
+use super::support::{images, programs};
 
 /// The longest that any verb may take here, beyond a timeout of its own.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -90,6 +90,20 @@ impl Ground {
     pub fn set(&mut self, key: &str, value: &str) {
         self.variables.retain(|(known, _)| known != key);
         self.variables.push((key.into(), value.into()));
+    }
+
+    /// Has VMs of another backend. Their templates are this campaign's own.
+    pub fn run_machines(&mut self, backend: &str) {
+        images::apart("debian-base", &self.artifacts());
+        self.set("MAYFLY_BACKEND", backend);
+        // An emulated boot on a loaded machine has a deadline of its own.
+        self.limit += Duration::from_secs(180);
+        self.machine_is_ours = backend == "firecracker";
+    }
+
+    /// Where images and templates are.
+    pub fn artifacts(&self) -> PathBuf {
+        self.path("artifacts")
     }
 
     /// An innocent process.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::chance::{Chance, share_of};
 use super::ground::{Ended, Ground};
-use super::support::images;
 
 const VERBS: [&str; 8] = ["create", "start", "exec", "exec --keep", "stop", "rm", "reap", "run"];
 
@@ -132,16 +131,11 @@ fn killed_commands_of_real_machines_leave_nothing_either() {
 #[ignore = "needs root, KVM and a machine of its own; make test-firecracker runs it"]
 fn killed_commands_of_jailed_machines_leave_nothing_either() {
     let mut chance = Chance::new("kills, firecracker");
-    let mut ground = real_machines("firecracker");
-    ground.machine_is_ours = true;
-    campaign(&ground, share_of(50), 1, &mut chance);
+    campaign(&real_machines("firecracker"), share_of(50), 1, &mut chance);
 }
 
 fn real_machines(backend: &str) -> Ground {
     let mut ground = Ground::new();
-    ground.set("MAYFLY_ARTIFACTS_DIR", &images::artifacts("debian-base").display().to_string());
-    ground.set("MAYFLY_BACKEND", backend);
-    // An emulated boot on a loaded machine has a deadline of its own.
-    ground.limit += Duration::from_secs(180);
+    ground.run_machines(backend);
     ground
 }

@@ -20,5 +20,6 @@ mod stampede;
 mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
+mod templates;
 mod trace;
 mod vmm_death;

@@ -83,6 +83,17 @@ fn profiles_complete() {
 }
 
 #[test]
+fn templates_complete() {
+    let mut env = Environment::mock();
+    assert!(offered(&mut env, &["mayfly", "template", "rm", "debian"]).is_empty());
+    assert!(!env.artifacts().exists(), "Tab makes nothing");
+    std::fs::create_dir_all(env.artifacts().join("templates/debian-base-0123456789ab")).unwrap();
+    let offer = offered(&mut env, &["mayfly", "template", "rm", "debian"]);
+    assert_eq!(offer, ["debian-base-0123456789ab"]);
+    assert_eq!(offered(&mut env, &["mayfly", "template", "b"]), ["build"]);
+}
+
+#[test]
 fn a_place_that_is_not_in_order_completes_to_nothing() {
     let mut env = Environment::mock();
     std::fs::create_dir(env.state()).unwrap();

@@ -31,5 +31,6 @@ mod start;
 mod status;
 mod stop;
 mod survival;
+mod template;
 mod usage;
 mod watchers;

@@ -18,7 +18,7 @@ fn with_nothing_to_do_it_is_silent_so_that_cron_sends_no_mail() {
     env.run(&["reap", "--dry-run"]).prints("");
     assert_eq!(
         env.run(&["reap", "--json"]).json(),
-        json!({"deleted_vm_ids": [], "count": 0, "swept": []})
+        json!({"deleted_vm_ids": [], "count": 0, "deleted_templates": [], "swept": []})
     );
     assert_eq!(env.status(&id)["state"], "started");
     env.rm(&id);

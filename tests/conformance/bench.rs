@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::support::answer::Answer;
-use crate::support::environment::Environment;
+use crate::support::environment::{Environment, starts_cold};
 use crate::support::live::Live;
 
 /// The accelerator and isolation a backend must report, and what it is able to do.
@@ -20,6 +20,8 @@ pub struct Bench {
     pub flood: u64,
     /// Bytes that go in and come out again in a few seconds.
     pub payload: usize,
+    /// Copies of one template to compare.
+    pub copies: usize,
     /// What sysrq is asked for so that the VM ends: `o` for power off, `b` for a reboot.
     pub last_key: char,
 }
@@ -35,6 +37,7 @@ impl Bench {
             is_jailed: false,
             flood: flood(1 << 30),
             payload: 64 << 20,
+            copies: copies(20),
             last_key: 'o',
         }
     }
@@ -49,6 +52,7 @@ impl Bench {
             is_jailed: false,
             flood: flood(128 << 20),
             payload: 64 << 20,
+            copies: copies(20),
             last_key: 'o',
         }
     }
@@ -64,6 +68,7 @@ impl Bench {
             is_jailed,
             flood: flood(32 << 20),
             payload: 8 << 20,
+            copies: copies(20),
             // It has no power to switch off.
             last_key: 'b',
         }
@@ -75,6 +80,25 @@ impl Bench {
             eprintln!("skipped on {}: {why}", self.backend);
         }
         !self.is_machine
+    }
+
+    /// Says why a case about templates is not tried, where there are none.
+    pub fn lacks_templates(&self) -> bool {
+        if starts_cold() {
+            eprintln!("skipped: MAYFLY_TEST_COLD has all VMs boot");
+        }
+        starts_cold() || self.skips("a process of the host cannot be frozen")
+    }
+
+    /// Another bench for the same backend, with templates of its own.
+    pub fn apart(&self) -> Bench {
+        let mut bench = match self.backend {
+            "qemu" => Bench::qemu(),
+            "firecracker" => Bench::firecracker(self.is_jailed),
+            other => panic!("{other} has no templates"),
+        };
+        bench.env.keep_templates_apart();
+        bench
     }
 
     /// A started VM that commands do not delete. Small, because several boot at the same time.
@@ -89,6 +113,14 @@ impl Bench {
 fn flood(default: u64) -> u64 {
     match std::env::var("MAYFLY_TEST_FLOOD_MIB") {
         Ok(mib) => mib.parse::<u64>().expect("MAYFLY_TEST_FLOOD_MIB is a number") << 20,
+        Err(_) => default,
+    }
+}
+
+/// How many copies are compared: `MAYFLY_TEST_COPIES`, or what suits the backend.
+fn copies(default: usize) -> usize {
+    match std::env::var("MAYFLY_TEST_COPIES") {
+        Ok(count) => count.parse().expect("MAYFLY_TEST_COPIES is a number"),
         Err(_) => default,
     }
 }

@@ -23,6 +23,7 @@ mod life;
 mod machine;
 mod sessions;
 mod streams;
+mod templates;
 mod timeouts;
 
 use bench::Bench;
@@ -81,6 +82,13 @@ suite! {
         sessions::a_command_ends_with_its_vm;
         streams::input_ends_when_it_ends;
         streams::streams_are_byte_exact;
+        templates::a_byte_changed_in_any_file_is_noticed_and_mended;
+        templates::a_cold_start_has_nothing_to_do_with_templates;
+        templates::a_copy_keeps_its_disk_when_it_is_stopped;
+        templates::a_template_can_go_while_copies_run;
+        templates::a_template_that_has_lain_for_a_while_goes_on_in_the_present;
+        templates::copies_are_machines_of_their_own;
+        templates::starts_that_race_make_one_template;
         timeouts::a_timeout_kills_the_tree_and_keeps_the_output;
     }
 }

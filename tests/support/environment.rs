@@ -20,6 +20,11 @@ use super::{logs, processes, programs, traces};
 /// How long any single command may take. A boot's own deadline under emulation is three minutes.
 const LIMIT: Duration = Duration::from_secs(240);
 
+/// Whether VMs boot in all tests (`MAYFLY_TEST_COLD`), instead of starting from templates.
+pub fn starts_cold() -> bool {
+    std::env::var_os("MAYFLY_TEST_COLD").is_some_and(|value| !value.is_empty())
+}
+
 /// A state directory, a runtime directory, a home, and the variables that name them; nothing else of
 /// the environment reaches mayfly but `PATH`.
 ///
@@ -75,7 +80,21 @@ impl Environment {
         environment.set("MAYFLY_RUNTIME_DIR", environment.runtime());
         environment.set("MAYFLY_ARTIFACTS_DIR", artifacts);
         environment.set("MAYFLY_BACKEND", backend);
+        if starts_cold() {
+            environment.set("MAYFLY_COLD", "1");
+        }
         environment
+    }
+
+    /// Has templates of its own from now on, not those that all tests share.
+    pub fn keep_templates_apart(&mut self) {
+        images::apart("debian-base", &self.artifacts());
+        self.set("MAYFLY_ARTIFACTS_DIR", self.artifacts());
+    }
+
+    /// Where its images and templates are, if it does not share those of all tests.
+    pub fn artifacts(&self) -> PathBuf {
+        self.root().join("artifacts")
     }
 
     pub fn root(&self) -> &Path {
@@ -221,6 +240,13 @@ impl Environment {
         for entry in fs::read_dir(self.state()).into_iter().flatten().flatten() {
             let name = entry.file_name().into_string().unwrap_or_default();
             if name.contains("tmp") {
+                found.push(entry.path().display().to_string());
+            }
+        }
+        for entry in
+            fs::read_dir(self.artifacts().join("templates")).into_iter().flatten().flatten()
+        {
+            if entry.file_name().to_string_lossy().starts_with(".making-") {
                 found.push(entry.path().display().to_string());
             }
         }

@@ -21,6 +21,22 @@ pub const VM: [&str; 15] = [
     "last_error",
 ];
 
+/// What `--json` says of a template.
+pub const TEMPLATE: [&str; 12] = [
+    "name",
+    "damaged",
+    "profile",
+    "image",
+    "backend",
+    "accelerator",
+    "vcpu_count",
+    "mem_mib",
+    "vmm_version",
+    "disk_bytes",
+    "made_at",
+    "last_used_at",
+];
+
 struct Names(Vec<String>);
 
 impl<'de> Deserialize<'de> for Names {

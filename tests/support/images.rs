@@ -3,6 +3,8 @@
 //! store's own lock, and only their initrd is packed anew when the agent changes. Where the programs
 //! were brought from elsewhere, the images were too, and nothing can build one.
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use mayfly::image::{Image, Lines, Store};
@@ -41,4 +43,12 @@ pub fn artifacts(name: &str) -> PathBuf {
         drop(image(name));
     }
     directory()
+}
+
+/// Makes `directory` an artifacts directory with that image and no templates, for tests that count or
+/// harm those. It is a link: what is in the image, nobody may change.
+pub fn apart(name: &str, directory: &Path) {
+    let shared = fs::canonicalize(artifacts(name)).expect("the test artifacts are there");
+    fs::create_dir(directory).unwrap();
+    symlink(shared.join(name), directory.join(name)).unwrap();
 }

@@ -75,9 +75,8 @@ impl Draft {
     }
 
     /// Describes the files, now that they are complete, and puts the template in its place.
-    pub fn complete(self, vcpu_count: u32, mem_mib: u32, vmm_version: String) -> Result<()> {
-        let mut info =
-            TemplateInfo::new(&self.shape, vcpu_count, mem_mib, clock::unix_time().as_secs_f64());
+    pub fn complete(self, vmm_version: String) -> Result<()> {
+        let mut info = TemplateInfo::new(&self.shape, clock::unix_time().as_secs_f64());
         info.vmm_version = vmm_version;
         let mut verified = Verified::load_of_boot(&self.directory, &clock::boot_id()?);
         for (name, method) in FILES {

@@ -12,7 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::image::digest::{self, Method};
-use crate::image::info::FileInfo;
+use crate::image::info::{FileInfo, ImageInfo};
+use crate::model::{Accelerator, BackendKind};
 
 pub const INFO: &str = "template.json";
 pub const MEMORY: &str = "memory";
@@ -36,12 +37,17 @@ pub struct TemplateInfo {
     pub schema: u32,
     pub name: String,
     pub profile: String,
+    /// The image it booted, and the digest of that one's agent.
+    pub image: String,
+    pub agent: String,
+    pub backend: BackendKind,
+    pub accelerator: Accelerator,
+    pub vcpu_count: u32,
+    pub mem_mib: u32,
     /// As in [`super::Shape`].
     pub shape: String,
     /// What froze it, as that said itself.
     pub vmm_version: String,
-    pub vcpu_count: u32,
-    pub mem_mib: u32,
     /// Unix seconds.
     pub made_at: f64,
     /// By file name.
@@ -51,19 +57,30 @@ pub struct TemplateInfo {
 
 impl TemplateInfo {
     /// One without files.
-    pub fn new(shape: &super::Shape, vcpu_count: u32, mem_mib: u32, made_at: f64) -> Self {
+    pub fn new(shape: &super::Shape, made_at: f64) -> Self {
         TemplateInfo {
             schema: SCHEMA,
             name: shape.name(),
-            profile: shape.profile().to_owned(),
+            profile: shape.profile.clone(),
+            image: shape.image.clone(),
+            agent: shape.agent.clone(),
+            backend: shape.backend,
+            accelerator: shape.accelerator,
+            vcpu_count: shape.vcpu_count,
+            mem_mib: shape.mem_mib,
             shape: shape.text().to_owned(),
             vmm_version: String::new(),
-            vcpu_count,
-            mem_mib,
             made_at,
             files: BTreeMap::new(),
             seal: UNSEALED.to_owned(),
         }
+    }
+
+    /// Whether VMs of this image can have use for it.
+    pub fn is_of(&self, image: &ImageInfo) -> bool {
+        self.profile == image.profile
+            && self.image == image.id()
+            && self.agent == image.agent.digest
     }
 
     /// Its text, sealed.
@@ -102,12 +119,12 @@ impl TemplateInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::template::Shape;
+    use crate::image::template::shape;
 
     #[test]
     fn no_byte_can_change_unnoticed() {
-        let shape = Shape::new("debian-base", "backend qemu\nvcpus 1".into());
-        let info = TemplateInfo::new(&shape, 1, 256, 1_795_500_000.25);
+        let shape = shape::example("backend qemu\nvcpus 1");
+        let info = TemplateInfo::new(&shape, 1_795_500_000.25);
         let text = info.to_text().unwrap();
         let read = TemplateInfo::from_text(&text).unwrap();
         assert_eq!(TemplateInfo { seal: info.seal.clone(), ..read }, info);

@@ -1,24 +1,36 @@
 //! What a template fits.
 
 use crate::image::digest;
+use crate::image::info::ImageInfo;
+use crate::model::{Accelerator, BackendKind, Manifest};
 
 /// Everything that a VM and a template of it must have in common, as lines of text. Two shapes are the
-/// same where their texts are.
+/// same where their texts are. The rest is there for people, and to tell which image it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
-    profile: String,
+    pub(super) profile: String,
+    pub(super) image: String,
+    pub(super) agent: String,
+    pub(super) backend: BackendKind,
+    pub(super) accelerator: Accelerator,
+    pub(super) vcpu_count: u32,
+    pub(super) mem_mib: u32,
     text: String,
 }
 
 impl Shape {
-    /// A shape of VMs of this profile. The text has everything that counts, the profile aside, which is
-    /// only there for people.
-    pub fn new(profile: &str, text: String) -> Shape {
-        Shape { profile: profile.to_owned(), text }
-    }
-
-    pub fn profile(&self) -> &str {
-        &self.profile
+    /// The shape of VMs like this one, which boot this image. The text has everything that counts.
+    pub fn new(manifest: &Manifest, image: &ImageInfo, text: String) -> Shape {
+        Shape {
+            profile: manifest.profile.clone(),
+            image: image.id(),
+            agent: image.agent.digest.clone(),
+            backend: manifest.backend,
+            accelerator: manifest.accelerator,
+            vcpu_count: manifest.vcpu_count,
+            mem_mib: manifest.mem_mib,
+            text,
+        }
     }
 
     pub fn text(&self) -> &str {
@@ -30,5 +42,19 @@ impl Shape {
         let digest = digest::of_bytes(self.text.as_bytes());
         let digits = digest.rsplit(':').next().unwrap_or_default();
         format!("{}-{}", self.profile, &digits[..12])
+    }
+}
+
+#[cfg(test)]
+pub(super) fn example(text: &str) -> Shape {
+    Shape {
+        profile: "debian-base".into(),
+        image: "0123".into(),
+        agent: "sha256:4567".into(),
+        backend: BackendKind::Qemu,
+        accelerator: Accelerator::Tcg,
+        vcpu_count: 1,
+        mem_mib: 256,
+        text: text.to_owned(),
     }
 }

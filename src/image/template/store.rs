@@ -8,17 +8,16 @@
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::draft::{Draft, files_in};
 use super::info::{FILES, TemplateInfo};
 use super::shape::Shape;
-use crate::host::lock::{Lock, busy};
+use crate::host::lock::Lock;
 use crate::host::{clock, directory, random};
 use crate::image::verified::Verified;
-use crate::model::FrozenFiles;
+use crate::model::{FrozenFiles, Kind, Refusal};
 
 /// Begins the name of a directory that is on its way in or out.
 const MAKING: &str = ".making-";
@@ -55,11 +54,11 @@ pub enum Claim {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
     pub name: String,
-    /// `None` where its description cannot be read.
+    /// `None` where its description cannot be read, or a file is not as large as it says.
     pub info: Option<TemplateInfo>,
     /// Bytes it takes on the disk.
     pub bytes: u64,
-    /// Unix seconds.
+    /// Unix seconds; 0 where nobody knows.
     pub last_used: f64,
 }
 
@@ -102,6 +101,7 @@ impl Templates {
             Ok(None) => None,
             Err(why) => Some(format!("{why:#}")),
         };
+        self.clear_leftovers(&name)?;
         let draft = Draft::create(shape, self.scratch(&name)?, place, why, lock)?;
         Ok(Claim::Make(draft))
     }
@@ -109,65 +109,122 @@ impl Templates {
     /// All templates, by name, the damaged ones too.
     pub fn list(&self) -> Result<Vec<Listed>> {
         let names = directory::names(&self.root)?;
-        let list = names.into_iter().filter(|name| !name.starts_with('.')).map(|name| {
-            let place = self.root.join(&name);
-            Listed {
-                info: TemplateInfo::read(&place).ok().flatten(),
-                bytes: disk_usage(&place),
-                last_used: last_used(&place),
-                name,
-            }
-        });
-        Ok(list.collect())
+        Ok(names.into_iter().filter_map(|name| self.look(name)).collect())
     }
 
     /// Deletes a template; false if there was none.
     ///
     /// Errors: `Busy` while it is being made, or a VM is being started from it.
     pub fn remove(&self, name: &str) -> Result<bool> {
-        let place = self.root.join(name);
-        if name.starts_with('.') || name.contains('/') || place.symlink_metadata().is_err() {
+        let path = self.lock(name);
+        if !is_name(name) || (!self.is_there(name) && !path.exists()) {
             return Ok(false);
         }
-        let path = self.lock(name);
-        let Some(lock) = Lock::try_acquire(&path)? else {
-            return Err(busy(&path, &format!("template {name}")).into());
-        };
-        // First out of sight, then deleted: nobody ever sees a part of it.
-        let scratch = self.scratch(name)?;
-        fs::rename(&place, &scratch).with_context(|| format!("cannot move {}", place.display()))?;
-        directory::remove(&scratch)?;
-        lock.remove()?;
-        Ok(true)
+        match Lock::try_acquire(&path)? {
+            Some(lock) => self.remove_locked(name, lock),
+            // Not with the name of a process: whoever starts from it leaves none.
+            None => Err(Refusal::new(
+                Kind::Busy,
+                format!("template {name} is being made, or a VM is being started from it"),
+            )
+            .hint("try again when the other command has ended")
+            .into()),
+        }
     }
 
-    /// The templates that nobody has used for longer than `limit`.
-    pub fn unused(&self, limit: Duration) -> Result<Vec<String>> {
-        let now = clock::unix_time().as_secs_f64();
-        let unused = |listed: &Listed| now - listed.last_used > limit.as_secs_f64();
-        Ok(self.list()?.into_iter().filter(unused).map(|listed| listed.name).collect())
+    /// Deletes the templates that are `useless`, but for those that are being made or started from;
+    /// with `dry_run` they are only found. Returns their names.
+    pub fn prune(&self, useless: impl Fn(&Listed) -> bool, dry_run: bool) -> Result<Vec<String>> {
+        let mut pruned = Vec::new();
+        for name in self.list()?.into_iter().filter(&useless).map(|listed| listed.name) {
+            let Some(lock) = Lock::try_acquire(&self.lock(&name))? else { continue };
+            // Again: somebody may have used it or made it anew before it was ours.
+            if !self.look(name.clone()).is_some_and(|listed| useless(&listed)) {
+                continue;
+            }
+            if dry_run || self.remove_locked(&name, lock)? {
+                pruned.push(name);
+            }
+        }
+        Ok(pruned)
     }
 
     /// What killed commands have left; with `dry_run` it is only found. Returns what that was.
     pub fn sweep(&self, dry_run: bool) -> Result<Vec<PathBuf>> {
         let mut swept = Vec::new();
         for entry in directory::names(&self.root)? {
-            let Some(name) = entry.strip_prefix(MAKING).and_then(|rest| rest.rsplit_once('-'))
-            else {
-                continue;
-            };
+            let Some(name) = made_for(&entry) else { continue };
             // Free: whoever made the directory held this lock, and is dead.
-            let Some(lock) = Lock::try_acquire(&self.lock(name.0))? else { continue };
+            let Some(lock) = Lock::try_acquire(&self.lock(name))? else { continue };
             let path = self.root.join(&entry);
             if !dry_run {
                 directory::remove(&path)?;
-            }
-            if !self.root.join(name.0).exists() {
-                lock.remove()?;
+                self.remove_lock_of_nothing(name, lock)?;
             }
             swept.push(path);
         }
+        if !dry_run {
+            self.sweep_locks()?;
+        }
         Ok(swept)
+    }
+
+    /// What killed makers of this template left. The caller holds its lock alone.
+    fn clear_leftovers(&self, name: &str) -> Result<()> {
+        for entry in directory::names(&self.root)? {
+            if made_for(&entry) == Some(name) {
+                directory::remove(&self.root.join(entry))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Locks that guard nothing: of templates that were not completed.
+    fn sweep_locks(&self) -> Result<()> {
+        for entry in directory::names(&self.root)? {
+            let name = entry.strip_prefix('.').and_then(|rest| rest.strip_suffix(".lock"));
+            let Some(name) = name.filter(|name| is_name(name) && !self.is_there(name)) else {
+                continue;
+            };
+            if let Some(lock) = Lock::try_acquire(&self.lock(name))? {
+                self.remove_lock_of_nothing(name, lock)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_lock_of_nothing(&self, name: &str, lock: Lock) -> Result<()> {
+        if self.is_there(name) { Ok(()) } else { lock.remove() }
+    }
+
+    /// The holder of the lock deletes a template, and the lock with it; false if there was none.
+    fn remove_locked(&self, name: &str, lock: Lock) -> Result<bool> {
+        let place = self.root.join(name);
+        let is_there = self.is_there(name);
+        if is_there {
+            // First out of sight, then deleted: nobody ever sees a part of it.
+            let scratch = self.scratch(name)?;
+            fs::rename(&place, &scratch)
+                .with_context(|| format!("cannot move {}", place.display()))?;
+            directory::remove(&scratch)?;
+        }
+        lock.remove()?;
+        Ok(is_there)
+    }
+
+    /// What there is under a name.
+    fn look(&self, name: String) -> Option<Listed> {
+        let place = self.root.join(&name);
+        (is_name(&name) && place.is_dir()).then(|| Listed {
+            info: TemplateInfo::read(&place).ok().flatten().filter(|info| is_whole(&place, info)),
+            bytes: disk_usage(&place),
+            last_used: last_used(&place),
+            name,
+        })
+    }
+
+    fn is_there(&self, name: &str) -> bool {
+        self.root.join(name).symlink_metadata().is_ok()
     }
 
     fn lock(&self, name: &str) -> PathBuf {
@@ -207,6 +264,26 @@ fn check(place: &Path, shape: &Shape) -> Result<Option<TemplateInfo>> {
     Ok(Some(info))
 }
 
+/// Whether every file of a template is there with its size. Whether its content is right, only a start
+/// from it looks.
+fn is_whole(place: &Path, info: &TemplateInfo) -> bool {
+    FILES.iter().all(|(name, _)| {
+        let about = fs::symlink_metadata(place.join(name));
+        let recorded = info.files.get(*name);
+        about.is_ok_and(|about| recorded.is_some_and(|file| file.size == about.len()))
+    })
+}
+
+/// The template that a directory on its way in or out belongs to; `None` for any other entry.
+fn made_for(entry: &str) -> Option<&str> {
+    Some(entry.strip_prefix(MAKING)?.rsplit_once('-')?.0)
+}
+
+/// Whether a template can have that name. Other files here begin with a dot.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains('/')
+}
+
 /// Notes that the template in `directory` is used now.
 pub fn mark_used(directory: &Path) -> Result<()> {
     let path = directory.join(USED);
@@ -216,8 +293,8 @@ pub fn mark_used(directory: &Path) -> Result<()> {
 }
 
 fn last_used(directory: &Path) -> f64 {
-    let time = fs::metadata(directory.join(USED)).map(|about| about.mtime() as f64);
-    time.unwrap_or_default()
+    let about = fs::metadata(directory.join(USED));
+    about.map_or(0.0, |about| about.mtime() as f64 + about.mtime_nsec() as f64 / 1e9)
 }
 
 fn disk_usage(directory: &Path) -> u64 {

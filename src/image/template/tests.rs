@@ -8,7 +8,7 @@ use super::*;
 use crate::model::{Kind, Refusal};
 
 fn shape(text: &str) -> Shape {
-    Shape::new("debian-base", text.to_owned())
+    super::shape::example(text)
 }
 
 fn templates(directory: &tempfile::TempDir) -> Templates {
@@ -27,7 +27,7 @@ fn make(templates: &Templates, shape: &Shape) -> Option<String> {
     fs::write(&files.state, "registers").unwrap();
     // Longer than a tick of the clock that stamps files.
     std::thread::sleep(Duration::from_millis(25));
-    draft.complete(1, 1, "7.2.22".into()).unwrap();
+    draft.complete("7.2.22".into()).unwrap();
     why
 }
 
@@ -118,10 +118,88 @@ fn one_that_is_used_is_not_deleted() {
     let claim = templates.claim(&shape).unwrap();
     assert!(templates.remove(&shape.name()).is_err());
     drop(claim);
-    assert!(templates.unused(Duration::from_secs(3600)).unwrap().is_empty());
-    assert_eq!(templates.unused(Duration::ZERO).unwrap(), [shape.name()]);
     assert!(templates.remove(&shape.name()).unwrap());
     assert!(!templates.remove(&shape.name()).unwrap());
     let root = directory.path().join("templates");
     assert_eq!(fs::read_dir(root).unwrap().count(), 0);
+}
+
+#[test]
+fn one_that_is_being_made_is_not_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let (templates, shape) = (templates(&directory), shape("one"));
+    let Claim::Make(draft) = templates.claim(&shape).unwrap() else { panic!("there is one") };
+    assert!(templates.remove(&shape.name()).is_err());
+    drop(draft);
+    assert!(!templates.remove(&shape.name()).unwrap());
+    for name in ["", ".", "..", "../templates", "a/b", ".making-x-12345678"] {
+        assert!(!templates.remove(name).unwrap(), "{name}");
+    }
+    assert_eq!(fs::read_dir(directory.path().join("templates")).unwrap().count(), 0);
+}
+
+#[test]
+fn the_useless_ones_are_pruned_unless_somebody_uses_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let (templates, one, two) = (templates(&directory), shape("one"), shape("two"));
+    make(&templates, &one);
+    make(&templates, &two);
+    let name = one.name();
+    let is_one = |listed: &Listed| listed.name == name;
+    assert_eq!(templates.prune(is_one, true).unwrap(), [one.name()]);
+    let claim = templates.claim(&one).unwrap();
+    for dry_run in [true, false] {
+        assert!(templates.prune(is_one, dry_run).unwrap().is_empty());
+    }
+    drop(claim);
+    // Used since it was looked at.
+    let looks = std::cell::Cell::new(0);
+    let at_first = |listed: &Listed| is_one(listed) && looks.replace(looks.get() + 1) == 0;
+    assert!(templates.prune(at_first, false).unwrap().is_empty());
+    assert_eq!(templates.prune(is_one, false).unwrap(), [one.name()]);
+    let left: Vec<String> = templates.list().unwrap().into_iter().map(|l| l.name).collect();
+    assert_eq!(left, [two.name()]);
+}
+
+#[test]
+fn what_is_damaged_is_listed_as_that_and_what_is_no_template_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let (templates, shape) = (templates(&directory), shape("one"));
+    make(&templates, &shape);
+    let root = directory.path().join("templates");
+    fs::write(root.join("a-file"), "").unwrap();
+    let is_good = || matches!(&templates.list().unwrap()[..], [Listed { info: Some(_), .. }]);
+    assert!(is_good());
+    let disk = root.join(shape.name()).join("disk.img");
+    let whole = fs::read(&disk).unwrap();
+    fs::write(&disk, &whole[1..]).unwrap();
+    assert!(!is_good());
+    fs::write(&disk, &whole).unwrap();
+    assert!(is_good());
+    fs::write(root.join(shape.name()).join("template.json"), "{").unwrap();
+    assert!(!is_good());
+}
+
+#[test]
+fn a_template_is_of_one_image_with_one_agent() {
+    let image = |profile: &str, agent: &str| crate::image::ImageInfo {
+        schema: 1,
+        profile: profile.into(),
+        recipe: serde_json::from_str(
+            r#"{"suite":"bookworm","packages":[],"root_mib":1,"disk_mib":1}"#,
+        )
+        .unwrap(),
+        kernel_release: "6.1".into(),
+        built_at: 0.0,
+        agent: crate::image::AgentInfo { version: "0.1.0".into(), digest: agent.into() },
+        files: Default::default(),
+    };
+    let own = image("debian-base", "sha256:4567");
+    let mut info = TemplateInfo::new(&shape("one"), 0.0);
+    info.image = own.id();
+    assert!(info.is_of(&own));
+    assert!(!info.is_of(&image("debian-git", "sha256:4567")));
+    assert!(!info.is_of(&image("debian-base", "sha256:89ab")));
+    info.image = "another".into();
+    assert!(!info.is_of(&own));
 }

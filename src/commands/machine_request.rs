@@ -1,0 +1,56 @@
+//! The flags that say what kind of machine a VM is, shared by whatever makes VMs or templates of them.
+
+use clap::Args;
+use clap_complete::ArgValueCompleter;
+
+use super::candidates;
+use crate::lifecycle::Request;
+use crate::model::{Isolation, MemMib};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "The VM")]
+pub struct MachineRequest {
+    /// Make a VM of PROFILE; 'mayfly profiles' lists them
+    #[arg(
+        short, long, value_name = "PROFILE", env = "MAYFLY_PROFILE",
+        default_value = "debian-base", add = ArgValueCompleter::new(candidates::profiles)
+    )]
+    profile: String,
+
+    /// Give it N virtual CPUs
+    #[arg(long, value_name = "N")]
+    vcpus: Option<u32>,
+
+    /// Give it SIZE of memory, such as 512M or 2G
+    ///
+    /// A bare number is MiB.
+    #[arg(long, value_name = "SIZE")]
+    mem: Option<MemMib>,
+
+    /// Fail unless the VM has at least this isolation
+    #[arg(long, value_name = "ISOLATION", env = "MAYFLY_REQUIRE", value_enum)]
+    require: Option<Isolation>,
+
+    /// As root, run Firecracker without its jailer
+    ///
+    /// It then has no root directory, control groups or device files of its own, but still a user of
+    /// its own, an empty network and its seccomp filters. 'status --json' shows it in 'metadata'.
+    #[arg(
+        long, env = "MAYFLY_NO_JAILER", value_parser = clap::builder::FalseyValueParser::new()
+    )]
+    no_jailer: bool,
+}
+
+impl MachineRequest {
+    /// A request for a VM that has these properties and no others.
+    pub fn into_request(self) -> Request {
+        Request {
+            profile: self.profile,
+            vcpu_count: self.vcpus,
+            mem: self.mem,
+            require: self.require,
+            no_jailer: self.no_jailer,
+            ..Request::default()
+        }
+    }
+}

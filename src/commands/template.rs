@@ -1,0 +1,156 @@
+//! `mayfly template build`, `ls` and `rm`.
+
+use anyhow::Result;
+use clap::Subcommand;
+use clap_complete::ArgValueCompleter;
+use serde_json::json;
+
+use super::App;
+use super::building::building;
+use super::candidates;
+use super::each::each;
+use super::machine_request::MachineRequest;
+use crate::host::signals::Signals;
+use crate::host::{clock, process};
+use crate::lifecycle::{self, Manager, Purpose, Request, Timings, Way};
+use crate::model::record::reason;
+use crate::model::{Kind, Refusal, VmRecord};
+use crate::output::{TemplateView, templates_table};
+
+const EXAMPLES: &str = "\
+Examples:
+  mayfly template build --mem 2G     so that the first 'run --mem 2G' is quick
+  mayfly template ls
+  mayfly template rm --all";
+
+/// Build, list and delete the templates VMs start from
+///
+/// A template is a VM that was frozen when it had booted. A new VM of the same profile, size and backend
+/// starts as a copy of it, in a fraction of a second. 'start' and 'run' make a missing template by
+/// themselves, and 'reap' deletes those that nobody uses.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make the template of a kind of VM, unless it is there, and print its name
+    ///
+    /// The first VM of a kind makes it anyway, and takes longer for that. Builds the profile's image
+    /// first if there is none yet. A VM is started to see that the template works; it is one more of
+    /// those there may be, and is deleted.
+    Build {
+        #[command(flatten)]
+        machine: MachineRequest,
+    },
+
+    /// List templates
+    ///
+    /// One that is damaged will not be used, but made anew when a VM needs it.
+    Ls,
+
+    /// Delete templates
+    ///
+    /// VMs that were started from one run on. Refuses while a VM is being started from it.
+    Rm {
+        /// The name of a template
+        #[arg(
+            required_unless_present = "all", value_name = "TEMPLATE",
+            add = ArgValueCompleter::new(candidates::templates)
+        )]
+        names: Vec<String>,
+
+        /// Delete all there are
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
+
+        /// Succeed also where there is no such template
+        #[arg(short, long)]
+        force: bool,
+    },
+}
+
+pub fn serve(app: &App, args: Args) -> Result<u8> {
+    match args.action {
+        Action::Build { machine } => build(app, machine),
+        Action::Ls => list(app),
+        Action::Rm { names, all, force } => remove(app, names, all, force),
+    }
+}
+
+/// Starts a VM, which makes the template, and deletes it.
+fn build(app: &App, machine: MachineRequest) -> Result<u8> {
+    let manager = Manager::open(app.settings.clone())?;
+    let mut signals = Signals::block()?;
+    let mut timings = Timings::begin();
+    let request = Request { owner: Some(process::identify_self()?), ..machine.into_request() };
+    let vm =
+        building(app, &mut signals, |progress| lifecycle::create(&manager, &request, progress))?;
+    timings.end("create");
+    let way = Way { cold: false, purpose: Purpose::Control };
+    let mut note = |line: &str| app.printer.note(line);
+    let started = lifecycle::start(&manager, vm.id(), way, &mut signals, &mut timings, &mut note)
+        .map(|started| {
+            started.up.hang_up();
+            started.record
+        });
+    let cleanup = lifecycle::remove_if_there(&manager, vm.id(), reason::EXPLICIT);
+    // What became of the template matters more than what became of the VM.
+    let record = started?;
+    cleanup?;
+    timings.end("cleanup");
+    app.printer.timings(&timings);
+
+    let name = template_of(&record)?;
+    let listed = lifecycle::list_templates(&manager)?;
+    match listed.iter().find(|listed| listed.name == name) {
+        Some(listed) => app.printer.answer(&TemplateView::new(listed), name)?,
+        None => {
+            let message = format!("template {name} was made, and deleted by somebody else");
+            return Err(Refusal::new(Kind::Busy, message).into());
+        }
+    }
+    Ok(0)
+}
+
+fn template_of(record: &VmRecord) -> Result<&str, Refusal> {
+    let instance = record.state.instance();
+    instance.and_then(|instance| instance.template.as_deref()).ok_or_else(|| {
+        match record.manifest.image.is_empty() {
+            true => Refusal::new(Kind::Host, "a process of this host cannot be a template")
+                .hint("name another backend with --backend"),
+            // Why, the start has said.
+            false => Refusal::new(Kind::Host, "no template was made; a VM of this kind boots")
+                .hint("'mayfly doctor' checks what this host can do"),
+        }
+    })
+}
+
+fn list(app: &App) -> Result<u8> {
+    let manager = Manager::open_to_read(app.settings.clone())?;
+    let templates = lifecycle::list_templates(&manager)?;
+    match app.printer.style.json {
+        true => {
+            let views: Vec<_> = templates.iter().map(TemplateView::new).collect();
+            app.printer.json(&views)?;
+        }
+        false => app.printer.data(&templates_table(&templates, &clock::now()?))?,
+    }
+    Ok(0)
+}
+
+fn remove(app: &App, names: Vec<String>, all: bool, force: bool) -> Result<u8> {
+    let manager = Manager::open(app.settings.clone())?;
+    let names = match all {
+        true => lifecycle::list_templates(&manager)?.into_iter().map(|one| one.name).collect(),
+        false => names,
+    };
+    each(app, &names, |name| {
+        // One of all that somebody else deletes meanwhile is as good as deleted.
+        let deleted = lifecycle::remove_template(&manager, name, force || all)?;
+        app.printer.done(&json!({ "name": name, "deleted": deleted }), name)
+    })
+}

@@ -1,0 +1,73 @@
+//! SIGKILL of mayfly while it makes a template, and while VMs start as its copies.
+
+use super::chance::{Chance, share_of};
+use super::ground::{Ended, Ground};
+
+const RUN: [&str; 4] = ["run", "--", "echo", "here"];
+
+/// Copies that are killed for each maker that is.
+const COPIES: usize = 4;
+
+/// The next start succeeds and has nothing to complain of, whatever was killed before it.
+fn run(ground: &Ground) -> Ended {
+    let ended = ground.run(&RUN);
+    let all = (ended.code, ended.stdout.as_str(), ended.stderr.as_str());
+    assert_eq!(all, (Some(0), "here\n", ""), "{ended:#?}");
+    ended
+}
+
+/// So does that of a VM whose own start was killed.
+fn start_again(ground: &Ground, id: &str) {
+    if ground.phase(id) != "started" {
+        ground.ok(&["start", id]);
+    }
+    let said = ground.ok(&["exec", "--keep", id, "-c", "echo here > file; sync; cat file"]);
+    assert_eq!(said, "here");
+    ground.ok(&["rm", id]);
+    ground.ledger.deleted(id);
+}
+
+fn campaign(ground: &Ground, rounds: usize, chance: &mut Chance) {
+    let (maker, copy) = (run(ground).took, run(ground).took);
+    for _ in 0..rounds {
+        for verb in ["start", *chance.pick(&["run", "template build"])] {
+            ground.ok(&["template", "rm", "--all"]);
+            let vm = (verb == "start").then(|| ground.created());
+            let args = match (verb, &vm) {
+                ("start", Some(id)) => vec!["start", id],
+                ("run", _) => RUN.to_vec(),
+                _ => vec!["template", "build"],
+            };
+            let begun = ground.begin(&mut ground.mayfly(&args));
+            begun.end_by_kill_after(chance.pause(maker.mul_f64(1.1)));
+            ground.check(&format!("a {verb} that was killed when it made a template"));
+            vm.iter().for_each(|id| start_again(ground, id));
+        }
+        run(ground);
+        for _ in 0..COPIES {
+            let vm = ground.created();
+            for args in [vec!["start", &vm], RUN.to_vec()] {
+                let begun = ground.begin(&mut ground.mayfly(&args));
+                begun.end_by_kill_after(chance.pause(copy.mul_f64(1.1)));
+            }
+            ground.check("two starts from a template that were killed");
+            start_again(ground, &vm);
+        }
+        run(ground);
+    }
+}
+
+#[test]
+fn killed_makers_of_templates_and_copies_leave_nothing() {
+    let mut ground = Ground::new();
+    ground.run_machines("qemu");
+    campaign(&ground, share_of(10), &mut Chance::new("templates, qemu"));
+}
+
+#[test]
+#[ignore = "needs root, KVM and a machine of its own; make test-firecracker runs it"]
+fn killed_makers_of_templates_and_copies_of_jailed_machines_leave_nothing() {
+    let mut ground = Ground::new();
+    ground.run_machines("firecracker");
+    campaign(&ground, share_of(10), &mut Chance::new("templates, firecracker"));
+}
