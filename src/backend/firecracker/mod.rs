@@ -143,7 +143,9 @@ impl Backend for Firecracker {
     }
 
     fn thaw(&self, machine: Machine, _: &Monitor, wait: &mut Wait<'_>) -> Result<()> {
-        converse(machine, wait)?.ask(&snapshot::LOAD)
+        converse(machine, wait)?.ask(&snapshot::LOAD)?;
+        let (socket, owner) = socket(machine, configuration::VSOCK);
+        vsock::knock(&socket, owner, wait)
     }
 
     fn dial(&self, machine: Machine, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled> {
