@@ -145,7 +145,8 @@ mod tests {
 
     #[test]
     fn a_knock_is_heard_whether_it_is_answered_or_not() {
-        for answers in [&[&b""[..]], &[&b"OK 1073741824\n"[..]]] {
+        let either: [&[&[u8]]; 2] = [&[b""], &[b"OK 1073741824\n"]];
+        for answers in either {
             let mut wait = Wait::within(Duration::from_secs(20));
             with_vmm(answers, NOBODY, |path| knock(path, geteuid().as_raw(), &mut wait)).unwrap();
         }
