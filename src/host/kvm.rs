@@ -100,6 +100,11 @@ pub fn device_group() -> Option<u32> {
     fs::metadata(DEVICE).ok().map(|meta| meta.gid())
 }
 
+/// The release of the kernel that KVM is a part of.
+pub fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,10 +8,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
 
 /// Bytes moved at a time.
 const CHUNK: usize = 1 << 17;
+
+/// The smallest hole that is dug: a block of most file systems, and a page of a guest's memory.
+const BLOCK: usize = 1 << 12;
 
 nix::ioctl_write_int!(
     /// `FICLONE` of linux/fs.h: the target shares the source's blocks until one of them is written.
@@ -91,6 +95,44 @@ pub fn for_each_extent(file: &File, visit: &mut dyn FnMut(u64, u64) -> Result<()
     Ok(())
 }
 
+/// Gives the blocks of a file back that hold nothing but zeros; its bytes stay the same. Where the file
+/// system knows no holes, nothing happens.
+pub fn dig_holes(path: &Path) -> Result<()> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    let mut buffer = vec![0; CHUNK];
+    // Where the zeros begin that lead up to where we are.
+    let mut zeros = None;
+    let dug = for_each_extent(&file, &mut |mut start, end| {
+        while start < end {
+            let part = buffer.len().min(usize::try_from(end - start).unwrap_or(usize::MAX));
+            file.read_exact_at(&mut buffer[..part], start)?;
+            for block in buffer[..part].chunks(BLOCK) {
+                if block.iter().all(|&byte| byte == 0) {
+                    zeros.get_or_insert(start);
+                } else if let Some(begin) = zeros.take() {
+                    punch(&file, begin, start)?;
+                }
+                start += block.len() as u64;
+            }
+        }
+        zeros.take().map_or(Ok(()), |begin| punch(&file, begin, end))
+    });
+    match dug {
+        Err(error) if error.downcast_ref() == Some(&Errno::EOPNOTSUPP) => Ok(()),
+        dug => dug.with_context(|| format!("cannot make {} sparse", path.display())),
+    }
+}
+
+fn punch(file: &File, start: u64, end: u64) -> Result<()> {
+    let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    Ok(fallocate(file, mode, start.cast_signed(), (end - start).cast_signed())?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -128,6 +170,28 @@ mod tests {
             let meta = std::fs::metadata(&dest).unwrap();
             assert_eq!(meta.len(), length);
             assert_eq!(meta.blocks(), 0);
+        }
+    }
+
+    #[test]
+    fn zeros_become_holes_and_nothing_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("memory");
+        let mut bytes = vec![0; (8 << 20) + 1000];
+        // Single bytes at both ends of blocks, and data across the chunks that are read.
+        for at in [0, 4095, 3 << 20, (5 << 20) + 4095, bytes.len() - 1] {
+            bytes[at] = 1;
+        }
+        bytes[(1 << 17) - 5000..(1 << 17) + 9000].fill(7);
+        std::fs::write(&path, &bytes).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        // A hole that is there already.
+        punch(&file, 6 << 20, 7 << 20).unwrap();
+        for _ in 0..2 {
+            dig_holes(&path).unwrap();
+            assert!(std::fs::read(&path).unwrap() == bytes);
+            let blocks = std::fs::metadata(&path).unwrap().blocks();
+            assert!(blocks * 512 < 200_000, "{blocks} blocks");
         }
     }
 

@@ -12,8 +12,17 @@ pub const KERNEL: &str = "vmlinux";
 pub const INITRD: &str = "initrd.img";
 pub const ROOTFS: &str = "rootfs.ext4";
 pub const DISK: &str = "disk.img";
+/// A frozen VM's memory.
+pub const MEMORY: &str = "memory";
+/// The rest of a frozen VM.
+pub const STATE: &str = "state";
 /// The socket at which connections to the guest's vsock ports are asked for.
 pub const VSOCK: &str = "v.sock";
+/// The socket at which Firecracker itself is talked to, while its VM is frozen or thawed.
+pub const API: &str = "api.sock";
+
+/// What Firecracker says in its log: nothing, while all is well.
+pub const LOG_LEVEL: &str = "Warn";
 
 /// The guest's address. Each VMM has an address space of its own; 0 to 2 are reserved.
 const GUEST_CID: u32 = 3;
@@ -90,7 +99,7 @@ pub fn build(manifest: &Manifest) -> String {
         entropy: Entropy {},
         // Into standard output: a file named here would be written from its beginning on, and out of
         // bounds.
-        logger: Logger { level: "Warn" },
+        logger: Logger { level: LOG_LEVEL },
     };
     serde_json::to_string_pretty(&configuration).expect("plain data is JSON")
 }

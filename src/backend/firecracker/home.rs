@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::unistd::{Gid, Uid};
+use nix::unistd::{Gid, Uid, geteuid};
 
-use super::configuration::{self, DISK, INITRD, KERNEL, ROOTFS};
-use crate::backend::Machine;
+use super::configuration::{self, API, DISK, INITRD, KERNEL, MEMORY, ROOTFS, STATE};
+use crate::backend::{Machine, Memory};
 use crate::host::cgroup::{self, Hierarchy};
 use crate::host::gate::{Access, Bind, Bounds, Program, User};
 use crate::host::{directory, kvm};
-use crate::model::{BootFiles, Kind, Manifest, Refusal};
+use crate::model::{BootFiles, FrozenFiles, Kind, Manifest, Refusal};
 
 /// The VMM's own need of memory, and the page cache of its disk, in MiB: what a control group counts
 /// beside the guest's memory.
@@ -50,30 +50,34 @@ pub fn prepare(
     directory::remove(&paths.vmm_home(false))?;
     let above: Vec<&Path> = home.ancestors().take_while(|path| **path != paths.dir).collect();
     above.into_iter().rev().try_for_each(directory::create_new)?;
-    write_file(&home.join(configuration::FILE), configuration::build(manifest).as_bytes())?;
+    if boots(machine.memory) {
+        let text = configuration::build(manifest);
+        write_file(&home.join(configuration::FILE), text.as_bytes(), FOR_ALL)?;
+    }
+    if let Memory::ToFreeze(files) = machine.memory {
+        // Its memory and disk are there already.
+        write_file(&files.state, b"", 0o600)?;
+    }
 
-    let files = [
-        (boot.kernel.clone(), KERNEL, Access::Read),
-        (boot.initrd.clone(), INITRD, Access::Read),
-        (boot.rootfs.clone(), ROOTFS, Access::Read),
-        (paths.disk(), DISK, Access::Write),
-    ];
+    let files = files(machine, boot);
     let mut bounds = Bounds { file_size: Some(file_size), ..Bounds::default() };
     let Some(uid) = manifest.vmm_uid else {
         // An ordinary user's VMM opens files as that user.
         for (file, name, _) in files {
             symlink(&file, home.join(name)).context("cannot make a link")?;
         }
-        return Ok(direct(programs, manifest, home, None, bounds));
+        return Ok(direct(programs, machine, home, None, bounds));
     };
 
     // Root's VMM is another user, who can open nothing of root's by its name. The files appear in its
     // home instead, where their modes decide.
     bounds.no_network = true;
     for (file, name, access) in files {
+        if access == Access::Write {
+            give(&file, uid)?;
+        }
         bounds.binds.push(bind(file, home.join(name), access)?);
     }
-    give(&paths.disk(), uid)?;
     match &programs.jailer {
         Some(jailer) => {
             check_mount(&paths.dir)?;
@@ -87,7 +91,7 @@ pub fn prepare(
                 Access::Execute,
             )?);
             let jail = Jail {
-                manifest,
+                machine,
                 uid,
                 base: &paths.jail(),
                 program: &program,
@@ -107,32 +111,80 @@ pub fn prepare(
             give(&home, uid)?;
             let groups = kvm::device_group().into_iter().collect();
             let user = User { uid, gid: uid, groups };
-            Ok(direct(programs, manifest, home, Some(user), bounds))
+            Ok(direct(programs, machine, home, Some(user), bounds))
         }
     }
+}
+
+/// After a freeze: the files that the VMM has written are the caller's again, and its memory and state
+/// are as they are for good.
+pub fn take_back(manifest: &Manifest, files: &FrozenFiles) -> Result<()> {
+    if manifest.vmm_uid.is_some() {
+        let me = geteuid().as_raw();
+        for path in [&files.memory, &files.state, &files.disk] {
+            give(path, me)?;
+        }
+    }
+    for path in [&files.memory, &files.state] {
+        std::fs::set_permissions(path, Permissions::from_mode(0o444))
+            .with_context(|| format!("cannot protect {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The files that a VMM finds in its home: where they are, under which name they are found, and what
+/// may be done with them.
+fn files(machine: Machine, boot: &BootFiles) -> Vec<(PathBuf, &'static str, Access)> {
+    let mut files =
+        vec![(boot.rootfs.clone(), ROOTFS, Access::Read), (machine.disk(), DISK, Access::Write)];
+    if boots(machine.memory) {
+        files.push((boot.kernel.clone(), KERNEL, Access::Read));
+        files.push((boot.initrd.clone(), INITRD, Access::Read));
+    }
+    let frozen = match machine.memory {
+        Memory::Fresh => None,
+        Memory::ToFreeze(frozen) => Some((frozen, Access::Write)),
+        Memory::Frozen(frozen) => Some((frozen, Access::Read)),
+    };
+    if let Some((frozen, access)) = frozen {
+        files.push((frozen.memory.clone(), MEMORY, access));
+        files.push((frozen.state.clone(), STATE, access));
+    }
+    files
+}
+
+fn boots(memory: Memory) -> bool {
+    !matches!(memory, Memory::Frozen(_))
 }
 
 /// Firecracker without a jail, and without the jailer's limit on open files, which it gets here.
 fn direct(
     programs: &Programs,
-    manifest: &Manifest,
+    machine: Machine,
     cwd: PathBuf,
     user: Option<User>,
     bounds: Bounds,
 ) -> Program {
-    let mut args = vec!["--id".to_owned(), manifest.vm_id.to_string()];
-    args.extend(ARGUMENTS.map(str::to_owned));
+    let mut args = vec!["--id".to_owned(), machine.manifest.vm_id.to_string()];
+    args.extend(arguments(machine.memory).iter().map(|&argument| argument.to_owned()));
     let path = programs.firecracker.clone();
     let bounds = Bounds { open_files: Some(OPEN_FILES), ..bounds };
     Program { path, args, env: Vec::new(), cwd, user, files: Vec::new(), bounds }
 }
 
-/// Nobody talks to the VMM: it boots what its file says, or fails and says why in its log.
-const ARGUMENTS: [&str; 3] = ["--no-api", "--config-file", configuration::FILE];
+/// Nobody talks to a VMM that boots what its file says, or fails and says why in its log. One whose VM
+/// shall be frozen is told so, and one that goes on from a frozen VM has no file that would tell it.
+fn arguments(memory: Memory) -> &'static [&'static str] {
+    match memory {
+        Memory::Fresh => &["--no-api", "--config-file", configuration::FILE],
+        Memory::ToFreeze(_) => &["--api-sock", API, "--config-file", configuration::FILE],
+        Memory::Frozen(_) => &["--api-sock", API, "--level", configuration::LOG_LEVEL],
+    }
+}
 
 /// Everything the jailer's command line depends on.
 struct Jail<'a> {
-    manifest: &'a Manifest,
+    machine: Machine<'a>,
     uid: u32,
     base: &'a Path,
     program: &'a Path,
@@ -141,7 +193,7 @@ struct Jail<'a> {
 
 impl Jail<'_> {
     fn arguments(&self) -> Vec<String> {
-        let id = self.manifest.vm_id.as_str();
+        let id = self.machine.manifest.vm_id.as_str();
         let uid = self.uid.to_string();
         let mut args: Vec<String> = Vec::new();
         let mut add =
@@ -164,16 +216,17 @@ impl Jail<'_> {
             }
         }
         args.push("--".to_owned());
-        args.extend(ARGUMENTS.map(str::to_owned));
+        args.extend(arguments(self.machine.memory).iter().map(|&argument| argument.to_owned()));
         args
     }
 
     /// What the guest was given, and a little for the VMM around it.
     fn limits(&self, hierarchy: Hierarchy) -> [String; 3] {
-        let memory = (u64::from(self.manifest.mem_mib) + OVERHEAD_MIB) << 20;
+        let Manifest { mem_mib, vcpu_count, .. } = *self.machine.manifest;
+        let memory = (u64::from(mem_mib) + OVERHEAD_MIB) << 20;
         // In microseconds of every 100,000: one more CPU than the guest has, for its devices.
-        let quota = (self.manifest.vcpu_count + 1) * 100_000;
-        let pids = self.manifest.vcpu_count + THREADS;
+        let quota = (vcpu_count + 1) * 100_000;
+        let pids = vcpu_count + THREADS;
         match hierarchy {
             Hierarchy::V1 => [
                 format!("memory.limit_in_bytes={memory}"),
@@ -208,19 +261,21 @@ fn check_mount(directory: &Path) -> Result<()> {
 
 /// Makes the file that another will appear at.
 fn bind(file: PathBuf, at: PathBuf, access: Access) -> Result<Bind> {
-    write_file(&at, b"")?;
+    write_file(&at, b"", FOR_ALL)?;
     Ok(Bind { file, at, access })
 }
 
-/// A new file that everybody who gets there can read.
-fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+/// The mode of a file that everybody who gets there can read.
+const FOR_ALL: u32 = 0o444;
+
+fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     OpenOptions::new()
         .write(true)
         .create_new(true)
         .open(path)
         .and_then(|mut file| {
             file.write_all(bytes)?;
-            file.set_permissions(Permissions::from_mode(0o444))
+            file.set_permissions(Permissions::from_mode(mode))
         })
         .with_context(|| format!("cannot create {}", path.display()))
 }
@@ -233,16 +288,26 @@ fn give(path: &Path, uid: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::VmPaths;
 
     fn manifest() -> Manifest {
         let vmm_uid = Some(1_900_000_007);
         Manifest { vcpu_count: 2, mem_mib: 512, jailed: true, vmm_uid, ..Manifest::sample() }
     }
 
-    fn arguments(cgroups: Option<Hierarchy>) -> String {
-        let manifest = manifest();
+    fn paths() -> VmPaths {
+        VmPaths::new(Path::new("/s"), Path::new("/r"), &manifest().vm_id)
+    }
+
+    fn frozen(directory: &Path) -> FrozenFiles {
+        let file = |name: &str| directory.join(name);
+        FrozenFiles { memory: file("m"), state: file("s"), disk: file("d") }
+    }
+
+    fn jailed(memory: Memory, cgroups: Option<Hierarchy>) -> String {
+        let (manifest, paths) = (manifest(), paths());
         let jail = Jail {
-            manifest: &manifest,
+            machine: Machine { memory, ..Machine::new(&manifest, &paths, None) },
             uid: 1_900_000_007,
             base: Path::new("/s/vms/x/jail"),
             program: Path::new("/s/vms/x/jail/bin/firecracker"),
@@ -253,19 +318,41 @@ mod tests {
 
     const BEFORE: &str = "--id ID --exec-file /s/vms/x/jail/bin/firecracker --uid 1900000007 \
         --gid 1900000007 --chroot-base-dir /s/vms/x/jail --resource-limit no-file=2048";
-    const AFTER: &str = "-- --no-api --config-file config.json";
+    const AFTER: &str = "--no-api --config-file config.json";
 
     #[test]
     fn a_jail_on_each_kind_of_host() {
-        assert_eq!(arguments(None), format!("{BEFORE} {AFTER}"));
+        let jailed = |cgroups| jailed(Memory::Fresh, cgroups);
+        assert_eq!(jailed(None), format!("{BEFORE} -- {AFTER}"));
         let limits = "--cgroup memory.max=671088640 --cgroup cpu.max=300000 100000 \
             --cgroup pids.max=18";
         let second = format!("--cgroup-version 2 --parent-cgroup mayfly {limits}");
-        assert_eq!(arguments(Some(Hierarchy::V2)), format!("{BEFORE} {second} {AFTER}"));
+        assert_eq!(jailed(Some(Hierarchy::V2)), format!("{BEFORE} {second} -- {AFTER}"));
         let limits = "--cgroup memory.limit_in_bytes=671088640 --cgroup cpu.cfs_quota_us=300000 \
             --cgroup pids.max=18";
         let first = format!("--cgroup-version 1 --parent-cgroup mayfly {limits}");
-        assert_eq!(arguments(Some(Hierarchy::V1)), format!("{BEFORE} {first} {AFTER}"));
+        assert_eq!(jailed(Some(Hierarchy::V1)), format!("{BEFORE} {first} -- {AFTER}"));
+    }
+
+    #[test]
+    fn a_vmm_is_talked_to_only_where_its_vm_is_frozen_or_was() {
+        let (manifest, paths) = (manifest(), paths());
+        let files = frozen(Path::new("/t"));
+        let to_freeze = "--api-sock api.sock --config-file config.json";
+        let thawed = "--api-sock api.sock --level Warn";
+        let cases = [
+            (Memory::Fresh, AFTER),
+            (Memory::ToFreeze(&files), to_freeze),
+            (Memory::Frozen(&files), thawed),
+        ];
+        for (memory, expected) in cases {
+            assert_eq!(jailed(memory, None), format!("{BEFORE} -- {expected}"));
+            let machine = Machine { memory, ..Machine::new(&manifest, &paths, None) };
+            let programs = Programs { firecracker: "/bin/firecracker".into(), jailer: None };
+            let program = direct(&programs, machine, "/home".into(), None, Bounds::default());
+            let args = program.args.join(" ").replace(manifest.vm_id.as_str(), "ID");
+            assert_eq!(args, format!("--id ID {expected}"));
+        }
     }
 
     /// Everything a VM's home is made from, and a link to elsewhere where it will be.
@@ -276,22 +363,37 @@ mod tests {
         std::fs::create_dir(&elsewhere).unwrap();
         std::fs::write(elsewhere.join("canary"), "alive").unwrap();
         let manifest = Manifest { vmm_uid: None, jailed: false, ..manifest() };
-        let paths = crate::model::VmPaths::new(dir.path(), dir.path(), &manifest.vm_id);
+        let paths = VmPaths::new(dir.path(), dir.path(), &manifest.vm_id);
         std::fs::create_dir_all(&paths.dir).unwrap();
         symlink(&elsewhere, paths.jail()).unwrap();
         symlink(&elsewhere, paths.vmm_home(false)).unwrap();
         let file = |name: &str| dir.path().join(name);
         let boot = BootFiles { kernel: file("k"), initrd: file("i"), rootfs: file("r") };
-        let machine = Machine::new(&manifest, &paths, Some(&boot));
+        let fresh = Machine::new(&manifest, &paths, Some(&boot));
+        let files = frozen(dir.path());
         let programs = Programs { firecracker: "/usr/bin/firecracker".into(), jailer: None };
-        for _ in 0..2 {
+        let to_boot = ["config.json", "disk.img", "initrd.img", "rootfs.ext4", "vmlinux"];
+        let to_freeze = [&to_boot[..3], &["memory", "rootfs.ext4", "state", "vmlinux"]].concat();
+        let to_thaw = ["disk.img", "memory", "rootfs.ext4", "state"];
+        let cases: [(Memory, &[&str]); 4] = [
+            (Memory::Fresh, &to_boot),
+            (Memory::Fresh, &to_boot),
+            (Memory::ToFreeze(&files), &to_freeze),
+            (Memory::Frozen(&files), &to_thaw),
+        ];
+        for (memory, expected) in cases {
+            let machine = Machine { memory, ..fresh };
             let program = prepare(machine, &boot, &programs, 1 << 30).unwrap();
             assert_eq!(program.cwd, paths.vmm_home(false));
             assert!(!program.cwd.is_symlink() && !paths.jail().is_symlink());
             let mut names = directory::names(&program.cwd).unwrap();
             names.sort();
-            assert_eq!(names, ["config.json", "disk.img", "initrd.img", "rootfs.ext4", "vmlinux"]);
+            assert_eq!(names, expected);
+            let template = matches!(memory, Memory::ToFreeze(_)).then_some(&files.disk);
+            let disk = std::fs::read_link(program.cwd.join(DISK)).unwrap();
+            assert_eq!(&disk, template.unwrap_or(&paths.disk()));
         }
+        assert_eq!(files.state.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(directory::names(&elsewhere).unwrap(), ["canary"]);
     }
 }

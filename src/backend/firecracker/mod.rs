@@ -1,33 +1,40 @@
 //! Firecracker: microVMs behind hardware virtualization, jailed where mayfly runs as root.
 //!
 //! A VM is described by a file that Firecracker reads when it starts ([`configuration`]), in a
-//! directory made for this start ([`home`]); there is no API to be reached by anybody. The agent is
-//! found through a vsock ([`vsock`]).
+//! directory made for this start ([`home`]); a VM that only boots is asked nothing. One that is frozen,
+//! and each of its copies, is told so once ([`api`], [`snapshot`]). The agent is found through a vsock
+//! ([`vsock`]).
 
+mod api;
 mod configuration;
 mod home;
+mod snapshot;
 mod version;
 mod vsock;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
+use self::api::Conversation;
 pub use self::version::Version;
 use super::claim::{self, Claim, Dialled};
-use super::{Backend, Machine, Monitor, Purpose, Start};
+use super::{Backend, Machine, Memory, Monitor, Purpose, Start};
 use crate::host::channel::Channel;
 use crate::host::gate::Launch;
 use crate::host::kvm::Kvm;
 use crate::host::wait::Wait;
-use crate::host::{log, namespaces, program};
+use crate::host::{kvm, log, namespaces, program, sparse};
 use crate::model::{Accelerator, BackendKind, Kind, Manifest, Refusal};
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
 /// What to use instead.
 const INSTEAD: &str = "use '--backend qemu', which works without hardware virtualization";
+
+/// How much longer a freeze may take for each MiB of memory that is written to a disk, and a slow one.
+const WRITING: Duration = Duration::from_millis(20);
 
 /// Runs `firecracker`, as named by the user or by default.
 #[derive(Debug, Clone)]
@@ -40,8 +47,6 @@ pub struct Firecracker {
 impl Firecracker {
     /// Refuses where it cannot run VMs: without KVM, without its programs, or with too old ones.
     pub fn check(&self, kvm: &Kvm) -> Result<home::Programs> {
-        let refuse =
-            |why: String| Refusal::new(Kind::Host, format!("firecracker cannot be used: {why}"));
         if let Some(problem) = kvm.problem() {
             return Err(refuse(problem).hint(INSTEAD).into());
         }
@@ -51,16 +56,10 @@ impl Firecracker {
                 .hint("give the container CAP_SYS_ADMIN, or use '--backend qemu'")
                 .into());
         }
-        let find = |named: &Path, rest: &str| {
-            program::find(named).ok_or_else(|| {
-                refuse(format!("{} is not installed", named.display())).hint(format!(
-                    "get it from Firecracker's releases and put it on PATH{rest}; or {INSTEAD}"
-                ))
-            })
-        };
-        let firecracker = find(&self.program, "")?;
+        let firecracker = self.found()?;
+        let jailer = self.jailer.as_deref();
         let without = ", or create VMs with '--no-jailer'";
-        let jailer = self.jailer.as_deref().map(|jailer| find(jailer, without)).transpose()?;
+        let jailer = jailer.map(|jailer| find(jailer, without)).transpose()?;
         match Version::of(&firecracker)? {
             Some(version) => version.check()?,
             None => {
@@ -71,6 +70,24 @@ impl Firecracker {
         }
         Ok(home::Programs { firecracker, jailer })
     }
+
+    fn found(&self) -> Result<PathBuf> {
+        find(&self.program, "")
+    }
+}
+
+/// Where a program is; `rest` is another way of doing without it.
+fn find(named: &Path, rest: &str) -> Result<PathBuf> {
+    let found = program::find(named).ok_or_else(|| {
+        refuse(format!("{} is not installed", named.display())).hint(format!(
+            "get it from Firecracker's releases and put it on PATH{rest}; or {INSTEAD}"
+        ))
+    });
+    Ok(found?)
+}
+
+fn refuse(why: String) -> Refusal {
+    Refusal::new(Kind::Host, format!("firecracker cannot be used: {why}"))
 }
 
 impl Backend for Firecracker {
@@ -105,21 +122,34 @@ impl Backend for Firecracker {
         Ok(Start { launch, monitor: None })
     }
 
-    fn shape(&self, _: &Manifest) -> Result<Option<String>> {
-        Ok(None)
+    fn shape(&self, manifest: &Manifest) -> Result<Option<String>> {
+        let stamp = program::stamp(&self.found()?)?;
+        // KVM is a part of the kernel, and much of the state is its.
+        let kernel = kvm::kernel_release();
+        Ok(Some(format!("{stamp}\nhost {kernel}\n{}", configuration::build(manifest))))
     }
 
-    fn freeze(&self, _: Machine, _: &Monitor, _: &mut Wait<'_>) -> Result<String> {
-        anyhow::bail!("not yet")
+    fn freeze(&self, machine: Machine, _: &Monitor, wait: &mut Wait<'_>) -> Result<String> {
+        let Memory::ToFreeze(files) = machine.memory else { bail!("the VM is not to be frozen") };
+        let mut firecracker = converse(machine, wait)?;
+        firecracker.extend(WRITING * machine.manifest.mem_mib);
+        firecracker.ask(&snapshot::PAUSE)?;
+        firecracker.ask(&snapshot::CREATE)?;
+        // It has written what the guest never touched as well.
+        sparse::dig_holes(&files.memory)?;
+        home::take_back(machine.manifest, files)?;
+        let version = Version::of(&self.found()?)?;
+        Ok(version.map(|version| version.to_string()).unwrap_or_default())
     }
 
-    fn thaw(&self, _: Machine, _: &Monitor, _: &mut Wait<'_>) -> Result<()> {
-        anyhow::bail!("not yet")
+    fn thaw(&self, machine: Machine, _: &Monitor, wait: &mut Wait<'_>) -> Result<()> {
+        converse(machine, wait)?.ask(&snapshot::LOAD)?;
+        let (socket, owner) = socket(machine, configuration::VSOCK);
+        vsock::knock(&socket, owner, wait)
     }
 
     fn dial(&self, machine: Machine, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled> {
-        let (manifest, paths) = (machine.manifest, machine.paths);
-        let Some(claim) = claim::free(paths, purpose)?.next() else {
+        let Some(claim) = claim::free(machine.paths, purpose)?.next() else {
             return Err(claim::none_free(purpose).into());
         };
         let Claim { lock, .. } = claim?;
@@ -127,8 +157,7 @@ impl Backend for Firecracker {
             Purpose::Control => VSOCK_CONTROL,
             Purpose::Session => VSOCK_SESSION,
         };
-        let socket = paths.vmm_home(manifest.jailed).join(configuration::VSOCK);
-        let owner = manifest.vmm_uid.unwrap_or_else(|| geteuid().as_raw());
+        let (socket, owner) = socket(machine, configuration::VSOCK);
         let stream = vsock::connect(&socket, owner, port, wait)?;
         // Every connection is a new one: nothing of an earlier client is on it.
         Ok(Dialled { channel: Channel { stream, claim: Some(lock) }, dirty: false })
@@ -139,4 +168,17 @@ impl Backend for Firecracker {
         // hundred times as long.
         Duration::from_secs(60)
     }
+}
+
+/// Begins the only conversation with a VMM.
+fn converse<'a, 'w>(machine: Machine, wait: &'a mut Wait<'w>) -> Result<Conversation<'a, 'w>> {
+    let (socket, owner) = socket(machine, configuration::API);
+    Conversation::open(&socket, owner, wait)
+}
+
+/// Where a VMM's socket is, and whose it must be.
+fn socket(machine: Machine, name: &str) -> (PathBuf, u32) {
+    let Manifest { jailed, vmm_uid, .. } = *machine.manifest;
+    let owner = vmm_uid.unwrap_or_else(|| geteuid().as_raw());
+    (machine.paths.vmm_home(jailed).join(name), owner)
 }

@@ -4,6 +4,10 @@
 //! A connection that comes before the guest has a driver waits in the VMM. One that comes when there is
 //! a driver and nobody listens is closed without an answer; so this tries again for as long as the
 //! caller waits.
+//!
+//! A VM that goes on from a frozen one is first told by its VMM that all connections are gone. Firecracker
+//! before 1.16 lets a new one overtake that news, which then ends it as well
+//! (<https://github.com/firecracker-microvm/firecracker/pull/5882>); so somebody must [`knock`] first.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -22,6 +26,9 @@ use crate::model::{Kind, Refusal};
 /// driver, which it loads when its agent listens. So this is short against a boot, not against a tick.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// A port that is the guest's root's to listen at, and at which the agent does not.
+const NOBODY: u32 = 1;
+
 /// `OK ` and a 32-bit number.
 const LONGEST_ANSWER: usize = 14;
 
@@ -35,6 +42,17 @@ pub fn connect(path: &Path, owner: u32, port: u32, wait: &mut Wait<'_>) -> Resul
             && let Some(stream) = ask(stream, port, wait)?
         {
             return Ok(stream);
+        }
+        wait.pause(PAUSE, WHAT)?;
+    }
+}
+
+/// Goes to a port where nobody listens. The guest's kernel has heard all that came before when it has
+/// refused: it looks at all queues of the device at once, and does the work in that order.
+pub fn knock(path: &Path, owner: u32, wait: &mut Wait<'_>) -> Result<()> {
+    loop {
+        if let Some(stream) = socket::connect_to(path, owner)? {
+            return ask(stream, NOBODY, wait).map(drop);
         }
         wait.pause(PAUSE, WHAT)?;
     }
@@ -94,6 +112,20 @@ mod tests {
 
     /// Something that answers like a VMM: to each client in turn what is written here.
     fn connect_to(answers: &'static [&'static [u8]]) -> Result<String> {
+        let mut wait = Wait::within(Duration::from_secs(20));
+        let connected =
+            with_vmm(answers, 1025, |path| connect(path, geteuid().as_raw(), 1025, &mut wait));
+        let mut rest = String::new();
+        connected?.read_to_string(&mut rest).unwrap();
+        Ok(rest)
+    }
+
+    /// What comes of doing something with something like a VMM, which is asked for that port.
+    fn with_vmm<T>(
+        answers: &'static [&'static [u8]],
+        port: u32,
+        act: impl FnOnce(&Path) -> Result<T>,
+    ) -> Result<T> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("v.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -102,16 +134,24 @@ mod tests {
                 let (mut client, _) = listener.accept().unwrap();
                 let mut asked = String::new();
                 BufReader::new(&client).read_line(&mut asked).unwrap();
-                assert_eq!(asked, "CONNECT 1025\n");
+                assert_eq!(asked, format!("CONNECT {port}\n"));
                 client.write_all(answer).unwrap();
             }
         });
-        let mut wait = Wait::within(Duration::from_secs(20));
-        let connected = connect(&path, geteuid().as_raw(), 1025, &mut wait);
+        let done = act(&path);
         vmm.join().unwrap();
-        let mut rest = String::new();
-        connected?.read_to_string(&mut rest).unwrap();
-        Ok(rest)
+        done
+    }
+
+    #[test]
+    fn a_knock_is_heard_whether_it_is_answered_or_not() {
+        let either: [&[&[u8]]; 2] = [&[b""], &[b"OK 1073741824\n"]];
+        for answers in either {
+            let mut wait = Wait::within(Duration::from_secs(20));
+            with_vmm(answers, NOBODY, |path| knock(path, geteuid().as_raw(), &mut wait)).unwrap();
+        }
+        let mut wait = Wait::within(Duration::from_millis(30));
+        assert!(knock(Path::new("/nowhere/v.sock"), 0, &mut wait).is_err());
     }
 
     #[test]

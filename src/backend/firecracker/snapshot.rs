@@ -1,0 +1,87 @@
+//! Freezing a VM and letting it go on, as requests to Firecracker (`docs/snapshotting/snapshot-support.md`
+//! of Firecracker).
+
+use serde::Serialize;
+
+use super::api::Request;
+use super::configuration::{MEMORY, STATE};
+
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct VmState {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Create {
+    snapshot_type: &'static str,
+    snapshot_path: &'static str,
+    mem_file_path: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Load {
+    snapshot_path: &'static str,
+    mem_backend: MemoryBackend,
+    resume_vm: bool,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct MemoryBackend {
+    backend_type: &'static str,
+    backend_path: &'static str,
+}
+
+/// Stops the guest's CPUs, without which it cannot be frozen.
+pub const PAUSE: Request<VmState> = Request {
+    method: "PATCH",
+    path: "/vm",
+    body: VmState { state: "Paused" },
+    purpose: "to pause the VM",
+};
+
+/// Writes the guest's memory, every byte of it, and the rest of the machine.
+pub const CREATE: Request<Create> = Request {
+    method: "PUT",
+    path: "/snapshot/create",
+    body: Create { snapshot_type: "Full", snapshot_path: STATE, mem_file_path: MEMORY },
+    purpose: "to freeze the VM",
+};
+
+/// Maps that memory privately, and lets the guest run.
+pub const LOAD: Request<Load> = Request {
+    method: "PUT",
+    path: "/snapshot/load",
+    body: Load {
+        snapshot_path: STATE,
+        mem_backend: MemoryBackend { backend_type: "File", backend_path: MEMORY },
+        resume_vm: true,
+    },
+    purpose: "to thaw the VM",
+};
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json, to_value};
+
+    use super::*;
+
+    fn check<B: Serialize>(request: &Request<B>, method: &str, path: &str, body: Value) {
+        assert_eq!((request.method, request.path), (method, path));
+        assert_eq!(to_value(&request.body).unwrap(), body);
+    }
+
+    #[test]
+    fn what_is_asked_for() {
+        check(&PAUSE, "PATCH", "/vm", json!({ "state": "Paused" }));
+        let create = json!({
+            "snapshot_type": "Full", "snapshot_path": "state", "mem_file_path": "memory",
+        });
+        check(&CREATE, "PUT", "/snapshot/create", create);
+        let load = json!({
+            "snapshot_path": "state",
+            "mem_backend": { "backend_type": "File", "backend_path": "memory" },
+            "resume_vm": true,
+        });
+        check(&LOAD, "PUT", "/snapshot/load", load);
+    }
+}
