@@ -31,11 +31,7 @@ pub fn measure(workspace: &Workspace, kind: &[&str], report: &mut Report) -> Res
     };
     let copies = take(&[], COPIES)?;
     let booted = &take(COLD, 1)?[0];
-    let parts: [(_, fn(&Memory) -> f64, _); 2] = [
-        ("private", |memory| memory.private, Goal::Within(40.0)),
-        ("shared", |memory| memory.shared, Goal::None),
-    ];
-    for (part, of, goal) in parts {
+    let mut add = |part: &str, of: fn(&Memory) -> f64, goal| {
         report.add(Row {
             name: format!("{part} memory, {}", kind[1..].join(" ")),
             unit: Unit::MiB,
@@ -44,7 +40,9 @@ pub fn measure(workspace: &Workspace, kind: &[&str], report: &mut Report) -> Res
             floor: Samples(vec![of(booted); COPIES]),
             goal,
         });
-    }
+    };
+    add("private", |memory| memory.private, Goal::Within(40.0));
+    add("shared", |memory| memory.shared, Goal::None);
     Ok(())
 }
 

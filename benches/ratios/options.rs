@@ -96,5 +96,5 @@ fn default_json() -> String {
 }
 
 fn default_plot() -> String {
-    format!("{}/target/bench/fresh.svg", env!("CARGO_MANIFEST_DIR"))
+    format!("{}/target/bench/bench.svg", env!("CARGO_MANIFEST_DIR"))
 }

@@ -7,11 +7,11 @@ use anyhow::Result;
 use mayfly::host::signals::Signals;
 use mayfly::image::Template;
 
-use crate::bare::Bench;
+use crate::bare::{BareVm, Bench};
 use crate::cold::COLD;
 use crate::numbers::{Samples, Take, all_in_turns, in_turns, ms_since};
 use crate::options::Options;
-use crate::others::Other;
+use crate::others::{Other, Tool};
 use crate::report::{Goal, Report, Row, Unit};
 use crate::workspace::{Workspace, name_of_run, timed};
 
@@ -25,8 +25,7 @@ pub struct Costs {
     /// A bare VMM that goes on from the same template.
     pub floor: Samples,
     pub cold: Samples,
-    /// Other tools, by name.
-    pub others: Vec<(&'static str, Samples)>,
+    pub others: Vec<(Tool, Samples)>,
 }
 
 /// Who is compared.
@@ -51,15 +50,9 @@ pub fn measure(
     let &Contest { bench, kind, template, others } = contest;
     let frozen = template.files();
     let mut warm = || timed(&mut workspace.run_true(kind, &[]));
-    let mut floor = || {
-        let mut vm = bench.restore(workspace, &frozen)?;
-        let (ready, begun) = (vm.ready_ms, Instant::now());
-        vm.exec(&["true"], signals)?;
-        drop(vm);
-        Ok(ready + ms_since(begun))
-    };
+    let mut floor = || from_restore_to_end(bench.restore(workspace, &frozen)?, signals);
     let mut cold = || timed(&mut workspace.run_true(kind, COLD));
-    let (slow, quick): (Vec<_>, Vec<_>) = others.iter().partition(|other| other.is_slow);
+    let (slow, quick): (Vec<_>, Vec<_>) = others.iter().partition(|other| other.tool.is_slow());
     let mut quick_takes: Vec<_> = quick.iter().map(|other| || other.take()).collect();
 
     let mut takes: Vec<Take> = vec![&mut warm, &mut floor, &mut cold];
@@ -81,17 +74,21 @@ pub fn measure(
     add(&costs.warm, &name_of_run(kind, COLD), &costs.cold, Goal::Faster(8.0));
     for other in quick {
         let samples = next();
-        add(&costs.warm, other.name, &samples, Goal::None);
-        costs.others.push((other.name, samples));
+        add(&costs.warm, other.tool.name(), &samples, Goal::None);
+        costs.others.push((other.tool, samples));
     }
     for other in slow {
         let rounds = options.rounds.min(SLOW_ROUNDS);
-        let [warm, samples] = in_turns(
-            rounds,
-            [&mut || timed(&mut workspace.run_true(kind, &[])), &mut || other.take()],
-        )?;
-        add(&warm, other.name, &samples, Goal::None);
-        costs.others.push((other.name, samples));
+        let [beside, samples] = in_turns(rounds, [&mut warm, &mut || other.take()])?;
+        add(&beside, other.tool.name(), &samples, Goal::None);
+        costs.others.push((other.tool, samples));
     }
     Ok(costs)
+}
+
+fn from_restore_to_end(mut vm: BareVm, signals: &mut Signals) -> Result<f64> {
+    let (ready, begun) = (vm.ready_ms, Instant::now());
+    vm.exec(&["true"], signals)?;
+    drop(vm);
+    Ok(ready + ms_since(begun))
 }

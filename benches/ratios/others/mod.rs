@@ -20,10 +20,39 @@ const SAID: &str = "a-fresh-machine";
 
 /// A tool that can be measured here.
 pub struct Other {
-    pub name: &'static str,
+    pub tool: Tool,
+    take: Take,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tool {
+    Bubblewrap,
+    Crun,
+    VirtmeNg,
+}
+
+impl Tool {
+    pub fn name(self) -> &'static str {
+        match self {
+            Tool::Bubblewrap => "bubblewrap",
+            Tool::Crun => "crun",
+            Tool::VirtmeNg => "virtme-ng",
+        }
+    }
+
+    /// Its name, for who does not know what it is.
+    pub fn label(self) -> String {
+        let what = match self {
+            Tool::Bubblewrap | Tool::Crun => "no VM",
+            Tool::VirtmeNg => "without KVM",
+        };
+        format!("{} ({what})", self.name())
+    }
+
     /// Whether it takes half a minute.
-    pub is_slow: bool,
-    take: Box<dyn Fn() -> Result<f64>>,
+    pub fn is_slow(self) -> bool {
+        self == Tool::VirtmeNg
+    }
 }
 
 impl Other {
@@ -35,36 +64,41 @@ impl Other {
 
 /// Those that work here. Says of the others why they are not measured.
 pub fn usable(workspace: &Workspace, options: &Options) -> Vec<Other> {
-    let crun = || {
-        let crun = Crun::prepare(find("crun")?, workspace.path("crun"))?;
-        tried(Other { name: "crun", is_slow: false, take: Box::new(move || crun.run()) })
-    };
-    let tools: [(&str, &dyn Fn() -> Result<Other>); 3] = [
-        ("bubblewrap", &bubblewrap),
-        ("crun", &crun),
-        ("virtme-ng", &|| virtme_ng(options.kernel.clone())),
-    ];
     let mut usable = Vec::new();
-    for (name, prepare) in tools {
-        match prepare() {
+    for tool in [Tool::Bubblewrap, Tool::Crun, Tool::VirtmeNg] {
+        let take = match tool {
+            Tool::Bubblewrap => bubblewrap(),
+            Tool::Crun => crun(workspace),
+            Tool::VirtmeNg => virtme_ng(options.kernel.clone()),
+        };
+        // Once, to see that it works.
+        let tried = take.and_then(|take| take().map(|_| Other { tool, take }));
+        match tried {
             Ok(other) => usable.push(other),
-            Err(error) => eprintln!("bench: without {name}: {error:#}"),
+            Err(error) => eprintln!("bench: without {}: {error:#}", tool.name()),
         }
     }
     usable
 }
 
-fn bubblewrap() -> Result<Other> {
+/// How a tool is measured.
+type Take = Box<dyn Fn() -> Result<f64>>;
+
+fn bubblewrap() -> Result<Take> {
     let bwrap = find("bwrap")?;
     let flags = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-all"];
-    let take = move || timed(quiet(&bwrap).args(flags).arg("true"));
-    tried(Other { name: "bubblewrap", is_slow: false, take: Box::new(take) })
+    Ok(Box::new(move || timed(quiet(&bwrap).args(flags).arg("true"))))
+}
+
+fn crun(workspace: &Workspace) -> Result<Take> {
+    let crun = Crun::prepare(find("crun")?, workspace.path("crun"))?;
+    Ok(Box::new(move || crun.run()))
 }
 
 /// Boots a kernel with the host's file system, emulated as our VMs are.
-fn virtme_ng(kernel: Option<PathBuf>) -> Result<Other> {
+fn virtme_ng(kernel: Option<PathBuf>) -> Result<Take> {
     let vng = find("vng")?;
-    let take = move || {
+    Ok(Box::new(move || {
         let mut command = quiet(&vng);
         command.args(["--disable-kvm", "--run"]).args(&kernel).args(["--", "echo", SAID]);
         let begun = Instant::now();
@@ -76,17 +110,11 @@ fn virtme_ng(kernel: Option<PathBuf>) -> Result<Other> {
             bail!("it does not work: {}", why.lines().last().unwrap_or_default());
         }
         Ok(taken)
-    };
-    tried(Other { name: "virtme-ng", is_slow: true, take: Box::new(take) })
+    }))
 }
 
 fn find(program: &str) -> Result<PathBuf> {
     program::find(Path::new(program)).with_context(|| format!("{program} is not installed"))
-}
-
-/// One that works.
-fn tried(other: Other) -> Result<Other> {
-    other.take().map(|_| other)
 }
 
 #[expect(clippy::disallowed_methods, reason = "what is measured is a process")]
