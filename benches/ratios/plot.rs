@@ -47,7 +47,9 @@ pub fn draw(costs: &Costs, file: &Path) -> Result<()> {
         fs::create_dir_all(file.parent().unwrap_or(file))?;
         fs::write(file, svg(bars(costs)) + "\n")
     };
-    write().with_context(|| format!("cannot write {}", file.display()))
+    write().with_context(|| format!("cannot write {}", file.display()))?;
+    println!("drawn in {}", file.display());
+    Ok(())
 }
 
 /// The slowest last: they are drawn from the bottom up.
