@@ -25,6 +25,8 @@ COMPILE := cc=gcc /usr/include/stdlib.h=libc6-dev
 RUN := qemu-system-x86_64=qemu-system-x86
 IMAGE := mmdebstrap=mmdebstrap mke2fs=e2fsprogs dpkg-deb=dpkg unshare=util-linux newuidmap=uidmap \
 	/usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
+# What `make bench` compares with.
+COMPARE := bwrap=bubblewrap crun=crun
 TEST := jq=jq strace=strace bash=bash ps=procps script=bsdutils
 
 SAY := @printf '\n== %s\n'
@@ -94,22 +96,25 @@ soak: ## crash and load campaigns at full size (minutes)
 	MAYFLY_TEST_LAIN=20 $(CARGO) test --locked --test conformance a_template_that_has_lain
 	@MAYFLY_CAMPAIGN=1.0 MAYFLY_TEST_LAIN=20 $(MAKE) --no-print-directory test-firecracker
 
+# `make bench PLOT=docs/bench.svg` also draws the README's picture anew.
+PLOT ?= target/bench/bench.svg
+
 .PHONY: bench
 bench: ## measure speed against bare VMMs, in ratios
 	$(SAY) 'packages'
-	@scripts/need $(COMPILE) $(RUN) $(IMAGE) jq=jq
+	@scripts/need $(COMPILE) $(RUN) $(IMAGE) $(COMPARE) jq=jq
 	@scripts/firecracker "$$MAYFLY_TEST_FIRECRACKER"
 	$(SAY) 'programs'
 	$(CARGO) bench --locked --no-run --bench ratios
 	$(SAY) 'ratios'
-	$(CARGO) bench --locked --bench ratios
+	$(CARGO) bench --locked --bench ratios -- --plot $(PLOT)
 	$(SAY) 'the images that a KVM host and the VMs in it boot'
 	$(call build-images,$(RELEASE))
 	$(SAY) 'ratios of firecracker, in a VM'
 	@ratios=$$($(CARGO) bench --locked --no-run --quiet --message-format=json --bench ratios | \
 		jq -r 'select(.target.name == "ratios" and .executable) | .executable') && \
 		scripts/lab $(RELEASE) $$ratios -- \
-		sh -c './ratios firecracker --json ratios.json >&2 && cat ratios.json' \
+		sh -c './ratios firecracker --crowd 20 --json ratios.json >&2 && cat ratios.json' \
 		> target/bench/firecracker.json
 
 .PHONY: check

@@ -8,15 +8,18 @@ use mayfly::host::signals::Signals;
 use crate::bare::Bench;
 use crate::numbers::{Samples, in_turns, ms_since};
 use crate::options::Options;
-use crate::report::{Goal, Report, Row};
-use crate::workspace::{Workspace, timed};
+use crate::report::{Goal, Report, Row, Unit};
+use crate::workspace::{Workspace, name_of_run, timed};
 
-/// This `run` of `true` against a bare boot of the same files to the agent's answer, and against one
-/// that also runs the command and ends.
+/// Boots, although there may be a template.
+pub const COLD: &[&str] = &["--cold"];
+
+/// A cold `run` of `true` in a VM of this kind against a bare boot of the same files to the agent's
+/// answer, and against one that also runs the command and ends.
 pub fn measure(
     workspace: &Workspace,
     bench: &Bench,
-    run: &[&str],
+    kind: &[&str],
     options: &Options,
     signals: &mut Signals,
     report: &mut Report,
@@ -24,8 +27,8 @@ pub fn measure(
     let mut whole = Samples::default();
     let [ours, floor] = in_turns(
         options.pairs,
-        [&mut || timed(&mut workspace.mayfly("s", run)), &mut || {
-            let mut vm = bench.start(workspace, false)?;
+        [&mut || timed(&mut workspace.run_true(kind, COLD)), &mut || {
+            let mut vm = bench.boot(workspace, false)?;
             let (ready, begun) = (vm.ready_ms, Instant::now());
             vm.exec(&["true"], signals)?;
             drop(vm);
@@ -35,10 +38,11 @@ pub fn measure(
     )?;
     // The first does not count, as in the other two.
     whole.0.remove(0);
-    let name = || run.join(" ").replacen(" --backend", "", 1);
+    let name = || name_of_run(kind, COLD);
     let (to_ready, to_end) = ("bare boot to agent-ready", "bare boot, true, kill");
     report.add(Row {
         name: name(),
+        unit: Unit::Ms,
         ours: ours.clone(),
         floor_name: to_ready.into(),
         floor,
@@ -46,6 +50,7 @@ pub fn measure(
     });
     report.add(Row {
         name: name(),
+        unit: Unit::Ms,
         ours,
         floor_name: to_end.into(),
         floor: whole,

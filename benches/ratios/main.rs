@@ -9,9 +9,13 @@
 
 mod bare;
 mod cold;
+mod crowd;
 mod facts;
+mod memory;
 mod numbers;
 mod options;
+mod others;
+mod plot;
 #[path = "../../tests/support/programs.rs"]
 mod programs;
 mod registries;
@@ -19,6 +23,8 @@ mod report;
 mod running;
 mod startup;
 mod streams;
+mod template;
+mod warm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -28,9 +34,11 @@ use clap::Parser;
 use mayfly::host::signals::Signals;
 use mayfly::model::BackendChoice;
 
+use bare::Bench;
 use options::{Options, Part};
 use report::Report;
-use workspace::Workspace;
+use warm::Contest;
+use workspace::{FIRECRACKER, FIRECRACKER_UNJAILED, QEMU, Workspace};
 
 fn main() -> ExitCode {
     match measure(&Options::parse()) {
@@ -54,24 +62,62 @@ fn measure(options: &Options) -> Result<()> {
         registries::measure(&workspace, options, &mut report)?;
     }
     if options.wants_vms() {
-        let bench = bare::Bench::prepare(BackendChoice::Qemu)?;
-        if options.wants(Part::Cold) {
-            let run = ["run", "--backend", "qemu", "--", "true"];
-            cold::measure(&workspace, &bench, &run, options, &mut signals, &mut report)?;
-        }
-        if options.wants(Part::Exec) {
-            running::measure(&workspace, options, &mut signals, &mut report)?;
-        }
-        if options.wants(Part::Stream) {
-            streams::measure(&workspace, &bench, options, &mut signals, &mut report)?;
-        }
+        of_qemu(&workspace, options, &mut signals, &mut report)?;
     }
     if options.wants(Part::Firecracker) {
-        let bench = bare::Bench::prepare(BackendChoice::Firecracker)?;
-        for jail in [&[][..], &["--no-jailer"]] {
-            let run = [&["run", "--backend", "firecracker"], jail, &["--", "true"]].concat();
-            cold::measure(&workspace, &bench, &run, options, &mut signals, &mut report)?;
-        }
+        of_firecracker(&workspace, options, &mut signals, &mut report)?;
     }
     report.finish(&facts::collect()?)
+}
+
+fn of_qemu(
+    workspace: &Workspace,
+    options: &Options,
+    signals: &mut Signals,
+    report: &mut Report,
+) -> Result<()> {
+    let bench = Bench::prepare(BackendChoice::Qemu)?;
+    if options.wants(Part::Cold) {
+        cold::measure(workspace, &bench, QEMU, options, signals, report)?;
+    }
+    if options.wants(Part::Warm)
+        && let Some(template) = template::of(workspace, QEMU)?
+    {
+        let others = others::usable(workspace, options);
+        let contest = Contest { bench: &bench, kind: QEMU, template: &template, others: &others };
+        let costs = warm::measure(workspace, &contest, options, signals, report)?;
+        plot::draw(&costs, &options.plot)?;
+    }
+    if options.wants(Part::Memory) {
+        memory::measure(workspace, QEMU, report)?;
+    }
+    if options.wants(Part::Crowd) {
+        crowd::measure(workspace, QEMU, options, report)?;
+    }
+    if options.wants(Part::Exec) {
+        running::measure(workspace, options, signals, report)?;
+    }
+    if options.wants(Part::Stream) {
+        streams::measure(workspace, &bench, options, signals, report)?;
+    }
+    Ok(())
+}
+
+/// In a jail, as root's VMs are, and out of it. The floor is out of it.
+fn of_firecracker(
+    workspace: &Workspace,
+    options: &Options,
+    signals: &mut Signals,
+    report: &mut Report,
+) -> Result<()> {
+    let bench = Bench::prepare(BackendChoice::Firecracker)?;
+    for kind in [FIRECRACKER, FIRECRACKER_UNJAILED] {
+        cold::measure(workspace, &bench, kind, options, signals, report)?;
+        if let Some(template) = template::of(workspace, kind)? {
+            let contest = Contest { bench: &bench, kind, template: &template, others: &[] };
+            warm::measure(workspace, &contest, options, signals, report)?;
+        }
+    }
+    memory::measure(workspace, FIRECRACKER, report)?;
+    crowd::measure(workspace, FIRECRACKER, options, report)
 }

@@ -43,11 +43,17 @@ pub type Take<'a> = &'a mut dyn FnMut() -> Result<f64>;
 
 /// Takes `count` samples of each in turns, after one of each that does not count. Every second round
 /// goes backwards, so that none always follows the same other.
-pub fn in_turns<const N: usize>(count: usize, take: [Take<'_>; N]) -> Result<[Samples; N]> {
-    let mut taken = [const { Samples(Vec::new()) }; N];
+pub fn in_turns<const N: usize>(count: usize, mut take: [Take<'_>; N]) -> Result<[Samples; N]> {
+    let taken = all_in_turns(count, &mut take)?;
+    Ok(taken.try_into().expect("there are as many as there are ways"))
+}
+
+/// The same of any number of ways.
+pub fn all_in_turns(count: usize, take: &mut [Take<'_>]) -> Result<Vec<Samples>> {
+    let mut taken = vec![Samples::default(); take.len()];
     for round in 0..=count {
-        for turn in 0..N {
-            let which = if round % 2 == 0 { turn } else { N - 1 - turn };
+        for turn in 0..take.len() {
+            let which = if round % 2 == 0 { turn } else { take.len() - 1 - turn };
             let sample = take[which]()?;
             if round > 0 {
                 taken[which].0.push(sample);

@@ -15,6 +15,25 @@ pub struct Options {
     #[arg(long, env = "MAYFLY_BENCH_PAIRS", default_value_t = 7, value_name = "N")]
     pub pairs: usize,
 
+    /// How many rounds of fresh environments to take: a warm run, a cold run, and what they are compared
+    /// with
+    #[arg(long, env = "MAYFLY_BENCH_ROUNDS", default_value_t = 20, value_name = "N")]
+    pub rounds: usize,
+
+    /// How many VMs there are in each crowd
+    #[arg(
+        long,
+        env = "MAYFLY_BENCH_CROWD",
+        value_delimiter = ',',
+        default_value = "20,100",
+        value_name = "N,…"
+    )]
+    pub crowd: Vec<usize>,
+
+    /// The kernel that virtme-ng boots; the host's by default
+    #[arg(long, env = "MAYFLY_BENCH_KERNEL", value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+
     /// How many samples to take of what lasts milliseconds
     #[arg(long, env = "MAYFLY_BENCH_SAMPLES", default_value_t = 31, value_name = "N")]
     pub samples: usize,
@@ -26,6 +45,10 @@ pub struct Options {
     /// Where to write the numbers as JSON
     #[arg(long, env = "MAYFLY_BENCH_JSON", default_value = default_json(), value_name = "FILE")]
     pub json: PathBuf,
+
+    /// Where to draw what fresh environments cost, as SVG
+    #[arg(long, env = "MAYFLY_BENCH_PLOT", default_value = default_plot(), value_name = "FILE")]
+    pub plot: PathBuf,
 
     /// What cargo adds to every benchmark's arguments
     #[arg(long, hide = true)]
@@ -39,13 +62,19 @@ pub enum Part {
     Startup,
     /// status, create and rm in registries of 10, 100 and 1,000 VMs
     Registry,
-    /// run -- true in a fresh VM
+    /// run -- true in a fresh VM that boots
     Cold,
+    /// run -- true in a fresh VM from a template, and in other tools
+    Warm,
+    /// Memory of VMs from a template
+    Memory,
+    /// Many times run -- true, by several at a time
+    Crowd,
     /// exec in a running VM
     Exec,
     /// Output and input of a command
     Stream,
-    /// run -- true in a fresh VM of Firecracker's, on a KVM host
+    /// The parts from cold to crowd with Firecracker, on a KVM host
     Firecracker,
 }
 
@@ -57,10 +86,15 @@ impl Options {
 
     /// Whether any part boots a VM.
     pub fn wants_vms(&self) -> bool {
-        [Part::Cold, Part::Exec, Part::Stream].into_iter().any(|part| self.wants(part))
+        let parts = [Part::Cold, Part::Warm, Part::Memory, Part::Crowd, Part::Exec, Part::Stream];
+        parts.into_iter().any(|part| self.wants(part))
     }
 }
 
 fn default_json() -> String {
     format!("{}/target/bench/ratios.json", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn default_plot() -> String {
+    format!("{}/target/bench/bench.svg", env!("CARGO_MANIFEST_DIR"))
 }

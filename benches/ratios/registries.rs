@@ -10,7 +10,7 @@ use mayfly::registry::{Change, Registry};
 
 use crate::numbers::{Samples, in_turns, ms_since};
 use crate::options::Options;
-use crate::report::{Goal, Report, Row};
+use crate::report::{Goal, Report, Row, Unit};
 use crate::workspace::{Workspace, timed};
 
 /// How many VMs there are; the last is the design's.
@@ -35,6 +35,7 @@ pub fn measure(workspace: &Workspace, options: &Options, report: &mut Report) ->
             let floor = floor.clone();
             report.add(Row {
                 name,
+                unit: Unit::Ms,
                 ours,
                 floor_name: "start-up".into(),
                 floor,
@@ -48,7 +49,8 @@ pub fn measure(workspace: &Workspace, options: &Options, report: &mut Report) ->
     for (size, ours) in SIZES.into_iter().zip(ours).skip(1) {
         let name = format!("create + rm, {size} VMs");
         let floor_name = format!("the same, {} VMs", SIZES[0]);
-        report.add(Row { name, ours, floor_name, floor: floor.clone(), goal: Goal::Ratio(FLAT) });
+        let (floor, goal) = (floor.clone(), Goal::Ratio(FLAT));
+        report.add(Row { name, unit: Unit::Ms, ours, floor_name, floor, goal });
     }
     Ok(())
 }
@@ -69,7 +71,7 @@ fn by_size(
 
 fn create_and_rm(workspace: &Workspace, state: &str) -> Result<f64> {
     let begun = Instant::now();
-    let id = workspace.create(state, "mock")?;
+    let id = workspace.create(state, &["--backend", "mock"])?;
     timed(&mut workspace.mayfly(state, &["rm", id.as_str()]))?;
     Ok(ms_since(begun))
 }

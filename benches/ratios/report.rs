@@ -12,22 +12,45 @@ use crate::options::Options;
 /// When a number is good enough; the numbers are those of the design.
 #[derive(Debug, Clone, Copy)]
 pub enum Goal {
-    /// At most this many milliseconds, whatever the floor.
+    /// At most this much, whatever the floor.
     Within(f64),
     /// At most this many times the floor.
     Ratio(f64),
     /// At least this many times the floor, for rates.
     Rate(f64),
+    /// At least this many times as fast as the floor, which then is none, for times.
+    Faster(f64),
     /// At most this many milliseconds more than the floor.
     Extra(f64),
     /// For orientation.
     None,
 }
 
+/// What a quantity is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Ms,
+    MegabytesPerSecond,
+    MiB,
+    VmsPerSecond,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Unit::Ms => "ms",
+            Unit::MegabytesPerSecond => "MB/s",
+            Unit::MiB => "MiB",
+            Unit::VmsPerSecond => "VMs/s",
+        }
+    }
+}
+
 /// One line: a quantity, and the same of something that does no more than it must.
 #[derive(Debug)]
 pub struct Row {
     pub name: String,
+    pub unit: Unit,
     pub ours: Samples,
     pub floor_name: String,
     pub floor: Samples,
@@ -43,18 +66,16 @@ pub struct Report {
 }
 
 impl Row {
-    fn unit(&self) -> &'static str {
-        if let Goal::Rate(_) = self.goal { "MB/s" } else { "ms" }
-    }
-
     fn verdict(&self) -> (String, Option<bool>) {
         let (median, ratio) = (self.ours.median(), self.ours.ratio_to(&self.floor));
+        let unit = self.unit.name();
         let excess = self.ours.excess_over(&self.floor);
         match self.goal {
-            Goal::Within(limit) => (format!("<= {limit} ms"), Some(median <= limit)),
+            Goal::Within(limit) => (format!("<= {limit} {unit}"), Some(median <= limit)),
             Goal::Ratio(limit) => (format!("<= {limit} x"), Some(ratio <= limit)),
             Goal::Rate(limit) => (format!(">= {limit} x"), Some(ratio >= limit)),
-            Goal::Extra(limit) => (format!("<= floor + {limit} ms"), Some(excess <= limit)),
+            Goal::Faster(limit) => (format!("{limit} x faster"), Some(ratio * limit <= 1.0)),
+            Goal::Extra(limit) => (format!("<= floor + {limit} {unit}"), Some(excess <= limit)),
             Goal::None => (String::new(), None),
         }
     }
@@ -63,7 +84,7 @@ impl Row {
         let (goal, met) = self.verdict();
         json!({
             "name": self.name,
-            "unit": self.unit(),
+            "unit": self.unit.name(),
             "ours": self.ours.to_json(),
             "floor_name": self.floor_name,
             "floor": self.floor.to_json(),
@@ -77,11 +98,15 @@ impl Row {
 
 impl Report {
     pub fn new(options: &Options) -> Report {
-        let parameters =
-            json!({ "pairs": options.pairs, "samples": options.samples, "mib": options.mib });
+        let parameters = json!({
+            "pairs": options.pairs,
+            "rounds": options.rounds,
+            "samples": options.samples,
+            "mib": options.mib,
+        });
         println!(
             "{:<34} {:>9}  {:<28} {:>9} {:>7} {:>8}  goal",
-            "median", "mayfly", "floor", "", "ratio", "excess"
+            "median", "mayfly", "against", "", "ratio", "excess"
         );
         Report { rows: Vec::new(), json: options.json.clone(), parameters }
     }
@@ -92,7 +117,7 @@ impl Report {
         let met = met.map_or("", |met| if met { "met" } else { "missed" });
         println!(
             "{:<34} {:>9.2}  {:<28} {:>9.2} {:>7.2} {:>+8.2}  {goal} {met}",
-            format!("{} ({})", row.name, row.unit()),
+            format!("{} ({})", row.name, row.unit.name()),
             row.ours.median(),
             row.floor_name,
             row.floor.median(),

@@ -9,8 +9,8 @@ use mayfly::model::layout::SESSION_PORTS;
 use crate::bare;
 use crate::numbers::{in_turns, ms_since};
 use crate::options::Options;
-use crate::report::{Goal, Report, Row};
-use crate::workspace::{Workspace, timed};
+use crate::report::{Goal, Report, Row, Unit};
+use crate::workspace::{QEMU, Workspace, timed};
 
 /// `exec -- true` against greeting the same agent and running the same command without a registry,
 /// a lock, a backend or a process.
@@ -20,7 +20,7 @@ pub fn measure(
     signals: &mut Signals,
     report: &mut Report,
 ) -> Result<()> {
-    let vm = workspace.start_vm()?;
+    let vm = workspace.start_vm(QEMU, &[])?;
     let paths = vm.paths()?;
     let [ours, floor] = in_turns(
         options.samples,
@@ -33,6 +33,6 @@ pub fn measure(
         }],
     )?;
     let (name, floor_name) = ("exec -- true".into(), "bare round trip".into());
-    report.add(Row { name, ours, floor_name, floor, goal: Goal::Extra(5.0) });
+    report.add(Row { name, unit: Unit::Ms, ours, floor_name, floor, goal: Goal::Extra(5.0) });
     Ok(())
 }

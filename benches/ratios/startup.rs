@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::numbers::in_turns;
 use crate::options::Options;
-use crate::report::{Goal, Report, Row};
+use crate::report::{Goal, Report, Row, Unit};
 use crate::workspace::{Workspace, timed};
 
 /// `mayfly --version` against a process that does nothing.
@@ -16,7 +16,7 @@ pub fn measure(workspace: &Workspace, options: &Options, report: &mut Report) ->
         [&mut || timed(&mut workspace.mayfly("s", &["--version"])), &mut || timed(&mut nothing())],
     )?;
     let (name, floor_name) = ("start-up".into(), "/bin/true".into());
-    report.add(Row { name, ours, floor_name, floor, goal: Goal::Within(3.0) });
+    report.add(Row { name, unit: Unit::Ms, ours, floor_name, floor, goal: Goal::Within(3.0) });
     Ok(())
 }
 

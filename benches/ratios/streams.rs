@@ -10,8 +10,8 @@ use mayfly::host::signals::Signals;
 use crate::bare::{BareVm, Bench};
 use crate::numbers::in_turns;
 use crate::options::Options;
-use crate::report::{Goal, Report, Row};
-use crate::workspace::{Workspace, timed};
+use crate::report::{Goal, Report, Row, Unit};
+use crate::workspace::{QEMU, Workspace, timed};
 
 /// In the guest's memory, so that no disk is measured.
 const BIG_FILE: &str = "/dev/shm/big";
@@ -32,9 +32,9 @@ pub fn measure(
     let fill = format!("head -c {bytes} /dev/zero > {BIG_FILE}");
     let count = bytes.to_string();
 
-    let vm = workspace.start_vm()?;
+    let vm = workspace.start_vm(QEMU, &[])?;
     timed(&mut vm.exec(&[], &["sh", "-c", &fill]))?;
-    let mut bare = bench.start(workspace, true)?;
+    let mut bare = bench.boot(workspace, true)?;
     bare.exec(&["sh", "-c", &fill], signals)?;
     let device = bare.raw_device(signals)?;
     let raw = bare.raw_stream()?;
@@ -48,8 +48,8 @@ pub fn measure(
         ],
     )?;
     let floor_name = || "bare cat, same channel".to_owned();
-    let goal = Goal::Rate(0.8);
-    report.add(Row { name: "output".into(), ours, floor_name: floor_name(), floor, goal });
+    let (unit, goal) = (Unit::MegabytesPerSecond, Goal::Rate(0.8));
+    report.add(Row { name: "output".into(), unit, ours, floor_name: floor_name(), floor, goal });
 
     let into = format!("head -c {count} {device} > /dev/null");
     let theirs = ["head", "-c", &count];
@@ -59,7 +59,7 @@ pub fn measure(
             rate(bytes, || beside(&mut bare, &into, signals, || write(&raw, bytes)))
         }],
     )?;
-    report.add(Row { name: "input".into(), ours, floor_name: floor_name(), floor, goal });
+    report.add(Row { name: "input".into(), unit, ours, floor_name: floor_name(), floor, goal });
     Ok(())
 }
 

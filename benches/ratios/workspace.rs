@@ -5,11 +5,27 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use mayfly::model::{VmId, VmPaths};
+use mayfly::model::{Instance, VmId, VmPaths};
+use mayfly::registry::Registry;
 use tempfile::TempDir;
 
 use crate::numbers::ms_since;
 use crate::programs;
+
+/// VMs of QEMU's, as flags of `create` and `run`.
+pub const QEMU: &[&str] = &["--backend", "qemu"];
+
+/// VMs of Firecracker's, in a jail where root runs this.
+pub const FIRECRACKER: &[&str] = &["--backend", "firecracker"];
+
+/// VMs of Firecracker's, in no jail.
+pub const FIRECRACKER_UNJAILED: &[&str] = &["--backend", "firecracker", "--no-jailer"];
+
+/// The name of `run -- true` with these flags.
+pub fn name_of_run(kind: &[&str], flags: &[&str]) -> String {
+    let words = [&["run"], kind, flags, &["--", "true"]].concat();
+    words.join(" ").replacen(" --backend", "", 1)
+}
 
 /// A directory that is gone afterwards, and everything that works in it.
 #[derive(Debug)]
@@ -55,19 +71,24 @@ impl Workspace {
         command
     }
 
-    /// `mayfly create`.
-    pub fn create(&self, state: &str, backend: &str) -> Result<VmId> {
-        let mut create = self.mayfly(state, &["create", "--backend", backend]);
+    /// `mayfly create` with these flags.
+    pub fn create(&self, state: &str, flags: &[&str]) -> Result<VmId> {
+        let mut create = self.mayfly(state, &[&["create"], flags].concat());
         let created = create.stdout(Stdio::piped()).stderr(Stdio::inherit()).output();
         let id = String::from_utf8(created.context("cannot run mayfly")?.stdout)?;
         Ok(id.trim().parse()?)
     }
 
-    /// Creates and starts a VM.
-    pub fn start_vm(&self) -> Result<RunningVm<'_>> {
-        let vm = RunningVm { workspace: self, id: self.create("s", "qemu")? };
-        timed(&mut self.mayfly("s", &["start", vm.id.as_str()]))?;
+    /// Creates a VM of this kind and starts it with these flags.
+    pub fn start_vm(&self, kind: &[&str], flags: &[&str]) -> Result<RunningVm<'_>> {
+        let vm = RunningVm { workspace: self, id: self.create("s", kind)? };
+        timed(&mut self.mayfly("s", &[&["start", vm.id.as_str()], flags].concat()))?;
         Ok(vm)
+    }
+
+    /// `mayfly run` of `true` in a VM of this kind, with more flags.
+    pub fn run_true(&self, kind: &[&str], flags: &[&str]) -> Command {
+        self.mayfly("s", &[&["run"], kind, flags, &["--", "true"]].concat())
     }
 }
 
@@ -83,6 +104,12 @@ impl RunningVm<'_> {
     pub fn exec(&self, flags: &[&str], argv: &[&str]) -> Command {
         let args = [&["exec", "--keep", self.id.as_str()], flags, &["--"], argv].concat();
         self.workspace.mayfly("s", &args)
+    }
+
+    /// What it runs as.
+    pub fn instance(&self) -> Result<Instance> {
+        let contents = Registry::open_to_read(&self.workspace.path("s"))?.read()?;
+        Ok(contents.get(&self.id)?.running()?.clone())
     }
 
     /// Where its sockets are.

@@ -1,0 +1,176 @@
+//! The floor: a VMM with the very arguments and files that mayfly gives it, and nothing around it.
+
+mod vm;
+
+use std::os::fd::AsRawFd;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use command_fds::CommandFdExt;
+use mayfly::backend::{Backend, Machine, Memory, Monitor, Programs, Purpose, Start, Wish, select};
+use mayfly::guest::Session;
+use mayfly::host::gate::Launch;
+use mayfly::host::wait::Wait;
+use mayfly::host::{directory, random, socket, sparse};
+use mayfly::image::{Image, Lines, Store};
+use mayfly::model::{BackendChoice, BootFiles, FrozenFiles, Manifest, VmId, VmPaths};
+use mayfly::settings::load_profiles;
+
+pub use self::vm::{BareVm, exec, open};
+use crate::numbers::ms_since;
+use crate::programs;
+use crate::workspace::Workspace;
+
+/// The profile that is booted, in its default shape.
+const PROFILE: &str = "debian-base";
+
+/// Longer than any boot; on a busy machine emulated ones take a minute.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// The name of the port that no agent listens at, in the guest.
+const RAW_PORT: &str = "raw";
+
+/// What all bare VMs of a backend boot.
+pub struct Bench {
+    backend: Box<dyn Backend>,
+    boot: BootFiles,
+    manifest: Manifest,
+    image: Image,
+}
+
+impl Bench {
+    /// Makes sure that there is an image, with the agent that is measured.
+    pub fn prepare(choice: BackendChoice) -> Result<Bench> {
+        let agent = programs::agent();
+        let programs = Programs {
+            qemu: "qemu-system-x86_64".into(),
+            firecracker: "firecracker".into(),
+            jailer: "jailer".into(),
+            agent: agent.clone(),
+        };
+        let backend = select(Wish { choice, no_jailer: true, ..Wish::default() }, &programs)?;
+        let profiles = load_profiles(None)?;
+        let profile = &profiles.profiles[PROFILE];
+        let store = Store::open(&Workspace::artifacts())?;
+        let image = store
+            .ensure(profile, &agent, &mut Lines::default())
+            .context("cannot build the image to boot")?;
+        image.verify()?;
+        let manifest = Manifest {
+            vm_id: VmId::from_random(random::bytes()?),
+            name: None,
+            profile: PROFILE.into(),
+            vcpu_count: profile.vcpu_count,
+            mem_mib: profile.mem_mib,
+            ttl_seconds: profile.ttl_seconds,
+            created_at: 0.0,
+            backend: backend.kind(),
+            accelerator: backend.accelerator(),
+            keep: false,
+            image: image.id(),
+            nested: false,
+            jailed: false,
+            vmm_uid: None,
+            owner: None,
+            metadata: Default::default(),
+        };
+        Ok(Bench { backend, boot: image.boot_files(), manifest, image })
+    }
+
+    /// Boots a VM and waits for the agent. With `raw`, the machine has one more port, which the agent
+    /// leaves alone.
+    pub fn boot(&self, workspace: &Workspace, raw: bool) -> Result<BareVm> {
+        let paths = self.make_room(workspace)?;
+        sparse::clone_file(&self.image.disk_seed(), &paths.disk())?;
+        let machine = Machine::new(&self.manifest, &paths, Some(&self.boot));
+        let mut start = self.backend.launch(machine)?;
+        if raw {
+            add_raw_port(&mut start.launch, &paths)?;
+        }
+        let begun = Instant::now();
+        let (child, session) = self.bring_up(machine, start)?;
+        Ok(BareVm { child, ready_ms: ms_since(begun), session, paths })
+    }
+
+    /// Lets a copy of a frozen VM go on and waits for the agent. What mayfly does to be able to start
+    /// the VMM is not in the time; copying the disk, which nobody can do without, is.
+    pub fn restore(&self, workspace: &Workspace, frozen: &FrozenFiles) -> Result<BareVm> {
+        let paths = self.make_room(workspace)?;
+        let begun = Instant::now();
+        sparse::clone_file(&frozen.disk, &paths.disk())?;
+        let copied_ms = ms_since(begun);
+        let memory = Memory::Frozen(frozen);
+        let machine = Machine { memory, ..Machine::new(&self.manifest, &paths, Some(&self.boot)) };
+        let start = self.backend.launch(machine)?;
+        let begun = Instant::now();
+        let (child, session) = self.bring_up(machine, start)?;
+        Ok(BareVm { child, ready_ms: copied_ms + ms_since(begun), session, paths })
+    }
+
+    /// The directories of a VM, without the disk of the last one.
+    fn make_room(&self, workspace: &Workspace) -> Result<VmPaths> {
+        let base = workspace.path("bare");
+        let paths = VmPaths::new(&base.join("s"), &base.join("r"), &self.manifest.vm_id);
+        for path in [&paths.dir, &paths.run] {
+            directory::ensure_private(path)?;
+        }
+        let _ = std::fs::remove_file(paths.disk());
+        Ok(paths)
+    }
+
+    fn bring_up(&self, machine: Machine, start: Start) -> Result<(Child, Session)> {
+        let mut child = KilledUnlessKept(Some(spawn(start.launch)?));
+        let session = self.meet(machine, &start.monitor)?;
+        let child = child.0.take().expect("it was not taken before");
+        Ok((child, session))
+    }
+
+    /// Greets the agent of a VM that is starting.
+    fn meet(&self, machine: Machine, monitor: &Monitor) -> Result<Session> {
+        let mut wait = Wait::within(LIMIT);
+        if let Memory::Frozen(_) = machine.memory {
+            self.backend.thaw(machine, monitor, &mut wait)?;
+        }
+        let dialled = self.backend.dial(machine, Purpose::Session, &mut wait)?;
+        Session::open(dialled.channel, dialled.dirty, &mut wait)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bare VMM is started without mayfly's launcher")]
+fn spawn(launch: Launch) -> Result<Child> {
+    Command::new(&launch.program.path)
+        .args(&launch.program.args)
+        .env_clear()
+        .current_dir(&launch.program.cwd)
+        .stdin(Stdio::null())
+        .stdout(launch.output.map_or_else(Stdio::null, Stdio::from))
+        .stderr(launch.log)
+        .preserved_fds(launch.files)
+        .spawn()
+        .context("cannot start the VMM")
+}
+
+fn add_raw_port(launch: &mut Launch, paths: &VmPaths) -> Result<()> {
+    let listener = socket::listen(&paths.run.join(RAW_PORT))?;
+    launch.program.args.extend([
+        "-chardev".into(),
+        format!("socket,id=raw,fd={},server=on,wait=off", listener.as_raw_fd()),
+        "-device".into(),
+        format!("virtserialport,chardev=raw,name={RAW_PORT}"),
+    ]);
+    launch.files.push(listener.into());
+    Ok(())
+}
+
+/// A VMM whose agent did not answer must not stay.
+struct KilledUnlessKept(Option<Child>);
+
+impl Drop for KilledUnlessKept {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
