@@ -17,6 +17,8 @@ const CHUNK: usize = 1 << 17;
 /// The smallest hole that is dug: a block of most file systems, and a page of a guest's memory.
 const BLOCK: usize = 1 << 12;
 
+const ZEROS: [u8; BLOCK] = [0; BLOCK];
+
 nix::ioctl_write_int!(
     /// `FICLONE` of linux/fs.h: the target shares the source's blocks until one of them is written.
     ficlone,
@@ -112,7 +114,7 @@ pub fn dig_holes(path: &Path) -> Result<()> {
             let part = buffer.len().min(usize::try_from(end - start).unwrap_or(usize::MAX));
             file.read_exact_at(&mut buffer[..part], start)?;
             for block in buffer[..part].chunks(BLOCK) {
-                if block.iter().all(|&byte| byte == 0) {
+                if *block == ZEROS[..block.len()] {
                     zeros.get_or_insert(start);
                 } else if let Some(begin) = zeros.take() {
                     punch(&file, begin, start)?;

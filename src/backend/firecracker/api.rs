@@ -1,5 +1,5 @@
-//! Talking to Firecracker itself: HTTP over a Unix socket in its home (`src/firecracker/swagger/firecracker.yaml`
-//! of Firecracker).
+//! Talking to Firecracker itself: HTTP over a Unix socket in its home
+//! (`src/firecracker/swagger/firecracker.yaml` of Firecracker).
 //!
 //! The VMM is not trusted: what it answers is bounded in size and time, and its socket is checked. There
 //! is one conversation with it. The socket's name is gone as soon as that has begun, so that nobody can
