@@ -81,7 +81,7 @@ fn of_qemu(
         cold::measure(workspace, &bench, QEMU, options, signals, report)?;
     }
     if options.wants(Part::Warm)
-        && let Some(template) = template::of(workspace, QEMU)?
+        && let Some(template) = template::of(workspace, &bench, QEMU)?
     {
         let others = others::usable(workspace, options);
         let contest = Contest { bench: &bench, kind: QEMU, template: &template, others: &others };
@@ -113,7 +113,7 @@ fn of_firecracker(
     let bench = Bench::prepare(BackendChoice::Firecracker)?;
     for kind in [FIRECRACKER, FIRECRACKER_UNJAILED] {
         cold::measure(workspace, &bench, kind, options, signals, report)?;
-        if let Some(template) = template::of(workspace, kind)? {
+        if let Some(template) = template::of(workspace, &bench, kind)? {
             let contest = Contest { bench: &bench, kind, template: &template, others: &[] };
             warm::measure(workspace, &contest, options, signals, report)?;
         }

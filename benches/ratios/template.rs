@@ -1,13 +1,14 @@
 //! The template that mayfly starts VMs from.
 
 use anyhow::{Context, Result, bail};
-use mayfly::image::{Claim, Shape, Template, Templates};
+use mayfly::image::{Claim, Template, Templates};
 
+use crate::bare::Bench;
 use crate::workspace::Workspace;
 
 /// The one of VMs of this kind, made if need be, and held against being deleted; `None` where such VMs
 /// only boot.
-pub fn of(workspace: &Workspace, kind: &[&str]) -> Result<Option<Template>> {
+pub fn of(workspace: &Workspace, bench: &Bench, kind: &[&str]) -> Result<Option<Template>> {
     let vm = workspace.start_vm(kind, &[])?;
     let Some(name) = vm.instance()?.template else {
         eprintln!("bench: without warm runs of {}: it has no templates", kind[1..].join(" "));
@@ -16,7 +17,7 @@ pub fn of(workspace: &Workspace, kind: &[&str]) -> Result<Option<Template>> {
     let templates = Templates::open(&Workspace::artifacts())?;
     let listed = templates.list()?.into_iter().find(|listed| listed.name == name);
     let info = listed.and_then(|listed| listed.info).context("the VM's template is gone")?;
-    match templates.claim(&Shape::new(&info.profile, info.shape))? {
+    match templates.claim(&bench.shape(info.shape))? {
         Claim::Ready(template) => Ok(Some(template)),
         Claim::Make(_) | Claim::Wait => bail!("template {name} is not to be had"),
     }

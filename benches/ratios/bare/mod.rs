@@ -13,7 +13,7 @@ use mayfly::guest::Session;
 use mayfly::host::gate::Launch;
 use mayfly::host::wait::Wait;
 use mayfly::host::{directory, random, socket, sparse};
-use mayfly::image::{Image, Lines, Store};
+use mayfly::image::{Image, Lines, Shape, Store};
 use mayfly::model::{BackendChoice, BootFiles, FrozenFiles, Manifest, VmId, VmPaths};
 use mayfly::settings::load_profiles;
 
@@ -76,6 +76,11 @@ impl Bench {
             metadata: Default::default(),
         };
         Ok(Bench { backend, boot: image.boot_files(), manifest, image })
+    }
+
+    /// The shape of these VMs, which a template says in these words.
+    pub fn shape(&self, text: String) -> Shape {
+        Shape::new(&self.manifest, self.image.info(), text)
     }
 
     /// Boots a VM and waits for the agent. With `raw`, the machine has one more port, which the agent
