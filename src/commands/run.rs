@@ -64,8 +64,8 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     // Deleted below, with or without an outcome, so exec shall not.
     let command = Command { exec, streams, keep: true };
     let way = args.way.way(Purpose::Session);
-    let mut note = |line: &str| app.printer.note(line);
-    let outcome = lifecycle::start(&manager, &id, way, &mut signals, &mut timings, &mut note)
+    let mut remark = |remark| app.printer.remark(&remark);
+    let outcome = lifecycle::start(&manager, &id, way, &mut signals, &mut timings, &mut remark)
         .and_then(|started| lifecycle::exec_in(started, command, &mut signals, &mut timings));
     let keep = record.manifest.keep;
     let cleanup = match keep {

@@ -41,8 +41,8 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
         let mut timings = Timings::begin();
         let way = args.way.way(Purpose::Control);
         let started =
-            lifecycle::start(&manager, &id, way, &mut signals, &mut timings, &mut |line| {
-                app.printer.note(line);
+            lifecycle::start(&manager, &id, way, &mut signals, &mut timings, &mut |remark| {
+                app.printer.remark(&remark);
             })?;
         started.up.hang_up();
         app.printer.timings(&timings);

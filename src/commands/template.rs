@@ -91,8 +91,8 @@ fn build(app: &App, machine: MachineRequest) -> Result<u8> {
         building(app, &mut signals, |progress| lifecycle::create(&manager, &request, progress))?;
     timings.end("create");
     let way = Way { cold: false, purpose: Purpose::Control };
-    let mut note = |line: &str| app.printer.note(line);
-    let started = lifecycle::start(&manager, vm.id(), way, &mut signals, &mut timings, &mut note)
+    let mut remark = |remark| app.printer.remark(&remark);
+    let started = lifecycle::start(&manager, vm.id(), way, &mut signals, &mut timings, &mut remark)
         .map(|started| {
             started.up.hang_up();
             started.record

@@ -35,7 +35,7 @@ pub use manager::Manager;
 pub use reap::{Reaped, reap};
 pub use rebuild::rebuild;
 pub use remove::{Removed, remove, remove_if_there};
-pub use start::{Started, Way, start};
+pub use start::{Remark, Started, Way, start};
 pub use status::{status, status_all};
 pub use stop::stop;
 pub use templates::{list_templates, remove_template};

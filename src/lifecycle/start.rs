@@ -25,6 +25,15 @@ pub struct Way {
     pub purpose: Purpose,
 }
 
+/// Something to say while a VM starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remark {
+    /// Not what was to be expected.
+    Odd(String),
+    /// What takes a while, for a person who waits.
+    Slow(String),
+}
+
 /// A VM that was just started, and the conversation with its agent.
 #[derive(Debug)]
 pub struct Started {
@@ -33,7 +42,7 @@ pub struct Started {
 }
 
 /// From created or stopped to started; returns when the agent answers. A VM that was never started goes
-/// on from a template of its shape, which is made if need be. `note` hears what is worth a remark.
+/// on from a template of its shape, which is made if need be. `remark` hears what is worth saying.
 ///
 /// Errors leave the VM stopped, with what went wrong on record. `signals` end a start that waits.
 pub fn start(
@@ -42,7 +51,7 @@ pub fn start(
     way: Way,
     signals: &mut Signals,
     timings: &mut Timings,
-    note: &mut dyn FnMut(&str),
+    remark: &mut dyn FnMut(Remark),
 ) -> Result<Started> {
     // Before the VM's lock: images come first in the order of locks.
     let image = image_of(manager, id)?;
@@ -64,7 +73,7 @@ pub fn start(
         files: files.as_ref(),
         purpose: way.purpose,
     };
-    let started = bring_up(&boot, image, way, signals, timings, note).and_then(|up| {
+    let started = bring_up(&boot, image, way, signals, timings, remark).and_then(|up| {
         let record = manager.change(id, |record| {
             record.finish_start()?;
             Ok(record.clone())
@@ -117,7 +126,7 @@ fn bring_up(
     way: Way,
     signals: &mut Signals,
     timings: &mut Timings,
-    note: &mut dyn FnMut(&str),
+    remark: &mut dyn FnMut(Remark),
 ) -> Result<Up> {
     let Some(image) = image else { return boot.launch(Memory::Fresh, None, signals, timings) };
     let disk = boot.paths().disk();
@@ -128,11 +137,12 @@ fn bring_up(
     if !way.cold
         && let Some(shape) = template::shape_of(&boot.record.manifest, boot.backend, image)?
     {
-        match template::start(boot, &shape, image, signals, timings, note) {
+        match template::start(boot, &shape, image, signals, timings, remark) {
             Ok(up) => return Ok(up),
             Err(Failed::Boot(error)) => return Err(error),
             Err(Failed::Template(error)) => {
-                note(&format!("mayfly: no template could be used, so the VM boots: {error:#}"));
+                let why = format!("no template could be used, so the VM boots: {error:#}");
+                remark(Remark::Odd(why));
                 template::forget(boot, &shape, &disk)?;
             }
         }

@@ -12,11 +12,12 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use super::boot::{Boot, Up};
+use super::start::Remark;
 use super::templates;
 use super::timings::Timings;
 use crate::backend::{Backend, Memory};
 use crate::guest::{ExecIo, Exit, Session, Sink};
-use crate::host::signals::{Interrupted, Signals};
+use crate::host::signals::{self, Interrupted, Signals};
 use crate::host::wait::Wait;
 use crate::host::{cpu, sparse};
 use crate::image::{Claim, Draft, Image, Shape, Template};
@@ -69,16 +70,16 @@ impl From<anyhow::Error> for Failed {
     }
 }
 
-/// Starts a VM from the template of its shape. `note` hears what is worth a remark.
+/// Starts a VM from the template of its shape. `remark` hears what is worth saying.
 pub fn start(
     boot: &Boot,
     shape: &Shape,
     image: &Image,
     signals: &mut Signals,
     timings: &mut Timings,
-    note: &mut dyn FnMut(&str),
+    remark: &mut dyn FnMut(Remark),
 ) -> Result<Up, Failed> {
-    let template = find_or_make(boot, shape, image, signals, timings, note)?;
+    let template = find_or_make(boot, shape, image, signals, timings, remark)?;
     Ok(copy(boot, &template, signals, timings)?)
 }
 
@@ -110,7 +111,7 @@ fn find_or_make(
     image: &Image,
     signals: &mut Signals,
     timings: &mut Timings,
-    note: &mut dyn FnMut(&str),
+    remark: &mut dyn FnMut(Remark),
 ) -> Result<Template, Failed> {
     let templates = boot.manager.templates()?;
     let patience = boot.backend.boot_deadline();
@@ -123,12 +124,15 @@ fn find_or_make(
             }
             Claim::Wait => wait.pause(PAUSE, "another command to make the template")?,
             Claim::Make(draft) => {
-                if let Some(why) = draft.why() {
-                    note(&format!(
-                        "mayfly: template {} is damaged ({why}) and is made anew",
-                        shape.name()
-                    ));
-                }
+                let name = shape.name();
+                remark(match draft.why() {
+                    Some(why) => {
+                        Remark::Odd(format!("template {name} is damaged ({why}) and is made anew"))
+                    }
+                    None => {
+                        Remark::Slow(format!("making template {name}, for this VM and later ones"))
+                    }
+                });
                 let signals = wait.signals.take().expect("it was given signals");
                 make(boot, draft, image, signals, timings)?;
                 wait = Wait::within(patience).interruptible(signals);
@@ -184,10 +188,10 @@ fn warm_up(session: &mut Session, signals: &mut Signals) -> Result<()> {
     let io = ExecIo { stdin: None, stdout: nowhere(), stderr: nowhere(), signals };
     match session.exec(&exec, io)?.exit {
         // A signal of the user's, which was passed on.
-        Exit::Signalled(number) => {
-            let signal = Signal::try_from(i32::from(number)).unwrap_or(Signal::SIGTERM);
-            Err(Interrupted(signal).into())
-        }
+        Exit::Signalled(number) => match Signal::try_from(i32::from(number)) {
+            Ok(signal) if signals::STOPPING.contains(&signal) => Err(Interrupted(signal).into()),
+            _ => Ok(()),
+        },
         // An image without a shell does without the warmth.
         _ => Ok(()),
     }

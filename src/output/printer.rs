@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::escape::{escape, escape_json};
 use super::failure::Failure;
-use crate::lifecycle::Timings;
+use crate::lifecycle::{Remark, Timings};
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,6 +68,14 @@ impl Printer {
     pub fn aside(&self, line: &str) {
         if self.is_watched() {
             self.note(line);
+        }
+    }
+
+    /// What there is to say while a VM starts.
+    pub fn remark(&self, remark: &Remark) {
+        match remark {
+            Remark::Odd(text) => self.note(&format!("mayfly: {text}")),
+            Remark::Slow(text) => self.aside(&format!("mayfly: {text}")),
         }
     }
 
