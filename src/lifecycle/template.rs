@@ -175,15 +175,7 @@ fn freeze(boot: &Boot, memory: Memory, mut up: Up, signals: &mut Signals) -> Res
 }
 
 fn warm_up(session: &mut Session, signals: &mut Signals) -> Result<()> {
-    let exec = Exec {
-        program: Program::Shell(Text::from(WARM_UP)),
-        env: Vec::new(),
-        cwd: None,
-        user: None,
-        timeout_ms: None,
-        stdin: false,
-        tty: None,
-    };
+    let exec = Exec::of(Program::Shell(Text::from(WARM_UP)));
     let nowhere = || Sink::Capture { limit: 0 };
     let io = ExecIo { stdin: None, stdout: nowhere(), stderr: nowhere(), signals };
     match session.exec(&exec, io)?.exit {

@@ -47,6 +47,21 @@ pub struct Exec {
     pub tty: Option<WindowSize>,
 }
 
+impl Exec {
+    /// A request to run this, with everything else at its default.
+    pub fn of(program: Program) -> Exec {
+        Exec {
+            program,
+            env: Vec::new(),
+            cwd: None,
+            user: None,
+            timeout_ms: None,
+            stdin: false,
+            tty: None,
+        }
+    }
+}
+
 /// What to execute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

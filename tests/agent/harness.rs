@@ -120,15 +120,7 @@ pub fn open(stream: UnixStream, dirty: bool) -> Session {
 }
 
 pub fn argv(words: &[&str]) -> Exec {
-    Exec {
-        program: Program::Argv(words.iter().map(|&word| Text::from(word)).collect()),
-        env: Vec::new(),
-        cwd: None,
-        user: None,
-        timeout_ms: None,
-        stdin: false,
-        tty: None,
-    }
+    Exec::of(Program::Argv(words.iter().map(|&word| Text::from(word)).collect()))
 }
 
 pub fn sh(line: &str) -> Exec {

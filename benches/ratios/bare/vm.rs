@@ -64,15 +64,8 @@ pub fn open(paths: &VmPaths, port: u32) -> Result<Session> {
 
 /// Runs a command that must succeed; its output.
 pub fn exec(session: &mut Session, argv: &[&str], signals: &mut Signals) -> Result<String> {
-    let request = Exec {
-        program: Program::Argv(argv.iter().map(|&word| Text::from(word)).collect()),
-        env: Vec::new(),
-        cwd: None,
-        user: None,
-        timeout_ms: None,
-        stdin: false,
-        tty: None,
-    };
+    let program = Program::Argv(argv.iter().map(|&word| Text::from(word)).collect());
+    let request = Exec::of(program);
     let keep = || Sink::Capture { limit: 4096 };
     let io = ExecIo { stdin: None, stdout: keep(), stderr: keep(), signals };
     let outcome = session.exec(&request, io)?;
