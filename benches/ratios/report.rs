@@ -105,7 +105,7 @@ impl Report {
             "mib": options.mib,
         });
         println!(
-            "{:<34} {:>9}  {:<28} {:>9} {:>7} {:>8}  goal",
+            "{:<40} {:>9}  {:<34} {:>9} {:>7} {:>8}  goal",
             "median", "mayfly", "against", "", "ratio", "excess"
         );
         Report { rows: Vec::new(), json: options.json.clone(), parameters }
@@ -116,7 +116,7 @@ impl Report {
         let (goal, met) = row.verdict();
         let met = met.map_or("", |met| if met { "met" } else { "missed" });
         println!(
-            "{:<34} {:>9.2}  {:<28} {:>9.2} {:>7.2} {:>+8.2}  {goal} {met}",
+            "{:<40} {:>9.2}  {:<34} {:>9.2} {:>7.2} {:>+8.2}  {goal} {met}",
             format!("{} ({})", row.name, row.unit.name()),
             row.ours.median(),
             row.floor_name,

@@ -21,10 +21,9 @@ pub const FIRECRACKER: &[&str] = &["--backend", "firecracker"];
 /// VMs of Firecracker's, in no jail.
 pub const FIRECRACKER_UNJAILED: &[&str] = &["--backend", "firecracker", "--no-jailer"];
 
-/// The name of `run -- true` with these flags.
+/// The name of a run of `true` with these flags.
 pub fn name_of_run(kind: &[&str], flags: &[&str]) -> String {
-    let words = [&["run"], kind, flags, &["--", "true"]].concat();
-    words.join(" ").replacen(" --backend", "", 1)
+    [&["run"], &kind[1..], flags].concat().join(" ")
 }
 
 /// A directory that is gone afterwards, and everything that works in it.
