@@ -96,6 +96,10 @@ impl Ground {
     pub fn run_machines(&mut self, backend: &str) {
         images::apart("debian-base", &self.artifacts());
         self.set("MAYFLY_BACKEND", backend);
+        // Small ones: freezing one takes Firecracker as long as writing all of its memory.
+        let profiles = self.path("profiles.toml");
+        std::fs::write(&profiles, "[profiles.debian-base]\nmem_mib = 256\n").unwrap();
+        self.set("MAYFLY_PROFILES", profiles.to_str().unwrap());
         // An emulated boot on a loaded machine has a deadline of its own.
         self.limit += Duration::from_secs(180);
         self.machine_is_ours = backend == "firecracker";

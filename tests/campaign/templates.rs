@@ -69,5 +69,5 @@ fn killed_makers_of_templates_and_copies_leave_nothing() {
 fn killed_makers_of_templates_and_copies_of_jailed_machines_leave_nothing() {
     let mut ground = Ground::new();
     ground.run_machines("firecracker");
-    campaign(&ground, share_of(10), &mut Chance::new("templates, firecracker"));
+    campaign(&ground, share_of(5), &mut Chance::new("templates, firecracker"));
 }
