@@ -109,11 +109,7 @@ pub(super) fn check(
     let digest = verified
         .digest(name, &dir.join(name), method)
         .map_err(|error| info::damaged(dir, &format!("{error:#}")))?;
-    let right = info
-        .files
-        .get(name)
-        .is_some_and(|file| (&file.digest, file.size) == (&digest.value, digest.size));
-    if !right {
+    if !digest.is_of(info.files.get(name)) {
         return Err(info::damaged(dir, &format!("{name} is not the file that was built")).into());
     }
     Ok(digest.read)

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::digest::{self, Method};
+use super::info::FileInfo;
 use crate::host::clock;
 use crate::model::BootId;
 
@@ -142,6 +143,13 @@ pub struct Digest {
     pub size: u64,
     /// Whether the file had to be read.
     pub read: bool,
+}
+
+impl Digest {
+    /// Whether this is the file that was recorded.
+    pub fn is_of(&self, recorded: Option<&FileInfo>) -> bool {
+        recorded.is_some_and(|file| (&file.digest, file.size) == (&self.value, self.size))
+    }
 }
 
 #[cfg(test)]

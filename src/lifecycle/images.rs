@@ -30,8 +30,9 @@ pub fn build_image(
     Ok(image.info().clone())
 }
 
-/// Deletes the image of a profile, and its templates. Errors: `NotFound` if there is none and `WrongState` if VMs need
-/// it, unless `force`. Returns whether there was one.
+/// Deletes the image of a profile, and its templates. Returns whether there was an image.
+///
+/// Errors: `NotFound` if there is none and `WrongState` if VMs need it, unless `force`.
 pub fn remove_image(manager: &Manager, profile: &str, force: bool) -> Result<bool> {
     if !force {
         refuse_if_needed(manager, profile, "deleting")?;

@@ -32,8 +32,9 @@ impl Reaped {
     }
 }
 
-/// Deletes expired VMs and useless templates, finishes abandoned operations, sweeps leftovers. What another command works
-/// on is skipped. With `dry_run` nothing is changed, and what would be deleted is returned.
+/// Deletes expired VMs and useless templates, finishes abandoned operations, sweeps leftovers. What
+/// another command works on is skipped. With `dry_run` nothing is changed, and what would be deleted is
+/// returned.
 ///
 /// Errors: the first VM's that could not be brought in order, after everything else was.
 pub fn reap(manager: &Manager, dry_run: bool) -> Result<Reaped> {

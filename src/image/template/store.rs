@@ -251,11 +251,7 @@ fn check(place: &Path, shape: &Shape) -> Result<Option<TemplateInfo>> {
     let mut verified = Verified::load_of_boot(place, &clock::boot_id()?);
     for (name, method) in FILES {
         let digest = verified.digest(name, &place.join(name), method)?;
-        let right = info
-            .files
-            .get(name)
-            .is_some_and(|file| (&file.digest, file.size) == (&digest.value, digest.size));
-        if !right {
+        if !digest.is_of(info.files.get(name)) {
             bail!("{name} is not what was frozen");
         }
     }
