@@ -102,6 +102,7 @@ fn fill(workspace: &Workspace, size: usize) -> Result<()> {
                 jailed: false,
                 vmm_uid: None,
                 owner: None,
+                labels: Default::default(),
                 metadata: BTreeMap::from([
                     ("kernel_image".into(), "/var/lib/mayfly/artifacts/x/vmlinux".into()),
                     ("rootfs_image".into(), "/var/lib/mayfly/artifacts/x/rootfs.ext4".into()),

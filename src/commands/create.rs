@@ -13,6 +13,7 @@ const EXAMPLES: &str = "\
 Examples:
   vm=$(mayfly create)                        remember the id
   mayfly create --name ci --ttl 30m --keep   call it 'ci' and keep it after a command
+  mayfly create --label job=nightly --label commit=3f2a91
   mayfly create --profile debian-build --vcpus 2 --mem 4G";
 
 /// Create a VM and print its id
@@ -31,9 +32,9 @@ pub struct Args {
 }
 
 pub fn serve(app: &App, args: Args) -> Result<u8> {
+    let request = args.vm.into_request(args.keep, None)?;
     let manager = Manager::open(app.settings.clone())?;
     let mut signals = Signals::block()?;
-    let request = args.vm.into_request(args.keep, None);
     let record =
         building(app, &mut signals, |progress| lifecycle::create(&manager, &request, progress))?;
     app.printer.answer(&VmView::from(&record), record.id().as_str())?;

@@ -20,6 +20,7 @@ mod candidates;
 mod each;
 mod guest_command;
 mod machine_request;
+mod selection;
 mod start_way;
 mod vm_request;
 

@@ -47,15 +47,15 @@ pub struct Args {
 pub fn serve(app: &App, args: Args) -> Result<u8> {
     let exec = args.command.exec()?;
     let streams = args.command.streams(app)?;
-    let manager = Manager::open(app.settings.clone())?;
-    let mut signals = Signals::block()?;
-    let mut timings = Timings::begin();
-
     let owner = match args.keep {
         true => None,
         false => Some(process::identify_self()?),
     };
-    let request = args.vm.into_request(args.keep, owner);
+    let request = args.vm.into_request(args.keep, owner)?;
+    let manager = Manager::open(app.settings.clone())?;
+    let mut signals = Signals::block()?;
+    let mut timings = Timings::begin();
+
     let record =
         building(app, &mut signals, |progress| lifecycle::create(&manager, &request, progress))?;
     timings.end("create");

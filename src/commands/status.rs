@@ -8,31 +8,57 @@ use super::candidates;
 use super::each::each;
 use crate::host::clock;
 use crate::lifecycle::{self, Manager};
-use crate::model::{VmRecord, VmRef};
+use crate::model::{Filter, Sort, VmRecord, VmRef};
 use crate::output::{VmView, status_table};
 
 const EXAMPLES: &str = "\
 Examples:
   mayfly status
   mayfly status ci
+  mayfly status --filter state=started --filter label=job=nightly --sort=-mem
+  mayfly status -q --filter 'name=ci-*' | xargs -r mayfly stop
   mayfly status --json | jq -r '.[] | select(.state == \"started\").vm_id'";
 
 /// List VMs: all of them, or the ones named
 ///
 /// A VM that is named and has expired is deleted and reported as an error. The list of all shows
-/// expired VMs as such and changes nothing.
+/// expired VMs as such and changes nothing. With -q it prints nothing but ids.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// An id, the beginning of one, or a name
     #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
     vms: Vec<VmRef>,
+
+    /// List those for which this is so; may be given several times
+    ///
+    /// KEY is state, profile, backend, name or label. In a name, '*' stands for anything. A label is
+    /// written label=KEY=VALUE, or label=KEY for any value of it. Of several filters all must be fulfilled.
+    #[arg(long = "filter", value_name = "KEY=VALUE", conflicts_with = "vms")]
+    filters: Vec<Filter>,
+
+    /// Sort by KEY, or in reverse by -KEY
+    ///
+    /// KEY is created, left, id, name, profile, state, backend, cpus or mem.
+    #[arg(
+        long,
+        value_name = "KEY",
+        default_value = "created",
+        allow_hyphen_values = true,
+        conflicts_with = "vms"
+    )]
+    sort: Sort,
 }
 
 pub fn serve(app: &App, args: Args) -> Result<u8> {
     let manager = Manager::open_to_read(app.settings.clone())?;
     if args.vms.is_empty() {
-        show(app, &lifecycle::status_all(&manager)?)?;
+        let mut all = lifecycle::status_all(&manager, &args.filters)?;
+        args.sort.apply(&mut all, &clock::now()?);
+        match app.printer.style.json {
+            true => app.printer.json(&all.iter().map(VmView::from).collect::<Vec<_>>())?,
+            false => show(app, &all)?,
+        }
         return Ok(0);
     }
     let mut found = Vec::new();
@@ -49,8 +75,8 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
 }
 
 fn show(app: &App, records: &[VmRecord]) -> Result<()> {
-    match app.printer.style.json {
-        true => app.printer.json(&records.iter().map(VmView::from).collect::<Vec<_>>()),
+    match app.printer.style.quiet {
+        true => records.iter().try_for_each(|record| app.printer.data(record.id().as_str())),
         false => app.printer.data(&status_table(records, &clock::now()?)),
     }
 }

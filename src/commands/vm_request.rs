@@ -1,10 +1,11 @@
 //! The flags that describe a new VM, shared by `create` and `run`.
 
+use anyhow::Result;
 use clap::Args;
 
 use super::machine_request::MachineRequest;
 use crate::lifecycle::Request;
-use crate::model::{ProcessId, Span, VmName};
+use crate::model::{Label, Labels, ProcessId, Span, VmName};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The VM")]
@@ -24,11 +25,22 @@ pub struct VmRequest {
     /// Letters, digits and hyphens; wherever a VM is asked for, its name will do.
     #[arg(long, value_name = "NAME")]
     name: Option<VmName>,
+
+    /// Label it, to find it by; may be given several times
+    ///
+    /// KEY alone stands for an empty value. 'status --filter label=KEY=VALUE' lists the VMs with a label,
+    /// and 'stop', 'rm' and 'exec' take '--all --label KEY=VALUE'. A VM may have 16 labels.
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<Label>,
 }
 
 impl VmRequest {
     /// What `lifecycle` is asked for.
-    pub fn into_request(self, keep: bool, owner: Option<ProcessId>) -> Request {
-        Request { ttl: self.ttl, name: self.name, keep, owner, ..self.machine.into_request() }
+    ///
+    /// Errors: more labels than a VM may have.
+    pub fn into_request(self, keep: bool, owner: Option<ProcessId>) -> Result<Request> {
+        let labels = Labels::collect(self.labels)?;
+        let (ttl, name) = (self.ttl, self.name);
+        Ok(Request { ttl, name, labels, keep, owner, ..self.machine.into_request() })
     }
 }

@@ -12,8 +12,8 @@ use crate::host::{clock, directory, random, socket};
 use crate::image::{Image, Progress};
 use crate::model::record::reason;
 use crate::model::{
-    BackendChoice, BackendKind, Bounds, Expiry, Isolation, Kind, Limits, Manifest, MemMib, Phase,
-    ProcessId, Profile, Refusal, Span, VmId, VmName, VmRecord,
+    BackendChoice, BackendKind, Bounds, Expiry, Isolation, Kind, Labels, Limits, Manifest, MemMib,
+    Phase, ProcessId, Profile, Refusal, Span, VmId, VmName, VmRecord,
 };
 use crate::registry::{Change, Contents, write_manifest};
 use crate::settings::find_profile;
@@ -26,6 +26,7 @@ pub struct Request {
     pub mem: Option<MemMib>,
     pub ttl: Option<Span>,
     pub name: Option<VmName>,
+    pub labels: Labels,
     pub keep: bool,
     pub require: Option<Isolation>,
     /// Start Firecracker without its jailer, also as root.
@@ -180,6 +181,7 @@ fn manifest(
         vmm_uid: None,
         owner: request.owner.clone(),
         metadata,
+        labels: request.labels.clone(),
     })
 }
 

@@ -6,10 +6,10 @@ use super::manager::{Manager, expired, this_boot};
 use super::remove::remove;
 use crate::host::clock;
 use crate::model::record::reason;
-use crate::model::{VmRecord, VmRef};
+use crate::model::{Filter, VmRecord, VmRef};
 
-/// All VMs as they are, oldest first. Writes nothing.
-pub fn status_all(manager: &Manager) -> Result<Vec<VmRecord>> {
+/// All VMs that fulfil every one of the conditions, as they are, oldest first. Writes nothing.
+pub fn status_all(manager: &Manager, filters: &[Filter]) -> Result<Vec<VmRecord>> {
     let boot = this_boot()?;
     let mut records: Vec<VmRecord> = manager
         .registry
@@ -18,6 +18,7 @@ pub fn status_all(manager: &Manager) -> Result<Vec<VmRecord>> {
         .values()
         .map(|record| manager.observe(record.clone(), &boot))
         .collect::<Result<_>>()?;
+    records.retain(|record| filters.iter().all(|filter| filter.admits(record)));
     records.sort_by(|a, b| a.manifest.created_at.total_cmp(&b.manifest.created_at));
     Ok(records)
 }

@@ -1,7 +1,9 @@
 //! Plain types and the rules about them. Nothing here touches the operating system, so everything
 //! here can be tested over every input.
 
+pub mod filter;
 pub mod id;
+pub mod label;
 pub mod layout;
 #[cfg(test)]
 mod life_tests;
@@ -16,7 +18,9 @@ mod state_tests;
 pub mod time;
 pub mod units;
 
+pub use filter::{Filter, Sort};
 pub use id::{VmId, VmName, VmRef};
+pub use label::{Label, LabelQuery, Labels};
 pub use layout::{BootFiles, FrozenFiles, VmPaths};
 pub use platform::{Accelerator, BackendChoice, BackendKind, Isolation};
 pub use process::{Liveness, ProcessId};

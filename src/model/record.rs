@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::id::{VmId, VmName};
+use super::label::Labels;
 use super::platform::{Accelerator, BackendKind, Isolation};
 use super::process::ProcessId;
 use super::refusal::{Kind, Refusal};
@@ -53,6 +54,9 @@ pub struct Manifest {
     /// The command a VM of `run` belongs to: when it is gone, the VM is a leftover.
     pub owner: Option<ProcessId>,
     pub metadata: BTreeMap<String, String>,
+    /// What its user finds it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 impl Manifest {
@@ -63,6 +67,11 @@ impl Manifest {
     /// Whether its VMM could be in a jail and is not, because somebody wished so.
     pub fn lacks_jail(&self) -> bool {
         self.backend == BackendKind::Firecracker && self.vmm_uid.is_some() && !self.jailed
+    }
+
+    /// The word by which people know it: its name, or else its id.
+    pub fn called(&self) -> &str {
+        self.name.as_ref().map_or(self.vm_id.as_str(), VmName::as_str)
     }
 
     /// What the guest calls itself.
@@ -110,6 +119,10 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every name there is.
+    pub const NAMES: [&str; 7] =
+        ["creating", "created", "starting", "started", "stopping", "stopped", "removing"];
+
     /// The name a user sees in `state`.
     pub fn name(&self) -> &'static str {
         match self {
@@ -121,6 +134,11 @@ impl Phase {
             Phase::Stopped { .. } => "stopped",
             Phase::Removing { .. } => "removing",
         }
+    }
+
+    /// Whether its VM runs, or is about to begin or to end doing so.
+    pub fn is_up(&self) -> bool {
+        matches!(self, Phase::Starting { .. } | Phase::Started { .. } | Phase::Stopping { .. })
     }
 
     /// The process on record, in whatever phase.

@@ -1,12 +1,12 @@
 //! The states of a VM: every state with every operation and every fate of its process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::reconcile::{DIED, INTERRUPTED, REBOOTED, Repair, observe, repair};
 use super::record::reason;
 use super::{
-    Accelerator, BackendKind, BootId, Expiry, Instance, Liveness, Manifest, Phase, ProcessId,
-    Refusal, VmId, VmRecord,
+    Accelerator, BackendKind, BootId, Expiry, Instance, Labels, Liveness, Manifest, Phase,
+    ProcessId, Refusal, VmId, VmRecord,
 };
 
 pub fn process(pid: i32) -> ProcessId {
@@ -37,6 +37,7 @@ impl Manifest {
             vmm_uid: None,
             owner: None,
             metadata: BTreeMap::new(),
+            labels: Labels::default(),
         }
     }
 }
@@ -122,6 +123,12 @@ fn every_operation_from_every_state() {
         Ok(())
     };
     leads(remove, expected);
+}
+
+#[test]
+fn every_state_has_a_name_that_is_known() {
+    let names: BTreeSet<&str> = states().iter().map(Phase::name).collect();
+    assert_eq!(names, Phase::NAMES.into());
 }
 
 #[test]

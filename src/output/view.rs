@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::escape::escape;
 use crate::image::{ImageInfo, Listed, TemplateInfo};
-use crate::model::{Accelerator, BackendKind, Isolation, VmId, VmName, VmRecord};
+use crate::model::{Accelerator, BackendKind, Isolation, Labels, VmId, VmName, VmRecord};
 
 /// The reference's fields, then ours. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,6 +26,7 @@ pub struct VmView<'a> {
     isolation: Isolation,
     keep: bool,
     last_error: Option<String>,
+    labels: &'a Labels,
 }
 
 impl<'a> From<&'a VmRecord> for VmView<'a> {
@@ -47,6 +48,7 @@ impl<'a> From<&'a VmRecord> for VmView<'a> {
             isolation: manifest.isolation(),
             keep: manifest.keep,
             last_error: record.last_error().map(escape),
+            labels: &manifest.labels,
         }
     }
 }

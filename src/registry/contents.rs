@@ -8,7 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Kind, Refusal, VmId, VmName, VmRecord, VmRef};
 
 /// The layout of the file that this program writes. A file of a newer one is refused, not guessed at.
-pub const SCHEMA: u32 = 1;
+/// One of an older one is read, because what it lacks has a default, and is written anew with the next
+/// change.
+///
+/// - 1: the first.
+/// - 2: VMs have labels.
+pub const SCHEMA: u32 = 2;
 
 /// The registry's content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,7 +36,7 @@ impl Contents {
         // Parsed once, however many VMs it holds. Only a file that is not understood is asked what
         // it claims to be.
         let contents = match serde_json::from_slice::<Contents>(bytes) {
-            Ok(contents) if contents.schema <= SCHEMA => contents,
+            Ok(contents) if contents.schema <= SCHEMA => Contents { schema: SCHEMA, ..contents },
             Ok(contents) => return Err(newer(contents.schema)),
             Err(error) => match serde_json::from_slice::<Header>(bytes) {
                 Ok(header) if header.schema > SCHEMA => return Err(newer(header.schema)),
@@ -131,9 +136,28 @@ mod tests {
 
     #[test]
     fn a_newer_schema_is_refused_without_looking_further() {
-        let newer = Contents::parse(br#"{"schema":2,"machines":[]}"#).unwrap_err();
+        let newer = Contents::parse(br#"{"schema":3,"machines":[]}"#).unwrap_err();
         let Unreadable::Newer(refusal) = newer else { panic!("{newer:?}") };
-        assert!(refusal.message.contains("schema 2"), "{refusal}");
+        assert!(refusal.message.contains("schema 3"), "{refusal}");
+    }
+
+    /// As the program with schema 1 wrote it.
+    #[test]
+    fn an_older_schema_is_read_and_becomes_this_one() {
+        let older = r#"{"schema":1,"generation":41,"vms":{"0123456789ab":{"manifest":{
+            "vm_id":"0123456789ab","name":"ci","profile":"debian-base","vcpu_count":1,"mem_mib":1024,
+            "ttl_seconds":600,"created_at":1.5,"backend":"qemu","accelerator":"tcg","keep":true,
+            "image":"abc","nested":false,"jailed":false,"vmm_uid":null,"owner":null,
+            "metadata":{"rootfs_image":"/r"}},
+            "expiry":{"expires_at":601.5,"expires_boottime":700.0,"boot_id":"b"},
+            "state":{"phase":"started","instance":{"process":{"pid":7,"start_ticks":8,
+            "boot_id":"b"}}}}}}"#;
+        let read = Contents::parse(older.as_bytes()).unwrap();
+        let id = "0123456789ab".parse().unwrap();
+        assert_eq!((read.schema, read.generation), (SCHEMA, 41));
+        assert!(read.vms[&id].manifest.labels.is_empty());
+        let written = serde_json::to_vec(&read).unwrap();
+        assert_eq!(Contents::parse(&written).unwrap(), read);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::posix_fallocate;
 
-/// Room for the registry of a thousand VMs, about 700 bytes each.
-const BYTES: i64 = 1 << 20;
+/// Room for the registry of a thousand VMs: about 700 bytes each, and at most 1 KiB of labels.
+const BYTES: i64 = 2 << 20;
 
 /// The file that takes up the space.
 #[derive(Debug, Clone)]

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use mayfly::registry::SCHEMA;
+
 use super::ground::Ground;
 
 fn damaged(how: impl Fn(&str) -> String, keeps_generation: bool) {
@@ -101,7 +103,8 @@ fn a_newer_schema_is_left_to_the_program_that_wrote_it() {
     let running = ground.started();
     let file = ground.state.join("registry.json");
     let text = fs::read_to_string(&file).unwrap();
-    let newer = text.replace("\"schema\":1", "\"schema\":2");
+    let newer =
+        text.replace(&format!("\"schema\":{SCHEMA}"), &format!("\"schema\":{}", SCHEMA + 1));
     fs::write(&file, &newer).unwrap();
     for args in [vec!["create"], vec!["reap"], vec!["rm", &running], vec!["reap", "--rebuild"]] {
         let ended = ground.run(&args);

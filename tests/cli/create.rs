@@ -46,6 +46,7 @@ fn json_has_the_references_fields_and_then_ours() {
         "ttl_seconds": 90, "created_at": created_at, "expires_at": vm["expires_at"],
         "state": "created", "metadata": {}, "name": "ci", "backend": "mock",
         "accelerator": "none", "isolation": "none", "keep": true, "last_error": null,
+        "labels": {},
     });
     assert_eq!(vm, expected);
     env.clear();

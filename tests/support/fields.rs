@@ -3,7 +3,7 @@
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 /// What `--json` says of a VM: the reference's fields, then mayfly's own.
-pub const VM: [&str; 15] = [
+pub const VM: [&str; 16] = [
     "vm_id",
     "profile",
     "vcpu_count",
@@ -19,6 +19,7 @@ pub const VM: [&str; 15] = [
     "isolation",
     "keep",
     "last_error",
+    "labels",
 ];
 
 /// What `--json` says of a template.

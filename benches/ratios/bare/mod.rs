@@ -74,6 +74,7 @@ impl Bench {
             vmm_uid: None,
             owner: None,
             metadata: Default::default(),
+            labels: Default::default(),
         };
         Ok(Bench { backend, boot: image.boot_files(), manifest, image })
     }

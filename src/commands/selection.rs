@@ -1,0 +1,83 @@
+//! The VMs a verb works on, shared by those that take several: named, or all that fulfil conditions.
+
+use anyhow::Result;
+use clap::Args;
+use clap_complete::ArgValueCompleter;
+
+use super::App;
+use super::candidates;
+use super::each::each;
+use crate::lifecycle::{self, Manager};
+use crate::model::{Filter, Kind, LabelQuery, Refusal, VmId, VmRecord, VmRef};
+
+#[derive(Debug, Args)]
+pub struct Selection {
+    /// An id, the beginning of one, or a name
+    #[arg(
+        required_unless_present = "all", value_name = "VM",
+        add = ArgValueCompleter::new(candidates::vms)
+    )]
+    vms: Vec<VmRef>,
+
+    #[command(flatten)]
+    all: All,
+}
+
+/// The flags that stand for VMs without naming them.
+#[derive(Debug, Args)]
+pub struct All {
+    /// Take all VMs instead of naming them
+    #[arg(long, conflicts_with = "vms")]
+    pub all: bool,
+
+    /// Of all, take those with this label; may be given several times
+    #[arg(long = "label", value_name = "KEY[=VALUE]", requires = "all", conflicts_with = "vms")]
+    labels: Vec<LabelQuery>,
+
+    /// Of all, take those for which this is so; may be given several times
+    ///
+    /// KEY is one of those of 'status --filter'.
+    #[arg(long = "filter", value_name = "KEY=VALUE", requires = "all", conflicts_with = "vms")]
+    filters: Vec<Filter>,
+}
+
+impl All {
+    /// Those VMs of all that fulfil every condition, oldest first, as they are now.
+    pub fn find(&self, manager: &Manager) -> Result<Vec<VmRecord>> {
+        let mut filters = self.filters.clone();
+        filters.extend(self.labels.iter().cloned().map(Filter::Label));
+        lifecycle::status_all(manager, &filters)
+    }
+}
+
+impl Selection {
+    /// Calls `act` with the id of every one, if there is such a VM, and the word for it. As [`each`], and with `--all` only for
+    /// those of which `concerned` says so; one that somebody else deletes meanwhile is then none of
+    /// `--all`. Where there is none, it says that there is none to `verb`, which is a success.
+    pub fn each(
+        &self,
+        app: &App,
+        manager: &Manager,
+        verb: &str,
+        concerned: impl Fn(&VmRecord) -> bool,
+        mut act: impl FnMut(Result<VmId>, &str) -> Result<()>,
+    ) -> Result<u8> {
+        if !self.all.all {
+            return each(app, &self.vms, |vm| act(manager.resolve(vm), vm.as_str()));
+        }
+        let mut found = self.all.find(manager)?;
+        found.retain(concerned);
+        if found.is_empty() {
+            app.printer.note(&format!("mayfly: no VM to {verb}"));
+        }
+        each(app, &found, |vm| {
+            act(Ok(vm.id().clone()), vm.manifest.called())
+                .or_else(|error| if is_absent(&error) { Ok(()) } else { Err(error) })
+        })
+    }
+}
+
+/// Whether an error says that there is no such VM, or none any more.
+pub fn is_absent(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.kind == Kind::NotFound)
+}

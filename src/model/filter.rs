@@ -1,0 +1,254 @@
+//! Which VMs are meant, where they are not named: conditions and an order, as users type them.
+
+use std::cmp::Ordering;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+
+use super::label::LabelQuery;
+use super::platform::BackendKind;
+use super::record::{Phase, VmRecord};
+use super::refusal::{Kind, Refusal};
+use super::time::Now;
+
+/// One condition, written `KEY=VALUE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filter {
+    State(&'static str),
+    Profile(String),
+    Backend(BackendKind),
+    /// A name, in which `*` stands for anything.
+    Name(String),
+    Label(LabelQuery),
+}
+
+impl Filter {
+    /// Whether a VM fulfils it; `record` is to be what a reader sees.
+    pub fn admits(&self, record: &VmRecord) -> bool {
+        let manifest = &record.manifest;
+        match self {
+            Filter::State(state) => record.state.name() == *state,
+            Filter::Profile(profile) => manifest.profile == *profile,
+            Filter::Backend(backend) => manifest.backend == *backend,
+            Filter::Name(pattern) => {
+                manifest.name.as_ref().is_some_and(|name| matches(pattern, name.as_str()))
+            }
+            Filter::Label(query) => manifest.labels.answer(query),
+        }
+    }
+}
+
+impl FromStr for Filter {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Filter, Refusal> {
+        let refuse = |why: String| Refusal::new(Kind::Usage, why);
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(refuse(format!("{text:?} is not a filter")).hint(KEYS));
+        };
+        match key {
+            "state" => {
+                let known = Phase::NAMES.into_iter().find(|name| *name == value);
+                known.map(Filter::State).ok_or_else(|| {
+                    refuse(format!("{value:?} is not a state"))
+                        .hint(format!("the states are {}", Phase::NAMES.join(", ")))
+                })
+            }
+            "profile" => Ok(Filter::Profile(value.to_owned())),
+            "backend" => BackendKind::from_str(value, false).map(Filter::Backend).map_err(|_| {
+                let known: Vec<String> =
+                    BackendKind::value_variants().iter().map(ToString::to_string).collect();
+                refuse(format!("{value:?} is not a backend"))
+                    .hint(format!("the backends are {}", known.join(", ")))
+            }),
+            "name" => Ok(Filter::Name(value.to_owned())),
+            "label" => value.parse().map(Filter::Label),
+            _ => Err(refuse(format!("VMs cannot be filtered by {key:?}")).hint(KEYS)),
+        }
+    }
+}
+
+const KEYS: &str =
+    "write state=, profile=, backend=, name= or label= and a value, as in 'state=started'";
+
+/// Whether `text` is `pattern`, in which `*` stands for anything, also for nothing.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(first) else { return false };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in middle.split('*') {
+        // The first place is the best one: what follows has the most room then.
+        let Some(at) = text.find(part) else { return false };
+        text = &text[at + part.len()..];
+    }
+    text.ends_with(last)
+}
+
+/// An order of VMs: a key, and `-` before it for the reverse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sort {
+    key: SortKey,
+    reverse: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SortKey {
+    /// Oldest first.
+    Created,
+    /// Those that expire soonest first.
+    Left,
+    Id,
+    /// Those without one last.
+    Name,
+    Profile,
+    State,
+    Backend,
+    Cpus,
+    Mem,
+}
+
+impl Sort {
+    /// Puts VMs in this order; those that are equal by it stay as they were.
+    pub fn apply(self, records: &mut [VmRecord], now: &Now) {
+        records.sort_by(|a, b| match self.reverse {
+            true => self.compare(b, a, now),
+            false => self.compare(a, b, now),
+        });
+    }
+
+    fn compare(self, a: &VmRecord, b: &VmRecord, now: &Now) -> Ordering {
+        let (one, two) = (&a.manifest, &b.manifest);
+        match self.key {
+            SortKey::Created => one.created_at.total_cmp(&two.created_at),
+            SortKey::Left => a.expiry.remaining(now).total_cmp(&b.expiry.remaining(now)),
+            SortKey::Id => one.vm_id.cmp(&two.vm_id),
+            SortKey::Name => {
+                let key = |name: &Option<_>| (name.is_none(), name.clone());
+                key(&one.name).cmp(&key(&two.name))
+            }
+            SortKey::Profile => one.profile.cmp(&two.profile),
+            SortKey::State => a.state.name().cmp(b.state.name()),
+            SortKey::Backend => one.backend.cmp(&two.backend),
+            SortKey::Cpus => one.vcpu_count.cmp(&two.vcpu_count),
+            SortKey::Mem => one.mem_mib.cmp(&two.mem_mib),
+        }
+    }
+}
+
+impl FromStr for Sort {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Sort, Refusal> {
+        let (key, reverse) = match text.strip_prefix('-') {
+            Some(key) => (key, true),
+            None => (text, false),
+        };
+        let key = SortKey::from_str(key, false).map_err(|_| {
+            let known: Vec<String> = SortKey::value_variants()
+                .iter()
+                .filter_map(|key| Some(key.to_possible_value()?.get_name().to_owned()))
+                .collect();
+            Refusal::new(Kind::Usage, format!("VMs cannot be sorted by {text:?}"))
+                .hint(format!("the keys are {}; '-' before one reverses it", known.join(", ")))
+        })?;
+        Ok(Sort { key, reverse })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state_tests::record;
+    use super::super::{BootId, Labels, MemMib};
+    use super::*;
+
+    fn vm(name: Option<&str>, mem: u32) -> VmRecord {
+        let mut record = record(Phase::Created);
+        record.manifest.name = name.map(|name| name.parse().unwrap());
+        record.manifest.mem_mib = MemMib(mem).0;
+        record.manifest.labels = Labels::collect(["ci=7".parse().unwrap()]).unwrap();
+        record
+    }
+
+    #[test]
+    fn each_key_asks_for_what_it_says() {
+        let vm = vm(Some("ci-1"), 256);
+        for good in [
+            "state=created",
+            "profile=debian-base",
+            "backend=mock",
+            "name=ci-1",
+            "name=ci-*",
+            "name=*",
+            "label=ci",
+            "label=ci=7",
+        ] {
+            assert!(good.parse::<Filter>().unwrap().admits(&vm), "{good}");
+        }
+        for other in [
+            "state=started",
+            "profile=debian",
+            "backend=qemu",
+            "name=ci",
+            "name=*2",
+            "name=",
+            "label=c",
+            "label=ci=8",
+        ] {
+            assert!(!other.parse::<Filter>().unwrap().admits(&vm), "{other}");
+        }
+        assert!(!"name=*".parse::<Filter>().unwrap().admits(&self::vm(None, 256)));
+    }
+
+    #[test]
+    fn what_cannot_be_asked_for_is_refused_with_what_can() {
+        for bad in ["", "started", "state=on", "state=", "backend=vmware", "color=red", "label="] {
+            let refusal = bad.parse::<Filter>().unwrap_err();
+            assert!(refusal.hint.is_some(), "{bad}: {refusal}");
+        }
+        for bad in ["", "-", "--mem", "size", "Name"] {
+            assert!(bad.parse::<Sort>().unwrap_err().hint.unwrap().contains("created"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn stars_stand_for_anything() {
+        for (pattern, text) in [
+            ("*", ""),
+            ("a*", "a"),
+            ("*a", "ba"),
+            ("a*c", "abc"),
+            ("a*b*c", "a-b-b-c"),
+            ("**", "x"),
+            ("a*a", "aba"),
+            ("", ""),
+            ("*b*", "abc"),
+        ] {
+            assert!(matches(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [
+            ("a*a", "a"),
+            ("a", "ab"),
+            ("*b", "abc"),
+            ("a*b*c", "acb"),
+            ("", "a"),
+            ("a*bc*c", "abc"),
+        ] {
+            assert!(!matches(pattern, text), "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn orders_are_stable_and_can_be_reversed() {
+        let now = Now { unix: 0.0, boottime: 0.0, boot_id: BootId("this".into()) };
+        let sorted = |key: &str| {
+            let mut vms = [vm(None, 1), vm(Some("b"), 3), vm(Some("a"), 2), vm(None, 0)];
+            key.parse::<Sort>().unwrap().apply(&mut vms, &now);
+            vms.map(|vm| vm.manifest.mem_mib)
+        };
+        assert_eq!(sorted("mem"), [0, 1, 2, 3]);
+        assert_eq!(sorted("-mem"), [3, 2, 1, 0]);
+        assert_eq!(sorted("name"), [2, 3, 1, 0]);
+        assert_eq!(sorted("profile"), [1, 3, 2, 0]);
+        assert_eq!(sorted("-profile"), [1, 3, 2, 0]);
+    }
+}
