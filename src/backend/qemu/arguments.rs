@@ -158,6 +158,9 @@ impl Arguments<'_> {
             line.push_str(&format!(" tsc_early_khz={} tsc=reliable", self.tsc_khz));
             // Detours around what a CPU does speculatively, which an emulated one does not.
             line.push_str(" mitigations=off");
+            // QEMU before 8 translates a program's code anew for every address it is loaded at: at
+            // random ones, each start of any program costs three times as much.
+            line.push_str(" norandmaps");
         }
         if self.nested {
             line.push_str(" mayfly.nested");
@@ -210,7 +213,7 @@ mod tests {
             -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
             -kernel /proc/self/fd/10 -initrd /proc/self/fd/11 \
             -append console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests \
-            tsc_early_khz=2596000 tsc=reliable mitigations=off \
+            tsc_early_khz=2596000 tsc=reliable mitigations=off norandmaps \
             -add-fd fd=12,set=1 \
             -blockdev driver=file,node-name=root-file,filename=/dev/fdset/1,locking=off,read-only=on \
             -blockdev driver=raw,node-name=root,file=root-file,read-only=on \
