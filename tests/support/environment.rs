@@ -139,7 +139,21 @@ impl Environment {
 
     /// mayfly with these arguments, ready to be started.
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
-        let mut command = Command::new(programs::mayfly());
+        self.program(programs::mayfly(), args)
+    }
+
+    /// A program that calls mayfly by its plain name, ready to be started.
+    pub fn client<S: AsRef<OsStr>>(&self, program: &str, args: &[S]) -> Command {
+        let mut command = self.program(program, args);
+        let ours = programs::mayfly().parent().expect("a program is in a directory").to_owned();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(ours).chain(std::env::split_paths(&path));
+        command.env("PATH", std::env::join_paths(path).unwrap());
+        command
+    }
+
+    fn program<S: AsRef<OsStr>>(&self, program: impl AsRef<OsStr>, args: &[S]) -> Command {
+        let mut command = Command::new(program);
         command.args(args).env_clear().current_dir(self.root());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
@@ -154,14 +168,13 @@ impl Environment {
     /// Runs mayfly with this on its standard input.
     #[track_caller]
     pub fn feed<S: AsRef<OsStr>>(&self, args: &[S], input: &[u8]) -> Answer {
-        let command = self.command(args);
-        let shown = format!("{:?}", command.get_args().collect::<Vec<_>>());
-        let output = assert_cmd::Command::from_std(command)
-            .write_stdin(input)
-            .timeout(LIMIT)
-            .output()
-            .expect("mayfly can be started");
-        Answer::new(shown, output)
+        finish(self.command(args), input)
+    }
+
+    /// Runs a program that calls mayfly, without standard input, and waits for its end.
+    #[track_caller]
+    pub fn run_client<S: AsRef<OsStr>>(&self, program: &str, args: &[S]) -> Answer {
+        finish(self.client(program, args), b"")
     }
 
     /// Starts mayfly and does not wait.
@@ -264,6 +277,17 @@ impl Environment {
             self.rm(&id);
         }
     }
+}
+
+#[track_caller]
+fn finish(command: Command, input: &[u8]) -> Answer {
+    let shown = format!("{:?}", command.get_args().collect::<Vec<_>>());
+    let output = assert_cmd::Command::from_std(command)
+        .write_stdin(input)
+        .timeout(LIMIT)
+        .output()
+        .expect("the program can be started");
+    Answer::new(shown, output)
 }
 
 impl Drop for Environment {

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# A working day of a script: every verb, and nothing to go by but exit codes and JSON. Any command that
+# fails, or succeeds where it should not, ends it. Called in a directory to work in.
+set -euo pipefail
+
+# fails CODE COMMAND…: what a script does about a failure it expects.
+fails() {
+    local wanted=$1 code=0
+    shift
+    "$@" || code=$?
+    [ "$code" -eq "$wanted" ] || { echo "expected $wanted, got $code from: $*" >&2; return 1; }
+}
+# is FILTER [COMMAND…]: what must be true of the JSON a command prints.
+is() {
+    local filter=$1
+    shift
+    "$@" | jq --exit-status --slurp ".[0] | $filter" > /dev/null ||
+        { echo "not so: $filter, of: $*" >&2; return 1; }
+}
+kind() { jq --raw-output .error.kind "$1"; }
+
+# What there is: this host, its profiles, an image.
+is .usable mayfly doctor --json
+is 'map(.name) | index("debian-base") != null' mayfly profiles --json
+is '.profile == "debian-base" and .disk_bytes > 0' mayfly image build --json debian-base
+is 'any(.profile == "debian-base")' mayfly image ls --json
+is '.deleted == false' mayfly image rm --json --force debian-git
+fails 3 mayfly image rm --json debian-git 2> error.json
+[ "$(kind error.json)" = not_found ]
+
+# A template, so that what follows is quick.
+template=$(mayfly template build --json | jq --raw-output .name)
+is "any(.name == \"$template\" and (.damaged | not))" mayfly template ls --json
+
+# One command in a VM of its own.
+is '.exit_code == 0 and .stdout == "hello\n" and .cleanup.deleted' mayfly run --json -- echo hello
+fails 3 mayfly run --json -c 'echo no >&2; exit 3' > answer.json
+is '.exit_code == 3 and .stderr == "no\n" and .timed_out == false' cat answer.json
+fails 124 mayfly run --json --timeout 100ms -- sleep 60 > answer.json
+is .timed_out cat answer.json
+fails 125 mayfly run --json --profile nonsense -- true 2> error.json
+[ "$(kind error.json)" = not_found ]
+
+# The same in steps.
+vm=$(mayfly create --json --name box --ttl 10m --keep | jq --raw-output .vm_id)
+fails 4 mayfly create --json --name box 2> error.json
+[ "$(kind error.json)" = name_taken ]
+fails 125 mayfly exec --json box -- true 2> error.json
+[ "$(kind error.json)" = wrong_state ]
+is ".state == \"started\" and .vm_id == \"$vm\"" mayfly start --json box
+fails 4 mayfly start --json box 2> error.json
+is '.exit_code == 0 and .cleanup == null' mayfly exec --json box -c 'echo here > /root/here'
+is '.stdout == "here\n"' mayfly exec --json box -- cat /root/here
+is '.state == "stopped"' mayfly stop --json box
+is '.state == "stopped"' mayfly stop --json box
+is "length == 1 and .[0].vm_id == \"$vm\" and .[0].keep" mayfly status --json
+is ".vm_id == \"$vm\" and .deleted" mayfly rm --json box
+fails 3 mayfly rm --json box 2> error.json
+is '.deleted == false' mayfly rm --json --force box
+is 'length == 0' mayfly status --json
+
+# Clearing up.
+is '.count == 0' mayfly reap --json
+is '.deleted == false' mayfly template rm --json --force debian-base-000000000000
+fails 3 mayfly template rm --json debian-base-000000000000 2> error.json
+mayfly completions bash | bash -n
