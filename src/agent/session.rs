@@ -14,7 +14,7 @@ use super::plan::failure;
 use super::world::World;
 use crate::protocol::{
     Ack, Credit, Exec, Failure, FailureKind, Frame, Hello, Inbox, Kind, MAX_REQUEST, Outbox, Setup,
-    Shutdown, Side, Signal, Started, VERSION, Violation,
+    Shutdown, Side, Signal, Started, Ttl, VERSION, Violation,
 };
 
 /// How long an answer may take to leave before the VM ends whether it was heard or not.
@@ -122,10 +122,11 @@ impl Session<'_> {
         match frame.kind {
             Kind::Setup => {
                 let setup: Setup = frame.json()?;
-                match self.world.set_up(&setup) {
-                    Ok(()) => self.outbox.push(Kind::Done, self.tag, &[]),
-                    Err(message) => self.refuse(&failure(FailureKind::Internal, message)),
-                }
+                self.report(self.world.set_up(&setup));
+            }
+            Kind::Ttl => {
+                let Ttl { ttl_ms } = frame.json()?;
+                self.report(self.world.set_ttl(Some(ttl_ms)));
             }
             Kind::ExecPart | Kind::Exec => {
                 if self.request.len() + frame.payload.len() > MAX_REQUEST {
@@ -278,6 +279,14 @@ impl Session<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Answers a request that is done or has failed at once.
+    fn report(&mut self, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.outbox.push(Kind::Done, self.tag, &[]),
+            Err(message) => self.refuse(&failure(FailureKind::Internal, message)),
+        }
     }
 
     fn refuse(&mut self, failure: &Failure) {

@@ -95,8 +95,16 @@ impl World {
             machine::apply(setup)?;
         }
         *self.vm_id.lock().unwrap_or_else(PoisonError::into_inner) = Some((&setup.vm_id).into());
+        self.set_ttl(setup.ttl_ms)
+    }
+
+    /// Ends the world in so many milliseconds, whatever was said before; `None` lets it be.
+    ///
+    /// # Errors
+    /// The kernel's, for people.
+    pub fn set_ttl(&self, ttl_ms: Option<u64>) -> Result<(), String> {
         self.watchdog
-            .set(setup.ttl_ms.map(Duration::from_millis))
+            .set(ttl_ms.map(Duration::from_millis))
             .map_err(|errno| format!("set the TTL: {errno}"))
     }
 

@@ -66,7 +66,9 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     let way = args.way.way(Purpose::Session);
     let mut remark = |remark| app.printer.remark(&remark);
     let outcome = lifecycle::start(&manager, &id, way, &mut signals, &mut timings, &mut remark)
-        .and_then(|started| lifecycle::exec_in(started, command, &mut signals, &mut timings));
+        .and_then(|started| {
+            lifecycle::exec_in(&manager, started, command, &mut signals, &mut timings)
+        });
     let keep = record.manifest.keep;
     let cleanup = match keep {
         true => None,

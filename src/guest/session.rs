@@ -13,7 +13,7 @@ use crate::host::random;
 use crate::host::wait::Wait;
 use crate::model::{self, Refusal};
 use crate::protocol::{
-    self, AgentInfo, FLUSH, Failure, Hello, Kind, Setup, Shutdown, VERSION, Violation,
+    self, AgentInfo, FLUSH, Failure, Hello, Kind, Setup, Shutdown, Ttl, VERSION, Violation,
 };
 
 /// When the first `Hello` is believed to have been swallowed; each further attempt waits twice as
@@ -86,6 +86,15 @@ impl Session {
     /// A [`Refusal`] of kind `Agent` with the agent's reason, or as for [`Session::open`].
     pub fn setup(&mut self, setup: &Setup, wait: &mut Wait<'_>) -> Result<()> {
         self.ask(Kind::Setup, setup, wait, "setting up")
+    }
+
+    /// Has a guest end by itself this much later from now, whatever it was told before.
+    ///
+    /// # Errors
+    /// As for [`Session::setup`].
+    pub fn set_ttl(&mut self, ttl: Duration, wait: &mut Wait<'_>) -> Result<()> {
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        self.ask(Kind::Ttl, &Ttl { ttl_ms }, wait, "giving more time")
     }
 
     /// Asks the agent to end the VM: processes get `grace` between being asked and being killed.

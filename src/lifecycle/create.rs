@@ -89,13 +89,7 @@ fn check_limits(request: &Request, limits: &Limits) -> Result<(), Refusal> {
         ("ttl_seconds", "--ttl", request.ttl.map(Span::seconds), limits.ttl_seconds),
     ];
     for (field, flag, value, bounds) in asked {
-        if let Some(value) = value.filter(|value| !bounds.contains(*value)) {
-            return Err(Refusal::new(
-                Kind::Usage,
-                format!("{field} must be between {} and {}, not {value}", bounds.min, bounds.max),
-            )
-            .hint(format!("change {flag}, or [limits] in a profiles.toml of yours")));
-        }
+        value.map_or(Ok(()), |value| bounds.check(field, flag, value))?;
     }
     Ok(())
 }
@@ -131,13 +125,7 @@ fn choose_backend(
 }
 
 fn check_room(contents: &Contents, request: &Request, limits: &Limits) -> Result<(), Refusal> {
-    if let Some(name) = request.name.as_ref().filter(|name| contents.is_name_taken(name)) {
-        return Err(Refusal::new(
-            Kind::NameTaken,
-            format!("a VM named {name:?} exists already", name = name.as_str()),
-        )
-        .hint(format!("choose another name, or delete it with 'mayfly rm {name}'")));
-    }
+    request.name.as_ref().map_or(Ok(()), |name| contents.check_name(name, None))?;
     if contents.vms.len() >= limits.max_active_vms as usize {
         return Err(Refusal::new(
             Kind::LimitReached,

@@ -1,11 +1,10 @@
 //! Running a command in a started VM.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use anyhow::Result;
 
-use super::manager::{Manager, expired, this_boot};
+use super::manager::{HELLO, Manager, expired, this_boot};
 use super::remove::{Removed, remove, remove_if_there};
 use super::start::Started;
 use super::timings::Timings;
@@ -18,10 +17,6 @@ use crate::host::wait::Wait;
 use crate::model::record::reason;
 use crate::model::{Kind, Refusal, VmId, VmRecord};
 use crate::protocol::Exec;
-
-/// How long the agent of a running VM may take to answer. It does so within milliseconds; a guest
-/// whose every CPU is busy under emulation needs its scheduler to come round.
-const HELLO: Duration = Duration::from_secs(20);
 
 /// A command and what connects it with this side.
 #[derive(Debug)]
@@ -68,7 +63,7 @@ pub fn exec(
     let session = manager.open_session(&record, backend.as_ref(), Purpose::Session, &mut wait)?;
     timings.end("connect");
     let keep = command.keep || record.manifest.keep;
-    let outcome = converse(&record, session, command, signals, timings)?;
+    let outcome = converse(manager, &record, session, command, signals, timings)?;
     if keep {
         return Ok(Finished { outcome, cleanup: None });
     }
@@ -80,15 +75,17 @@ pub fn exec(
 /// Runs `command` in a VM that was just started for it, in the conversation that is open already. What
 /// becomes of the VM is the caller's business.
 pub fn exec_in(
+    manager: &Manager,
     started: Started,
     command: Command,
     signals: &mut Signals,
     timings: &mut Timings,
 ) -> Result<Outcome> {
-    converse(&started.record, started.up.session, command, signals, timings)
+    converse(manager, &started.record, started.up.session, command, signals, timings)
 }
 
 fn converse(
+    manager: &Manager,
     record: &VmRecord,
     mut session: Session,
     command: Command,
@@ -98,17 +95,20 @@ fn converse(
     let Streams { stdin, stdout, stderr } = command.streams;
     let outcome = session
         .exec(&command.exec, ExecIo { stdin, stdout, stderr, signals })
-        .map_err(|error| blame_the_clock(record, error))?;
+        .map_err(|error| blame_the_clock(manager, record, error))?;
     backend::hang_up(session.is_clean(), session.into_channel());
     timings.end("exec");
     Ok(outcome)
 }
 
 /// A VM whose time is up ends by itself, and takes the command with it. That explains a lost agent.
-fn blame_the_clock(record: &VmRecord, error: anyhow::Error) -> anyhow::Error {
+fn blame_the_clock(manager: &Manager, record: &VmRecord, error: anyhow::Error) -> anyhow::Error {
     let lost = error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.kind == Kind::Agent);
+    // It may have got more time while the command ran.
+    let contents = manager.registry.read();
+    let latest = contents.as_ref().ok().and_then(|contents| contents.vms.get(record.id()));
     match clock::now() {
-        Ok(now) if lost && record.has_expired(&now) => {
+        Ok(now) if lost && latest.unwrap_or(record).has_expired(&now) => {
             Refusal::new(Kind::Expired, format!("VM {} expired while the command ran", record.id()))
                 .hint("give it more time with '--ttl'")
                 .into()

@@ -20,6 +20,10 @@ use crate::settings::Settings;
 /// How long a verb waits for a VM that another command works on.
 pub const VM_PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long the agent of a running VM may take to answer. It does so within milliseconds; a guest
+/// whose every CPU is busy under emulation needs its scheduler to come round.
+pub const HELLO: Duration = Duration::from_secs(20);
+
 /// One state directory with everything around it.
 #[derive(Debug)]
 pub struct Manager {

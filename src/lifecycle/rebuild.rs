@@ -1,11 +1,13 @@
 //! Making a new registry from the VMs' manifests, when the old one is damaged or lost.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 
 use super::census;
 use super::manager::Manager;
 use crate::host::{clock, directory};
-use crate::model::{BootId, Expiry, Instance, Manifest, Phase, ProcessId, VmId, VmRecord};
+use crate::model::{BootId, Expiry, Instance, Manifest, Phase, ProcessId, VmId, VmName, VmRecord};
 use crate::registry::{Contents, read_manifest};
 
 /// Replaces a registry that cannot be read. Returns the ids it holds now; `None` if the registry is
@@ -26,10 +28,26 @@ pub fn rebuild(manager: &Manager) -> Result<Option<Vec<VmId>>> {
             let record = restore(manifest, mine, &clock::boot_id()?);
             contents.vms.insert(id, record);
         }
+        make_names_unique(&mut contents);
         ids = contents.vms.keys().cloned().collect();
         Ok(contents)
     })?;
     Ok(replaced.then_some(ids))
+}
+
+/// Leaves each name with the youngest VM that has it. Two can, where a command was killed while it gave one
+/// of them another name; they are found by their ids all the same.
+fn make_names_unique(contents: &mut Contents) {
+    let mut holders: BTreeMap<VmName, VmId> = BTreeMap::new();
+    let mut youngest_first: Vec<&mut VmRecord> = contents.vms.values_mut().collect();
+    youngest_first.sort_by(|a, b| b.manifest.created_at.total_cmp(&a.manifest.created_at));
+    for record in youngest_first {
+        let id = record.id().clone();
+        let Some(name) = &record.manifest.name else { continue };
+        if *holders.entry(name.clone()).or_insert_with(|| id.clone()) != id {
+            record.manifest.name = None;
+        }
+    }
 }
 
 /// A record from what is left. The oldest of a VM's processes is its VMM: everything else of it was

@@ -8,6 +8,7 @@ use super::manager::{Manager, liveness_of};
 use super::{census, end};
 use crate::host::{cgroup, directory};
 use crate::model::{BootId, Liveness, VmId, VmRecord};
+use crate::registry::sweep_manifest;
 
 /// Deletes what belongs to VMs that are not in the registry. Returns what was found, for people.
 ///
@@ -37,6 +38,7 @@ pub fn sweep(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
         directory::remove(&paths.dir)?;
         lock.remove()?;
     }
+    swept.extend(sweep_manifests(manager, dry_run)?);
     swept.extend(manager.registry.sweep(dry_run)?.iter().map(|path| path.display().to_string()));
     if directories.artifacts.exists() {
         let images = manager.images()?;
@@ -48,6 +50,22 @@ pub fn sweep(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
     }
     if !dry_run {
         directory::remove_if_empty(&directories.run);
+    }
+    Ok(swept)
+}
+
+/// Deletes what killed commands have left of VMs' manifests.
+fn sweep_manifests(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
+    let mut swept = Vec::new();
+    for id in manager.registry.read()?.vms.keys() {
+        let manifest = manager.paths(id).manifest();
+        // A look without the lock, which is enough for nearly all.
+        let mut unfinished = sweep_manifest(&manifest, true)?;
+        if unfinished.is_some() && !dry_run {
+            let Some(_lock) = manager.registry.try_lock_vm(id)? else { continue };
+            unfinished = sweep_manifest(&manifest, false)?;
+        }
+        swept.extend(unfinished.map(|path| path.display().to_string()));
     }
     Ok(swept)
 }

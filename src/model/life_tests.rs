@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::reconcile::{Repair, repair};
 use super::record::reason;
-use super::state_tests::{process, record};
-use super::{BootId, Instance, Liveness, Phase, ProcessId, Refusal, VmRecord};
+use super::state_tests::{now, process, record};
+use super::{BootId, Instance, Liveness, Now, Phase, ProcessId, Refusal, VmRecord};
 
 /// One VM on one host, and commands that go through the protocol of `lifecycle` step by
 /// step, until they end or are killed.
@@ -19,6 +19,12 @@ struct World {
     pids: i32,
     /// Steps until the command is killed.
     steps: usize,
+    /// Seconds, on both clocks.
+    time: f64,
+    /// When the guest powers off by itself, once it was told.
+    power_off: Option<f64>,
+    /// Until when a user was told that the VM may live.
+    promise: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +33,11 @@ enum Event {
     Stop,
     Remove,
     Reap,
+    /// To so many seconds from now.
+    Extend(u64),
     VmmDies,
     Reboot,
+    TimePasses(u64),
 }
 
 /// The command was killed, or refused to go on.
@@ -36,8 +45,18 @@ struct Over;
 
 impl World {
     fn new() -> World {
-        let record = Some(record(Phase::Created));
-        World { record, gated: None, vmm: None, boot: 0, pids: 1, steps: 0 }
+        let record = record(Phase::Created);
+        World {
+            promise: record.expiry.expires_at,
+            record: Some(record),
+            gated: None,
+            vmm: None,
+            boot: 0,
+            pids: 1,
+            steps: 0,
+            time: 0.0,
+            power_off: None,
+        }
     }
 
     fn boot_id(&self) -> BootId {
@@ -51,8 +70,18 @@ impl World {
             let known = known.map(|known| (known.process.pid, known.process.boot_id.clone()));
             assert_eq!(known, Some((vmm, self.boot_id())), "a VMM nobody knows of");
         }
+        if let Some(record) = &self.record {
+            assert!(record.expiry.expires_at >= self.promise, "less time than was promised");
+            let runs = self.vmm.is_some() && matches!(record.state, Phase::Started { .. });
+            let end = record.expiry.expires_at;
+            assert!(!runs || self.power_off.unwrap() >= end, "a guest that ends too early");
+        }
         self.steps = self.steps.checked_sub(1).ok_or(Over)?;
         Ok(())
+    }
+
+    fn now(&self) -> Now {
+        Now { boot_id: self.boot_id(), ..now(self.time) }
     }
 
     fn change(
@@ -113,11 +142,32 @@ impl World {
         self.step()?;
         assert_eq!(self.vmm, None, "two VMMs on one disk");
         self.vmm = self.gated.take();
+        self.power_off = None;
+        self.step()?;
+        self.power_off = self.record.as_ref().map(|record| record.expiry.expires_at);
         self.change(VmRecord::finish_start)
+    }
+
+    fn extend(&mut self, seconds: u64) -> Result<(), Over> {
+        let now = self.now();
+        let mut extended = self.record.clone().ok_or(Over)?;
+        extended.extend(&now, seconds).map_err(|_| Over)?;
+        if self.vmm.is_some() {
+            self.step()?;
+            self.power_off = Some(self.time + extended.expiry.remaining(&now));
+        }
+        self.change(|record| record.extend(&now, seconds).map(drop))?;
+        self.step()?;
+        self.promise = self.promise.max(self.time + seconds as f64);
+        Ok(())
     }
 
     fn serve(&mut self, event: Event) -> Result<(), Over> {
         self.settle()?;
+        if self.record.as_ref().is_some_and(|record| record.has_expired(&self.now())) {
+            assert!(self.time >= self.promise, "deleted before its time");
+            return self.remove();
+        }
         match event {
             Event::Start => self.start(),
             Event::Stop => {
@@ -126,7 +176,8 @@ impl World {
                 self.change(|record| record.finish_stop(None))
             }
             Event::Remove => self.remove(),
-            Event::Reap | Event::VmmDies | Event::Reboot => Ok(()),
+            Event::Extend(seconds) => self.extend(seconds),
+            Event::Reap | Event::VmmDies | Event::Reboot | Event::TimePasses(_) => Ok(()),
         }
     }
 
@@ -136,6 +187,12 @@ impl World {
             Event::Reboot => {
                 self.vmm = None;
                 self.boot += 1;
+            }
+            Event::TimePasses(seconds) => {
+                self.time += seconds as f64;
+                if self.power_off.is_some_and(|end| end <= self.time) {
+                    self.vmm = None;
+                }
             }
             _ => {
                 self.steps = steps;
@@ -148,10 +205,10 @@ impl World {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    use Event::{Reap, Reboot, Remove, Start, Stop, VmmDies};
+    use Event::{Extend, Reap, Reboot, Remove, Start, Stop, TimePasses, VmmDies};
     prop_oneof![
         6 => Just(Start), 4 => Just(Stop), 1 => Just(Remove), 2 => Just(Reap), 2 => Just(VmmDies),
-        1 => Just(Reboot),
+        1 => Just(Reboot), 4 => (1..120u64).prop_map(Extend), 3 => (0..40u64).prop_map(TimePasses),
     ]
 }
 
@@ -174,5 +231,28 @@ proptest! {
         }
         world.happens(Event::Reap, usize::MAX);
         prop_assert_eq!(world.record, mended);
+    }
+
+    #[test]
+    fn more_time_is_never_less_and_keeps_the_books(
+        life in prop::collection::vec((0.0..40f64, 1..200u64, 0.0..1e9f64), 1..20)
+    ) {
+        let mut record = record(Phase::Created);
+        let (mut time, created) = (0.0, record.manifest.created_at);
+        for (passes, seconds, jump) in life {
+            time += passes;
+            // The wall clock is set to whatever; within a boot it has no say.
+            let now = Now { unix: jump, ..now(time) };
+            let before = record.clone();
+            let moved = record.extend(&now, seconds).unwrap();
+            let (was, is) = (before.expiry.remaining(&now), record.expiry.remaining(&now));
+            prop_assert!(is >= was && is >= seconds as f64);
+            prop_assert!(moved == 0 || is < seconds as f64 + 1.0);
+            prop_assert_eq!(moved == 0, record == before);
+            let books = created + record.manifest.ttl_seconds as f64;
+            prop_assert_eq!(record.expiry.expires_at, books);
+            let again = record.clone().extend(&now, seconds).unwrap();
+            prop_assert_eq!(again, 0);
+        }
     }
 }

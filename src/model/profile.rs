@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::platform::Isolation;
+use super::refusal::{Kind, Refusal};
 
 /// One complete profile, after all layers were merged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -77,6 +78,17 @@ pub struct Bounds {
 impl Bounds {
     pub fn contains(self, value: u64) -> bool {
         (self.min..=self.max).contains(&value)
+    }
+
+    /// Refuses a value of `field` that is outside; `given` is what a user would change.
+    pub fn check(self, field: &str, given: &str, value: u64) -> Result<(), Refusal> {
+        if self.contains(value) {
+            return Ok(());
+        }
+        let Bounds { min, max } = self;
+        let message = format!("{field} must be between {min} and {max}, not {value}");
+        let hint = format!("change {given}, or [limits] in a profiles.toml of yours");
+        Err(Refusal::new(Kind::Usage, message).hint(hint))
     }
 }
 

@@ -25,8 +25,8 @@ use super::process::ProcessId;
 use super::refusal::{Kind, Refusal};
 use super::time::{Expiry, Now};
 
-/// What never changes in a VM's life. It is also written to `vms/<id>/manifest.json`, from which a
-/// lost registry can be rebuilt.
+/// What a VM is, as its user wants it. It is also written to `vms/<id>/manifest.json`, from which a lost
+/// registry can be rebuilt. Only [`VmRecord::extend`] and [`VmRecord::rename`] change it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -35,6 +35,7 @@ pub struct Manifest {
     pub profile: String,
     pub vcpu_count: u32,
     pub mem_mib: u32,
+    /// From its creation to its end.
     pub ttl_seconds: u64,
     /// Unix seconds.
     pub created_at: f64,
@@ -265,6 +266,32 @@ impl VmRecord {
             | Phase::Started { .. }
             | Phase::Stopping { .. } => self.pass_to(Phase::Stopped { last_error }),
             _ => Err(self.refuse(&format!("is not stopping: it is {}", self.state.name()))),
+        }
+    }
+
+    /// Lets the VM live for `ttl_seconds` from now, or for as long as it would anyway. Returns by how many
+    /// seconds its end has moved: whole ones, so that the end stays `ttl_seconds` after the creation on
+    /// either clock, however those were set meanwhile.
+    pub fn extend(&mut self, now: &Now, ttl_seconds: u64) -> Result<u64, Refusal> {
+        self.check_at_rest("cannot be extended")?;
+        let missing = (ttl_seconds as f64 - self.expiry.remaining(now)).ceil().max(0.0) as u64;
+        self.manifest.ttl_seconds = self.manifest.ttl_seconds.saturating_add(missing);
+        self.expiry.later(missing);
+        Ok(missing)
+    }
+
+    /// Gives the VM a name, instead of the one it may have. Whether it is free is for others to say.
+    pub fn rename(&mut self, name: VmName) -> Result<(), Refusal> {
+        self.check_at_rest("cannot be renamed")?;
+        self.manifest.name = Some(name);
+        Ok(())
+    }
+
+    /// Refuses where an operation is under way or was abandoned.
+    fn check_at_rest(&self, what: &str) -> Result<(), Refusal> {
+        match self.state {
+            Phase::Created | Phase::Started { .. } | Phase::Stopped { .. } => Ok(()),
+            _ => Err(self.refuse(&format!("{what}: it is {}", self.state.name()))),
         }
     }
 

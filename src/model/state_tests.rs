@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::reconcile::{DIED, INTERRUPTED, REBOOTED, Repair, observe, repair};
 use super::record::reason;
 use super::{
-    Accelerator, BackendKind, BootId, Expiry, Instance, Labels, Liveness, Manifest, Phase,
+    Accelerator, BackendKind, BootId, Expiry, Instance, Labels, Liveness, Manifest, Now, Phase,
     ProcessId, Refusal, VmId, VmRecord,
 };
 
@@ -51,6 +51,11 @@ pub fn record(state: Phase) -> VmRecord {
     }
 }
 
+/// Seconds after the boot and the creation of [`record`].
+pub fn now(seconds: f64) -> Now {
+    Now { unix: seconds, boottime: seconds, boot_id: BootId("this".into()) }
+}
+
 fn removing(instance: Option<Instance>, reason: &str) -> Phase {
     Phase::Removing { instance, reason: reason.into() }
 }
@@ -81,7 +86,11 @@ fn leads(operation: impl Fn(&mut VmRecord) -> Result<(), Refusal>, expected: [Op
         let mut record = record(before.clone());
         let result = operation(&mut record);
         assert_eq!(result.is_ok(), expected.is_some(), "from {before:?}: {result:?}");
+        let refused = expected.is_none();
         assert_eq!(record.state, expected.unwrap_or(before.clone()), "from {before:?}");
+        if refused {
+            assert_eq!(record, self::record(before));
+        }
     }
 }
 
@@ -112,6 +121,16 @@ fn every_operation_from_every_state() {
             [NO, down(), down(), down(), down(), down(), NO, NO, NO, NO],
         );
     }
+    // What is at rest may change its name and its end, and nothing else of it changes.
+    let at_rest: [Option<Phase>; 10] = {
+        let mut states = states().map(Some);
+        for index in [0, 2, 3, 5, 8, 9] {
+            states[index] = None;
+        }
+        states
+    };
+    leads(|record| record.rename("ci".parse().unwrap()), at_rest.clone());
+    leads(|record| record.extend(&now(0.0), 90).map(|by| assert_eq!(by, 30)), at_rest);
     // Always possible, and what was the reason first stays the reason.
     let going = |instance| Some(removing(instance, reason::EXPLICIT));
     let mut expected: [Option<Phase>; 10] = std::array::from_fn(|_| going(None));

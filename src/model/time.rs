@@ -37,6 +37,12 @@ impl Expiry {
         }
     }
 
+    /// The same end, this much later.
+    pub fn later(&mut self, seconds: u64) {
+        self.expires_at += seconds as f64;
+        self.expires_boottime += seconds as f64;
+    }
+
     /// Seconds left at `now`; negative once it has passed.
     pub fn remaining(&self, now: &Now) -> f64 {
         if self.boot_id == now.boot_id {

@@ -11,6 +11,11 @@ use super::refusal::{Kind, Refusal};
 pub struct Span(pub Duration);
 
 impl Span {
+    /// This many seconds, without what is left of the last one; none where the number is negative.
+    pub fn whole(seconds: f64) -> Span {
+        Span(Duration::from_secs(seconds.max(0.0) as u64))
+    }
+
     /// Whole seconds, rounded up, so that `500ms` is not nothing.
     pub fn seconds(self) -> u64 {
         self.0.as_secs() + u64::from(self.0.subsec_nanos() > 0)

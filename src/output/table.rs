@@ -148,7 +148,7 @@ fn left(seconds: f64) -> String {
     if seconds <= 0.0 {
         return "expired".into();
     }
-    Span(std::time::Duration::from_secs(seconds as u64)).to_string()
+    Span::whole(seconds).to_string()
 }
 
 /// How long something has been, in its largest unit: whoever deletes what is old needs no more.

@@ -70,6 +70,8 @@ kinds! {
     WindowSize = 7, Host, 2..=64;
     /// [`Shutdown`](super::Shutdown), answered by `Done` when it begins.
     Shutdown = 8, Host, 2..=64;
+    /// [`Ttl`](super::Ttl), answered by `Done` or `Error`.
+    Ttl = 9, Host, 2..=64;
     /// [`AgentInfo`](super::AgentInfo), right after the `Ack`.
     AgentInfo = 65, Agent, 2..=4096;
     /// The request was carried out.

@@ -96,6 +96,14 @@ pub struct Shutdown {
     pub grace_ms: u64,
 }
 
+/// More time for the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ttl {
+    /// Milliseconds this VM may still live, in place of what `Setup` said.
+    pub ttl_ms: u64,
+}
+
 /// What the agent says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

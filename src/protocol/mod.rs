@@ -29,7 +29,7 @@
 //! reads the line and never holds more than the window, so a signal is not stuck behind input that
 //! the command does not read. The end of input is a frame, never a half-closed stream.
 //!
-//! **One request at a time.** `Setup` and `Shutdown` are answered by `Done` or `Error`; `Exec` by
+//! **One request at a time.** `Setup`, `Ttl` and `Shutdown` are answered by `Done` or `Error`; `Exec` by
 //! `Error`, or by `Started`, output, and exactly one `Exit`. Control payloads are JSON, data is
 //! raw.
 
@@ -45,13 +45,13 @@ pub use hello::{Ack, Hello};
 pub use inbox::Inbox;
 pub use message::{
     AgentInfo, Credit, End, Exec, Exit, Failure, FailureKind, Program, Setup, Shutdown, Signal,
-    Started, WindowSize,
+    Started, Ttl, WindowSize,
 };
 pub use outbox::Outbox;
 pub use text::Text;
 
 /// The protocol's version. Any change to the kinds, their payloads or their meaning raises it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Where an agent listens for mayfly's own requests, on backends that reach it by vsock.
 pub const VSOCK_CONTROL: u32 = 1024;

@@ -65,8 +65,16 @@ impl Contents {
         self.vms.get_mut(id).ok_or_else(|| gone(id))
     }
 
-    pub fn is_name_taken(&self, name: &VmName) -> bool {
-        self.vms.values().any(|record| record.manifest.name.as_ref() == Some(name))
+    /// Refuses a name that a VM has already, unless that is the one it is meant for.
+    pub fn check_name(&self, name: &VmName, meant_for: Option<&VmId>) -> Result<(), Refusal> {
+        let has_it = |record: &&VmRecord| record.manifest.name.as_ref() == Some(name);
+        let holder = self.vms.values().find(has_it).map(VmRecord::id);
+        if holder.is_none() || holder == meant_for {
+            return Ok(());
+        }
+        let message = format!("a VM named {name:?} exists already", name = name.as_str());
+        Err(Refusal::new(Kind::NameTaken, message)
+            .hint(format!("choose another name, or delete it with 'mayfly rm {name}'")))
     }
 }
 

@@ -1,19 +1,33 @@
-//! A VM's own copy of what never changes about it, from which a lost registry can be rebuilt.
+//! A VM's own copy of what its user wants it to be, from which a lost registry can be rebuilt.
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::host::durable;
 use crate::model::Manifest;
 
-/// Writes the manifest; once, when the VM is created.
+/// Writes the manifest, in place of an earlier one as a whole.
 pub fn write_manifest(path: &Path, manifest: &Manifest) -> Result<()> {
     let mut bytes = serde_json::to_vec_pretty(manifest).context("cannot serialize the manifest")?;
     bytes.push(b'\n');
     durable::replace(path, &bytes).map(drop)
+}
+
+/// Removes what a killed command has left of a manifest it was writing; with `dry_run`, only finds it.
+/// Whoever writes one holds the VM's lock, and so must who calls this to remove it.
+pub fn sweep_manifest(path: &Path, dry_run: bool) -> Result<Option<PathBuf>> {
+    let unfinished = durable::temporary_of(path);
+    if unfinished.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    if !dry_run {
+        fs::remove_file(&unfinished)
+            .with_context(|| format!("cannot remove {}", unfinished.display()))?;
+    }
+    Ok(Some(unfinished))
 }
 
 /// Reads a manifest back; `None` if there is none that makes sense.

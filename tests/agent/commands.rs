@@ -8,6 +8,7 @@ use mayfly::protocol::{Exec, FailureKind, Program, Setup, Text};
 use nix::sys::signal::{Signal, kill};
 
 use crate::harness::{Agent, argv, eventually, lives, run, sh, stdout};
+use crate::timers::{fdinfo, timer};
 
 #[test]
 fn exit_codes_and_signals_come_back() {
@@ -216,6 +217,22 @@ fn the_ttl_ends_agent_and_commands() {
     session.setup(&setup(ttl), &mut Wait::within(crate::harness::PATIENCE)).unwrap();
     assert_eq!(agent.wait().code(), Some(0));
     eventually("the daemon's end", || !lives(pid.trim().parse().unwrap()));
+}
+
+#[test]
+fn the_end_can_be_moved() {
+    let mut agent = Agent::start();
+    let mut session = agent.session();
+    let within = || Wait::within(crate::harness::PATIENCE);
+    session.setup(&setup(Some(Duration::from_secs(100))), &mut within()).unwrap();
+    let left = || timer(&fdinfo(agent.pid().as_raw()));
+    assert!((90.0..=100.0).contains(&left()), "{}", left());
+    session.set_ttl(Duration::from_secs(1000), &mut within()).unwrap();
+    assert!((990.0..=1000.0).contains(&left()), "{}", left());
+    // In the same session as in any other, and the last word counts.
+    assert_eq!(run(&mut session, &sh("exit 4")).exit, Exit::Exited(4));
+    session.set_ttl(Duration::from_millis(100), &mut within()).unwrap();
+    assert_eq!(agent.wait().code(), Some(0));
 }
 
 #[test]

@@ -6,3 +6,5 @@ mod harness;
 mod hostile;
 mod lines;
 mod streams;
+#[path = "../support/timers.rs"]
+mod timers;

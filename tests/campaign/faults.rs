@@ -3,6 +3,7 @@
 use super::chance::Chance;
 use super::ground::{Ended, Ground};
 use super::procfs;
+use super::support::timers::{fdinfo, timer};
 use super::trace::{self, Point};
 
 /// A verb, and the state its VM is in before.
@@ -26,7 +27,7 @@ fn is_unsaid(ended: &Ended) -> bool {
 }
 
 /// `@` stands for the VM.
-const CASES: [Case; 9] = [
+const CASES: [Case; 11] = [
     Case { args: &["create"], before: Before::Nothing },
     Case { args: &["start", "@"], before: Before::Created },
     Case { args: &["exec", "--keep", "@", "--", "true"], before: Before::Started },
@@ -36,6 +37,8 @@ const CASES: [Case; 9] = [
     Case { args: &["start", "@"], before: Before::Dead },
     Case { args: &["reap"], before: Before::Dead },
     Case { args: &["run", "--", "true"], before: Before::Nothing },
+    Case { args: &["extend", "@", "1h"], before: Before::Started },
+    Case { args: &["rename", "@", "other"], before: Before::Started },
 ];
 
 /// The calls that change something others can see. A kill comes before the call is carried out, so
@@ -126,6 +129,19 @@ impl Case {
                     false => !lives || phase == "starting" || is_unsaid(ended),
                 };
                 assert!(right, "{at}: {phase}, lives: {lives}: {ended:#?}");
+            }
+            ("extend", Some(id)) => {
+                let promised = ground.seconds_left(id);
+                assert!(!done || promised > 3500.0, "{at}: {promised}");
+                // A guest that ends sooner than the registry says would be one that is lost.
+                let guest = timer(&fdinfo(ground.vmm(id).unwrap()));
+                assert!(guest > promised - 1.0, "{at}: {guest} {promised}");
+            }
+            ("rename", Some(id)) => {
+                let (recorded, rebuilt) = ground.names_of(id);
+                assert!(!done || recorded == "other", "{at}: {recorded}");
+                let killed = ended.code.is_none();
+                assert!(killed || recorded == rebuilt, "{at}: {recorded} {rebuilt}: {ended:#?}");
             }
             (_, Some(id)) if self.deletes() => match done {
                 true => ground.ledger.deleted(id),

@@ -10,8 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use mayfly::model::VmId;
-use mayfly::registry::{Contents, Registry};
+use mayfly::host::clock;
+use mayfly::model::{Manifest, VmId, VmPaths};
+use mayfly::registry::{Contents, Registry, read_manifest};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -213,6 +214,22 @@ impl Ground {
         let contents = self.registry();
         let record = contents.vms.get(&id.parse::<VmId>().unwrap())?;
         record.state.instance().map(|instance| instance.process.pid)
+    }
+
+    /// How long a VM may live yet, by the registry.
+    pub fn seconds_left(&self, id: &str) -> f64 {
+        let record = self.registry().vms[&id.parse::<VmId>().unwrap()].clone();
+        record.expiry.remaining(&clock::now().unwrap())
+    }
+
+    /// A VM's name in the registry and in its manifest; empty where it has none.
+    pub fn names_of(&self, id: &str) -> (String, String) {
+        let id = id.parse::<VmId>().unwrap();
+        let manifest = VmPaths::new(&self.state, Path::new(""), &id).manifest();
+        let manifest = read_manifest(&manifest).unwrap().expect("there is a manifest");
+        let name =
+            |manifest: &Manifest| manifest.name.as_ref().map_or(String::new(), |n| n.to_string());
+        (name(&self.registry().vms[&id].manifest), name(&manifest))
     }
 
     pub fn assert_canaries_live(&self) {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::chance::{Chance, share_of};
 use super::ground::{Ended, Ground};
 
-const VERBS: [&str; 8] = ["create", "start", "exec", "exec --keep", "stop", "rm", "reap", "run"];
+const VERBS: [&str; 10] =
+    ["create", "start", "exec", "exec --keep", "stop", "extend", "rename", "rm", "reap", "run"];
 
 /// How long each verb takes when it is left alone: kills are spread over that time.
 struct Typical(Mutex<BTreeMap<&'static str, Duration>>);
@@ -35,12 +36,15 @@ fn kill_one(ground: &Ground, typical: &Typical, own: &mut Vec<String>, chance: &
         _ => Some(own[chance.below(own.len())].clone()),
     };
     let id = vm.as_deref().unwrap_or_default();
+    let name = format!("{verb}-{id}");
     let args = match verb {
         "create" => return kill_create(ground, typical, own, chance),
         "start" => vec!["start", id],
         "exec" => vec!["exec", id, "--", "echo", "here"],
         "exec --keep" => vec!["exec", "--keep", id, "--", "echo", "here"],
         "stop" => vec!["stop", id],
+        "extend" => vec!["extend", id, "1h"],
+        "rename" => vec!["rename", id, &name],
         "rm" => vec!["rm", id],
         "reap" => vec!["reap"],
         _ => vec!["run", "--", "echo", "here"],
@@ -56,6 +60,13 @@ fn kill_one(ground: &Ground, typical: &Typical, own: &mut Vec<String>, chance: &
     typical.learn(verb, &ended);
     if ended.code == Some(0) && deletes {
         ground.ledger.deleted(id);
+    }
+    if ended.code == Some(0) && verb == "extend" {
+        let left = ground.seconds_left(id);
+        assert!(left > 3500.0, "{left}: {ended:#?}");
+    }
+    if ended.code == Some(0) && verb == "rename" {
+        assert_eq!(ground.names_of(id), (name.clone(), name), "{ended:#?}");
     }
     if ended.code == Some(0) && matches!(verb, "exec" | "exec --keep" | "run") {
         assert_eq!(ended.stdout, "here\n", "{ended:#?}");
@@ -81,6 +92,8 @@ fn campaign(ground: &Ground, kills: usize, threads: usize, chance: &mut Chance) 
             "create" | "reap" => vec![verb],
             "run" => vec!["run", "--", "true"],
             "start" | "stop" | "rm" => vec![verb, &lone],
+            "extend" => vec!["extend", &lone, "1h"],
+            "rename" => vec!["rename", &lone, "lone"],
             "exec" => continue,
             _ => vec!["exec", "--keep", &lone, "--", "true"],
         };

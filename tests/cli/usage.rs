@@ -2,13 +2,15 @@
 
 use crate::support::environment::Environment;
 
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 14] = [
     "run",
     "create",
     "start",
     "exec",
     "stop",
     "rm",
+    "extend",
+    "rename",
     "status",
     "reap",
     "profiles",

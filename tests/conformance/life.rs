@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use crate::bench::Bench;
 use crate::support::fields;
 use crate::support::processes::{eventually, lives};
+use crate::support::timers::{fdinfo, timer};
 
 pub fn a_vm_goes_through_its_life(bench: &Bench) {
     let env = &bench.env;
@@ -44,6 +45,17 @@ pub fn a_vm_goes_through_its_life(bench: &Bench) {
     env.run(&["rm", id]).fails(3, "mayfly: no VM [..]");
     env.run(&["rm", "-f", id]).prints("");
     assert_eq!(env.leftovers(), Vec::<String>::new());
+}
+
+pub fn more_time_reaches_the_guest(bench: &Bench) {
+    let vm = bench.vm();
+    let left = || match bench.is_machine {
+        true => timer(vm.sh("cat /proc/1/fdinfo/* 2>&-").stdout()),
+        false => timer(&fdinfo(vm.env.vmm(&vm.id))),
+    };
+    assert!((1.0..=600.0).contains(&left()), "{}", left());
+    vm.env.run(&["extend", &vm.id, "1h"]).prints(&format!("{}\n", vm.id));
+    assert!(left() > 3500.0, "{}", left());
 }
 
 pub fn run_does_it_all_at_once(bench: &Bench) {

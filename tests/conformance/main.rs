@@ -72,6 +72,7 @@ suite! {
         life::a_vm_that_ends_by_itself_is_a_stopped_one;
         life::a_vmm_that_hangs_at_its_start_is_waited_for;
         life::a_vmm_that_is_killed_leaves_a_vm_that_can_start_again;
+        life::more_time_reaches_the_guest;
         life::run_does_it_all_at_once;
         machine::a_fork_bomb_is_the_guests_own_problem;
         machine::memory_that_runs_out_costs_the_command_only;

@@ -11,4 +11,5 @@ pub mod logs;
 pub mod processes;
 pub mod programs;
 pub mod terminal;
+pub mod timers;
 pub mod traces;

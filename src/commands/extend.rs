@@ -1,0 +1,42 @@
+//! `mayfly extend`.
+
+use anyhow::Result;
+use clap_complete::ArgValueCompleter;
+
+use super::App;
+use super::candidates;
+use crate::host::clock;
+use crate::lifecycle::{self, Manager};
+use crate::model::{Span, VmRef};
+use crate::output::VmView;
+
+const EXAMPLES: &str = "\
+Examples:
+  mayfly extend ci 30m    let it live for 30 minutes from now";
+
+/// Let a VM live longer
+///
+/// The VM expires DURATION from now, or when it would have anyway, if that is later: it never loses time.
+/// What 'limits.ttl_seconds' says of a TTL holds for DURATION. A guest that runs is told, since it powers
+/// itself off when its time is up.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// An id, the beginning of one, or a name
+    #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
+    vm: VmRef,
+
+    /// From now on, such as 90s or 1h; a bare number is seconds
+    #[arg(value_name = "DURATION")]
+    duration: Span,
+}
+
+pub fn serve(app: &App, args: Args) -> Result<u8> {
+    let manager = Manager::open(app.settings.clone())?;
+    let id = manager.resolve(&args.vm)?;
+    let record = lifecycle::extend(&manager, &id, args.duration)?;
+    app.printer.done(&VmView::from(&record), args.vm.as_str())?;
+    let left = Span::whole(record.expiry.remaining(&clock::now()?));
+    app.printer.aside(&format!("mayfly: it has {left} left"));
+    Ok(0)
+}

@@ -1,0 +1,38 @@
+//! `mayfly rename`.
+
+use anyhow::Result;
+use clap_complete::ArgValueCompleter;
+
+use super::App;
+use super::candidates;
+use crate::lifecycle::{self, Manager};
+use crate::model::{VmName, VmRef};
+use crate::output::VmView;
+
+const EXAMPLES: &str = "\
+Examples:
+  mayfly rename ci ci-broken
+  mayfly rename 3f2a ci        also a VM that has no name";
+
+/// Give a VM another name
+///
+/// A name that another VM has is refused with 4. A guest that runs keeps its host name until its next start.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// An id, the beginning of one, or a name
+    #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
+    vm: VmRef,
+
+    /// Its new name: letters, digits and hyphens
+    #[arg(value_name = "NAME")]
+    name: VmName,
+}
+
+pub fn serve(app: &App, args: Args) -> Result<u8> {
+    let manager = Manager::open(app.settings.clone())?;
+    let id = manager.resolve(&args.vm)?;
+    let record = lifecycle::rename(&manager, &id, &args.name)?;
+    app.printer.done(&VmView::from(&record), args.name.as_str())?;
+    Ok(0)
+}

@@ -1,0 +1,42 @@
+//! Giving a VM another name.
+
+use anyhow::Result;
+
+use super::manager::{Manager, expired};
+use super::remove::remove_settled;
+use super::settle::acquire;
+use crate::host::clock;
+use crate::model::record::reason;
+use crate::model::{VmId, VmName, VmRecord};
+use crate::registry::{Change, write_manifest};
+
+/// Names a VM, whether it had a name or not. A guest that runs keeps its host name until the next start.
+///
+/// Errors: `NameTaken` when another VM has it, `Expired` when its time is up.
+pub fn rename(manager: &Manager, id: &VmId, name: &VmName) -> Result<VmRecord> {
+    let (record, lock) = acquire(manager, id)?;
+    if record.has_expired(&clock::now()?) {
+        remove_settled(manager, record, lock, reason::EXPIRED)?;
+        return Err(expired(id).into());
+    }
+    let manifest = manager.paths(id).manifest();
+    let mut is_written = false;
+    let renamed = manager.registry.update(|contents| {
+        contents.check_name(name, Some(id))?;
+        let record = contents.get_mut(id)?;
+        record.rename(name.clone())?;
+        is_written = true;
+        // With the registry still locked, so that no other VM can get the name in between.
+        write_manifest(&manifest, &record.manifest)?;
+        Ok((record.clone(), Change::Made))
+    });
+    if renamed.is_err()
+        && is_written
+        && let Ok(contents) = manager.registry.read()
+        && let Ok(record) = contents.get(id)
+    {
+        // The name may be another VM's next. What a kill leaves here, a rebuild sorts out.
+        let _ = write_manifest(&manifest, &record.manifest);
+    }
+    renamed
+}
