@@ -39,8 +39,13 @@ pub fn remove_image(manager: &Manager, profile: &str, force: bool) -> Result<boo
     }
     let deleted = manager.images()?.remove(profile)?;
     if !deleted && !force {
+        let images = manager.images()?.list()?;
         return Err(Refusal::new(Kind::NotFound, format!("profile {profile:?} has no image"))
-            .hint("'mayfly image ls' lists the images there are")
+            .hint_at_nearest(
+                profile,
+                images.iter().map(|image| image.profile.as_str()),
+                "'mayfly image ls' lists the images there are",
+            )
             .into());
     }
     templates::prune_superseded(manager, profile)?;

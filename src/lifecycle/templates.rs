@@ -21,8 +21,13 @@ pub fn remove_template(manager: &Manager, name: &str, force: bool) -> Result<boo
     let templates = manager.templates_if_any()?;
     let deleted = templates.map_or(Ok(false), |templates| templates.remove(name))?;
     if !deleted && !force {
+        let templates = list_templates(manager)?;
         return Err(Refusal::new(Kind::NotFound, format!("no template {name:?}"))
-            .hint("'mayfly template ls' lists the templates there are")
+            .hint_at_nearest(
+                name,
+                templates.iter().map(|listed| listed.name.as_str()),
+                "'mayfly template ls' lists the templates there are",
+            )
             .into());
     }
     Ok(deleted)

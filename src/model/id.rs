@@ -121,11 +121,11 @@ impl VmRef {
     /// or a prefix matches several (`Usage`).
     pub fn resolve<'a>(
         &self,
-        vms: impl Iterator<Item = (&'a VmId, Option<&'a VmName>)>,
+        vms: impl Iterator<Item = (&'a VmId, Option<&'a VmName>)> + Clone,
     ) -> Result<VmId, Refusal> {
         let mut named = None;
         let mut prefixed = Vec::new();
-        for (id, name) in vms {
+        for (id, name) in vms.clone() {
             if id.as_str() == self.0 {
                 return Ok(id.clone());
             }
@@ -139,8 +139,16 @@ impl VmRef {
         match (named, prefixed.as_slice()) {
             (Some(id), _) => Ok(id),
             (None, [id]) => Ok(id.clone()),
-            (None, []) => Err(Refusal::new(Kind::NotFound, format!("no VM {:?}", self.0))
-                .hint("'mayfly status' lists the VMs there are")),
+            (None, []) => {
+                let words = vms.flat_map(|(id, name)| {
+                    [Some(id.as_str()), name.map(VmName::as_str)].into_iter().flatten()
+                });
+                Err(Refusal::new(Kind::NotFound, format!("no VM {:?}", self.0)).hint_at_nearest(
+                    &self.0,
+                    words,
+                    "'mayfly status' lists the VMs there are",
+                ))
+            }
             (None, several) => {
                 let ids: Vec<&str> = several.iter().map(VmId::as_str).collect();
                 Err(Refusal::new(

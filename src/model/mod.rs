@@ -7,6 +7,7 @@ pub mod label;
 pub mod layout;
 #[cfg(test)]
 mod life_tests;
+pub mod nearest;
 pub mod platform;
 pub mod process;
 pub mod profile;

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::nearest::nearest;
+
 /// The class of a refusal. It decides the exit code, and scripts see its name in `--json` errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -81,6 +83,20 @@ impl Refusal {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// The same refusal of a name that nothing has, with what it may be misspelt for among `known` names,
+    /// and a remedy.
+    pub fn hint_at_nearest<'a>(
+        self,
+        typed: &str,
+        known: impl IntoIterator<Item = &'a str>,
+        hint: impl fmt::Display,
+    ) -> Self {
+        match nearest(typed, known) {
+            Some(name) => self.hint(format!("did you mean {name:?}? {hint}")),
+            None => self.hint(hint.to_string()),
+        }
     }
 }
 

@@ -65,7 +65,8 @@ impl Settings {
 pub fn find_profile<'a>(profiles: &'a Profiles, name: &str) -> Result<&'a Profile, Refusal> {
     profiles.profiles.get(name).ok_or_else(|| {
         let known: Vec<&str> = profiles.profiles.keys().map(String::as_str).collect();
+        let all = format!("the profiles are {}; see 'mayfly profiles'", known.join(", "));
         Refusal::new(Kind::NotFound, format!("no profile {name:?}"))
-            .hint(format!("the profiles are {}; see 'mayfly profiles'", known.join(", ")))
+            .hint_at_nearest(name, known, all)
     })
 }

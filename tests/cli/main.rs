@@ -19,6 +19,7 @@ mod image;
 mod keep;
 mod labels;
 mod names;
+mod nearest;
 mod order;
 mod pipes;
 mod places;

@@ -1,0 +1,62 @@
+//! What a user may have meant by a name that nothing has.
+
+/// The one of `known` that comes nearest to what was typed, if any is near enough to be it: a third of its
+/// letters may be wrong, missing or too many, and two that were swapped count as one; at least one always
+/// may. So is one that was not typed to its end. Capitals are no difference.
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Names are this long at most; more would only cost time.
+    const LONGEST: usize = 128;
+    if typed.len() > LONGEST {
+        return None;
+    }
+    let typed = typed.to_lowercase();
+    let letters = typed.chars().count();
+    let distance = |name: &str| {
+        let name = name.to_lowercase();
+        let begins = letters >= 2 && name.starts_with(&typed);
+        let distance = strsim::osa_distance(&typed, &name);
+        // Of one letter another is no misspelling.
+        let is_near = distance <= (letters / 3).max(1) && distance < letters;
+        (is_near || begins).then_some(distance)
+    };
+    let near = known.into_iter().filter(|name| name.len() <= LONGEST);
+    let near = near.filter_map(|name| Some((distance(name)?, name)));
+    near.min().map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_mistyped_is_found_and_what_is_different_is_not() {
+        let known = ["web", "build-1", "debian-base", "debian-build", "Ci"];
+        for (typed, meant) in [
+            ("wbe", Some("web")),
+            ("we", Some("web")),
+            ("webb", Some("web")),
+            ("WEB", Some("web")),
+            ("ci", Some("Ci")),
+            ("build", Some("build-1")),
+            ("debain-bsae", Some("debian-base")),
+            ("debian-b", Some("debian-base")),
+            ("debian_build", Some("debian-build")),
+            ("w", None),
+            ("db", None),
+            ("nope", None),
+            ("", None),
+            ("nginx", None),
+        ] {
+            assert_eq!(nearest(typed, known), meant, "{typed}");
+        }
+        assert_eq!(nearest("x", []), None);
+        assert_eq!(nearest("\u{130}\u{130}", ["i\u{307}i\u{307}"]), Some("i\u{307}i\u{307}"));
+    }
+
+    #[test]
+    fn a_name_beyond_all_measure_is_near_nothing() {
+        let long = "x".repeat(1 << 20);
+        assert_eq!(nearest(&long, [long.as_str()]), None);
+        assert_eq!(nearest("xx", [long.as_str()]), None);
+    }
+}

@@ -1,0 +1,77 @@
+//! Names that nothing has: what was meant is named.
+
+use std::fs;
+
+use crate::support::environment::Environment;
+
+#[test]
+fn a_misspelt_vm_is_named() {
+    let env = Environment::mock();
+    let id = env.create(&["--name", "web"]);
+    env.create(&["--name", "build-1"]);
+    let hint = |word: &str| {
+        format!("hint: did you mean \"{word}\"? 'mayfly status' lists the VMs there are\n")
+    };
+    for verb in [&["start"][..], &["stop"], &["rm"], &["status"]] {
+        env.run(&[verb, &["wbe"]].concat())
+            .fails(3, &format!("mayfly: no VM \"wbe\"\n{}", hint("web")));
+    }
+    env.run(&["exec", "build", "--", "true"])
+        .fails(125, &format!("mayfly: no VM \"build\"\n{}", hint("build-1")));
+    let swapped = format!("{}{}{}", &id[..10], &id[11..], &id[10..11]);
+    if swapped != id {
+        env.run(&["rm", &swapped]).fails(3, &format!("[..]{}", hint(&id)));
+    }
+    let error = env.run(&["start", "--json", "wbe"]).json_error(3);
+    assert_eq!(error["message"], "no VM \"wbe\"");
+    assert!(error["hint"].as_str().unwrap().starts_with("did you mean \"web\"? "));
+    env.run(&["start", "nginx"])
+        .fails(3, "mayfly: no VM \"nginx\"\nhint: 'mayfly status' lists the VMs there are\n");
+    env.clear();
+}
+
+#[test]
+fn a_misspelt_profile_is_named() {
+    let mut env = Environment::mock();
+    env.profiles("[profiles.python]\nextends = \"debian-base\"\n");
+    for args in [
+        &["create", "--profile", "pyhton"][..],
+        &["image", "build", "pyhton"],
+        &["template", "build", "-p", "pyhton"],
+    ] {
+        env.run(args).fails(
+            3,
+            "mayfly: no profile \"pyhton\"\nhint: did you mean \"python\"? the profiles are [..]\n",
+        );
+    }
+    env.run(&["run", "-p", "debian-bas", "--", "true"])
+        .fails(125, "[..]did you mean \"debian-base\"? [..]");
+}
+
+#[test]
+fn a_misspelt_image_or_template_is_named() {
+    let env = Environment::mock();
+    let template = "debian-base-0123456789ab";
+    fs::create_dir_all(env.artifacts().join("templates").join(template)).unwrap();
+    env.run(&["template", "rm", "debian-base-0123456789ba"]).fails(
+        3,
+        &format!(
+            "mayfly: no template \"debian-base-0123456789ba\"\nhint: did you mean \"{template}\"? \
+             'mayfly template ls' lists the templates there are\n"
+        ),
+    );
+    Environment::qemu().run(&["image", "rm", "debian-bsae"]).fails(
+        3,
+        "mayfly: profile \"debian-bsae\" has no image\nhint: did you mean \"debian-base\"? \
+         'mayfly image ls' lists the images there are\n",
+    );
+}
+
+#[test]
+fn what_was_typed_and_what_is_named_cannot_command_a_terminal() {
+    let mut env = Environment::mock();
+    env.profiles("[profiles.python]\nextends = \"debian-base\"\n");
+    let answer = env.run(&["create", "-p", "pyth\u{1b}on"]);
+    answer.fails(3, "[..]did you mean \"python\"? [..]");
+    assert!(!answer.stderr().contains('\u{1b}'), "{answer}");
+}
