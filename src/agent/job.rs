@@ -12,6 +12,7 @@ use nix::libc;
 use super::line::set_nonblocking;
 use super::plan::{failure, plan, spawn_failure};
 use super::reaper::{Ending, Reaper};
+use super::secrets;
 use super::spawn;
 use super::tree::Tree;
 use super::world::World;
@@ -39,6 +40,8 @@ pub struct Job {
     /// When it is killed.
     deadline: Option<Instant>,
     timed_out: bool,
+    /// Its secrets, where they must be taken away when it has ended.
+    secrets: Option<secrets::Directory>,
     input: Input,
     outputs: [Option<Output>; 2],
     /// Which output is read first, so that neither starves the other.
@@ -91,7 +94,11 @@ impl Job {
         let started = Instant::now();
         let (pipes, stdio) = Pipes::open(request.stdin)
             .map_err(|error| failure(FailureKind::Busy, format!("make pipes: {error}")))?;
-        let mut plan = plan(request, account.as_ref(), world, stdio)?;
+        let mut secrets = match &request.secrets[..] {
+            [] => None,
+            secrets => Some(secrets::place(secrets, account.as_ref(), world)?),
+        };
+        let mut plan = plan(request, account.as_ref(), world, stdio, secrets.as_mut())?;
         let cgroup = match world.cgroups().map(|cgroups| cgroups.create()) {
             Some(Ok((cgroup, procs))) => {
                 plan.cgroup = Some(procs);
@@ -111,6 +118,7 @@ impl Job {
             started,
             deadline: request.timeout_ms.map(|ms| started + Duration::from_millis(ms)),
             timed_out: false,
+            secrets: secrets.and_then(|secrets| secrets.directory),
             input: Input {
                 at_end: !request.stdin,
                 pipe: pipes.input,
@@ -235,6 +243,7 @@ impl Job {
         if self.ended.is_none()
             && let Some((end, at)) = self.ending.get()
         {
+            self.secrets = None;
             for output in self.outputs.iter_mut().flatten() {
                 output.owed = unread(&output.pipe);
             }

@@ -20,6 +20,7 @@ mod options;
 mod plan;
 mod processes;
 mod reaper;
+mod secrets;
 mod serve;
 mod session;
 mod spawn;

@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-const HELP: &str = "usage: mayfly-agent (--listen-fd N | --port-fd N)... [--root DIR]
+const HELP: &str = "usage: mayfly-agent (--listen-fd N | --port-fd N)... [--root DIR] [--secrets DIR]
   --listen-fd N  serve each connection to the inherited listening socket N
   --port-fd N    serve the inherited stream N as if it were a virtio-serial port
-  --root DIR     where commands run by default; the current directory if not given";
+  --root DIR     where commands run by default; the current directory if not given
+  --secrets DIR  where commands' secrets are put; it is made when it is needed, and must be on a tmpfs";
 
 /// What to serve, and where.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,6 +17,7 @@ pub struct Options {
     pub listeners: Vec<RawFd>,
     pub ports: Vec<RawFd>,
     pub root: Option<PathBuf>,
+    pub secrets: Option<PathBuf>,
 }
 
 /// Why the agent stops before it began.
@@ -30,7 +32,8 @@ pub struct Stop {
 /// # Errors
 /// [`Stop`] with code 2 for what it does not know, with code 0 for `--help` and `--version`.
 pub fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, Stop> {
-    let mut options = Options { listeners: Vec::new(), ports: Vec::new(), root: None };
+    let mut options =
+        Options { listeners: Vec::new(), ports: Vec::new(), root: None, secrets: None };
     while let Some(argument) = arguments.next() {
         let mut value = || {
             arguments.next().ok_or_else(|| Stop {
@@ -42,6 +45,7 @@ pub fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Option<Opt
             Some("--listen-fd") => options.listeners.push(descriptor(&value()?)?),
             Some("--port-fd") => options.ports.push(descriptor(&value()?)?),
             Some("--root") => options.root = Some(value()?.into()),
+            Some("--secrets") => options.secrets = Some(value()?.into()),
             Some("--version") => {
                 return Err(Stop { message: env!("CARGO_PKG_VERSION").into(), code: 0 });
             }
@@ -75,8 +79,10 @@ mod tests {
 
     #[test]
     fn what_to_serve_is_read_and_the_rest_refused() {
-        let options = parse_words(&["--listen-fd", "3", "--root", "/r"]).unwrap().unwrap();
-        assert_eq!(options, Options { listeners: vec![3], ports: vec![], root: Some("/r".into()) });
+        let words = ["--listen-fd", "3", "--root", "/r", "--secrets", "/s"];
+        let options = parse_words(&words).unwrap().unwrap();
+        assert_eq!((&options.listeners[..], &options.ports[..]), (&[3][..], &[][..]));
+        assert_eq!((options.root, options.secrets), (Some("/r".into()), Some("/s".into())));
         assert_eq!(parse_words(&[]).unwrap(), None);
         for words in [&["--listen-fd"][..], &["--listen-fd", "x"], &["--port-fd", "1"], &["what"]] {
             assert_eq!(parse_words(words).unwrap_err().code, 2, "{words:?}");

@@ -7,6 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use nix::errno::Errno;
 
 use super::account::Account;
+use super::secrets::Placed;
 use super::spawn::{Identity, Plan, SpawnError, Step};
 use super::world::World;
 use crate::protocol::{Exec, Failure, FailureKind, Program, Text};
@@ -20,8 +21,12 @@ pub fn plan(
     account: Option<&Account>,
     world: &World,
     stdio: [OwnedFd; 3],
+    secrets: Option<&mut Placed>,
 ) -> Result<Plan, Failure> {
     let mut variables = world.variables(account);
+    if let Some(secrets) = &secrets {
+        variables.push(("MAYFLY_SECRETS".into(), secrets.path.clone()));
+    }
     for (name, value) in &request.env {
         let name = name.as_os_str();
         if name.is_empty() || name.as_bytes().contains(&b'=') {
@@ -64,6 +69,7 @@ pub fn plan(
         envp: c_strings(envp)?,
         directories: c_strings(directories)?,
         identity,
+        secrets: secrets.and_then(|secrets| secrets.mount.take()),
         cgroup: None,
         reset_oom_score: world.is_guest(),
         stdio,
@@ -116,6 +122,9 @@ pub fn spawn_failure(error: SpawnError, program: &CString, request: &Exec) -> Fa
         (Step::Identity, _) => {
             let user = request.user.as_deref().unwrap_or_default();
             failure(FailureKind::Refused, format!("cannot become {user:?}: {why}"))
+        }
+        (Step::Secrets, _) => {
+            failure(FailureKind::Internal, format!("cannot mount its secrets: {why}"))
         }
         (Step::Cgroup, _) => failure(FailureKind::Busy, format!("cannot join a cgroup: {why}")),
     }

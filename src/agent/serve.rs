@@ -57,8 +57,9 @@ fn start_process(options: Options) -> Result<Arc<World>, String> {
         .map_err(|error| failed("become a subreaper", &error))?;
     // Before any thread starts: all of them must leave SIGTERM to the one that waits for it.
     block_signals().map_err(|error| failed("set up signals", &error))?;
-    let world = World::new(WorldKind::Process { root }, Reaper::start())
-        .map_err(|error| failed("set up the TTL", &error))?;
+    let kind = WorldKind::Process { root, secrets: options.secrets };
+    let world =
+        World::new(kind, Reaper::start()).map_err(|error| failed("set up the TTL", &error))?;
     for line in lines {
         serve_in_thread(line, &world);
     }

@@ -13,8 +13,8 @@ use super::line::{Line, not_now};
 use super::plan::failure;
 use super::world::World;
 use crate::protocol::{
-    Ack, Credit, Exec, Failure, FailureKind, Frame, Hello, Inbox, Kind, MAX_REQUEST, Outbox, Setup,
-    Shutdown, Side, Signal, Started, Ttl, VERSION, Violation,
+    Ack, Credit, Exec, Failure, FailureKind, Frame, Hello, Inbox, Kind, MAX_REQUEST, Outbox,
+    Received, Setup, Shutdown, Side, Signal, Started, Ttl, VERSION, Violation,
 };
 
 /// How long an answer may take to leave before the VM ends whether it was heard or not.
@@ -43,6 +43,8 @@ pub fn serve(
         tag: hello.nonce,
         outbox,
         request: Vec::new(),
+        secrets: Received::default(),
+        confided: false,
         job: None,
         reported: None,
         ending: None,
@@ -62,6 +64,10 @@ struct Session<'a> {
     outbox: &'a mut Outbox,
     /// The parts of a request so far.
     request: Vec<u8>,
+    /// What belongs to it and came before it.
+    secrets: Received,
+    /// Whether the inbox still holds what nobody needs any more and nobody shall find.
+    confided: bool,
     job: Option<Job>,
     /// The last one, until the host knows of its end and there is time to clear it away.
     reported: Option<Job>,
@@ -90,6 +96,9 @@ impl Session<'_> {
                 if handled.is_err() {
                     return Over::Disturbed;
                 }
+            }
+            if std::mem::take(&mut self.confided) {
+                inbox.wipe();
             }
             self.advance();
             if self.flush(line).is_err() {
@@ -128,6 +137,7 @@ impl Session<'_> {
                 let Ttl { ttl_ms } = frame.json()?;
                 self.report(self.world.set_ttl(Some(ttl_ms)));
             }
+            Kind::Secret => self.secrets.add(frame.payload)?,
             Kind::ExecPart | Kind::Exec => {
                 if self.request.len() + frame.payload.len() > MAX_REQUEST {
                     return Err(Violation::Length(frame.kind, frame.payload.len() as u32));
@@ -136,7 +146,9 @@ impl Session<'_> {
                 if frame.kind == Kind::Exec {
                     let request = std::mem::take(&mut self.request);
                     let whole = Frame { kind: Kind::Exec, payload: &request };
-                    self.exec(&whole.json()?);
+                    let secrets = self.secrets.take();
+                    self.confided = !secrets.is_empty();
+                    self.exec(&Exec { secrets, ..whole.json()? });
                 }
             }
             // Input and signals may cross the end of the command on their way.

@@ -29,6 +29,8 @@ pub struct Plan {
     pub directories: Vec<CString>,
     /// Who to become; `None` to stay.
     pub identity: Option<Identity>,
+    /// A file system with the command's secrets, for its eyes only.
+    pub secrets: Option<OwnedFd>,
     /// A cgroup's `cgroup.procs`, open for writing, to join.
     pub cgroup: Option<OwnedFd>,
     /// Whether the agent is shielded from the out-of-memory killer and the command must not be.
@@ -51,6 +53,7 @@ pub struct Identity {
 pub enum Step {
     Fork,
     Cgroup,
+    Secrets,
     Identity,
     Directory,
     Exec,
@@ -150,6 +153,9 @@ impl Child<'_> {
                 libc::write(file, c"0".as_ptr().cast(), 1);
                 libc::close(file);
             }
+            if let Some(secrets) = &plan.secrets {
+                mount_secrets(secrets).map_err(|errno| (Step::Secrets, errno))?;
+            }
             for (number, fd) in plan.stdio.iter().enumerate() {
                 libc::dup2(fd.as_raw_fd(), number as c_int);
             }
@@ -194,6 +200,22 @@ unsafe fn default_signals() {
         let old = ptr::null_mut::<u64>();
         let how = libc::SIG_SETMASK;
         libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const none, old, set_size);
+    }
+}
+
+/// Mounts the secrets where this process and its children see them, and nobody else. See
+/// [`super::secrets`].
+unsafe fn mount_secrets(secrets: &OwnedFd) -> Result<(), Errno> {
+    // MOVE_MOUNT_F_EMPTY_PATH, from linux/mount.h: what the descriptor itself stands for.
+    const FROM_DESCRIPTOR: libc::c_uint = 4;
+    let (fd, nothing, here) = (secrets.as_raw_fd(), c"".as_ptr(), libc::AT_FDCWD);
+    let path = super::secrets::MOUNT_POINT.as_ptr();
+    // SAFETY: system calls on valid strings and an open descriptor. The child shares no information
+    // about file systems with the agent, so what is made apart is only its own.
+    unsafe {
+        Errno::result(libc::unshare(libc::CLONE_NEWNS))?;
+        let moved = libc::syscall(libc::SYS_move_mount, fd, nothing, here, path, FROM_DESCRIPTOR);
+        Errno::result(moved).map(drop)
     }
 }
 

@@ -42,8 +42,8 @@ pub struct World {
 pub enum WorldKind {
     /// A guest; the agent is its first process.
     Guest { cgroups: Option<Cgroups>, mounts: Mounts, power: RebootMode },
-    /// A plain process of the host, with the directory commands run in.
-    Process { root: PathBuf },
+    /// A plain process of the host, with the directory commands run in and the one for their secrets.
+    Process { root: PathBuf, secrets: Option<PathBuf> },
 }
 
 impl World {
@@ -132,7 +132,7 @@ impl World {
                 set("PATH", GUEST_PATH.into());
                 set("LANG", "C.UTF-8".into());
             }
-            WorldKind::Process { root } => {
+            WorldKind::Process { root, .. } => {
                 // The last is the mark by which the host finds what is left of a VM.
                 for name in ["PATH", "HOME", "MAYFLY_VM_DIR"] {
                     if let Some(value) = std::env::var_os(name) {
@@ -159,7 +159,7 @@ impl World {
     /// Where a command runs unless its request says otherwise: directories to try in order.
     pub fn directories(&self, account: Option<&Account>) -> Vec<OsString> {
         match (&self.kind, account) {
-            (WorldKind::Process { root }, _) => vec![root.clone().into()],
+            (WorldKind::Process { root, .. }, _) => vec![root.clone().into()],
             (_, Some(account)) if account.home.as_bytes().starts_with(b"/") => {
                 vec![account.home.clone(), "/".into()]
             }
@@ -176,8 +176,11 @@ impl World {
             }
         }
         match &self.kind {
-            WorldKind::Process { .. } => {
+            WorldKind::Process { secrets, .. } => {
                 self.end_processes(grace);
+                if let Some(secrets) = secrets {
+                    let _ = fs::remove_dir_all(secrets);
+                }
                 std::process::exit(0);
             }
             WorldKind::Guest { cgroups, mounts, power } => {

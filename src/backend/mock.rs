@@ -46,6 +46,9 @@ impl Backend for Mock {
         for file in &files {
             args.extend(["--listen-fd".to_owned(), file.as_raw_fd().to_string()]);
         }
+        if let Some(secrets) = machine.paths.secrets().to_str() {
+            args.extend(["--secrets".to_owned(), secrets.to_owned()]);
+        }
         let path = std::env::var("PATH").unwrap_or_else(|_| USUAL_PATH.into());
         let home = work.to_str().context("the state directory's name is not UTF-8")?.to_owned();
         let program = Program {

@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result};
 use clap::{ArgGroup, Args};
 
 use super::App;
+use super::given::Given;
 use crate::guest::{Exit, Outcome, Sink};
 use crate::lifecycle::{Removed, Streams, Timings};
 use crate::model::{Kind, Refusal, Span, VmId};
@@ -38,12 +39,6 @@ pub struct GuestCommand {
     #[arg(short, long, hide = true)]
     tty: bool,
 
-    /// Set an environment variable; without a value, pass on the one here
-    ///
-    /// May be given several times. Nothing else of this environment reaches the VM.
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
-    env: Vec<OsString>,
-
     /// Run in DIR of the VM
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<OsString>,
@@ -57,6 +52,9 @@ pub struct GuestCommand {
     /// Run STRING in a login shell, as 'bash -lc' does
     #[arg(short = 'c', long = "command", value_name = "STRING", id = "shell")]
     shell: Option<OsString>,
+
+    #[command(flatten)]
+    given: Given,
 
     /// The program to run, and its arguments
     #[arg(last = true, value_name = "CMD")]
@@ -79,15 +77,15 @@ impl GuestCommand {
             Some(line) => Program::Shell(text(line)),
             None => Program::Argv(self.command.iter().map(text).collect()),
         };
-        Ok(Exec {
-            program,
-            env: self.env.iter().map(variable).collect::<Result<_>>()?,
+        let mut exec = Exec {
             cwd: self.workdir.as_ref().map(text),
             user: self.user.clone(),
             timeout_ms: self.timeout.map(|timeout| timeout.0.as_millis() as u64),
             stdin: self.interactive,
-            tty: None,
-        })
+            ..Exec::of(program)
+        };
+        self.given.give(&mut exec, self.interactive)?;
+        Ok(exec)
     }
 
     /// Where the streams go: to our own, or into the JSON answer.
@@ -157,25 +155,6 @@ impl GuestCommand {
     }
 }
 
-fn variable(setting: &OsString) -> Result<(Text, Text)> {
-    let bytes = setting.as_bytes();
-    let refuse = |why: &str| {
-        let shown = setting.to_string_lossy();
-        Refusal::new(Kind::Usage, format!("'-e {shown}' {why}")).hint("write '-e KEY=VALUE'")
-    };
-    let (key, value) = match bytes.iter().position(|&b| b == b'=') {
-        Some(0) => return Err(refuse("has no name").into()),
-        Some(at) => (bytes[..at].to_owned(), bytes[at + 1..].to_owned()),
-        None if bytes.is_empty() => return Err(refuse("is empty").into()),
-        None => {
-            let value = std::env::var_os(setting)
-                .ok_or_else(|| refuse("names a variable that is not set here"))?;
-            (bytes.to_owned(), value.into_vec())
-        }
-    };
-    Ok((Text(key), Text(value)))
-}
-
 /// A word as a shell would need it.
 fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
@@ -195,13 +174,5 @@ mod tests {
         assert_eq!(quote("it's"), r"'it'\''s'");
         assert_eq!(quote(""), "''");
         assert_eq!(quote("a b"), "'a b'");
-    }
-
-    #[test]
-    fn a_variable_may_hold_anything_but_must_have_a_name() {
-        assert_eq!(variable(&"A=b=c".into()).unwrap(), (Text(b"A".into()), Text(b"b=c".into())));
-        assert!(variable(&"=x".into()).is_err());
-        assert!(variable(&"".into()).is_err());
-        assert!(variable(&"MAYFLY_NO_SUCH_VARIABLE".into()).is_err());
     }
 }

@@ -20,6 +20,8 @@ pub mod template;
 mod building;
 mod candidates;
 mod each;
+mod env_file;
+mod given;
 mod guest_command;
 mod machine_request;
 mod selection;

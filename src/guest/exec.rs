@@ -25,7 +25,8 @@ use crate::host::signals::{Interrupted, Signals};
 use crate::host::wait::{Wait, timeout};
 use crate::model::{self, Refusal};
 use crate::protocol::{
-    self, Credit, End, Exec, Failure, FailureKind, Frame, Kind, MAX_REQUEST, Started, Violation,
+    self, Credit, End, Exec, Failure, FailureKind, Frame, Kind, MAX_REQUEST, MAX_SECRETS, Secret,
+    Started, Violation,
 };
 
 /// How long an agent may take to answer `Exec` with `Started` or `Error`.
@@ -64,6 +65,12 @@ impl Session {
             let refusal = Refusal::new(model::Kind::Usage, message);
             bail!(refusal.hint("pass long data on standard input (-i)"));
         }
+        let secrets: usize = request.secrets.iter().map(Secret::size).sum();
+        if secrets > MAX_SECRETS {
+            let message = format!("the secrets take {secrets} bytes, more than {MAX_SECRETS}");
+            let refusal = Refusal::new(model::Kind::Usage, message);
+            bail!(refusal.hint("pass long data on standard input (-i)"));
+        }
         let mut pump = Pump {
             request,
             feed: Feed::new(io.stdin.filter(|_| request.stdin)),
@@ -77,8 +84,15 @@ impl Session {
         };
         self.idle = false;
         let mut wait = Wait::within(START_LIMIT).interruptible(io.signals);
+        for payload in request.secrets.iter().flat_map(Secret::payloads) {
+            self.link.send(Kind::Secret, &payload, &mut wait)?;
+        }
         self.link.send(Kind::Exec, &json, &mut wait)?;
-        let (exit, duration) = pump.run(self, io.signals)?;
+        let ended = pump.run(self, io.signals);
+        if !request.secrets.is_empty() {
+            self.link.outbox.wipe();
+        }
+        let (exit, duration) = ended?;
         Ok(Outcome {
             exit,
             stdout: pump.stdout.captured(),

@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod channel;
 pub mod clock;
+pub mod confidential;
 pub mod cpu;
 pub mod directory;
 pub mod durable;

@@ -44,7 +44,11 @@ pub fn bring_down(
 /// a VM's commands, and a jail.
 pub fn clear(manager: &Manager, manifest: &Manifest) -> Result<()> {
     match manifest.backend {
-        BackendKind::Mock => kill_all(manager, &manifest.vm_id),
+        BackendKind::Mock => {
+            kill_all(manager, &manifest.vm_id)?;
+            // The agent takes them away itself, unless it was killed.
+            directory::remove(&manager.paths(&manifest.vm_id).secrets())
+        }
         BackendKind::Firecracker => {
             let paths = manager.paths(&manifest.vm_id);
             cgroup::remove(manifest.vm_id.as_str())?;

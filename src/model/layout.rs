@@ -50,6 +50,11 @@ impl VmPaths {
         self.dir.join("work")
     }
 
+    /// The secrets of commands on the mock backend, while they run.
+    pub fn secrets(&self) -> PathBuf {
+        self.run.join("secrets")
+    }
+
     /// Everything that is made for a jailed VMM, and deleted with its end.
     pub fn jail(&self) -> PathBuf {
         self.dir.join("jail")

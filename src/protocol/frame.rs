@@ -72,6 +72,8 @@ kinds! {
     Shutdown = 8, Host, 2..=64;
     /// [`Ttl`](super::Ttl), answered by `Done` or `Error`.
     Ttl = 9, Host, 2..=64;
+    /// A piece of a [`Secret`](super::Secret) for the `Exec` that follows.
+    Secret = 10, Host, 3..=MAX_PAYLOAD;
     /// [`AgentInfo`](super::AgentInfo), right after the `Ack`.
     AgentInfo = 65, Agent, 2..=4096;
     /// The request was carried out.

@@ -1,5 +1,7 @@
 //! A receive buffer of fixed size that frames and opening records are taken from.
 
+use zeroize::Zeroize;
+
 use super::frame::Header;
 use super::{Ack, Frame, HEADER, Hello, MAX_PAYLOAD, Side, Violation};
 
@@ -52,6 +54,12 @@ impl Inbox {
     /// Forgets everything that arrived.
     pub fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
+    }
+
+    /// Overwrites what was taken, where something confidential was in it.
+    pub fn wipe(&mut self) {
+        self.bytes[..self.start].zeroize();
+        self.bytes[self.end..].zeroize();
     }
 
     /// Takes the next frame from `from` with this `tag`; `None` until it is complete.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Text;
+use super::{Secret, Text};
 
 /// What a guest must know of the outside before it serves: sent once after every start, and before
 /// the first command of a clone.
@@ -45,6 +45,9 @@ pub struct Exec {
     /// A terminal of this size; reserved, and refused today.
     #[serde(default)]
     pub tty: Option<WindowSize>,
+    /// What it is given in confidence, as files. They are no part of the JSON: see [`Secret`].
+    #[serde(skip)]
+    pub secrets: Vec<Secret>,
 }
 
 impl Exec {
@@ -58,6 +61,7 @@ impl Exec {
             timeout_ms: None,
             stdin: false,
             tty: None,
+            secrets: Vec::new(),
         }
     }
 }

@@ -30,14 +30,15 @@
 //! the command does not read. The end of input is a frame, never a half-closed stream.
 //!
 //! **One request at a time.** `Setup`, `Ttl` and `Shutdown` are answered by `Done` or `Error`; `Exec` by
-//! `Error`, or by `Started`, output, and exactly one `Exit`. Control payloads are JSON, data is
-//! raw.
+//! `Error`, or by `Started`, output, and exactly one `Exit`. What belongs to an `Exec` and must not be
+//! in it, its secrets, precedes it ([`Kind::Secret`]). Control payloads are JSON, data is raw.
 
 mod frame;
 mod hello;
 mod inbox;
 mod message;
 mod outbox;
+mod secret;
 mod text;
 
 pub use frame::{Frame, HEADER, Kind, MAX_PAYLOAD, STREAM_PAYLOAD, Side, Violation};
@@ -48,6 +49,7 @@ pub use message::{
     Started, Ttl, WindowSize,
 };
 pub use outbox::Outbox;
+pub use secret::{MAX_SECRETS, Received, Secret, is_secret_name};
 pub use text::Text;
 
 /// The protocol's version. Any change to the kinds, their payloads or their meaning raises it.

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use zeroize::Zeroize;
+
 use super::frame::Header;
 use super::{HEADER, Kind, MAX_PAYLOAD};
 
@@ -107,6 +109,12 @@ impl Outbox {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
+    }
+
+    /// Overwrites what is not waiting any more, where something confidential was in it.
+    pub fn wipe(&mut self) {
+        self.bytes[..self.start].zeroize();
+        self.bytes[self.end..].zeroize();
     }
 
     /// Forgets what is waiting.

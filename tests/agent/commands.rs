@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mayfly::guest::Exit;
 use mayfly::host::wait::Wait;
-use mayfly::protocol::{Exec, FailureKind, Program, Setup, Text};
+use mayfly::protocol::{Exec, FailureKind, Program, Secret, Setup, Text};
 use nix::sys::signal::{Signal, kill};
 
 use crate::harness::{Agent, argv, eventually, lives, run, sh, stdout};
@@ -60,6 +60,18 @@ fn what_cannot_start_says_why() {
     assert_eq!(reason(&nobody).0, FailureKind::NoSuchUser);
     // The session goes on.
     assert_eq!(run(&mut session, &sh("exit 3")).exit, Exit::Exited(3));
+}
+
+#[test]
+fn secrets_without_a_place_for_them_are_refused() {
+    let agent = Agent::start();
+    let mut session = agent.session();
+    let secret = Secret::new("token", b"word".to_vec().into()).unwrap();
+    let request = Exec { secrets: vec![secret], ..sh("true") };
+    let error = crate::harness::try_run(&mut session, &request, None).unwrap_err();
+    assert!(error.to_string().ends_with("this agent has no place for secrets"), "{error}");
+    // They were for that command and for no other.
+    assert_eq!(run(&mut session, &sh("exit ${MAYFLY_SECRETS-3}")).exit, Exit::Exited(3));
 }
 
 #[test]

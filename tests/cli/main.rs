@@ -10,6 +10,7 @@ mod support;
 mod completion;
 mod create;
 mod doctor;
+mod env_file;
 mod escapes;
 mod exec;
 mod exec_json;

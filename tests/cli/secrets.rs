@@ -2,32 +2,24 @@
 //! environment.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
 
+use crate::support::canary::Canary;
 use crate::support::environment::Environment;
 use crate::support::processes;
 
-const SECRET: &str = "canary-6b1f0e-secret";
-
-#[track_caller]
-fn assert_nowhere_below(directory: &Path) {
-    let mut stack = vec![directory.to_owned()];
-    while let Some(path) = stack.pop() {
-        let about = fs::symlink_metadata(&path).unwrap();
-        if about.is_dir() {
-            stack.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if about.is_file() {
-            let bytes = fs::read(&path).unwrap();
-            let found = bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes());
-            assert!(!found, "the secret is in {}", path.display());
-        }
-    }
+/// Where secrets can be had: on the mock backend they need a runtime directory in memory.
+fn in_memory() -> Environment {
+    let mut env = Environment::mock();
+    env.keep_runtime_in_memory();
+    env
 }
 
 #[test]
-fn a_secret_is_in_the_commands_environment_and_nowhere_else() {
+fn a_variable_is_in_the_commands_environment_and_nowhere_else() {
     let mut env = Environment::mock();
-    env.set("TOKEN", SECRET);
+    let token = Canary::new(env.root(), "token", "", "");
+    env.set("TOKEN", &token.text);
     let id = env.start(&["--keep"]);
     // Handed on by name: the value is not even in mayfly's own arguments.
     let mut exec = env.live(&[
@@ -41,24 +33,166 @@ fn a_secret_is_in_the_commands_environment_and_nowhere_else() {
         "-c",
         "echo ${#TOKEN}; read wait",
     ]);
-    exec.says(&SECRET.len().to_string());
-    assert_nowhere_below(&env.state());
-    assert_nowhere_below(&env.runtime());
-    let holders = processes::with_environment(format!("TOKEN={SECRET}").as_bytes());
-    let mine: Vec<i32> =
-        processes::of_state(&env.state()).into_iter().map(|(pid, _)| pid).collect();
-    assert!(!mine.is_empty());
-    for (pid, line) in holders {
-        // mayfly itself was given it, and the guest's command; the agent between them was not.
-        assert!(pid == exec.pid() || line.starts_with("sh -c"), "the secret is in {pid}: {line}");
-    }
-    for (pid, line) in processes::of_state(&env.state()) {
-        assert!(!line.contains(SECRET), "the secret is in the arguments of {pid}: {line}");
-    }
+    exec.says(&token.text.len().to_string());
+    // mayfly itself was given it, and the guest's command; the agent between them was not.
+    let pid = exec.pid();
+    let told = |other| other == pid || processes::command_line(other).starts_with("sh -c");
+    assert_eq!(token.places(&[env.root().to_owned()], &told), [""; 0]);
     exec.write(b"\n");
     exec.end().is(0, "[..]", "");
-    assert_nowhere_below(&env.state());
+    assert_eq!(token.places(&[env.root().to_owned()], &|_| false), [""; 0]);
     env.clear();
+}
+
+#[test]
+fn a_secret_is_in_no_answer_and_no_error() {
+    let env = in_memory();
+    let secret = Canary::new(env.root(), "secret", "", "");
+    let given = format!("token={}", secret.file.display());
+    let cases: [&[&str]; 4] = [
+        &["--json", "--", "true"],
+        &["-v", "--", "true"],
+        &["--", "no-such-program"],
+        &["-u", "no-such-user", "--", "true"],
+    ];
+    for rest in cases {
+        let answer = env.run(&[&["run", "--secret", &given], rest].concat());
+        let said = format!("{}{}", answer.stdout(), answer.stderr());
+        assert!(!said.contains(&secret.text), "{said}");
+        assert_eq!(secret.places(&[env.root().to_owned(), env.runtime()], &|_| false), [""; 0]);
+    }
+}
+
+#[test]
+fn a_secret_comes_from_a_file_or_a_pipe_as_it_is() {
+    let env = in_memory();
+    let id = env.start(&["--keep"]);
+    let show = ["-c", "cat $MAYFLY_SECRETS/token"];
+    let exec = |flags: &[&str]| [&["exec", &id], flags, &show].concat().join("\u{1}");
+    let bytes: Vec<u8> = (0..400_000_u32).map(|n| (n % 251) as u8).collect();
+    let flags = exec(&["--secret", "token=-"]);
+    let answer = env.feed(&flags.split('\u{1}').collect::<Vec<_>>(), &bytes);
+    assert!(answer.code() == 0 && answer.stdout == bytes, "{}", answer.code());
+    // As bash makes a pipe of <(command).
+    let line = format!("exec \"$0\" exec {id} --secret token=<(echo piped) -c '{}'", show[1]);
+    let mut bash = env.command::<&str>(&[]);
+    let program = bash.get_program().to_owned();
+    let variables: Vec<_> =
+        bash.get_envs().map(|(k, v)| (k.to_owned(), v.map(ToOwned::to_owned))).collect();
+    bash = std::process::Command::new("bash");
+    bash.env_clear().envs(variables.into_iter().filter_map(|(k, v)| Some((k, v?))));
+    let output = bash.args(["-c", &line]).arg(program).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "piped\n", "{output:?}");
+    env.clear();
+}
+
+#[test]
+fn a_secret_that_is_not_in_order_costs_nothing() {
+    let env = in_memory();
+    let open = env.file("open", "word");
+    let empty = env.file("empty", "");
+    let good = env.file("good", "word");
+    for path in [&empty, &good] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let is = |name: &str, path: &std::path::Path| format!("{name}={}", path.display());
+    let long = env.root().join("long");
+    fs::write(&long, vec![b'x'; 512 * 1024 + 1]).unwrap();
+    fs::set_permissions(&long, fs::Permissions::from_mode(0o600)).unwrap();
+    let half = env.root().join("half");
+    fs::write(&half, vec![b'x'; 256 * 1024]).unwrap();
+    fs::set_permissions(&half, fs::Permissions::from_mode(0o600)).unwrap();
+    let cases: [(&[&str], &str); 12] = [
+        (&["--secret", "hunter2"], "a '--secret' is not NAME=FILE\nhint: [..]"),
+        (&["--secret", "=x"], "a '--secret' is not NAME=FILE\nhint: [..]"),
+        (&["--secret", "x="], "a '--secret' is not NAME=FILE\nhint: [..]"),
+        (&["--secret", "../x=good"], "\"../x\" cannot be a secret's name\nhint: [..]"),
+        (&["--secret", "x=no-such"], "cannot read no-such: No such file[..]"),
+        (&["--secret", "x=/"], "cannot read /: Is a directory[..]"),
+        (
+            &["--secret", &is("x", &open)],
+            "others have access to [..]open (mode 0644)\nhint: [..]'chmod 600 [..]open'\n",
+        ),
+        (&["--secret", &is("x", &empty)], "secret \"x\" is empty: nothing is in [..]empty\n"),
+        (&["--secret", &is("x", &long)], "[..]long is longer than the 512 KiB that fit\n"),
+        (
+            &["--secret", &is("x", &half), "--secret", &is("y", &half)],
+            "the secrets are longer than the 512 KiB that fit\n",
+        ),
+        (
+            &["--secret", &is("x", &good), "--secret", &is("x", &good)],
+            "there are two secrets \"x\"\n",
+        ),
+        (&["-i", "--secret", "x=-"], "standard input cannot be for '-i' and '--secret'\n"),
+    ];
+    for (flags, expected) in cases {
+        let answer = env.run(&[&["run"], flags, &["--", "true"]].concat());
+        answer.fails(125, &format!("mayfly: {expected}"));
+        assert!(!answer.stderr().contains("hunter2"));
+    }
+    assert!(!env.state().exists(), "nothing was begun");
+}
+
+/// A plain process of the host has no place of its own in memory.
+#[test]
+fn a_secret_that_would_be_on_a_disk_is_refused() {
+    let mut env = Environment::mock();
+    let secret = Canary::new(env.root(), "secret", "", "");
+    let given = format!("token={}", secret.file.display());
+    // Where /tmp is on a tmpfs, another place will be on a disk.
+    let disk = tempfile::Builder::new().prefix("mf-").tempdir_in("/var/tmp").unwrap();
+    env.set("MAYFLY_RUNTIME_DIR", disk.path().join("run"));
+    let id = env.start(&["--keep"]);
+    env.run(&["exec", "--secret", &given, &id, "--", "true"]).fails(
+        125,
+        "mayfly: the agent cannot run the command: secrets belong into memory, and [..] would be on \
+         a disk; set MAYFLY_RUNTIME_DIR to a directory on a tmpfs\n",
+    );
+    assert_eq!(
+        secret.places(&[env.root().to_owned(), disk.path().to_owned()], &|_| false),
+        [""; 0]
+    );
+    // The VM is as it was.
+    env.run(&["exec", &id, "--", "echo", "well"]).prints("well\n");
+    env.rm(&id);
+}
+
+#[test]
+fn secrets_go_with_their_command_however_it_ends() {
+    let env = in_memory();
+    let secret = Canary::new(env.root(), "secret", "", "");
+    let given = format!("token={}", secret.file.display());
+    let there = || secret.places(&[env.runtime()], &|_| false).len();
+    let begin = |id: &str| {
+        let wait = ["--", "sh", "-c", "echo ready; exec sleep 1000"];
+        let mut exec = env.live(&[&["exec", "--secret", &given, id], &wait[..]].concat());
+        exec.says("ready");
+        assert_eq!(there(), 1);
+        exec
+    };
+    let id = env.start(&["--keep"]);
+    // Killed by its deadline.
+    let timed_out =
+        env.run(&["exec", "--timeout", "0.1s", "--secret", &given, &id, "--", "sleep", "9"]);
+    assert_eq!((timed_out.code(), there()), (124, 0), "{timed_out}");
+    // Left alone by its client.
+    let exec = begin(&id);
+    exec.signal(nix::sys::signal::Signal::SIGKILL);
+    exec.end();
+    processes::eventually("the secret goes with its client", || there() == 0);
+    // Ended with its VM, in order and not.
+    let exec = begin(&id);
+    env.run(&["stop", &id]).prints(&format!("{id}\n"));
+    exec.end();
+    assert_eq!(there(), 0);
+    env.run(&["start", &id]).prints(&format!("{id}\n"));
+    let exec = begin(&id);
+    let agent = nix::unistd::Pid::from_raw(env.vmm(&id));
+    nix::sys::signal::kill(agent, nix::sys::signal::Signal::SIGKILL).unwrap();
+    exec.end();
+    env.run(&["stop", &id]).prints(&format!("{id}\n"));
+    assert_eq!(there(), 0);
+    env.rm(&id);
 }
 
 #[test]

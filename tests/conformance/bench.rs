@@ -28,8 +28,10 @@ pub struct Bench {
 
 impl Bench {
     pub fn mock() -> Bench {
+        let mut env = Environment::mock();
+        env.keep_runtime_in_memory();
         Bench {
-            env: Environment::mock(),
+            env,
             backend: "mock",
             accelerator: "none",
             isolation: "none",
@@ -147,7 +149,13 @@ impl Vm<'_> {
     /// The same with standard input.
     #[track_caller]
     pub fn feed(&self, line: &str, input: &[u8]) -> Answer {
-        self.env.feed(&self.args(&["-i", "--", "sh", "-c", line]), input)
+        self.feed_to(&["-i", "--", "sh", "-c", line], input)
+    }
+
+    /// `exec` with these arguments and this on its own standard input.
+    #[track_caller]
+    pub fn feed_to(&self, args: &[&str], input: &[u8]) -> Answer {
+        self.env.feed(&self.args(args), input)
     }
 
     /// `exec` with these arguments, running.

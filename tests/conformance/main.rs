@@ -21,6 +21,7 @@ mod floods;
 mod hardening;
 mod life;
 mod machine;
+mod secrets;
 mod sessions;
 mod streams;
 mod templates;
@@ -78,6 +79,7 @@ suite! {
         machine::memory_that_runs_out_costs_the_command_only;
         machine::orphans_are_reaped;
         machine::the_guest_knows_its_name_and_the_time;
+        secrets::a_secret_is_seen_by_its_command_and_found_nowhere;
         sessions::a_killed_client_leaves_nothing_for_the_next;
         sessions::several_commands_run_at_once;
         sessions::a_command_ends_with_its_vm;

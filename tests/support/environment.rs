@@ -32,6 +32,8 @@ pub fn starts_cold() -> bool {
 /// something behind has failed.
 pub struct Environment {
     root: TempDir,
+    /// Where sockets are, if not below `root`.
+    in_memory: Option<TempDir>,
     variables: Vec<(OsString, OsString)>,
     /// Whether all VMs of this machine are tests', so that a trace of any can be held against them.
     machine_is_ours: bool,
@@ -72,9 +74,10 @@ impl Environment {
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(root.path().join("home")).unwrap();
         let artifacts = artifacts.unwrap_or_else(|| root.path().join("artifacts"));
-        let mut environment = Environment { root, variables: Vec::new(), machine_is_ours: false };
+        let mut environment =
+            Environment { root, in_memory: None, variables: Vec::new(), machine_is_ours: false };
         environment.set("PATH", std::env::var_os("PATH").unwrap_or_default());
-        environment.set("HOME", environment.root().join("home"));
+        environment.set("HOME", environment.home());
         environment.set("LC_ALL", "C");
         environment.set("MAYFLY_STATE_DIR", environment.state());
         environment.set("MAYFLY_RUNTIME_DIR", environment.runtime());
@@ -97,6 +100,12 @@ impl Environment {
         self.root().join("artifacts")
     }
 
+    /// Where its images and templates are, be they shared or not.
+    pub fn images(&self) -> PathBuf {
+        let variable = self.variables.iter().find(|(name, _)| name == "MAYFLY_ARTIFACTS_DIR");
+        variable.expect("it is always set").1.clone().into()
+    }
+
     pub fn root(&self) -> &Path {
         self.root.path()
     }
@@ -106,7 +115,19 @@ impl Environment {
     }
 
     pub fn runtime(&self) -> PathBuf {
-        self.root().join("run")
+        self.in_memory.as_ref().map_or(self.root(), TempDir::path).join("run")
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.root().join("home")
+    }
+
+    /// Has its runtime directory on a tmpfs, as users of a desktop have: on the mock backend secrets
+    /// need that.
+    pub fn keep_runtime_in_memory(&mut self) {
+        self.in_memory =
+            Some(tempfile::Builder::new().prefix("mf-").tempdir_in("/dev/shm").unwrap());
+        self.set("MAYFLY_RUNTIME_DIR", self.runtime());
     }
 
     pub fn registry(&self) -> PathBuf {

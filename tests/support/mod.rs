@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
 
 pub mod answer;
+pub mod canary;
 pub mod environment;
 pub mod fields;
 pub mod images;

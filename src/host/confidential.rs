@@ -1,0 +1,109 @@
+//! Reading what is given in confidence.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::unistd::geteuid;
+use zeroize::Zeroizing;
+
+use crate::model::{Kind, Refusal};
+
+/// What stands for standard input instead of a file.
+pub const STDIN: &str = "-";
+
+/// Whether a file must be closed to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarded {
+    /// One of ours that anybody else may read or write is refused, as ssh does with keys.
+    Must,
+    May,
+}
+
+/// Reads all of a file, of a pipe's or of standard input (`-`), at most `limit` bytes.
+///
+/// From then on this process leaves no core file, and nobody but root can look into its memory.
+///
+/// # Errors
+/// `Usage` with a reason that does not quote what was read.
+pub fn read(path: &Path, limit: usize, guarded: Guarded) -> Result<Zeroizing<Vec<u8>>> {
+    nix::sys::prctl::set_dumpable(false).context("cannot hide this process's memory")?;
+    let failed = |why: std::io::Error| {
+        Refusal::new(Kind::Usage, format!("cannot read {}: {why}", path.display()))
+    };
+    let (file, name) = match path.as_os_str() == STDIN {
+        true => {
+            let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+            (File::from(stdin.context("cannot use standard input")?), "standard input".to_owned())
+        }
+        false => (File::open(path).map_err(failed)?, path.display().to_string()),
+    };
+    let about = file.metadata().map_err(failed)?;
+    let ours = about.is_file() && about.uid() == geteuid().as_raw();
+    // Whoever redirects standard input has opened the file, and not asked us to.
+    if guarded == Guarded::Must && ours && about.mode() & 0o077 != 0 && path.as_os_str() != STDIN {
+        let mode = about.mode() & 0o7777;
+        let refusal =
+            Refusal::new(Kind::Usage, format!("others have access to {name} (mode {mode:04o})"));
+        return Err(refusal.hint(format!("keep it to yourself with 'chmod 600 {name}'")).into());
+    }
+    take(&file, limit).map_err(failed)?.ok_or_else(|| {
+        let message = format!("{name} is longer than the {} KiB that fit", limit / 1024);
+        Refusal::new(Kind::Usage, message).into()
+    })
+}
+
+/// `None` if there is more.
+fn take(mut file: &File, limit: usize) -> std::io::Result<Option<Zeroizing<Vec<u8>>>> {
+    // All of it at once: what outgrows its place leaves a copy there.
+    let mut bytes = Zeroizing::new(vec![0; limit + 1]);
+    let mut count = 0;
+    while count <= limit {
+        match file.read(&mut bytes[count..]) {
+            Ok(0) => {
+                bytes.truncate(count);
+                return Ok(Some(bytes));
+            }
+            Ok(more) => count += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_to_its_end_and_not_beyond_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "0123456789").unwrap();
+        assert_eq!(*read(&path, 10, Guarded::May).unwrap(), b"0123456789");
+        let error = read(&path, 9, Guarded::May).unwrap_err();
+        assert!(error.is::<Refusal>() && error.to_string().contains("is longer than"), "{error}");
+        assert!(read(dir.path(), 9, Guarded::May).is_err());
+        let error = read(&dir.path().join("none"), 9, Guarded::May).unwrap_err();
+        assert!(error.to_string().contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn what_must_be_guarded_is_refused_if_it_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "word").unwrap();
+        for (mode, good) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read(&path, 9, Guarded::Must).is_ok(), good, "{mode:o}");
+            assert!(read(&path, 9, Guarded::May).is_ok());
+        }
+    }
+}
