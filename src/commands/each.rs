@@ -8,7 +8,11 @@ use crate::output::Failure;
 
 /// Calls `act` for every one, also after one has failed: what can be done is done. Errors are printed
 /// as they occur; the exit code is the first one's. A signal ends all of it.
-pub fn each<T>(app: &App, named: &[T], mut act: impl FnMut(&T) -> Result<()>) -> Result<u8> {
+pub fn each<T>(
+    app: &App,
+    named: impl IntoIterator<Item = T>,
+    mut act: impl FnMut(T) -> Result<()>,
+) -> Result<u8> {
     let mut code = 0;
     for one in named {
         if let Err(error) = act(one) {

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod exec;
 pub mod extend;
 pub mod image;
+pub mod logs;
 pub mod profiles;
 pub mod reap;
 pub mod rename;
@@ -16,6 +17,7 @@ pub mod start;
 pub mod status;
 pub mod stop;
 pub mod template;
+pub mod wait;
 
 mod building;
 mod candidates;

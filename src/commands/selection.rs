@@ -63,7 +63,9 @@ impl Selection {
         mut act: impl FnMut(Result<VmId>, &str) -> Result<()>,
     ) -> Result<u8> {
         if !self.all.all {
-            return each(app, &self.vms, |vm| act(manager.resolve(vm), vm.as_str()));
+            // All before the first: what the one does must not change what the next is.
+            let found: Vec<_> = self.vms.iter().map(|vm| (manager.resolve(vm), vm)).collect();
+            return each(app, found, |(id, vm)| act(id, vm.as_str()));
         }
         let mut found = self.all.find(manager)?;
         found.retain(concerned);

@@ -21,7 +21,7 @@ Examples:
 /// Start VMs that were created or stopped
 ///
 /// Returns when the agent in the VM answers, so that the next 'exec' finds it ready. A boot that
-/// fails shows the end of the console and leaves the VM stopped.
+/// fails shows the end of the console and leaves the VM stopped; 'mayfly logs' shows all of it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

@@ -21,3 +21,4 @@ pub mod sparse;
 pub mod tool;
 pub mod tsc;
 pub mod wait;
+pub mod watch;

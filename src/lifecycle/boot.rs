@@ -185,11 +185,18 @@ impl Boot<'_> {
         }
         let kind = error.downcast_ref::<Refusal>().map_or(Kind::Host, |refusal| refusal.kind);
         let hint = error.downcast_ref::<Refusal>().and_then(|refusal| refusal.hint.clone());
+        let mut hint =
+            hint.unwrap_or_else(|| "'mayfly doctor' checks what this host can do".into());
+        // A VM that belongs to a command is deleted now.
+        if self.record.manifest.owner.is_none() {
+            let vm = self.record.manifest.called();
+            hint.push_str(&format!("; 'mayfly logs {vm}' shows all that was printed"));
+        }
         Refusal {
             // A guest that does not come up is the host's matter for a script: it cannot do it.
             kind: if kind == Kind::Agent { Kind::Host } else { kind },
             message: format!("VM {} did not start: {error:#}{said}", self.record.id()),
-            hint: hint.or_else(|| Some("'mayfly doctor' checks what this host can do".into())),
+            hint: Some(hint),
         }
         .into()
     }

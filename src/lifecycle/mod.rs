@@ -8,12 +8,14 @@
 
 mod boot;
 mod census;
+mod course;
 mod create;
 mod doctor;
 mod end;
 mod exec;
 mod extend;
 mod images;
+mod logs;
 mod manager;
 mod reap;
 mod rebuild;
@@ -27,6 +29,7 @@ mod sweep;
 mod template;
 mod templates;
 mod timings;
+mod wait;
 
 pub use crate::backend::Purpose;
 pub use create::{Request, create};
@@ -34,6 +37,7 @@ pub use doctor::{Check, Diagnosis, Verdict, diagnose};
 pub use exec::{Command, Finished, Streams, exec, exec_in};
 pub use extend::extend;
 pub use images::{build_image, remove_image};
+pub use logs::{Follow, Log, read_log};
 pub use manager::Manager;
 pub use reap::{Reaped, reap};
 pub use rebuild::rebuild;
@@ -44,3 +48,4 @@ pub use status::{status, status_all};
 pub use stop::stop;
 pub use templates::{list_templates, remove_template};
 pub use timings::Timings;
+pub use wait::{Goal, Reached, wait};

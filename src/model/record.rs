@@ -287,11 +287,15 @@ impl VmRecord {
         Ok(())
     }
 
-    /// Refuses where an operation is under way or was abandoned.
+    /// Whether no operation is under way, and none was abandoned.
+    pub fn is_at_rest(&self) -> bool {
+        matches!(self.state, Phase::Created | Phase::Started { .. } | Phase::Stopped { .. })
+    }
+
     fn check_at_rest(&self, what: &str) -> Result<(), Refusal> {
-        match self.state {
-            Phase::Created | Phase::Started { .. } | Phase::Stopped { .. } => Ok(()),
-            _ => Err(self.refuse(&format!("{what}: it is {}", self.state.name()))),
+        match self.is_at_rest() {
+            true => Ok(()),
+            false => Err(self.refuse(&format!("{what}: it is {}", self.state.name()))),
         }
     }
 

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 
-use crate::guest::{Captured, Exit, Outcome};
+use crate::guest::{Exit, Outcome};
 use crate::lifecycle::{Removed, Timings};
 use crate::model::VmId;
 
@@ -37,8 +37,8 @@ impl<'a> ExecAnswer<'a> {
         timings_ms: &'a Timings,
     ) -> Self {
         let truncated = outcome.stdout.truncated || outcome.stderr.truncated;
-        let (stdout, stdout_encoding) = encode(outcome.stdout);
-        let (stderr, stderr_encoding) = encode(outcome.stderr);
+        let (stdout, stdout_encoding) = encode(outcome.stdout.bytes);
+        let (stderr, stderr_encoding) = encode(outcome.stderr.bytes);
         ExecAnswer {
             vm_id,
             command,
@@ -66,9 +66,9 @@ impl<'a> ExecAnswer<'a> {
     }
 }
 
-/// Captured bytes as JSON can carry them, and how.
-fn encode(captured: Captured) -> (String, &'static str) {
-    match String::from_utf8(captured.bytes) {
+/// Bytes of a guest as JSON can carry them, and how.
+pub fn encode(bytes: Vec<u8>) -> (String, &'static str) {
+    match String::from_utf8(bytes) {
         Ok(text) => (text, "utf-8"),
         Err(error) => (BASE64.encode(error.as_bytes()), "base64"),
     }

@@ -6,6 +6,7 @@
 mod answer;
 mod escape;
 mod failure;
+mod foreign;
 mod printer;
 mod progress;
 mod table;
@@ -14,7 +15,8 @@ mod view;
 pub use answer::ExecAnswer;
 pub use escape::escape;
 pub use failure::{Failure, MAYFLY_FAILED};
+pub use foreign::Foreign;
 pub use printer::{Printer, Style};
 pub use progress::BuildProgress;
 pub use table::{checks_table, images_table, profiles_table, status_table, templates_table};
-pub use view::{ImageView, TemplateView, VmView};
+pub use view::{ImageView, LogView, TemplateView, VmView};

@@ -28,13 +28,18 @@ pub struct Printer {
 impl Printer {
     /// A line of data for people, or for `$(…)`.
     pub fn data(&self, line: &str) -> Result<()> {
-        to_stdout(&format!("{line}\n"))
+        to_stdout(format!("{line}\n").as_bytes()).map(drop)
+    }
+
+    /// A piece of a stream; whether somebody still reads it. It must be harmless by now, or meant to be raw.
+    pub fn stream(&self, piece: &[u8]) -> Result<bool> {
+        to_stdout(piece)
     }
 
     /// One JSON value on a line of its own.
     pub fn json(&self, value: &impl Serialize) -> Result<()> {
         let line = serde_json::to_string(value).context("cannot serialize the answer")?;
-        to_stdout(&format!("{}\n", escape_json(&line)))
+        to_stdout(format!("{}\n", escape_json(&line)).as_bytes()).map(drop)
     }
 
     /// The JSON value with `--json`, else the line.
@@ -119,14 +124,12 @@ impl Printer {
     }
 }
 
-/// A reader that has read enough (`mayfly status | head -1`) is no failure of ours.
-fn to_stdout(text: &str) -> Result<()> {
+/// Whether somebody still reads: one who has read enough (`mayfly status | head -1`) is no failure of ours.
+fn to_stdout(bytes: &[u8]) -> Result<bool> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(()),
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => written.context("cannot write to standard output").map(|()| true),
     }
 }
 

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::answer::encode;
 use super::escape::escape;
 use crate::image::{ImageInfo, Listed, TemplateInfo};
+use crate::lifecycle::Log;
 use crate::model::{Accelerator, BackendKind, Isolation, Labels, VmId, VmName, VmRecord};
 
 /// The reference's fields, then ours. Times are Unix seconds.
@@ -114,5 +116,26 @@ impl<'a> TemplateView<'a> {
             made_at: info.map(|info| info.made_at),
             last_used_at: listed.last_used,
         }
+    }
+}
+
+/// A log as `--json` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LogView<'a> {
+    vm_id: &'a VmId,
+    log: &'static str,
+    text: String,
+    /// `utf-8`, or `base64` where it is not UTF-8.
+    text_encoding: &'static str,
+}
+
+impl<'a> LogView<'a> {
+    pub fn new(vm_id: &'a VmId, log: Log, bytes: Vec<u8>) -> Self {
+        let log = match log {
+            Log::Console => "console",
+            Log::Vmm => "vmm",
+        };
+        let (text, text_encoding) = encode(bytes);
+        LogView { vm_id, log, text, text_encoding }
     }
 }

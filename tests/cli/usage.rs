@@ -2,13 +2,15 @@
 
 use crate::support::environment::Environment;
 
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 16] = [
     "run",
     "create",
     "start",
     "exec",
     "stop",
     "rm",
+    "logs",
+    "wait",
     "extend",
     "rename",
     "status",

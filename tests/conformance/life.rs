@@ -94,10 +94,18 @@ pub fn a_vm_that_ends_by_itself_is_a_stopped_one(bench: &Bench) {
     }
     let vm = bench.vm();
     let vmm = vm.env.vmm(&vm.id);
+    // Whoever follows its log, and whoever waits for it, sees it end.
+    let mut log = vm.env.live(&["logs", "-f", &vm.id]);
+    let end = vm.env.live(&["wait", "--json", &vm.id]);
+    vm.sh("printf 'a \\033[31mlast\\n word\\n' > /dev/ttyS0").prints("");
+    log.says("a \\u{1b}[31mlast\n word\n");
     // The command that switches the machine off cannot say how it ended.
     let answer = vm.sh(&format!("echo {} > /proc/sysrq-trigger; sleep 60", bench.last_key));
     answer.is(125, "", "mayfly: the agent went away before[..]");
     eventually("the VMM's end", || !lives(vmm));
+    assert_eq!(log.end().code(), 0);
+    assert_eq!(end.end().json()["last_error"], "the VM ended by itself");
+    vm.env.run(&["logs", &vm.id]).is(0, "[..] word\n[..]", "");
     let status = vm.env.status(&vm.id);
     assert_eq!(
         (&status["state"], &status["last_error"]),

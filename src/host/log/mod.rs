@@ -5,12 +5,16 @@
 //! ([`super::gate::Bounds::file_size`]), which must be large enough for the VM's disk: so a log begins
 //! [`MOST`] bytes below that limit, behind a hole that takes no space.
 
+mod reader;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+
+pub use reader::Reader;
 
 /// How much a log can hold: a chatty boot many times over.
 pub const MOST: u64 = 1 << 20;
@@ -45,7 +49,7 @@ pub fn open(path: &Path, limit: Option<u64>) -> Result<File> {
 /// are cut at 200 characters: whoever writes the log decides how long they are.
 pub fn tail(path: &Path, lines: usize) -> String {
     const LINE: usize = 200;
-    let read = || last_bytes(&mut File::open(path)?, 16 << 10);
+    let read = || last_bytes(&mut open_to_read(path)?, 16 << 10);
     let text = String::from_utf8_lossy(&read().unwrap_or_default()).into_owned();
     let all: Vec<String> = text
         .lines()
@@ -53,6 +57,17 @@ pub fn tail(path: &Path, lines: usize) -> String {
         .filter(|line| !line.is_empty())
         .collect();
     all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// A log, and nothing else that a VMM which a guest has taken over may have put in its place: a link is
+/// refused, and a pipe keeps nobody waiting.
+fn open_to_read(path: &Path) -> std::io::Result<File> {
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::Error::other("it is no file")),
+    }
 }
 
 /// Shortens a log that is more than half full to an eighth of what it can hold, while it is being

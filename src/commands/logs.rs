@@ -1,0 +1,171 @@
+//! `mayfly logs`.
+
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+
+use anyhow::Result;
+use clap_complete::ArgValueCompleter;
+
+use super::App;
+use super::candidates;
+use crate::lifecycle::{self, Follow, Log, Manager};
+use crate::model::{Kind, Refusal, VmId, VmRef};
+use crate::output::{Foreign, LogView};
+
+const EXAMPLES: &str = "\
+Examples:
+  mayfly logs ci
+  mayfly logs -f -n 20 ci        the last 20 lines, and what comes until the VM ends
+  mayfly logs --vmm ci           what QEMU or Firecracker had to say
+  mayfly logs --raw ci > console.log";
+
+/// Show what a VM printed on its console
+///
+/// Also of a VM that has stopped, expired or never came up: a log lasts until the next start. A VM that
+/// started from a template did not boot, so that its log begins later. A VM of the mock backend has no
+/// console; what its agent printed is shown.
+///
+/// A guest writes what it likes, so control characters are shown and not obeyed, on a terminal as well as in
+/// a pipe. A log keeps about a megabyte. When a guest has filled that, the rest is lost, until 'create' or
+/// 'reap' shortens the log to its end.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// An id, the beginning of one, or a name
+    #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
+    vm: VmRef,
+
+    /// Show what comes, too, until the VM ends
+    #[arg(short, long)]
+    follow: bool,
+
+    /// Show what the VMM itself printed
+    #[arg(long)]
+    vmm: bool,
+
+    /// Begin with the last N lines
+    #[arg(short = 'n', long, value_name = "N")]
+    tail: Option<usize>,
+
+    /// Give the bytes as they are, for a file or a pipe
+    ///
+    /// Refused where standard output is a terminal.
+    #[arg(long)]
+    raw: bool,
+}
+
+pub fn serve(app: &App, args: Args) -> Result<u8> {
+    let json = app.printer.style.json;
+    if json && (args.follow || args.raw) {
+        return Err(Refusal::new(
+            Kind::Usage,
+            "--json gives the log as one value, without -f or --raw",
+        )
+        .hint("leave --json or the other out")
+        .into());
+    }
+    if args.raw && std::io::stdout().is_terminal() {
+        return Err(Refusal::new(Kind::Usage, "--raw does not write to a terminal")
+            .hint("a guest could command it; write to a file or a pipe")
+            .into());
+    }
+    let manager = Manager::open_to_read(app.settings.clone())?;
+    let id = manager.resolve(&args.vm)?;
+    let log = if args.vmm { Log::Vmm } else { Log::Console };
+    if json {
+        let all = lifecycle::read_log(&manager, &id, log)?;
+        let end = end_of(&all, args.tail).to_vec();
+        app.printer.json(&LogView::new(&id, log, end))?;
+        return Ok(0);
+    }
+    match args.follow {
+        true => follow(app, &manager, &id, log, &args)?,
+        false => {
+            let all = lifecycle::read_log(&manager, &id, log)?;
+            Out::new(app, args.raw).show(end_of(&all, args.tail))?;
+            if all.is_empty() {
+                app.printer.aside("mayfly: it has printed nothing yet");
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// Shows a log and what comes. Nothing here needs clearing away, so a signal ends it as it would any program.
+fn follow(app: &App, manager: &Manager, id: &VmId, log: Log, args: &Args) -> Result<()> {
+    let (follow, begun) = Follow::begin(manager, id, log)?;
+    let mut out = Out::new(app, args.raw);
+    if !out.hear(end_of(&begun, args.tail))? {
+        return Ok(());
+    }
+    let stdout = std::io::stdout();
+    follow.go_on(Some(stdout.as_fd()), |piece| out.hear(piece))?;
+    out.end()
+}
+
+/// The last `lines` lines of a log, or all of it.
+fn end_of(log: &[u8], lines: Option<usize>) -> &[u8] {
+    let Some(lines) = lines else { return log };
+    // The end of the last line begins no other.
+    let body = log.strip_suffix(b"\n").unwrap_or(log);
+    let mut breaks = body.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
+    match lines.checked_sub(1) {
+        None => &[],
+        Some(others) => breaks.nth(others).map_or(log, |(at, _)| &log[at + 1..]),
+    }
+}
+
+/// Standard output, for the bytes of a log.
+struct Out<'a> {
+    app: &'a App,
+    /// `None` gives them as they are.
+    foreign: Option<Foreign>,
+}
+
+impl<'a> Out<'a> {
+    fn new(app: &'a App, raw: bool) -> Out<'a> {
+        Out { app, foreign: (!raw).then(Foreign::default) }
+    }
+
+    /// Prints a piece; whether somebody still reads.
+    fn hear(&mut self, piece: &[u8]) -> Result<bool> {
+        match &mut self.foreign {
+            Some(foreign) => self.app.printer.stream(foreign.text(piece).as_bytes()),
+            None => self.app.printer.stream(piece),
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let rest = self.foreign.as_mut().map(Foreign::rest).unwrap_or_default();
+        self.app.printer.stream(rest.as_bytes()).map(drop)
+    }
+
+    fn show(&mut self, whole: &[u8]) -> Result<()> {
+        self.hear(whole)?;
+        self.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::end_of;
+
+    #[test]
+    fn the_end_of_a_log_has_so_many_lines() {
+        let log = b"one\ntwo\n\nthree";
+        for (lines, expected) in [
+            (Some(0), &b""[..]),
+            (Some(1), b"three"),
+            (Some(2), b"\nthree"),
+            (Some(3), b"two\n\nthree"),
+            (Some(4), log),
+            (Some(9), log),
+            (None, log),
+        ] {
+            assert_eq!(end_of(log, lines), expected, "{lines:?}");
+        }
+        assert_eq!(end_of(b"one\ntwo\n", Some(1)), b"two\n");
+        assert_eq!(end_of(b"", Some(3)), b"");
+        assert_eq!(end_of(b"\n", Some(1)), b"\n");
+    }
+}

@@ -1,0 +1,174 @@
+//! Reading a log that somebody else writes, from its beginning to wherever it goes on.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::{MOST, begin, open_to_read};
+
+/// How much of what was read last is remembered, to find it again.
+const MARK: usize = 256;
+
+/// How much is read at once.
+const PIECE: u64 = 64 << 10;
+
+/// A log, and how far it was read.
+#[derive(Debug)]
+pub struct Reader {
+    file: File,
+    position: u64,
+    /// What precedes the position.
+    mark: Vec<u8>,
+}
+
+impl Reader {
+    /// The log at `path`, from its beginning; `None` if there is none. Of one that nothing bounds, what
+    /// lies further back than [`MOST`] is passed over.
+    ///
+    /// Errors: it cannot be read, or is something else.
+    pub fn open(path: &Path) -> Result<Option<Reader>> {
+        let cannot = || format!("cannot read {}", path.display());
+        let file = match open_to_read(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.with_context(cannot)?,
+        };
+        let length = file.metadata().with_context(cannot)?.len();
+        let begin = begin(&file).with_context(cannot)?;
+        let position = begin.max(length.saturating_sub(MOST));
+        Ok(Some(Reader { file, position, mark: Vec::new() }))
+    }
+
+    /// The next piece; empty where there is no more yet.
+    ///
+    /// A log that was shortened, or begun anew, goes on behind what was read of it before, and from its
+    /// beginning where nothing of that is left.
+    pub fn read(&mut self) -> Result<Vec<u8>> {
+        self.next().context("cannot read a log")
+    }
+
+    fn next(&mut self) -> std::io::Result<Vec<u8>> {
+        let (begin, length) = (begin(&self.file)?, self.file.metadata()?.len());
+        if !self.is_where_it_was(begin, length)? {
+            let whole = self.piece(begin, MOST)?;
+            let found = whole.windows(self.mark.len().max(1)).rposition(|part| part == self.mark);
+            match found {
+                Some(at) => self.position = begin + (at + self.mark.len()) as u64,
+                None => {
+                    self.position = begin;
+                    self.mark.clear();
+                }
+            }
+        }
+        let bytes = self.piece(self.position, PIECE)?;
+        self.position += bytes.len() as u64;
+        self.mark.extend(&bytes[bytes.len().saturating_sub(MARK)..]);
+        self.mark.drain(..self.mark.len().saturating_sub(MARK));
+        Ok(bytes)
+    }
+
+    /// Whether what was read last still precedes the position.
+    fn is_where_it_was(&mut self, begin: u64, length: u64) -> std::io::Result<bool> {
+        let marked = self.mark.len() as u64;
+        if self.position > length || self.position < begin + marked {
+            return Ok(false);
+        }
+        let there = self.piece(self.position - marked, marked)?;
+        Ok(there == self.mark)
+    }
+
+    fn piece(&mut self, from: u64, most: u64) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.file.seek(SeekFrom::Start(from))?;
+        Read::by_ref(&mut self.file).take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::super::{limit, open, trim};
+    use super::*;
+
+    fn rest(reader: &mut Reader) -> String {
+        let mut all = Vec::new();
+        loop {
+            match reader.read().unwrap() {
+                piece if piece.is_empty() => return String::from_utf8(all).unwrap(),
+                piece => all.extend(piece),
+            }
+        }
+    }
+
+    #[test]
+    fn it_goes_on_where_it_was_also_when_the_log_was_shortened() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console.log");
+        assert!(Reader::open(&path).unwrap().is_none());
+        for limit in [None, Some(limit(5 << 30))] {
+            let mut writer = open(&path, limit).unwrap();
+            let mut reader = Reader::open(&path).unwrap().unwrap();
+            assert_eq!(rest(&mut reader), "");
+            let mut read = String::new();
+            let mut written = String::new();
+            for number in 0..60_000 {
+                let line = format!("line {number}\n");
+                writer.write_all(line.as_bytes()).unwrap();
+                written += &line;
+                if number % 1000 == 0 {
+                    read += &rest(&mut reader);
+                    trim(&path);
+                }
+            }
+            read += &rest(&mut reader);
+            assert!(path.metadata().unwrap().len() - limit.map_or(0, |limit| limit - MOST) < MOST);
+            assert_eq!(read, written);
+        }
+    }
+
+    #[test]
+    fn what_was_shortened_away_unread_is_lost_and_a_new_log_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console.log");
+        let mut writer = open(&path, Some(limit(0))).unwrap();
+        writer.write_all(b"first\n").unwrap();
+        let mut reader = Reader::open(&path).unwrap().unwrap();
+        assert_eq!(rest(&mut reader), "first\n");
+        (0..100_000).for_each(|number| writeln!(writer, "{number}").unwrap());
+        trim(&path);
+        let end = rest(&mut reader);
+        assert!(end.len() as u64 == MOST / 8 && end.ends_with("99998\n99999\n"), "{}", end.len());
+
+        let mut writer = open(&path, Some(limit(0))).unwrap();
+        assert_eq!(rest(&mut reader), "");
+        writer.write_all(b"second\n").unwrap();
+        assert_eq!(rest(&mut reader), "second\n");
+    }
+
+    #[test]
+    fn what_is_no_log_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = dir.path().join("secret");
+        std::fs::write(&secret, "secret").unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&secret, &link).unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in [&link, &pipe, dir.path()] {
+            assert!(Reader::open(path).is_err(), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn of_a_log_without_bounds_the_end_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vmm.log");
+        let mut writer = open(&path, None).unwrap();
+        writer.write_all(&vec![b'x'; 3 * MOST as usize]).unwrap();
+        let mut reader = Reader::open(&path).unwrap().unwrap();
+        assert_eq!(rest(&mut reader).len() as u64, MOST);
+    }
+}

@@ -1,0 +1,159 @@
+//! `mayfly logs`. On the mock backend, what a VM has said is what its agent has.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use mayfly::host::log;
+use serde_json::json;
+
+use crate::support::environment::Environment;
+use crate::support::processes::eventually;
+use crate::support::terminal;
+
+fn log_of(env: &Environment, id: &str) -> PathBuf {
+    env.state().join("vms").join(id).join("vmm.log")
+}
+
+/// Has the VM say this, as its writer would: by appending.
+fn say(env: &Environment, id: &str, bytes: &[u8]) {
+    let mut file = OpenOptions::new().append(true).open(log_of(env, id)).unwrap();
+    file.write_all(bytes).unwrap();
+}
+
+#[test]
+fn it_is_there_from_the_first_start_until_the_vm_is_deleted() {
+    let env = Environment::mock();
+    let id = env.create(&["--name", "ci"]);
+    env.run(&["logs", "ci"]).prints("");
+    env.run(&["logs", "-f", "ci"]).prints("");
+    env.run(&["start", "ci"]).prints("ci\n");
+    env.run(&["logs", "ci"]).prints("");
+    say(&env, &id, b"one\ntwo\nthree\n");
+    for (flags, expected) in [
+        (&[][..], "one\ntwo\nthree\n"),
+        (&["--vmm"], "one\ntwo\nthree\n"),
+        (&["-n", "2"], "two\nthree\n"),
+        (&["--tail", "0"], ""),
+        (&["--tail=9"], "one\ntwo\nthree\n"),
+        (&["--raw", "-n1"], "three\n"),
+    ] {
+        env.run(&[&["logs", "ci"], flags].concat()).prints(expected);
+    }
+    let json = env.run(&["logs", "--json", "-n", "1", "ci"]).json();
+    let expected =
+        json!({"vm_id": id, "log": "console", "text": "three\n", "text_encoding": "utf-8"});
+    assert_eq!(json, expected);
+    env.run(&["stop", "ci"]).prints("ci\n");
+    env.run(&["logs", "-n", "1", "ci"]).prints("three\n");
+    env.run(&["logs", "-f", "-n", "1", "ci"]).prints("three\n");
+    // Also when its time is up, and looking deletes nothing.
+    env.expire(&id);
+    env.run(&["logs", "-n", "1", "ci"]).prints("three\n");
+    assert_eq!(env.ids(), [id.as_str()]);
+    env.rm("ci");
+    env.run(&["logs", "ci"]).fails(3, "mayfly: no VM \"ci\"\n[..]");
+}
+
+#[test]
+fn what_a_guest_says_is_shown_and_not_obeyed() {
+    let env = Environment::mock();
+    let id = env.start(&[]);
+    let hostile = b"\x1b[2J\x1b]0;owned\x07\r\nback\rspace \xff\xc3 \xe2\x80\xaeevil\r\n";
+    say(&env, &id, hostile);
+    let shown = "\\u{1b}[2J\\u{1b}]0;owned\\u{7}\nback\\u{d}space \\xff\\xc3 \\u{202e}evil\n";
+    env.run(&["logs", &id]).prints(shown);
+    assert_eq!(env.run(&["logs", "--raw", &id]).stdout, hostile);
+    let json = env.run(&["logs", "--json", "--vmm", &id]).json();
+    assert_eq!((&json["log"], &json["text_encoding"]), (&"vmm".into(), &"base64".into()));
+    // No terminal is given to a guest, not even if the user says so.
+    let (mut ours, theirs) = terminal::open();
+    let mut command = env.command(&["logs", "--raw", &id]);
+    command.stdin(Stdio::null()).stdout(theirs).stderr(Stdio::piped());
+    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    drop(command);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--raw does not write to a term"));
+    let mut seen = Vec::new();
+    let _ = ours.read_to_end(&mut seen);
+    assert_eq!(seen, b"");
+    for flags in [&["--json", "-f"][..], &["--json", "--raw"], &["-n", "-1"], &["-n", "some"]] {
+        env.run(&[&["logs", &id], flags].concat()).is(2, "", "[..]");
+    }
+    env.rm(&id);
+}
+
+#[test]
+fn it_is_followed_until_the_vm_ends_however_it_is_shortened() {
+    let env = Environment::mock();
+    let id = env.start(&[]);
+    say(&env, &id, b"zero\none\n");
+    let mut live = env.live(&["logs", "-f", "-n", "1", &id]);
+    live.says("one\n");
+    let mut expected = String::from("one\n");
+    let mut line = 0;
+    for _ in 0..3 {
+        let before = expected.len();
+        while expected.len() < before + log::MOST as usize / 2 + 1000 {
+            line += 1;
+            expected += &format!("line {line}\n");
+        }
+        say(&env, &id, &expected.as_bytes()[before..]);
+        live.says(&format!("line {line}\n"));
+        env.run(&["reap"]).prints("");
+        assert!(fs::metadata(log_of(&env, &id)).unwrap().len() < log::MOST / 2);
+    }
+    // The beginning of a character, and the rest of it later.
+    say(&env, &id, b"last \xe6\xbc");
+    live.says("last ");
+    say(&env, &id, b"\xa2\r");
+    live.says("漢");
+    env.run(&["stop", &id]).prints(&format!("{id}\n"));
+    let answer = live.end();
+    assert_eq!((answer.code(), answer.stderr()), (0, ""));
+    let said = answer.stdout();
+    assert!(said == expected + "last 漢\\u{d}", "{} bytes", said.len());
+    env.rm(&id);
+}
+
+#[test]
+fn following_ends_with_the_vm_its_reader_or_a_signal() {
+    let env = Environment::mock();
+    let id = env.start(&[]);
+    say(&env, &id, b"here\n");
+    let follow = || {
+        let mut live = env.live(&["logs", "-f", &id]);
+        live.says("here\n");
+        live
+    };
+    let (deleted, interrupted) = (follow(), follow());
+    interrupted.signal(nix::sys::signal::Signal::SIGINT);
+    assert_eq!(interrupted.end().code(), -2, "as any program that is interrupted");
+    // Nobody reads, and nothing is said either.
+    let mut command = env.command(&["logs", "-f", &id]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 5]).unwrap();
+    drop(stdout);
+    eventually("its end", || child.try_wait().unwrap().is_some_and(|status| status.success()));
+    env.rm(&id);
+    deleted.end().prints("here\n");
+}
+
+#[test]
+fn what_a_vmm_put_in_a_logs_place_is_not_read() {
+    let env = Environment::mock();
+    let id = env.start(&[]);
+    let log = log_of(&env, &id);
+    let secret = env.file("secret", "canary\n");
+    fs::remove_file(&log).unwrap();
+    std::os::unix::fs::symlink(secret, &log).unwrap();
+    for flags in [&[][..], &["-f"]] {
+        env.run(&[&["logs", &id], flags].concat()).fails(1, "mayfly: cannot read [..]");
+    }
+    fs::remove_file(&log).unwrap();
+    File::create(&log).unwrap();
+    env.rm(&id);
+}
