@@ -42,7 +42,9 @@ fails 125 mayfly run --json --profile nonsense -- true 2> error.json
 [ "$(kind error.json)" = not_found ]
 
 # The same in steps.
-vm=$(mayfly create --json --name box --ttl 10m --keep | jq --raw-output .vm_id)
+vm=$(mayfly create --json --name ci --label job=7 --ttl 10m --keep | jq --raw-output .vm_id)
+is '.ttl_seconds > 600' mayfly extend --json ci 20m
+is '.name == "box" and .labels.job == "7"' mayfly rename --json ci box
 fails 4 mayfly create --json --name box 2> error.json
 [ "$(kind error.json)" = name_taken ]
 fails 125 mayfly exec --json box -- true 2> error.json
@@ -57,7 +59,7 @@ is "length == 1 and .[0].vm_id == \"$vm\" and .[0].keep" mayfly status --json
 is ".vm_id == \"$vm\" and .deleted" mayfly rm --json box
 fails 3 mayfly rm --json box 2> error.json
 is '.deleted == false' mayfly rm --json --force box
-is 'length == 0' mayfly status --json
+is 'length == 0' mayfly status --json --filter label=job
 
 # Clearing up.
 is '.count == 0' mayfly reap --json
