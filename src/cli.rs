@@ -8,12 +8,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{self, App};
 use crate::host::gate;
 use crate::model::{Accelerator, BackendChoice};
-use crate::output::{Failure, MAYFLY_FAILED, Printer, Style};
+use crate::output::{Color, Failure, MAYFLY_FAILED, Printer, Style};
 use crate::settings::{Overrides, Settings};
 
 /// Run commands in throwaway virtual machines.
@@ -64,6 +64,12 @@ struct Global {
     /// Print what happens, with the time each phase took
     #[arg(short, long, global = true)]
     verbose: bool,
+
+    /// Print in colours
+    ///
+    /// Never those of JSON, and not those of a command in a VM, which are its own.
+    #[arg(long, global = true, value_name = "WHEN", default_value_t = Color::Auto, value_enum)]
+    color: Color,
 
     /// Images and templates
     #[arg(long, global = true, hide = true, value_name = "DIR", env = "MAYFLY_ARTIFACTS_DIR")]
@@ -171,16 +177,22 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return become_vmm();
     }
     commands::completions::answer_shell(&args, command);
-    let matches = match command().try_get_matches_from(&args) {
+    let color = color_asked(&args);
+    let matches = match command().color(color.into()).try_get_matches_from(&args) {
         Ok(matches) => matches,
-        Err(error) => return usage(&error, &args),
+        Err(error) => return usage(&error, &args, color),
     };
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, &args),
+        Err(error) => return usage(&error, &args, color),
     };
-    let style =
-        Style { json: cli.global.json, quiet: cli.global.quiet, verbose: cli.global.verbose };
+    let global = &cli.global;
+    let style = Style {
+        json: global.json,
+        quiet: global.quiet,
+        verbose: global.verbose,
+        color: global.color,
+    };
     let printer = Printer { style };
     let for_a_guest = cli.command.answers_for_a_guest();
     let served = Settings::resolve(overrides(cli.global))
@@ -212,14 +224,31 @@ fn overrides(global: Global) -> Overrides {
     }
 }
 
+/// What is mayfly's own of a command line: past `--` everything is the guest's.
+fn own(args: &[OsString]) -> impl Iterator<Item = &str> {
+    args.iter().skip(1).take_while(|arg| *arg != "--").map(|arg| arg.to_str().unwrap_or_default())
+}
+
+/// The `--color` of a command line that has yet to be parsed, for what the parser prints itself.
+fn color_asked(args: &[OsString]) -> Color {
+    let mut asked = Color::Auto;
+    let mut words = own(args).peekable();
+    while let Some(word) = words.next() {
+        let value = match word {
+            "--color" => words.peek().copied(),
+            word => word.strip_prefix("--color="),
+        };
+        asked = value.and_then(|value| Color::from_str(value, false).ok()).unwrap_or(asked);
+    }
+    asked
+}
+
 /// Help and version are answers; everything else the parser says is an error of usage.
-fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
+fn usage(error: &clap::Error, args: &[OsString], color: Color) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    // Past `--` everything is the guest's.
-    let mine: Vec<&OsString> = args.iter().skip(1).take_while(|arg| *arg != "--").collect();
     let partly = command().ignore_errors(true).try_get_matches_from(args);
     let verb = partly.ok().and_then(|matches| matches.subcommand_name().map(str::to_owned));
     let exit_code = match verb.as_deref() {
@@ -230,7 +259,7 @@ fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
         error.kind(),
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     );
-    let json = mine.iter().any(|arg| *arg == "--json");
+    let json = own(args).any(|arg| arg == "--json");
     if asks_for_help && !json {
         let mut tree = command();
         tree.build();
@@ -243,7 +272,7 @@ fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
         return exit_code.into();
     }
     let failure = Failure::of_usage(error, verb.as_deref(), exit_code);
-    Printer { style: Style { json, ..Style::default() } }.failure(&failure);
+    Printer { style: Style { json, color, ..Style::default() } }.failure(&failure);
     exit_code.into()
 }
 

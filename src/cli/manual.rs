@@ -52,9 +52,9 @@ Environment:
   MAYFLY_JAILER_BIN       the program to use as firecracker's jailer
   MAYFLY_DEBIAN_MIRROR    where images' packages come from
 
-A flag wins over its variable. Commands in a VM see its id as MAYFLY_VM, and the
-directory of their secrets as MAYFLY_SECRETS. Building an image passes
-http_proxy, https_proxy, ftp_proxy, all_proxy and no_proxy on.
+A flag wins over its variable; --color wins over NO_COLOR, CLICOLOR and CLICOLOR_FORCE. Commands in
+a VM see its id as MAYFLY_VM, and the directory of their secrets as MAYFLY_SECRETS. Building an
+image passes http_proxy, https_proxy, ftp_proxy, all_proxy and no_proxy on.
 
 Files:
   /etc/mayfly/profiles.toml       profiles of this host

@@ -25,7 +25,7 @@ pub fn serve(app: &App, _: Args) -> Result<u8> {
     if app.printer.style.json {
         app.printer.json(&diagnosis)?;
     } else {
-        app.printer.data(&checks_table(&diagnosis.checks))?;
+        app.printer.data(&checks_table(&diagnosis.checks, app.printer.paint()))?;
         let conclusion = match (diagnosis.backend, diagnosis.isolation) {
             (Some(backend), Some(isolation)) => {
                 format!("VMs run here with {backend}; isolation is {isolation}")

@@ -77,6 +77,6 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
 fn show(app: &App, records: &[VmRecord]) -> Result<()> {
     match app.printer.style.quiet {
         true => records.iter().try_for_each(|record| app.printer.data(record.id().as_str())),
-        false => app.printer.data(&status_table(records, &clock::now()?)),
+        false => app.printer.data(&status_table(records, &clock::now()?, app.printer.paint())),
     }
 }

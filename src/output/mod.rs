@@ -4,6 +4,7 @@
 //! escaped ([`escape()`]); only the stream of a guest's command is passed on raw, and not by this room.
 
 mod answer;
+mod color;
 mod escape;
 mod failure;
 mod foreign;
@@ -13,6 +14,7 @@ mod table;
 mod view;
 
 pub use answer::ExecAnswer;
+pub use color::Color;
 pub use escape::escape;
 pub use failure::{Failure, MAYFLY_FAILED};
 pub use foreign::Foreign;

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use super::color::{Color, Paint, Tone};
 use super::escape::{escape, escape_json};
 use super::failure::Failure;
 use crate::lifecycle::{Remark, Timings};
@@ -17,6 +18,7 @@ pub struct Style {
     pub quiet: bool,
     /// Say more: phases and their times.
     pub verbose: bool,
+    pub color: Color,
 }
 
 /// The way out of the program.
@@ -57,9 +59,20 @@ impl Printer {
         }
     }
 
+    /// The colours of data for people.
+    pub fn paint(&self) -> Paint {
+        self.style.color.on_stdout()
+    }
+
     /// Whether a person watches standard error and wants to.
     pub fn is_watched(&self) -> bool {
         std::io::stderr().is_terminal() && !self.style.json && !self.style.quiet
+    }
+
+    /// Whether a line that was printed there can be printed over.
+    pub fn can_redraw(&self) -> bool {
+        let terminal = std::env::var_os("TERM").filter(|name| !name.is_empty() && name != "dumb");
+        terminal.is_some() && self.is_watched()
     }
 
     /// A remark, unless quiet.
@@ -116,9 +129,10 @@ impl Printer {
             }
             return;
         }
-        let mut text = format!("mayfly: {}\n", failure.message);
+        let paint = self.style.color.on_stderr();
+        let mut text = format!("{} {}\n", paint.paint(Tone::Bad, "mayfly:"), failure.message);
         if let Some(hint) = &failure.hint {
-            text.push_str(&format!("hint: {hint}\n"));
+            text.push_str(&format!("{} {hint}\n", paint.paint(Tone::Advice, "hint:")));
         }
         to_stderr(&text);
     }

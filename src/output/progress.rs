@@ -23,9 +23,10 @@ impl<'a> BuildProgress<'a> {
         BuildProgress { printer, signals, bar: None }
     }
 
-    /// The bar, made when there is something to show; hidden where stderr is no terminal.
+    /// The bar, made when there is something to show; none where stderr is no terminal, or one that knows
+    /// nothing but lines.
     fn bar(&mut self, total: usize) -> Option<&ProgressBar> {
-        if !self.printer.is_watched() {
+        if !self.printer.can_redraw() {
             return None;
         }
         Some(self.bar.get_or_insert_with(|| {

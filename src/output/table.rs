@@ -5,18 +5,20 @@ use std::collections::BTreeSet;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
+use super::color::{Paint, Tone};
 use super::escape::escape;
 use crate::image::{ImageInfo, Listed};
 use crate::lifecycle::{Check, Verdict};
-use crate::model::{Accelerator, MemMib, Now, Profile, Span, VmRecord};
+use crate::model::{Accelerator, MemMib, Now, Phase, Profile, Span, VmRecord};
 
 /// The columns by which [`status_table`] shows VMs.
 const STATUS: [&str; 8] =
     ["VM", "NAME", "PROFILE", "STATE", "RUNS ON", "ISOLATION", "SIZE", "LEFT"];
 
 /// One line a VM.
-pub fn status_table(records: &[VmRecord], now: &Now) -> String {
+pub fn status_table(records: &[VmRecord], now: &Now, paint: Paint) -> String {
     let mut table = bare(&STATUS);
+    let mut states = Vec::new();
     for record in records {
         let manifest = &record.manifest;
         let runs_on = match manifest.accelerator {
@@ -27,22 +29,50 @@ pub fn status_table(records: &[VmRecord], now: &Now) -> String {
             }
             accelerator => format!("{}/{accelerator}", manifest.backend),
         };
-        let state = match record.last_error() {
-            Some(error) => format!("{} ({})", record.state.name(), first_line(error)),
-            None => record.state.name().to_owned(),
-        };
+        let (state, tone) = state(record);
         table.add_row([
             manifest.vm_id.to_string(),
             manifest.name.as_ref().map_or("-".into(), ToString::to_string),
             manifest.profile.clone(),
-            state,
+            state.clone(),
             runs_on,
             manifest.isolation().to_string(),
             format!("{} CPU, {}", manifest.vcpu_count, MemMib(manifest.mem_mib)),
             left(record.expiry.remaining(now)),
         ]);
+        states.push((state, tone));
     }
-    finish(table)
+    painted(&finish(table), "STATE", &states, paint)
+}
+
+/// A VM's state, in the colour of what runs, is under way or has failed.
+fn state(record: &VmRecord) -> (String, Option<Tone>) {
+    let name = record.state.name();
+    if let Some(error) = record.last_error() {
+        return (format!("{name} ({})", first_line(error)), Some(Tone::Bad));
+    }
+    let tone = match &record.state {
+        Phase::Created | Phase::Stopped { .. } => None,
+        Phase::Started { .. } => Some(Tone::Good),
+        _ => Some(Tone::Doubtful),
+    };
+    (name.to_owned(), tone)
+}
+
+/// A table with the cells of one column in their tones. They are painted where the finished table has
+/// them: whoever lays it out knows nothing of colours.
+fn painted(table: &str, title: &str, cells: &[(String, Option<Tone>)], paint: Paint) -> String {
+    let mut lines = table.lines();
+    let head = lines.next().unwrap_or_default();
+    let column = head.find(title).unwrap_or(head.len());
+    let rows = lines.zip(cells).map(|(line, (text, tone))| match (line.get(column..), tone) {
+        (Some(rest), Some(tone)) if rest.starts_with(text) => {
+            let (before, after) = (&line[..column], &rest[text.len()..]);
+            format!("{before}{}{after}", paint.paint(*tone, text))
+        }
+        _ => line.to_owned(),
+    });
+    std::iter::once(head.to_owned()).chain(rows).collect::<Vec<_>>().join("\n")
 }
 
 /// One line a profile; `built` names those whose image exists.
@@ -112,14 +142,14 @@ pub fn templates_table(templates: &[Listed], now: &Now) -> String {
 }
 
 /// One line a check, with its remedy below.
-pub fn checks_table(checks: &[Check]) -> String {
+pub fn checks_table(checks: &[Check], paint: Paint) -> String {
     let mut lines = Vec::new();
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     for check in checks {
         let verdict = match check.verdict {
-            Verdict::Ok => "ok",
-            Verdict::Warning => "--",
-            Verdict::Failed => "no",
+            Verdict::Ok => paint.paint(Tone::Good, "ok"),
+            Verdict::Warning => paint.paint(Tone::Doubtful, "--"),
+            Verdict::Failed => paint.paint(Tone::Bad, "no"),
         };
         lines.push(format!("{verdict}  {:width$}  {}", check.name, escape(&check.detail)));
         if let Some(remedy) = &check.remedy {

@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod color;
 mod completion;
 mod create;
 mod doctor;
