@@ -102,6 +102,7 @@ enum Command {
     Create(commands::create::Args),
     Start(commands::start::Args),
     Exec(commands::exec::Args),
+    Shell(commands::shell::Args),
     Stop(commands::stop::Args),
     Rm(commands::rm::Args),
     Logs(commands::logs::Args),
@@ -124,6 +125,7 @@ impl Command {
             Command::Create(args) => commands::create::serve(app, args),
             Command::Start(args) => commands::start::serve(app, args),
             Command::Exec(args) => commands::exec::serve(app, args),
+            Command::Shell(args) => commands::shell::serve(app, args),
             Command::Stop(args) => commands::stop::serve(app, args),
             Command::Rm(args) => commands::rm::serve(app, args),
             Command::Logs(args) => commands::logs::serve(app, args),
@@ -142,7 +144,7 @@ impl Command {
 
     /// Whether the verb's exit codes are those of a command in a guest.
     fn answers_for_a_guest(&self) -> bool {
-        matches!(self, Command::Run(_) | Command::Exec(_))
+        matches!(self, Command::Run(_) | Command::Exec(_) | Command::Shell(_))
     }
 }
 
@@ -252,7 +254,7 @@ fn usage(error: &clap::Error, args: &[OsString], color: Color) -> ExitCode {
     let partly = command().ignore_errors(true).try_get_matches_from(args);
     let verb = partly.ok().and_then(|matches| matches.subcommand_name().map(str::to_owned));
     let exit_code = match verb.as_deref() {
-        Some("exec" | "run") => MAYFLY_FAILED,
+        Some("exec" | "run" | "shell") => MAYFLY_FAILED,
         _ => 2,
     };
     let asks_for_help = matches!(

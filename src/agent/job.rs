@@ -3,21 +3,21 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::line::set_nonblocking;
 use super::plan::{failure, plan, spawn_failure};
 use super::reaper::{Ending, Reaper};
-use super::secrets;
-use super::spawn;
+use super::stdio::{Output, Streams};
 use super::tree::Tree;
 use super::world::World;
+use super::{secrets, spawn, terminal};
 use crate::protocol::{
-    End, Exec, Exit, Failure, FailureKind, Kind, Outbox, STDIN_WINDOW, STREAM_PAYLOAD,
+    End, Exec, Exit, Failure, FailureKind, Outbox, Program, STDIN_WINDOW, STREAM_PAYLOAD,
+    WindowSize,
 };
 
 /// After the command ended, somebody it left behind may hold its output open. What it wrote itself
@@ -30,6 +30,9 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Credit is returned in lumps: a frame for every small read would cost more than the data.
 const CREDIT_LUMP: usize = STREAM_PAYLOAD;
+
+/// How long a command whose terminal was hung up may take to end by itself.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A command that was started.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct Job {
     secrets: Option<secrets::Directory>,
     input: Input,
     outputs: [Option<Output>; 2],
+    /// Whether its streams are one terminal.
+    has_terminal: bool,
     /// Which output is read first, so that neither starves the other.
     first: usize,
     /// Set when the end was noticed.
@@ -62,14 +67,6 @@ struct Input {
     taken: usize,
 }
 
-#[derive(Debug)]
-struct Output {
-    pipe: File,
-    kind: Kind,
-    /// Bytes the command itself had written and that were not read when it ended.
-    owed: usize,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Ended {
     end: End,
@@ -85,15 +82,12 @@ impl Job {
     /// # Errors
     /// A [`Failure`] that says which part was not possible.
     pub fn start(request: &Exec, world: &World) -> Result<Job, Failure> {
-        if request.tty.is_some() {
-            return Err(failure(FailureKind::Refused, "this agent has no terminals yet"));
-        }
         let account = world
             .account(request.user.as_deref())
             .map_err(|message| failure(FailureKind::NoSuchUser, message))?;
         let started = Instant::now();
-        let (pipes, stdio) = Pipes::open(request.stdin)
-            .map_err(|error| failure(FailureKind::Busy, format!("make pipes: {error}")))?;
+        let (streams, stdio) = Streams::open(request, account.as_ref())
+            .map_err(|error| failure(FailureKind::Busy, format!("make its streams: {error}")))?;
         let mut secrets = match &request.secrets[..] {
             [] => None,
             secrets => Some(secrets::place(secrets, account.as_ref(), world)?),
@@ -109,7 +103,12 @@ impl Job {
             }
             None => None,
         };
-        let program = plan.argv.first().cloned().unwrap_or_default();
+        let program = match &request.program {
+            // What it is called is not what it is.
+            Program::Login => plan.candidates.first(),
+            _ => plan.argv.first(),
+        };
+        let program = program.cloned().unwrap_or_default();
         let (pid, ending) = spawn::spawn(plan, &world.reaper)
             .map_err(|error| spawn_failure(error, &program, request))?;
         Ok(Job {
@@ -120,16 +119,14 @@ impl Job {
             timed_out: false,
             secrets: secrets.and_then(|secrets| secrets.directory),
             input: Input {
-                at_end: !request.stdin,
-                pipe: pipes.input,
+                at_end: streams.input.is_none(),
+                pipe: streams.input,
                 waiting: VecDeque::new(),
                 credit: STDIN_WINDOW,
                 taken: 0,
             },
-            outputs: [
-                Some(Output { pipe: pipes.output, kind: Kind::Stdout, owed: 0 }),
-                Some(Output { pipe: pipes.error, kind: Kind::Stderr, owed: 0 }),
-            ],
+            outputs: streams.outputs,
+            has_terminal: request.tty.is_some(),
             first: 0,
             ended: None,
         })
@@ -207,7 +204,7 @@ impl Job {
         self.outputs
             .iter()
             .enumerate()
-            .filter_map(|(index, output)| Some((index, &output.as_ref()?.pipe)))
+            .filter_map(|(index, output)| Some((index, &output.as_ref()?.source)))
     }
 
     /// Moves output into the outbox while it takes a full frame.
@@ -220,12 +217,12 @@ impl Job {
                 return;
             }
             let read =
-                outbox.push_with(output.kind, tag, usize::MAX, |room| output.pipe.read(room));
+                outbox.push_with(output.kind, tag, usize::MAX, |room| output.source.read(room));
             match read {
                 Ok(0) => self.outputs[index] = None,
                 Ok(count) => {
-                    output.owed = output.owed.saturating_sub(count);
                     if let Some(ended) = &mut self.ended {
+                        output.owed = output.owed.saturating_sub(count).min(output.unread());
                         ended.quiet = Instant::now() + QUIET;
                     }
                 }
@@ -245,7 +242,7 @@ impl Job {
         {
             self.secrets = None;
             for output in self.outputs.iter_mut().flatten() {
-                output.owed = unread(&output.pipe);
+                output.owed = output.unread();
             }
             self.ended = Some(Ended {
                 end,
@@ -304,8 +301,28 @@ impl Job {
         self.tree.signal(reaper, number);
     }
 
-    /// Kills everything the command started.
-    pub fn kill(&self, reaper: &Reaper) {
+    /// Gives the command's terminal, if it has one, another size.
+    pub fn resize(&self, size: WindowSize) {
+        if let Some(output) = self.outputs[0].as_ref().filter(|_| self.has_terminal) {
+            // One that cannot be resized any more is one that nobody looks at any more.
+            let _ = terminal::resize(&output.source, size);
+        }
+    }
+
+    /// Ends the command because there is nobody left whom it could tell anything. Everything it
+    /// started is killed; but a terminal is hung up, and a command that ends by itself then has had
+    /// the chance to save what there was to save, and to leave behind what shall live on.
+    pub fn abandon(mut self, reaper: &Reaper) {
+        if self.has_terminal {
+            // With the last descriptor of this end, the kernel tells the other.
+            self.input.pipe = None;
+            self.outputs = [None, None];
+            let limit = PollTimeout::try_from(FAREWELL).expect("a second is a valid timeout");
+            let _ = poll(&mut [PollFd::new(self.ending.as_fd(), PollFlags::POLLIN)], limit);
+            if self.ending.get().is_some() {
+                return;
+            }
+        }
         self.tree.kill(reaper);
     }
 }
@@ -327,41 +344,6 @@ fn give(pipe: &mut Option<File>, bytes: &[u8]) -> usize {
     }
 }
 
-struct Pipes {
-    input: Option<File>,
-    output: File,
-    error: File,
-}
-
-impl Pipes {
-    fn open(with_input: bool) -> io::Result<(Pipes, [OwnedFd; 3])> {
-        let (stdin, input) = if with_input {
-            let (theirs, ours) = spawn::pipe()?;
-            (theirs, Some(ours))
-        } else {
-            (spawn::null()?, None)
-        };
-        let (output, stdout) = spawn::pipe()?;
-        let (error, stderr) = spawn::pipe()?;
-        set_nonblocking(&output)?;
-        set_nonblocking(&error)?;
-        if let Some(input) = &input {
-            set_nonblocking(input)?;
-        }
-        let pipes =
-            Pipes { input: input.map(File::from), output: output.into(), error: error.into() };
-        Ok((pipes, [stdin, stdout, stderr]))
-    }
-}
-
 fn not_yet(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
-}
-
-/// How many bytes wait in a pipe.
-fn unread(pipe: &File) -> usize {
-    let mut count: libc::c_int = 0;
-    // SAFETY: FIONREAD writes one integer.
-    let result = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
-    if result == 0 { count.max(0) as usize } else { 0 }
 }

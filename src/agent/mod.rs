@@ -24,6 +24,8 @@ mod secrets;
 mod serve;
 mod session;
 mod spawn;
+mod stdio;
+mod terminal;
 mod tree;
 mod watchdog;
 mod world;

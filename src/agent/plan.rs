@@ -3,12 +3,14 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use nix::errno::Errno;
 
 use super::account::Account;
 use super::secrets::Placed;
 use super::spawn::{Identity, Plan, SpawnError, Step};
+use super::terminal;
 use super::world::World;
 use crate::protocol::{Exec, Failure, FailureKind, Program, Text};
 
@@ -24,8 +26,22 @@ pub fn plan(
     secrets: Option<&mut Placed>,
 ) -> Result<Plan, Failure> {
     let mut variables = world.variables(account);
+    let mut set = |name: &OsStr, value: OsString| {
+        variables.retain(|(known, _)| known != name);
+        variables.push((name.to_owned(), value));
+    };
     if let Some(secrets) = &secrets {
-        variables.push(("MAYFLY_SECRETS".into(), secrets.path.clone()));
+        set(OsStr::new("MAYFLY_SECRETS"), secrets.path.clone());
+    }
+    if let Some(terminal) = &request.tty {
+        set(OsStr::new("TERM"), terminal::kind(terminal.name.as_os_str()));
+    }
+    let shell = match request.program {
+        Program::Login => Some(world.shell(account)),
+        _ => None,
+    };
+    if let Some(shell) = &shell {
+        set(OsStr::new("SHELL"), shell.clone());
     }
     for (name, value) in &request.env {
         let name = name.as_os_str();
@@ -33,14 +49,14 @@ pub fn plan(
             let message = format!("{name:?} cannot be a variable's name");
             return Err(failure(FailureKind::Refused, message));
         }
-        variables.retain(|(known, _)| known != name);
-        variables.push((name.to_owned(), value.as_os_str().to_owned()));
+        set(name, value.as_os_str().to_owned());
     }
     let argv: Vec<OsString> = match &request.program {
         Program::Argv(argv) => argv.iter().map(|text| text.as_os_str().to_owned()).collect(),
         Program::Shell(line) => {
             vec!["bash".into(), "-lc".into(), line.as_os_str().to_owned()]
         }
+        Program::Login => vec![login_name(shell.as_deref().unwrap_or_default())],
     };
     let program = argv
         .first()
@@ -48,7 +64,10 @@ pub fn plan(
         .ok_or_else(|| failure(FailureKind::NotFound, "there is no program in an empty command"))?;
     let path =
         variables.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
-    let candidates = candidates(program, path.unwrap_or(OsStr::new("/usr/bin:/bin")));
+    let candidates = match shell {
+        Some(shell) => vec![shell],
+        None => candidates(program, path.unwrap_or(OsStr::new("/usr/bin:/bin"))),
+    };
     let directories = match &request.cwd {
         Some(cwd) => vec![cwd.as_os_str().to_owned()],
         None => world.directories(account),
@@ -73,6 +92,7 @@ pub fn plan(
         cgroup: None,
         reset_oom_score: world.is_guest(),
         stdio,
+        terminal: request.tty.is_some(),
     })
 }
 
@@ -91,6 +111,13 @@ fn candidates(program: &OsStr, path: &OsStr) -> Vec<OsString> {
             OsString::from_vec(candidate)
         })
         .collect()
+}
+
+/// What a shell is called so that it knows that somebody logs in: its own name after a hyphen.
+fn login_name(shell: &OsStr) -> OsString {
+    let mut name = OsString::from("-");
+    name.push(Path::new(shell).file_name().unwrap_or(shell));
+    name
 }
 
 fn c_strings(strings: impl IntoIterator<Item = OsString>) -> Result<Vec<CString>, Failure> {
@@ -125,6 +152,9 @@ pub fn spawn_failure(error: SpawnError, program: &CString, request: &Exec) -> Fa
         }
         (Step::Secrets, _) => {
             failure(FailureKind::Internal, format!("cannot mount its secrets: {why}"))
+        }
+        (Step::Terminal, _) => {
+            failure(FailureKind::Internal, format!("cannot take over the terminal: {why}"))
         }
         (Step::Cgroup, _) => failure(FailureKind::Busy, format!("cannot join a cgroup: {why}")),
     }

@@ -29,7 +29,7 @@ pub enum Over {
     Disturbed,
 }
 
-/// Serves one session. Whatever its command left running when it breaks off is killed.
+/// Serves one session. Its command does not outlive it ([`Job::abandon`]).
 pub fn serve(
     hello: Hello,
     line: &Line,
@@ -53,7 +53,7 @@ pub fn serve(
     session.answer(Kind::AgentInfo, &world.info());
     let over = session.run(line, inbox);
     if let Some(job) = session.job {
-        job.kill(&world.reaper);
+        job.abandon(&world.reaper);
     }
     over
 }
@@ -171,7 +171,12 @@ impl Session<'_> {
                     job.signal(&self.world.reaper, number.into());
                 }
             }
-            Kind::WindowSize => {}
+            Kind::WindowSize => {
+                let size = frame.json()?;
+                if let Some(job) = &self.job {
+                    job.resize(size);
+                }
+            }
             Kind::Shutdown => {
                 let Shutdown { grace_ms } = frame.json()?;
                 self.outbox.push(Kind::Done, self.tag, &[]);

@@ -37,6 +37,8 @@ pub struct Plan {
     pub reset_oom_score: bool,
     /// Standard input, output and error.
     pub stdio: [OwnedFd; 3],
+    /// Whether they are a terminal, to be the one that controls the command's session.
+    pub terminal: bool,
 }
 
 /// The numbers of a user.
@@ -54,6 +56,7 @@ pub enum Step {
     Fork,
     Cgroup,
     Secrets,
+    Terminal,
     Identity,
     Directory,
     Exec,
@@ -158,6 +161,10 @@ impl Child<'_> {
             }
             for (number, fd) in plan.stdio.iter().enumerate() {
                 libc::dup2(fd.as_raw_fd(), number as c_int);
+            }
+            if plan.terminal {
+                let taken = libc::ioctl(0, libc::TIOCSCTTY, 0);
+                Errno::result(taken).map_err(|errno| (Step::Terminal, errno))?;
             }
             libc::umask(0o022);
             if let Some(identity) = &plan.identity {

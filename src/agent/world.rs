@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::reboot::RebootMode;
+use nix::unistd::{AccessFlags, access};
 use std::os::fd::AsFd;
 
 use super::account::{self, Account};
@@ -23,6 +24,9 @@ use crate::protocol::{AgentInfo, Setup};
 
 /// What a guest's commands find as `PATH`: Debian's for root.
 const GUEST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What every Unix has.
+const PLAIN_SHELL: &str = "/bin/sh";
 
 /// How long processes of the past may take to be gone after they were killed.
 const KILL_LIMIT: Duration = Duration::from_secs(1);
@@ -154,6 +158,22 @@ impl World {
             set("MAYFLY_VM", vm_id.clone());
         }
         variables
+    }
+
+    /// The shell a user logs in with: the one on record, if it is there.
+    pub fn shell(&self, account: Option<&Account>) -> OsString {
+        let on_record = match account {
+            Some(account) => Some(account.shell.clone()),
+            None => {
+                let me = nix::unistd::geteuid().to_string();
+                self.account(Some(&me)).ok().flatten().map(|account| account.shell)
+            }
+        };
+        let is_there = |shell: &OsString| {
+            shell.as_bytes().starts_with(b"/")
+                && access(shell.as_os_str(), AccessFlags::X_OK).is_ok()
+        };
+        on_record.filter(is_there).unwrap_or_else(|| PLAIN_SHELL.into())
     }
 
     /// Where a command runs unless its request says otherwise: directories to try in order.

@@ -11,6 +11,7 @@ Examples:
   mayfly create --name box --keep             the same in steps:
   mayfly start box
   mayfly exec box -- ls /
+  mayfly shell box                            at a terminal
   mayfly rm box";
 
 /// For `--help`: the rest. A line without a margin that ends in a colon is a heading; lines with a
@@ -25,7 +26,7 @@ Exit status:
   5  a limit is reached, or somebody else is at work on it
   6  this host or its backend cannot do it
 
-exec and run return the exit code of their command, and otherwise:
+exec, run and shell return the exit code of their command, and otherwise:
 
   124    the command ran out of time
   125    mayfly itself failed

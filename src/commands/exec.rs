@@ -8,14 +8,15 @@ use super::candidates;
 use super::guest_command::GuestCommand;
 use crate::host::signals::Signals;
 use crate::lifecycle::{self, Command, Manager, Timings};
-use crate::model::VmRef;
+use crate::model::{Kind, Refusal, VmRef};
 
 const EXAMPLES: &str = "\
 Examples:
   mayfly exec ci -- make test             run it, then delete the VM
   mayfly exec --keep ci -- make test      and keep the VM
   mayfly exec --keep ci -c 'cd /tmp && ls | wc -l'
-  tar c . | mayfly exec --keep -i ci -- tar x -C /root";
+  tar c . | mayfly exec --keep -i ci -- tar x -C /root
+  mayfly exec --keep -t ci -- top         in a terminal";
 
 /// Run a command in a started VM, then delete the VM
 ///
@@ -40,11 +41,13 @@ pub struct Args {
 }
 
 pub fn serve(app: &App, args: Args) -> Result<u8> {
-    let command = Command {
-        exec: args.command.exec()?,
-        streams: args.command.streams(app)?,
-        keep: args.keep,
-    };
+    if args.command.is_login() {
+        let refusal = Refusal::new(Kind::Usage, "no command is given");
+        let hint = format!("'mayfly shell {}' gives you a shell, and keeps the VM", args.vm);
+        return Err(refusal.hint(hint).into());
+    }
+    let (exec, streams) = args.command.prepare(app)?;
+    let command = Command { exec, streams, keep: args.keep };
     let manager = Manager::open(app.settings.clone())?;
     let mut signals = Signals::block()?;
     let id = manager.resolve(&args.vm)?;

@@ -17,7 +17,8 @@ use crate::protocol::{Exec, MAX_REQUEST, MAX_SECRETS, Secret, Text, is_secret_na
 pub struct Given {
     /// Set an environment variable; without a value, pass on the one here
     ///
-    /// May be given several times. Nothing else of this environment reaches the VM.
+    /// May be given several times. Nothing else of this environment reaches the VM, but with a
+    /// terminal TERM.
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     env: Vec<OsString>,
 
@@ -41,12 +42,12 @@ pub struct Given {
 }
 
 impl Given {
-    /// Puts all of it into a request. `input` says that standard input is the command's own.
+    /// Puts all of it into a request. `input` is the flag that makes standard input the command's own.
     ///
     /// # Errors
     /// `Usage`, before anything was done. What is secret is in no message.
-    pub fn give(&self, exec: &mut Exec, input: bool) -> Result<()> {
-        let mut reader = Reader { input: input.then_some("'-i'") };
+    pub fn give(&self, exec: &mut Exec, input: Option<&'static str>) -> Result<()> {
+        let mut reader = Reader { input };
         for file in &self.env_file {
             let text = reader.read(file, "'--env-file'", MAX_REQUEST, Guarded::May)?;
             let variables = env_file::parse(&text, |name| std::env::var_os(name));

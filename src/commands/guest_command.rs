@@ -2,18 +2,18 @@
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result};
 use clap::{ArgGroup, Args};
+use nix::sys::signal::Signal;
 
-use super::App;
-use super::given::Given;
-use crate::guest::{Exit, Outcome, Sink};
+use super::circumstances::{self, Circumstances};
+use super::{App, seat};
+use crate::guest::{Exit, Outcome, Sink, Stdin};
 use crate::lifecycle::{Removed, Streams, Timings};
 use crate::model::{Kind, Refusal, Span, VmId};
 use crate::output::ExecAnswer;
-use crate::protocol::{Exec, Program, Text};
+use crate::protocol::{Exec, Program};
 
 /// How much of each stream `--json` keeps. The answer is one JSON value, so it is held in memory;
 /// who wants more reads the streams.
@@ -21,7 +21,7 @@ const CAPTURE_LIMIT: usize = 4 << 20;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The command")]
-#[command(group = ArgGroup::new("what").required(true).args(["command", "shell"]))]
+#[command(group = ArgGroup::new("what").args(["command", "shell"]))]
 pub struct GuestCommand {
     /// Kill the command after DURATION and exit with 124
     ///
@@ -35,66 +35,66 @@ pub struct GuestCommand {
     #[arg(short, long)]
     interactive: bool,
 
-    /// Give the command a terminal (not available yet)
-    #[arg(short, long, hide = true)]
+    /// Give the command a terminal like this one
+    ///
+    /// Every key goes to the command, as with -i: Ctrl-C interrupts what runs in the VM. Its two
+    /// outputs are one, on standard output. At the beginning of a line '~.' hangs up, as with ssh: the
+    /// way out of a VM that answers no more.
+    #[arg(short, long)]
     tty: bool,
 
-    /// Run in DIR of the VM
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<OsString>,
-
-    /// Run as USER of the VM instead of root
-    ///
-    /// A name or a number, with ':GROUP' behind it if need be.
-    #[arg(short, long, value_name = "USER")]
-    user: Option<String>,
+    #[command(flatten)]
+    circumstances: Circumstances,
 
     /// Run STRING in a login shell, as 'bash -lc' does
     #[arg(short = 'c', long = "command", value_name = "STRING", id = "shell")]
     shell: Option<OsString>,
 
-    #[command(flatten)]
-    given: Given,
-
     /// The program to run, and its arguments
-    #[arg(last = true, value_name = "CMD")]
+    #[arg(last = true, value_name = "CMD", required_unless_present_any = ["shell", "tty"])]
     command: Vec<OsString>,
 }
 
 impl GuestCommand {
-    /// The request for the agent. Errors: flags that make no sense, before anything was done.
-    pub fn exec(&self) -> Result<Exec> {
-        if self.tty {
-            return Err(Refusal::new(Kind::Usage, "-t is not available yet")
-                .hint("leave it out; '-i' passes standard input on")
-                .into());
-        }
+    /// Whether there is nothing to run but the user's login shell.
+    pub fn is_login(&self) -> bool {
+        self.shell.is_none() && self.command.is_empty()
+    }
+
+    /// The request for the agent, and where its streams go: to our own, or into the JSON answer.
+    /// Errors: flags that make no sense, before anything was done.
+    pub fn prepare(&self, app: &App) -> Result<(Exec, Streams)> {
         if self.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
             return Err(Refusal::new(Kind::Usage, "--timeout must be positive").into());
         }
-        let text = |text: &OsString| Text(text.as_bytes().to_owned());
         let program = match &self.shell {
-            Some(line) => Program::Shell(text(line)),
-            None => Program::Argv(self.command.iter().map(text).collect()),
+            Some(line) => Program::Shell(circumstances::text(line)),
+            None if self.is_login() => Program::Login,
+            None => circumstances::program(&self.command),
         };
-        let mut exec = Exec {
-            cwd: self.workdir.as_ref().map(text),
-            user: self.user.clone(),
-            timeout_ms: self.timeout.map(|timeout| timeout.0.as_millis() as u64),
-            stdin: self.interactive,
-            ..Exec::of(program)
+        let input = match (self.tty, self.interactive) {
+            (true, _) => Some("'-t'"),
+            (false, true) => Some("'-i'"),
+            (false, false) => None,
         };
-        self.given.give(&mut exec, self.interactive)?;
-        Ok(exec)
+        let mut exec = self.circumstances.exec(program, input)?;
+        exec.timeout_ms = self.timeout.map(|timeout| timeout.0.as_millis() as u64);
+        let streams = match self.tty {
+            true => seat::take(app, &mut exec, "'-t'", "'-i' passes any other input on")?,
+            false => {
+                exec.stdin = self.interactive;
+                self.streams(app)?
+            }
+        };
+        Ok((exec, streams))
     }
 
-    /// Where the streams go: to our own, or into the JSON answer.
-    pub fn streams(&self, app: &App) -> Result<Streams> {
+    fn streams(&self, app: &App) -> Result<Streams> {
         let ours = |fd: std::os::fd::BorrowedFd| {
             fd.try_clone_to_owned().context("cannot use a standard stream")
         };
         let stdin = match self.interactive {
-            true => Some(ours(std::io::stdin().as_fd())?),
+            true => Some(Stdin::Bytes(ours(std::io::stdin().as_fd())?)),
             false => None,
         };
         let (stdout, stderr) = match app.printer.style.json {
@@ -130,14 +130,7 @@ impl GuestCommand {
         cleanup: Option<Removed>,
         timings: &Timings,
     ) -> Result<u8> {
-        let verdict = match &outcome.exit {
-            Exit::TimedOut => {
-                let limit = self.timeout.map_or(0, Span::seconds);
-                Some(format!("command timed out after {limit}s"))
-            }
-            Exit::NotStarted(failure) => Some(format!("mayfly: {}", failure.message)),
-            _ => None,
-        };
+        let verdict = verdict(&outcome.exit, self.timeout);
         let exit_code = outcome.exit.code();
         app.printer.timings(timings);
         if !app.printer.style.json {
@@ -152,6 +145,22 @@ impl GuestCommand {
         }
         app.printer.json(&answer)?;
         Ok(exit_code)
+    }
+}
+
+/// What there is to say about an end, where its exit code alone does not.
+pub fn verdict(exit: &Exit, timeout: Option<Span>) -> Option<String> {
+    match exit {
+        Exit::TimedOut => {
+            let limit = timeout.map_or(0, Span::seconds);
+            Some(format!("command timed out after {limit}s"))
+        }
+        Exit::NotStarted(failure) => Some(format!("mayfly: {}", failure.message)),
+        Exit::HungUp(signal) => Some(match Signal::try_from(i32::from(*signal)) {
+            Ok(signal) if signal != Signal::SIGHUP => format!("mayfly: interrupted by {signal}"),
+            _ => "mayfly: hung up".into(),
+        }),
+        _ => None,
     }
 }
 

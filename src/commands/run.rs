@@ -17,17 +17,19 @@ Examples:
   mayfly run -- uname -a
   mayfly run --profile debian-build --mem 4G -- make --version
   mayfly run --timeout 30s -c 'curl --version; exit 3'
-  tar c . | mayfly run -i -p debian-build -c 'tar x && make test'";
+  tar c . | mayfly run -i -p debian-build -c 'tar x && make test'
+  mayfly run -t                           a shell in a VM of its own";
 
 /// Run a command in a new VM, and leave nothing behind
 ///
 /// Does what create, start, exec and rm do, and returns the command's exit code. The VM is deleted
 /// whatever happens, Ctrl-C included; if mayfly itself is killed, the next 'mayfly reap' deletes it.
-/// Builds the profile's image first if there is none yet.
+/// Builds the profile's image first if there is none yet. With -t and without a command, root's login
+/// shell is run, or that of USER.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[command(
-    override_usage = "mayfly run [OPTIONS] -- CMD [ARG]...\n       mayfly run [OPTIONS] -c STRING"
+    override_usage = "mayfly run [OPTIONS] -- CMD [ARG]...\n       mayfly run [OPTIONS] -c STRING\n       mayfly run [OPTIONS] -t"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -45,8 +47,7 @@ pub struct Args {
 }
 
 pub fn serve(app: &App, args: Args) -> Result<u8> {
-    let exec = args.command.exec()?;
-    let streams = args.command.streams(app)?;
+    let (exec, streams) = args.command.prepare(app)?;
     let owner = match args.keep {
         true => None,
         false => Some(process::identify_self()?),

@@ -1,53 +1,41 @@
-//! Running a command: one loop that moves bytes both ways, and everything that can end it.
-//!
-//! ```text
-//! Asked ──Started──▶ Running ──Exit──▶ outcome
-//!   │                  │ ├─ nobody reads the output ─▶ Closing ──Exit or 0.5 s──▶ OutputClosed
-//!   └─Error─▶ outcome  │ └─ timeout and 2 s more ─▶ TimedOut
-//!                      └─ end of line, broken protocol, second signal ─▶ error
-//! ```
+//! Running a command: what it is given, and how it ends.
 
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::Signal;
 
 use super::feed::Feed;
-use super::link::broken;
-use super::outcome::{Exit, Outcome};
+use super::outcome::Outcome;
+use super::pump::{Pump, START_LIMIT};
+use super::seat::Seat;
 use super::session::Session;
 use super::sink::{Drain, Sink};
-use crate::host::signals::{Interrupted, Signals};
-use crate::host::wait::{Wait, timeout};
+use crate::host::signals::Signals;
+use crate::host::terminal::Terminal;
+use crate::host::wait::Wait;
 use crate::model::{self, Refusal};
-use crate::protocol::{
-    self, Credit, End, Exec, Failure, FailureKind, Frame, Kind, MAX_REQUEST, MAX_SECRETS, Secret,
-    Started, Violation,
-};
-
-/// How long an agent may take to answer `Exec` with `Started` or `Error`.
-const START_LIMIT: Duration = Duration::from_secs(30);
-
-/// What the agent gets beyond the command's own timeout to enforce it.
-const BACKSTOP: Duration = Duration::from_secs(2);
-
-/// What a command gets to end after nobody reads its output any more.
-const CLOSING: Duration = Duration::from_millis(500);
+use crate::protocol::{Exec, Kind, MAX_REQUEST, MAX_SECRETS, Secret};
 
 /// A command's three streams on the host, and the signals meant for it.
 #[derive(Debug)]
 pub struct ExecIo<'a> {
-    /// Read to its end and no further than the command takes it; the request must say `stdin` too.
-    /// It is not made non-blocking, because other processes may share it.
-    pub stdin: Option<OwnedFd>,
+    /// The request must say `stdin` too.
+    pub stdin: Option<Stdin>,
     pub stdout: Sink,
     pub stderr: Sink,
-    /// The first that arrives is passed on; a SIGINT or SIGTERM after it gives up.
+    /// The first that arrives is passed on; a SIGINT or SIGTERM after it gives up. With a terminal,
+    /// whose keys go to the guest, each of them is for us, and hangs up.
     pub signals: &'a mut Signals,
+}
+
+/// Where a command's input comes from.
+#[derive(Debug)]
+pub enum Stdin {
+    /// Read to its end and no further than the command takes it. It is not made non-blocking, because
+    /// other processes may share it.
+    Bytes(OwnedFd),
+    /// The terminal that the request's is to be like. It is raw while the command runs.
+    Terminal(Terminal),
 }
 
 impl Session {
@@ -71,17 +59,18 @@ impl Session {
             let refusal = Refusal::new(model::Kind::Usage, message);
             bail!(refusal.hint("pass long data on standard input (-i)"));
         }
-        let mut pump = Pump {
-            request,
-            feed: Feed::new(io.stdin.filter(|_| request.stdin)),
-            stdout: Drain::new(io.stdout).context("standard output")?,
-            stderr: Drain::new(io.stderr).context("standard error")?,
-            started: false,
-            closing: None,
-            signalled: false,
-            begun: Instant::now(),
-            blocked: Duration::ZERO,
+        let (feed, seat) = match io.stdin.filter(|_| request.stdin) {
+            None => (Feed::of_bytes(None), None),
+            Some(Stdin::Bytes(source)) => (Feed::of_bytes(Some(source)), None),
+            Some(Stdin::Terminal(terminal)) => {
+                let source = terminal.as_fd().try_clone_to_owned().context("standard input")?;
+                let told = request.tty.as_ref().context("a request without its terminal")?.size;
+                (Feed::of_keys(source), Some(Seat::new(terminal, told)))
+            }
         };
+        let stdout = Drain::new(io.stdout).context("standard output")?;
+        let stderr = Drain::new(io.stderr).context("standard error")?;
+        let mut pump = Pump::new(request, feed, seat, [stdout, stderr]);
         self.idle = false;
         let mut wait = Wait::within(START_LIMIT).interruptible(io.signals);
         for payload in request.secrets.iter().flat_map(Secret::payloads) {
@@ -93,257 +82,7 @@ impl Session {
             self.link.outbox.wipe();
         }
         let (exit, duration) = ended?;
-        Ok(Outcome {
-            exit,
-            stdout: pump.stdout.captured(),
-            stderr: pump.stderr.captured(),
-            duration,
-        })
+        let [stdout, stderr] = pump.captured();
+        Ok(Outcome { exit, stdout, stderr, duration })
     }
-}
-
-struct Pump<'a> {
-    request: &'a Exec,
-    feed: Feed,
-    stdout: Drain,
-    stderr: Drain,
-    started: bool,
-    /// Set when nobody reads the output any more: when to stop waiting for the command.
-    closing: Option<Instant>,
-    /// Whether a signal was passed on.
-    signalled: bool,
-    begun: Instant,
-    /// How long the host's own readers kept output waiting; not the agent's fault.
-    blocked: Duration,
-}
-
-/// What `poll` is asked about.
-#[derive(Clone, Copy, PartialEq)]
-enum Source {
-    Signals,
-    Link,
-    Stdin,
-    Output,
-}
-
-impl Pump<'_> {
-    fn run(&mut self, session: &mut Session, signals: &mut Signals) -> Result<(Exit, Duration)> {
-        loop {
-            if let Some(end) = self.take_frames(session)? {
-                return Ok(end);
-            }
-            session.link.flush()?;
-            if let Some(end) = self.overdue()? {
-                return Ok(end);
-            }
-            let ready = self.wait(session, signals)?;
-            if ready.contains(&Source::Signals) {
-                self.pass_on(session, signals)?;
-            }
-            if ready.contains(&Source::Output) {
-                let drained = self.stdout.drain().and_then(|()| self.stderr.drain());
-                self.settle(session, drained)?;
-            }
-            if ready.contains(&Source::Stdin) {
-                self.feed.pump(&mut session.link);
-            }
-            if ready.contains(&Source::Link) {
-                session.link.flush()?;
-                session.link.receive()?;
-            }
-        }
-    }
-
-    /// Deals with all complete frames, as long as their bytes have somewhere to go.
-    fn take_frames(&mut self, session: &mut Session) -> Result<Option<(Exit, Duration)>> {
-        while self.takes_output() {
-            let frame = session.link.next().map_err(|violation| broken(&violation))?;
-            let Some(frame) = frame else { break };
-            match self.handle(&frame).map_err(|violation| broken(&violation))? {
-                Step::Go => {}
-                Step::Wrote(result) => self.settle(session, result)?,
-                Step::End(exit, duration) => {
-                    if !session.link.inbox.is_empty() {
-                        let message = "the agent broke the protocol: it went on after the end";
-                        bail!(Refusal::new(model::Kind::Agent, message));
-                    }
-                    session.idle = true;
-                    return Ok(Some((exit, duration)));
-                }
-                Step::Fail(failure) => return Err(refused(&failure)),
-            }
-        }
-        Ok(None)
-    }
-
-    fn handle(&mut self, frame: &Frame<'_>) -> Result<Step, Violation> {
-        match (frame.kind, self.started) {
-            (Kind::Started, false) => {
-                frame.json::<Started>()?;
-                self.started = true;
-                Ok(Step::Go)
-            }
-            (Kind::Error, false) => {
-                let failure: Failure = frame.json()?;
-                Ok(match failure.kind {
-                    FailureKind::NotFound
-                    | FailureKind::NotExecutable
-                    | FailureKind::NoSuchUser
-                    | FailureKind::NoSuchDirectory => {
-                        Step::End(Exit::NotStarted(failure), self.begun.elapsed())
-                    }
-                    _ => Step::Fail(failure),
-                })
-            }
-            (Kind::Stdout | Kind::Stderr, true) if self.closing.is_some() => Ok(Step::Go),
-            (Kind::Stdout, true) => Ok(Step::Wrote(self.stdout.take(frame.payload))),
-            (Kind::Stderr, true) => Ok(Step::Wrote(self.stderr.take(frame.payload))),
-            (Kind::StdinCredit, true) if self.request.stdin => {
-                let Credit { bytes } = frame.json()?;
-                self.feed.allow(bytes)?;
-                Ok(Step::Go)
-            }
-            (Kind::Exit, true) => {
-                let exit: protocol::Exit = frame.json()?;
-                if exit.timed_out && self.request.timeout_ms.is_none() {
-                    return Err(Violation::Malformed(frame.kind, "no timeout was set".into()));
-                }
-                if let End::Signal(0 | 65..) = exit.end {
-                    return Err(Violation::Malformed(frame.kind, "no such signal".into()));
-                }
-                let end = match (self.closing, exit.timed_out) {
-                    (Some(_), _) => Exit::OutputClosed,
-                    (None, true) => Exit::TimedOut,
-                    (None, false) => exit.end.into(),
-                };
-                Ok(Step::End(end, Duration::from_millis(exit.duration_ms)))
-            }
-            (kind, _) => Err(Violation::Unexpected(kind)),
-        }
-    }
-
-    /// What a write to an output means: nobody reading it any more ends the command, as a local one
-    /// would die of SIGPIPE.
-    fn settle(&mut self, session: &mut Session, result: std::io::Result<()>) -> Result<()> {
-        match result {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                if self.closing.is_none() {
-                    self.closing = Some(Instant::now() + CLOSING);
-                    send_signal(session, Signal::SIGPIPE)?;
-                }
-                Ok(())
-            }
-            Err(error) => Err(error).context("write the command's output"),
-        }
-    }
-
-    fn pass_on(&mut self, session: &mut Session, signals: &mut Signals) -> Result<()> {
-        while let Some(signal) = signals.take() {
-            if self.signalled && matches!(signal, Signal::SIGINT | Signal::SIGTERM) {
-                bail!(Interrupted(signal));
-            }
-            self.signalled = true;
-            send_signal(session, signal)?;
-        }
-        Ok(())
-    }
-
-    fn takes_output(&self) -> bool {
-        self.closing.is_some() || (self.stdout.ready() && self.stderr.ready())
-    }
-
-    /// By when something must have happened.
-    fn limit(&self) -> Option<Instant> {
-        if self.closing.is_some() {
-            return self.closing;
-        }
-        if !self.started {
-            return Some(self.begun + START_LIMIT + self.blocked);
-        }
-        let timeout = Duration::from_millis(self.request.timeout_ms?);
-        // A timeout beyond what the clock can express is none.
-        self.begun.checked_add(timeout)?.checked_add(BACKSTOP + self.blocked)
-    }
-
-    fn overdue(&self) -> Result<Option<(Exit, Duration)>> {
-        if !self.takes_output() || self.limit().is_none_or(|limit| Instant::now() < limit) {
-            return Ok(None);
-        }
-        let exit = match (self.closing, self.started) {
-            (Some(_), _) => Exit::OutputClosed,
-            (None, true) => Exit::TimedOut,
-            (None, false) => {
-                let message = "the agent did not say in time whether the command runs";
-                bail!(Refusal::new(model::Kind::Agent, message));
-            }
-        };
-        Ok(Some((exit, self.begun.elapsed())))
-    }
-
-    fn wait(&mut self, session: &Session, signals: &Signals) -> Result<Vec<Source>> {
-        let link = &session.link;
-        let mut sources = vec![Source::Signals];
-        let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        let mut ask = |source, fd, events| {
-            sources.push(source);
-            fds.push(PollFd::new(fd, events));
-        };
-        let held = !self.takes_output();
-        let mut events = PollFlags::empty();
-        events.set(PollFlags::POLLIN, !held);
-        events.set(PollFlags::POLLOUT, !link.outbox.is_empty());
-        // With nothing to ask for, poll would still report an agent that hung up, over and over.
-        if !events.is_empty() {
-            ask(Source::Link, link.as_fd(), events);
-        }
-        if let Some(stdin) = self.feed.waits_for(link) {
-            ask(Source::Stdin, stdin, PollFlags::POLLIN);
-        }
-        for drain in [&self.stdout, &self.stderr] {
-            if let Some(output) = drain.waits_for().filter(|_| self.closing.is_none()) {
-                ask(Source::Output, output, PollFlags::POLLOUT);
-            }
-        }
-        let asked = Instant::now();
-        let limit = if held { None } else { self.limit() };
-        let polled = poll(&mut fds, timeout(limit));
-        let ready = fds.iter().zip(sources).filter(|(fd, _)| fd.any() == Some(true));
-        let ready = ready.map(|(_, source)| source).collect();
-        if held {
-            self.blocked += asked.elapsed();
-        }
-        match polled {
-            Ok(_) => Ok(ready),
-            Err(Errno::EINTR) => Ok(Vec::new()),
-            Err(errno) => Err(errno).context("poll"),
-        }
-    }
-}
-
-/// What a frame leads to.
-enum Step {
-    Go,
-    Wrote(std::io::Result<()>),
-    End(Exit, Duration),
-    Fail(Failure),
-}
-
-fn send_signal(session: &mut Session, signal: Signal) -> Result<()> {
-    let number = protocol::Signal { number: signal as u8 };
-    let json = serde_json::to_vec(&number).context("encode a signal")?;
-    let link = &mut session.link;
-    // A line that has not even room for this is one that nobody reads at the other end.
-    if link.outbox.takes_control() {
-        link.outbox.push(Kind::Signal, link.tag, &json);
-    }
-    link.flush()
-}
-
-fn refused(failure: &Failure) -> anyhow::Error {
-    let kind = match failure.kind {
-        FailureKind::Busy => model::Kind::Busy,
-        _ => model::Kind::Agent,
-    };
-    Refusal::new(kind, format!("the agent cannot run the command: {}", failure.message)).into()
 }

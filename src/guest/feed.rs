@@ -3,45 +3,86 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::keys::{Keys, Wish};
 use super::link::Link;
 use crate::protocol::{Kind, STDIN_WINDOW, STREAM_PAYLOAD, Violation};
+
+/// The most that a terminal gives at once is a line of this length.
+const TYPED: usize = 4096;
 
 /// An input, and how much of it the agent takes at the moment.
 #[derive(Debug)]
 pub(super) struct Feed {
     /// `None` once its end was sent.
     source: Option<OwnedFd>,
+    /// Where it is a terminal.
+    keys: Option<Keys>,
     credit: usize,
 }
 
 impl Feed {
-    pub fn new(source: Option<OwnedFd>) -> Feed {
-        Feed { source, credit: STDIN_WINDOW }
+    /// A file, a pipe or whatever else has an end.
+    pub fn of_bytes(source: Option<OwnedFd>) -> Feed {
+        Feed { source, keys: None, credit: STDIN_WINDOW }
+    }
+
+    /// A terminal.
+    pub fn of_keys(source: OwnedFd) -> Feed {
+        Feed { source: Some(source), keys: Some(Keys::new()), credit: STDIN_WINDOW }
     }
 
     /// The descriptor to wait for, while there is something to do with its bytes.
     pub fn waits_for(&self, link: &Link) -> Option<BorrowedFd<'_>> {
         let source = self.source.as_ref()?;
-        (self.credit > 0 && link.outbox.takes_data()).then(|| source.as_fd())
+        // A key that was held back needs room too.
+        let least = if self.keys.is_some() { 2 } else { 1 };
+        (self.credit >= least && link.outbox.takes_data()).then(|| source.as_fd())
     }
 
-    /// Reads once, after the descriptor was found readable, and queues what there was.
-    pub fn pump(&mut self, link: &mut Link) {
+    /// Reads once, after the descriptor was found readable, and queues what there was. What a person
+    /// wishes instead comes back.
+    pub fn pump(&mut self, link: &mut Link) -> Option<Wish> {
+        match &mut self.keys {
+            Some(_) => self.pump_keys(link),
+            None => {
+                self.pump_bytes(link);
+                None
+            }
+        }
+    }
+
+    fn pump_bytes(&mut self, link: &mut Link) {
         let Some(source) = &self.source else { return };
         let limit = self.credit.min(STREAM_PAYLOAD);
-        let read = link.outbox.push_with(Kind::Stdin, link.tag, limit, |room| {
-            nix::unistd::read(source, room).map_err(io::Error::from)
-        });
+        let read = link.outbox.push_with(Kind::Stdin, link.tag, limit, |room| read(source, room));
         match read {
             Ok(count) if count > 0 => self.credit -= count,
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) if not_now(&error) => {}
             // The end; or an error, as of a terminal that hung up, which ends the input as well.
             _ => {
                 link.outbox.push(Kind::StdinEof, link.tag, &[]);
                 self.source = None;
             }
         }
+    }
+
+    fn pump_keys(&mut self, link: &mut Link) -> Option<Wish> {
+        let (source, keys) = (self.source.as_ref()?, self.keys.as_mut()?);
+        let mut typed = [0; TYPED];
+        let limit = TYPED.min(self.credit - 1);
+        let count = match read(source, &mut typed[..limit]) {
+            Ok(count) if count > 0 => count,
+            Err(error) if not_now(&error) => return None,
+            // The terminal is gone. There is no other end of it: Ctrl-D is a byte.
+            _ => return Some(Wish::HangUp),
+        };
+        let mut passed = Vec::with_capacity(count + 1);
+        let wish = keys.pass(&typed[..count], &mut passed);
+        if !passed.is_empty() {
+            link.outbox.push(Kind::Stdin, link.tag, &passed);
+            self.credit -= passed.len();
+        }
+        wish
     }
 
     /// The agent takes this much more.
@@ -53,4 +94,12 @@ impl Feed {
         self.credit = credit;
         Ok(())
     }
+}
+
+fn read(source: &OwnedFd, room: &mut [u8]) -> io::Result<usize> {
+    nix::unistd::read(source, room).map_err(io::Error::from)
+}
+
+fn not_now(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

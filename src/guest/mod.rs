@@ -12,12 +12,15 @@
 
 mod exec;
 mod feed;
+mod keys;
 mod link;
 mod outcome;
+mod pump;
+mod seat;
 mod session;
 mod sink;
 
-pub use exec::ExecIo;
+pub use exec::{ExecIo, Stdin};
 pub use outcome::{Captured, Exit, Outcome};
 pub use session::Session;
 pub use sink::Sink;

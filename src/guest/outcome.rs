@@ -29,6 +29,8 @@ pub enum Exit {
     NotStarted(Failure),
     /// Nobody reads its output any more, so it was stopped.
     OutputClosed,
+    /// The person at its terminal is gone, or this signal told us to go: its terminal was hung up.
+    HungUp(u8),
 }
 
 /// Output that was kept instead of passed on.
@@ -46,7 +48,7 @@ impl Exit {
     pub fn code(&self) -> u8 {
         match self {
             Exit::Exited(code) => *code,
-            Exit::Signalled(signal) => 128_u8.saturating_add(*signal),
+            Exit::Signalled(signal) | Exit::HungUp(signal) => 128_u8.saturating_add(*signal),
             Exit::TimedOut => 124,
             Exit::NotStarted(Failure { kind: FailureKind::NotFound, .. }) => 127,
             Exit::NotStarted(_) => 126,
@@ -75,6 +77,7 @@ mod tests {
         assert_eq!(Exit::Signalled(9).code(), 137);
         assert_eq!(Exit::TimedOut.code(), 124);
         assert_eq!(Exit::OutputClosed.code(), 141);
+        assert_eq!(Exit::HungUp(1).code(), 129);
         assert_eq!(not_started(FailureKind::NotFound), 127);
         assert_eq!(not_started(FailureKind::NotExecutable), 126);
         assert_eq!(not_started(FailureKind::NoSuchUser), 126);

@@ -18,6 +18,7 @@ pub mod random;
 pub mod signals;
 pub mod socket;
 pub mod sparse;
+pub mod terminal;
 pub mod tool;
 pub mod tsc;
 pub mod wait;

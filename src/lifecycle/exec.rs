@@ -1,6 +1,6 @@
 //! Running a command in a started VM.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use super::remove::{Removed, remove, remove_if_there};
 use super::start::Started;
 use super::timings::Timings;
 use crate::backend::{self, Purpose};
-use crate::guest::{ExecIo, Outcome, Session, Sink};
+use crate::guest::{ExecIo, Outcome, Session, Sink, Stdin};
 use crate::host::clock;
 use crate::host::process::PidFd;
 use crate::host::signals::Signals;
@@ -30,7 +30,7 @@ pub struct Command {
 /// This side's ends of a command's three streams.
 #[derive(Debug)]
 pub struct Streams {
-    pub stdin: Option<OwnedFd>,
+    pub stdin: Option<Stdin>,
     pub stdout: Sink,
     pub stderr: Sink,
 }

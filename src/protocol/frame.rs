@@ -66,7 +66,7 @@ kinds! {
     StdinEof = 5, Host, 0..=0;
     /// [`Signal`](super::Signal) for the command's process group.
     Signal = 6, Host, 2..=64;
-    /// [`WindowSize`](super::WindowSize); reserved for terminals.
+    /// The new [`WindowSize`](super::WindowSize) of the command's terminal.
     WindowSize = 7, Host, 2..=64;
     /// [`Shutdown`](super::Shutdown), answered by `Done` when it begins.
     Shutdown = 8, Host, 2..=64;

@@ -42,9 +42,9 @@ pub struct Exec {
     /// Whether `Stdin` frames follow; otherwise the command reads an empty input.
     #[serde(default)]
     pub stdin: bool,
-    /// A terminal of this size; reserved, and refused today.
+    /// A terminal for its three streams; without one they are pipes.
     #[serde(default)]
-    pub tty: Option<WindowSize>,
+    pub tty: Option<Terminal>,
     /// What it is given in confidence, as files. They are no part of the JSON: see [`Secret`].
     #[serde(skip)]
     pub secrets: Vec<Secret>,
@@ -74,6 +74,8 @@ pub enum Program {
     Argv(Vec<Text>),
     /// A command line for `bash -lc`.
     Shell(Text),
+    /// The user's login shell, or `/bin/sh` where that is not there.
+    Login,
 }
 
 /// A signal for the command's process group.
@@ -82,6 +84,15 @@ pub enum Program {
 pub struct Signal {
     /// Linux's number on x86-64, 1 to 64.
     pub number: u8,
+}
+
+/// A terminal for a command, like the one the person sits at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terminal {
+    pub size: WindowSize,
+    /// What kind it is: `TERM`, unless the guest knows none of that name or the request has another.
+    pub name: Text,
 }
 
 /// A terminal's size in characters.

@@ -29,6 +29,11 @@
 //! reads the line and never holds more than the window, so a signal is not stuck behind input that
 //! the command does not read. The end of input is a frame, never a half-closed stream.
 //!
+//! **Terminals.** A command with one has a single stream of output, `Stdout`, and no end of input:
+//! keys are input like any other, so Ctrl-C travels as a byte and becomes a signal in the guest.
+//! When its session breaks off, the terminal is hung up, and what the command has put beyond the
+//! reach of that lives on, as under any terminal that is closed.
+//!
 //! **One request at a time.** `Setup`, `Ttl` and `Shutdown` are answered by `Done` or `Error`; `Exec` by
 //! `Error`, or by `Started`, output, and exactly one `Exit`. What belongs to an `Exec` and must not be
 //! in it, its secrets, precedes it ([`Kind::Secret`]). Control payloads are JSON, data is raw.
@@ -46,14 +51,14 @@ pub use hello::{Ack, Hello};
 pub use inbox::Inbox;
 pub use message::{
     AgentInfo, Credit, End, Exec, Exit, Failure, FailureKind, Program, Setup, Shutdown, Signal,
-    Started, Ttl, WindowSize,
+    Started, Terminal, Ttl, WindowSize,
 };
 pub use outbox::Outbox;
 pub use secret::{MAX_SECRETS, Received, Secret, is_secret_name};
 pub use text::Text;
 
 /// The protocol's version. Any change to the kinds, their payloads or their meaning raises it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Where an agent listens for mayfly's own requests, on backends that reach it by vsock.
 pub const VSOCK_CONTROL: u32 = 1024;

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mayfly::guest::{ExecIo, Outcome, Session, Sink};
+use mayfly::guest::{ExecIo, Outcome, Session, Sink, Stdin};
 use mayfly::host::channel::Channel;
 use mayfly::host::signals::Signals;
 use mayfly::host::wait::Wait;
@@ -141,7 +141,12 @@ pub fn try_run(
     let capture = || Sink::Capture { limit: 1 << 20 };
     session.exec(
         request,
-        ExecIo { stdin, stdout: capture(), stderr: capture(), signals: &mut signals },
+        ExecIo {
+            stdin: stdin.map(Stdin::Bytes),
+            stdout: capture(),
+            stderr: capture(),
+            signals: &mut signals,
+        },
     )
 }
 

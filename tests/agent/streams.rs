@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use mayfly::guest::{ExecIo, Exit, Outcome, Sink};
+use mayfly::guest::{ExecIo, Exit, Outcome, Sink, Stdin};
 use mayfly::host::signals::{Interrupted, Signals};
 use mayfly::protocol::Exec;
 use nix::libc;
@@ -49,7 +49,7 @@ impl Background {
             // SAFETY: it only asks who this thread is.
             me.send(unsafe { libc::pthread_self() }).unwrap();
             let io = ExecIo {
-                stdin,
+                stdin: stdin.map(Stdin::Bytes),
                 stdout: Sink::Stream(out.into()),
                 stderr: Sink::Capture { limit: 1000 },
                 signals: &mut signals,
@@ -292,7 +292,7 @@ fn output_goes_to_files_sockets_and_pipes_with_unchanged_flags() {
     let mut signals = Signals::block().unwrap();
     let mut copy_to = |sink: OwnedFd| {
         let io = ExecIo {
-            stdin: Some(input(bytes.clone())),
+            stdin: Some(Stdin::Bytes(input(bytes.clone()))),
             stdout: Sink::Stream(sink),
             stderr: Sink::Capture { limit: 0 },
             signals: &mut signals,

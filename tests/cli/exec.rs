@@ -62,7 +62,7 @@ fn mayflys_own_failure_leaves_the_vm_for_a_look_at_it() {
     let id = env.create(&[]);
     env.run(&["exec", &id, "--", "true"]).fails(125, "[..]not started[..]");
     env.run(&["exec", &id, "-t", "--", "true"])
-        .fails(125, "mayfly: -t is not available yet\nhint: [..]\n");
+        .fails(125, "mayfly: '-t' needs a terminal, and standard input is not one\nhint: [..]\n");
     env.run(&["exec", &id, "--timeout", "0", "--", "true"]).fails(125, "[..]");
     assert_eq!(env.ids(), [id.as_str()]);
     env.rm(&id);

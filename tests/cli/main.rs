@@ -40,6 +40,7 @@ mod status;
 mod stop;
 mod survival;
 mod template;
+mod terminal;
 mod usage;
 mod wait;
 mod watchers;

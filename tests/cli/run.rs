@@ -69,7 +69,7 @@ fn every_failure_of_mayflys_own_is_125() {
         .fails(125, "mayfly: hardware isolation[..]");
     env.run(&["run", "--timeout", "0", "--", "true"])
         .fails(125, "mayfly: --timeout must be positive\n");
-    env.run(&["run", "-t", "--", "true"]).fails(125, "mayfly: -t is not available yet\n[..]");
+    env.run(&["run", "-t", "--", "true"]).fails(125, "mayfly: '-t' needs a terminal[..]");
     env.set("MAYFLY_MAX_ACTIVE_VMS", "0");
     env.run(&["run", "--", "true"]).fails(125, "mayfly: max active VMs reached (0)[..]");
     assert!(env.ids().is_empty());

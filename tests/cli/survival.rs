@@ -1,9 +1,7 @@
 //! A VM that was started outlives whoever started it.
 
 use std::os::unix::process::CommandExt;
-use std::process::Stdio;
 
-use nix::libc;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, getpgid, getsid};
 
@@ -47,27 +45,10 @@ fn it_survives_the_terminal_it_was_started_from() {
     let env = Environment::mock();
     let id = env.create(&[]);
     let (master, slave) = terminal::open();
-    let end = || Stdio::from(slave.try_clone().unwrap());
     // A shell in the terminal starts the VM, then waits until the terminal goes away.
-    let script = format!(
-        "{} start {id} && touch {}/started; read line",
-        env!("CARGO_BIN_EXE_mayfly"),
-        env.root().display()
-    );
-    let template = env.command::<&str>(&[]);
-    let mut shell = std::process::Command::new("sh");
-    shell.args(["-c", &script]).env_clear().stdin(end()).stdout(end()).stderr(end());
-    shell.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    // SAFETY: setsid and ioctl are async-signal-safe; standard input is the terminal.
-    unsafe {
-        shell.pre_exec(|| {
-            nix::unistd::setsid()?;
-            match libc::ioctl(0, libc::TIOCSCTTY, 0) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            }
-        });
-    }
+    let script = format!("mayfly start {id} && touch {}/started; read line", env.root().display());
+    let mut shell = env.client("sh", &["-c", &script]);
+    terminal::give(&mut shell, &slave);
     let mut child = shell.spawn().unwrap();
     drop(shell);
     eventually("the start", || env.root().join("started").exists());

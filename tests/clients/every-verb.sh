@@ -53,6 +53,8 @@ is ".state == \"started\" and .vm_id == \"$vm\"" mayfly start --json box
 fails 4 mayfly start --json box 2> error.json
 is '.exit_code == 0 and .cleanup == null' mayfly exec --json box -c 'echo here > /root/here'
 is '.stdout == "here\n"' mayfly exec --json box -- cat /root/here
+fails 125 mayfly shell box < /dev/null 2> error.json
+script --quiet --return --command 'mayfly shell box -- test -t 0' /dev/null < /dev/null
 is '.state == "stopped"' mayfly stop --json box
 is '.state == "stopped"' mayfly stop --json box
 is "length == 1 and .[0].vm_id == \"$vm\" and .[0].keep" mayfly status --json

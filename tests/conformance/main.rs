@@ -25,6 +25,7 @@ mod secrets;
 mod sessions;
 mod streams;
 mod templates;
+mod terminal;
 mod timeouts;
 
 use bench::Bench;
@@ -92,6 +93,7 @@ suite! {
         templates::a_template_that_has_lain_for_a_while_goes_on_in_the_present;
         templates::copies_are_machines_of_their_own;
         templates::starts_that_race_make_one_template;
+        terminal::a_shell_has_a_terminal_and_gives_it_back;
         timeouts::a_timeout_kills_the_tree_and_keeps_the_output;
     }
 }

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::answer::Answer;
 use super::images;
 use super::live::Live;
+use super::terminal::Sitting;
 use super::{logs, processes, programs, traces};
 
 /// How long any single command may take. A boot's own deadline under emulation is three minutes.
@@ -201,6 +202,11 @@ impl Environment {
     /// Starts mayfly and does not wait.
     pub fn live<S: AsRef<OsStr>>(&self, args: &[S]) -> Live {
         Live::start(self.command(args))
+    }
+
+    /// Starts mayfly at a terminal of its own.
+    pub fn sit<S: AsRef<OsStr>>(&self, args: &[S]) -> Sitting {
+        Sitting::start(self.command(args))
     }
 
     /// Creates a VM with these flags and gives its id.

@@ -1,0 +1,54 @@
+//! The flags that say as whom, where and with what something runs in a guest, shared by `exec`, `run`
+//! and `shell`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::given::Given;
+use crate::protocol::{Exec, Program, Text};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "The command")]
+pub struct Circumstances {
+    /// Run in DIR of the VM
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<OsString>,
+
+    /// Run as USER of the VM instead of root
+    ///
+    /// A name or a number, with ':GROUP' behind it if need be.
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+
+    #[command(flatten)]
+    given: Given,
+}
+
+impl Circumstances {
+    /// A request to run `program` so. `input` is the flag that makes standard input the command's own.
+    ///
+    /// # Errors
+    /// Flags that make no sense, before anything was done.
+    pub fn exec(&self, program: Program, input: Option<&'static str>) -> Result<Exec> {
+        let mut exec = Exec {
+            cwd: self.workdir.as_ref().map(text),
+            user: self.user.clone(),
+            ..Exec::of(program)
+        };
+        self.given.give(&mut exec, input)?;
+        Ok(exec)
+    }
+}
+
+/// The program with these words, which there must be.
+pub fn program(words: &[OsString]) -> Program {
+    Program::Argv(words.iter().map(text).collect())
+}
+
+/// What the user typed, byte by byte.
+pub fn text(text: &OsString) -> Text {
+    Text(text.as_bytes().to_owned())
+}

@@ -1,0 +1,46 @@
+//! The terminal that the user sits at, for a command that gets one like it.
+
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result};
+
+use super::App;
+use crate::guest::{Sink, Stdin};
+use crate::host::terminal::Terminal;
+use crate::lifecycle::Streams;
+use crate::model::{Kind, Refusal};
+use crate::protocol::{self, Exec, Text, WindowSize};
+
+/// What a terminal is whose name nobody says, as with docker.
+const UNNAMED: &str = "xterm";
+
+/// Gives the request a terminal like the one on standard input, which its keys come from from then on.
+/// `flag` is how the user asked for it, and `instead` a remedy for somebody who has none.
+///
+/// # Errors
+/// A [`Refusal`] where there is none, or where output is captured instead of shown.
+pub fn take(app: &App, exec: &mut Exec, flag: &str, instead: &str) -> Result<Streams> {
+    if app.printer.style.json {
+        let message = format!("{flag} and '--json' exclude each other: a screen is no data");
+        return Err(Refusal::new(Kind::Usage, message).hint("leave one of them out").into());
+    }
+    let terminal = Terminal::of(std::io::stdin().as_fd())?.ok_or_else(|| {
+        let message = format!("{flag} needs a terminal, and standard input is not one");
+        Refusal::new(Kind::Usage, message).hint(instead)
+    })?;
+    let size = terminal.size();
+    exec.stdin = true;
+    exec.tty = Some(protocol::Terminal {
+        size: WindowSize { rows: size.rows, columns: size.columns },
+        name: std::env::var_os("TERM")
+            .filter(|name| !name.is_empty())
+            .map_or(UNNAMED.into(), Text::from),
+    });
+    let screen = std::io::stdout().as_fd().try_clone_to_owned();
+    Ok(Streams {
+        stdin: Some(Stdin::Terminal(terminal)),
+        stdout: Sink::Stream(screen.context("cannot use a standard stream")?),
+        // A terminal has one stream of output only.
+        stderr: Sink::Capture { limit: 0 },
+    })
+}
