@@ -135,7 +135,7 @@ generate: ## write man pages and completions anew from the command line's defini
 
 BIN := $(DESTDIR)$(PREFIX)/bin
 SHARE := $(DESTDIR)$(PREFIX)/share
-MAN := $(SHARE)/man/man1
+MAN := $(SHARE)/man
 BASH := $(SHARE)/bash-completion/completions/mayfly
 ZSH := $(SHARE)/zsh/site-functions/_mayfly
 FISH := $(SHARE)/fish/vendor_completions.d/mayfly.fish
@@ -149,7 +149,7 @@ install: ## install programs, man pages and completions below DESTDIR and PREFIX
 	# Built beforehand by whoever has the compiler, so that `sudo make install` needs none.
 	[ -x $(RELEASE)/mayfly ] && [ -x $(RELEASE)/mayfly-agent ] || $(MAKE) build
 	for program in $(PROGRAMS); do install -D -m 755 $(RELEASE)/$$program $(BIN)/$$program; done
-	for page in man/*.1; do install -D -m 644 $$page $(MAN)/$${page##*/}; done
+	for page in man/*.[15]; do install -D -m 644 $$page $(MAN)/man$${page##*.}/$${page##*/}; done
 	install -D -m 644 completions/mayfly.bash $(BASH)
 	install -D -m 644 completions/_mayfly $(ZSH)
 	install -D -m 644 completions/mayfly.fish $(FISH)
@@ -158,7 +158,7 @@ install: ## install programs, man pages and completions below DESTDIR and PREFIX
 .PHONY: uninstall
 uninstall: ## delete what install installed; state and images stay
 	for program in $(PROGRAMS); do rm -f $(BIN)/$$program; done
-	for page in man/*.1; do rm -f $(MAN)/$${page##*/}; done
+	for page in man/*.[15]; do rm -f $(MAN)/man$${page##*.}/$${page##*/}; done
 	rm -f $(BASH) $(ZSH) $(FISH)
 	for document in $(DOCUMENTS); do rm -f $(DOC)/$$document; done
 	! [ -d $(DOC) ] || rmdir --ignore-fail-on-non-empty $(DOC)

@@ -1,20 +1,23 @@
 //! The command line as a whole: global flags, the list of verbs, and the one `match` over them.
 
 mod manual;
+mod tree;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{self, App};
 use crate::host::gate;
 use crate::model::{Accelerator, BackendChoice};
 use crate::output::{Color, Failure, MAYFLY_FAILED, Printer, Style};
-use crate::settings::{Overrides, Settings};
+use crate::settings::{Config, KEYS, Key, Overrides, Settings, Sources};
 
 /// Run commands in throwaway virtual machines.
 ///
@@ -68,12 +71,23 @@ struct Global {
     /// Print in colours
     ///
     /// Never those of JSON, and not those of a command in a VM, which are its own.
-    #[arg(long, global = true, value_name = "WHEN", default_value_t = Color::Auto, value_enum)]
+    #[arg(
+        long, global = true, value_name = "WHEN", env = "MAYFLY_COLOR",
+        default_value_t = Color::Auto, value_enum
+    )]
     color: Color,
 
     /// Images and templates
     #[arg(long, global = true, hide = true, value_name = "DIR", env = "MAYFLY_ARTIFACTS_DIR")]
     artifacts_dir: Option<PathBuf>,
+
+    /// Sockets
+    #[arg(long, global = true, hide = true, value_name = "DIR", env = "MAYFLY_RUNTIME_DIR")]
+    runtime_dir: Option<PathBuf>,
+
+    /// Where packages come from
+    #[arg(long, global = true, hide = true, value_name = "URL", env = "MAYFLY_DEBIAN_MIRROR")]
+    debian_mirror: Option<String>,
 
     /// One more profiles.toml, which wins over the others
     #[arg(long, global = true, hide = true, value_name = "FILE", env = "MAYFLY_PROFILES")]
@@ -112,6 +126,7 @@ enum Command {
     Status(commands::status::Args),
     Reap(commands::reap::Args),
     Profiles(commands::profiles::Args),
+    Config(commands::config::Args),
     Image(commands::image::Args),
     Template(commands::template::Args),
     Doctor(commands::doctor::Args),
@@ -134,6 +149,7 @@ impl Command {
             Command::Rename(args) => commands::rename::serve(app, args),
             Command::Status(args) => commands::status::serve(app, args),
             Command::Reap(args) => commands::reap::serve(app, args),
+            Command::Config(args) => commands::config::serve(app, args),
             Command::Profiles(args) => commands::profiles::serve(app, args),
             Command::Image(args) => commands::image::serve(app, args),
             Command::Template(args) => commands::template::serve(app, args),
@@ -150,26 +166,7 @@ impl Command {
 
 /// The command tree, for completions and man pages.
 pub fn command() -> clap::Command {
-    name_variables(Cli::command())
-}
-
-/// Moves the names of environment variables from `-h`, where they break every second line, to
-/// `--help`. A variable that is set but empty counts as none, which is what a Makefile or a CI
-/// system means by it.
-fn name_variables(command: clap::Command) -> clap::Command {
-    let named = |arg: clap::Arg| {
-        let Some(variable) = arg.get_env().map(|name| name.to_string_lossy().into_owned()) else {
-            return arg;
-        };
-        let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
-        let help = help.map_or_else(String::new, |help| format!("{help}\n\n"));
-        let arg = arg.hide_env(true).long_help(format!("{help}[env: {variable}]"));
-        match std::env::var_os(&variable).is_some_and(|value| value.is_empty()) {
-            true => arg.env(None::<&'static str>),
-            false => arg,
-        }
-    };
-    command.mut_args(named).mut_subcommands(name_variables)
+    tree::tree(&Config::default())
 }
 
 /// Runs one command line and gives its exit status. This is the whole program.
@@ -179,8 +176,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return become_vmm();
     }
     commands::completions::answer_shell(&args, command);
-    let color = color_asked(&args);
-    let matches = match command().color(color.into()).try_get_matches_from(&args) {
+    // A file with a mistake in it must not hide what is wrong with the command line, nor its help.
+    let config = Config::load();
+    let no_config = Config::default();
+    let usable = config.as_ref().unwrap_or(&no_config);
+    let color = color_asked(&args, usable);
+    let tree = tree::tree(usable);
+    let matches = match tree.color(color.into()).try_get_matches_from(&args) {
         Ok(matches) => matches,
         Err(error) => return usage(&error, &args, color),
     };
@@ -197,7 +199,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let printer = Printer { style };
     let for_a_guest = cli.command.answers_for_a_guest();
-    let served = Settings::resolve(overrides(cli.global))
+    let served = config
+        .and_then(|config| {
+            let sources = Sources { flags: flags(&matches), config };
+            Settings::resolve(overrides(cli.global), sources)
+        })
         .and_then(|settings| cli.command.serve(&App { settings, printer }));
     match served {
         Ok(code) => code.into(),
@@ -212,13 +218,27 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// What was typed, by key.
+fn flags(matches: &ArgMatches) -> BTreeMap<&'static str, OsString> {
+    // The others are the verbs' own, and nobody asks for their origin.
+    let typed = |key: &&Key| {
+        matches.try_contains_id(key.name).unwrap_or(false)
+            && matches.value_source(key.name) == Some(ValueSource::CommandLine)
+    };
+    let keys = KEYS.iter().filter(typed);
+    keys.filter_map(|key| Some((key.name, matches.get_raw(key.name)?.next_back()?.to_owned())))
+        .collect()
+}
+
 fn overrides(global: Global) -> Overrides {
     Overrides {
         state_dir: global.state_dir,
         artifacts_dir: global.artifacts_dir,
+        runtime_dir: global.runtime_dir,
         profiles: global.profiles,
         backend: global.backend,
         accelerator: global.accel,
+        debian_mirror: global.debian_mirror,
         qemu_bin: global.qemu_bin,
         firecracker_bin: global.firecracker_bin,
         jailer_bin: global.jailer_bin,
@@ -232,8 +252,10 @@ fn own(args: &[OsString]) -> impl Iterator<Item = &str> {
 }
 
 /// The `--color` of a command line that has yet to be parsed, for what the parser prints itself.
-fn color_asked(args: &[OsString]) -> Color {
-    let mut asked = Color::Auto;
+fn color_asked(args: &[OsString], config: &Config) -> Color {
+    let set = Key::find("color").and_then(|key| config.or_variable(key));
+    let set = set.and_then(|(value, _)| Color::from_str(value.to_str()?, false).ok());
+    let mut asked = set.unwrap_or_default();
     let mut words = own(args).peekable();
     while let Some(word) = words.next() {
         let value = match word {

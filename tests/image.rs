@@ -101,7 +101,7 @@ fn an_interrupted_build_leaves_no_process_and_no_file() {
     }
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("artifacts");
-    let store = Store::open(&root).unwrap();
+    let store = Store::open(&root, images::mirror()).unwrap();
     let mut progress = UntilItInstalls { said: Lines::default(), since: None };
     let error = store.ensure(&small(&[]), &programs::agent(), &mut progress).unwrap_err();
     assert!(error.is::<Interrupted>(), "{error:#}\n{}", progress.said.0.join("\n"));
@@ -115,7 +115,7 @@ fn an_interrupted_build_leaves_no_process_and_no_file() {
 fn a_killed_build_leaves_a_directory_that_a_sweep_takes() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("artifacts");
-    let store = Store::open(&root).unwrap();
+    let store = Store::open(&root, images::mirror()).unwrap();
     // Killed once the new system has files of several owners.
     let started = Instant::now();
     let status = Run::new(Path::new(env!("CARGO_BIN_EXE_mayfly")))
@@ -150,7 +150,7 @@ fn a_killed_build_leaves_a_directory_that_a_sweep_takes() {
 fn a_package_that_does_not_exist_is_named_with_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("artifacts");
-    let store = Store::open(&root).unwrap();
+    let store = Store::open(&root, images::mirror()).unwrap();
     let profile = small(&["no-such-package-anywhere"]);
     let error = store.ensure(&profile, &programs::agent(), &mut Lines::default()).unwrap_err();
     let refusal = error.downcast_ref::<Refusal>().unwrap();

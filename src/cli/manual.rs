@@ -35,14 +35,19 @@ exec, run and shell return the exit code of their command, and otherwise:
   128+N  the command was killed by signal N
 
 Environment:
+  MAYFLY_CONFIG           one more file of settings; it wins
   MAYFLY_STATE_DIR        --state-dir
   MAYFLY_BACKEND          --backend
   MAYFLY_PROFILE          --profile of create and run
+  MAYFLY_VCPUS            --vcpus of create and run
+  MAYFLY_MEM              --mem of create and run
+  MAYFLY_TTL              --ttl of create and run
   MAYFLY_REQUIRE          --require of create and run
-  MAYFLY_KEEP             --keep of create, run and exec, if it is 1
-  MAYFLY_NO_JAILER        --no-jailer of create and run, if it is 1
-  MAYFLY_COLD             --cold of start and run, if it is 1
+  MAYFLY_KEEP             --keep of create, run and exec, if it is yes
+  MAYFLY_NO_JAILER        --no-jailer of create and run, if it is yes
+  MAYFLY_COLD             --cold of start and run, if it is yes
   MAYFLY_GRACE            --grace of stop
+  MAYFLY_COLOR            --color
   MAYFLY_ARTIFACTS_DIR    where images and templates are
   MAYFLY_RUNTIME_DIR      where sockets are; must be a short path
   MAYFLY_PROFILES         one more file of profiles; it wins
@@ -53,11 +58,14 @@ Environment:
   MAYFLY_JAILER_BIN       the program to use as firecracker's jailer
   MAYFLY_DEBIAN_MIRROR    where images' packages come from
 
-A flag wins over its variable; --color wins over NO_COLOR, CLICOLOR and CLICOLOR_FORCE. Commands in
+A flag wins over its variable, and that over a file of settings; 1, true and on are yes, too. What can be
+turned on there a flag turns off, as in --keep=no. --color wins over NO_COLOR, CLICOLOR and CLICOLOR_FORCE. Commands in
 a VM see its id as MAYFLY_VM, and the directory of their secrets as MAYFLY_SECRETS. Building an
 image passes http_proxy, https_proxy, ftp_proxy, all_proxy and no_proxy on.
 
 Files:
+  /etc/mayfly/config.toml         defaults of this host, described in mayfly-config(5)
+  ~/.config/mayfly/config.toml    your defaults ($XDG_CONFIG_HOME)
   /etc/mayfly/profiles.toml       profiles of this host
   ~/.config/mayfly/profiles.toml  your profiles ($XDG_CONFIG_HOME)
   ~/.local/state/mayfly           registry, locks and VMs' disks ($XDG_STATE_HOME)

@@ -2,25 +2,17 @@
 //! them.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
 
 use clap_complete::CompletionCandidate;
 
 use crate::lifecycle::{self, Manager};
 use crate::model::MemMib;
 use crate::registry::Registry;
-use crate::settings::{Overrides, Settings};
+use crate::settings::Settings;
 
-/// The settings as the environment has them; flags typed on the same line are not known here.
+/// The settings as environment and files have them; flags typed on the same line are not known here.
 fn settings() -> Option<Settings> {
-    let path = |name| std::env::var_os(name).map(PathBuf::from);
-    Settings::resolve(Overrides {
-        state_dir: path("MAYFLY_STATE_DIR"),
-        artifacts_dir: path("MAYFLY_ARTIFACTS_DIR"),
-        profiles: path("MAYFLY_PROFILES"),
-        ..Overrides::default()
-    })
-    .ok()
+    Settings::without_command_line().ok()
 }
 
 /// Names and ids of VMs, each with its state.

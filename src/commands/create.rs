@@ -27,8 +27,8 @@ pub struct Args {
     vm: VmRequest,
 
     /// Keep the VM after 'exec', until it expires or 'rm' deletes it
-    #[arg(long, env = "MAYFLY_KEEP", value_parser = clap::builder::FalseyValueParser::new())]
-    keep: bool,
+    #[arg(long, env = "MAYFLY_KEEP")]
+    keep: Option<bool>,
 }
 
 pub fn serve(app: &App, args: Args) -> Result<u8> {

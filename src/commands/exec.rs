@@ -33,7 +33,9 @@ pub struct Args {
     vm: VmRef,
 
     /// Keep the VM afterwards, until it expires or 'rm' deletes it
-    #[arg(long, env = "MAYFLY_KEEP", value_parser = clap::builder::FalseyValueParser::new())]
+    ///
+    /// One that was created to be kept is kept in any case.
+    #[arg(long, env = "MAYFLY_KEEP")]
     keep: bool,
 
     #[command(flatten)]

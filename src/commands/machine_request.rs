@@ -18,13 +18,13 @@ pub struct MachineRequest {
     profile: String,
 
     /// Give it N virtual CPUs
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", env = "MAYFLY_VCPUS")]
     vcpus: Option<u32>,
 
     /// Give it SIZE of memory, such as 512M or 2G
     ///
     /// A bare number is MiB.
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", env = "MAYFLY_MEM")]
     mem: Option<MemMib>,
 
     /// Fail unless the VM has at least this isolation
@@ -35,9 +35,7 @@ pub struct MachineRequest {
     ///
     /// It then has no root directory, control groups or device files of its own, but still a user of
     /// its own, an empty network and its seccomp filters. 'status --json' shows it in 'metadata'.
-    #[arg(
-        long, env = "MAYFLY_NO_JAILER", value_parser = clap::builder::FalseyValueParser::new()
-    )]
+    #[arg(long, env = "MAYFLY_NO_JAILER")]
     no_jailer: bool,
 }
 

@@ -2,6 +2,7 @@
 //! `lifecycle` and prints.
 
 pub mod completions;
+pub mod config;
 pub mod create;
 pub mod doctor;
 pub mod exec;

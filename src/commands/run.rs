@@ -39,8 +39,8 @@ pub struct Args {
     way: StartWay,
 
     /// Keep the VM afterwards, until it expires or 'rm' deletes it
-    #[arg(long, env = "MAYFLY_KEEP", value_parser = clap::builder::FalseyValueParser::new())]
-    keep: bool,
+    #[arg(long, env = "MAYFLY_KEEP")]
+    keep: Option<bool>,
 
     #[command(flatten)]
     command: GuestCommand,
@@ -48,11 +48,7 @@ pub struct Args {
 
 pub fn serve(app: &App, args: Args) -> Result<u8> {
     let (exec, streams) = args.command.prepare(app)?;
-    let owner = match args.keep {
-        true => None,
-        false => Some(process::identify_self()?),
-    };
-    let request = args.vm.into_request(args.keep, owner)?;
+    let request = args.vm.into_request(args.keep, Some(process::identify_self()?))?;
     let manager = Manager::open(app.settings.clone())?;
     let mut signals = Signals::block()?;
     let mut timings = Timings::begin();

@@ -10,7 +10,7 @@ pub struct StartWay {
     ///
     /// The first start of a VM makes a template of its shape, and those after it are copies of that.
     /// 'mayfly template ls' lists templates.
-    #[arg(long, env = "MAYFLY_COLD", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "MAYFLY_COLD")]
     cold: bool,
 }
 

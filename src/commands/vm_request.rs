@@ -17,7 +17,7 @@ pub struct VmRequest {
     ///
     /// A bare number is seconds. When the time is up, the VM ends by itself, and the next 'reap',
     /// 'create' or 'run' deletes it.
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", env = "MAYFLY_TTL")]
     ttl: Option<Span>,
 
     /// Call it NAME, which its hostname is then too
@@ -38,7 +38,7 @@ impl VmRequest {
     /// What `lifecycle` is asked for.
     ///
     /// Errors: more labels than a VM may have.
-    pub fn into_request(self, keep: bool, owner: Option<ProcessId>) -> Result<Request> {
+    pub fn into_request(self, keep: Option<bool>, owner: Option<ProcessId>) -> Result<Request> {
         let labels = Labels::collect(self.labels)?;
         let (ttl, name) = (self.ttl, self.name);
         Ok(Request { ttl, name, labels, keep, owner, ..self.machine.into_request() })

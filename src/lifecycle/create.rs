@@ -27,11 +27,11 @@ pub struct Request {
     pub ttl: Option<Span>,
     pub name: Option<VmName>,
     pub labels: Labels,
-    pub keep: bool,
+    pub keep: Option<bool>,
     pub require: Option<Isolation>,
     /// Start Firecracker without its jailer, also as root.
     pub no_jailer: bool,
-    /// The command this VM lives and dies with.
+    /// The command this VM lives and dies with, unless it is kept.
     pub owner: Option<ProcessId>,
 }
 
@@ -152,6 +152,7 @@ fn manifest(
         let jailer = if backend.is_jailed() { "yes" } else { "no" };
         metadata.insert("jailer".into(), jailer.into());
     }
+    let keep = request.keep.unwrap_or(profile.keep);
     Ok(Manifest {
         vm_id: id.clone(),
         name: request.name.clone(),
@@ -162,12 +163,12 @@ fn manifest(
         created_at: 0.0,
         backend: backend.kind(),
         accelerator: backend.accelerator(),
-        keep: request.keep || profile.keep,
+        keep,
         image: image.map(Image::id).unwrap_or_default(),
         nested: profile.nested,
         jailed: backend.is_jailed(),
         vmm_uid: None,
-        owner: request.owner.clone(),
+        owner: request.owner.clone().filter(|_| !keep),
         metadata,
         labels: request.labels.clone(),
     })

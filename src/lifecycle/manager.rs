@@ -52,7 +52,8 @@ impl Manager {
 
     /// The images; makes their directory if need be.
     pub fn images(&self) -> Result<Store> {
-        Store::open(&self.settings.directories.artifacts)
+        let settings = &self.settings;
+        Store::open(&settings.directories.artifacts, settings.debian_mirror.clone())
     }
 
     /// The templates; makes their directory if need be.

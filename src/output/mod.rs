@@ -20,5 +20,7 @@ pub use failure::{Failure, MAYFLY_FAILED};
 pub use foreign::Foreign;
 pub use printer::{Printer, Style};
 pub use progress::BuildProgress;
-pub use table::{checks_table, images_table, profiles_table, status_table, templates_table};
+pub use table::{
+    checks_table, images_table, profiles_table, settings_table, status_table, templates_table,
+};
 pub use view::{ImageView, LogView, TemplateView, VmView};

@@ -95,6 +95,15 @@ pub fn profiles_table<'a>(
     finish(table)
 }
 
+/// One line a key: its name, its value, and where that comes from.
+pub fn settings_table(rows: impl Iterator<Item = [String; 3]>) -> String {
+    let mut table = bare(&["KEY", "VALUE", "FROM"]);
+    for row in rows {
+        table.add_row(row.map(|cell| escape(&cell)));
+    }
+    finish(table)
+}
+
 /// One line an image.
 pub fn images_table(images: &[(ImageInfo, u64)]) -> String {
     let mut table = bare(&["PROFILE", "SUITE", "KERNEL", "ON DISK", "IMAGE"]);

@@ -17,11 +17,17 @@ pub struct Directories {
     /// Sockets; a directory of its own for each state directory.
     pub run: PathBuf,
     pub artifacts: PathBuf,
+    /// Where [`Directories::run`] is, beside those of other state directories.
+    pub runtime: PathBuf,
 }
 
 impl Directories {
     /// Fills in what was not given from the environment and the user's kind.
-    pub fn resolve(state: Option<PathBuf>, artifacts: Option<PathBuf>) -> Result<Directories> {
+    pub fn resolve(
+        state: Option<PathBuf>,
+        artifacts: Option<PathBuf>,
+        runtime: Option<PathBuf>,
+    ) -> Result<Directories> {
         let root = geteuid().is_root();
         let state = match state {
             Some(state) => std::path::absolute(&state).context("cannot resolve --state-dir")?,
@@ -42,8 +48,14 @@ impl Directories {
             None if root => PathBuf::from("/var/lib/mayfly/artifacts"),
             None => xdg("XDG_DATA_HOME", ".local/share")?.join("artifacts"),
         };
-        let run = runtime_base(root).join(short_name(&state));
-        Ok(Directories { state, run, artifacts })
+        let runtime = match runtime {
+            Some(runtime) => {
+                std::path::absolute(&runtime).context("cannot resolve MAYFLY_RUNTIME_DIR")?
+            }
+            None => runtime_base(root),
+        };
+        let run = runtime.join(short_name(&state));
+        Ok(Directories { state, run, artifacts, runtime })
     }
 
     /// Programs that are not looked for elsewhere first. No profile, and so no image, has this name.
@@ -57,17 +69,14 @@ impl Directories {
 /// another user's set.
 fn runtime_base(root: bool) -> PathBuf {
     let me = geteuid();
-    let given = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(given) = given("MAYFLY_RUNTIME_DIR") {
-        return std::path::absolute(&given).unwrap_or(given);
-    }
     if root {
         return PathBuf::from("/run/mayfly");
     }
     let is_mine = |path: &PathBuf| {
         path.metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == me.as_raw())
     };
-    let candidates = [given("XDG_RUNTIME_DIR"), Some(format!("/run/user/{me}").into())];
+    let given = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let candidates = [given, Some(format!("/run/user/{me}").into())];
     let found = candidates.into_iter().flatten().filter(|path| path.is_absolute()).find(is_mine);
     match found {
         Some(runtime) => runtime.join("mayfly"),

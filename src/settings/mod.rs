@@ -1,10 +1,13 @@
-//! What the user set: directories, programs, profiles. Flags win over variables, variables over
-//! defaults.
+//! What the user set: directories, programs, profiles, and defaults of flags. Flags win over variables,
+//! variables over files, and files over what is built in.
 
+mod config;
 mod directories;
 mod profiles;
 mod resolved;
+mod trusted;
 
+pub use config::{Config, Form, KEYS, Key, Origin, own_file, usual as config_files};
 pub use directories::Directories;
 pub use profiles::{BUILT_IN, Layer, load as load_profiles, merge};
-pub use resolved::{Overrides, Settings, find_profile};
+pub use resolved::{Overrides, Settings, Sources, find_profile};

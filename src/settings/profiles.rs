@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use nix::unistd::geteuid;
+use anyhow::Result;
 use serde::Deserialize;
 
+use super::trusted;
 use crate::model::{Bounds, Isolation, Kind, Limits, Profile, Profiles, Recipe, Refusal};
 
 /// The file at the top of the repository, so that the program is complete without it.
@@ -121,24 +121,16 @@ impl Layer {
 
 /// Reads every layer there is. `extra` is the file named by `MAYFLY_PROFILES`, which must exist.
 pub fn load(extra: Option<&Path>) -> Result<Profiles> {
-    let mut files = vec![(PathBuf::from("/etc/mayfly/profiles.toml"), false)];
-    if !geteuid().is_root() {
-        let config = std::env::var_os("XDG_CONFIG_HOME")
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-            .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")));
-        files.extend(config.map(|config| (config.join("mayfly/profiles.toml"), false)));
-    }
+    let usual = [Some(Path::new(trusted::SYSTEM_DIRECTORY).to_owned()), trusted::user_directory()];
+    let usual = usual.into_iter().flatten();
+    let mut files: Vec<(PathBuf, bool)> =
+        usual.map(|directory| (directory.join("profiles.toml"), false)).collect();
     files.extend(extra.map(|extra| (extra.to_owned(), true)));
 
     let mut texts = vec![("the built-in profiles.toml".to_owned(), BUILT_IN.to_owned())];
     for (path, required) in files {
-        match std::fs::read_to_string(&path) {
-            Ok(text) => texts.push((path.display().to_string(), text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", path.display()));
-            }
+        if let Some(text) = trusted::read(&path, required)? {
+            texts.push((path.display().to_string(), text));
         }
     }
     Ok(merge(&texts)?)

@@ -1,21 +1,26 @@
-//! Everything the environment and the global flags say, in one place.
+//! Everything that flags, the environment and files say, in one place.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::config::{Config, Key, Origin};
 use super::directories::Directories;
 use super::profiles;
 use crate::model::{Accelerator, BackendChoice, Kind, Profile, Profiles, Refusal};
 
-/// What flags and their variables said.
+/// What flags, their variables and files said.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     pub state_dir: Option<PathBuf>,
     pub artifacts_dir: Option<PathBuf>,
+    pub runtime_dir: Option<PathBuf>,
     pub profiles: Option<PathBuf>,
     pub backend: BackendChoice,
     pub accelerator: Option<Accelerator>,
+    pub debian_mirror: Option<String>,
     pub qemu_bin: Option<PathBuf>,
     pub firecracker_bin: Option<PathBuf>,
     pub jailer_bin: Option<PathBuf>,
@@ -29,26 +34,75 @@ pub struct Settings {
     pub backend: BackendChoice,
     /// Refuse every other accelerator.
     pub accelerator: Option<Accelerator>,
+    /// Where packages come from, if their profile does not say it.
+    pub debian_mirror: Option<String>,
     pub qemu_bin: PathBuf,
     pub firecracker_bin: PathBuf,
     pub jailer_bin: PathBuf,
     profiles_file: Option<PathBuf>,
     max_active_vms: Option<u32>,
+    sources: Sources,
+}
+
+/// Who said what, for the question where a value comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// What was typed, by key.
+    pub flags: BTreeMap<&'static str, OsString>,
+    pub config: Config,
 }
 
 impl Settings {
     /// Completes what was said with defaults. Touches no file.
-    pub fn resolve(overrides: Overrides) -> Result<Settings> {
+    pub fn resolve(overrides: Overrides, sources: Sources) -> Result<Settings> {
+        let Overrides { state_dir, artifacts_dir, runtime_dir, .. } = overrides;
         Ok(Settings {
-            directories: Directories::resolve(overrides.state_dir, overrides.artifacts_dir)?,
+            directories: Directories::resolve(state_dir, artifacts_dir, runtime_dir)?,
             backend: overrides.backend,
             accelerator: overrides.accelerator,
+            debian_mirror: overrides.debian_mirror,
             qemu_bin: overrides.qemu_bin.unwrap_or_else(|| "qemu-system-x86_64".into()),
             firecracker_bin: overrides.firecracker_bin.unwrap_or_else(|| "firecracker".into()),
             jailer_bin: overrides.jailer_bin.unwrap_or_else(|| "jailer".into()),
             profiles_file: overrides.profiles,
             max_active_vms: overrides.max_active_vms,
+            sources,
         })
+    }
+
+    /// The places and profiles that hold where no command line is: for a shell that completes one.
+    pub fn without_command_line() -> Result<Settings> {
+        let config = Config::load()?;
+        let path = |name| {
+            let (value, _) = config.or_variable(Key::find(name)?)?;
+            Some(PathBuf::from(value))
+        };
+        let overrides = Overrides {
+            state_dir: path("state_dir"),
+            artifacts_dir: path("artifacts_dir"),
+            runtime_dir: path("runtime_dir"),
+            profiles: path("profiles"),
+            ..Overrides::default()
+        };
+        Settings::resolve(overrides, Sources { config, ..Sources::default() })
+    }
+
+    /// A key's value as a flag would have it, and where it comes from. `None` where nobody has said
+    /// anything and nothing is built in.
+    pub fn explain(&self, key: &Key) -> (Option<OsString>, Origin) {
+        if let Some(value) = self.sources.flags.get(key.name) {
+            return (Some(value.clone()), Origin::Flag);
+        }
+        if let Some((value, origin)) = self.sources.config.or_variable(key) {
+            return (Some(value), origin);
+        }
+        let built_in = match key.name {
+            "state_dir" => Some(self.directories.state.clone().into()),
+            "artifacts_dir" => Some(self.directories.artifacts.clone().into()),
+            "runtime_dir" => Some(self.directories.runtime.clone().into()),
+            _ => key.built_in.map(OsString::from),
+        };
+        (built_in, Origin::BuiltIn)
     }
 
     /// All profiles and the limits, read anew: most verbs need none.

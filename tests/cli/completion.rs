@@ -71,6 +71,19 @@ fn names_and_ids_of_vms_complete() {
 }
 
 #[test]
+fn what_is_offered_is_where_the_settings_say() {
+    let mut env = Environment::mock();
+    env.create(&["--name", "zebra"]);
+    let state = env.state();
+    env.unset("MAYFLY_STATE_DIR");
+    let config = env.file("config.toml", &format!("state_dir = \"{}\"\n", state.display()));
+    env.set("MAYFLY_CONFIG", config);
+    assert_eq!(offered(&mut env, &["mayfly", "start", "zeb"]), ["zebra"]);
+    assert_eq!(offered(&mut env, &["mayfly", "config", "show", "max"]), ["max_active_vms"]);
+    env.clear();
+}
+
+#[test]
 fn profiles_complete() {
     let mut env = Environment::mock();
     for words in [

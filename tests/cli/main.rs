@@ -9,6 +9,7 @@ mod support;
 
 mod color;
 mod completion;
+mod config;
 mod create;
 mod doctor;
 mod env_file;

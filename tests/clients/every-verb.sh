@@ -22,6 +22,8 @@ kind() { jq --raw-output .error.kind "$1"; }
 # What there is: this host, its profiles, an image.
 is .usable mayfly doctor --json
 is 'map(.name) | index("debian-base") != null' mayfly profiles --json
+is '.[0].value == "debian-base"' mayfly config show profile --json
+[ "$(basename "$(mayfly config path)")" = config.toml ]
 is '.profile == "debian-base" and .disk_bytes > 0' mayfly image build --json debian-base
 is 'any(.profile == "debian-base")' mayfly image ls --json
 is '.deleted == false' mayfly image rm --json --force debian-git

@@ -3,6 +3,7 @@
 
 #[path = "../support/command_lines.rs"]
 mod command_lines;
+mod config_page;
 mod page;
 mod reference;
 
@@ -50,7 +51,22 @@ fn check(directory: &str, wanted: &BTreeMap<String, String>) {
 
 #[test]
 fn man_pages_are_what_the_code_says() {
-    check("man", &page::all(mayfly::cli::command()));
+    let mut pages = page::all(mayfly::cli::command());
+    pages.insert("mayfly-config.5".into(), config_page::page());
+    check("man", &pages);
+}
+
+#[test]
+fn the_example_of_settings_is_one() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("config.toml");
+    fs::write(&file, config_page::EXAMPLE).unwrap();
+    let mut show = assert_cmd::Command::new(env!("CARGO_BIN_EXE_mayfly"));
+    show.args(["config", "show", "mem", "vcpus", "ttl", "require", "artifacts_dir"]);
+    let shown = show.env_clear().env("HOME", scratch.path()).env("MAYFLY_CONFIG", &file).assert();
+    let output = shown.success().get_output().clone();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.matches(file.to_str().unwrap()).count(), 5, "{text}");
 }
 
 #[test]

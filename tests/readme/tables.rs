@@ -59,13 +59,17 @@ fn isolation() {
 }
 
 #[test]
-fn profiles() {
-    let [block] = blocks_of("toml").try_into().unwrap();
+fn files_of_profiles_and_settings() {
+    let [block, settings] = blocks_of("toml").try_into().unwrap();
     let texts =
         [("built-in".to_owned(), BUILT_IN.to_owned()), ("README.md".to_owned(), block.text)];
     let merged = merge(&texts).unwrap();
     assert_eq!(merged.limits.max_active_vms, 8);
     assert!(merged.profiles["python"].recipe.packages.contains(&"python3-pytest".to_owned()));
+    let show = "MAYFLY_BACKEND= MAYFLY_CONFIG=config.toml mayfly config show backend mem ttl";
+    let shown = Shell::new("mock", None)
+        .ok(&format!("cat > config.toml << 'END'\n{}\nEND\n{show}", settings.text));
+    assert_eq!(shown.matches(" config.toml:").count(), 3, "{shown}");
 }
 
 /// The words in backticks of the sentence that starts so.

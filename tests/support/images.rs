@@ -21,6 +21,11 @@ pub fn directory() -> PathBuf {
     }
 }
 
+/// Where packages come from, if somebody said so.
+pub fn mirror() -> Option<String> {
+    std::env::var("MAYFLY_DEBIAN_MIRROR").ok().filter(|mirror| !mirror.is_empty())
+}
+
 /// A built-in profile.
 pub fn profile(name: &str) -> Profile {
     let profiles = load_profiles(None).expect("the built-in profiles are right");
@@ -29,7 +34,7 @@ pub fn profile(name: &str) -> Profile {
 
 /// The image of a built-in profile, built if need be.
 pub fn image(name: &str) -> Image {
-    let store = Store::open(&directory()).expect("the test artifacts are ours");
+    let store = Store::open(&directory(), mirror()).expect("the test artifacts are ours");
     let mut progress = Lines::default();
     match store.ensure(&profile(name), &programs::agent(), &mut progress) {
         Ok(image) => image,

@@ -52,7 +52,7 @@ impl Bench {
         let backend = select(Wish { choice, no_jailer: true, ..Wish::default() }, &programs)?;
         let profiles = load_profiles(None)?;
         let profile = &profiles.profiles[PROFILE];
-        let store = Store::open(&Workspace::artifacts())?;
+        let store = Store::open(&Workspace::artifacts(), None)?;
         let image = store
             .ensure(profile, &agent, &mut Lines::default())
             .context("cannot build the image to boot")?;

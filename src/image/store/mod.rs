@@ -60,11 +60,10 @@ pub fn check_agent(agent: &Path) -> Result<()> {
 
 impl Store {
     /// The store in `root`, made if need be. Images are built from Debian packages, which come from
-    /// the mirror in `MAYFLY_DEBIAN_MIRROR` where a recipe names none.
+    /// that mirror where a recipe names none.
     ///
     /// Errors: `Host` when the directory is somebody else's or writable by others.
-    pub fn open(root: &Path) -> Result<Store> {
-        let mirror = std::env::var("MAYFLY_DEBIAN_MIRROR").ok().filter(|mirror| !mirror.is_empty());
+    pub fn open(root: &Path, mirror: Option<String>) -> Result<Store> {
         Store::with_builder(root, Box::new(Debian { mirror }))
     }
 

@@ -1,0 +1,109 @@
+//! The command line's definition, completed: what the derived one cannot say.
+
+use std::any::TypeId;
+
+use clap::{Arg, ArgAction, CommandFactory, builder::BoolishValueParser};
+
+use super::Cli;
+use crate::settings::Config;
+
+/// The tree of commands in this environment, with what `config` says as defaults of flags.
+pub(super) fn tree(config: &Config) -> clap::Command {
+    complete(Cli::command(), config)
+}
+
+fn complete(command: clap::Command, config: &Config) -> clap::Command {
+    command
+        .mut_args(|arg| take_defaults(take_no(name_variable(arg)), config))
+        .mut_subcommands(|sub| complete(sub, config))
+}
+
+/// Moves the name of an environment variable from `-h`, where it breaks every second line, to `--help`.
+fn name_variable(arg: Arg) -> Arg {
+    let Some(variable) = variable(&arg) else { return arg };
+    let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
+    let help = help.map_or_else(String::new, |help| format!("{help}\n\n"));
+    arg.hide_env(true).long_help(format!("{help}[env: {variable}]"))
+}
+
+/// Lets a switch that a variable or a file can turn on be turned off again: `--keep=no`.
+fn take_no(arg: Arg) -> Arg {
+    let is_switch = arg.get_value_parser().type_id() == TypeId::of::<bool>();
+    if !is_switch || variable(&arg).is_none() {
+        return arg;
+    }
+    // Of one that is not the command line's alone to decide, nothing is not the same as no.
+    let arg = match arg.get_action() {
+        ArgAction::SetTrue => arg.default_value("no"),
+        _ => arg,
+    };
+    arg.action(ArgAction::Set)
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("yes")
+        .value_name("no")
+        .hide_default_value(true)
+        .hide_possible_values(true)
+        .value_parser(BoolishValueParser::new())
+}
+
+/// Takes the default from the files. A variable that is set but empty counts as none, which is what a
+/// Makefile or a CI system means by it.
+fn take_defaults(arg: Arg, config: &Config) -> Arg {
+    let Some(variable) = variable(&arg) else { return arg };
+    let key = variable.trim_start_matches("MAYFLY_").to_lowercase();
+    let arg = match std::env::var_os(&variable).is_some_and(|value| value.is_empty()) {
+        true => arg.env(None::<&'static str>),
+        false => arg,
+    };
+    match config.get(&key) {
+        Some((value, _)) => arg.default_value(value.to_owned()),
+        None => arg,
+    }
+}
+
+fn variable(arg: &Arg) -> Option<String> {
+    arg.get_env().map(|name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::settings::{Form, KEYS};
+
+    fn walk(command: &clap::Command, visit: &mut dyn FnMut(&Arg)) {
+        command.get_arguments().for_each(&mut *visit);
+        command.get_subcommands().for_each(|sub| walk(sub, visit));
+    }
+
+    #[test]
+    fn every_key_is_some_flags_variable_and_every_flags_variable_a_key() {
+        let mut variables = BTreeSet::new();
+        walk(&Cli::command(), &mut |arg| variables.extend(variable(arg)));
+        let keys: BTreeSet<String> = KEYS.iter().map(|key| key.variable()).collect();
+        assert_eq!(keys, variables);
+    }
+
+    #[test]
+    fn keys_say_what_the_command_line_has_built_in() {
+        let mut checked = 0;
+        walk(&tree(&Config::default()), &mut |arg| {
+            let Some(variable) = variable(arg) else { return };
+            let key = KEYS.iter().find(|key| key.variable() == variable).unwrap();
+            if let Form::Choice(words) = key.form {
+                let known = arg.get_possible_values();
+                assert_eq!(words(), known.iter().map(|value| value.get_name()).collect::<Vec<_>>());
+            }
+            // Of many keys others than the parser know what is built in.
+            let default = arg.get_default_values().first().and_then(|value| value.to_str());
+            let default = default.map(|value| if value == "no" { "false" } else { value });
+            if default.is_some() && key.built_in.is_some() {
+                assert_eq!(default, key.built_in, "{variable}");
+                checked += 1;
+            }
+        });
+        assert!(checked > 5);
+    }
+}

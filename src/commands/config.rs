@@ -1,0 +1,182 @@
+//! `mayfly config show` and `path`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use clap_complete::{ArgValueCompleter, CompletionCandidate};
+use serde::Serialize;
+
+use super::App;
+use crate::model::{Kind, MemMib, Profile, Refusal, Span};
+use crate::output::settings_table;
+use crate::settings::{KEYS, Key, Origin, find_profile, own_file};
+
+const EXAMPLES: &str = "\
+Examples:
+  mayfly config show
+  mayfly config show backend mem
+  mayfly config show --json | jq -r '.[] | select(.origin == \"file\").key'
+  ${EDITOR:-vi} \"$(mayfly config path)\"
+
+Defaults are read from ~/.config/mayfly/config.toml ($XDG_CONFIG_HOME) and /etc/mayfly/config.toml, as root
+only from the latter, and from the file that MAYFLY_CONFIG names. mayfly-config(5) describes all keys.";
+
+/// Show what is set, and where each value comes from
+///
+/// What a flag says wins over its variable, that over the file that MAYFLY_CONFIG names, that over your own
+/// config.toml, that over the system's, and that over the profile and what is built in.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show what new VMs get and where things are, each with where that comes from
+    ///
+    /// A file is named with its line.
+    Show {
+        /// Show only these
+        #[arg(value_name = "KEY", add = ArgValueCompleter::new(keys))]
+        keys: Vec<String>,
+    },
+
+    /// Print the path of the file to write your settings to
+    Path,
+}
+
+/// A key as `--json` shows it.
+#[derive(Debug, Serialize)]
+struct View {
+    key: &'static str,
+    value: Option<String>,
+    /// `flag`, `variable`, `file`, `profile`, `profiles` or `built_in`.
+    origin: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variable: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    /// For people.
+    #[serde(skip)]
+    from: String,
+}
+
+pub fn serve(app: &App, args: Args) -> Result<u8> {
+    match args.action {
+        Action::Show { keys } => show(app, &keys),
+        Action::Path => {
+            let path = own_file().context("HOME is not set")?;
+            app.printer.data(&path.display().to_string())?;
+            Ok(0)
+        }
+    }
+}
+
+fn show(app: &App, wanted: &[String]) -> Result<u8> {
+    let find = |name: &String| {
+        Key::find(name).ok_or_else(|| {
+            let known = KEYS.iter().map(|key| key.name);
+            Refusal::new(Kind::NotFound, format!("no key {name:?}")).hint_at_nearest(
+                name,
+                known,
+                "'mayfly config show' lists all of them",
+            )
+        })
+    };
+    let keys: Vec<&Key> = match wanted {
+        [] => KEYS.iter().collect(),
+        wanted => wanted.iter().map(find).collect::<Result<_, _>>()?,
+    };
+    let mut views: Vec<View> = keys.into_iter().map(|key| view(app, key)).collect();
+    if views.iter().any(|view| view.value.is_none()) {
+        fill_in(app, &mut views)?;
+    }
+    if app.printer.style.json {
+        app.printer.json(&views)?;
+    } else {
+        let row = |view: &View| {
+            let value = view.value.clone().unwrap_or_else(|| "-".into());
+            [view.key.to_owned(), value, view.from.clone()]
+        };
+        app.printer.data(&settings_table(views.iter().map(row)))?;
+    }
+    Ok(0)
+}
+
+/// What flags, variables, files or the program itself say.
+fn view(app: &App, key: &Key) -> View {
+    let (value, origin) = app.settings.explain(key);
+    let value = value.map(|value| value.to_string_lossy().into_owned());
+    let view = View {
+        key: key.name,
+        value,
+        origin: "built_in",
+        variable: None,
+        file: None,
+        line: None,
+        from: "built-in".into(),
+    };
+    match origin {
+        Origin::BuiltIn => view,
+        Origin::Flag => {
+            View { origin: "flag", from: format!("--{}", key.name.replace('_', "-")), ..view }
+        }
+        Origin::Variable(name) => {
+            View { origin: "variable", from: name.clone(), variable: Some(name), ..view }
+        }
+        Origin::File { path, line } => View {
+            origin: "file",
+            from: format!("{}:{line}", path.display()),
+            file: Some(path),
+            line: Some(line),
+            ..view
+        },
+    }
+}
+
+/// What the profile of a VM that is made now says, and the files of profiles in general.
+fn fill_in(app: &App, views: &mut [View]) -> Result<()> {
+    let profiles = app.settings.profiles()?;
+    let name = Key::find("profile").map(|key| app.settings.explain(key).0);
+    let name = name.flatten().unwrap_or_default();
+    let name = name.to_string_lossy();
+    let profile = find_profile(&profiles, &name).ok();
+    for view in views.iter_mut().filter(|view| view.value.is_none()) {
+        let of_profile = profile.and_then(|profile| of_profile(profile, view.key));
+        if let Some(value) = of_profile {
+            view.value = Some(value);
+            view.origin = "profile";
+            view.from = format!("profile {name}");
+        } else if view.key == "max_active_vms" {
+            view.value = Some(profiles.limits.max_active_vms.to_string());
+            view.origin = "profiles";
+            view.from = "limits of profiles".into();
+        }
+    }
+    Ok(())
+}
+
+fn of_profile(profile: &Profile, key: &str) -> Option<String> {
+    let ttl = || Span(std::time::Duration::from_secs(profile.ttl_seconds));
+    Some(match key {
+        "vcpus" => profile.vcpu_count.to_string(),
+        "mem" => MemMib(profile.mem_mib).to_string(),
+        "ttl" => ttl().to_string(),
+        "keep" => profile.keep.to_string(),
+        "require" => profile.require.to_string(),
+        "debian_mirror" => profile.recipe.mirror.clone()?,
+        _ => return None,
+    })
+}
+
+/// Names of keys, each with what it is about.
+fn keys(current: &std::ffi::OsStr) -> Vec<CompletionCandidate> {
+    let typed = current.to_str().unwrap_or_default();
+    let named = KEYS.iter().filter(|key| key.name.starts_with(typed));
+    named.map(|key| CompletionCandidate::new(key.name).help(Some(key.about.into()))).collect()
+}

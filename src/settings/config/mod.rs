@@ -1,0 +1,139 @@
+//! Defaults of the user's own: `config.toml`.
+//!
+//! Of all that can say what a value is, the first in this order wins: a flag, its variable, the file that
+//! `MAYFLY_CONFIG` names, the user's file, the system's, the profile, what is built in. To the command
+//! line's parser what the files say are defaults of flags, so no verb knows of them.
+
+mod file;
+mod keys;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+pub use keys::{Form, KEYS, Key};
+
+use super::trusted;
+use crate::model::Refusal;
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Flag,
+    /// The variable of that name.
+    Variable(String),
+    File {
+        path: PathBuf,
+        line: usize,
+    },
+    /// Nobody has said anything.
+    BuiltIn,
+}
+
+/// All files together.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// The strongest first.
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug, Clone)]
+struct Layer {
+    path: PathBuf,
+    settings: file::Settings,
+}
+
+impl Config {
+    /// Reads the files that are there.
+    ///
+    /// # Errors
+    /// `Usage` where one has a mistake in it; `Host` where one is not to be trusted.
+    pub fn load() -> Result<Config> {
+        let named = named();
+        // Named, it must be there.
+        let named = named.map(|path| (path, true));
+        let usual = usual().into_iter().map(|path| (path, false));
+        let mut texts = Vec::new();
+        for (path, required) in named.into_iter().chain(usual) {
+            if let Some(text) = trusted::read(&path, required)? {
+                texts.push((path, text));
+            }
+        }
+        Ok(Config::of(&texts)?)
+    }
+
+    /// The same of files that have been read, the strongest first.
+    fn of(texts: &[(PathBuf, String)]) -> Result<Config, Refusal> {
+        let layer = |(path, text): &(PathBuf, String)| {
+            Ok(Layer { path: path.clone(), settings: file::parse(text, path)? })
+        };
+        Ok(Config { layers: texts.iter().map(layer).collect::<Result<_, Refusal>>()? })
+    }
+
+    /// What the files say of a key, in the form in which its flag has it, and where.
+    pub fn get(&self, key: &str) -> Option<(&str, Origin)> {
+        self.layers.iter().find_map(|layer| {
+            let (value, line) = layer.settings.get(key)?;
+            Some((value.as_str(), Origin::File { path: layer.path.clone(), line: *line }))
+        })
+    }
+
+    /// What the environment says of a key, or else the files.
+    pub fn or_variable(&self, key: &Key) -> Option<(OsString, Origin)> {
+        let variable = key.variable();
+        match std::env::var_os(&variable).filter(|value| !value.is_empty()) {
+            Some(value) => Some((value, Origin::Variable(variable))),
+            None => self.get(key.name).map(|(value, origin)| (value.into(), origin)),
+        }
+    }
+}
+
+/// The file to write one's settings to.
+pub fn own_file() -> Option<PathBuf> {
+    usual().into_iter().next()
+}
+
+/// Where the files are that nobody needs to name, the strongest first.
+pub fn usual() -> Vec<PathBuf> {
+    let user = trusted::user_directory().map(|directory| directory.join("config.toml"));
+    user.into_iter().chain([Path::new(trusted::SYSTEM_DIRECTORY).join("config.toml")]).collect()
+}
+
+fn named() -> Option<PathBuf> {
+    std::env::var_os("MAYFLY_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_file_that_says_something_wins() {
+        let text = |path: &str, text: &str| (PathBuf::from(path), text.to_owned());
+        let config = Config::of(&[
+            text("named", "mem = \"1G\"\n"),
+            text("user", "mem = \"2G\"\nvcpus = 2\n"),
+            text("system", "mem = \"3G\"\nvcpus = 3\n\nkeep = true\n"),
+        ])
+        .unwrap();
+        let found = |key: &str| config.get(key).map(|(value, origin)| (value.to_owned(), origin));
+        let at = |value: &str, path: &str, line| {
+            Some((value.to_owned(), Origin::File { path: path.into(), line }))
+        };
+        assert_eq!(found("mem"), at("1G", "named", 1));
+        assert_eq!(found("vcpus"), at("2", "user", 2));
+        assert_eq!(found("keep"), at("true", "system", 4));
+        assert_eq!(found("ttl"), None);
+        // A mistake is one in whatever file it is.
+        assert!(Config::of(&[text("user", "mem = 1\n"), text("system", "mem = []\n")]).is_err());
+    }
+
+    #[test]
+    fn keys_are_sorted_and_named_as_variables_are() {
+        for (number, key) in KEYS.iter().enumerate() {
+            assert!(KEYS[..number].iter().all(|other| other.name != key.name), "{}", key.name);
+            assert_eq!(key.variable().to_lowercase(), format!("mayfly_{}", key.name));
+        }
+    }
+}

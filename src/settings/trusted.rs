@@ -1,0 +1,107 @@
+//! Files that say what mayfly does: whoever can write one can have mayfly run what he likes.
+
+use std::fs::{File, Metadata};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::unistd::{getegid, geteuid};
+
+use crate::model::{Kind, Refusal};
+
+/// Where the system's files are.
+pub const SYSTEM_DIRECTORY: &str = "/etc/mayfly";
+
+/// Where the user's own files are. Root has none but the system's: its `HOME` may be somebody else's, as
+/// under sudo.
+pub fn user_directory() -> Option<PathBuf> {
+    if geteuid().is_root() {
+        return None;
+    }
+    // The XDG specification says that a relative value is to be ignored.
+    let given = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let base = given.filter(|path| path.is_absolute()).or_else(|| {
+        Some(
+            PathBuf::from(std::env::var_os("HOME").filter(|home| !home.is_empty())?)
+                .join(".config"),
+        )
+    });
+    base.map(|base| base.join("mayfly"))
+}
+
+/// Reads a file; `None` where it is not there and need not be.
+///
+/// # Errors
+/// `Host` where somebody else could have written it: it must belong to this user or to root, and nobody
+/// else may write it, but for an ordinary user's own group, as many systems give each user one.
+pub fn read(path: &Path, required: bool) -> Result<Option<String>> {
+    let cannot = || format!("cannot read {}", path.display());
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound && !required => return Ok(None),
+        Err(error) => return Err(error).with_context(cannot),
+    };
+    // Of what was opened, whatever the name leads to in the next moment.
+    check(path, &file.metadata().with_context(cannot)?)?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).with_context(cannot)?;
+    Ok(Some(text))
+}
+
+fn check(path: &Path, about: &Metadata) -> Result<(), Refusal> {
+    let me = geteuid();
+    let refuse = |why: String, hint: &str| {
+        Err(Refusal::new(Kind::Host, format!("{} {why}", path.display())).hint(hint))
+    };
+    if about.uid() != me.as_raw() && about.uid() != 0 {
+        let hint = "only your own files and root's say what mayfly does; copy it";
+        return refuse(format!("belongs to user {}, not to you", about.uid()), hint);
+    }
+    let by_group = about.mode() & 0o020 != 0 && (me.is_root() || about.gid() != getegid().as_raw());
+    if about.mode() & 0o002 != 0 || by_group {
+        let mode = about.mode() & 0o7777;
+        let hint = format!("take that away with 'chmod go-w {}'", path.display());
+        return refuse(format!("can be written by others (mode {mode:04o})"), &hint);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn files_that_others_can_write_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "text").unwrap();
+        let read_as = |mode| {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            read(&path, true)
+        };
+        for mode in [0o600, 0o644, 0o444] {
+            assert_eq!(read_as(mode).unwrap().as_deref(), Some("text"), "{mode:o}");
+        }
+        for mode in [0o646, 0o602] {
+            let refused = read_as(mode).unwrap_err();
+            assert_eq!(refused.downcast_ref::<Refusal>().unwrap().kind, Kind::Host, "{mode:o}");
+        }
+        // An ordinary user's files belong to a group of his own.
+        assert_eq!(read_as(0o660).is_ok(), !geteuid().is_root());
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+            assert!(read_as(0o600).unwrap_err().to_string().contains("belongs to user 65534"));
+        }
+    }
+
+    #[test]
+    fn a_file_may_be_missing_unless_it_was_named() {
+        let missing = Path::new("/no/such/file.toml");
+        assert_eq!(read(missing, false).unwrap(), None);
+        assert!(read(missing, true).unwrap_err().to_string().contains("cannot read /no/such/file"));
+    }
+}
