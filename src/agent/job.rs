@@ -32,7 +32,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const CREDIT_LUMP: usize = STREAM_PAYLOAD;
 
 /// How long a command whose terminal was hung up may take to end by itself.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A command that was started.
 #[derive(Debug)]
@@ -317,7 +317,7 @@ impl Job {
             // With the last descriptor of this end, the kernel tells the other.
             self.input.pipe = None;
             self.outputs = [None, None];
-            let limit = PollTimeout::try_from(FAREWELL).expect("a second is a valid timeout");
+            let limit = PollTimeout::try_from(FAREWELL).expect("two seconds are a valid timeout");
             let _ = poll(&mut [PollFd::new(self.ending.as_fd(), PollFlags::POLLIN)], limit);
             if self.ending.get().is_some() {
                 return;

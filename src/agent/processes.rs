@@ -15,6 +15,8 @@ pub struct Process {
     /// Clock ticks since boot; with the pid it names a process for good.
     pub started: u64,
     pub dead: bool,
+    /// Whether a terminal controls it.
+    pub at_terminal: bool,
 }
 
 /// All processes.
@@ -42,6 +44,7 @@ fn parse(stat: &str) -> Option<Process> {
         dead: matches!(*fields.first()?, "Z" | "X"),
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
+        at_terminal: *fields.get(4)? != "0",
         started: fields.get(19)?.parse().ok()?,
     })
 }
@@ -96,20 +99,27 @@ pub fn kill_family(root: i32) {
     }
 }
 
-/// Sends `number` to every descendant of this process. Returns how many live ones there were.
-pub fn signal_descendants(number: i32) -> usize {
+/// Sends `number` to every descendant of this process.
+pub fn signal_descendants(number: i32) {
+    signal_those(number, |_| true);
+}
+
+/// Hangs up on every descendant that a terminal controls: shells that somebody types into ignore
+/// SIGTERM.
+pub fn hang_up_descendants() {
+    signal_those(libc::SIGHUP, |process| process.at_terminal);
+}
+
+fn signal_those(number: i32, which: impl Fn(&Process) -> bool) {
     let roots = HashSet::from([std::process::id() as i32]);
-    let mut count = 0;
     for process in family(&all(), &roots, false) {
-        if roots.contains(&process.pid) {
+        if roots.contains(&process.pid) || !which(&process) {
             continue;
         }
         if let Some(handle) = hold(process) {
             signal(&handle, number);
-            count += 1;
         }
     }
-    count
 }
 
 /// A handle on this very process; `None` when the number meanwhile belongs to nobody or another.
@@ -144,7 +154,7 @@ mod tests {
     use super::*;
 
     fn process(pid: i32, parent: i32, session: i32) -> Process {
-        Process { pid, parent, session, started: 1, dead: false }
+        Process { pid, parent, session, started: 1, dead: false, at_terminal: false }
     }
 
     #[test]
@@ -152,8 +162,16 @@ mod tests {
         let stat = "71 (a) R 9 (b c) S 70 71 60 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 1 2";
         assert_eq!(
             parse(stat),
-            Some(Process { pid: 71, parent: 70, session: 60, started: 4711, dead: false })
+            Some(Process {
+                pid: 71,
+                parent: 70,
+                session: 60,
+                started: 4711,
+                dead: false,
+                at_terminal: false
+            })
         );
+        assert!(parse(&stat.replace("60 0 -1", "60 34816 71")).unwrap().at_terminal);
         assert_eq!(parse("71 (gone"), None);
     }
 

@@ -206,6 +206,7 @@ impl World {
             WorldKind::Guest { cgroups, mounts, power } => {
                 // Stopped processes hear the first signal only when they continue.
                 signal_everyone(libc::SIGTERM);
+                processes::hang_up_descendants();
                 signal_everyone(libc::SIGCONT);
                 if !self.reaper.wait_for_none(grace) {
                     if let Some(cgroups) = cgroups {
@@ -225,6 +226,7 @@ impl World {
 
     fn end_processes(&self, grace: Duration) {
         processes::signal_descendants(libc::SIGTERM);
+        processes::hang_up_descendants();
         processes::signal_descendants(libc::SIGCONT);
         if self.reaper.wait_for_none(grace) {
             return;

@@ -130,7 +130,7 @@ impl GuestCommand {
         cleanup: Option<Removed>,
         timings: &Timings,
     ) -> Result<u8> {
-        let verdict = verdict(&outcome.exit, self.timeout);
+        let verdict = verdict(&outcome.exit, self.timeout, self.tty);
         let exit_code = outcome.exit.code();
         app.printer.timings(timings);
         if !app.printer.style.json {
@@ -148,18 +148,24 @@ impl GuestCommand {
     }
 }
 
-/// What there is to say about an end, where its exit code alone does not.
-pub fn verdict(exit: &Exit, timeout: Option<Span>) -> Option<String> {
+/// What there is to say about an end, where its exit code alone does not. Of a signal that killed a
+/// command, a person at its terminal is told, as a shell would tell.
+pub fn verdict(exit: &Exit, timeout: Option<Span>, at_terminal: bool) -> Option<String> {
+    let name = |signal: u8| {
+        Signal::try_from(i32::from(signal))
+            .map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string())
+    };
     match exit {
         Exit::TimedOut => {
             let limit = timeout.map_or(0, Span::seconds);
             Some(format!("command timed out after {limit}s"))
         }
         Exit::NotStarted(failure) => Some(format!("mayfly: {}", failure.message)),
-        Exit::HungUp(signal) => Some(match Signal::try_from(i32::from(*signal)) {
-            Ok(signal) if signal != Signal::SIGHUP => format!("mayfly: interrupted by {signal}"),
-            _ => "mayfly: hung up".into(),
-        }),
+        Exit::HungUp(signal) if *signal == Signal::SIGHUP as u8 => Some("mayfly: hung up".into()),
+        Exit::HungUp(signal) => Some(format!("mayfly: interrupted by {}", name(*signal))),
+        Exit::Signalled(signal) if at_terminal => {
+            Some(format!("mayfly: killed by {}", name(*signal)))
+        }
         _ => None,
     }
 }

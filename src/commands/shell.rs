@@ -65,7 +65,7 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     let command = Command { exec, streams, keep: true };
     let finished = lifecycle::exec(&manager, &id, command, &mut signals, &mut timings)?;
     app.printer.timings(&timings);
-    if let Some(verdict) = verdict(&finished.outcome.exit, None) {
+    if let Some(verdict) = verdict(&finished.outcome.exit, None, true) {
         app.printer.verdict(&verdict);
     }
     Ok(finished.outcome.exit.code())

@@ -267,8 +267,7 @@ impl<'a> Pump<'a> {
     /// Where a command's terminal was taken away from it, the cursor is anywhere, and what comes next is
     /// a message of ours.
     fn leave_the_line(&mut self, end: &Result<(Exit, Duration)>) {
-        let by_itself =
-            matches!(end, Ok((Exit::Exited(_) | Exit::Signalled(_) | Exit::NotStarted(_), _)));
+        let by_itself = matches!(end, Ok((Exit::Exited(_) | Exit::NotStarted(_), _)));
         if self.seat.is_some() && self.started && !by_itself && self.stdout.ready() {
             let _ = self.stdout.take(b"\r\n");
         }

@@ -3,6 +3,7 @@
 //! Every [`Sitting::ends`] also says that the terminal's settings are what they were.
 
 use std::process::Stdio;
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -94,7 +95,7 @@ fn a_command_has_one_terminal_for_all_its_streams() {
     assert!(screen.starts_with("/dev/pts/") && screen.ends_with("\r\nerr\r\n"), "{screen:?}");
     // Its end, and why it does not begin, are an exec's.
     let (code, screen) = env.sit(&["exec", "-t", &id, "-c", "kill -KILL $$"]).ends();
-    assert_eq!((code, &*screen), (137, ""));
+    assert_eq!((code, &*screen), (137, "\r\nmayfly: killed by SIGKILL\r\n"));
     let (code, screen) = env.sit(&["exec", "-it", &id, "--", "no-such-program"]).ends();
     assert_eq!((code, &*screen), (127, "mayfly: no-such-program: not found\r\n"));
     let (code, screen) = env
@@ -191,6 +192,24 @@ fn a_vm_that_is_killed_under_a_shell_gives_the_terminal_back() {
     assert_eq!(code, 125);
     assert!(screen.contains("> \r\nmayfly: the agent went away"), "{screen:?}");
     eventually("the end of its commands", || commands(&env).is_empty());
+    env.rm(&id);
+}
+
+#[test]
+fn a_vm_that_is_stopped_hangs_up_its_shells_and_waits_for_nothing() {
+    let env = mock();
+    let id = env.start(&[]);
+    let mut sitting = env.sit(&["shell", &id, "--", "bash", "--norc", "-i"]);
+    sitting.types("echo \"<$((6 * 7))>\"\r");
+    sitting.sees("<42>");
+    // A shell that somebody types into ignores the signal that other programs end by.
+    let asked = Instant::now();
+    env.run(&["stop", "--grace", "50s", &id]).prints(&format!("{id}\n"));
+    assert!(asked.elapsed().as_secs() < 20, "took {:?}", asked.elapsed());
+    let (code, screen) = sitting.ends();
+    // Ended with its VM, or cut off from it.
+    assert!([125, 129].contains(&code), "{code}: {screen:?}");
+    assert!(screen.contains("\r\nmayfly: "), "{screen:?}");
     env.rm(&id);
 }
 
