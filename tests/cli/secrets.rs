@@ -3,9 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
 
 use crate::support::canary::Canary;
 use crate::support::environment::Environment;
+use crate::support::live::Live;
 use crate::support::processes;
 
 /// Where secrets can be had: on the mock backend they need a runtime directory in memory.
@@ -13,6 +17,15 @@ fn in_memory() -> Environment {
     let mut env = Environment::mock();
     env.keep_runtime_in_memory();
     env
+}
+
+/// bash with that script, where and with what `command` would run.
+fn with_shell(command: &Command, script: &str) -> Command {
+    let mut bash = Command::new("bash");
+    let variables = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    bash.args(["-c", script]).env_clear().envs(variables);
+    bash.current_dir(command.get_current_dir().unwrap());
+    bash
 }
 
 #[test]
@@ -75,13 +88,8 @@ fn a_secret_comes_from_a_file_or_a_pipe_as_it_is() {
     assert!(answer.code() == 0 && answer.stdout == bytes, "{}", answer.code());
     // As bash makes a pipe of <(command).
     let line = format!("exec \"$0\" exec {id} --secret token=<(echo piped) -c '{}'", show[1]);
-    let mut bash = env.command::<&str>(&[]);
-    let program = bash.get_program().to_owned();
-    let variables: Vec<_> =
-        bash.get_envs().map(|(k, v)| (k.to_owned(), v.map(ToOwned::to_owned))).collect();
-    bash = std::process::Command::new("bash");
-    bash.env_clear().envs(variables.into_iter().filter_map(|(k, v)| Some((k, v?))));
-    let output = bash.args(["-c", &line]).arg(program).output().unwrap();
+    let mayfly = env.command::<&str>(&[]);
+    let output = with_shell(&mayfly, &line).arg(mayfly.get_program()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "piped\n", "{output:?}");
     env.clear();
 }
@@ -177,7 +185,7 @@ fn secrets_go_with_their_command_however_it_ends() {
     assert_eq!((timed_out.code(), there()), (124, 0), "{timed_out}");
     // Left alone by its client.
     let exec = begin(&id);
-    exec.signal(nix::sys::signal::Signal::SIGKILL);
+    exec.signal(Signal::SIGKILL);
     exec.end();
     processes::eventually("the secret goes with its client", || there() == 0);
     // Ended with its VM, in order and not.
@@ -188,11 +196,38 @@ fn secrets_go_with_their_command_however_it_ends() {
     env.run(&["start", &id]).prints(&format!("{id}\n"));
     let exec = begin(&id);
     let agent = nix::unistd::Pid::from_raw(env.vmm(&id));
-    nix::sys::signal::kill(agent, nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(agent, Signal::SIGKILL).unwrap();
     exec.end();
     env.run(&["stop", &id]).prints(&format!("{id}\n"));
     assert_eq!(there(), 0);
     env.rm(&id);
+}
+
+#[test]
+fn a_crash_leaves_no_secret_in_a_core_file() {
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    if pattern.trim() != "core" {
+        eprintln!("skipped: core files do not go where they are made, but to {pattern}");
+        return;
+    }
+    let env = in_memory();
+    let secret = Canary::new(env.root(), "secret", "", "");
+    let given = format!("token={}", secret.file.display());
+    // Without a secret there is a core file; so there would be one with it.
+    for (flags, cores) in [(&[][..], 1), (&["--secret", &given], 0)] {
+        let mayfly = env.command(&[&["run"], flags, &["-c", "echo ready; sleep 1000"]].concat());
+        let mut command = env.command::<&str>(&[]);
+        command = with_shell(&command, "ulimit -c unlimited && exec \"$0\" \"$@\"");
+        command.arg(mayfly.get_program()).args(mayfly.get_args());
+        let mut run = Live::start(command);
+        run.says("ready");
+        run.signal(Signal::SIGABRT);
+        assert_eq!(run.end().code(), -(Signal::SIGABRT as i32));
+        let entries = fs::read_dir(env.root()).unwrap().flatten();
+        let found = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("core"));
+        assert_eq!(found.inspect(|core| fs::remove_file(core.path()).unwrap()).count(), cores);
+        env.run(&["reap"]).is(0, "[..]", "");
+    }
 }
 
 #[test]
