@@ -12,8 +12,9 @@
 //!   These five do not know each other.
 //! - [`host`]: the operating system: processes, clocks, files, signals.
 //! - [`model`]: plain types and the rules about them, no I/O.
-//! - [`protocol`]: the wire between host and guest, and [`agent`]: the guest's half, which knows
-//!   nothing of the rest.
+//! - [`protocol`]: the wire between host and guest, and [`archive`]: trees of files on that wire. Both
+//!   ends use these two, which know nothing of the rest.
+//! - [`agent`]: the guest's half, which knows no more than that either.
 //!
 //! Imports run one way, down this list; `tests/architecture.rs` fails on an arrow upwards.
 
@@ -25,6 +26,7 @@
 compile_error!("mayfly runs on x86-64 Linux only: it drives KVM and QEMU machines of that kind");
 
 pub mod agent;
+pub mod archive;
 pub mod backend;
 pub mod cli;
 pub mod commands;

@@ -9,6 +9,7 @@ const PLAN: &[(&str, &[&str])] = &[
     (
         "commands",
         &[
+            "archive",
             "guest",
             "host",
             "image",
@@ -20,10 +21,13 @@ const PLAN: &[(&str, &[&str])] = &[
             "settings",
         ],
     ),
-    ("output", &["guest", "host", "image", "lifecycle", "model"]),
+    ("output", &["archive", "guest", "host", "image", "lifecycle", "model"]),
     (
         "lifecycle",
-        &["backend", "guest", "host", "image", "model", "protocol", "registry", "settings"],
+        &[
+            "archive", "backend", "guest", "host", "image", "model", "protocol", "registry",
+            "settings",
+        ],
     ),
     ("guest", &["host", "model", "protocol"]),
     ("backend", &["host", "model", "protocol"]),
@@ -33,7 +37,8 @@ const PLAN: &[(&str, &[&str])] = &[
     ("host", &["model"]),
     ("model", &[]),
     ("protocol", &[]),
-    ("agent", &["protocol"]),
+    ("archive", &[]),
+    ("agent", &["archive", "protocol"]),
 ];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {

@@ -26,14 +26,22 @@ mod session;
 mod spawn;
 mod stdio;
 mod terminal;
+mod transfer;
 mod tree;
 mod watchdog;
 mod world;
 
 use std::process::ExitCode;
 
-/// Runs the agent until its VM ends, with the arguments after the program's name.
+/// Runs the agent until its VM ends, with the arguments after the program's name; or, where those ask
+/// for it, copies files for one command and ends.
 pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    let mut arguments = arguments.peekable();
+    if std::process::id() != 1
+        && let Some(transfer) = arguments.next_if(|argument| transfer::is_one(argument))
+    {
+        return transfer::serve(&transfer, arguments.next());
+    }
     match options::parse(arguments) {
         Ok(Some(options)) => serve::as_process(options),
         Ok(None) if std::process::id() == 1 => init::run(),

@@ -11,6 +11,7 @@ use super::account::Account;
 use super::secrets::Placed;
 use super::spawn::{Identity, Plan, SpawnError, Step};
 use super::terminal;
+use super::transfer;
 use super::world::World;
 use crate::protocol::{Exec, Failure, FailureKind, Program, Text};
 
@@ -57,6 +58,8 @@ pub fn plan(
             vec!["bash".into(), "-lc".into(), line.as_os_str().to_owned()]
         }
         Program::Login => vec![login_name(shell.as_deref().unwrap_or_default())],
+        Program::Pack(pack) => transfer::argv(transfer::PACK, pack)?,
+        Program::Unpack(unpack) => transfer::argv(transfer::UNPACK, unpack)?,
     };
     let program = argv
         .first()
@@ -69,7 +72,11 @@ pub fn plan(
         None => candidates(program, path.unwrap_or(OsStr::new("/usr/bin:/bin"))),
     };
     let directories = match &request.cwd {
-        Some(cwd) => vec![cwd.as_os_str().to_owned()],
+        // A relative one begins where the command would run without it.
+        Some(cwd) => {
+            let bases = world.directories(account).into_iter();
+            bases.map(|base| Path::new(&base).join(cwd.as_os_str()).into()).collect()
+        }
         None => world.directories(account),
     };
     let envp = variables.into_iter().map(|(mut variable, value)| {

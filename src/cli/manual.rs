@@ -10,6 +10,7 @@ Examples:
 
   mayfly create --name box --keep             the same in steps:
   mayfly start box
+  mayfly cp notes.txt box:
   mayfly exec box -- ls /
   mayfly shell box                            at a terminal
   mayfly rm box";

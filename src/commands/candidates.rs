@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 
 use clap_complete::CompletionCandidate;
+use clap_complete::engine::{PathCompleter, ValueCompleter};
 
 use crate::lifecycle::{self, Manager};
 use crate::model::MemMib;
@@ -31,6 +32,16 @@ pub fn vms(current: &OsStr) -> Vec<CompletionCandidate> {
         }
     }
     candidates
+}
+
+/// What `cp` copies from and to: VMs, each with the colon that a path in it follows, and local files.
+pub fn ends_of_copies(current: &OsStr) -> Vec<CompletionCandidate> {
+    let vms = vms(current).into_iter().map(|vm| {
+        let mut end = vm.get_value().to_owned();
+        end.push(":");
+        CompletionCandidate::new(end).help(vm.get_help().cloned())
+    });
+    vms.chain(PathCompleter::any().complete(current)).collect()
 }
 
 /// Names of templates, each with what it is of.

@@ -3,6 +3,7 @@
 
 pub mod completions;
 pub mod config;
+pub mod cp;
 pub mod create;
 pub mod doctor;
 pub mod exec;

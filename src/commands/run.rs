@@ -9,7 +9,7 @@ use super::start_way::StartWay;
 use super::vm_request::VmRequest;
 use crate::host::process;
 use crate::host::signals::Signals;
-use crate::lifecycle::{self, Command, Manager, Purpose, Timings};
+use crate::lifecycle::{self, Command, Conversation, Manager, Purpose, Timings};
 use crate::model::record::reason;
 
 const EXAMPLES: &str = "\
@@ -64,7 +64,11 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     let mut remark = |remark| app.printer.remark(&remark);
     let outcome = lifecycle::start(&manager, &id, way, &mut signals, &mut timings, &mut remark)
         .and_then(|started| {
-            lifecycle::exec_in(&manager, started, command, &mut signals, &mut timings)
+            let mut conversation = Conversation::of(&manager, started);
+            let outcome =
+                lifecycle::run_in(&mut conversation, command, &mut signals, &mut timings)?;
+            conversation.end();
+            Ok(outcome)
         });
     let keep = record.manifest.keep;
     let cleanup = match keep {

@@ -12,6 +12,7 @@ pub mod kvm;
 pub mod lock;
 pub mod log;
 pub mod namespaces;
+pub mod pipe;
 pub mod process;
 pub mod program;
 pub mod random;

@@ -86,6 +86,13 @@ impl Stat {
     }
 }
 
+/// The permissions that this process gives to no new file. The system call for it can only set others.
+pub fn umask() -> Result<u32> {
+    let status = std::fs::read_to_string("/proc/self/status").context("cannot read the umask")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).context("no umask is known")
+}
+
 /// Reads a file of `/proc/<pid>`; `None` if that process is gone, or another user's.
 fn read_if_ours<T>(path: &str, read: impl FnOnce(File) -> std::io::Result<T>) -> Result<Option<T>> {
     let gone = |error: &std::io::Error| {

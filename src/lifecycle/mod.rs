@@ -8,6 +8,8 @@
 
 mod boot;
 mod census;
+mod conversation;
+mod copy;
 mod course;
 mod create;
 mod doctor;
@@ -32,9 +34,11 @@ mod timings;
 mod wait;
 
 pub use crate::backend::Purpose;
+pub use conversation::Conversation;
+pub use copy::{CopyIn, CopyOut, Parcel, Store, Who, copy_in, copy_out};
 pub use create::{Request, create};
 pub use doctor::{Check, Diagnosis, Verdict, diagnose};
-pub use exec::{Command, Finished, Streams, exec, exec_in};
+pub use exec::{Command, Finished, Streams, exec, run_in};
 pub use extend::extend;
 pub use images::{build_image, remove_image};
 pub use logs::{Follow, Log, read_log};

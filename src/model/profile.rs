@@ -65,6 +65,12 @@ pub struct Limits {
     pub vmm_uid: Bounds,
     /// How long a template may lie unused before `reap` deletes it.
     pub template_unused_seconds: u64,
+    /// How much one copy may bring out of a VM, in MiB.
+    pub copy_out_mib: u64,
+    /// How many files and directories.
+    pub copy_out_files: u64,
+    /// How much of the disk it goes to must stay free, in MiB.
+    pub copy_out_free_mib: u64,
 }
 
 /// An inclusive range.

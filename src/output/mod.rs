@@ -5,6 +5,7 @@
 
 mod answer;
 mod color;
+mod copying;
 mod escape;
 mod failure;
 mod foreign;
@@ -15,6 +16,7 @@ mod view;
 
 pub use answer::ExecAnswer;
 pub use color::Color;
+pub use copying::CopyProgress;
 pub use escape::escape;
 pub use failure::{Failure, MAYFLY_FAILED};
 pub use foreign::Foreign;
@@ -23,4 +25,4 @@ pub use progress::BuildProgress;
 pub use table::{
     checks_table, images_table, profiles_table, settings_table, status_table, templates_table,
 };
-pub use view::{ImageView, LogView, TemplateView, VmView};
+pub use view::{CopyView, ImageView, LogView, TemplateView, VmView};

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::color::{Color, Paint, Tone};
 use super::escape::{escape, escape_json};
 use super::failure::Failure;
+use crate::archive::Tally;
 use crate::lifecycle::{Remark, Timings};
 
 /// How to print.
@@ -94,6 +95,18 @@ impl Printer {
         match remark {
             Remark::Odd(text) => self.note(&format!("mayfly: {text}")),
             Remark::Slow(text) => self.aside(&format!("mayfly: {text}")),
+        }
+    }
+
+    /// What a copy left out.
+    pub fn skipped(&self, tally: &Tally) {
+        for (name, kind) in &tally.skipped {
+            // In quotes, because it may have more than one line.
+            self.note(&format!("mayfly: left out {:?}: {kind}", name.to_string()));
+        }
+        let more = tally.skipped_count - tally.skipped.len() as u64;
+        if more > 0 {
+            self.note(&format!("mayfly: left out {more} more"));
         }
     }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::answer::encode;
 use super::escape::escape;
+use crate::archive::Tally;
 use crate::image::{ImageInfo, Listed, TemplateInfo};
 use crate::lifecycle::Log;
 use crate::model::{Accelerator, BackendKind, Isolation, Labels, VmId, VmName, VmRecord};
@@ -51,6 +52,51 @@ impl<'a> From<&'a VmRecord> for VmView<'a> {
             keep: manifest.keep,
             last_error: record.last_error().map(escape),
             labels: &manifest.labels,
+        }
+    }
+}
+
+/// A copy as `--json` shows it. What is in an archive that is sent is not known.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CopyView<'a> {
+    vm_id: &'a VmId,
+    source: &'a str,
+    destination: &'a str,
+    files: Option<u64>,
+    directories: Option<u64>,
+    links: Option<u64>,
+    bytes: Option<u64>,
+    /// How many things were not copied, by their kind, and the names of the first of them.
+    skipped_count: Option<u64>,
+    skipped: Vec<SkippedView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct SkippedView {
+    name: String,
+    kind: &'static str,
+}
+
+impl<'a> CopyView<'a> {
+    pub fn new(
+        vm_id: &'a VmId,
+        source: &'a str,
+        destination: &'a str,
+        tally: Option<&Tally>,
+    ) -> Self {
+        let skipped = tally.into_iter().flat_map(|tally| &tally.skipped);
+        CopyView {
+            vm_id,
+            source,
+            destination,
+            files: tally.map(|tally| tally.files),
+            directories: tally.map(|tally| tally.directories),
+            links: tally.map(|tally| tally.links),
+            bytes: tally.map(|tally| tally.bytes),
+            skipped_count: tally.map(|tally| tally.skipped_count),
+            skipped: skipped
+                .map(|(name, kind)| SkippedView { name: name.to_string(), kind })
+                .collect(),
         }
     }
 }

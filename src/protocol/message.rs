@@ -76,6 +76,48 @@ pub enum Program {
     Shell(Text),
     /// The user's login shell, or `/bin/sh` where that is not there.
     Login,
+    /// The agent itself, which sends a tree of files to its standard output.
+    Pack(Pack),
+    /// The agent itself, which makes a tree of files from its standard input.
+    Unpack(Unpack),
+}
+
+/// Which files to send; the room `archive` says how they look on the way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pack {
+    /// A file or a directory; a relative path begins where the command runs.
+    pub path: Text,
+    /// If it is a link, send what it leads to.
+    pub follow: bool,
+    /// Say first how much it is.
+    pub announce: bool,
+}
+
+/// Where to put files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unpack {
+    /// A relative path begins where the command runs.
+    pub path: Text,
+    pub input: Input,
+}
+
+/// What an [`Unpack`] reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Input {
+    /// What a [`Pack`] would send. The path says where it goes by docker cp's rules.
+    Tree {
+        /// What it is called where it comes from, if that has a name.
+        name: Option<Text>,
+        /// Of a directory, only what is in it.
+        contents: bool,
+        /// Make the directories above the path that are not there.
+        parents: bool,
+    },
+    /// A tar archive, to be unpacked in the directory at the path.
+    Archive,
 }
 
 /// A signal for the command's process group.

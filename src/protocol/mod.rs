@@ -50,8 +50,8 @@ pub use frame::{Frame, HEADER, Kind, MAX_PAYLOAD, STREAM_PAYLOAD, Side, Violatio
 pub use hello::{Ack, Hello};
 pub use inbox::Inbox;
 pub use message::{
-    AgentInfo, Credit, End, Exec, Exit, Failure, FailureKind, Program, Setup, Shutdown, Signal,
-    Started, Terminal, Ttl, WindowSize,
+    AgentInfo, Credit, End, Exec, Exit, Failure, FailureKind, Input, Pack, Program, Setup,
+    Shutdown, Signal, Started, Terminal, Ttl, Unpack, WindowSize,
 };
 pub use outbox::Outbox;
 pub use secret::{MAX_SECRETS, Received, Secret, is_secret_name};

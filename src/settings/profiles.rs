@@ -33,6 +33,9 @@ struct LimitsLayer {
     ttl_seconds: Option<Bounds>,
     vmm_uid: Option<Bounds>,
     template_unused_seconds: Option<u64>,
+    copy_out_mib: Option<u64>,
+    copy_out_files: Option<u64>,
+    copy_out_free_mib: Option<u64>,
 }
 
 #[derive(Debug, Default, Clone, Deserialize)]
@@ -111,6 +114,9 @@ impl Layer {
                     ttl_seconds,
                     vmm_uid,
                     template_unused_seconds,
+                    copy_out_mib,
+                    copy_out_files,
+                    copy_out_free_mib,
                 }
             ),
             defaults: self.defaults.over(lower.defaults),
@@ -153,6 +159,11 @@ pub fn merge(texts: &[(String, String)]) -> Result<Profiles, Refusal> {
         template_unused_seconds: limits
             .template_unused_seconds
             .ok_or_else(|| missing("limits.template_unused_seconds"))?,
+        copy_out_mib: limits.copy_out_mib.ok_or_else(|| missing("limits.copy_out_mib"))?,
+        copy_out_files: limits.copy_out_files.ok_or_else(|| missing("limits.copy_out_files"))?,
+        copy_out_free_mib: limits
+            .copy_out_free_mib
+            .ok_or_else(|| missing("limits.copy_out_free_mib"))?,
     };
     // 0 is root; what is beyond 31 bits, some programs take for a negative number.
     let uids = Bounds { min: 1, max: (1 << 31) - 1 };

@@ -6,5 +6,6 @@ mod harness;
 mod hostile;
 mod lines;
 mod streams;
+mod tars;
 #[path = "../support/timers.rs"]
 mod timers;

@@ -10,6 +10,7 @@ mod support;
 mod color;
 mod completion;
 mod config;
+mod cp;
 mod create;
 mod doctor;
 mod env_file;

@@ -1,0 +1,234 @@
+//! Where a copy goes: docker cp's rules.
+//!
+//! | destination | a file goes | a directory goes |
+//! |---|---|---|
+//! | a directory | into it, under its own name | into it, under its own name; only what is in it, where the source ends in `/.` |
+//! | something else | in its place | nowhere: an error |
+//! | nothing there | there | there |
+//! | nothing there, and ends in `/` | nowhere: an error | there |
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
+
+/// A destination as it is when the copy begins. From then on only what is held here counts, whatever
+/// becomes of the path.
+#[derive(Debug)]
+pub struct Destination {
+    path: PathBuf,
+    there: There,
+}
+
+#[derive(Debug)]
+enum There {
+    Directory(OwnedFd),
+    /// A name in a directory: of something else, or of nothing.
+    Name {
+        parent: OwnedFd,
+        name: OsString,
+        taken: bool,
+        slash: bool,
+    },
+}
+
+/// Where the root of a stream goes.
+#[derive(Debug)]
+pub enum Target {
+    /// There, under this name.
+    As { parent: OwnedFd, name: OsString },
+    /// What is in it goes into this directory.
+    Into { directory: OwnedFd },
+}
+
+/// What goes there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cargo<'a> {
+    /// What it is called where it comes from; `None` where that has no name of its own, such as `/`.
+    pub name: Option<&'a OsStr>,
+    /// Of a directory, only what is in it.
+    pub contents: bool,
+    pub is_directory: bool,
+}
+
+impl Destination {
+    /// Looks at a path. Links in it are followed, once: it is the user's own.
+    ///
+    /// # Errors
+    /// Where it cannot be one.
+    pub fn look(path: &Path) -> Result<Destination> {
+        let typed = path.as_os_str().as_bytes();
+        let path = if typed.is_empty() { Path::new(".") } else { path };
+        let there = match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => There::Directory(open(path)?),
+            Ok(_) => Destination::name_of(path, true)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => Destination::name_of(path, false)?,
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot look at {path:?}"));
+            }
+        };
+        Ok(Destination { path: path.to_owned(), there })
+    }
+
+    fn name_of(path: &Path, taken: bool) -> Result<There> {
+        let name = path.file_name().map(OsStr::to_owned);
+        let Some(name) = name.filter(|_| !path.as_os_str().as_bytes().ends_with(b"/.")) else {
+            bail!("there is no directory {path:?}");
+        };
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let slash = path.as_os_str().as_bytes().ends_with(b"/");
+        Ok(There::Name { parent: open(parent)?, name, taken, slash })
+    }
+
+    /// As it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory that what arrives is kept in until it is complete.
+    pub fn directory(&self) -> &OwnedFd {
+        match &self.there {
+            There::Directory(directory) => directory,
+            There::Name { parent, .. } => parent,
+        }
+    }
+
+    /// Where that goes.
+    ///
+    /// # Errors
+    /// Where it cannot go there.
+    pub fn target(&self, cargo: &Cargo<'_>) -> Result<Target> {
+        let path = &self.path;
+        let again = |fd: &OwnedFd| fd.try_clone().context("cannot hold the directory");
+        match (&self.there, cargo.name) {
+            (There::Directory(directory), name) => {
+                let whole = !(cargo.is_directory && cargo.contents);
+                match (name.filter(|_| whole), cargo.is_directory) {
+                    (Some(name), _) => {
+                        Ok(Target::As { parent: again(directory)?, name: name.to_owned() })
+                    }
+                    (None, true) => Ok(Target::Into { directory: again(directory)? }),
+                    (None, false) => bail!("{path:?} is a directory; name the file in it"),
+                }
+            }
+            (There::Name { taken: true, .. }, _) if cargo.is_directory => {
+                bail!("{path:?} is a file, and a directory is copied")
+            }
+            (There::Name { taken: false, slash: true, .. }, _) if !cargo.is_directory => {
+                bail!("there is no directory {path:?}")
+            }
+            (There::Name { parent, name, .. }, _) => {
+                Ok(Target::As { parent: again(parent)?, name: name.clone() })
+            }
+        }
+    }
+}
+
+/// What something is called by the path that leads to it; `None` where that names no entry of a
+/// directory, as `/`, `.`, `..` and `dir/.` do not: then only what is in it is meant.
+pub fn own_name(path: &OsStr) -> Option<&OsStr> {
+    let parts = path.as_bytes().split(|&byte| byte == b'/');
+    let last = parts.rev().find(|part| !part.is_empty())?;
+    (!matches!(last, b"." | b"..")).then(|| OsStr::from_bytes(last))
+}
+
+/// Makes the directories above a path that are not there yet.
+///
+/// # Errors
+/// The file system's.
+pub fn make_parents(path: &Path) -> Result<()> {
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => {
+            fs::create_dir_all(parent).with_context(|| format!("cannot make {parent:?}"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn open(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat(rustix::fs::CWD, path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => bail!("there is no directory {path:?}"),
+        other => other
+            .map_err(std::io::Error::from)
+            .with_context(|| format!("cannot open the directory {path:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_ends_in_a_name_has_that() {
+        for (path, name) in [
+            ("a", Some("a")),
+            ("/x/a//", Some("a")),
+            ("...", Some("...")),
+            ("", None),
+            ("/", None),
+            (".", None),
+            ("a/.", None),
+            ("a/./", None),
+            ("a/..", None),
+        ] {
+            assert_eq!(own_name(OsStr::new(path)), name.map(OsStr::new), "{path}");
+        }
+    }
+
+    /// What [`Destination::target`] makes of it: `name` for something under that, `+` for the contents.
+    fn goes(path: &Path, name: Option<&str>, is_directory: bool) -> Result<String> {
+        let cargo = Cargo { name: name.map(OsStr::new), contents: name.is_none(), is_directory };
+        Ok(match Destination::look(path)?.target(&cargo)? {
+            Target::As { name, .. } => name.into_string().unwrap(),
+            Target::Into { .. } => "+".into(),
+        })
+    }
+
+    #[test]
+    fn the_rules_are_docker_cps() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("dir")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        std::os::unix::fs::symlink("dir", at("to-dir")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
+        let (file, tree) = (false, true);
+        for (path, name, kind, goes_to) in [
+            ("dir", Some("x"), file, "x"),
+            ("dir/", Some("x"), file, "x"),
+            ("to-dir", Some("x"), tree, "x"),
+            ("dir", Some("x"), tree, "x"),
+            ("dir", None, tree, "+"),
+            ("file", Some("x"), file, "file"),
+            ("new", Some("x"), file, "new"),
+            ("new", Some("x"), tree, "new"),
+            ("new", None, tree, "new"),
+            ("new/", Some("x"), tree, "new"),
+            ("dangling", Some("x"), file, "dangling"),
+        ] {
+            assert_eq!(goes(&at(path), name, kind).unwrap(), goes_to, "{path} {name:?} {kind}");
+        }
+        for (path, name, kind, why) in [
+            ("file", Some("x"), tree, "is a file"),
+            ("file", None, tree, "is a file"),
+            ("new/", Some("x"), file, "there is no directory"),
+            ("new/.", Some("x"), file, "there is no directory"),
+            ("no/new", Some("x"), file, "there is no directory"),
+            ("file/new", Some("x"), file, "file/new"),
+            ("file/", Some("x"), file, "file/"),
+        ] {
+            let error = format!("{:#}", goes(&at(path), name, kind).unwrap_err());
+            assert!(error.contains(why), "{path}: {error}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Tar archives that somebody else made, of whatever kind the `tar` crate reads. Their entries come in
+//! any order, and the same name may come again: then the last one counts.
+
+use std::ffi::OsStr;
+use std::io::Read;
+
+use anyhow::{Context, Result};
+use tar::{Archive, EntryType};
+
+use super::entry::{Entry, Kind, Time};
+use super::name::Name;
+use super::pax;
+use super::reader::Broken;
+use super::receive::Sink;
+use super::tally::Tally;
+use super::tree::Tree;
+
+/// Takes a whole archive into a tree, whose root it makes. Nothing is unpacked outside of it, and no
+/// link on the way followed.
+///
+/// # Errors
+/// What is wrong with the archive, and what the file system says.
+pub fn receive_foreign<R: Read>(input: R, tree: &mut Tree) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let mut archive = Archive::new(input);
+    tree.make_root()?;
+    for entry in archive.entries().context("cannot read the archive")? {
+        let mut entry = entry.context("cannot read the archive")?;
+        let Some((ours, link)) = described(&mut entry)? else { continue };
+        let Some((parent, leaf)) = ours.name.split() else { continue };
+        let kind = entry.header().entry_type();
+        if kind == EntryType::Directory {
+            tree.enter(ours.name.parts())?;
+            tree.set_innermost(ours.mode, ours.modified);
+            tally.count(&ours.kind);
+            continue;
+        }
+        tree.enter(parent)?;
+        match (&ours.kind, link) {
+            (Kind::Special, _) => {
+                tally.skip(ours.name.clone(), &ours.kind);
+                continue;
+            }
+            (_, Some(target)) => {
+                let target = Name::parse(strip(&target))?;
+                // A link to itself must not take itself away first.
+                if target != ours.name {
+                    tree.clear(leaf);
+                    tree.hard_link(&ours.name, &target)?;
+                }
+            }
+            (Kind::Link { target }, None) => {
+                tree.clear(leaf);
+                tree.link(&ours, target)?;
+            }
+            _ => {
+                tree.clear(leaf);
+                tree.file(&ours, &mut entry)?;
+            }
+        }
+        tally.count(&ours.kind);
+    }
+    Ok(tally)
+}
+
+/// An entry as ours, and the target of a hard link; `None` for what is about the archive itself.
+fn described<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<(Entry, Option<Vec<u8>>)>> {
+    let mut modified = None;
+    if let Some(records) = entry.pax_extensions().context("cannot read the archive")? {
+        for record in records.flatten() {
+            if record.key_bytes() == b"mtime" {
+                modified = Some(pax::read_time(record.value_bytes())?);
+            }
+        }
+    }
+    let header = entry.header();
+    let target = || entry.link_name_bytes().unwrap_or_default().into_owned();
+    let (kind, link) = match header.entry_type() {
+        EntryType::Directory => (Kind::Directory, None),
+        EntryType::Symlink => (Kind::Link { target: target() }, None),
+        EntryType::Link => (Kind::File { size: 0 }, Some(target())),
+        EntryType::Fifo | EntryType::Char | EntryType::Block => (Kind::Special, None),
+        EntryType::XGlobalHeader => return Ok(None),
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            (Kind::File { size: entry.size() }, None)
+        }
+        other => {
+            let name = OsStr::new(&*String::from_utf8_lossy(&entry.path_bytes())).to_owned();
+            return Err(Broken::Kind(name.into_encoded_bytes(), other.as_byte()).into());
+        }
+    };
+    let malformed = |_| Broken::Malformed("a header");
+    let modified = match modified {
+        Some(time) => time,
+        None => Time {
+            seconds: i64::try_from(header.mtime().map_err(malformed)?).unwrap_or(i64::MAX),
+            nanoseconds: 0,
+        },
+    };
+    let name = Name::parse(strip(&entry.path_bytes()))?;
+    let mode = header.mode().map_err(malformed)? & 0o777;
+    Ok(Some((Entry { name, kind, mode, modified }, link)))
+}
+
+/// A name without the slashes that it begins with, as every tar takes it.
+fn strip(name: &[u8]) -> &[u8] {
+    let slashes = name.iter().take_while(|&&byte| byte == b'/').count();
+    &name[slashes..]
+}

@@ -1,0 +1,135 @@
+//! Names in a stream, checked.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+
+use super::reader::Broken;
+
+/// The longest name of one file on Linux, in bytes (NAME_MAX).
+const MAX_PART: usize = 255;
+
+/// The longest path (PATH_MAX). What is longer can be named by nobody.
+const MAX_LENGTH: usize = 4096;
+
+/// How deep a tree may be. A receiver holds each directory it is in, and a process may have 1024 open
+/// files by default.
+pub const MAX_DEPTH: usize = 256;
+
+/// Where something is beneath the root of a stream: parts that are names and nothing else. The root's
+/// own has none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Name(Vec<Vec<u8>>);
+
+impl Name {
+    /// The root's.
+    pub fn root() -> Name {
+        Name::default()
+    }
+
+    /// Reads a path as a tar has it; `.` parts and doubled slashes mean nothing.
+    ///
+    /// # Errors
+    /// Where it is absolute, goes up, or is something that no file can be called.
+    pub fn parse(path: &[u8]) -> Result<Name, Broken> {
+        let refuse = |why: &'static str| Err(Broken::name(path, why));
+        if path.first() == Some(&b'/') {
+            return refuse("is absolute");
+        }
+        if path.len() > MAX_LENGTH {
+            return refuse("is too long");
+        }
+        if path.contains(&0) {
+            return refuse("has a null byte");
+        }
+        let parts: Vec<Vec<u8>> = path
+            .split(|&byte| byte == b'/')
+            .filter(|part| !part.is_empty() && *part != b".")
+            .map(<[u8]>::to_vec)
+            .collect();
+        if parts.iter().any(|part| part == b"..") {
+            return refuse("goes up");
+        }
+        if parts.iter().any(|part| part.len() > MAX_PART) {
+            return refuse("has a part that is too long");
+        }
+        if parts.len() > MAX_DEPTH {
+            return refuse("is too deep");
+        }
+        Ok(Name(parts))
+    }
+
+    /// The parts, outermost first.
+    pub fn parts(&self) -> &[Vec<u8>] {
+        &self.0
+    }
+
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The directory it is in, and its name there; `None` for the root.
+    pub fn split(&self) -> Option<(&[Vec<u8>], &OsStr)> {
+        let (last, parent) = self.0.split_last()?;
+        Some((parent, OsStr::from_bytes(last)))
+    }
+
+    /// The same beneath something else.
+    pub fn beneath(&self, top: &OsStr) -> Name {
+        let mut parts = vec![top.as_bytes().to_vec()];
+        parts.extend(self.0.iter().cloned());
+        Name(parts)
+    }
+
+    /// The path as a tar has it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        if self.is_root() { b".".to_vec() } else { self.0.join(&b'/') }
+    }
+}
+
+impl fmt::Display for Name {
+    /// For people. It is not escaped: whoever prints it does that.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        OsStr::from_bytes(&self.to_bytes()).display().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_elsewhere_is_no_name() {
+        for bad in [
+            &b"/etc/passwd"[..],
+            b"..",
+            b"a/../b",
+            b"a/..",
+            b"./../x",
+            b"a\0b",
+            &[b'x'; 256],
+            &b"d/".repeat(257),
+            &b"dddddddddd/".repeat(400),
+        ] {
+            assert!(Name::parse(bad).is_err(), "{:?}", OsStr::from_bytes(bad));
+        }
+    }
+
+    #[test]
+    fn everything_else_is_one_and_keeps_its_bytes() {
+        for (path, plain) in [
+            (&b"."[..], &b"."[..]),
+            (b"", b"."),
+            (b"./a//b/", b"a/b"),
+            (b"...", b"..."),
+            (b"..a/b..", b"..a/b.."),
+            (b"\xff\x1b[2J\n", b"\xff\x1b[2J\n"),
+        ] {
+            assert_eq!(Name::parse(path).unwrap().to_bytes(), plain);
+        }
+        let name = Name::parse(b"a/b").unwrap();
+        assert_eq!(name.beneath(OsStr::new("top")).to_bytes(), b"top/a/b");
+        assert_eq!(Name::root().beneath(OsStr::new("top")).to_bytes(), b"top");
+        assert_eq!(name.split().unwrap().1, "b");
+    }
+}

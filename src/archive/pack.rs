@@ -1,0 +1,177 @@
+//! From a tree of files to a stream.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, lstat, openat, stat};
+use rustix::io::Errno;
+
+use super::entry::{Entry, Kind, Time};
+use super::name::Name;
+use super::tally::{Tally, Watch};
+use super::writer::Writer;
+
+/// A tree to send: where it is, and whether a link there is sent as what it leads to.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    pub path: &'a Path,
+    pub follow: bool,
+}
+
+impl Source<'_> {
+    /// What is at the path.
+    ///
+    /// # Errors
+    /// Where nothing is, or it cannot be looked at.
+    pub fn stat(&self) -> Result<Stat> {
+        let look = if self.follow { stat(self.path) } else { lstat(self.path) };
+        look.map_err(io::Error::from).with_context(|| format!("cannot copy {:?}", self.path))
+    }
+
+    /// Whether it is a directory.
+    ///
+    /// # Errors
+    /// As for [`Source::stat`].
+    pub fn is_directory(&self) -> Result<bool> {
+        Ok(FileType::from_raw_mode(self.stat()?.st_mode) == FileType::Directory)
+    }
+
+    /// The paths of all there is, each directory before what is in it.
+    pub fn everything(&self) -> impl Iterator<Item = Result<PathBuf>> + use<> {
+        walkdir::WalkDir::new(self.path)
+            .follow_links(false)
+            .follow_root_links(self.follow)
+            .into_iter()
+            .filter_map(|found| {
+                settle(found.map(walkdir::DirEntry::into_path), |error| {
+                    error.io_error().map(io::Error::kind)
+                })
+            })
+    }
+
+    /// The same without what git ignores: by `.gitignore`, also of the directories above within the
+    /// same repository, by `.git/info/exclude`, and by the user's own settings.
+    pub fn unignored(&self) -> impl Iterator<Item = Result<PathBuf>> + use<> {
+        let whole = fs::canonicalize(self.path).unwrap_or_default();
+        let in_repository = whole.ancestors().any(|above| above.join(".git").exists());
+        ignore::WalkBuilder::new(self.path)
+            .standard_filters(false)
+            .git_ignore(true)
+            .git_exclude(true)
+            .git_global(true)
+            .require_git(false)
+            // Outside of a repository, a .gitignore further up is about something else.
+            .parents(in_repository)
+            .build()
+            .filter_map(|found| {
+                settle(found.map(ignore::DirEntry::into_path), |error| {
+                    error.io_error().map(io::Error::kind)
+                })
+            })
+    }
+
+    /// How many bytes of files there are at these paths.
+    pub fn total(paths: impl Iterator<Item = Result<PathBuf>>) -> u64 {
+        let size = |path: PathBuf| fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
+        paths.flatten().filter_map(size).map(|metadata| metadata.len()).sum()
+    }
+
+    /// Sends what is at these paths, which are this tree's.
+    ///
+    /// # Errors
+    /// What cannot be read, and what the stream says. What vanished meanwhile is no error.
+    pub fn pack<W: Write>(
+        &self,
+        paths: impl Iterator<Item = Result<PathBuf>>,
+        writer: &mut Writer<W>,
+        watch: &dyn Watch,
+    ) -> Result<Tally> {
+        let mut tally = Tally::default();
+        for path in paths {
+            let path = path?;
+            let name = path.strip_prefix(self.path).context("a path outside of the tree")?;
+            let name = Name::parse(name.as_os_str().as_bytes())
+                .with_context(|| format!("cannot copy {path:?}"))?;
+            self.add(&path, name, writer, watch, &mut tally)?;
+        }
+        Ok(tally)
+    }
+
+    fn add<W: Write>(
+        &self,
+        path: &Path,
+        name: Name,
+        writer: &mut Writer<W>,
+        watch: &dyn Watch,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let is_root = name.is_root();
+        let cannot = |errno: Errno| {
+            anyhow::Error::new(io::Error::from(errno)).context(format!("cannot read {path:?}"))
+        };
+        let follow = is_root && self.follow;
+        let found = if follow { stat(path) } else { lstat(path) };
+        let found = match found {
+            Err(Errno::NOENT) if !is_root => return Ok(()),
+            other => other.map_err(cannot)?,
+        };
+        let mut content = None;
+        let mut found = found;
+        if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile {
+            // It may have become something else, on which opening must not wait.
+            let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            flags.set(OFlags::NOFOLLOW, !follow);
+            let file = match openat(rustix::fs::CWD, path, flags, Mode::empty()) {
+                Err(Errno::NOENT) if !is_root => return Ok(()),
+                other => other.map_err(cannot)?,
+            };
+            found = fstat(&file).map_err(cannot)?;
+            content = Some(File::from(file));
+        }
+        let kind = match (FileType::from_raw_mode(found.st_mode), &content) {
+            (FileType::RegularFile, Some(_)) => {
+                Kind::File { size: u64::try_from(found.st_size).unwrap_or(0) }
+            }
+            (FileType::Directory, None) => Kind::Directory,
+            (FileType::Symlink, None) => {
+                let target =
+                    fs::read_link(path).with_context(|| format!("cannot read {path:?}"))?;
+                Kind::Link { target: target.as_os_str().as_bytes().to_vec() }
+            }
+            (_, None) => Kind::Special,
+            _ => bail!("{path:?} changed while it was copied"),
+        };
+        let (mode, modified) = (found.st_mode & 0o777, Time::of(&found));
+        let entry = Entry { name, kind, mode, modified };
+        match &mut content {
+            Some(content) => match writer.file(&entry, content, watch) {
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    bail!("{path:?} became shorter while it was copied")
+                }
+                result => result.with_context(|| format!("cannot send {path:?}"))?,
+            },
+            None => writer.entry(&entry).with_context(|| format!("cannot send {path:?}"))?,
+        }
+        match entry.kind {
+            Kind::Special => tally.skip(entry.name, &entry.kind),
+            _ => tally.count(&entry.kind),
+        }
+        Ok(())
+    }
+}
+
+/// What a walk found; nothing where it vanished meanwhile.
+fn settle<E: std::error::Error + Send + Sync + 'static>(
+    found: Result<PathBuf, E>,
+    kind: impl Fn(&E) -> Option<ErrorKind>,
+) -> Option<Result<PathBuf>> {
+    match found {
+        Ok(path) => Some(Ok(path)),
+        // The root was looked at before.
+        Err(error) if kind(&error) == Some(ErrorKind::NotFound) => None,
+        Err(error) => Some(Err(anyhow::Error::new(error).context("cannot read everything"))),
+    }
+}

@@ -1,0 +1,149 @@
+//! What a stream may take of the one who receives it.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context, Result};
+use rustix::fs::fstatvfs;
+
+/// How much more may come.
+#[derive(Debug)]
+pub struct Quota {
+    bytes: Bound,
+    entries: Bound,
+    /// Where it goes, and how many bytes must stay free there.
+    floor: Option<(OwnedFd, u64)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    left: u64,
+    limit: u64,
+}
+
+/// A stream that takes too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exceeded {
+    Bytes {
+        limit: u64,
+    },
+    Entries {
+        limit: u64,
+    },
+    /// A file of `size` bytes would not leave `floor` of the `free` there are.
+    Room {
+        size: u64,
+        free: u64,
+        floor: u64,
+    },
+}
+
+impl Quota {
+    /// At most so many bytes of files, and so many files and directories.
+    pub fn new(bytes: u64, entries: u64) -> Quota {
+        let bound = |limit| Bound { left: limit, limit };
+        Quota { bytes: bound(bytes), entries: bound(entries), floor: None }
+    }
+
+    /// No bounds, for a guest that receives from its host.
+    pub fn unlimited() -> Quota {
+        Quota::new(u64::MAX, u64::MAX)
+    }
+
+    /// The same, leaving at least `floor` bytes free in the file system of `directory`.
+    pub fn leaving(mut self, floor: u64, directory: OwnedFd) -> Quota {
+        self.floor = Some((directory, floor));
+        self
+    }
+
+    /// Takes account of an entry and the bytes it says it has, before anything is made of it.
+    ///
+    /// # Errors
+    /// [`Exceeded`]; or where the file system cannot be asked.
+    pub fn take(&mut self, size: u64) -> Result<()> {
+        let Bound { limit, left } = self.entries;
+        self.entries.left = left.checked_sub(1).ok_or(Exceeded::Entries { limit })?;
+        let Bound { limit, left } = self.bytes;
+        self.bytes.left = left.checked_sub(size).ok_or(Exceeded::Bytes { limit })?;
+        if let Some((directory, floor)) = &self.floor {
+            let system = fstatvfs(directory).context("cannot see how much space is free")?;
+            let free = system.f_bavail.saturating_mul(system.f_frsize);
+            if free.checked_sub(size).is_none_or(|rest| rest < *floor) {
+                return Err(Exceeded::Room { size, free, floor: *floor }.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exceeded::Bytes { limit } => write!(f, "it is larger than {}", Size(*limit)),
+            Exceeded::Entries { limit } => write!(f, "it has more than {limit} files"),
+            Exceeded::Room { size, free, floor } => write!(
+                f,
+                "there is no room for a file of {}: {} are free, and {} must stay so",
+                Size(*size),
+                Size(*free),
+                Size(*floor)
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Exceeded {}
+
+/// A number of bytes for people.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 7] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        let mut unit = 0;
+        while self.0 >> (10 * unit) >= 10 * 1024 || (unit == 0 && self.0 >= 1024) {
+            unit += 1;
+        }
+        write!(f, "{} {}", self.0 >> (10 * unit), UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_counted_and_the_last_of_it_may_be_had() {
+        let exceeded =
+            |result: Result<()>| *result.unwrap_err().downcast_ref::<Exceeded>().unwrap();
+        let mut quota = Quota::new(10, 3);
+        quota.take(4).unwrap();
+        quota.take(6).unwrap();
+        quota.take(0).unwrap();
+        assert_eq!(exceeded(quota.take(0)), Exceeded::Entries { limit: 3 });
+        let mut quota = Quota::new(10, 3);
+        quota.take(4).unwrap();
+        assert_eq!(exceeded(quota.take(u64::MAX)), Exceeded::Bytes { limit: 10 });
+        let here = || std::fs::File::open(".").unwrap().into();
+        Quota::unlimited().leaving(0, here()).take(1).unwrap();
+        let full = Quota::unlimited().leaving(u64::MAX, here()).take(1);
+        assert!(matches!(exceeded(full), Exceeded::Room { floor: u64::MAX, .. }));
+        let huge = Quota::unlimited().leaving(0, here()).take(u64::MAX);
+        assert!(matches!(exceeded(huge), Exceeded::Room { .. }));
+    }
+
+    #[test]
+    fn sizes_are_short_and_not_rounded_to_nothing() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1 KiB"),
+            (10 << 10, "10 KiB"),
+            (300 << 20, "300 MiB"),
+            (16 << 30, "16 GiB"),
+            (u64::MAX, "15 EiB"),
+        ] {
+            assert_eq!(Size(bytes).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Reading a stream, every byte of it checked: it may come from a hostile guest.
+//!
+//! Taken is what [`Writer`](super::Writer) writes, and nothing else that tars can have: no hard links,
+//! sparse files, sizes in extended headers, GNU's long names, volumes. The `tar` crate knows the fields
+//! of a header; going from one to the next is done here, so that no length is believed before it was
+//! compared with a limit.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::{Context, Result};
+use tar::{EntryType, Header};
+
+use super::entry::{Entry, Kind, Time};
+use super::name::Name;
+use super::pax;
+use super::writer::BLOCK;
+
+/// How many zeros may follow the end, as programs write that fill whole records.
+const MAX_TAIL: u64 = 1 << 20;
+
+/// The longest target of a link (PATH_MAX).
+const MAX_TARGET: usize = 4096;
+
+/// What is wrong with a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Broken {
+    /// It ended before its end.
+    Truncated,
+    /// This is not as a tar has it.
+    Malformed(&'static str),
+    /// No file may be called this, and why.
+    Name(Vec<u8>, &'static str),
+    /// This is something that nobody sends.
+    Kind(Vec<u8>, u8),
+    /// This belongs to no directory that is open, or nobody asked for it.
+    Order(Name),
+    /// There are two of this.
+    Twice(Name),
+}
+
+impl Broken {
+    pub fn name(path: &[u8], why: &'static str) -> Broken {
+        // Enough to recognize it by.
+        Broken::Name(path[..path.len().min(200)].to_vec(), why)
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |bytes: &[u8]| format!("{:?}", OsStr::from_bytes(bytes));
+        match self {
+            Broken::Truncated => write!(f, "it broke off"),
+            Broken::Malformed(what) => write!(f, "{what} in it is malformed"),
+            Broken::Name(path, why) => write!(f, "the name {} in it {why}", shown(path)),
+            Broken::Kind(name, code) => {
+                let code = char::from(*code).escape_default();
+                write!(f, "{} in it is of the kind '{code}', which is not taken", shown(name))
+            }
+            Broken::Order(name) => {
+                write!(f, "{} in it belongs to nothing that was asked for", shown(&name.to_bytes()))
+            }
+            Broken::Twice(name) => write!(f, "{} is twice in it", shown(&name.to_bytes())),
+        }
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// Reads entries. The content of a file is read from [`Reader::content`] before the next entry.
+#[derive(Debug)]
+pub struct Reader<R> {
+    input: R,
+    /// Bytes of the current file that were not read yet.
+    left: u64,
+    /// Bytes after them, to the end of the block.
+    padding: usize,
+    begun: bool,
+    total: Option<u64>,
+}
+
+/// What extended headers say of the next entry.
+#[derive(Default)]
+struct Extension {
+    path: Option<Vec<u8>>,
+    target: Option<Vec<u8>>,
+    modified: Option<Time>,
+}
+
+impl<R: Read> Reader<R> {
+    /// `input` should be buffered: headers are small.
+    pub fn new(input: R) -> Reader<R> {
+        Reader { input, left: 0, padding: 0, begun: false, total: None }
+    }
+
+    /// How many bytes of files the sender promised, if it did. Not to be relied upon.
+    pub fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    /// The next entry; `None` at the end of a whole stream.
+    ///
+    /// # Errors
+    /// [`Broken`], or what reading says.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        assert_eq!(self.left, 0, "the content of a file comes before the next entry");
+        self.skip_padding()?;
+        let mut extension = None;
+        loop {
+            let Some(header) = self.header()? else {
+                if extension.is_some() {
+                    return Err(Broken::Malformed("an extended header").into());
+                }
+                self.tail()?;
+                return Ok(None);
+            };
+            let first = !std::mem::replace(&mut self.begun, true);
+            match header.entry_type() {
+                EntryType::XHeader if extension.is_none() => {
+                    extension = Some(self.extension(&header)?);
+                }
+                EntryType::XGlobalHeader if first => self.announcement(&header)?,
+                _ => return self.entry(&header, extension.unwrap_or_default()).map(Some),
+            }
+        }
+    }
+
+    /// The current file's content. It ends where the file does.
+    pub fn content(&mut self) -> Content<'_, R> {
+        Content(self)
+    }
+
+    fn entry(&mut self, header: &Header, extension: Extension) -> Result<Entry> {
+        let path = extension.path.unwrap_or_else(|| header.path_bytes().into_owned());
+        let code = header.as_bytes()[156];
+        let size = header.entry_size().map_err(|_| Broken::Malformed("a size"))?;
+        let kind = match EntryType::new(code) {
+            EntryType::Regular => Kind::File { size },
+            EntryType::Directory => Kind::Directory,
+            EntryType::Symlink => {
+                let own = || header.link_name_bytes().unwrap_or_default().into_owned();
+                Kind::Link { target: checked_target(extension.target.unwrap_or_else(own))? }
+            }
+            EntryType::Fifo | EntryType::Char | EntryType::Block => Kind::Special,
+            _ => return Err(Broken::Kind(path[..path.len().min(200)].to_vec(), code).into()),
+        };
+        if size > 0 && !matches!(kind, Kind::File { .. }) {
+            return Err(Broken::Malformed("the size of something without content").into());
+        }
+        let name = Name::parse(&path)?;
+        let mode = header.mode().map_err(|_| Broken::Malformed("a mode"))? & 0o777;
+        let modified = match extension.modified {
+            Some(time) => time,
+            None => {
+                let seconds = header.mtime().map_err(|_| Broken::Malformed("a time"))?;
+                let seconds = i64::try_from(seconds).map_err(|_| Broken::Malformed("a time"))?;
+                Time { seconds, nanoseconds: 0 }
+            }
+        };
+        self.left = size;
+        self.padding = padding(size);
+        Ok(Entry { name, kind, mode, modified })
+    }
+
+    fn extension(&mut self, header: &Header) -> Result<Extension> {
+        let mut extension = Extension::default();
+        for (key, value) in pax::records(&self.records(header)?)? {
+            match key {
+                b"path" => extension.path = Some(value.to_vec()),
+                b"linkpath" => extension.target = Some(value.to_vec()),
+                b"mtime" => extension.modified = Some(pax::read_time(value)?),
+                // A size above all: where the next header is must not be in doubt.
+                _ => return Err(Broken::Malformed("a key of an extended header").into()),
+            }
+        }
+        Ok(extension)
+    }
+
+    fn announcement(&mut self, header: &Header) -> Result<()> {
+        for (key, value) in pax::records(&self.records(header)?)? {
+            let number = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+            match (key, number) {
+                (pax::TOTAL, Some(number)) => self.total = Some(number),
+                _ => return Err(Broken::Malformed("a key of a header for all").into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn records(&mut self, header: &Header) -> Result<Vec<u8>> {
+        let size = header.entry_size().map_err(|_| Broken::Malformed("a size"))?;
+        if size > pax::MAX_SIZE {
+            return Err(Broken::Malformed("the size of an extended header").into());
+        }
+        let mut records = vec![0; size as usize];
+        self.fill(&mut records)?;
+        self.padding = padding(size);
+        self.skip_padding()?;
+        Ok(records)
+    }
+
+    /// The next header; `None` for the block of zeros that begins the end.
+    fn header(&mut self) -> Result<Option<Header>> {
+        let mut header = Header::new_old();
+        self.fill(header.as_mut_bytes())?;
+        if header.as_bytes().iter().all(|&byte| byte == 0) {
+            return Ok(None);
+        }
+        let said = header.cksum().map_err(|_| Broken::Malformed("a header"))?;
+        let mut same = header.clone();
+        same.set_cksum();
+        let counted = same.cksum().map_err(|_| Broken::Malformed("a header"))?;
+        if said != counted || header.as_ustar().is_none() {
+            return Err(Broken::Malformed("a header").into());
+        }
+        Ok(Some(header))
+    }
+
+    /// Everything after the first block of zeros: another one, and perhaps more.
+    fn tail(&mut self) -> Result<()> {
+        let mut block = [0; BLOCK];
+        self.fill(&mut block)?;
+        let mut rest = 0;
+        loop {
+            if block.iter().any(|&byte| byte != 0) {
+                return Err(Broken::Malformed("what follows the end").into());
+            }
+            let count = match self.input.read(&mut block) {
+                Ok(0) => return Ok(()),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).context("cannot read the stream"),
+            };
+            rest += count as u64;
+            if rest > MAX_TAIL {
+                return Err(Broken::Malformed("what follows the end").into());
+            }
+        }
+    }
+
+    fn skip_padding(&mut self) -> Result<()> {
+        let mut block = [0; BLOCK];
+        let count = std::mem::take(&mut self.padding);
+        self.fill(&mut block[..count])
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
+        match self.input.read_exact(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(Broken::Truncated.into())
+            }
+            result => result.context("cannot read the stream"),
+        }
+    }
+}
+
+fn padding(size: u64) -> usize {
+    // Not by rounding up, which a size near the largest number would not survive.
+    (BLOCK - (size % BLOCK as u64) as usize) % BLOCK
+}
+
+fn checked_target(target: Vec<u8>) -> Result<Vec<u8>, Broken> {
+    match target.is_empty() || target.len() > MAX_TARGET || target.contains(&0) {
+        true => Err(Broken::Malformed("the target of a link")),
+        false => Ok(target),
+    }
+}
+
+/// The content of one file.
+#[derive(Debug)]
+pub struct Content<'a, R>(&'a mut Reader<R>);
+
+impl<R: Read> Read for Content<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = buffer.len().min(usize::try_from(self.0.left).unwrap_or(usize::MAX));
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let count = self.0.input.read(&mut buffer[..wanted])?;
+        if count == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, Broken::Truncated));
+        }
+        self.0.left -= count as u64;
+        Ok(count)
+    }
+}

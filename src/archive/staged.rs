@@ -1,0 +1,117 @@
+//! What has arrived and is not in its place yet: in a directory of our own beside that place, which
+//! vanishes with everything in it unless it is put there.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fchmod, mkdirat, openat, statat, unlinkat};
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::tree::{HOLD, Rules, Tree};
+
+/// How the directory is called, before random digits. Whoever finds one knows where it is from.
+const PREFIX: &str = ".mayfly-cp-";
+
+/// A place for what arrives.
+#[derive(Debug)]
+pub struct Staged {
+    /// Where the directory is.
+    parent: OwnedFd,
+    name: OsString,
+    /// The directory itself; nobody else may enter it.
+    top: OwnedFd,
+}
+
+impl Staged {
+    /// A new directory in `parent`.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn beside(parent: BorrowedFd<'_>) -> Result<Staged> {
+        let mut random = [0; 8];
+        getrandom(&mut random, GetRandomFlags::empty()).context("cannot get random bytes")?;
+        let name = OsString::from(format!("{PREFIX}{:016x}", u64::from_ne_bytes(random)));
+        let parent = parent.try_clone_to_owned().context("cannot hold the directory")?;
+        mkdirat(&parent, &name, Mode::from_raw_mode(0o700))
+            .map_err(std::io::Error::from)
+            .context("cannot make a directory there")?;
+        match openat(&parent, &name, HOLD, Mode::empty()) {
+            Ok(top) => Ok(Staged { parent, name, top }),
+            Err(errno) => {
+                let _ = unlinkat(&parent, &name, AtFlags::REMOVEDIR);
+                Err(std::io::Error::from(errno)).context("cannot make a directory there")
+            }
+        }
+    }
+
+    /// The tree that is made in it.
+    ///
+    /// # Errors
+    /// Where there are no more descriptors.
+    pub fn tree(&self, rules: Rules) -> Result<Tree> {
+        let top = self.top.try_clone().context("cannot hold the directory")?;
+        Ok(Tree::new(top, rules))
+    }
+
+    /// The directory that everything is in.
+    pub(super) fn top(&self) -> BorrowedFd<'_> {
+        self.top.as_fd()
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // By what is held, so that nobody can have another directory emptied. There is nobody to tell
+        // of what cannot be deleted.
+        let _ = empty(self.top.as_fd());
+        let _ = unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR);
+    }
+}
+
+/// Deletes everything in a directory.
+fn empty(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    // What arrived may have modes that keep even its owner out.
+    let _ = fchmod(directory, Mode::from_raw_mode(0o700));
+    for name in names(directory)? {
+        let stat = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            // Also where it cannot be opened: then only this one stays.
+            if let Ok(below) = open_shut(directory, &name) {
+                empty(below.as_fd())?;
+            }
+            unlinkat(directory, &name, AtFlags::REMOVEDIR)?;
+        } else {
+            unlinkat(directory, &name, AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens a directory of ours for reading, whatever its mode is.
+fn open_shut(parent: BorrowedFd<'_>, name: &OsString) -> Result<OwnedFd, Errno> {
+    match openat(parent, name, HOLD, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            // A mode can be changed through /proc alone without following a link.
+            let path = openat(parent, name, HOLD | OFlags::PATH, Mode::empty())?;
+            let way = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&path));
+            rustix::fs::chmod(way, Mode::from_raw_mode(0o700))?;
+            openat(parent, name, HOLD, Mode::empty())
+        }
+        other => other,
+    }
+}
+
+/// The names in a directory.
+pub(super) fn names(directory: BorrowedFd<'_>) -> Result<Vec<OsString>, Errno> {
+    use std::os::unix::ffi::OsStringExt;
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,259 @@
+//! Making a tree of files, entry by entry, each in a directory that is held open.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::{Context, Result};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, Stat, fchmod, fstat, futimens, linkat, mkdirat, openat, symlinkat,
+    unlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use super::entry::{Entry, Time};
+use super::name::Name;
+use super::reader::Broken;
+use super::receive::Sink;
+
+/// What the root is called in the directory it is made in.
+pub const CONTENT: &str = "content";
+
+/// What is moved at once.
+const CHUNK: usize = 128 * 1024;
+
+/// Opens a directory, and nothing that leads to one.
+pub const HOLD: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// What is kept of entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Permissions that are given to nothing.
+    pub umask: u32,
+    /// Whether symbolic links are kept.
+    pub links: bool,
+}
+
+/// A tree that is being made below [`CONTENT`].
+#[derive(Debug)]
+pub struct Tree {
+    top: OwnedFd,
+    /// Taken away from all permissions.
+    umask: u32,
+    /// Whether links are kept.
+    links: bool,
+    /// The directory the stream is in, and those it is in, the root first.
+    levels: Vec<Level>,
+    chunk: Box<[u8]>,
+}
+
+#[derive(Debug)]
+struct Level {
+    part: Vec<u8>,
+    directory: OwnedFd,
+    /// What it gets when all that is in it is there.
+    mode: u32,
+    modified: Time,
+}
+
+impl Tree {
+    /// A tree in an empty directory, in which the only links are such as the stream has.
+    pub fn new(top: OwnedFd, rules: Rules) -> Tree {
+        let Rules { umask, links } = rules;
+        Tree { top, umask, links, levels: Vec::new(), chunk: vec![0; CHUNK].into() }
+    }
+
+    /// Gives the directories that are still open what they shall have. Without it, the tree is not
+    /// complete.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn finish(&mut self) -> Result<()> {
+        self.close_to(0)
+    }
+
+    /// The root as a directory, for who has none in its stream.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn make_root(&mut self) -> Result<()> {
+        let entry = Entry {
+            name: Name::root(),
+            kind: super::Kind::Directory,
+            mode: 0o755,
+            modified: Time::default(),
+        };
+        self.directory(&entry)
+    }
+
+    /// Brings the stream into the directory of this name, leaving those it is not in and entering, or
+    /// making, those it is in: for archives that are in no order. Links are not followed.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn enter(&mut self, parts: &[Vec<u8>]) -> Result<()> {
+        let open = self.levels.iter().skip(1).map(|level| &level.part);
+        let same = open.zip(parts).take_while(|(open, part)| open == part).count();
+        self.close_to(same + 1)?;
+        for part in &parts[same..] {
+            let parent = self.innermost();
+            match mkdirat(parent, OsStr::from_bytes(part), Mode::from_raw_mode(0o700)) {
+                Ok(()) => {
+                    let level = self.hold(part, 0o755, Time::default())?;
+                    self.levels.push(level);
+                }
+                Err(Errno::EXIST) => {
+                    let mut level = self.hold(part, 0o755, Time::default())?;
+                    let stat: Stat = fstat(&level.directory).context("cannot look at it")?;
+                    (level.mode, level.modified) = (stat.st_mode & 0o777, Time::of(&stat));
+                    // It may have been closed for good already.
+                    let _ = fchmod(&level.directory, Mode::from_raw_mode(0o700));
+                    self.levels.push(level);
+                }
+                Err(errno) => return Err(said(errno, "make the directory", part)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the innermost directory gets when the stream leaves it.
+    pub fn set_innermost(&mut self, mode: u32, modified: Time) {
+        let mode = mode & !self.umask;
+        if let Some(level) = self.levels.last_mut() {
+            (level.mode, level.modified) = (mode, modified);
+        }
+    }
+
+    /// Takes away what is in the way of an entry in the innermost directory, if it is no directory.
+    pub fn clear(&self, leaf: &OsStr) {
+        let _ = unlinkat(self.innermost(), leaf, AtFlags::empty());
+    }
+
+    /// Makes another name for a file of this tree.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn hard_link(&mut self, name: &Name, target: &Name) -> Result<()> {
+        let (from, source) = target.split().ok_or(Broken::Malformed("the target of a link"))?;
+        let mut directory = self.levels[0].directory.try_clone().context("cannot go on")?;
+        for part in from {
+            directory = openat(&directory, OsStr::from_bytes(part), HOLD, Mode::empty())
+                .map_err(|errno| said(errno, "find the directory", part))?;
+        }
+        let (_, leaf) = name.split().ok_or(Broken::Malformed("the name of a link"))?;
+        linkat(&directory, source, self.innermost(), leaf, AtFlags::empty())
+            .map_err(|errno| said(errno, "link", leaf.as_bytes()))
+    }
+
+    fn innermost(&self) -> BorrowedFd<'_> {
+        self.levels.last().map_or(self.top.as_fd(), |level| level.directory.as_fd())
+    }
+
+    /// Where an entry is made, and as what. Its directory is one of those that are open: the order of a
+    /// stream was checked, and an archive in no order was led there.
+    fn place_of<'n>(&mut self, name: &'n Name) -> Result<&'n OsStr> {
+        match name.split() {
+            None => Ok(OsStr::new(CONTENT)),
+            Some((parent, leaf)) => {
+                self.close_to(parent.len() + 1)?;
+                let open = self.levels.iter().skip(1).map(|level| &level.part);
+                match open.eq(parent) && !self.levels.is_empty() {
+                    true => Ok(leaf),
+                    false => Err(Broken::Order(name.clone()).into()),
+                }
+            }
+        }
+    }
+
+    fn hold(&self, part: &[u8], mode: u32, modified: Time) -> Result<Level> {
+        let directory = openat(self.innermost(), OsStr::from_bytes(part), HOLD, Mode::empty())
+            .map_err(|errno| said(errno, "open the directory", part))?;
+        Ok(Level { part: part.to_vec(), directory, mode: mode & !self.umask, modified })
+    }
+
+    /// Leaves all directories but the outer `count`.
+    fn close_to(&mut self, count: usize) -> Result<()> {
+        while self.levels.len() > count {
+            let Some(level) = self.levels.pop() else { break };
+            fchmod(&level.directory, Mode::from_raw_mode(level.mode))
+                .and_then(|()| futimens(&level.directory, &level.modified.stamps()))
+                .map_err(|errno| said(errno, "set mode and time of", &level.part))?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Tree {
+    fn directory(&mut self, entry: &Entry) -> Result<()> {
+        let leaf = self.place_of(&entry.name)?;
+        mkdirat(self.innermost(), leaf, Mode::from_raw_mode(0o700))
+            .map_err(|errno| refused(errno, "make the directory", entry))?;
+        let mut level = self.hold(leaf.as_bytes(), entry.mode, entry.modified)?;
+        if entry.name.is_root() {
+            level.part = Vec::new();
+        }
+        self.levels.push(level);
+        Ok(())
+    }
+
+    fn file(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<()> {
+        let leaf = self.place_of(&entry.name)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(self.innermost(), leaf, flags, Mode::from_raw_mode(0o600))
+            .map_err(|errno| refused(errno, "create", entry))?;
+        let mut file = File::from(file);
+        loop {
+            let count = match content.read(&mut self.chunk) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).context("cannot read the stream"),
+            };
+            file.write_all(&self.chunk[..count])
+                .with_context(|| format!("cannot write {}", shown(&entry.name)))?;
+        }
+        fchmod(&file, Mode::from_raw_mode(entry.mode & !self.umask))
+            .and_then(|()| futimens(&file, &entry.modified.stamps()))
+            .map_err(|errno| refused(errno, "set mode and time of", entry))
+    }
+
+    fn link(&mut self, entry: &Entry, target: &[u8]) -> Result<bool> {
+        if !self.links {
+            return Ok(false);
+        }
+        let leaf = self.place_of(&entry.name)?;
+        let here = self.innermost();
+        symlinkat(OsStr::from_bytes(target), here, leaf)
+            .and_then(|()| {
+                utimensat(here, leaf, &entry.modified.stamps(), AtFlags::SYMLINK_NOFOLLOW)
+            })
+            .map_err(|errno| refused(errno, "make the link", entry))?;
+        Ok(true)
+    }
+}
+
+/// A name in a sentence.
+pub fn shown(name: &Name) -> String {
+    match name.is_root() {
+        true => "it".into(),
+        false => format!("{:?}", OsStr::from_bytes(&name.to_bytes())),
+    }
+}
+
+fn said(errno: Errno, what: &str, part: &[u8]) -> anyhow::Error {
+    let shown = OsStr::from_bytes(part);
+    anyhow::Error::new(std::io::Error::from(errno)).context(format!("cannot {what} {shown:?}"))
+}
+
+/// Why an entry could not be made. What exists already was made by the same stream.
+fn refused(errno: Errno, what: &str, entry: &Entry) -> anyhow::Error {
+    match errno {
+        Errno::EXIST => Broken::Twice(entry.name.clone()).into(),
+        _ => anyhow::Error::new(std::io::Error::from(errno))
+            .context(format!("cannot {what} {}", shown(&entry.name))),
+    }
+}

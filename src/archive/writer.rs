@@ -1,0 +1,179 @@
+//! Writing a stream: pax tar, which keeps names and times whole.
+
+use std::io::{self, Read, Write};
+
+use tar::{EntryType, Header};
+
+use super::entry::{Entry, Kind, Time};
+use super::pax;
+use super::tally::Watch;
+
+/// A tar is made of blocks of this size.
+pub const BLOCK: usize = 512;
+
+/// What is written at once: as much as the agent's pipes hold half of.
+const BUFFER: usize = 128 * 1024;
+
+/// The longest name that fits a header without an extension.
+const SHORT_NAME: usize = 100;
+
+/// Writes entries. Nothing is complete before [`Writer::finish`]: a stream without its end is one that
+/// broke off.
+#[derive(Debug)]
+pub struct Writer<W: Write> {
+    out: W,
+    buffer: Box<[u8]>,
+    filled: usize,
+}
+
+impl<W: Write> Writer<W> {
+    pub fn new(out: W) -> Writer<W> {
+        Writer { out, buffer: vec![0; BUFFER].into(), filled: 0 }
+    }
+
+    /// Says how many bytes of files will follow. It comes first, and is only for who waits.
+    ///
+    /// # Errors
+    /// The stream's, as everywhere here.
+    pub fn announce(&mut self, bytes: u64) -> io::Result<()> {
+        let mut records = Vec::new();
+        pax::push(&mut records, pax::TOTAL, bytes.to_string().as_bytes());
+        self.extension(EntryType::XGlobalHeader, &records)
+    }
+
+    /// Writes a directory, a link, or the name of something special.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub fn entry(&mut self, entry: &Entry) -> io::Result<()> {
+        debug_assert!(!matches!(entry.kind, Kind::File { .. }), "a file has content");
+        self.header(entry)
+    }
+
+    /// Writes a file: as many bytes of `content` as its entry says.
+    ///
+    /// # Errors
+    /// The stream's and the content's own; [`io::ErrorKind::UnexpectedEof`] where there is less of it.
+    pub fn file(
+        &mut self,
+        entry: &Entry,
+        content: &mut dyn Read,
+        watch: &dyn Watch,
+    ) -> io::Result<()> {
+        let Kind::File { size } = entry.kind else { unreachable!("only a file has content") };
+        self.header(entry)?;
+        let mut left = size;
+        while left > 0 {
+            if self.filled == BUFFER {
+                self.flush()?;
+            }
+            let room = &mut self.buffer[self.filled..];
+            let wanted = room.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let count = match content.read(&mut room[..wanted]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.filled += count;
+            left -= count as u64;
+            watch.moved(count as u64);
+        }
+        self.pad(size)
+    }
+
+    /// Ends the stream, and gives back what it was written to.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.push(&[0; 2 * BLOCK])?;
+        self.flush()?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+
+    fn header(&mut self, entry: &Entry) -> io::Result<()> {
+        let (kind, size) = match &entry.kind {
+            Kind::Directory => (EntryType::Directory, 0),
+            Kind::File { size } => (EntryType::Regular, *size),
+            Kind::Link { .. } => (EntryType::Symlink, 0),
+            Kind::Special => (EntryType::Fifo, 0),
+        };
+        let mut records = Vec::new();
+        let mut header = Header::new_ustar();
+        let fields = header.as_ustar_mut().expect("it was made as one");
+        let name = entry.name.to_bytes();
+        // A tar marks directories also by a slash.
+        let name = if kind == EntryType::Directory { [&name[..], b"/"].concat() } else { name };
+        put(&mut fields.name, b"path", &name, &mut records);
+        if let Kind::Link { target } = &entry.kind {
+            put(&mut fields.linkname, b"linkpath", target, &mut records);
+        }
+        let Time { seconds, nanoseconds } = entry.modified;
+        if nanoseconds != 0 || seconds < 0 {
+            pax::push(&mut records, b"mtime", pax::write_time(entry.modified).as_bytes());
+        }
+        if !records.is_empty() {
+            self.extension(EntryType::XHeader, &records)?;
+        }
+        header.set_entry_type(kind);
+        header.set_mode(entry.mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(u64::try_from(seconds).unwrap_or(0));
+        header.set_size(size);
+        header.set_cksum();
+        self.push(header.as_bytes())
+    }
+
+    fn extension(&mut self, kind: EntryType, records: &[u8]) -> io::Result<()> {
+        let mut header = Header::new_ustar();
+        let name = b"././@PaxHeader";
+        header.as_ustar_mut().expect("it was made as one").name[..name.len()].copy_from_slice(name);
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(records.len() as u64);
+        header.set_cksum();
+        self.push(header.as_bytes())?;
+        self.push(records)?;
+        self.pad(records.len() as u64)
+    }
+
+    /// Fills up the last block of something of this size.
+    fn pad(&mut self, size: u64) -> io::Result<()> {
+        let over = (size % BLOCK as u64) as usize;
+        if over == 0 { Ok(()) } else { self.push(&[0; BLOCK][over..]) }
+    }
+
+    fn push(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            if self.filled == BUFFER {
+                self.flush()?;
+            }
+            let count = bytes.len().min(BUFFER - self.filled);
+            self.buffer[self.filled..self.filled + count].copy_from_slice(&bytes[..count]);
+            self.filled += count;
+            bytes = &bytes[count..];
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.write_all(&self.buffer[..self.filled])?;
+        self.filled = 0;
+        Ok(())
+    }
+}
+
+/// Puts a name into its field, or, where it is too long, as much of it as fits, and all into a record.
+fn put(field: &mut [u8; SHORT_NAME], key: &[u8], name: &[u8], records: &mut Vec<u8>) {
+    let count = name.len().min(SHORT_NAME);
+    field[..count].copy_from_slice(&name[..count]);
+    if count < name.len() {
+        pax::push(records, key, name);
+    }
+}

@@ -1,0 +1,275 @@
+//! `mayfly cp`.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap_complete::ArgValueCompleter;
+
+use super::App;
+use super::candidates;
+use crate::archive::{Destination, Tally};
+use crate::host::signals::Signals;
+use crate::lifecycle::{self, Conversation, CopyIn, CopyOut, Manager, Parcel, Store, Who};
+use crate::model::{Kind, Refusal, VmId, VmRef};
+use crate::output::{CopyProgress, CopyView};
+use crate::protocol::Text;
+
+const EXAMPLES: &str = "\
+Examples:
+  mayfly cp notes.txt box:                     into the home directory of root
+  mayfly cp project box:/srv                   as /srv/project, if there is a /srv
+  mayfly cp --exclude-ignored . box:/srv/app   without what git ignores
+  mayfly cp box:/var/log/dpkg.log .
+  mayfly cp box:/srv/app/dist/. dist           what is in it
+  git archive HEAD | mayfly cp - box:/srv/app  unpack a tar archive there
+  mayfly cp box:/etc - | tar t                 write one";
+
+const RULES: &str = "\
+Where a copy goes, as with docker cp:
+  DST is a directory        SRC goes into it, under its own name; if SRC ends in '/.',
+                            only what is in SRC
+  DST is a file             a file replaces it; a directory is an error
+  DST is not there          that is what the copy is called; its parent must be there, and
+                            a file cannot be copied to a DST that ends in '/'
+
+A directory that is there already is added to, and keeps its mode. A file, or a link, that is there is
+replaced; a link is never followed. All that is copied arrives beside DST first, as '.mayfly-cp-*', and
+is put in its place when it is complete: a copy that fails or is interrupted changes nothing.
+
+Into a VM, files, directories and symbolic links are copied, with their permissions and times of
+modification. They belong to root, or to --user. Out of a VM, only files and directories are copied, as
+far as umask permits; of what else there is, the names are shown. limits.copy_out_mib,
+copy_out_files and copy_out_free_mib in profiles.toml bound what a VM can send.
+
+A path in a VM that begins without '/' begins in the home directory. A local path with a ':' in its first
+part is written with './' before it.";
+
+/// Copy files and directories into a VM, or out of one
+///
+/// One of SRC and DST is in a VM that is started, and written VM:PATH. The other one is a local path, or
+/// '-' for a tar archive on standard input or output. The VM is kept.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{RULES}\n\n{EXAMPLES}"))]
+pub struct Args {
+    /// If SRC itself is a symbolic link, copy what it leads to
+    #[arg(short = 'L', long)]
+    follow_link: bool,
+
+    /// Leave out what git ignores, by .gitignore and the like
+    ///
+    /// For a local directory. The directory .git itself is copied.
+    #[arg(long)]
+    exclude_ignored: bool,
+
+    /// Copy as USER of the VM instead of root
+    ///
+    /// A name or a number, with ':GROUP' behind it if need be. Into the VM, everything will belong to
+    /// that user.
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+
+    /// What to copy: VM:PATH, a local path, or '-'
+    #[arg(value_name = "SRC", add = ArgValueCompleter::new(candidates::ends_of_copies))]
+    source: OsString,
+
+    /// Where to: VM:PATH, a local path, or '-'
+    #[arg(value_name = "DST", add = ArgValueCompleter::new(candidates::ends_of_copies))]
+    destination: OsString,
+}
+
+pub fn serve(app: &App, args: Args) -> Result<u8> {
+    let way = Way::of(&args)?;
+    let manager = Manager::open(app.settings.clone())?;
+    let mut signals = Signals::block()?;
+    let id = manager.resolve(way.vm())?;
+    let from = args.source.display().to_string();
+    let to = args.destination.display().to_string();
+    let progress = CopyProgress::new(app.printer, &from);
+    let copied = Conversation::begin(&manager, &id, &mut signals).and_then(|mut conversation| {
+        let limits = manager.settings.profiles()?.limits;
+        let copied = conversation.ask(|session| match way {
+            Way::In(_, copy) => lifecycle::copy_in(session, copy, &mut signals, &progress),
+            Way::Out(_, copy) => {
+                lifecycle::copy_out(session, copy, &limits, &mut signals, &progress).map(Some)
+            }
+        });
+        conversation.end();
+        copied
+    });
+    drop(progress);
+    let tally = copied.with_context(|| format!("cannot copy {from} to {to}"))?;
+    if let Some(tally) = &tally {
+        app.printer.skipped(tally);
+    }
+    report(app, &id, &from, &to, tally.as_ref())?;
+    Ok(0)
+}
+
+fn report(app: &App, id: &VmId, from: &str, to: &str, tally: Option<&Tally>) -> Result<()> {
+    match app.printer.style.json {
+        true => app.printer.json(&CopyView::new(id, from, to, tally)),
+        false => {
+            app.printer.aside(&format!("mayfly: copied {from} to {to}"));
+            Ok(())
+        }
+    }
+}
+
+/// Into a VM or out of it.
+enum Way {
+    In(VmRef, CopyIn),
+    Out(VmRef, CopyOut),
+}
+
+impl Way {
+    /// What is asked for; whatever is wrong with it is found before the VM is.
+    fn of(args: &Args) -> Result<Way> {
+        let who = Who { user: args.user.clone(), cwd: None };
+        let follow = args.follow_link;
+        let usage = |message: String| Refusal::new(Kind::Usage, message);
+        match (End::parse(&args.source), End::parse(&args.destination)) {
+            (End::Vm(..), End::Vm(..)) => Err(usage("both SRC and DST are in a VM".into())
+                .hint("copy by way of here: mayfly cp A:PATH - | mayfly cp - B:PATH")
+                .into()),
+            (End::Vm(vm, path), local) => {
+                if args.exclude_ignored {
+                    let message = "--exclude-ignored is for a local SRC".to_owned();
+                    return Err(usage(message).into());
+                }
+                let to = match local {
+                    End::Standard => Store::Archive(archive_out()?),
+                    End::Local(path) => Store::Place(Destination::look(&path)?),
+                    End::Vm(..) => unreachable!("handled above"),
+                };
+                Ok(Way::Out(vm, CopyOut { path, follow, to, who }))
+            }
+            (local, End::Vm(vm, to)) => {
+                let parcel = match local {
+                    End::Local(path) => Parcel::Tree {
+                        follow,
+                        contents: false,
+                        exclude_ignored: args.exclude_ignored,
+                        path: existing(path)?,
+                    },
+                    End::Standard if follow || args.exclude_ignored => {
+                        let message = "an archive is taken as it is".to_owned();
+                        return Err(usage(message)
+                            .hint("leave out --follow-link and --exclude-ignored")
+                            .into());
+                    }
+                    End::Standard => Parcel::Archive(archive_in()?),
+                    End::Vm(..) => unreachable!("handled above"),
+                };
+                Ok(Way::In(vm, CopyIn { parcel, to, parents: false, who }))
+            }
+            (from, to) => Err(usage(format!("neither {from} nor {to} is in a VM"))
+                .hint("write what is in a VM as VM:PATH")
+                .into()),
+        }
+    }
+
+    fn vm(&self) -> &VmRef {
+        match self {
+            Way::In(vm, _) | Way::Out(vm, _) => vm,
+        }
+    }
+}
+
+/// One end of a copy.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// Standard input or output.
+    Standard,
+    Local(PathBuf),
+    Vm(VmRef, Text),
+}
+
+impl End {
+    /// A VM's where there is something before a colon that could be a VM.
+    fn parse(typed: &OsStr) -> End {
+        let bytes = typed.as_bytes();
+        if bytes == b"-" {
+            return End::Standard;
+        }
+        let colon = bytes.iter().position(|&byte| byte == b':');
+        let split = colon.and_then(|colon| {
+            let vm = str::from_utf8(&bytes[..colon]).ok()?.parse().ok()?;
+            Some((vm, Text::from(OsStr::from_bytes(&bytes[colon + 1..]))))
+        });
+        match split {
+            Some((vm, path)) => End::Vm(vm, path),
+            None => End::Local(typed.into()),
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Standard => f.write_str("'-'"),
+            End::Local(path) => write!(f, "{path:?}"),
+            End::Vm(vm, path) => write!(f, "{vm}:{}", path.as_os_str().display()),
+        }
+    }
+}
+
+fn existing(path: PathBuf) -> Result<PathBuf> {
+    // As a shell has it, nothing is no path.
+    match path.as_os_str().is_empty() {
+        true => Err(Refusal::new(Kind::Usage, "SRC is empty").into()),
+        false => {
+            Path::symlink_metadata(&path).with_context(|| format!("cannot copy {path:?}"))?;
+            Ok(path)
+        }
+    }
+}
+
+fn archive_in() -> Result<std::os::fd::OwnedFd> {
+    let stdin = std::io::stdin();
+    refuse_terminal(&stdin, "read an archive from")?;
+    stdin.as_fd().try_clone_to_owned().context("cannot use standard input")
+}
+
+fn archive_out() -> Result<std::os::fd::OwnedFd> {
+    let stdout = std::io::stdout();
+    refuse_terminal(&stdout, "write an archive to")?;
+    stdout.as_fd().try_clone_to_owned().context("cannot use standard output")
+}
+
+fn refuse_terminal(stream: &impl IsTerminal, what: &str) -> Result<(), Refusal> {
+    match stream.is_terminal() {
+        true => Err(Refusal::new(Kind::Usage, format!("will not {what} a terminal"))
+            .hint("redirect it, to a file or into a pipe")),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_colon_after_what_could_be_a_vm_makes_it_one() {
+        let vm = |name: &str, path: &str| End::Vm(name.parse().unwrap(), Text::from(path));
+        let local = |path: &str| End::Local(path.into());
+        for (typed, end) in [
+            ("-", End::Standard),
+            ("box:", vm("box", "")),
+            ("box:/a:b", vm("box", "/a:b")),
+            ("box:../x", vm("box", "../x")),
+            ("./a:b", local("./a:b")),
+            ("/a:b", local("/a:b")),
+            ("a_b:c", local("a_b:c")),
+            (":x", local(":x")),
+            ("box", local("box")),
+            ("--", local("--")),
+        ] {
+            assert_eq!(End::parse(OsStr::new(typed)), end, "{typed}");
+        }
+    }
+}

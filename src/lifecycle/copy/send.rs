@@ -1,0 +1,104 @@
+//! Into a VM.
+
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use super::{CopyIn, Parcel, SAYS_LIMIT, ended_well, request};
+use crate::archive::{Source, Tally, Watch, Writer, own_name};
+use crate::guest::{ExecIo, Outcome, Session, Sink, Stdin};
+use crate::host::pipe;
+use crate::host::signals::Signals;
+use crate::protocol::{Exec, Input, Program, Text, Unpack};
+
+/// Copies into the VM at the other end of `session`. How much, is not known of an archive.
+///
+/// # Errors
+/// What is here cannot be read, or not be put there; nothing of it is there then.
+pub fn copy_in(
+    session: &mut Session,
+    copy: CopyIn,
+    signals: &mut Signals,
+    watch: &dyn Watch,
+) -> Result<Option<Tally>> {
+    let CopyIn { parcel, to, parents, who } = copy;
+    let unpack = |input| request(Program::Unpack(Unpack { path: to, input }), who, true);
+    match parcel {
+        Parcel::Archive(archive) => {
+            let outcome = exec(session, &unpack(Input::Archive), archive, signals)?;
+            ended_well(&outcome).map(|()| None)
+        }
+        Parcel::Tree { path, follow, contents, exclude_ignored } => {
+            let source = Source { path: &path, follow };
+            source.stat()?;
+            let name = own_name(path.as_os_str());
+            let contents = contents || name.is_none();
+            let input = Input::Tree { name: name.map(Text::from), contents, parents };
+            tree(session, &unpack(input), source, exclude_ignored, signals, watch).map(Some)
+        }
+    }
+}
+
+fn tree(
+    session: &mut Session,
+    unpack: &Exec,
+    source: Source<'_>,
+    exclude_ignored: bool,
+    signals: &mut Signals,
+    watch: &dyn Watch,
+) -> Result<Tally> {
+    let (read, write) = pipe::open()?;
+    let (sent, outcome) = std::thread::scope(|scope| {
+        let packer = scope.spawn(|| pack(source, exclude_ignored, write, watch));
+        let outcome = exec(session, unpack, read, signals);
+        (packer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), outcome)
+    });
+    let outcome = outcome?;
+    match (sent, ended_well(&outcome)) {
+        (Ok(tally), Ok(())) => Ok(tally),
+        // Nobody read on: whoever should have says why.
+        (Err(error), Err(theirs)) if is_cut_off(&error) => Err(theirs),
+        // The stream broke off, because of this.
+        (Err(error), _) => Err(error),
+        (Ok(_), Err(theirs)) => Err(theirs),
+    }
+}
+
+fn pack(
+    source: Source<'_>,
+    exclude_ignored: bool,
+    out: OwnedFd,
+    watch: &dyn Watch,
+) -> Result<Tally> {
+    let paths = || -> Box<dyn Iterator<Item = Result<PathBuf>>> {
+        match exclude_ignored {
+            true => Box::new(source.unignored()),
+            false => Box::new(source.everything()),
+        }
+    };
+    if watch.is_there() {
+        watch.total(Source::total(paths()));
+    }
+    let mut writer = Writer::new(std::fs::File::from(out));
+    let tally = source.pack(paths(), &mut writer, watch)?;
+    writer.finish().context("cannot send the end")?;
+    Ok(tally)
+}
+
+fn exec(
+    session: &mut Session,
+    unpack: &Exec,
+    input: OwnedFd,
+    signals: &mut Signals,
+) -> Result<Outcome> {
+    let says = || Sink::Capture { limit: SAYS_LIMIT };
+    let io = ExecIo { stdin: Some(Stdin::Bytes(input)), stdout: says(), stderr: says(), signals };
+    session.exec(unpack, io)
+}
+
+fn is_cut_off(error: &anyhow::Error) -> bool {
+    let broken = |error: &std::io::Error| error.kind() == ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(broken))
+}

@@ -1,0 +1,64 @@
+//! Progress of a copy: how much, how fast, how long still. For who watches a terminal.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::escape::escape;
+use super::printer::Printer;
+use crate::archive::Watch;
+
+/// As long as nobody has said how much it is.
+const UNKNOWN: &str = "{spinner} {prefix} {bytes} {bytes_per_sec}";
+
+/// Once somebody has.
+const KNOWN: &str = "{prefix} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+
+/// A bar on standard error, or nothing where nobody looks.
+#[derive(Debug)]
+pub struct CopyProgress(Option<ProgressBar>);
+
+impl CopyProgress {
+    /// `what` is copied.
+    pub fn new(printer: Printer, what: &str) -> CopyProgress {
+        CopyProgress(printer.is_watched().then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            bar.set_style(style(UNKNOWN));
+            bar.set_prefix(escape(what));
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        }))
+    }
+}
+
+impl Watch for CopyProgress {
+    fn is_there(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn total(&self, bytes: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_style(style(KNOWN));
+            bar.set_length(bytes);
+        }
+    }
+
+    fn moved(&self, bytes: u64) {
+        if let Some(bar) = &self.0 {
+            bar.inc(bytes);
+        }
+    }
+}
+
+impl Drop for CopyProgress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).expect("the template is valid");
+    style.progress_chars("=> ")
+}
