@@ -31,6 +31,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use mayfly::host::gate;
 use mayfly::host::signals::Signals;
 use mayfly::model::BackendChoice;
 
@@ -41,6 +42,12 @@ use warm::Contest;
 use workspace::{FIRECRACKER, FIRECRACKER_UNJAILED, QEMU, Workspace};
 
 fn main() -> ExitCode {
+    // Where a floor is a jailed VMM: its launcher.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == gate::ARGUMENT) {
+        let Err(error) = gate::wait_and_become();
+        eprintln!("bench: {error:#}");
+        return ExitCode::FAILURE;
+    }
     match measure(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -76,7 +83,7 @@ fn of_qemu(
     signals: &mut Signals,
     report: &mut Report,
 ) -> Result<()> {
-    let bench = Bench::prepare(BackendChoice::Qemu)?;
+    let bench = Bench::prepare(BackendChoice::Qemu, false)?;
     if options.wants(Part::Cold) {
         cold::measure(workspace, &bench, QEMU, options, signals, report)?;
     }
@@ -103,15 +110,15 @@ fn of_qemu(
     Ok(())
 }
 
-/// In a jail, as root's VMs are, and out of it. The floor is out of it.
+/// In a jail, as root's VMs are, and out of it, each against a floor of its kind.
 fn of_firecracker(
     workspace: &Workspace,
     options: &Options,
     signals: &mut Signals,
     report: &mut Report,
 ) -> Result<()> {
-    let bench = Bench::prepare(BackendChoice::Firecracker)?;
-    for kind in [FIRECRACKER, FIRECRACKER_UNJAILED] {
+    for (kind, jailed) in [(FIRECRACKER, true), (FIRECRACKER_UNJAILED, false)] {
+        let bench = Bench::prepare(BackendChoice::Firecracker, jailed)?;
         cold::measure(workspace, &bench, kind, options, signals, report)?;
         if let Some(template) = template::of(workspace, &bench, kind)? {
             let contest = Contest { bench: &bench, kind, template: &template, others: &[] };

@@ -13,11 +13,18 @@ use anyhow::{Context, Result};
 /// The temporary file has a fixed name with the suffix `.new`: the caller holds the lock of what it
 /// writes, so a file of that name is what a killed predecessor left, and is replaced.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<File> {
+    let file = exchange(path, bytes)?;
+    sync_directory_of(path)?;
+    Ok(file)
+}
+
+/// The same without the last fsync: everybody sees the new file from now on, and after a power cut there
+/// is one of the two, whole.
+pub fn exchange(path: &Path, bytes: &[u8]) -> Result<File> {
     let temporary = temporary_of(path);
     let written = write_new(&temporary, bytes).and_then(|file| {
         fs::rename(&temporary, path)
             .with_context(|| format!("cannot put {} in place", path.display()))?;
-        sync_directory_of(path)?;
         Ok(file)
     });
     if written.is_err() {

@@ -76,7 +76,7 @@ impl Boot<'_> {
         let Some(vmm) = PidFd::open(&instance.process)? else {
             return Err(Refusal::new(Kind::Host, "the launcher ended at once").into());
         };
-        self.manager.change(id, |record| record.launched(instance.clone()))?;
+        self.manager.change_on_the_way_up(id, |record| record.launched(instance.clone()))?;
         let released = gated.release();
         timings.end("launch");
 
@@ -100,7 +100,7 @@ impl Boot<'_> {
     pub fn end(&self, vmm: &PidFd) -> Result<()> {
         end::kill(vmm)?;
         end::clear(self.manager, &self.record.manifest)?;
-        self.manager.change(self.record.id(), VmRecord::unlaunched)
+        self.manager.change_on_the_way_up(self.record.id(), VmRecord::unlaunched)
     }
 
     /// Freezes a VM that was launched to be frozen, whose VMM then is of no more use. Returns the VMM's

@@ -160,6 +160,19 @@ impl Manager {
         })
     }
 
+    /// The same for what a VM does on the way up: after another boot of the host it is stopped, however
+    /// far it had come.
+    pub fn change_on_the_way_up<T>(
+        &self,
+        id: &VmId,
+        change: impl FnOnce(&mut VmRecord) -> Result<T, Refusal>,
+    ) -> Result<T> {
+        self.registry.update(|contents: &mut Contents| {
+            let result = change(contents.get_mut(id)?)?;
+            Ok((result, Change::OfThisBoot))
+        })
+    }
+
     /// The handle on a VM's process, if it is alive.
     pub fn process_of(&self, record: &VmRecord) -> Result<Option<PidFd>> {
         match record.state.instance() {

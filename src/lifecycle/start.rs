@@ -63,7 +63,7 @@ pub fn start(
     let backend = manager.backend_of(&record.manifest)?;
     let image = image_to_boot(&record.manifest, image.as_ref())?;
     let files = image.map(Image::boot_files);
-    manager.change(id, |record| record.begin_start())?;
+    manager.change_on_the_way_up(id, |record| record.begin_start())?;
     timings.end("prepare");
 
     let boot = Boot {
@@ -74,7 +74,7 @@ pub fn start(
         purpose: way.purpose,
     };
     let started = bring_up(&boot, image, way, signals, timings, remark).and_then(|up| {
-        let record = manager.change(id, |record| {
+        let record = manager.change_on_the_way_up(id, |record| {
             record.finish_start()?;
             Ok(record.clone())
         })?;

@@ -1,6 +1,6 @@
 //! Transactions on the registry file, and the locks of single VMs.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,11 @@ const REGISTRY_PATIENCE: Duration = Duration::from_secs(20);
 /// Whether an update's closure changed anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
+    /// It survives a power cut.
     Made,
+    /// It says something of this boot of the host alone. After a power cut it may be gone, which then
+    /// makes no difference; until then everybody sees it.
+    OfThisBoot,
     Nothing,
 }
 
@@ -35,6 +39,9 @@ pub struct Registry {
 }
 
 type Seen = (Version, Arc<Contents>);
+
+/// Puts a new version of a file in place.
+type Write = fn(&Path, &[u8]) -> Result<File>;
 
 impl Registry {
     /// The registry below `state`, whose directories are made where they are missing.
@@ -113,7 +120,7 @@ impl Registry {
 
     /// One transaction: reads under the lock, lets `change` work on the content, and commits what it
     /// did. An error from `change`, or [`Change::Nothing`], leaves the file as it was. When this
-    /// returns, the change survives a power cut.
+    /// returns, everybody sees the change; what survives a power cut is for [`Change`] to say.
     pub fn update<T>(
         &self,
         change: impl FnOnce(&mut Contents) -> Result<(T, Change)>,
@@ -124,8 +131,10 @@ impl Registry {
         *self.seen() = None;
         let mut contents = Arc::unwrap_or_clone(contents);
         let (result, changed) = change(&mut contents)?;
-        if changed == Change::Made {
-            self.commit(contents)?;
+        match changed {
+            Change::Made => self.commit(contents, durable::replace)?,
+            Change::OfThisBoot => self.commit(contents, durable::exchange)?,
+            Change::Nothing => {}
         }
         Ok(result)
     }
@@ -148,15 +157,15 @@ impl Registry {
         if let Some(damaged) = damaged {
             durable::replace(&self.damaged(), &damaged)?;
         }
-        self.commit(contents)?;
+        self.commit(contents, durable::replace)?;
         Ok(true)
     }
 
-    fn commit(&self, mut contents: Contents) -> Result<()> {
+    fn commit(&self, mut contents: Contents, write: Write) -> Result<()> {
         contents.generation += 1;
         let mut bytes = serde_json::to_vec(&contents).context("cannot serialize the registry")?;
         bytes.push(b'\n');
-        let file = Reserve::of(&self.state).spend(|| durable::replace(&self.file(), &bytes))?;
+        let file = Reserve::of(&self.state).spend(|| write(&self.file(), &bytes))?;
         let version = Version::of(file).context("cannot look at the registry")?;
         *self.seen() = Some((version, Arc::new(contents)));
         Ok(())

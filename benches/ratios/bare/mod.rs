@@ -1,13 +1,12 @@
 //! The floor: a VMM with the very arguments and files that mayfly gives it, and nothing around it.
 
 mod vm;
+mod vmm;
 
 use std::os::fd::AsRawFd;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use command_fds::CommandFdExt;
 use mayfly::backend::{Backend, Machine, Memory, Monitor, Programs, Purpose, Start, Wish, select};
 use mayfly::guest::Session;
 use mayfly::host::gate::Launch;
@@ -18,6 +17,7 @@ use mayfly::model::{BackendChoice, BootFiles, FrozenFiles, Manifest, VmId, VmPat
 use mayfly::settings::load_profiles;
 
 pub use self::vm::{BareVm, exec, open};
+use self::vmm::Vmm;
 use crate::numbers::ms_since;
 use crate::programs;
 use crate::workspace::Workspace;
@@ -40,8 +40,9 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Makes sure that there is an image, with the agent that is measured.
-    pub fn prepare(choice: BackendChoice) -> Result<Bench> {
+    /// Makes sure that there is an image, with the agent that is measured. `jailed` VMs are in a jail
+    /// where root runs this.
+    pub fn prepare(choice: BackendChoice, jailed: bool) -> Result<Bench> {
         let agent = programs::agent();
         let programs = Programs {
             qemu: "qemu-system-x86_64".into(),
@@ -49,7 +50,7 @@ impl Bench {
             jailer: "jailer".into(),
             agent: agent.clone(),
         };
-        let backend = select(Wish { choice, no_jailer: true, ..Wish::default() }, &programs)?;
+        let backend = select(Wish { choice, no_jailer: !jailed, ..Wish::default() }, &programs)?;
         let profiles = load_profiles(None)?;
         let profile = &profiles.profiles[PROFILE];
         let store = Store::open(&Workspace::artifacts(), None)?;
@@ -70,8 +71,8 @@ impl Bench {
             keep: false,
             image: image.id(),
             nested: false,
-            jailed: false,
-            vmm_uid: None,
+            jailed: backend.is_jailed(),
+            vmm_uid: backend.is_jailed().then_some(profiles.limits.vmm_uid.min as u32),
             owner: None,
             metadata: Default::default(),
             labels: Default::default(),
@@ -95,8 +96,8 @@ impl Bench {
             add_raw_port(&mut start.launch, &paths)?;
         }
         let begun = Instant::now();
-        let (child, session) = self.bring_up(machine, start)?;
-        Ok(BareVm { child, ready_ms: ms_since(begun), session, paths })
+        let (vmm, session) = self.bring_up(machine, start)?;
+        Ok(BareVm { _vmm: vmm, ready_ms: ms_since(begun), session, paths })
     }
 
     /// Lets a copy of a frozen VM go on and waits for the agent. What mayfly does to be able to start
@@ -110,8 +111,8 @@ impl Bench {
         let machine = Machine { memory, ..Machine::new(&self.manifest, &paths, Some(&self.boot)) };
         let start = self.backend.launch(machine)?;
         let begun = Instant::now();
-        let (child, session) = self.bring_up(machine, start)?;
-        Ok(BareVm { child, ready_ms: copied_ms + ms_since(begun), session, paths })
+        let (vmm, session) = self.bring_up(machine, start)?;
+        Ok(BareVm { _vmm: vmm, ready_ms: copied_ms + ms_since(begun), session, paths })
     }
 
     /// The directories of a VM, without the disk of the last one.
@@ -125,11 +126,14 @@ impl Bench {
         Ok(paths)
     }
 
-    fn bring_up(&self, machine: Machine, start: Start) -> Result<(Child, Session)> {
-        let mut child = KilledUnlessKept(Some(spawn(start.launch)?));
+    fn bring_up(&self, machine: Machine, start: Start) -> Result<(Vmm, Session)> {
+        // Killed when this fails.
+        let vmm = match machine.manifest.jailed {
+            true => Vmm::in_jail(start.launch, &machine.manifest.vm_id)?,
+            false => Vmm::alone(start.launch)?,
+        };
         let session = self.meet(machine, &start.monitor)?;
-        let child = child.0.take().expect("it was not taken before");
-        Ok((child, session))
+        Ok((vmm, session))
     }
 
     /// Greets the agent of a VM that is starting.
@@ -143,20 +147,6 @@ impl Bench {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a bare VMM is started without mayfly's launcher")]
-fn spawn(launch: Launch) -> Result<Child> {
-    Command::new(&launch.program.path)
-        .args(&launch.program.args)
-        .env_clear()
-        .current_dir(&launch.program.cwd)
-        .stdin(Stdio::null())
-        .stdout(launch.output.map_or_else(Stdio::null, Stdio::from))
-        .stderr(launch.log)
-        .preserved_fds(launch.files)
-        .spawn()
-        .context("cannot start the VMM")
-}
-
 fn add_raw_port(launch: &mut Launch, paths: &VmPaths) -> Result<()> {
     let listener = socket::listen(&paths.run.join(RAW_PORT))?;
     launch.program.args.extend([
@@ -167,16 +157,4 @@ fn add_raw_port(launch: &mut Launch, paths: &VmPaths) -> Result<()> {
     ]);
     launch.files.push(listener.into());
     Ok(())
-}
-
-/// A VMM whose agent did not answer must not stay.
-struct KilledUnlessKept(Option<Child>);
-
-impl Drop for KilledUnlessKept {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }

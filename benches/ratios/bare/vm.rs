@@ -2,7 +2,6 @@
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Child;
 
 use anyhow::{Context, Result, bail};
 use mayfly::guest::{ExecIo, Exit, Session, Sink};
@@ -13,12 +12,13 @@ use mayfly::host::wait::Wait;
 use mayfly::model::VmPaths;
 use mayfly::protocol::{Exec, Program, Text};
 
+use super::vmm::Vmm;
 use super::{LIMIT, RAW_PORT};
 
 /// A VMM that ends with this value.
 #[derive(Debug)]
 pub struct BareVm {
-    pub(super) child: Child,
+    pub(super) _vmm: Vmm,
     pub(super) paths: VmPaths,
     /// Milliseconds from its start to the agent's answer.
     pub ready_ms: f64,
@@ -42,13 +42,6 @@ impl BareVm {
         let found = self.exec(&["sh", "-c", &script], signals)?;
         let name = found.trim().rsplit('/').nth(1).context("the guest has no raw port")?;
         Ok(format!("/dev/{name}"))
-    }
-}
-
-impl Drop for BareVm {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

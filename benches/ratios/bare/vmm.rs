@@ -1,0 +1,69 @@
+//! The process of a bare VM.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use command_fds::CommandFdExt;
+use mayfly::host::cgroup;
+use mayfly::host::gate::{self, Launch, Released};
+use mayfly::host::process::PidFd;
+use mayfly::model::VmId;
+
+/// How long a killed VMM may take to go.
+const DEATH: Duration = Duration::from_secs(30);
+
+/// Ends with this value.
+#[derive(Debug)]
+pub enum Vmm {
+    Alone(Child),
+    /// In the jail that mayfly makes, whose mounts are its launcher's.
+    InJail {
+        process: PidFd,
+        /// Collected once it is dead.
+        _released: Released,
+        id: VmId,
+    },
+}
+
+impl Vmm {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a bare VMM is started without mayfly's launcher"
+    )]
+    pub fn alone(launch: Launch) -> Result<Vmm> {
+        let child = Command::new(&launch.program.path)
+            .args(&launch.program.args)
+            .env_clear()
+            .current_dir(&launch.program.cwd)
+            .stdin(Stdio::null())
+            .stdout(launch.output.map_or_else(Stdio::null, Stdio::from))
+            .stderr(launch.log)
+            .preserved_fds(launch.files)
+            .spawn()
+            .context("cannot start the VMM")?;
+        Ok(Vmm::Alone(child))
+    }
+
+    pub fn in_jail(launch: Launch, id: &VmId) -> Result<Vmm> {
+        let gated = gate::spawn(launch, "bench")?;
+        let process = PidFd::open(&gated.process)?.context("the launcher ended at once")?;
+        Ok(Vmm::InJail { process, _released: gated.release()?, id: id.clone() })
+    }
+}
+
+impl Drop for Vmm {
+    fn drop(&mut self) {
+        match self {
+            Vmm::Alone(child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Vmm::InJail { process, id, .. } => {
+                let _ = process.kill();
+                let _ = process.wait(DEATH);
+                let _ = cgroup::remove(id.as_str());
+            }
+        }
+    }
+}
