@@ -114,7 +114,9 @@ fn find_or_make(
     remark: &mut dyn FnMut(Remark),
 ) -> Result<Template, Failed> {
     let templates = boot.manager.templates()?;
-    let patience = boot.backend.boot_deadline();
+    // Whoever makes it may take the one deadline to boot, another to freeze, and longer to write much
+    // memory. A maker that dies is noticed at once.
+    let patience = 3 * boot.backend.boot_deadline();
     let mut wait = Wait::within(patience).interruptible(signals);
     loop {
         match templates.claim(shape)? {
