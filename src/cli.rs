@@ -177,11 +177,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if args.get(1).is_some_and(|argument| argument == gate::ARGUMENT) {
         return become_vmm();
     }
-    commands::completions::answer_shell(&args, command);
     // A file with a mistake in it must not hide what is wrong with the command line, nor its help.
     let config = Config::load();
     let no_config = Config::default();
     let usable = config.as_ref().unwrap_or(&no_config);
+    commands::completions::answer_shell(
+        &args,
+        || tree::tree(usable),
+        |typed| Global::from_arg_matches(typed).map(overrides).unwrap_or_default(),
+    );
     let color = color_asked(&args, usable);
     let tree = tree::tree(usable);
     let matches = match tree.color(color.into()).try_get_matches_from(&args) {

@@ -1,42 +1,130 @@
-//! What completes when the user presses Tab. Errors complete to nothing: a prompt is no place for
-//! them.
+//! What completes when the user presses Tab: names of what there is, and values that flags take. Nothing
+//! is made or changed for it, and errors complete to nothing: a prompt is no place for them.
 
 use std::ffi::OsStr;
+use std::sync::OnceLock;
+use std::time::Duration;
 
+use clap::ValueEnum;
 use clap_complete::CompletionCandidate;
 use clap_complete::engine::{PathCompleter, ValueCompleter};
 
 use crate::lifecycle::{self, Manager};
-use crate::model::MemMib;
-use crate::registry::Registry;
-use crate::settings::Settings;
+use crate::model::{BackendKind, Bounds, Limits, MemMib, Phase, Sort, Span, VmRecord};
+use crate::settings::{Overrides, Settings, Sources};
 
-/// The settings as environment and files have them; flags typed on the same line are not known here.
-fn settings() -> Option<Settings> {
-    Settings::without_command_line().ok()
+/// What flags on the line, variables and files say.
+static SAID: OnceLock<Overrides> = OnceLock::new();
+
+/// Lets everything below go by that.
+pub fn heed(said: Overrides) {
+    // Only a second time could fail, and there is none.
+    let _ = SAID.set(said);
 }
 
-/// Names and ids of VMs, each with its state.
-pub fn vms(current: &OsStr) -> Vec<CompletionCandidate> {
+fn manager() -> Option<Manager> {
+    let said = SAID.get().cloned().unwrap_or_default();
+    Manager::open_to_read(Settings::resolve(said, Sources::default()).ok()?).ok()
+}
+
+/// Those of some words that begin with what was typed.
+fn matching<T: AsRef<str>>(
+    current: &OsStr,
+    words: impl IntoIterator<Item = T>,
+) -> Vec<CompletionCandidate> {
+    let described = words.into_iter().map(|word| (word, None));
+    matching_described(current, described)
+}
+
+/// The same of words that have something said about them, which zsh and fish show.
+fn matching_described<T: AsRef<str>>(
+    current: &OsStr,
+    words: impl IntoIterator<Item = (T, Option<String>)>,
+) -> Vec<CompletionCandidate> {
     let typed = current.to_str().unwrap_or_default();
-    let contents = settings()
-        .and_then(|settings| Registry::open_to_read(&settings.directories.state).ok()?.read().ok());
-    let mut candidates = Vec::new();
-    for record in contents.iter().flat_map(|contents| contents.vms.values()) {
-        let about = format!("{}, {}", record.manifest.profile, record.state.name());
-        let name = record.manifest.name.as_ref().map(ToString::to_string);
-        for text in name.into_iter().chain([record.id().to_string()]) {
-            if text.starts_with(typed) {
-                candidates.push(CompletionCandidate::new(text).help(Some(about.clone().into())));
-            }
-        }
-    }
-    candidates
+    // What a shell would take for more than a word, or a terminal for more than text, nobody completes.
+    let is_plain =
+        |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c));
+    let words = words.into_iter().filter(|(word, _)| {
+        let word = word.as_ref();
+        word.starts_with(typed) && is_plain(word)
+    });
+    words
+        .map(|(word, about)| {
+            CompletionCandidate::new(word.as_ref()).help(about.map(|about| about.into()))
+        })
+        .collect()
+}
+
+fn all_vms() -> Vec<VmRecord> {
+    manager().and_then(|manager| lifecycle::status_all(&manager, &[]).ok()).unwrap_or_default()
+}
+
+fn vms_that(current: &OsStr, wanted: impl Fn(&Phase) -> bool) -> Vec<CompletionCandidate> {
+    let found = all_vms();
+    let found = found.iter().filter(|record| wanted(&record.state));
+    let words = found.flat_map(|record| {
+        let manifest = &record.manifest;
+        let about = format!("{}, {}", manifest.profile, record.state.name());
+        let name = manifest.name.as_ref().map(|name| name.as_str());
+        // Who has named a VM calls it so, unless the id is being typed.
+        let id = (name.is_none() || !current.is_empty()).then_some(record.id().as_str());
+        name.into_iter().chain(id).map(move |word| (word, Some(about.clone())))
+    });
+    matching_described(current, words)
+}
+
+/// Names of VMs, and ids, each with its state.
+pub fn vms(current: &OsStr) -> Vec<CompletionCandidate> {
+    vms_that(current, |_| true)
+}
+
+/// The same of those that run, or are about to begin or to end doing so.
+pub fn vms_that_run(current: &OsStr) -> Vec<CompletionCandidate> {
+    vms_that(current, Phase::is_up)
+}
+
+/// The same of the others.
+pub fn vms_that_do_not_run(current: &OsStr) -> Vec<CompletionCandidate> {
+    vms_that(current, |state| !state.is_up())
+}
+
+/// Labels that VMs have.
+pub fn labels(current: &OsStr) -> Vec<CompletionCandidate> {
+    let labels = all_vms().into_iter().flat_map(|record| record.manifest.labels.written());
+    let labels: std::collections::BTreeSet<String> = labels.collect();
+    matching(current, labels)
+}
+
+/// Conditions by which VMs can be found: their keys, and behind one its values.
+pub fn filters(current: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = current.to_str().unwrap_or_default();
+    let Some((key, value)) = typed.split_once('=') else {
+        return matching(current, ["state=", "profile=", "backend=", "name=", "label="]);
+    };
+    let value = OsStr::new(value);
+    let values = match key {
+        "state" => matching(value, Phase::NAMES),
+        "profile" => profiles(value),
+        "backend" => matching(value, BackendKind::value_variants().iter().map(ToString::to_string)),
+        "name" => matching(
+            value,
+            all_vms().iter().filter_map(|record| Some(record.manifest.name.as_ref()?.as_str())),
+        ),
+        "label" => labels(value),
+        _ => Vec::new(),
+    };
+    values.into_iter().map(|value| value.add_prefix(format!("{key}="))).collect()
+}
+
+/// Orders of VMs.
+pub fn sorts(current: &OsStr) -> Vec<CompletionCandidate> {
+    matching(current, Sort::keys())
 }
 
 /// What `cp` copies from and to: VMs, each with the colon that a path in it follows, and local files.
 pub fn ends_of_copies(current: &OsStr) -> Vec<CompletionCandidate> {
-    let vms = vms(current).into_iter().map(|vm| {
+    let vms = vms_that_run(current).into_iter().map(|vm| {
         let mut end = vm.get_value().to_owned();
         end.push(":");
         CompletionCandidate::new(end).help(vm.get_help().cloned())
@@ -46,32 +134,75 @@ pub fn ends_of_copies(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Names of templates, each with what it is of.
 pub fn templates(current: &OsStr) -> Vec<CompletionCandidate> {
-    let typed = current.to_str().unwrap_or_default();
-    let listed = settings()
-        .and_then(|settings| Manager::open_to_read(settings).ok())
-        .and_then(|manager| lifecycle::list_templates(&manager).ok());
-    let named = listed.into_iter().flatten().filter(|listed| listed.name.starts_with(typed));
-    named
-        .map(|listed| {
-            let about = listed.info.map_or("damaged".into(), |info| {
-                let (backend, accelerator) = (info.backend, info.accelerator);
-                format!("{backend}/{accelerator}, {}", MemMib(info.mem_mib))
-            });
-            CompletionCandidate::new(listed.name).help(Some(about.into()))
-        })
-        .collect()
+    let listed = manager().and_then(|manager| lifecycle::list_templates(&manager).ok());
+    let words = listed.into_iter().flatten().map(|listed| {
+        let about = listed.info.map_or("damaged".into(), |info| {
+            let (backend, accelerator) = (info.backend, info.accelerator);
+            format!("{backend}/{accelerator}, {}", MemMib(info.mem_mib))
+        });
+        (listed.name, Some(about))
+    });
+    matching_described(current, words)
 }
 
 /// Names of profiles, each with its description.
 pub fn profiles(current: &OsStr) -> Vec<CompletionCandidate> {
-    let typed = current.to_str().unwrap_or_default();
-    let profiles = settings().and_then(|settings| settings.profiles().ok());
-    profiles
-        .into_iter()
-        .flat_map(|profiles| profiles.profiles.into_values())
-        .filter(|profile| profile.name.starts_with(typed))
-        .map(|profile| {
-            CompletionCandidate::new(profile.name).help(Some(profile.description.into()))
-        })
-        .collect()
+    let profiles = manager().and_then(|manager| manager.settings.profiles().ok());
+    let profiles = profiles.into_iter().flat_map(|profiles| profiles.profiles.into_values());
+    matching_described(current, profiles.map(|profile| (profile.name, Some(profile.description))))
+}
+
+/// Names of profiles whose image is there.
+pub fn images(current: &OsStr) -> Vec<CompletionCandidate> {
+    let images = manager().and_then(|manager| manager.list_images().ok()).unwrap_or_default();
+    matching(current, images.into_iter().map(|(image, _)| image.profile))
+}
+
+fn limits() -> Option<Limits> {
+    Some(manager()?.settings.profiles().ok()?.limits)
+}
+
+/// Those of some values that a limit allows; all of them where it is not known.
+fn within(values: &[u64], bounds: Option<Bounds>) -> Vec<u64> {
+    let allowed = |value: &u64| {
+        bounds.as_ref().is_none_or(|bounds| (bounds.min..=bounds.max).contains(value))
+    };
+    values.iter().copied().filter(allowed).collect()
+}
+
+/// Usual amounts of memory that a VM may have.
+pub fn memory(current: &OsStr) -> Vec<CompletionCandidate> {
+    let usual: Vec<u64> = (8..16).map(|power| 1 << power).collect();
+    let allowed = within(&usual, limits().map(|limits| limits.mem_mib));
+    matching(current, allowed.into_iter().map(|mib| MemMib(mib as u32).to_string()))
+}
+
+/// How many virtual CPUs a VM may have.
+pub fn vcpus(current: &OsStr) -> Vec<CompletionCandidate> {
+    let allowed = within(&[1, 2, 4, 8, 16, 32], limits().map(|limits| limits.vcpu_count));
+    matching(current, allowed.into_iter().map(|count| count.to_string()))
+}
+
+/// Usual times to live that a VM may have.
+pub fn ttls(current: &OsStr) -> Vec<CompletionCandidate> {
+    let usual = [60, 300, 600, 1800, 3600, 14_400, 86_400];
+    spans(current, &within(&usual, limits().map(|limits| limits.ttl_seconds)))
+}
+
+/// Usual durations.
+pub fn durations(current: &OsStr) -> Vec<CompletionCandidate> {
+    spans(current, &[1, 10, 60, 600, 3600])
+}
+
+fn spans(current: &OsStr, seconds: &[u64]) -> Vec<CompletionCandidate> {
+    let spans = seconds.iter().map(|&seconds| Span(Duration::from_secs(seconds)).to_string());
+    matching(current, spans)
+}
+
+/// Variables that are set here, which may be passed on.
+pub fn variables(current: &OsStr) -> Vec<CompletionCandidate> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut names: Vec<String> = names.collect();
+    names.sort_unstable();
+    matching(current, names)
 }

@@ -29,7 +29,7 @@ Examples:
 )]
 pub struct Args {
     /// An id, the beginning of one, or a name
-    #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
+    #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms_that_run))]
     vm: VmRef,
 
     /// Keep the VM afterwards, until it expires or 'rm' deletes it

@@ -27,7 +27,7 @@ pub struct Args {
     vm: VmRef,
 
     /// From now on, such as 90s or 1h; a bare number is seconds
-    #[arg(value_name = "DURATION")]
+    #[arg(value_name = "DURATION", add = ArgValueCompleter::new(candidates::ttls))]
     duration: Span,
 }
 

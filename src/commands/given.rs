@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueHint};
+use clap_complete::ArgValueCompleter;
 
-use super::env_file;
+use super::{candidates, env_file};
 use crate::host::confidential::{self, Guarded};
 use crate::model::{Kind, Refusal};
 use crate::protocol::{Exec, MAX_REQUEST, MAX_SECRETS, Secret, Text, is_secret_name};
@@ -19,7 +20,10 @@ pub struct Given {
     ///
     /// May be given several times. Nothing else of this environment reaches the VM, but with a
     /// terminal TERM.
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    #[arg(
+        short, long, value_name = "KEY[=VALUE]",
+        add = ArgValueCompleter::new(candidates::variables)
+    )]
     env: Vec<OsString>,
 
     /// Set the variables in FILE, or in standard input if it is '-'

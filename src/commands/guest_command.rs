@@ -5,10 +5,11 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 use clap::{ArgGroup, Args};
+use clap_complete::ArgValueCompleter;
 use nix::sys::signal::Signal;
 
 use super::circumstances::{self, Circumstances};
-use super::{App, seat};
+use super::{App, candidates, seat};
 use crate::guest::{Exit, Outcome, Sink, Stdin};
 use crate::lifecycle::{Removed, Streams, Timings};
 use crate::model::{Kind, Refusal, Span, VmId};
@@ -26,7 +27,9 @@ pub struct GuestCommand {
     /// Kill the command after DURATION and exit with 124
     ///
     /// Everything it started is killed too; what it wrote until then is kept.
-    #[arg(long, value_name = "DURATION")]
+    #[arg(
+        long, value_name = "DURATION", add = ArgValueCompleter::new(candidates::durations)
+    )]
     timeout: Option<Span>,
 
     /// Pass standard input on to the command

@@ -58,7 +58,7 @@ enum Action {
     /// Refuses while there are VMs that were made from it. Its templates go with it.
     Rm {
         /// The profile whose image to delete
-        #[arg(value_name = "PROFILE", add = ArgValueCompleter::new(candidates::profiles))]
+        #[arg(value_name = "PROFILE", add = ArgValueCompleter::new(candidates::images))]
         profile: String,
 
         /// Delete it even if VMs need it to start again; succeed also where there is none

@@ -18,13 +18,13 @@ pub struct MachineRequest {
     profile: String,
 
     /// Give it N virtual CPUs
-    #[arg(long, value_name = "N", env = "MAYFLY_VCPUS")]
+    #[arg(long, value_name = "N", env = "MAYFLY_VCPUS", add = ArgValueCompleter::new(candidates::vcpus))]
     vcpus: Option<u32>,
 
     /// Give it SIZE of memory, such as 512M or 2G
     ///
     /// A bare number is MiB.
-    #[arg(long, value_name = "SIZE", env = "MAYFLY_MEM")]
+    #[arg(long, value_name = "SIZE", env = "MAYFLY_MEM", add = ArgValueCompleter::new(candidates::memory))]
     mem: Option<MemMib>,
 
     /// Fail unless the VM has at least this isolation

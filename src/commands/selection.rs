@@ -31,13 +31,19 @@ pub struct All {
     pub all: bool,
 
     /// Of all, take those with this label; may be given several times
-    #[arg(long = "label", value_name = "KEY[=VALUE]", requires = "all", conflicts_with = "vms")]
+    #[arg(
+        long = "label", value_name = "KEY[=VALUE]", requires = "all", conflicts_with = "vms",
+        add = ArgValueCompleter::new(candidates::labels)
+    )]
     labels: Vec<LabelQuery>,
 
     /// Of all, take those for which this is so; may be given several times
     ///
     /// KEY is one of those of 'status --filter'.
-    #[arg(long = "filter", value_name = "KEY=VALUE", requires = "all", conflicts_with = "vms")]
+    #[arg(
+        long = "filter", value_name = "KEY=VALUE", requires = "all", conflicts_with = "vms",
+        add = ArgValueCompleter::new(candidates::filters)
+    )]
     filters: Vec<Filter>,
 }
 

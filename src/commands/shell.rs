@@ -37,7 +37,7 @@ Where a VM hangs and so does this: 'mayfly stop VM' or 'mayfly rm VM' from elsew
 #[command(override_usage = "mayfly shell [OPTIONS] VM [-- CMD [ARG]...]")]
 pub struct Args {
     /// An id, the beginning of one, or a name
-    #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
+    #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms_that_run))]
     vm: VmRef,
 
     #[command(flatten)]

@@ -26,7 +26,10 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// An id, the beginning of one, or a name
-    #[arg(required = true, value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
+    #[arg(
+        required = true, value_name = "VM",
+        add = ArgValueCompleter::new(candidates::vms_that_do_not_run)
+    )]
     vms: Vec<VmRef>,
 
     #[command(flatten)]

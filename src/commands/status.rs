@@ -34,7 +34,10 @@ pub struct Args {
     ///
     /// KEY is state, profile, backend, name or label. In a name, '*' stands for anything. A label is
     /// written label=KEY=VALUE, or label=KEY for any value of it. Of several filters all must be fulfilled.
-    #[arg(long = "filter", value_name = "KEY=VALUE", conflicts_with = "vms")]
+    #[arg(
+        long = "filter", value_name = "KEY=VALUE", conflicts_with = "vms",
+        add = ArgValueCompleter::new(candidates::filters)
+    )]
     filters: Vec<Filter>,
 
     /// Sort by KEY, or in reverse by -KEY
@@ -45,7 +48,8 @@ pub struct Args {
         value_name = "KEY",
         default_value = "created",
         allow_hyphen_values = true,
-        conflicts_with = "vms"
+        conflicts_with = "vms",
+        add = ArgValueCompleter::new(candidates::sorts)
     )]
     sort: Sort,
 }

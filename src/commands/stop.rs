@@ -1,8 +1,10 @@
 //! `mayfly stop`.
 
 use anyhow::Result;
+use clap_complete::ArgValueCompleter;
 
 use super::App;
+use super::candidates;
 use super::selection::Selection;
 use crate::lifecycle::{self, Manager};
 use crate::model::Span;
@@ -26,7 +28,10 @@ pub struct Args {
     vms: Selection,
 
     /// Give the guest DURATION to end by itself
-    #[arg(long, value_name = "DURATION", env = "MAYFLY_GRACE", default_value = "10s")]
+    #[arg(
+        long, value_name = "DURATION", env = "MAYFLY_GRACE", default_value = "10s",
+        add = ArgValueCompleter::new(candidates::durations)
+    )]
     grace: Span,
 }
 

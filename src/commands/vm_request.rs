@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
+use super::candidates;
 use super::machine_request::MachineRequest;
 use crate::lifecycle::Request;
 use crate::model::{Label, Labels, ProcessId, Span, VmName};
@@ -17,7 +19,7 @@ pub struct VmRequest {
     ///
     /// A bare number is seconds. When the time is up, the VM ends by itself, and the next 'reap',
     /// 'create' or 'run' deletes it.
-    #[arg(long, value_name = "DURATION", env = "MAYFLY_TTL")]
+    #[arg(long, value_name = "DURATION", env = "MAYFLY_TTL", add = ArgValueCompleter::new(candidates::ttls))]
     ttl: Option<Span>,
 
     /// Call it NAME, which its hostname is then too

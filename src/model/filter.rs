@@ -108,6 +108,14 @@ enum SortKey {
 }
 
 impl Sort {
+    /// The keys there are.
+    pub fn keys() -> Vec<String> {
+        SortKey::value_variants()
+            .iter()
+            .filter_map(|key| Some(key.to_possible_value()?.get_name().to_owned()))
+            .collect()
+    }
+
     /// Puts VMs in this order; those that are equal by it stay as they were.
     pub fn apply(self, records: &mut [VmRecord], now: &Now) {
         records.sort_by(|a, b| match self.reverse {
@@ -144,12 +152,9 @@ impl FromStr for Sort {
             None => (text, false),
         };
         let key = SortKey::from_str(key, false).map_err(|_| {
-            let known: Vec<String> = SortKey::value_variants()
-                .iter()
-                .filter_map(|key| Some(key.to_possible_value()?.get_name().to_owned()))
-                .collect();
+            let known = Sort::keys().join(", ");
             Refusal::new(Kind::Usage, format!("VMs cannot be sorted by {text:?}"))
-                .hint(format!("the keys are {}; '-' before one reverses it", known.join(", ")))
+                .hint(format!("the keys are {known}; '-' before one reverses it"))
         })?;
         Ok(Sort { key, reverse })
     }

@@ -53,6 +53,11 @@ impl Labels {
         self.0.is_empty()
     }
 
+    /// Each as a user would type it.
+    pub fn written(&self) -> Vec<String> {
+        self.0.iter().map(|(key, value)| format!("{key}={value}")).collect()
+    }
+
     /// Whether there is such a label among them.
     pub fn answer(&self, query: &LabelQuery) -> bool {
         let found = self.0.get(&query.key);

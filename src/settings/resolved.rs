@@ -70,23 +70,6 @@ impl Settings {
         })
     }
 
-    /// The places and profiles that hold where no command line is: for a shell that completes one.
-    pub fn without_command_line() -> Result<Settings> {
-        let config = Config::load()?;
-        let path = |name| {
-            let (value, _) = config.or_variable(Key::find(name)?)?;
-            Some(PathBuf::from(value))
-        };
-        let overrides = Overrides {
-            state_dir: path("state_dir"),
-            artifacts_dir: path("artifacts_dir"),
-            runtime_dir: path("runtime_dir"),
-            profiles: path("profiles"),
-            ..Overrides::default()
-        };
-        Settings::resolve(overrides, Sources { config, ..Sources::default() })
-    }
-
     /// A key's value as a flag would have it, and where it comes from. `None` where nobody has said
     /// anything and nothing is built in.
     pub fn explain(&self, key: &Key) -> (Option<OsString>, Origin) {

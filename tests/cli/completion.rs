@@ -1,72 +1,187 @@
-//! Completion: the scripts, and what they ask the program.
+//! Completion, in the shells themselves: somebody sits at a terminal and presses Tab.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::thread::JoinHandle;
 
 use crate::support::environment::Environment;
+use crate::support::live::Live;
+use crate::support::processes::eventually;
+use crate::support::terminal;
 
-/// What bash would offer for the last of these words.
-fn offered(env: &mut Environment, words: &[&str]) -> Vec<String> {
-    env.set("MAYFLY_COMPLETE", "bash");
-    env.set("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
-    env.set("_CLAP_IFS", "\n");
-    env.set("_CLAP_COMPLETE_COMP_TYPE", "9");
-    env.set("_CLAP_COMPLETE_SPACE", "true");
-    let answer = env.run(&[&["--"], words].concat());
-    for name in [
-        "MAYFLY_COMPLETE",
-        "_CLAP_COMPLETE_INDEX",
-        "_CLAP_IFS",
-        "_CLAP_COMPLETE_COMP_TYPE",
-        "_CLAP_COMPLETE_SPACE",
-    ] {
-        env.unset(name);
+/// An interactive shell that has read its completion script.
+struct Prompt {
+    shell: Live,
+    keyboard: File,
+    /// Reads what the shell shows, so that it can go on showing things.
+    screen: Option<JoinHandle<String>>,
+    answers: PathBuf,
+    count: usize,
+}
+
+impl Prompt {
+    fn open(env: &Environment, program: &str, flags: &[&str], setup: &str) -> Prompt {
+        let (keyboard, slave) = terminal::open();
+        // A session of its own, whose terminal this is.
+        let mut command = env.client("setsid", &[&["--ctty", program], flags].concat());
+        command.env("TERM", "xterm").env("INPUTRC", "/dev/null").env("PS1", "> ");
+        let stream = || Stdio::from(slave.try_clone().unwrap());
+        command.stdin(stream()).stdout(stream()).stderr(stream());
+        let shell = Live::start_as_set_up(command);
+        let mut shown = keyboard.try_clone().unwrap();
+        let screen = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            // Ends with an error when the shell is gone.
+            let _ = shown.read_to_end(&mut bytes);
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
+        let answers = env.root().join("answers");
+        fs::create_dir_all(&answers).unwrap();
+        let mut prompt = Prompt { shell, keyboard, screen: Some(screen), answers, count: 0 };
+        prompt.type_line(setup);
+        prompt
     }
-    answer.is(0, "[..]", "");
-    answer.stdout().lines().map(str::to_owned).collect()
+
+    fn bash(env: &Environment) -> Prompt {
+        let flags = ["--norc", "--noprofile", "-i"];
+        Prompt::open(env, "bash", &flags, "source <(mayfly completions bash)")
+    }
+
+    /// Types a line and waits until it has been executed.
+    #[track_caller]
+    fn type_line(&mut self, keys: &str) {
+        self.count += 1;
+        let done = self.answers.join(format!("{}.done", self.count));
+        // One at a time: what comes too early, a shell that is just reading its script may miss.
+        self.keyboard.write_all(format!("{keys}\n").as_bytes()).unwrap();
+        self.keyboard.write_all(format!("echo > {}\n", done.display()).as_bytes()).unwrap();
+        eventually(&format!("the end of {keys:?}"), || done.exists());
+    }
+
+    /// What bash offers for the last word of a line that is typed.
+    #[track_caller]
+    fn offers(&mut self, line: &str) -> Vec<String> {
+        let answer = self.answers.join(format!("{}.answer", self.count + 1));
+        // Readline's insert-completions (M-*), and then the whole line as arguments of another command.
+        self.type_line(&format!("{line}\u{1b}*\u{5} > {}\u{1}printf '%s\\n' ", answer.display()));
+        let words = fs::read_to_string(answer).unwrap();
+        let words: Vec<&str> = words.lines().collect();
+        let before = line.split_whitespace().count() - usize::from(!line.ends_with(' '));
+        let after = words[before..].iter().map(|word| (*word).to_owned());
+        // A word for which there is nothing stays as it is.
+        let typed = line.rsplit(' ').next().unwrap();
+        after.filter(|word| word != typed).collect()
+    }
+
+    fn close(mut self) -> String {
+        self.keyboard.write_all(b"exit\n").unwrap();
+        self.shell.end();
+        drop(self.keyboard);
+        self.screen.take().unwrap().join().unwrap()
+    }
 }
 
 #[test]
 fn there_is_a_script_for_three_shells() {
     let env = Environment::mock();
-    for (shell, word) in
-        [("bash", "complete -o"), ("zsh", "#compdef mayfly"), ("fish", "complete --keep-order")]
-    {
+    for (shell, word) in [
+        ("bash", "complete -o"),
+        ("zsh", "compdef _clap_dynamic_completer_mayfly mayfly"),
+        ("fish", "complete --keep-order"),
+    ] {
         let answer = env.run(&["completions", shell]);
-        answer.is(0, "[..]COMPLETE[..]", "");
+        answer.is(0, "[..]MAYFLY_COMPLETE=[..]", "");
         assert!(answer.stdout().contains(word), "{answer}");
-        assert!(answer.stdout().contains("mayfly"), "{answer}");
     }
     assert!(!env.state().exists());
 }
 
 #[test]
-fn bash_accepts_its_script() {
+fn verbs_flags_and_their_values_complete() {
     let env = Environment::mock();
-    let script = env.run(&["completions", "bash"]);
-    let path = env.file("completion.bash", script.stdout());
-    assert_cmd::Command::new("bash").arg("-n").arg(path).assert().success().stderr("").stdout("");
-}
-
-#[test]
-fn verbs_and_flags_complete() {
-    let mut env = Environment::mock();
-    assert_eq!(offered(&mut env, &["mayfly", "sta"]), ["start", "status"]);
-    let flags = offered(&mut env, &["mayfly", "create", "--"]);
+    let mut bash = Prompt::bash(&env);
+    assert_eq!(bash.offers("mayfly sta"), ["start", "status"]);
+    assert_eq!(bash.offers("mayfly template b"), ["build"]);
+    let flags = bash.offers("mayfly create --");
     for flag in ["--profile", "--vcpus", "--mem", "--ttl", "--name", "--keep"] {
         assert!(flags.iter().any(|offer| offer == flag), "{flag} in {flags:?}");
     }
-    assert_eq!(offered(&mut env, &["mayfly", "completions", "z"]), ["zsh"]);
-    assert_eq!(offered(&mut env, &["mayfly", "create", "--backend", "m"]), ["mock"]);
+    assert_eq!(bash.offers("mayfly completions "), ["bash", "zsh", "fish"]);
+    assert_eq!(bash.offers("mayfly create --backend m"), ["mock"]);
+    assert_eq!(bash.offers("mayfly run --require h"), ["hardware"]);
+    assert_eq!(bash.offers("mayfly run --vcpus "), ["1", "2", "4", "8"]);
+    assert_eq!(bash.offers("mayfly run --mem 1"), ["1G", "16G"]);
+    assert_eq!(bash.offers("mayfly run --ttl 1"), ["1m", "10m", "1h"]);
+    assert_eq!(bash.offers("mayfly run --env MAYFLY_BA"), ["MAYFLY_BACKEND"]);
+    assert_eq!(bash.offers("mayfly status --sort p"), ["profile"]);
+    assert_eq!(bash.offers("mayfly status --filter b"), ["backend="]);
+    bash.close();
+    assert!(!env.state().exists() && !env.artifacts().exists(), "Tab makes nothing");
+}
+
+#[test]
+fn what_bash_tears_apart_completes_as_well() {
+    let env = Environment::mock();
+    let id = env.create(&["--name", "zebra", "--label", "job=7"]);
+    let mut bash = Prompt::bash(&env);
+    let mut completed = |line: &str| bash.offers(line).join(" ");
+    assert_eq!(completed("mayfly create --backend=m"), "--backend=mock");
+    assert_eq!(completed("mayfly rm --all --filter name=z"), "name=zebra");
+    assert_eq!(completed("mayfly status --filter=label=j"), "--filter=label=job=7");
+    assert_eq!(completed("mayfly create --profile=debian-bu"), "--profile=debian-build");
+    bash.close();
+    env.rm(&id);
+}
+
+#[test]
+fn ends_of_copies_complete() {
+    let env = Environment::mock();
+    env.create(&["--name", "stopped"]);
+    env.start(&["--name", "server"]);
+    let file = env.file("sea & sand", "salt");
+    let mut bash = Prompt::bash(&env);
+    assert_eq!(bash.offers("mayfly cp se"), ["server:", "sea & sand"]);
+    assert_eq!(
+        bash.offers("mayfly cp server:/tm"),
+        [] as [&str; 0],
+        "what is in a VM is not asked"
+    );
+    bash.type_line("mayfly cp sea\t ser\tcopy");
+    bash.type_line("mayfly cp server:copy ba\tck");
+    bash.close();
+    assert_eq!(fs::read(env.root().join("back")).unwrap(), fs::read(file).unwrap());
+    env.clear();
 }
 
 #[test]
 fn names_and_ids_of_vms_complete() {
-    let mut env = Environment::mock();
-    assert!(offered(&mut env, &["mayfly", "start", ""]).iter().all(|offer| offer.starts_with('-')));
-    assert!(!env.state().exists(), "Tab makes nothing");
+    let env = Environment::mock();
     let id = env.create(&["--name", "zebra"]);
-    for verb in ["start", "stop", "rm", "status", "exec"] {
-        assert_eq!(offered(&mut env, &["mayfly", verb, "zeb"]), ["zebra"], "{verb}");
-        assert_eq!(offered(&mut env, &["mayfly", verb, &id[..6]]), [id.as_str()], "{verb}");
+    let nameless = env.start(&[]);
+    let mut bash = Prompt::bash(&env);
+    for verb in ["start", "stop", "rm", "status"] {
+        assert_eq!(bash.offers(&format!("mayfly {verb} zeb")), ["zebra"], "{verb}");
+        assert_eq!(bash.offers(&format!("mayfly {verb} {}", &id[..6])), [id.as_str()], "{verb}");
     }
+    // Names before ids, and no flags between them.
+    assert_eq!(bash.offers("mayfly start "), ["zebra"], "what runs cannot be started");
+    assert_eq!(bash.offers("mayfly exec "), [nameless.as_str()], "only in what runs");
+    let mut all = bash.offers("mayfly rm ");
+    all.sort();
+    let mut wanted = ["zebra", &nameless];
+    wanted.sort();
+    assert_eq!(all, wanted);
+    // Flags before the word are heeded.
+    let elsewhere = env.root().join("elsewhere");
+    assert!(bash.offers(&format!("mayfly --state-dir {} rm zeb", elsewhere.display())).is_empty());
+    assert!(!elsewhere.exists());
+
+    // And with Tab, as everybody does it.
+    bash.type_line("mayfly rm zeb\t");
+    assert_eq!(env.ids(), [nameless.as_str()]);
+    bash.close();
     env.clear();
 }
 
@@ -78,40 +193,88 @@ fn what_is_offered_is_where_the_settings_say() {
     env.unset("MAYFLY_STATE_DIR");
     let config = env.file("config.toml", &format!("state_dir = \"{}\"\n", state.display()));
     env.set("MAYFLY_CONFIG", config);
-    assert_eq!(offered(&mut env, &["mayfly", "start", "zeb"]), ["zebra"]);
-    assert_eq!(offered(&mut env, &["mayfly", "config", "show", "max"]), ["max_active_vms"]);
+    let mut bash = Prompt::bash(&env);
+    assert_eq!(bash.offers("mayfly start zeb"), ["zebra"]);
+    assert_eq!(bash.offers("mayfly config show max"), ["max_active_vms"]);
+    bash.close();
     env.clear();
 }
 
 #[test]
 fn profiles_complete() {
-    let mut env = Environment::mock();
-    for words in [
-        &["mayfly", "create", "--profile", "debian-b"][..],
-        &["mayfly", "run", "-p", "debian-b"],
-        &["mayfly", "image", "build", "debian-b"],
+    let env = Environment::mock();
+    let mut bash = Prompt::bash(&env);
+    for line in [
+        "mayfly create --profile debian-b",
+        "mayfly run -p debian-b",
+        "mayfly image build debian-b",
+        "mayfly --backend mock template build -p debian-b",
     ] {
-        assert_eq!(offered(&mut env, words), ["debian-base", "debian-build"]);
+        assert_eq!(bash.offers(line), ["debian-base", "debian-build"], "{line}");
     }
+    bash.close();
 }
 
 #[test]
 fn templates_complete() {
-    let mut env = Environment::mock();
-    assert!(offered(&mut env, &["mayfly", "template", "rm", "debian"]).is_empty());
-    assert!(!env.artifacts().exists(), "Tab makes nothing");
-    std::fs::create_dir_all(env.artifacts().join("templates/debian-base-0123456789ab")).unwrap();
-    let offer = offered(&mut env, &["mayfly", "template", "rm", "debian"]);
-    assert_eq!(offer, ["debian-base-0123456789ab"]);
-    assert_eq!(offered(&mut env, &["mayfly", "template", "b"]), ["build"]);
+    let env = Environment::mock();
+    fs::create_dir_all(env.artifacts().join("templates/debian-base-0123456789ab")).unwrap();
+    let mut bash = Prompt::bash(&env);
+    assert_eq!(bash.offers("mayfly template rm debian"), ["debian-base-0123456789ab"]);
+    bash.close();
 }
 
 #[test]
-fn a_place_that_is_not_in_order_completes_to_nothing() {
+fn a_place_that_is_not_in_order_completes_to_nothing_and_says_nothing() {
     let mut env = Environment::mock();
-    std::fs::create_dir(env.state()).unwrap();
-    std::fs::write(env.registry(), "{").unwrap();
-    assert!(offered(&mut env, &["mayfly", "start", "x"]).is_empty());
+    fs::create_dir(env.state()).unwrap();
+    fs::write(env.registry(), "{").unwrap();
     env.profiles("broken");
-    assert!(offered(&mut env, &["mayfly", "create", "-p", "x"]).is_empty());
+    let mut bash = Prompt::bash(&env);
+    assert!(bash.offers("mayfly start x").is_empty());
+    assert!(bash.offers("mayfly create -p x").is_empty());
+    let screen = bash.close();
+    assert!(!screen.contains("damaged") && !screen.contains("hint:"), "{screen}");
+}
+
+/// What somebody wrote on a VM, whoever presses Tab does not want in a command.
+#[test]
+fn nothing_completes_that_a_shell_would_execute() {
+    let env = Environment::mock();
+    env.create(&["--label", "a=$(touch /tmp/never)", "--label", "b=plain"]);
+    let mut bash = Prompt::bash(&env);
+    assert_eq!(bash.offers("mayfly rm --all --label "), ["b=plain"]);
+    bash.close();
+    env.clear();
+}
+
+/// In another shell, where it is installed: Tab completes a name, and the line does what it says.
+fn tab_works(program: &str, flags: &[&str], setup: &str) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|directory| directory.join(program).exists()) {
+        eprintln!("skipped: {program} is not installed");
+        return;
+    }
+    let env = Environment::mock();
+    env.create(&["--name", "zebra"]);
+    let kept = env.create(&["--name", "kept", "--profile", "debian-git"]);
+    let mut prompt = Prompt::open(&env, program, flags, setup);
+    prompt.type_line("mayfly rm zeb\t");
+    assert_eq!(env.ids(), [kept.as_str()]);
+    prompt.type_line("mayfly create --backend=mo\t --name x --profile debian-bu\t");
+    assert_eq!(env.status("x")["profile"], "debian-build");
+    let screen = prompt.close();
+    assert!(!screen.contains("rror"), "{screen}");
+    env.clear();
+}
+
+#[test]
+fn tab_works_in_zsh() {
+    let setup = "autoload -U compinit; compinit -u -D; source <(mayfly completions zsh)";
+    tab_works("zsh", &["-f", "-i"], setup);
+}
+
+#[test]
+fn tab_works_in_fish() {
+    tab_works("fish", &["--no-config", "-i"], "mayfly completions fish | source");
 }

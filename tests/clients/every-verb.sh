@@ -26,6 +26,7 @@ is '.[0].value == "debian-base"' mayfly config show profile --json
 [ "$(basename "$(mayfly config path)")" = config.toml ]
 is '.profile == "debian-base" and .disk_bytes > 0' mayfly image build --json debian-base
 is 'any(.profile == "debian-base")' mayfly image ls --json
+is '.[0].key == "ttl"' mayfly config show --json ttl
 is '.deleted == false' mayfly image rm --json --force debian-git
 fails 3 mayfly image rm --json debian-git 2> error.json
 [ "$(kind error.json)" = not_found ]
@@ -55,9 +56,19 @@ is ".state == \"started\" and .vm_id == \"$vm\"" mayfly start --json box
 fails 4 mayfly start --json box 2> error.json
 is '.exit_code == 0 and .cleanup == null' mayfly exec --json box -c 'echo here > /root/here'
 is '.stdout == "here\n"' mayfly exec --json box -- cat /root/here
+is '.files == 1' mayfly cp --json box:/root/here there
+[ "$(< there)" = here ]
+fails 1 mayfly cp --json box:/root/nowhere there 2> error.json
+# A shell is for people: it wants a terminal, and has nothing to say in JSON.
+fails 125 mayfly shell box < /dev/null 2> error
+fails 3 script --quiet --return --command 'mayfly shell box -- sh -c "exit 3"' /dev/null > error
+is '.state == "started"' mayfly wait --json --for started box
+fails 4 mayfly wait --json --timeout 100ms box 2> error.json
 fails 125 mayfly shell box < /dev/null 2> error.json
 script --quiet --return --command 'mayfly shell box -- test -t 0' /dev/null < /dev/null
 is '.state == "stopped"' mayfly stop --json box
+is '.state == "stopped"' mayfly wait --json box
+mayfly logs --raw --vmm box > log
 is '.state == "stopped"' mayfly stop --json box
 is "length == 1 and .[0].vm_id == \"$vm\" and .[0].keep" mayfly status --json
 is ".vm_id == \"$vm\" and .deleted" mayfly rm --json box

@@ -1,0 +1,160 @@
+//! What is particular to bash, which tears words apart at `=` and `:`.
+//!
+//! clap's own script hands on the pieces, so that `--profile=deb` and `box:/et` complete to nothing. Here
+//! they are put together again, by what stands between them on the line, and of a candidate bash gets what
+//! belongs behind its last break.
+
+use std::ffi::OsString;
+use std::io::{Result, Write};
+use std::path::Path;
+
+use clap::Command;
+use clap_complete::engine;
+use clap_complete::env::EnvCompleter;
+
+/// Bash 4.4 or later.
+#[derive(Debug)]
+pub struct Bash;
+
+/// The words as bash has them; the one at the cursor only up to there and as it means it, unless it is
+/// such a break itself.
+const SCRIPT: &str = r#"_mayfly() {
+    local words=("${COMP_WORDS[@]}")
+    [[ ${words[COMP_CWORD]} == [=:]* ]] || words[COMP_CWORD]=$2
+    mapfile -t COMPREPLY < <(
+        COMP_LINE=$COMP_LINE COMP_CWORD=$COMP_CWORD VARIABLE=bash COMPLETER -- "${words[@]}" 2> /dev/null
+    )
+    # What ends like this goes on.
+    if [[ ${COMPREPLY-} == *[=/:] ]]; then compopt -o nospace; fi
+}
+complete -o bashdefault -o nosort -F _mayfly NAME"#;
+
+impl EnvCompleter for Bash {
+    fn name(&self) -> &'static str {
+        "bash"
+    }
+
+    fn is(&self, name: &str) -> bool {
+        name == self.name()
+    }
+
+    fn write_registration(
+        &self,
+        variable: &str,
+        name: &str,
+        _: &str,
+        completer: &str,
+        out: &mut dyn Write,
+    ) -> Result<()> {
+        let script = SCRIPT.replace("VARIABLE", variable).replace("COMPLETER", completer);
+        writeln!(out, "{}", script.replace("NAME", name))
+    }
+
+    fn write_complete(
+        &self,
+        tree: &mut Command,
+        words: Vec<OsString>,
+        directory: Option<&Path>,
+        out: &mut dyn Write,
+    ) -> Result<()> {
+        let variable = |name| std::env::var(name).unwrap_or_default();
+        let at = variable("COMP_CWORD").parse().unwrap_or(words.len().saturating_sub(1));
+        let line = Line::put_together(&words, at, &variable("COMP_LINE"));
+        let current = line.words.last().cloned().unwrap_or_default();
+        let known = current.rfind(['=', ':']).map_or(0, |at| at + 1);
+        let index = line.words.len() - 1;
+        let words = line.words.into_iter().map(OsString::from).collect();
+        for candidate in engine::complete(tree, words, index, directory)? {
+            let value = candidate.get_value().to_string_lossy();
+            // One that does not begin like that is no continuation of what was typed, and of a file with
+            // a line end in its name bash would see two.
+            let rest = value.strip_prefix(&current[..known]).filter(|rest| !rest.contains('\n'));
+            if let Some(rest) = rest.filter(|_| super::is_wanted(&value, &current)) {
+                writeln!(out, "{}", quoted(rest))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A command line up to the cursor.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Line {
+    pub words: Vec<String>,
+}
+
+impl Line {
+    /// The words that a user typed, of those that bash made of them. `at` is the one at the cursor, and
+    /// `line` what it made them of.
+    pub fn put_together(pieces: &[OsString], at: usize, line: &str) -> Line {
+        let mut words: Vec<String> = Vec::new();
+        // How far the line has been read, and whether what comes next belongs to the last word.
+        let mut rest = line;
+        let mut was_break = false;
+        for piece in pieces.iter().take(at + 1) {
+            let piece = piece.to_string_lossy();
+            let begins = rest.find(&*piece);
+            let is_next = if piece.is_empty() { rest.is_empty() } else { begins == Some(0) };
+            let is_break = !piece.is_empty() && piece.chars().all(|c| c == '=' || c == ':');
+            let belongs = (is_break || was_break) && is_next;
+            match words.last_mut().filter(|_| belongs) {
+                Some(word) => word.push_str(&unquoted(&piece)),
+                None => words.push(unquoted(&piece)),
+            }
+            rest = begins.map_or(rest, |at| &rest[at + piece.len()..]);
+            was_break = is_break;
+        }
+        if words.is_empty() {
+            words.push(String::new());
+        }
+        Line { words }
+    }
+}
+
+/// Text as bash must have it on the line to take it for nothing but text.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
+    let quote = |c| [(!is_plain(c)).then_some('\\'), Some(c)].into_iter().flatten();
+    text.chars().flat_map(quote).collect()
+}
+
+/// A piece without what quotes it for the shell.
+fn unquoted(piece: &str) -> String {
+    piece.chars().filter(|c| !['\'', '"', '\\'].contains(c)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is made of a line that bash has torn apart like this, the cursor being at its end.
+    fn words(line: &str, pieces: &[&str]) -> Vec<String> {
+        let pieces: Vec<OsString> = pieces.iter().map(OsString::from).collect();
+        Line::put_together(&pieces, pieces.len() - 1, line).words
+    }
+
+    #[test]
+    fn what_was_one_word_is_one_again() {
+        assert_eq!(words("m rm w", &["m", "rm", "w"]), ["m", "rm", "w"]);
+        assert_eq!(words("m rm ", &["m", "rm", ""]), ["m", "rm", ""]);
+        assert_eq!(words("m --a=b", &["m", "--a", "=", "b"]), ["m", "--a=b"]);
+        assert_eq!(words("m --a=", &["m", "--a", "="]), ["m", "--a="]);
+        assert_eq!(words("m --a= ", &["m", "--a", "=", ""]), ["m", "--a=", ""]);
+        assert_eq!(
+            words("m -e A=b=c x", &["m", "-e", "A", "=", "b", "=", "c", "x"]),
+            ["m", "-e", "A=b=c", "x"]
+        );
+        assert_eq!(words("m cp a: b", &["m", "cp", "a", ":", "b"]), ["m", "cp", "a:", "b"]);
+        assert_eq!(words("m cp a:/b", &["m", "cp", "a", ":", "/b"]), ["m", "cp", "a:/b"]);
+        assert_eq!(words("m cp x a:", &["m", "cp", "x", "a", ":"]), ["m", "cp", "x", "a:"]);
+        assert_eq!(words("m rm 'w", &["m", "rm", "w"]), ["m", "rm", "w"]);
+    }
+
+    #[test]
+    fn what_bash_says_may_be_anything() {
+        assert_eq!(words("", &[""]), [""]);
+        assert_eq!(words("x", &["elsewhere", ":", "="]), ["elsewhere", ":", "="]);
+        assert_eq!(Line::put_together(&[], 7, "m rm").words, [""]);
+        assert_eq!(words("é:é", &["é", ":", "é"]), ["é:é"]);
+    }
+}

@@ -1,0 +1,151 @@
+//! `mayfly completions`, and what the scripts it prints ask.
+
+mod bash;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::{ArgMatches, Command};
+use clap_complete::CompleteEnv;
+use clap_complete::env::{EnvCompleter, Fish, Shells, Zsh};
+
+use super::{App, candidates};
+use crate::settings::Overrides;
+
+const EXAMPLES: &str = "\
+Examples:
+  mayfly completions bash > ~/.local/share/bash-completion/completions/mayfly
+  mayfly completions zsh > ~/.zfunc/_mayfly
+  mayfly completions fish > ~/.config/fish/completions/mayfly.fish";
+
+/// The variable by which a completion script asks the program. Not clap's own `COMPLETE`: with a name
+/// so common set by anything else, every command would fail.
+pub const VARIABLE: &str = "MAYFLY_COMPLETE";
+
+/// The shells that are completed for.
+const SHELLS: Shells<'static> =
+    Shells(&[&bash::Bash, &Terse { shell: &Zsh }, &Terse { shell: &Fish }]);
+
+/// Print a shell's completion script
+///
+/// The script asks mayfly itself, so that names of VMs, profiles and templates complete as well as verbs
+/// and flags. It works at once when a shell is told to read it, as in 'source <(mayfly completions bash)'.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The shell to print it for
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+/// Shells there is a script for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+impl Shell {
+    fn name(self) -> &'static str {
+        match self {
+            Shell::Bash => "bash",
+            Shell::Zsh => "zsh",
+            Shell::Fish => "fish",
+        }
+    }
+}
+
+/// The completion script of a shell.
+pub fn script(shell: Shell) -> Result<String> {
+    let completer = SHELLS.completer(shell.name()).context("the shell has no completer")?;
+    let mut script = Vec::new();
+    completer
+        .write_registration(VARIABLE, "mayfly", "mayfly", "mayfly", &mut script)
+        .context("cannot write the script")?;
+    String::from_utf8(script).context("the script is not UTF-8")
+}
+
+/// Answers a completion script and ends the program, if it is one that asks. `overrides` reads the flags
+/// that are already on the line.
+pub fn answer_shell(
+    args: &[OsString],
+    tree: impl Fn() -> Command,
+    overrides: impl Fn(&ArgMatches) -> Overrides,
+) {
+    if std::env::var_os(VARIABLE).is_none() {
+        return;
+    }
+    let typed = args.iter().skip_while(|arg| *arg != "--").skip(1);
+    if let Ok(matches) = tree().ignore_errors(true).try_get_matches_from(typed) {
+        candidates::heed(overrides(&matches));
+    }
+    let directory = std::env::current_dir().ok();
+    let answered = CompleteEnv::with_factory(tree)
+        .var(VARIABLE)
+        .shells(SHELLS)
+        .try_complete(args, directory.as_deref());
+    match answered {
+        Ok(true) => std::process::exit(0),
+        Ok(false) => {}
+        Err(error) => error.exit(),
+    }
+}
+
+pub fn serve(app: &App, args: Args) -> Result<u8> {
+    app.printer.data(script(args.shell)?.trim_end())?;
+    Ok(0)
+}
+
+/// Whether a candidate is worth showing: flags only to whoever has begun one. There are so many that the
+/// names between them would not be seen.
+fn is_wanted(candidate: &str, typed: &str) -> bool {
+    typed.starts_with('-') || !candidate.starts_with('-')
+}
+
+/// Another shell, with that rule.
+struct Terse<'a> {
+    shell: &'a (dyn EnvCompleter + Sync),
+}
+
+impl EnvCompleter for Terse<'_> {
+    fn name(&self) -> &'static str {
+        self.shell.name()
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.shell.is(name)
+    }
+
+    fn write_registration(
+        &self,
+        variable: &str,
+        name: &str,
+        bin: &str,
+        completer: &str,
+        out: &mut dyn Write,
+    ) -> std::io::Result<()> {
+        self.shell.write_registration(variable, name, bin, completer, out)
+    }
+
+    fn write_complete(
+        &self,
+        tree: &mut Command,
+        words: Vec<OsString>,
+        directory: Option<&Path>,
+        out: &mut dyn Write,
+    ) -> std::io::Result<()> {
+        // Zsh says where the cursor is; fish gives words up to there only.
+        let at = std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|index| index.parse().ok());
+        let typed = at.map_or(words.last(), |at: usize| words.get(at)).cloned().unwrap_or_default();
+        let mut answer = Vec::new();
+        self.shell.write_complete(tree, words, directory, &mut answer)?;
+        // A line each, in both.
+        let answer = String::from_utf8_lossy(&answer);
+        let typed = typed.to_string_lossy();
+        let wanted: Vec<&str> = answer.lines().filter(|line| is_wanted(line, &typed)).collect();
+        out.write_all(wanted.join("\n").as_bytes())
+    }
+}
