@@ -47,11 +47,6 @@ pub fn remove_settled(
     lock: Lock,
     reason: &str,
 ) -> Result<Removed> {
-    // It dies while the disk is written. Should this command be killed in between, the VM is one whose
-    // VMM ended.
-    if let Some(process) = manager.process_of(&record)? {
-        process.kill()?;
-    }
     let record = manager.change(record.id(), |record| {
         record.begin_remove(reason);
         Ok(record.clone())
