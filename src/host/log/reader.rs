@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -13,6 +15,12 @@ const MARK: usize = 256;
 
 /// How much is read at once.
 const PIECE: u64 = 64 << 10;
+
+/// How long shortening a log may take somebody else, whose machine is busy.
+const SHORTENING: Duration = Duration::from_millis(200);
+
+/// Between two looks at a log that is being shortened.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// A log, and how far it was read.
 #[derive(Debug)]
@@ -50,16 +58,9 @@ impl Reader {
 
     fn next(&mut self) -> std::io::Result<Vec<u8>> {
         let (begin, length) = (begin(&self.file)?, self.file.metadata()?.len());
-        if !self.is_where_it_was(begin, length)? {
-            let whole = self.piece(begin, MOST)?;
-            let found = whole.windows(self.mark.len().max(1)).rposition(|part| part == self.mark);
-            match found {
-                Some(at) => self.position = begin + (at + self.mark.len()) as u64,
-                None => {
-                    self.position = begin;
-                    self.mark.clear();
-                }
-            }
+        if !self.is_where_it_was(begin, length)? && !self.is_found_again()? {
+            self.position = begin;
+            self.mark.clear();
         }
         let bytes = self.piece(self.position, PIECE)?;
         self.position += bytes.len() as u64;
@@ -76,6 +77,29 @@ impl Reader {
         }
         let there = self.piece(self.position - marked, marked)?;
         Ok(there == self.mark)
+    }
+
+    /// Whether what was read last is somewhere else now; the position is then behind it.
+    ///
+    /// Whoever shortens a log empties it first, and puts its end back a moment later.
+    fn is_found_again(&mut self) -> std::io::Result<bool> {
+        if self.mark.is_empty() {
+            return Ok(false);
+        }
+        let deadline = Instant::now() + SHORTENING;
+        loop {
+            let begin = begin(&self.file)?;
+            let whole = self.piece(begin, MOST)?;
+            let found = whole.windows(self.mark.len()).rposition(|part| part == self.mark);
+            if let Some(at) = found {
+                self.position = begin + (at + self.mark.len()) as u64;
+                return Ok(true);
+            }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            thread::sleep(PAUSE);
+        }
     }
 
     fn piece(&mut self, from: u64, most: u64) -> std::io::Result<Vec<u8>> {
@@ -127,6 +151,33 @@ mod tests {
             assert!(path.metadata().unwrap().len() - limit.map_or(0, |limit| limit - MOST) < MOST);
             assert_eq!(read, written);
         }
+    }
+
+    #[test]
+    fn nothing_is_read_twice_while_somebody_shortens_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console.log");
+        let mut writer = open(&path, Some(limit(0))).unwrap();
+        let text: String = (0..100_000).map(|number| format!("{number}\n")).collect();
+        writer.write_all(text.as_bytes()).unwrap();
+        let mut reader = Reader::open(&path).unwrap().unwrap();
+        assert!(rest(&mut reader) == text);
+        // As trim does, and interrupted at the worst moments.
+        let (hole, end) = (limit(0) - MOST, &text.as_bytes()[text.len() - (MOST / 8) as usize..]);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                writer.set_len(hole).unwrap();
+                for piece in end.chunks(end.len() / 4) {
+                    thread::sleep(PAUSE);
+                    (&writer).write_all(piece).unwrap();
+                }
+            });
+            while path.metadata().unwrap().len() > hole + end.len() as u64 {
+                thread::yield_now();
+            }
+            assert_eq!(rest(&mut reader), "");
+        });
+        assert_eq!(rest(&mut reader), "");
     }
 
     #[test]
