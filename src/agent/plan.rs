@@ -67,9 +67,10 @@ pub fn plan(
         .ok_or_else(|| failure(FailureKind::NotFound, "there is no program in an empty command"))?;
     let path =
         variables.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
-    let candidates = match shell {
-        Some(shell) => vec![shell],
-        None => candidates(program, path.unwrap_or(OsStr::new("/usr/bin:/bin"))),
+    let candidates = match (shell, &request.program) {
+        (Some(shell), _) => vec![shell],
+        (None, Program::Pack(_) | Program::Unpack(_)) => vec![transfer::OURSELVES.into()],
+        _ => candidates(program, path.unwrap_or(OsStr::new("/usr/bin:/bin"))),
     };
     let directories = match &request.cwd {
         // A relative one begins where the command would run without it.

@@ -26,7 +26,7 @@ pub const PACK: &str = "--pack";
 pub const UNPACK: &str = "--unpack";
 
 /// This program, wherever it came from and whatever became of the file.
-const OURSELVES: &str = "/proc/self/exe";
+pub const OURSELVES: &str = "/proc/self/exe";
 
 /// What is read at once, so that a small file costs no system call of its own.
 const BUFFER: usize = 128 * 1024;
@@ -37,14 +37,14 @@ static ASKED_TO_STOP: AtomicI32 = AtomicI32::new(0);
 /// Signals that ask to stop.
 const STOPPING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
-/// The command that does what `request` asks for.
+/// The arguments of the command, [`OURSELVES`], that does what `request` asks for.
 ///
 /// # Errors
 /// Where the request cannot be passed on.
 pub fn argv(argument: &str, request: &impl Serialize) -> Result<Vec<OsString>, Failure> {
     let json = serde_json::to_string(request)
         .map_err(|error| failure(FailureKind::Internal, error.to_string()))?;
-    Ok(vec![OURSELVES.into(), argument.into(), json.into()])
+    Ok(vec!["mayfly-agent".into(), argument.into(), json.into()])
 }
 
 /// Whether this argument asks for a copy.

@@ -38,6 +38,21 @@ enum There {
     },
 }
 
+/// Directories that were made for a copy, the innermost first.
+#[derive(Debug)]
+pub struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Takes them away again, as far as nothing is in them.
+    pub fn undo(&self) {
+        for directory in &self.0 {
+            if fs::remove_dir(directory).is_err() {
+                break;
+            }
+        }
+    }
+}
+
 /// Where the root of a stream goes.
 #[derive(Debug)]
 pub enum Target {
@@ -74,6 +89,25 @@ impl Destination {
             }
         };
         Ok(Destination { path: path.to_owned(), there })
+    }
+
+    /// A directory, which is made, with those above it, if it is not there.
+    ///
+    /// # Errors
+    /// Where it cannot be one.
+    pub fn make(path: &Path) -> Result<(Destination, Made)> {
+        let missing = |above: &&Path| !above.as_os_str().is_empty() && !above.exists();
+        let made = Made(path.ancestors().take_while(missing).map(Path::to_owned).collect());
+        let looked = fs::create_dir_all(path)
+            .with_context(|| format!("cannot make the directory {path:?}"))
+            .and_then(|()| Destination::look(path));
+        match looked {
+            Ok(destination) => Ok((destination, made)),
+            Err(error) => {
+                made.undo();
+                Err(error)
+            }
+        }
     }
 
     fn name_of(path: &Path, taken: bool) -> Result<There> {

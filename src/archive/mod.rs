@@ -30,7 +30,7 @@ mod tally;
 mod tree;
 mod writer;
 
-pub use destination::{Cargo, Destination, Target, make_parents, own_name};
+pub use destination::{Cargo, Destination, Made, Target, make_parents, own_name};
 pub use entry::{Entry, Kind, Time};
 pub use foreign::receive_foreign;
 pub use name::Name;

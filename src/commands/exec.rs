@@ -15,7 +15,7 @@ Examples:
   mayfly exec ci -- make test             run it, then delete the VM
   mayfly exec --keep ci -- make test      and keep the VM
   mayfly exec --keep ci -c 'cd /tmp && ls | wc -l'
-  tar c . | mayfly exec --keep -i ci -- tar x -C /root
+  mayfly exec --keep -i ci -- sort < list
   mayfly exec --keep -t ci -- top         in a terminal";
 
 /// Run a command in a started VM, then delete the VM

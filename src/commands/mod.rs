@@ -25,6 +25,7 @@ pub mod wait;
 mod building;
 mod candidates;
 mod circumstances;
+mod copies;
 mod each;
 mod env_file;
 mod given;

@@ -4,20 +4,24 @@ use anyhow::Result;
 
 use super::App;
 use super::building::building;
+use super::copies::Copies;
 use super::guest_command::GuestCommand;
 use super::start_way::StartWay;
 use super::vm_request::VmRequest;
+use crate::guest::Exit;
 use crate::host::process;
 use crate::host::signals::Signals;
 use crate::lifecycle::{self, Command, Conversation, Manager, Purpose, Timings};
 use crate::model::record::reason;
+use crate::output::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
   mayfly run -- uname -a
   mayfly run --profile debian-build --mem 4G -- make --version
   mayfly run --timeout 30s -c 'curl --version; exit 3'
-  tar c . | mayfly run -i -p debian-build -c 'tar x && make test'
+  mayfly run -p debian-build --copy-in . -- make test
+  mayfly run -p debian-build --copy-in . --copy-out build -- make
   mayfly run -t                           a shell in a VM of its own";
 
 /// Run a command in a new VM, and leave nothing behind
@@ -25,7 +29,7 @@ Examples:
 /// Does what create, start, exec and rm do, and returns the command's exit code. The VM is deleted
 /// whatever happens, Ctrl-C included; if mayfly itself is killed, the next 'mayfly reap' deletes it.
 /// Builds the profile's image first if there is none yet. With -t and without a command, root's login
-/// shell is run, or that of USER.
+/// shell is run, or that of USER. --copy-in brings a directory along, for the command to work in.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[command(
@@ -43,11 +47,15 @@ pub struct Args {
     keep: Option<bool>,
 
     #[command(flatten)]
+    copies: Copies,
+
+    #[command(flatten)]
     command: GuestCommand,
 }
 
 pub fn serve(app: &App, args: Args) -> Result<u8> {
-    let (exec, streams) = args.command.prepare(app)?;
+    let (mut exec, streams) = args.command.prepare(app)?;
+    let mut copies = args.copies.prepare(&mut exec)?;
     let request = args.vm.into_request(args.keep, Some(process::identify_self()?))?;
     let manager = Manager::open(app.settings.clone())?;
     let mut signals = Signals::block()?;
@@ -65,10 +73,16 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     let outcome = lifecycle::start(&manager, &id, way, &mut signals, &mut timings, &mut remark)
         .and_then(|started| {
             let mut conversation = Conversation::of(&manager, started);
+            copies.bring(app, &mut conversation, &mut signals, &mut timings)?;
             let outcome =
                 lifecycle::run_in(&mut conversation, command, &mut signals, &mut timings)?;
+            let failed = match outcome.exit {
+                // Then there is nothing new to be had.
+                Exit::NotStarted(_) => Vec::new(),
+                _ => copies.fetch(app, &manager, &mut conversation, &mut signals, &mut timings),
+            };
             conversation.end();
-            Ok(outcome)
+            Ok((outcome, failed))
         });
     let keep = record.manifest.keep;
     let cleanup = match keep {
@@ -76,12 +90,21 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
         false => Some(lifecycle::remove_if_there(&manager, &id, reason::POST_EXEC)),
     };
     // What happened to the command matters more than what happened to its VM.
-    let outcome = outcome?;
+    let (outcome, failed) = outcome?;
     let cleanup = cleanup.transpose()?;
     if !keep {
         timings.end("cleanup");
     } else if !app.printer.style.json {
         app.printer.note(&format!("mayfly: kept VM {id}"));
     }
-    args.command.report(app, &id, outcome, cleanup, &timings)
+    let mut code = args.command.report(app, &id, outcome, cleanup, &timings)?;
+    for error in &failed {
+        let failure = Failure::of_command(error);
+        app.printer.failure(&failure);
+        // What the command says comes first: a script relies on it.
+        if code == 0 {
+            code = failure.exit_code;
+        }
+    }
+    Ok(code)
 }

@@ -33,6 +33,7 @@ mod reap;
 mod rename;
 mod rm;
 mod run;
+mod run_copies;
 mod secrets;
 mod selection;
 mod sessions;

@@ -20,6 +20,8 @@ pub struct Bench {
     pub flood: u64,
     /// Bytes that go in and come out again in a few seconds.
     pub payload: usize,
+    /// How many files are copied, and the bytes of each.
+    pub copied: (usize, usize),
     /// Copies of one template to compare.
     pub copies: usize,
     /// What sysrq is asked for so that the VM ends: `o` for power off, `b` for a reboot.
@@ -39,6 +41,7 @@ impl Bench {
             is_jailed: false,
             flood: flood(1 << 30),
             payload: 64 << 20,
+            copied: copied(300),
             copies: copies(20),
             last_key: 'o',
         }
@@ -54,6 +57,7 @@ impl Bench {
             is_jailed: false,
             flood: flood(128 << 20),
             payload: 64 << 20,
+            copied: copied(300),
             copies: copies(20),
             last_key: 'o',
         }
@@ -70,6 +74,7 @@ impl Bench {
             is_jailed,
             flood: flood(32 << 20),
             payload: 8 << 20,
+            copied: copied(100),
             copies: copies(20),
             // It has no power to switch off.
             last_key: 'b',
@@ -116,6 +121,14 @@ fn flood(default: u64) -> u64 {
     match std::env::var("MAYFLY_TEST_FLOOD_MIB") {
         Ok(mib) => mib.parse::<u64>().expect("MAYFLY_TEST_FLOOD_MIB is a number") << 20,
         Err(_) => default,
+    }
+}
+
+/// So many files of 33 KB, or, with `MAYFLY_TEST_COPY`, 5,000 files and 500 MB.
+fn copied(files: usize) -> (usize, usize) {
+    match std::env::var_os("MAYFLY_TEST_COPY").is_some_and(|value| !value.is_empty()) {
+        true => (5_000, 100_000),
+        false => (files, 33_333),
     }
 }
 

@@ -14,6 +14,7 @@ mod support;
 
 mod bench;
 mod commands;
+mod copies;
 mod debian;
 mod doctor;
 mod escape;
@@ -62,6 +63,8 @@ suite! {
     cases: {
         commands::commands_get_what_they_are_given;
         commands::ends_of_commands_come_back;
+        copies::a_directory_comes_along_and_what_was_made_in_it_goes_back;
+        copies::trees_go_in_and_come_out_as_they_were;
         doctor::doctor_knows_what_vms_run_on;
         escape::a_vmm_that_was_taken_over_leads_nobody_astray;
         escape::every_vmm_is_a_user_of_its_own;

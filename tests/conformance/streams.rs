@@ -9,7 +9,7 @@ use crate::bench::Bench;
 use crate::support::live::Live;
 
 /// Bytes without a pattern, the same in every run.
-fn noise(count: usize) -> Vec<u8> {
+pub fn noise(count: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(count + 8);
     while bytes.len() < count {

@@ -1,0 +1,233 @@
+//! The flags of `run` that bring files along, and back.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Error, Result};
+use clap::{Args, ValueHint};
+
+use super::App;
+use crate::archive::{Destination, own_name};
+use crate::host::signals::{Interrupted, Signals};
+use crate::lifecycle::{
+    Conversation, CopyIn, CopyOut, Manager, Parcel, Store, Timings, Who, copy_in, copy_out,
+};
+use crate::model::{Kind, Refusal};
+use crate::output::CopyProgress;
+use crate::protocol::{Exec, Text};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Files")]
+pub struct Copies {
+    /// Copy DIR into the VM, and run the command there
+    ///
+    /// It is then at PATH; if that is not given, in the home directory, under its own name. A PATH that
+    /// begins without '/' begins there too, and directories above that are missing are made. A file can
+    /// be named as well. May be given several times; the command runs in the first directory, unless
+    /// --workdir says otherwise. Everything belongs to root, or to --user.
+    #[arg(long, value_name = "DIR[:PATH]", value_hint = ValueHint::AnyPath)]
+    copy_in: Vec<OsString>,
+
+    /// Of what is copied in, leave out what git ignores
+    ///
+    /// By .gitignore and the like. The directory .git itself is copied.
+    #[arg(long, requires = "copy_in")]
+    exclude_ignored: bool,
+
+    /// Afterwards, copy PATH out of the VM into DIR
+    ///
+    /// Also if the command failed. A PATH that begins without '/' begins where the command ran. DIR is
+    /// made if it is not there; if it is not given, it is the current directory. Only what is in it is
+    /// copied of a PATH that ends in '/.'. May be given several times. If a copy fails, the exit code is
+    /// 125, or the command's own unless that is 0.
+    #[arg(long, value_name = "PATH[:DIR]")]
+    copy_out: Vec<OsString>,
+}
+
+/// The same, looked at before there is a VM.
+#[derive(Debug)]
+pub struct Prepared {
+    inward: Vec<(OsString, CopyIn)>,
+    outward: Vec<Outward>,
+}
+
+#[derive(Debug)]
+struct Outward {
+    path: OsString,
+    to: PathBuf,
+    who: Who,
+}
+
+impl Copies {
+    /// What is to be copied, and where `exec` runs because of it.
+    ///
+    /// # Errors
+    /// What can be seen to be wrong before anything is done.
+    pub fn prepare(&self, exec: &mut Exec) -> Result<Prepared> {
+        let user = exec.user.clone();
+        let mut inward = Vec::new();
+        for typed in &self.copy_in {
+            let (path, to) = split(typed, "--copy-in")?;
+            let meta = Path::new(path)
+                .metadata()
+                .with_context(|| format!("cannot copy {path:?} into a VM"))?;
+            let to = match to {
+                Some(to) => to.to_owned(),
+                None => name_of(path)?,
+            };
+            if meta.is_dir() && exec.cwd.is_none() {
+                exec.cwd = Some(Text::from(&*to));
+            }
+            let parcel = Parcel::Tree {
+                path: path.into(),
+                follow: true,
+                contents: true,
+                exclude_ignored: self.exclude_ignored,
+            };
+            let who = Who { user: user.clone(), cwd: None };
+            let copy = CopyIn { parcel, to: Text::from(&*to), parents: true, who };
+            inward.push((path.to_owned(), copy));
+        }
+        let mut outward = Vec::new();
+        for typed in &self.copy_out {
+            let (path, to) = split(typed, "--copy-out")?;
+            let to = PathBuf::from(to.unwrap_or(OsStr::new(".")));
+            check_directory(&to)?;
+            let who = Who { user: user.clone(), cwd: exec.cwd.clone() };
+            outward.push(Outward { path: path.to_owned(), to, who });
+        }
+        Ok(Prepared { inward, outward })
+    }
+}
+
+impl Prepared {
+    /// Copies everything into the VM.
+    ///
+    /// # Errors
+    /// The first copy that fails.
+    pub fn bring(
+        &mut self,
+        app: &App,
+        conversation: &mut Conversation<'_>,
+        signals: &mut Signals,
+        timings: &mut Timings,
+    ) -> Result<()> {
+        let any = !self.inward.is_empty();
+        for (path, copy) in self.inward.drain(..) {
+            let shown = path.display().to_string();
+            let progress = CopyProgress::new(app.printer, &shown);
+            let tally = conversation
+                .ask(|session| copy_in(session, copy, signals, &progress))
+                .with_context(|| format!("cannot copy {shown} into the VM"))?;
+            drop(progress);
+            tally.iter().for_each(|tally| app.printer.skipped(tally));
+        }
+        if any {
+            timings.end("copy_in");
+        }
+        Ok(())
+    }
+
+    /// Copies everything out of the VM, as far as that goes. Gives what went wrong.
+    pub fn fetch(
+        self,
+        app: &App,
+        manager: &Manager,
+        conversation: &mut Conversation<'_>,
+        signals: &mut Signals,
+        timings: &mut Timings,
+    ) -> Vec<Error> {
+        let mut failed = Vec::new();
+        let any = !self.outward.is_empty();
+        for Outward { path, to, who } in self.outward {
+            let shown = path.display().to_string();
+            let progress = CopyProgress::new(app.printer, &shown);
+            let fetched = Destination::make(&to).and_then(|made| {
+                let (destination, made) = made;
+                let to = Store::Place(destination);
+                let copy = CopyOut { path: Text::from(&*path), follow: false, to, who };
+                let limits = manager.settings.profiles()?.limits;
+                conversation
+                    .ask(|session| copy_out(session, copy, &limits, signals, &progress))
+                    .inspect_err(|_| made.undo())
+            });
+            drop(progress);
+            let fetched = fetched
+                .with_context(|| format!("cannot copy {shown} out of the VM to {}", to.display()));
+            match fetched {
+                Ok(tally) => app.printer.skipped(&tally),
+                Err(error) => {
+                    let stop = error.is::<Interrupted>();
+                    failed.push(error);
+                    if stop {
+                        break;
+                    }
+                }
+            }
+        }
+        if any {
+            timings.end("copy_out");
+        }
+        failed
+    }
+}
+
+/// What is before the last colon, and what is behind it, if there is anything.
+fn split<'a>(typed: &'a OsStr, flag: &str) -> Result<(&'a OsStr, Option<&'a OsStr>)> {
+    let bytes = typed.as_bytes();
+    let (before, behind) = match bytes.iter().rposition(|&byte| byte == b':') {
+        Some(colon) => (&bytes[..colon], Some(&bytes[colon + 1..])),
+        None => (bytes, None),
+    };
+    if before.is_empty() {
+        let message = format!("{flag} {typed:?} does not say what to copy");
+        return Err(Refusal::new(Kind::Usage, message).into());
+    }
+    let behind = behind.filter(|behind| !behind.is_empty());
+    Ok((OsStr::from_bytes(before), behind.map(OsStr::from_bytes)))
+}
+
+/// What a directory is called, also if the path to it does not say so, as `.` does not.
+fn name_of(path: &OsStr) -> Result<OsString> {
+    let real = std::fs::canonicalize(path).with_context(|| format!("cannot look at {path:?}"))?;
+    let name = own_name(path).or(real.file_name()).map(OsStr::to_owned);
+    name.ok_or_else(|| {
+        Refusal::new(Kind::Usage, format!("{path:?} has no name"))
+            .hint("say where it goes, as in '--copy-in DIR:PATH'")
+            .into()
+    })
+}
+
+/// Refuses what is there and is no directory.
+fn check_directory(path: &Path) -> Result<()> {
+    let there = path.ancestors().find_map(|above| {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        above.metadata().ok().map(|meta| (above, meta.is_dir()))
+    });
+    match there {
+        Some((above, false)) => {
+            Err(Refusal::new(Kind::Usage, format!("{above:?} is not a directory")).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_colon_divides() {
+        let parts = |typed: &'static str| {
+            let (before, behind) = split(OsStr::new(typed), "--flag").ok()?;
+            Some((before.to_str().unwrap(), behind.map(|behind| behind.to_str().unwrap())))
+        };
+        assert_eq!(parts("a"), Some(("a", None)));
+        assert_eq!(parts("a:"), Some(("a", None)));
+        assert_eq!(parts("a:/b"), Some(("a", Some("/b"))));
+        assert_eq!(parts("a:b:/c"), Some(("a:b", Some("/c"))));
+        assert_eq!(parts(":/c"), None);
+        assert_eq!(parts(""), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! `mayfly run --copy-in … --copy-out …`.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+
+use crate::support::environment::Environment;
+
+/// An environment with a directory `project` in it.
+fn with_project() -> Environment {
+    let env = Environment::mock();
+    let project = env.root().join("project");
+    fs::create_dir_all(project.join("src")).unwrap();
+    fs::write(project.join("src/word"), "hello\n").unwrap();
+    fs::write(project.join("Makefile"), "all:\n\t@tr a-z A-Z < src/word > loud\n").unwrap();
+    env
+}
+
+fn read(env: &Environment, path: &str) -> String {
+    fs::read_to_string(env.root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn a_directory_comes_along_and_the_command_runs_in_it() {
+    let env = with_project();
+    let run = |flags: &[&str], command: &str| {
+        env.run(&[&["run"], flags, &["--", "sh", "-c", command]].concat())
+    };
+    run(&["--copy-in", "project"], "pwd | grep -o 'work/.*'; ls")
+        .prints("work/project\nMakefile\nsrc\n");
+    run(&["--copy-in", "project/"], "pwd | grep -o 'work/.*'").prints("work/project\n");
+    run(&["--copy-in", "project:a/b"], "pwd | grep -o 'work/.*'; ls")
+        .prints("work/a/b\nMakefile\nsrc\n");
+    // A directory may have any name, and none is needed.
+    let mut command = env.command(&["run", "--copy-in", ".", "--", "ls"]);
+    let output = command.current_dir(env.root().join("project/src")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "word\n");
+    // Where the command runs, is up to the user at last.
+    run(&["--copy-in", "project", "-w", "/"], "pwd").prints("/\n");
+    run(&["--copy-in", "project", "-w", "project/src"], "ls").prints("word\n");
+    // Files too, and more than one.
+    run(
+        &[
+            "--copy-in",
+            "project/Makefile",
+            "--copy-in",
+            "project/src:s",
+            "--copy-in",
+            "project/src/word:s/more",
+        ],
+        "ls; ls ..",
+    )
+    .prints("more\nword\nMakefile\ns\n");
+    // Twice to the same place: what is there is added to.
+    run(&["--copy-in", "project:p", "--copy-in", "project/src:p"], "ls")
+        .prints("Makefile\nsrc\nword\n");
+    assert!(env.ids().is_empty());
+}
+
+#[test]
+fn what_the_command_made_goes_back() {
+    let env = with_project();
+    env.run(&[
+        "run",
+        "--copy-in",
+        "project",
+        "--copy-out",
+        "loud",
+        "--copy-out",
+        "src:out/of/it",
+        "--",
+        "make",
+    ])
+    .prints("");
+    assert_eq!(read(&env, "loud"), "HELLO\n");
+    assert_eq!(read(&env, "out/of/it/src/word"), "hello\n");
+    // Again, onto what is there; and of a directory only what is in it.
+    env.run(&[
+        "run",
+        "--copy-in",
+        "project",
+        "--copy-out",
+        "src/.:out",
+        "--",
+        "sh",
+        "-c",
+        "echo 2 > src/word",
+    ])
+    .prints("");
+    assert_eq!(read(&env, "out/word"), "2\n");
+    assert_eq!(read(&env, "out/of/it/src/word"), "hello\n");
+    // With an answer in JSON, and a VM that is kept.
+    let json = env
+        .run(&[
+            "run",
+            "--json",
+            "--keep",
+            "--copy-in",
+            "project",
+            "--copy-out",
+            "loud:j",
+            "--",
+            "make",
+        ])
+        .json();
+    assert!(
+        json["timings_ms"]["copy_in"].is_number() && json["timings_ms"]["copy_out"].is_number()
+    );
+    assert_eq!(read(&env, "j/loud"), "HELLO\n");
+    env.clear();
+}
+
+#[test]
+fn the_commands_own_exit_code_wins() {
+    let env = with_project();
+    let run = |script: &str, out: &[&str]| {
+        env.run(&[&["run", "--copy-in", "project"], out, &["-c", script]].concat())
+    };
+    run("echo x > made; exit 3", &["--copy-out", "made:3"]).is(3, "", "");
+    assert_eq!(read(&env, "3/made"), "x\n");
+    let nope = "mayfly: cannot copy nope out of the VM to n/m: in the VM: cannot copy \"nope\": No such file[..]\n";
+    // One that fails keeps none of the others back.
+    let out = ["--copy-out", "nope:n/m", "--copy-out", "Makefile:n2"];
+    run("exit 3", &out).is(3, "", nope);
+    run("true", &out).is(125, "", nope);
+    assert!(env.root().join("n2/Makefile").exists());
+    assert!(!env.root().join("n").exists(), "a directory was made for nothing");
+    run("kill -9 $$", &["--copy-out", "Makefile:9"]).is(137, "", "");
+    assert!(env.root().join("9/Makefile").exists());
+    // A command that was not even found has made nothing.
+    env.run(&[
+        "run",
+        "--copy-in",
+        "project",
+        "--copy-out",
+        "Makefile:none",
+        "--",
+        "no-such-program",
+    ])
+    .fails(127, "mayfly: no-such-program: not found\n");
+    assert!(!env.root().join("none").exists());
+    // One that ran out of time may have.
+    env.run(&[
+        "run",
+        "--copy-in",
+        "project",
+        "--timeout",
+        "1s",
+        "--copy-out",
+        "made:t",
+        "-c",
+        "echo x > made; sleep 99",
+    ])
+    .is(124, "", "command timed out after 1s\n");
+    assert_eq!(read(&env, "t/made"), "x\n");
+    assert!(env.ids().is_empty());
+}
+
+#[test]
+fn an_interrupted_command_gives_back_what_it_made() {
+    let env = with_project();
+    let script = "echo x > made; echo ready; exec sleep 1019";
+    let mut live = env.live(&[
+        "run",
+        "--copy-in",
+        "project",
+        "--copy-out",
+        "made:i",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]);
+    live.says("ready");
+    crate::support::processes::eventually("exec of sleep", || {
+        crate::support::processes::of_state(&env.state())
+            .iter()
+            .any(|(_, line)| line == "sleep 1019")
+    });
+    live.signal(Signal::SIGINT);
+    live.end().is(130, "ready\n", "");
+    assert_eq!(read(&env, "i/made"), "x\n");
+    assert!(env.ids().is_empty());
+}
+
+#[test]
+fn what_is_wrong_is_found_before_there_is_a_vm() {
+    let env = with_project();
+    fs::write(env.root().join("file"), "").unwrap();
+    for (flags, said) in [
+        (&["--copy-in", "nope"][..], "cannot copy \"nope\" into a VM: No such file[..]"),
+        (&["--copy-in", ":/x"], "--copy-in \":/x\" does not say what to copy"),
+        (&["--copy-in", ""], "--copy-in \"\" does not say what to copy"),
+        (
+            &["--copy-in", "/"],
+            "\"/\" has no name\nhint: say where it goes, as in '--copy-in DIR:PATH'",
+        ),
+        (&["--copy-out", ":x"], "--copy-out \":x\" does not say what to copy"),
+        (&["--copy-out", "x:file"], "\"file\" is not a directory"),
+        (&["--copy-out", "x:file/deeper"], "\"file\" is not a directory"),
+        (&["--exclude-ignored"], "the following required arguments [..]\nhint: [..]"),
+    ] {
+        let words = [&["run"], flags, &["--", "touch", "/proc/self/nothing"]].concat();
+        env.run(&words).fails(125, &format!("mayfly: {said}\n"));
+    }
+    assert!(!env.registry().exists(), "a VM was created for nothing");
+    // What only the VM can know, costs the VM and nothing else.
+    env.run(&["run", "--copy-in", "project:/proc/x", "--", "true"])
+        .fails(125, "mayfly: cannot copy project into the VM: in the VM: [..]\n");
+    assert!(env.ids().is_empty());
+    assert!(Path::new(&env.root().join("project/src/word")).exists());
+}
