@@ -144,7 +144,9 @@ FISH := $(SHARE)/fish/vendor_completions.d/mayfly.fish
 DOC := $(SHARE)/doc/mayfly
 # The agent is looked for beside mayfly: the two belong into one directory.
 PROGRAMS := mayfly mayfly-agent
-DOCUMENTS := README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE
+# With what they link to and show.
+DOCUMENTS := README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE profiles.toml \
+	$(wildcard docs/*.md docs/*.svg docs/adr/*.md)
 
 .PHONY: install
 install: ## install programs, man pages and completions below DESTDIR and PREFIX
@@ -163,7 +165,9 @@ uninstall: ## delete what install installed; state and images stay
 	for page in man/*.[15]; do rm -f $(MAN)/man$${page##*.}/$${page##*/}; done
 	rm -f $(BASH) $(ZSH) $(FISH)
 	for document in $(DOCUMENTS); do rm -f $(DOC)/$$document; done
-	! [ -d $(DOC) ] || rmdir --ignore-fail-on-non-empty $(DOC)
+	for directory in $(DOC)/docs/adr $(DOC)/docs $(DOC); do \
+		! [ -d $$directory ] || rmdir --ignore-fail-on-non-empty $$directory; \
+	done
 
 .PHONY: clean
 clean: ## delete everything that was built here, the tests' images included

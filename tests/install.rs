@@ -55,6 +55,9 @@ fn everything_has_its_usual_place_and_the_command_finds_its_agent() {
         "usr/share/zsh/site-functions/_mayfly",
         "usr/share/fish/vendor_completions.d/mayfly.fish",
         "usr/share/doc/mayfly/README.md",
+        "usr/share/doc/mayfly/docs/security.md",
+        "usr/share/doc/mayfly/docs/adr/0005-images.md",
+        "usr/share/doc/mayfly/profiles.toml",
         "usr/share/doc/mayfly/LICENSE-MIT",
     ] {
         assert!(installed.contains(Path::new(place)), "{place} is not in {installed:#?}");

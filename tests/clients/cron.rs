@@ -1,4 +1,4 @@
-//! Debian's cron, which executes the README's own crontab line. Only its clock is ahead, so that the line
+//! Debian's cron, which executes the documentation's own crontab line. Only its clock is ahead, so that the line
 //! is due in two seconds and not in ten minutes.
 
 use std::fs::{self, Permissions};
@@ -12,11 +12,11 @@ use crate::support::live::Live;
 use crate::support::processes::eventually;
 use crate::support::programs;
 
-/// The line that the README tells users to put into their crontab, due every ten minutes.
+/// The line that the documentation tells users to put into their crontab, due every ten minutes.
 fn documented_line() -> String {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).unwrap();
-    let (_, block) = readme.split_once("```crontab\n").expect("the README has a crontab");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/scripting.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, block) = page.split_once("```crontab\n").expect("the page has a crontab");
     let (line, _) = block.split_once("\n```").unwrap();
     assert!(line.starts_with("*/10 * * * * ") && !line.contains('\n'), "{line}");
     line.to_owned()

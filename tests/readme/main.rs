@@ -1,8 +1,9 @@
-//! The README, held against the program: its examples are run, its tables compared with the code.
+//! The README and the pages in docs, held against the program: its examples are run, its tables compared with the code.
 #![expect(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
 
 #[path = "../support/command_lines.rs"]
 mod command_lines;
+mod links;
 mod markdown;
 mod shell;
 #[path = "../support/mod.rs"]
@@ -12,29 +13,38 @@ mod tables;
 use std::fs;
 
 use command_lines::{check, words};
-use markdown::{Block, blocks, compare, readme};
+use markdown::{Block, blocks, compare, pages};
 use shell::Shell;
 
-fn blocks_of(language: &str) -> Vec<Block> {
+/// The blocks in a language, of one page.
+fn blocks_of(page: &str, language: &str) -> Vec<Block> {
     let found: Vec<Block> =
-        blocks(&readme()).into_iter().filter(|block| block.language == language).collect();
-    assert!(!found.is_empty(), "the README has no {language} block");
+        blocks(page).into_iter().filter(|block| block.language == language).collect();
+    assert!(!found.is_empty(), "{page} has no {language} block");
     found
+}
+
+/// All blocks of all pages.
+fn all_blocks() -> Vec<Block> {
+    pages().iter().flat_map(|page| blocks(page)).collect()
 }
 
 #[test]
 fn sh_blocks_run_on_the_mock_backend_and_print_what_the_next_block_says() {
-    let all = blocks(&readme());
+    let all = all_blocks();
     let mut compared = 0;
     for (index, block) in all.iter().enumerate().filter(|(_, block)| block.language == "sh") {
         let shell = Shell::new("mock", None);
         let printed = shell.ok(&block.text);
-        match all.get(index + 1).filter(|next| next.language == "text") {
+        let belongs = |next: &&Block| next.language == "text" && next.page == block.page;
+        match all.get(index + 1).filter(belongs) {
             Some(next) => {
-                compare(&next.text, &printed, next.line);
+                compare(&next.text, &printed, next);
                 compared += 1;
             }
-            None => assert_eq!(printed, "", "the block in line {} prints something", block.line),
+            None => {
+                assert_eq!(printed, "", "{}, line {}, prints something", block.page, block.line)
+            }
         }
         shell.assert_empty();
     }
@@ -44,7 +54,7 @@ fn sh_blocks_run_on_the_mock_backend_and_print_what_the_next_block_says() {
 #[test]
 fn console_blocks_are_what_a_real_vm_answers() {
     let artifacts = support::images::artifacts("debian-base");
-    for block in blocks_of("console") {
+    for block in all_blocks().into_iter().filter(|block| block.language == "console") {
         let shell = Shell::new("auto", Some(artifacts.clone()));
         let turns: Vec<&str> = block.text.split("$ ").skip(1).collect();
         let turns: Vec<(&str, &str)> =
@@ -52,7 +62,7 @@ fn console_blocks_are_what_a_real_vm_answers() {
         let commands: Vec<&str> = turns.iter().map(|(command, _)| *command).collect();
         let outputs = shell.transcript(&commands);
         for ((_, documented), printed) in turns.iter().zip(outputs) {
-            compare(documented, &printed, block.line);
+            compare(documented, &printed, &block);
         }
         shell.assert_empty();
     }
@@ -61,7 +71,7 @@ fn console_blocks_are_what_a_real_vm_answers() {
 #[test]
 fn the_makefile_runs() {
     let shell = Shell::new("mock", None);
-    let [block] = blocks_of("makefile").try_into().unwrap();
+    let [block] = blocks_of("README.md", "makefile").try_into().unwrap();
     let makefile = format!("{}\ntest:\n\t@echo tested\n", block.text);
     fs::write(shell.directory().join("Makefile"), makefile).unwrap();
     // Whoever runs these tests may be make itself.
@@ -73,7 +83,7 @@ fn the_makefile_runs() {
 #[test]
 fn the_program_takes_every_command_line() {
     let mut seen = 0;
-    for block in blocks(&readme()) {
+    for block in all_blocks() {
         let lines = block.text.lines().filter(|line| match block.language.as_str() {
             "console" => line.starts_with("$ "),
             // Run already, with what their variables stand for.

@@ -1,4 +1,4 @@
-//! The little of Markdown that the README uses.
+//! The little of Markdown that the documentation uses.
 
 use std::fs;
 use std::path::Path;
@@ -8,17 +8,40 @@ use std::path::Path;
 pub struct Block {
     pub language: String,
     pub text: String,
+    /// The page it is on, for messages.
+    pub page: String,
     /// The line of its opening fence, for messages.
     pub line: usize,
 }
 
-/// The README.
-pub fn readme() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+/// A page by its path.
+pub fn page(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// All fenced blocks, in order.
-pub fn blocks(text: &str) -> Vec<Block> {
+/// The README.
+pub fn readme() -> String {
+    page("README.md")
+}
+
+/// The paths of the README and of all pages in docs.
+pub fn pages() -> Vec<String> {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let names = fs::read_dir(docs).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut pages: Vec<String> = names
+        .map(|name| format!("docs/{}", name.to_str().unwrap()))
+        .filter(|path| path.ends_with(".md"))
+        .collect();
+    assert!(!pages.is_empty(), "docs has no page");
+    pages.push("README.md".into());
+    pages.sort();
+    pages
+}
+
+/// All fenced blocks of a page, in order.
+pub fn blocks(path: &str) -> Vec<Block> {
+    let text = page(path);
     let mut blocks: Vec<Block> = Vec::new();
     let mut inside = false;
     for (number, line) in text.lines().enumerate() {
@@ -26,7 +49,12 @@ pub fn blocks(text: &str) -> Vec<Block> {
             Some(language) if !inside => {
                 inside = true;
                 let language = language.to_owned();
-                blocks.push(Block { language, text: String::new(), line: number + 1 });
+                blocks.push(Block {
+                    language,
+                    text: String::new(),
+                    page: path.to_owned(),
+                    line: number + 1,
+                });
             }
             Some(_) => inside = false,
             None if inside => {
@@ -37,7 +65,7 @@ pub fn blocks(text: &str) -> Vec<Block> {
             None => {}
         }
     }
-    assert!(!inside, "a block has no end");
+    assert!(!inside, "a block of {path} has no end");
     blocks
 }
 
@@ -87,11 +115,11 @@ pub fn matches(documented: &str, printed: &str) -> bool {
     true
 }
 
-/// Panics unless the printed lines are the documented ones.
-pub fn compare(documented: &str, printed: &str, line: usize) {
+/// Panics unless the printed lines are those documented at the block.
+pub fn compare(documented: &str, printed: &str, Block { page, line, .. }: &Block) {
     let same = documented.lines().count() == printed.lines().count()
         && documented.lines().zip(printed.lines()).all(|(wanted, found)| matches(wanted, found));
-    assert!(same, "README.md, line {line}, says\n{documented}\nand this was printed:\n{printed}");
+    assert!(same, "{page}, line {line}, says\n{documented}\nand this was printed:\n{printed}");
 }
 
 #[test]

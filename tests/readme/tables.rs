@@ -1,4 +1,4 @@
-//! The README's tables and lists of names, held against the code.
+//! The documentation's tables and lists of names, held against the code.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use mayfly::model::Isolation;
 use mayfly::settings::{BUILT_IN, merge};
 
 use super::blocks_of;
-use super::markdown::{readme, tables};
+use super::markdown::{page, readme, tables};
 use super::shell::Shell;
 
 /// The lines below a heading of `mayfly --help`, each as its first word and the rest.
@@ -60,21 +60,24 @@ fn isolation() {
 
 #[test]
 fn files_of_profiles_and_settings() {
-    let [block, settings] = blocks_of("toml").try_into().unwrap();
-    let texts =
-        [("built-in".to_owned(), BUILT_IN.to_owned()), ("README.md".to_owned(), block.text)];
-    let merged = merge(&texts).unwrap();
-    assert_eq!(merged.limits.max_active_vms, 8);
-    assert!(merged.profiles["python"].recipe.packages.contains(&"python3-pytest".to_owned()));
+    let [short, settings] = blocks_of("README.md", "toml").try_into().unwrap();
+    let [long] = blocks_of("docs/profiles.md", "toml").try_into().unwrap();
+    let merged = [short, long].map(|block| {
+        merge(&[("built-in".to_owned(), BUILT_IN.to_owned()), (block.page, block.text)]).unwrap()
+    });
+    for merged in &merged {
+        assert!(merged.profiles["python"].recipe.packages.contains(&"python3-pytest".to_owned()));
+    }
+    assert_eq!(merged[1].limits.max_active_vms, 8);
     let show = "MAYFLY_BACKEND= MAYFLY_CONFIG=config.toml mayfly config show backend mem ttl";
     let shown = Shell::new("mock", None)
         .ok(&format!("cat > config.toml << 'END'\n{}\nEND\n{show}", settings.text));
     assert_eq!(shown.matches(" config.toml:").count(), 3, "{shown}");
 }
 
-/// The words in backticks of the sentence that starts so.
+/// The words in backticks of the page's sentence that starts so.
 fn named_after(start: &str) -> BTreeSet<String> {
-    let text = readme().replace('\n', " ");
+    let text = page("docs/scripting.md").replace('\n', " ");
     let (_, rest) =
         text.split_once(start).unwrap_or_else(|| panic!("no sentence starts {start:?}"));
     let sentence = rest.split(". ").next().unwrap();
