@@ -43,9 +43,9 @@ impl Session {
     ///
     /// # Errors
     /// [`Refusal`] of kind `Agent` when the agent went away or broke the protocol, of kind `Busy`
-    /// when it can start no more, [`Interrupted`] when a second signal asked to give up, and the
-    /// output's own error, such as a full disk. A command that could not be started is an
-    /// [`Outcome`].
+    /// when it can start no more, [`Interrupted`](crate::host::signals::Interrupted) when a second
+    /// signal asked to give up, and the output's own error, such as a full disk. A command that
+    /// could not be started is an [`Outcome`].
     pub fn exec(&mut self, request: &Exec, io: ExecIo<'_>) -> Result<Outcome> {
         let json = serde_json::to_vec(request).context("encode a command")?;
         if json.len() > MAX_REQUEST {
