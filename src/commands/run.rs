@@ -11,7 +11,7 @@ use super::vm_request::VmRequest;
 use crate::guest::Exit;
 use crate::host::process;
 use crate::host::signals::Signals;
-use crate::lifecycle::{self, Command, Conversation, Manager, Purpose, Timings};
+use crate::lifecycle::{self, Caller, Command, Conversation, Manager, Purpose, Timings};
 use crate::model::record::reason;
 use crate::output::Failure;
 
@@ -70,20 +70,19 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     let command = Command { exec, streams, keep: true };
     let way = args.way.way(Purpose::Session);
     let mut remark = |remark| app.printer.remark(&remark);
-    let outcome = lifecycle::start(&manager, &id, way, &mut signals, &mut timings, &mut remark)
-        .and_then(|started| {
-            let mut conversation = Conversation::of(&manager, started);
-            copies.bring(app, &mut conversation, &mut signals, &mut timings)?;
-            let outcome =
-                lifecycle::run_in(&mut conversation, command, &mut signals, &mut timings)?;
-            let failed = match outcome.exit {
-                // Then there is nothing new to be had.
-                Exit::NotStarted(_) => Vec::new(),
-                _ => copies.fetch(app, &manager, &mut conversation, &mut signals, &mut timings),
-            };
-            conversation.end();
-            Ok((outcome, failed))
-        });
+    let caller = Caller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
+    let outcome = lifecycle::start(&manager, &id, way, caller).and_then(|started| {
+        let mut conversation = Conversation::of(&manager, started);
+        copies.bring(app, &mut conversation, &mut signals, &mut timings)?;
+        let outcome = lifecycle::run_in(&mut conversation, command, &mut signals, &mut timings)?;
+        let failed = match outcome.exit {
+            // Then there is nothing new to be had.
+            Exit::NotStarted(_) => Vec::new(),
+            _ => copies.fetch(app, &manager, &mut conversation, &mut signals, &mut timings),
+        };
+        conversation.end();
+        Ok((outcome, failed))
+    });
     let keep = record.manifest.keep;
     let cleanup = match keep {
         true => None,

@@ -8,7 +8,7 @@ use super::candidates;
 use super::each::each;
 use super::start_way::StartWay;
 use crate::host::signals::Signals;
-use crate::lifecycle::{self, Manager, Purpose, Timings};
+use crate::lifecycle::{self, Caller, Manager, Purpose, Timings};
 use crate::model::VmRef;
 use crate::output::VmView;
 
@@ -43,10 +43,9 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
         let id = manager.resolve(vm)?;
         let mut timings = Timings::begin();
         let way = args.way.way(Purpose::Control);
-        let started =
-            lifecycle::start(&manager, &id, way, &mut signals, &mut timings, &mut |remark| {
-                app.printer.remark(&remark);
-            })?;
+        let mut remark = |remark| app.printer.remark(&remark);
+        let caller = Caller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
+        let started = lifecycle::start(&manager, &id, way, caller)?;
         started.up.hang_up();
         app.printer.timings(&timings);
         app.printer.done(&VmView::from(&started.record), vm.as_str())

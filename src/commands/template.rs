@@ -12,7 +12,7 @@ use super::each::each;
 use super::machine_request::MachineRequest;
 use crate::host::signals::Signals;
 use crate::host::{clock, process};
-use crate::lifecycle::{self, Manager, Purpose, Request, Timings, Way};
+use crate::lifecycle::{self, Caller, Manager, Purpose, Request, Timings, Way};
 use crate::model::record::reason;
 use crate::model::{Kind, Refusal, VmRecord};
 use crate::output::{TemplateView, templates_table};
@@ -92,11 +92,11 @@ fn build(app: &App, machine: MachineRequest) -> Result<u8> {
     timings.end("create");
     let way = Way { cold: false, purpose: Purpose::Control };
     let mut remark = |remark| app.printer.remark(&remark);
-    let started = lifecycle::start(&manager, vm.id(), way, &mut signals, &mut timings, &mut remark)
-        .map(|started| {
-            started.up.hang_up();
-            started.record
-        });
+    let caller = Caller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
+    let started = lifecycle::start(&manager, vm.id(), way, caller).map(|started| {
+        started.up.hang_up();
+        started.record
+    });
     let cleanup = lifecycle::remove_if_there(&manager, vm.id(), reason::EXPLICIT);
     // What became of the template matters more than what became of the VM.
     let record = started?;

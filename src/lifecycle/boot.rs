@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::caller::Caller;
 use super::end;
 use super::manager::Manager;
-use super::timings::Timings;
 use crate::backend::{self, Backend, Machine, Memory, Monitor, Purpose};
 use crate::guest::Session;
 use crate::host::gate::{self, Released};
@@ -60,8 +60,7 @@ impl Boot<'_> {
         &self,
         memory: Memory,
         template: Option<&str>,
-        signals: &mut Signals,
-        timings: &mut Timings,
+        caller: &mut Caller<'_>,
     ) -> Result<Up> {
         let (id, paths) = (self.record.id(), self.paths());
         // Sockets and claims of an earlier start mean nothing any more.
@@ -78,12 +77,12 @@ impl Boot<'_> {
         };
         self.manager.change_on_the_way_up(id, |record| record.launched(instance.clone()))?;
         let released = gated.release();
-        timings.end("launch");
+        caller.timings.end("launch");
 
         let met = match released {
-            Ok(child) => self
-                .meet(memory, &start.monitor, &vmm, signals, timings)
-                .map(|session| (session, child)),
+            Ok(child) => {
+                self.meet(memory, &start.monitor, &vmm, caller).map(|session| (session, child))
+            }
             Err(error) => Err(Refusal::new(Kind::Host, format!("{error:#}")).into()),
         };
         match met {
@@ -137,9 +136,9 @@ impl Boot<'_> {
         memory: Memory,
         monitor: &Monitor,
         vmm: &PidFd,
-        signals: &mut Signals,
-        timings: &mut Timings,
+        caller: &mut Caller<'_>,
     ) -> Result<Session> {
+        let Caller { signals, timings, .. } = caller;
         let mut wait = self.wait(vmm, signals);
         if let Memory::Frozen(_) = memory {
             let paths = self.paths();

@@ -7,6 +7,7 @@
 //! Verbs do not call verbs: `run` composes the same functions as `create`, `start`, `exec` and `rm`.
 
 mod boot;
+mod caller;
 mod census;
 mod conversation;
 mod copy;
@@ -34,6 +35,7 @@ mod timings;
 mod wait;
 
 pub use crate::backend::Purpose;
+pub use caller::{Caller, Remark};
 pub use conversation::Conversation;
 pub use copy::{CopyIn, CopyOut, Parcel, Store, Who, copy_in, copy_out};
 pub use create::{Request, create};
@@ -47,7 +49,7 @@ pub use reap::{Reaped, reap};
 pub use rebuild::rebuild;
 pub use remove::{Removed, remove, remove_if_there};
 pub use rename::rename;
-pub use start::{Remark, Started, Way, start};
+pub use start::{Started, Way, start};
 pub use status::{status, status_all};
 pub use stop::stop;
 pub use templates::{list_templates, remove_template};

@@ -3,14 +3,13 @@
 use anyhow::{Context, Result};
 
 use super::boot::{Boot, Up};
+use super::caller::{Caller, Remark};
 use super::manager::{Manager, expired};
 use super::remove::remove_settled;
 use super::settle::acquire;
 use super::template::Failed;
-use super::timings::Timings;
 use super::{end, template};
 use crate::backend::{Memory, Purpose};
-use crate::host::signals::Signals;
 use crate::host::{clock, sparse};
 use crate::image::Image;
 use crate::model::record::reason;
@@ -25,15 +24,6 @@ pub struct Way {
     pub purpose: Purpose,
 }
 
-/// Something to say while a VM starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Remark {
-    /// Not what was to be expected.
-    Odd(String),
-    /// What takes a while, for a person who waits.
-    Slow(String),
-}
-
 /// A VM that was just started, and the conversation with its agent.
 #[derive(Debug)]
 pub struct Started {
@@ -42,17 +32,10 @@ pub struct Started {
 }
 
 /// From created or stopped to started; returns when the agent answers. A VM that was never started goes
-/// on from a template of its shape, which is made if need be. `remark` hears what is worth saying.
+/// on from a template of its shape, which is made if need be.
 ///
-/// Errors leave the VM stopped, with what went wrong on record. `signals` end a start that waits.
-pub fn start(
-    manager: &Manager,
-    id: &VmId,
-    way: Way,
-    signals: &mut Signals,
-    timings: &mut Timings,
-    remark: &mut dyn FnMut(Remark),
-) -> Result<Started> {
+/// Errors leave the VM stopped, with what went wrong on record.
+pub fn start(manager: &Manager, id: &VmId, way: Way, mut caller: Caller<'_>) -> Result<Started> {
     // Before the VM's lock: images come first in the order of locks.
     let image = image_of(manager, id)?;
     let (record, lock) = acquire(manager, id)?;
@@ -64,7 +47,7 @@ pub fn start(
     let image = image_to_boot(&record.manifest, image.as_ref())?;
     let files = image.map(Image::boot_files);
     manager.change_on_the_way_up(id, |record| record.begin_start())?;
-    timings.end("prepare");
+    caller.timings.end("prepare");
 
     let boot = Boot {
         manager,
@@ -73,7 +56,7 @@ pub fn start(
         files: files.as_ref(),
         purpose: way.purpose,
     };
-    let started = bring_up(&boot, image, way, signals, timings, remark).and_then(|up| {
+    let started = bring_up(&boot, image, way, &mut caller).and_then(|up| {
         let record = manager.change_on_the_way_up(id, |record| {
             record.finish_start()?;
             Ok(record.clone())
@@ -120,34 +103,27 @@ fn image_to_boot<'a>(manifest: &Manifest, image: Option<&'a Image>) -> Result<Op
     Ok(Some(image))
 }
 
-fn bring_up(
-    boot: &Boot,
-    image: Option<&Image>,
-    way: Way,
-    signals: &mut Signals,
-    timings: &mut Timings,
-    remark: &mut dyn FnMut(Remark),
-) -> Result<Up> {
-    let Some(image) = image else { return boot.launch(Memory::Fresh, None, signals, timings) };
+fn bring_up(boot: &Boot, image: Option<&Image>, way: Way, caller: &mut Caller<'_>) -> Result<Up> {
+    let Some(image) = image else { return boot.launch(Memory::Fresh, None, caller) };
     let disk = boot.paths().disk();
     // A disk that a guest has used fits no frozen memory.
     if disk.exists() {
-        return boot.launch(Memory::Fresh, None, signals, timings);
+        return boot.launch(Memory::Fresh, None, caller);
     }
     if !way.cold
         && let Some(shape) = template::shape_of(&boot.record.manifest, boot.backend, image)?
     {
-        match template::start(boot, &shape, image, signals, timings, remark) {
+        match template::start(boot, &shape, image, caller) {
             Ok(up) => return Ok(up),
             Err(Failed::Boot(error)) => return Err(error),
             Err(Failed::Template(error)) => {
                 let why = format!("no template could be used, so the VM boots: {error:#}");
-                remark(Remark::Odd(why));
+                (caller.remark)(Remark::Odd(why));
                 template::forget(boot, &shape, &disk)?;
             }
         }
     }
     sparse::clone_file(&image.disk_seed(), &disk)?;
-    timings.end("disk");
-    boot.launch(Memory::Fresh, None, signals, timings)
+    caller.timings.end("disk");
+    boot.launch(Memory::Fresh, None, caller)
 }

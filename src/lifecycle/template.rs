@@ -12,9 +12,8 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use super::boot::{Boot, Up};
-use super::start::Remark;
+use super::caller::{Caller, Remark};
 use super::templates;
-use super::timings::Timings;
 use crate::backend::{Backend, Memory};
 use crate::guest::{ExecIo, Exit, Session, Sink};
 use crate::host::signals::{self, Interrupted, Signals};
@@ -70,17 +69,15 @@ impl From<anyhow::Error> for Failed {
     }
 }
 
-/// Starts a VM from the template of its shape. `remark` hears what is worth saying.
+/// Starts a VM from the template of its shape.
 pub fn start(
     boot: &Boot,
     shape: &Shape,
     image: &Image,
-    signals: &mut Signals,
-    timings: &mut Timings,
-    remark: &mut dyn FnMut(Remark),
+    caller: &mut Caller<'_>,
 ) -> Result<Up, Failed> {
-    let template = find_or_make(boot, shape, image, signals, timings, remark)?;
-    Ok(copy(boot, &template, signals, timings)?)
+    let template = find_or_make(boot, shape, image, caller)?;
+    Ok(copy(boot, &template, caller)?)
 }
 
 /// After a start that failed: deletes what it has left, and the template, which did not do.
@@ -93,41 +90,34 @@ pub fn forget(boot: &Boot, shape: &Shape, disk: &Path) -> Result<()> {
     Ok(())
 }
 
-fn copy(
-    boot: &Boot,
-    template: &Template,
-    signals: &mut Signals,
-    timings: &mut Timings,
-) -> Result<Up> {
+fn copy(boot: &Boot, template: &Template, caller: &mut Caller<'_>) -> Result<Up> {
     let files = template.files();
     sparse::clone_file(&files.disk, &boot.paths().disk())?;
-    timings.end("disk");
-    boot.launch(Memory::Frozen(&files), Some(template.name()), signals, timings)
+    caller.timings.end("disk");
+    boot.launch(Memory::Frozen(&files), Some(template.name()), caller)
 }
 
 fn find_or_make(
     boot: &Boot,
     shape: &Shape,
     image: &Image,
-    signals: &mut Signals,
-    timings: &mut Timings,
-    remark: &mut dyn FnMut(Remark),
+    caller: &mut Caller<'_>,
 ) -> Result<Template, Failed> {
     let templates = boot.manager.templates()?;
     // Whoever makes it may take the one deadline to boot, another to freeze, and longer to write much
     // memory. A maker that dies is noticed at once.
     let patience = 3 * boot.backend.boot_deadline();
-    let mut wait = Wait::within(patience).interruptible(signals);
+    let mut wait = Wait::within(patience).interruptible(caller.signals);
     loop {
         match templates.claim(shape)? {
             Claim::Ready(template) => {
-                timings.end("template");
+                caller.timings.end("template");
                 return Ok(template);
             }
             Claim::Wait => wait.pause(PAUSE, "another command to make the template")?,
             Claim::Make(draft) => {
                 let name = shape.name();
-                remark(match draft.why() {
+                (caller.remark)(match draft.why() {
                     Some(why) => {
                         Remark::Odd(format!("template {name} is damaged ({why}) and is made anew"))
                     }
@@ -135,32 +125,25 @@ fn find_or_make(
                         Remark::Slow(format!("making template {name}, for this VM and later ones"))
                     }
                 });
-                let signals = wait.signals.take().expect("it was given signals");
-                make(boot, draft, image, signals, timings)?;
-                wait = Wait::within(patience).interruptible(signals);
+                make(boot, draft, image, caller)?;
+                wait = Wait::within(patience).interruptible(caller.signals);
             }
         }
     }
 }
 
 /// Boots a VM into the draft and freezes it there.
-fn make(
-    boot: &Boot,
-    draft: Draft,
-    image: &Image,
-    signals: &mut Signals,
-    timings: &mut Timings,
-) -> Result<(), Failed> {
+fn make(boot: &Boot, draft: Draft, image: &Image, caller: &mut Caller<'_>) -> Result<(), Failed> {
     draft.prepare(boot.record.manifest.mem_mib, &image.disk_seed())?;
     let files = draft.files();
     let memory = Memory::ToFreeze(&files);
-    let up = boot.launch(memory, None, signals, timings).map_err(Failed::Boot)?;
-    let version = freeze(boot, memory, up, signals)?;
-    timings.end("freeze");
+    let up = boot.launch(memory, None, caller).map_err(Failed::Boot)?;
+    let version = freeze(boot, memory, up, caller.signals)?;
+    caller.timings.end("freeze");
     draft.complete(version)?;
     // What cannot be deleted now, `reap` deletes.
     let _ = templates::prune_superseded(boot.manager, &boot.record.manifest.profile);
-    timings.end("keep");
+    caller.timings.end("keep");
     Ok(())
 }
 
