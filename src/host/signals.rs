@@ -2,7 +2,9 @@
 //! say what it had done; one that reads them from a descriptor decides when.
 
 use std::fmt;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,9 +15,21 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 pub const STOPPING: [Signal; 4] =
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
-/// Signals that arrived, readable as a descriptor. While one exists, these signals do nothing else.
+/// Signals that arrived, readable as a descriptor.
 #[derive(Debug)]
-pub struct Signals(SignalFd);
+pub struct Signals(Source);
+
+#[derive(Debug)]
+enum Source {
+    /// The kernel. While this exists, these signals do nothing else.
+    Process(SignalFd),
+    /// A [`Relay`], a byte for each.
+    Relay(UnixStream),
+}
+
+/// Passes signals on to one of several who all want to hear of each.
+#[derive(Debug)]
+pub struct Relay(UnixStream);
 
 /// A signal asked to stop, and that was done. The exit code is [`Interrupted::code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,18 +52,38 @@ impl Signals {
         // SAFETY: ignoring a signal runs no handler.
         unsafe { sigaction(Signal::SIGPIPE, &ignore) }.context("ignore SIGPIPE")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Signals(SignalFd::with_flags(&set, flags).context("make a signal descriptor")?))
+        let signals = SignalFd::with_flags(&set, flags).context("make a signal descriptor")?;
+        Ok(Signals(Source::Process(signals)))
+    }
+
+    /// Signals that somebody passes on, who got them from the process's own.
+    ///
+    /// # Errors
+    /// Where no more descriptors can be had.
+    pub fn relayed() -> anyhow::Result<(Relay, Signals)> {
+        let (ours, theirs) = UnixStream::pair().context("make a socket")?;
+        for end in [&ours, &theirs] {
+            end.set_nonblocking(true).context("make a socket")?;
+        }
+        Ok((Relay(ours), Signals(Source::Relay(theirs))))
     }
 
     /// The next signal that arrived and was not taken yet, if any.
     pub fn take(&mut self) -> Option<Signal> {
-        let info = self.0.read_signal().ok()??;
-        Signal::try_from(info.ssi_signo as i32).ok()
+        let number = match &mut self.0 {
+            Source::Process(signals) => signals.read_signal().ok()??.ssi_signo as i32,
+            Source::Relay(stream) => {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).ok()?;
+                byte[0].into()
+            }
+        };
+        Signal::try_from(number).ok()
     }
 
     /// Whether a signal has arrived that was not taken yet.
     pub fn pending(&self) -> bool {
-        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
@@ -65,7 +99,17 @@ impl Signals {
 impl AsFd for Signals {
     /// Readable while a signal waits.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        match &self.0 {
+            Source::Process(signals) => signals.as_fd(),
+            Source::Relay(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl Relay {
+    /// Passes one on. Whoever listens no more, or has hundreds waiting, has no use for it.
+    pub fn pass_on(&self, signal: Signal) {
+        let _ = (&self.0).write(&[signal as u8]);
     }
 }
 
@@ -83,3 +127,23 @@ impl fmt::Display for Interrupted {
 }
 
 impl std::error::Error for Interrupted {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_relayed_is_heard_once_and_in_order() {
+        let (relay, mut signals) = Signals::relayed().unwrap();
+        assert!(!signals.pending() && signals.take().is_none());
+        relay.pass_on(Signal::SIGINT);
+        relay.pass_on(Signal::SIGTERM);
+        assert!(signals.pending());
+        assert_eq!(signals.take(), Some(Signal::SIGINT));
+        assert_eq!(signals.check(), Err(Interrupted(Signal::SIGTERM)));
+        assert_eq!(signals.check(), Ok(()));
+        drop(relay);
+        // Nobody is left who could pass one on; that is none.
+        assert_eq!(signals.take(), None);
+    }
+}

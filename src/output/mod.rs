@@ -9,6 +9,7 @@ mod copying;
 mod escape;
 mod failure;
 mod foreign;
+mod lines;
 mod printer;
 mod progress;
 mod table;
@@ -20,6 +21,7 @@ pub use copying::CopyProgress;
 pub use escape::escape;
 pub use failure::{Failure, MAYFLY_FAILED};
 pub use foreign::Foreign;
+pub use lines::{Lines, Patience, Shared};
 pub use printer::{Printer, Style};
 pub use progress::BuildProgress;
 pub use table::{

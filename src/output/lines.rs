@@ -1,0 +1,306 @@
+//! Output of several sources at once: whole lines, each behind the name of its source.
+
+use std::fs::File;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::termios::tcgetwinsize;
+
+use super::foreign::Foreign;
+use crate::host::signals::{Interrupted, Signals};
+
+/// A stream that several write lines to.
+#[derive(Debug)]
+pub struct Shared(Mutex<File>);
+
+impl Shared {
+    /// Standard output.
+    pub fn stdout() -> Result<Shared> {
+        Shared::of(std::io::stdout().as_fd())
+    }
+
+    /// Standard error.
+    pub fn stderr() -> Result<Shared> {
+        Shared::of(std::io::stderr().as_fd())
+    }
+
+    fn of(stream: BorrowedFd<'_>) -> Result<Shared> {
+        let stream = stream.try_clone_to_owned().context("cannot use a standard stream")?;
+        Ok(Shared(Mutex::new(stream.into())))
+    }
+
+    /// Where a person looks at it, the columns that there are now; 0 where nobody knows.
+    pub fn columns(&self) -> Option<usize> {
+        let file = self.file();
+        let size = file.is_terminal().then(|| tcgetwinsize(&*file));
+        Some(size?.map_or(0, |size| size.ws_col.into()))
+    }
+
+    /// Lets somebody say something to the same stream by other means, between two lines.
+    pub fn between<T>(&self, say: impl FnOnce() -> T) -> T {
+        let _held = self.file();
+        say()
+    }
+
+    /// Writes whole lines, and nobody else's between them. Returns whether somebody still reads.
+    ///
+    /// Errors: those of the stream, and a second signal while nobody takes anything: a terminal may have
+    /// been told to stand still.
+    pub fn write(&self, mut lines: &[u8], patience: &mut Patience<'_>) -> Result<bool> {
+        let mut file = self.file();
+        while !lines.is_empty() {
+            patience.wait_for_room(&file)?;
+            // What has room for anything has room for this much.
+            let most = lines.len().min(nix::libc::PIPE_BUF);
+            match file.write(&lines[..most]) {
+                Ok(count) => lines = &lines[count..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Somebody else has made it so.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(false),
+                Err(error) => return Err(error).context("write a command's output"),
+            }
+        }
+        Ok(true)
+    }
+
+    fn file(&self) -> MutexGuard<'_, File> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long one of them waits for a stream to take something: until a second signal arrives. The first is
+/// the command's, which may have a last word.
+#[derive(Debug)]
+pub struct Patience<'a> {
+    signals: &'a mut Signals,
+    is_tried: bool,
+}
+
+impl Patience<'_> {
+    pub fn of(signals: &mut Signals) -> Patience<'_> {
+        Patience { signals, is_tried: false }
+    }
+
+    fn wait_for_room(&mut self, file: &File) -> Result<()> {
+        loop {
+            let mut fds = [
+                PollFd::new(file.as_fd(), PollFlags::POLLOUT),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(errno).context("wait for room"),
+                Ok(_) => {}
+            }
+            if fds[0].any() == Some(true) {
+                return Ok(());
+            }
+            while let Some(signal) = self.signals.take() {
+                if self.is_tried {
+                    return Err(Interrupted(signal).into());
+                }
+                self.is_tried = true;
+            }
+        }
+    }
+}
+
+/// The longest line that is kept together. A source that ends none must not be kept waiting, or in memory.
+const LONGEST: usize = 64 << 10;
+
+/// One source's output on its way to a stream that it shares.
+///
+/// Where a person looks, nothing in it is obeyed, and every row of the terminal begins with the name: a row
+/// that the terminal breaks by itself would begin with whatever the source has put there, for example
+/// another one's name.
+#[derive(Debug)]
+pub struct Lines {
+    prefix: String,
+    /// Before the rest of a line that is too long for a row.
+    more: String,
+    foreign: Foreign,
+    /// A line whose end is yet to come.
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    /// Those of a source of this name, padded to `width`.
+    pub fn of(name: &str, width: usize) -> Lines {
+        Lines {
+            prefix: format!("{name:width$} | "),
+            more: format!("{name:width$} : "),
+            foreign: Foreign::default(),
+            begun: Vec::new(),
+        }
+    }
+
+    /// The lines that a piece completes, as they are to be written in one go: for a terminal of so many
+    /// columns ([`Shared::columns`]), or as they are.
+    pub fn take(&mut self, piece: &[u8], columns: Option<usize>) -> Vec<u8> {
+        match columns {
+            Some(_) => {
+                let text = self.foreign.text(piece);
+                self.complete(text.as_bytes(), columns)
+            }
+            None => self.complete(piece, columns),
+        }
+    }
+
+    /// The last line, where it has no end of its own.
+    pub fn rest(&mut self, columns: Option<usize>) -> Vec<u8> {
+        let text = self.foreign.rest();
+        let mut lines = self.complete(text.as_bytes(), columns);
+        if !self.begun.is_empty() {
+            let line = std::mem::take(&mut self.begun);
+            self.put(&mut lines, &line, columns);
+        }
+        lines
+    }
+
+    fn complete(&mut self, piece: &[u8], columns: Option<usize>) -> Vec<u8> {
+        let mut lines = Vec::new();
+        let mut parts = piece.split(|&byte| byte == b'\n');
+        let last = parts.next_back().unwrap_or_default();
+        for part in parts {
+            self.begun.extend(part);
+            let line = std::mem::take(&mut self.begun);
+            self.put(&mut lines, &line, columns);
+        }
+        self.begun.extend(last);
+        if self.begun.len() >= LONGEST {
+            let rest = self.begun.split_off(whole_characters(&self.begun));
+            let line = std::mem::replace(&mut self.begun, rest);
+            self.put(&mut lines, &line, columns);
+        }
+        lines
+    }
+
+    fn put(&self, lines: &mut Vec<u8>, line: &[u8], columns: Option<usize>) {
+        let rows = match (columns, str::from_utf8(line)) {
+            (Some(columns @ 1..), Ok(text)) => {
+                rows(text, columns.saturating_sub(self.prefix.len()).max(NARROWEST))
+            }
+            _ => vec![line],
+        };
+        for (at, row) in rows.into_iter().enumerate() {
+            let prefix = if at == 0 { &self.prefix } else { &self.more };
+            lines.extend(prefix.as_bytes());
+            lines.extend(row);
+            lines.push(b'\n');
+        }
+    }
+}
+
+/// The columns that a line gets on a terminal that has hardly any beside the names.
+const NARROWEST: usize = 16;
+
+/// Cuts a line so that no part takes more than `room` columns in whatever terminal. What is not ASCII
+/// counts as two, which is the most that it can take, and a tab as the eight it can.
+fn rows(line: &str, room: usize) -> Vec<&[u8]> {
+    let (mut rows, mut begin, mut used) = (Vec::new(), 0, 0);
+    for (at, character) in line.char_indices() {
+        let columns = match character {
+            '\t' => 8,
+            _ if character.is_ascii() => 1,
+            _ => 2,
+        };
+        if used + columns > room && at > begin {
+            rows.push(&line.as_bytes()[begin..at]);
+            (begin, used) = (at, 0);
+        }
+        used += columns;
+    }
+    rows.push(&line.as_bytes()[begin..]);
+    rows
+}
+
+/// How much of it can be cut off without cutting a character.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => bytes.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::Signal;
+
+    use super::*;
+
+    fn shown(columns: Option<usize>, pieces: &[&[u8]]) -> String {
+        let mut lines = Lines::of("ci", 4);
+        let mut all: Vec<u8> = pieces.iter().flat_map(|piece| lines.take(piece, columns)).collect();
+        all.extend(lines.rest(columns));
+        String::from_utf8(all).unwrap()
+    }
+
+    #[test]
+    fn every_line_says_whose_it_is_in_whatever_pieces_it_comes() {
+        let whole = "one\n\ntwü\nthree".as_bytes();
+        let expected = "ci   | one\nci   | \nci   | twü\nci   | three\n";
+        for columns in [None, Some(0), Some(80)] {
+            for at in 0..=whole.len() {
+                let (one, two) = whole.split_at(at);
+                assert_eq!(shown(columns, &[one, two]), expected, "cut at {at}");
+            }
+            assert_eq!(shown(columns, &[]), "");
+            assert_eq!(shown(columns, &[b"one\n"]), "ci   | one\n");
+        }
+    }
+
+    #[test]
+    fn on_a_terminal_no_line_can_pass_for_another_vms() {
+        let hostile: &[u8] = b"\x1b[2K\rbox  | forged\r\n";
+        assert_eq!(shown(Some(0), &[hostile]), "ci   | \\u{1b}[2K\\u{d}box  | forged\n");
+        assert_eq!(shown(None, &[hostile]), "ci   | \u{1b}[2K\rbox  | forged\r\n");
+        // One that comes to begin a row, because it is put there.
+        let hostile = format!("{:33}box  | forged", "");
+        let first = format!("ci   | {:33}\n", "");
+        assert_eq!(
+            shown(Some(40), &[hostile.as_bytes()]),
+            format!("{first}ci   : box  | forged\n")
+        );
+        for filler in ["漢", "\t", "e\u{301}", "é"] {
+            let said = shown(Some(40), &[filler.repeat(99).as_bytes()]);
+            assert!(said.lines().all(|row| row.starts_with("ci   ")));
+            assert!(said.lines().all(|row| row.matches(filler).count() <= 16), "{said}");
+        }
+        // Where there is next to no room it goes on, however it looks.
+        assert_eq!(shown(Some(4), &[&[b'x'; 20]]).lines().count(), 2);
+    }
+
+    #[test]
+    fn a_reader_that_stops_is_waited_for_until_a_second_signal() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let shared = Shared::of(writer.as_fd()).unwrap();
+        let (relay, mut signals) = Signals::relayed().unwrap();
+        relay.pass_on(Signal::SIGINT);
+        relay.pass_on(Signal::SIGTERM);
+        let mut patience = Patience::of(&mut signals);
+        // What fits is written whatever is waiting to be heard.
+        assert!(shared.write(b"ci | one\n", &mut patience).unwrap());
+        let error = shared.write(&[b'x'; 1 << 20], &mut patience).unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&Interrupted(Signal::SIGTERM)));
+        drop(reader);
+        assert!(!shared.write(b"ci | two\n", &mut patience).unwrap());
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_cut() {
+        let long = vec![b'x'; 3 * LONGEST / 2];
+        let said = shown(None, &[&long, &long]);
+        assert_eq!(said.lines().count(), 2);
+        assert_eq!(said.matches('x').count(), 3 * LONGEST);
+        // But never in a character.
+        let mut long = vec![b'x'; LONGEST - 1];
+        long.extend("é".as_bytes());
+        let said = shown(None, &[&long[..LONGEST], &long[LONGEST..]]);
+        assert_eq!(said.lines().last(), Some("ci   | é"));
+    }
+}
