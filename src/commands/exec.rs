@@ -4,8 +4,9 @@ use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
 use super::App;
-use super::candidates;
 use super::guest_command::GuestCommand;
+use super::selection::All;
+use super::{candidates, exec_all};
 use crate::host::signals::Signals;
 use crate::lifecycle::{self, Command, Manager, Timings};
 use crate::model::{Kind, Refusal, VmRef};
@@ -14,6 +15,7 @@ const EXAMPLES: &str = "\
 Examples:
   mayfly exec ci -- make test             run it, then delete the VM
   mayfly exec --keep ci -- make test      and keep the VM
+  mayfly exec --keep --all --label job=nightly -- uptime
   mayfly exec --keep ci -c 'cd /tmp && ls | wc -l'
   mayfly exec --keep -i ci -- sort < list
   mayfly exec --keep -t ci -- top         in a terminal";
@@ -22,15 +24,35 @@ Examples:
 ///
 /// Streams the command's output and returns its exit code. The VM is deleted afterwards, unless
 /// --keep, 'create --keep', its profile or MAYFLY_KEEP=1 says otherwise.
+///
+/// With --all the command runs in all VMs that are started, several at a time, and the rest holds for
+/// each of them. Every line of its output comes whole, behind the name of its VM; one of more than 64 KiB
+/// comes in pieces. On a terminal, what could command that is shown and not obeyed, and a long line goes on
+/// behind the name and a colon. The exit code is the highest of all, so 0 only if it is 0 in every VM: 125
+/// for a VM that was deleted or stopped in between, and where there is none to begin with. With --json
+/// there is one object for each VM, in the order in which they end. Ctrl-C ends all.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[command(
-    override_usage = "mayfly exec [OPTIONS] VM -- CMD [ARG]...\n       mayfly exec [OPTIONS] VM -c STRING"
+    override_usage = "mayfly exec [OPTIONS] VM -- CMD [ARG]...\n       mayfly exec [OPTIONS] VM -c STRING\n       mayfly exec [OPTIONS] --all [--label KEY[=VALUE]] -- CMD [ARG]..."
 )]
 pub struct Args {
     /// An id, the beginning of one, or a name
-    #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms_that_run))]
-    vm: VmRef,
+    #[arg(
+        id = "vms", required_unless_present = "all", value_name = "VM",
+        add = ArgValueCompleter::new(candidates::vms_that_run)
+    )]
+    vm: Option<VmRef>,
+
+    #[command(flatten)]
+    all: All,
+
+    /// With --all, run it in N VMs at a time
+    #[arg(
+        short, long, value_name = "N", default_value = "8", requires = "all", conflicts_with = "vms",
+        value_parser = clap::value_parser!(u16).range(1..=32)
+    )]
+    jobs: u16,
 
     /// Keep the VM afterwards, until it expires or 'rm' deletes it
     ///
@@ -45,14 +67,21 @@ pub struct Args {
 pub fn serve(app: &App, args: Args) -> Result<u8> {
     if args.command.is_login() {
         let refusal = Refusal::new(Kind::Usage, "no command is given");
-        let hint = format!("'mayfly shell {}' gives you a shell, and keeps the VM", args.vm);
+        let hint = match args.vm {
+            Some(vm) => format!("'mayfly shell {vm}' gives you a shell, and keeps the VM"),
+            None => "write it behind '--', or a line for a shell behind '-c'".into(),
+        };
         return Err(refusal.hint(hint).into());
     }
+    let Some(vm) = args.vm else {
+        let (all, command, jobs) = (&args.all, &args.command, args.jobs.into());
+        return exec_all::serve(app, &exec_all::Request { all, keep: args.keep, command, jobs });
+    };
     let (exec, streams) = args.command.prepare(app)?;
     let command = Command { exec, streams, keep: args.keep };
     let manager = Manager::open(app.settings.clone())?;
     let mut signals = Signals::block()?;
-    let id = manager.resolve(&args.vm)?;
+    let id = manager.resolve(&vm)?;
     let mut timings = Timings::begin();
     let finished = lifecycle::exec(&manager, &id, command, &mut signals, &mut timings)?;
     if let Some(removed) = finished.cleanup.as_ref().filter(|removed| removed.deleted) {

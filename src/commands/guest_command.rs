@@ -67,21 +67,7 @@ impl GuestCommand {
     /// The request for the agent, and where its streams go: to our own, or into the JSON answer.
     /// Errors: flags that make no sense, before anything was done.
     pub fn prepare(&self, app: &App) -> Result<(Exec, Streams)> {
-        if self.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
-            return Err(Refusal::new(Kind::Usage, "--timeout must be positive").into());
-        }
-        let program = match &self.shell {
-            Some(line) => Program::Shell(circumstances::text(line)),
-            None if self.is_login() => Program::Login,
-            None => circumstances::program(&self.command),
-        };
-        let input = match (self.tty, self.interactive) {
-            (true, _) => Some("'-t'"),
-            (false, true) => Some("'-i'"),
-            (false, false) => None,
-        };
-        let mut exec = self.circumstances.exec(program, input)?;
-        exec.timeout_ms = self.timeout.map(|timeout| timeout.0.as_millis() as u64);
+        let mut exec = self.exec()?;
         let streams = match self.tty {
             true => seat::take(app, &mut exec, "'-t'", "'-i' passes any other input on")?,
             false => {
@@ -90,6 +76,46 @@ impl GuestCommand {
             }
         };
         Ok((exec, streams))
+    }
+
+    /// The request for the agents of several VMs. Errors: that there is one input, too, which cannot be
+    /// for all of them.
+    pub fn prepare_for_many(&self) -> Result<Exec> {
+        if let Some(flag) = self.input() {
+            let message = format!("{flag} and '--all' exclude each other");
+            return Err(Refusal::new(Kind::Usage, message)
+                .hint("there is one standard input: name the VM whose it shall be")
+                .into());
+        }
+        self.exec()
+    }
+
+    fn exec(&self) -> Result<Exec> {
+        if self.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
+            return Err(Refusal::new(Kind::Usage, "--timeout must be positive").into());
+        }
+        let program = match &self.shell {
+            Some(line) => Program::Shell(circumstances::text(line)),
+            None if self.is_login() => Program::Login,
+            None => circumstances::program(&self.command),
+        };
+        let mut exec = self.circumstances.exec(program, self.input())?;
+        exec.timeout_ms = self.timeout.map(|timeout| timeout.0.as_millis() as u64);
+        Ok(exec)
+    }
+
+    /// The flag that makes standard input the command's own.
+    fn input(&self) -> Option<&'static str> {
+        match (self.tty, self.interactive) {
+            (true, _) => Some("'-t'"),
+            (false, true) => Some("'-i'"),
+            (false, false) => None,
+        }
+    }
+
+    /// Keeps an output for the JSON answer.
+    pub fn capture() -> Sink {
+        Sink::Capture { limit: CAPTURE_LIMIT }
     }
 
     fn streams(&self, app: &App) -> Result<Streams> {
@@ -101,9 +127,7 @@ impl GuestCommand {
             false => None,
         };
         let (stdout, stderr) = match app.printer.style.json {
-            true => {
-                (Sink::Capture { limit: CAPTURE_LIMIT }, Sink::Capture { limit: CAPTURE_LIMIT })
-            }
+            true => (GuestCommand::capture(), GuestCommand::capture()),
             false => (
                 Sink::Stream(ours(std::io::stdout().as_fd())?),
                 Sink::Stream(ours(std::io::stderr().as_fd())?),
@@ -124,6 +148,11 @@ impl GuestCommand {
         }
     }
 
+    /// What there is to say about an end, where its exit code alone does not.
+    pub fn verdict(&self, exit: &Exit) -> Option<String> {
+        verdict(exit, self.timeout, self.tty)
+    }
+
     /// Prints what `--json` answers and what a timeout says; gives the exit code.
     pub fn report(
         &self,
@@ -133,7 +162,7 @@ impl GuestCommand {
         cleanup: Option<Removed>,
         timings: &Timings,
     ) -> Result<u8> {
-        let verdict = verdict(&outcome.exit, self.timeout, self.tty);
+        let verdict = self.verdict(&outcome.exit);
         let exit_code = outcome.exit.code();
         app.printer.timings(timings);
         if !app.printer.style.json {

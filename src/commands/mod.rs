@@ -28,6 +28,7 @@ mod circumstances;
 mod copies;
 mod each;
 mod env_file;
+mod exec_all;
 mod given;
 mod guest_command;
 mod machine_request;

@@ -16,6 +16,7 @@ mod doctor;
 mod env_file;
 mod escapes;
 mod exec;
+mod exec_all;
 mod exec_json;
 mod extend;
 mod firecracker;

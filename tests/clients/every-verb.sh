@@ -56,6 +56,9 @@ is ".state == \"started\" and .vm_id == \"$vm\"" mayfly start --json box
 fails 4 mayfly start --json box 2> error.json
 is '.exit_code == 0 and .cleanup == null' mayfly exec --json box -c 'echo here > /root/here'
 is '.stdout == "here\n"' mayfly exec --json box -- cat /root/here
+is ".vm_id == \"$vm\" and .exit_code == 0" mayfly exec --json --all --label job=7 -- test -e /root/here
+[ "$(mayfly exec --all -- cat /root/here)" = 'box | here' ]
+fails 125 mayfly exec --json --all --label job=8 -- true 2> error.json
 is '.files == 1' mayfly cp --json box:/root/here there
 [ "$(< there)" = here ]
 fails 1 mayfly cp --json box:/root/nowhere there 2> error.json

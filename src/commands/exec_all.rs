@@ -1,0 +1,155 @@
+//! `mayfly exec --all`: a command in several VMs at once.
+
+use std::io::{PipeReader, Read, pipe};
+
+use anyhow::{Context, Result};
+
+use super::App;
+use super::guest_command::GuestCommand;
+use super::selection::All;
+use crate::guest::{Outcome, Sink};
+use crate::host::clock;
+use crate::host::signals::Signals;
+use crate::lifecycle::{self, Command, Finished, Manager, Streams, Timings};
+use crate::model::{Kind, Phase, Refusal, VmRecord};
+use crate::output::{Failure, Lines, Patience, Shared};
+use crate::protocol::Exec;
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub all: &'a All,
+    pub keep: bool,
+    pub command: &'a GuestCommand,
+    /// In how many VMs at a time.
+    pub jobs: usize,
+}
+
+pub fn serve(app: &App, request: &Request) -> Result<u8> {
+    let exec = request.command.prepare_for_many()?;
+    let manager = Manager::open(app.settings.clone())?;
+    let mut signals = Signals::block()?;
+    let now = clock::now()?;
+    let mut vms = request.all.find(&manager)?;
+    vms.retain(|vm| matches!(vm.state, Phase::Started { .. }) && !vm.has_expired(&now));
+    if vms.is_empty() {
+        let refusal = Refusal::new(Kind::NotFound, "no VM to run the command in");
+        return Err(refusal
+            .hint("of all that are meant none is started; see 'mayfly status'")
+            .into());
+    }
+    let crowd = Crowd {
+        app,
+        manager: &manager,
+        exec: &exec,
+        keep: request.keep,
+        width: vms.iter().map(|vm| vm.manifest.called().len()).max().unwrap_or(0),
+        stdout: Shared::stdout()?,
+        stderr: Shared::stderr()?,
+    };
+    // The highest, which is the same in whatever order they end.
+    let (mut code, mut deleted) = (0, 0);
+    let run = |vm: &VmRecord, ears: &mut [Signals; 3]| crowd.run(vm, ears);
+    lifecycle::at_once(&vms, request.jobs, &mut signals, run, |vm, ran| {
+        let reported = ran.and_then(|ran| {
+            let was_deleted = ran.finished.cleanup.as_ref().is_some_and(|removed| removed.deleted);
+            deleted += usize::from(was_deleted);
+            crowd.stderr.between(|| crowd.report(request.command, vm, ran))
+        });
+        let own = reported.unwrap_or_else(|error| crowd.complain(vm, &error));
+        code = code.max(own);
+    })?;
+    if deleted > 0 {
+        app.printer.aside(&format!("mayfly: deleted {deleted} VMs; '--keep' keeps them"));
+    }
+    Ok(code)
+}
+
+/// What is the same for all of them.
+struct Crowd<'a> {
+    app: &'a App,
+    manager: &'a Manager,
+    exec: &'a Exec,
+    keep: bool,
+    /// Of the longest name.
+    width: usize,
+    stdout: Shared,
+    stderr: Shared,
+}
+
+/// What came of the command in one VM.
+struct Ran {
+    finished: Finished,
+    timings: Timings,
+}
+
+impl Crowd<'_> {
+    fn run(&self, vm: &VmRecord, ears: &mut [Signals; 3]) -> Result<Ran> {
+        let mut timings = Timings::begin();
+        let [signals, for_stdout, for_stderr] = ears;
+        let mut exec = |stdout, stderr| {
+            let streams = Streams { stdin: None, stdout, stderr };
+            let command = Command { exec: self.exec.clone(), streams, keep: self.keep };
+            lifecycle::exec(self.manager, vm.id(), command, signals, &mut timings)
+        };
+        let finished = match self.app.printer.style.json {
+            true => exec(GuestCommand::capture(), GuestCommand::capture()),
+            false => {
+                let (out, stdout) = pipe().context("make a pipe")?;
+                let (err, stderr) = pipe().context("make a pipe")?;
+                std::thread::scope(|scope| {
+                    scope.spawn(|| self.print(vm, out, &self.stdout, for_stdout));
+                    scope.spawn(|| self.print(vm, err, &self.stderr, for_stderr));
+                    // Its ends of the pipes are closed with it, and the two are done then.
+                    exec(Sink::Stream(stdout.into()), Sink::Stream(stderr.into()))
+                })
+            }
+        }?;
+        Ok(Ran { finished, timings })
+    }
+
+    /// Prints what comes, line by line. When it stops before the end, the command sees its output closed.
+    fn print(&self, vm: &VmRecord, mut from: PipeReader, to: &Shared, signals: &mut Signals) {
+        let mut lines = Lines::of(vm.manifest.called(), self.width);
+        let mut patience = Patience::of(signals);
+        let mut piece = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = from.read(&mut piece) {
+            let whole = lines.take(&piece[..count], to.columns());
+            if !to.write(&whole, &mut patience).unwrap_or(false) {
+                return;
+            }
+        }
+        let _ = to.write(&lines.rest(to.columns()), &mut patience);
+    }
+
+    /// Says how a command ended, unless its output says it all; gives its exit code.
+    fn report(&self, command: &GuestCommand, vm: &VmRecord, ran: Ran) -> Result<u8> {
+        let Finished { outcome, cleanup } = ran.finished;
+        if self.app.printer.style.json {
+            return command.report(self.app, vm.id(), outcome, cleanup, &ran.timings);
+        }
+        let (printer, name) = (&self.app.printer, vm.manifest.called());
+        printer.detail(&format!("{name}:"));
+        printer.timings(&ran.timings);
+        let Outcome { exit, .. } = outcome;
+        let code = exit.code();
+        match command.verdict(&exit) {
+            Some(verdict) => {
+                let verdict = verdict.strip_prefix("mayfly: ").unwrap_or(&verdict);
+                printer.verdict(&format!("mayfly: {name}: {verdict}"));
+            }
+            None if code != 0 => printer.note(&format!("mayfly: {name}: exit code {code}")),
+            None => {}
+        }
+        Ok(code)
+    }
+
+    /// Says what kept the command from its end; gives the exit code for that.
+    fn complain(&self, vm: &VmRecord, error: &anyhow::Error) -> u8 {
+        let failure = Failure::of_command(error);
+        let message = format!("{}: {}", vm.manifest.called(), failure.message);
+        let failure = Failure { message, ..failure };
+        self.stderr.between(|| self.app.printer.failure(&failure));
+        failure.exit_code
+    }
+}
