@@ -20,6 +20,7 @@ pub enum Goal {
     /// The VM does not run: it has stopped or expired, was deleted, or never ran
     Ended,
     /// There is no such VM any more
+    #[value(alias = "deleted")]
     Removed,
 }
 

@@ -50,20 +50,26 @@ impl FromStr for Filter {
             "state" => {
                 let known = Phase::NAMES.into_iter().find(|name| *name == value);
                 known.map(Filter::State).ok_or_else(|| {
-                    refuse(format!("{value:?} is not a state"))
-                        .hint(format!("the states are {}", Phase::NAMES.join(", ")))
+                    let hint = format!("the states are {}", Phase::NAMES.join(", "));
+                    let refusal = refuse(format!("{value:?} is not a state"));
+                    refusal.hint_at_nearest(value, Phase::NAMES, hint)
                 })
             }
             "profile" => Ok(Filter::Profile(value.to_owned())),
             "backend" => BackendKind::from_str(value, false).map(Filter::Backend).map_err(|_| {
                 let known: Vec<String> =
                     BackendKind::value_variants().iter().map(ToString::to_string).collect();
-                refuse(format!("{value:?} is not a backend"))
-                    .hint(format!("the backends are {}", known.join(", ")))
+                let hint = format!("the backends are {}", known.join(", "));
+                let refusal = refuse(format!("{value:?} is not a backend"));
+                refusal.hint_at_nearest(value, known.iter().map(String::as_str), hint)
             }),
             "name" => Ok(Filter::Name(value.to_owned())),
             "label" => value.parse().map(Filter::Label),
-            _ => Err(refuse(format!("VMs cannot be filtered by {key:?}")).hint(KEYS)),
+            _ => Err(refuse(format!("VMs cannot be filtered by {key:?}")).hint_at_nearest(
+                key,
+                ["state", "profile", "backend", "name", "label"],
+                KEYS,
+            )),
         }
     }
 }
@@ -151,11 +157,13 @@ impl FromStr for Sort {
             Some(key) => (key, true),
             None => (text, false),
         };
-        let key = SortKey::from_str(key, false).map_err(|_| {
-            let known = Sort::keys().join(", ");
-            Refusal::new(Kind::Usage, format!("VMs cannot be sorted by {text:?}"))
-                .hint(format!("the keys are {known}; '-' before one reverses it"))
-        })?;
+        let key =
+            SortKey::from_str(key, false).map_err(|_| {
+                let known = Sort::keys();
+                let hint = format!("the keys are {}; '-' before one reverses it", known.join(", "));
+                Refusal::new(Kind::Usage, format!("VMs cannot be sorted by {key:?}"))
+                    .hint_at_nearest(key, known.iter().map(String::as_str), hint)
+            })?;
         Ok(Sort { key, reverse })
     }
 }

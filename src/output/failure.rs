@@ -1,5 +1,7 @@
 //! An error as a user or a script gets to see it.
 
+use std::error::Error;
+
 use serde::Serialize;
 
 use super::escape::escape;
@@ -56,8 +58,11 @@ impl Failure {
             Some(verb) => format!("'mayfly {verb} --help' shows the usage"),
             None => "'mayfly --help' shows the usage".into(),
         };
+        // What refused a value may know more than the parser.
+        let refusal = error.source().and_then(|source| source.downcast_ref::<Refusal>());
+        let own = refusal.and_then(|refusal| refusal.hint.as_deref()).map(escape);
         let kind = Kind::Usage.name();
-        Failure { kind, message, hint: Some(tip.unwrap_or(usage)), exit_code }
+        Failure { kind, message, hint: Some(own.or(tip).unwrap_or(usage)), exit_code }
     }
 
     /// The same failure of a verb whose exit codes belong to the guest's command.

@@ -3,11 +3,13 @@
 
 mod config;
 mod directories;
+mod layer;
 mod profiles;
 mod resolved;
 mod trusted;
 
 pub use config::{Config, Form, KEYS, Key, Origin, own_file, usual as config_files};
 pub use directories::Directories;
-pub use profiles::{BUILT_IN, Layer, load as load_profiles, merge};
+pub use layer::Layer;
+pub use profiles::{BUILT_IN, load as load_profiles, merge};
 pub use resolved::{Overrides, Settings, Sources, find_profile};

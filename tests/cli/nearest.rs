@@ -68,6 +68,38 @@ fn a_misspelt_image_or_template_is_named() {
 }
 
 #[test]
+fn a_misspelt_key_of_a_filter_an_order_or_a_file_is_named() {
+    let mut env = Environment::mock();
+    for (args, message, word) in [
+        (["--filter", "stat=started"], "[..]: VMs cannot be filtered by \"stat\"", "state"),
+        (["--filter", "state=startd"], "[..]: \"startd\" is not a state", "started"),
+        (["--filter", "backend=quemu"], "[..]: \"quemu\" is not a backend", "qemu"),
+        (["--sort", "-nmae"], "[..]: VMs cannot be sorted by \"nmae\"", "name"),
+    ] {
+        env.run(&[&["status"], &args[..]].concat())
+            .fails(2, &format!("mayfly: {message}\nhint: did you mean \"{word}\"? [..]\n"));
+    }
+    env.run(&["create", "--mem", "lots"])
+        .fails(2, "mayfly: [..]\nhint: give MiB or GiB, such as 512M or 2G\n");
+    let path = env.profiles("[profiles.python]\nextend = \"debian-base\"\n");
+    let message = format!("{}:2: unknown key \"extend\" in [profiles.python]", path.display());
+    env.run(&["profiles"]).fails(
+        2,
+        &format!("mayfly: {message}\nhint: did you mean \"extends\"? the keys there are [..]\n"),
+    );
+    env.unset("MAYFLY_PROFILES");
+    let path = env.file("config.toml", "back-end = \"mock\"\n");
+    env.set("MAYFLY_CONFIG", &path);
+    env.run(&["status"]).fails(
+        2,
+        &format!(
+            "mayfly: {}:1: unknown key \"back-end\"\nhint: did you mean \"backend\"? [..]\n",
+            path.display()
+        ),
+    );
+}
+
+#[test]
 fn what_was_typed_and_what_is_named_cannot_command_a_terminal() {
     let mut env = Environment::mock();
     env.profiles("[profiles.python]\nextends = \"debian-base\"\n");

@@ -67,7 +67,7 @@ fn mistakes_name_the_file_and_the_key() {
         let path = env.profiles(text);
         for args in [&["profiles"][..], &["create"]] {
             let answer = env.run(args);
-            answer.fails(2, &format!("mayfly: {}: [..]", path.display()));
+            answer.fails(2, &format!("mayfly: {}:[..]", path.display()));
             assert!(answer.stderr().contains(word), "{word} in {answer}");
         }
         env.run(&["run", "--", "true"]).fails(125, "mayfly: [..]");

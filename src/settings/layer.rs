@@ -1,0 +1,216 @@
+//! One `profiles.toml` as written: everything is optional, because another file may say it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::de::{DeTable, DeValue};
+
+use crate::model::{Bounds, Isolation, Kind, Refusal};
+
+/// A table of a file: its keys, how it is read, and how it is laid over another.
+macro_rules! table {
+    ($name:ident { $($(#[$about:meta])* $key:ident: $form:ty),* $(,)? }) => {
+        #[derive(Debug, Default, Clone, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct $name {
+            $($(#[$about])* pub(super) $key: Option<$form>),*
+        }
+
+        impl $name {
+            const KEYS: &[&str] = &[$(stringify!($key)),*];
+
+            pub(super) fn over(self, lower: $name) -> $name {
+                $name { $($key: self.$key.or(lower.$key)),* }
+            }
+        }
+    };
+}
+
+table!(LimitsLayer {
+    max_active_vms: u32,
+    vcpu_count: Bounds,
+    mem_mib: Bounds,
+    ttl_seconds: Bounds,
+    vmm_uid: Bounds,
+    template_unused_seconds: u64,
+    copy_out_mib: u64,
+    copy_out_files: u64,
+    copy_out_free_mib: u64,
+});
+
+table!(ProfileLayer {
+    description: String,
+    /// Another profile whose fields this one starts from; its packages come first.
+    extends: String,
+    packages: Vec<String>,
+    suite: String,
+    mirror: String,
+    kernel: String,
+    root_mib: u32,
+    disk_mib: u32,
+    vcpu_count: u32,
+    mem_mib: u32,
+    ttl_seconds: u64,
+    keep: bool,
+    require: Isolation,
+    nested: bool,
+});
+
+/// A whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    #[serde(default)]
+    pub(super) limits: LimitsLayer,
+    #[serde(default)]
+    pub(super) defaults: ProfileLayer,
+    #[serde(default)]
+    pub(super) profiles: BTreeMap<String, ProfileLayer>,
+}
+
+impl Layer {
+    /// Reads a file's text.
+    ///
+    /// # Errors
+    /// `Usage`, naming the file, the place and the key.
+    pub(super) fn parse(text: &str, origin: &str) -> Result<Layer, Refusal> {
+        // Of what is no TOML at all, what follows says more.
+        if let Ok(whole) = DeTable::parse(text) {
+            check(whole.get_ref()).map_err(|unknown| unknown.refusal(text, origin))?;
+        }
+        toml::from_str(text).map_err(|error| {
+            Refusal::new(Kind::Usage, format!("{origin}: {}", error.to_string().trim_end()))
+        })
+    }
+
+    pub(super) fn over(self, lower: Layer) -> Layer {
+        let mut profiles = lower.profiles;
+        for (name, upper) in self.profiles {
+            let below = profiles.remove(&name).unwrap_or_default();
+            profiles.insert(name, upper.over(below));
+        }
+        Layer {
+            limits: self.limits.over(lower.limits),
+            defaults: self.defaults.over(lower.defaults),
+            profiles,
+        }
+    }
+}
+
+/// A key that means nothing where it stands.
+struct Unknown<'a> {
+    key: &'a str,
+    /// Where it begins, in bytes.
+    at: usize,
+    /// The table it stands in, as it is written.
+    table: String,
+    known: &'static [&'static str],
+}
+
+impl Unknown<'_> {
+    fn refusal(&self, text: &str, origin: &str) -> Refusal {
+        let Unknown { key, at, table, known } = self;
+        let line = 1 + text.as_bytes()[..*at].iter().filter(|&&byte| byte == b'\n').count();
+        let place = if table.is_empty() { String::new() } else { format!(" in [{table}]") };
+        let message = format!("{origin}:{line}: unknown key {key:?}{place}");
+        let all = format!("the keys there are {}", known.join(", "));
+        Refusal::new(Kind::Usage, message).hint_at_nearest(key, known.iter().copied(), all)
+    }
+}
+
+/// Looks at keys alone: what their values must be, the reader knows.
+fn check<'a>(whole: &'a DeTable<'_>) -> Result<(), Unknown<'a>> {
+    keys(whole, "", &["limits", "defaults", "profiles"])?;
+    for (name, value) in whole {
+        let (name, DeValue::Table(table)) = (name.get_ref().as_ref(), value.get_ref()) else {
+            continue;
+        };
+        match name {
+            "limits" => keys(table, name, LimitsLayer::KEYS)?,
+            "defaults" => keys(table, name, ProfileLayer::KEYS)?,
+            _ => profiles(table)?,
+        }
+    }
+    Ok(())
+}
+
+fn profiles<'a>(all: &'a DeTable<'_>) -> Result<(), Unknown<'a>> {
+    for (name, value) in all {
+        if let DeValue::Table(table) = value.get_ref() {
+            keys(table, &format!("profiles.{}", name.get_ref()), ProfileLayer::KEYS)?;
+        }
+    }
+    Ok(())
+}
+
+fn keys<'a>(
+    of: &'a DeTable<'_>,
+    table: &str,
+    known: &'static [&'static str],
+) -> Result<(), Unknown<'a>> {
+    for (key, _) in of {
+        let (name, at) = (key.get_ref().as_ref(), key.span().start);
+        if !known.contains(&name) {
+            return Err(Unknown { key: name, at, table: table.to_owned(), known });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> (String, String) {
+        let refusal = Layer::parse(text, "my.toml").unwrap_err();
+        assert_eq!(refusal.kind, Kind::Usage);
+        (refusal.message, refusal.hint.unwrap_or_default())
+    }
+
+    #[test]
+    fn unknown_keys_have_a_place_and_a_near_one() {
+        for (text, message, hint) in [
+            ("[limit]\nmem_mib = 1", "1: unknown key \"limit\"", "did you mean \"limits\"? "),
+            ("\nmem_mib = 1", "2: unknown key \"mem_mib\"", "the keys there are limits, "),
+            (
+                "[limits]\nmem_mib = { min = 1, max = 2 }\nmax_activ_vms = 1",
+                "3: unknown key \"max_activ_vms\" in [limits]",
+                "did you mean \"max_active_vms\"? the keys there are max_active_vms, ",
+            ),
+            (
+                "[defaults]\nvcpus = 1",
+                "2: unknown key \"vcpus\" in [defaults]",
+                "the keys there are description, ",
+            ),
+            (
+                "[profiles.a]\n\n[profiles.b]\nkeep = true\nextend = \"a\"",
+                "5: unknown key \"extend\" in [profiles.b]",
+                "did you mean \"extends\"? ",
+            ),
+            (
+                "profiles.a = { pakages = [] }",
+                "1: unknown key \"pakages\" in [profiles.a]",
+                "did you mean \"packages\"? ",
+            ),
+        ] {
+            let (said, advice) = refused(text);
+            assert_eq!(said, format!("my.toml:{message}"), "{text}");
+            assert!(advice.starts_with(hint), "{text}: {advice}");
+        }
+    }
+
+    #[test]
+    fn other_mistakes_are_the_readers_to_name() {
+        for (text, word) in [
+            ("limits = 1", "limits = 1"),
+            ("profiles = []", "profiles"),
+            ("profiles.a = 1", "profiles.a"),
+            ("[profiles.a]\nkeep = 1", "keep"),
+            ("[limits]\nmem_mib = { min = 1, most = 2 }", "most"),
+            ("[limits", "line 1"),
+        ] {
+            let (said, _) = refused(text);
+            assert!(said.starts_with("my.toml: ") && said.contains(word), "{text}: {said}");
+        }
+    }
+}
