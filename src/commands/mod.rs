@@ -35,6 +35,7 @@ mod machine_request;
 mod seat;
 mod selection;
 mod start_way;
+mod status_watch;
 mod vm_request;
 
 use crate::output::Printer;

@@ -6,9 +6,10 @@ use clap_complete::ArgValueCompleter;
 use super::App;
 use super::candidates;
 use super::each::each;
+use super::status_watch;
 use crate::host::clock;
 use crate::lifecycle::{self, Manager};
-use crate::model::{Filter, Sort, VmRecord, VmRef};
+use crate::model::{Filter, Now, Sort, VmRecord, VmRef};
 use crate::output::{VmView, status_table};
 
 const EXAMPLES: &str = "\
@@ -16,6 +17,7 @@ Examples:
   mayfly status
   mayfly status ci
   mayfly status --filter state=started --filter label=job=nightly --sort=-mem
+  mayfly status --watch
   mayfly status -q --filter 'name=ci-*' | xargs -r mayfly stop
   mayfly status --json | jq -r '.[] | select(.state == \"started\").vm_id'";
 
@@ -52,13 +54,29 @@ pub struct Args {
         add = ArgValueCompleter::new(candidates::sorts)
     )]
     sort: Sort,
+
+    /// Go on showing them, as they change, until Ctrl-C
+    ///
+    /// On a terminal the list has the screen. Elsewhere it is printed anew whenever something else than the time has
+    /// changed: behind an empty line, or with --json as an array on a line of its own. Nothing is deleted,
+    /// of VMs that are named neither.
+    #[arg(short, long)]
+    watch: bool,
 }
 
 pub fn serve(app: &App, args: Args) -> Result<u8> {
     let manager = Manager::open_to_read(app.settings.clone())?;
+    if args.watch {
+        let named = args.vms.iter().map(|vm| manager.resolve(vm)).collect::<Result<Vec<_>>>()?;
+        let is_meant = |vm: &VmRecord| args.vms.is_empty() || named.iter().any(|id| id == vm.id());
+        return status_watch::serve(app, &manager, || {
+            let mut all = list(&manager, &args)?;
+            all.retain(is_meant);
+            Ok(all)
+        });
+    }
     if args.vms.is_empty() {
-        let mut all = lifecycle::status_all(&manager, &args.filters)?;
-        args.sort.apply(&mut all, &clock::now()?);
+        let all = list(&manager, &args)?;
         match app.printer.style.json {
             true => app.printer.json(&all.iter().map(VmView::from).collect::<Vec<_>>())?,
             false => show(app, &all)?,
@@ -78,9 +96,23 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     Ok(code)
 }
 
+fn list(manager: &Manager, args: &Args) -> Result<Vec<VmRecord>> {
+    let mut all = lifecycle::status_all(manager, &args.filters)?;
+    args.sort.apply(&mut all, &clock::now()?);
+    Ok(all)
+}
+
 fn show(app: &App, records: &[VmRecord]) -> Result<()> {
+    match app.printer.style.quiet && records.is_empty() {
+        true => Ok(()),
+        false => app.printer.data(&text(app, records, &clock::now()?)),
+    }
+}
+
+/// The list for people, or with -q of ids alone; without the last line's end.
+pub fn text(app: &App, records: &[VmRecord], now: &Now) -> String {
     match app.printer.style.quiet {
-        true => records.iter().try_for_each(|record| app.printer.data(record.id().as_str())),
-        false => app.printer.data(&status_table(records, &clock::now()?, app.printer.paint())),
+        true => records.iter().map(|vm| vm.id().as_str()).collect::<Vec<_>>().join("\n"),
+        false => status_table(records, now, app.printer.paint()),
     }
 }

@@ -4,7 +4,8 @@
 use anyhow::{Context, Result};
 
 use super::link::Link;
-use crate::host::terminal::{Event, Raw, Size, Terminal};
+use crate::host::job::Event;
+use crate::host::terminal::{Raw, Size, Terminal};
 use crate::protocol::{Kind, WindowSize};
 
 /// The terminal, and what the guest was told of it.

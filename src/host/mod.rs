@@ -8,6 +8,7 @@ pub mod cpu;
 pub mod directory;
 pub mod durable;
 pub mod gate;
+pub mod job;
 pub mod kvm;
 pub mod lock;
 pub mod log;

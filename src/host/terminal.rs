@@ -11,12 +11,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, Once, PoisonError};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::getpgrp;
 use rustix::termios::{
     OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
 };
+
+use super::job::{Event, Events};
 
 /// How a terminal was before it became raw. Here, because a panic must find it.
 static BEFORE: Mutex<Option<(OwnedFd, Termios)>> = Mutex::new(None);
@@ -36,20 +36,7 @@ pub struct Size {
 #[derive(Debug)]
 pub struct Raw {
     terminal: Terminal,
-    events: SignalFd,
-    /// What the thread blocked before.
-    mask: SigSet,
-}
-
-/// What happens to a terminal, or to the program in its foreground.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// It may have another size.
-    Resized,
-    /// The user wants this program to stand still: [`Raw::suspend`].
-    Suspended,
-    /// It goes on after it was made to: [`Raw::resume`].
-    Resumed,
+    events: Events,
 }
 
 impl Terminal {
@@ -73,6 +60,11 @@ impl Terminal {
         })
     }
 
+    /// Whether it is this program that it listens to, and not one that the shell has put before it.
+    pub fn is_ours(&self) -> bool {
+        is_ours(&self.0)
+    }
+
     /// Makes every key a byte to read, Ctrl-C included, and passes every byte of output on as it is.
     /// SIGWINCH, SIGTSTP and SIGCONT are [`Event`]s from now on. In the background this stands still
     /// until the user brings the program to the foreground.
@@ -81,12 +73,7 @@ impl Terminal {
     /// The terminal is gone, or there are no more descriptors.
     pub fn raw(self) -> Result<Raw> {
         restore_in_a_panic();
-        let set = SigSet::from_iter([Signal::SIGWINCH, Signal::SIGTSTP, Signal::SIGCONT]);
-        let mask = SigSet::thread_get_mask().context("read the signal mask")?;
-        set.thread_block().context("block signals")?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let events = SignalFd::with_flags(&set, flags).context("make a signal descriptor")?;
-        let raw = Raw { terminal: self, events, mask };
+        let raw = Raw { terminal: self, events: Events::block()? };
         raw.enter()?;
         Ok(raw)
     }
@@ -105,12 +92,7 @@ impl Raw {
 
     /// What has happened and was not taken yet.
     pub fn take(&mut self) -> Option<Event> {
-        let info = self.events.read_signal().ok()??;
-        match Signal::try_from(info.ssi_signo as i32) {
-            Ok(Signal::SIGTSTP) => Some(Event::Suspended),
-            Ok(Signal::SIGCONT) => Some(Event::Resumed),
-            _ => Some(Event::Resized),
-        }
+        self.events.take()
     }
 
     /// Gives the terminal back to the shell and stands still until that continues the program.
@@ -119,12 +101,7 @@ impl Raw {
     /// The terminal is gone.
     pub fn suspend(&mut self) -> Result<()> {
         restore();
-        let stop = SigSet::from(Signal::SIGTSTP);
-        // To the whole program, and while it is blocked, so that it acts at the very next step. Where
-        // no shell is there to continue it, the kernel lets it go on at once.
-        kill(nix::unistd::getpid(), Signal::SIGTSTP).context("suspend")?;
-        stop.thread_unblock().context("suspend")?;
-        stop.thread_block().context("block signals")?;
+        self.events.stand_still()?;
         self.resume()
     }
 
@@ -168,7 +145,6 @@ impl AsFd for Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         restore();
-        let _ = self.mask.thread_set_mask();
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Watch(OwnedFd);
 /// What ended a waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
-    /// A file or a process changed, or may have.
+    /// A file or one of the others changed, or may have.
     Changed,
     /// Nobody reads the output any more.
     Unheard,
@@ -54,16 +54,16 @@ impl Watch {
         }
     }
 
-    /// Waits for a change, for the end of `process`, for the reader of `output` to go away, or until
-    /// `deadline`.
+    /// Waits for a change, for something to read from `others`, as is the end of a process, for the reader of
+    /// `output` to go away, or until `deadline`.
     pub fn wait(
         &self,
-        process: Option<BorrowedFd<'_>>,
+        others: &[BorrowedFd<'_>],
         output: Option<BorrowedFd<'_>>,
         deadline: Option<Instant>,
     ) -> Result<Woken> {
         let mut fds = vec![PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-        fds.extend(process.map(|process| PollFd::new(process, PollFlags::POLLIN)));
+        fds.extend(others.iter().map(|other| PollFd::new(*other, PollFlags::POLLIN)));
         // Asked for nothing, it reports an error or a hang-up.
         fds.extend(output.map(|output| PollFd::new(output, PollFlags::empty())));
         loop {
@@ -107,7 +107,7 @@ mod tests {
         let (reader, writer) = std::io::pipe().unwrap();
         let wait = |limit: Duration| {
             let deadline = Instant::now() + limit;
-            watch.wait(None, Some(writer.as_fd()), Some(deadline)).unwrap()
+            watch.wait(&[], Some(writer.as_fd()), Some(deadline)).unwrap()
         };
         let (soon, late) = (Duration::from_millis(20), Duration::from_secs(20));
         fs::write(&other, "changed").unwrap();

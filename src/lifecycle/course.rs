@@ -70,18 +70,18 @@ impl Course {
         deadline: Option<Instant>,
     ) -> Result<Woken> {
         match self {
-            Course::Runs(_, vmm) => watch.wait(Some(vmm.as_fd()), output, deadline),
+            Course::Runs(_, vmm) => watch.wait(&[vmm.as_fd()], output, deadline),
             Course::Changes(_) => {
                 let look = Instant::now() + LOOK;
                 let until = deadline.map_or(look, |deadline| deadline.min(look));
-                match watch.wait(None, output, Some(until))? {
+                match watch.wait(&[], output, Some(until))? {
                     Woken::TimedOut if deadline.is_none_or(|deadline| look < deadline) => {
                         Ok(Woken::Changed)
                     }
                     woken => Ok(woken),
                 }
             }
-            Course::Rests(_) | Course::Gone => watch.wait(None, output, deadline),
+            Course::Rests(_) | Course::Gone => watch.wait(&[], output, deadline),
         }
     }
 }

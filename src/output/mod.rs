@@ -12,6 +12,7 @@ mod foreign;
 mod lines;
 mod printer;
 mod progress;
+mod screen;
 mod table;
 mod view;
 
@@ -24,6 +25,7 @@ pub use foreign::Foreign;
 pub use lines::{Lines, Patience, Shared};
 pub use printer::{Printer, Style};
 pub use progress::BuildProgress;
+pub use screen::Screen;
 pub use table::{
     checks_table, images_table, profiles_table, settings_table, status_table, templates_table,
 };

@@ -152,7 +152,7 @@ impl Printer {
 }
 
 /// Whether somebody still reads: one who has read enough (`mayfly status | head -1`) is no failure of ours.
-fn to_stdout(bytes: &[u8]) -> Result<bool> {
+pub(super) fn to_stdout(bytes: &[u8]) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),

@@ -41,6 +41,7 @@ mod sessions;
 mod signals;
 mod start;
 mod status;
+mod status_watch;
 mod stop;
 mod survival;
 mod template;

@@ -1,0 +1,82 @@
+//! `mayfly status --watch`: the list as it changes.
+
+use std::io::stdout;
+use std::os::fd::AsFd;
+
+use anyhow::Result;
+
+use super::App;
+use super::status::text;
+use crate::host::clock;
+use crate::host::signals::{Interrupted, Signals};
+use crate::lifecycle::{Lookout, Manager};
+use crate::model::{Now, VmRecord};
+use crate::output::{Screen, VmView};
+
+/// Shows what `look` sees, again and again. On a terminal until a signal ends it, which its exit code then
+/// tells; elsewhere until nobody reads any more, or a signal ends it as it would any program.
+pub fn serve(app: &App, manager: &Manager, look: impl Fn() -> Result<Vec<VmRecord>>) -> Result<u8> {
+    let lookout = Lookout::new(manager)?;
+    if app.printer.style.json {
+        return stream(&lookout, look, |vms, _| app.printer.json(&views(vms)));
+    }
+    // Before the screen is taken, so that no signal ends it without giving that back.
+    if Screen::can_be_taken() {
+        let mut signals = Signals::block()?;
+        return draw(app, &lookout, look, &mut signals);
+    }
+    let mut is_first = true;
+    stream(&lookout, look, |vms, now| {
+        if !std::mem::take(&mut is_first) {
+            app.printer.data("")?;
+        }
+        app.printer.data(&text(app, vms, now))
+    })
+}
+
+fn draw(
+    app: &App,
+    lookout: &Lookout,
+    look: impl Fn() -> Result<Vec<VmRecord>>,
+    signals: &mut Signals,
+) -> Result<u8> {
+    let mut screen = Screen::take()?;
+    loop {
+        screen.draw(&text(app, &look()?, &clock::now()?))?;
+        let others = [signals.as_fd(), screen.as_fd()];
+        let is_there = lookout.wait(&others, stdout().as_fd())?;
+        if let Some(signal) = signals.take() {
+            return Ok(Interrupted(signal).code());
+        }
+        if !is_there {
+            return Ok(0);
+        }
+        screen.attend()?;
+    }
+}
+
+fn stream(
+    lookout: &Lookout,
+    look: impl Fn() -> Result<Vec<VmRecord>>,
+    mut print: impl FnMut(&[VmRecord], &Now) -> Result<()>,
+) -> Result<u8> {
+    let mut printed: Option<(Vec<VmRecord>, Vec<bool>)> = None;
+    loop {
+        let (vms, now) = (look()?, clock::now()?);
+        let expired: Vec<bool> = vms.iter().map(|vm| vm.has_expired(&now)).collect();
+        let is_old = printed
+            .as_ref()
+            .is_some_and(|(old, ended)| views(old) == views(&vms) && *ended == expired);
+        if !is_old {
+            print(&vms, &now)?;
+            printed = Some((vms, expired));
+        }
+        if !lookout.wait(&[], stdout().as_fd())? {
+            return Ok(0);
+        }
+    }
+}
+
+fn views(vms: &[VmRecord]) -> Vec<VmView<'_>> {
+    vms.iter().map(VmView::from).collect()
+}

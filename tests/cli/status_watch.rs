@@ -1,0 +1,136 @@
+//! `mayfly status --watch`.
+
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::support::environment::Environment;
+use crate::support::live::Live;
+use crate::support::processes::eventually;
+
+const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l";
+const LEAVE: &str = "\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l";
+
+fn mock() -> Environment {
+    let mut env = Environment::mock();
+    env.set("TERM", "xterm");
+    env.set("NO_COLOR", "1");
+    env
+}
+
+#[test]
+fn on_a_terminal_it_has_the_screen_and_gives_it_back() {
+    let env = mock();
+    let mut sitting = env.sit(&["status", "--watch"]);
+    sitting.sees(ENTER);
+    sitting.sees("VM  NAME");
+    let id = env.create(&["--name", "box"]);
+    let drawn = sitting.sees("created");
+    let row = drawn.lines().last().unwrap();
+    assert!(row.contains(&id) && row.starts_with("\u{1b}[K"), "{drawn:?}");
+    assert!(!drawn.contains("\u{1b}[2J"), "nothing is blanked first: {drawn:?}");
+    // One row for the title, one for a VM, and one that says what has no room.
+    env.create(&["--name", "two"]);
+    env.create(&["--name", "three"]);
+    sitting.sees("three");
+    sitting.resize(3, 40);
+    sitting.sees("and 2 more");
+    env.run(&["start", "box"]).prints("box\n");
+    sitting.sees("started");
+    // Its end is in no registry.
+    kill(Pid::from_raw(env.vmm(&id)), Signal::SIGKILL).unwrap();
+    sitting.sees("stopped (");
+    sitting.types("\u{3}");
+    let (code, screen) = sitting.ends();
+    assert_eq!(code, 130);
+    assert!(screen.ends_with(LEAVE), "{screen:?}");
+    assert_eq!((screen.matches(ENTER).count(), screen.matches(LEAVE).count()), (1, 1));
+    env.clear();
+}
+
+#[test]
+fn a_suspended_one_gives_the_screen_back_meanwhile() {
+    let env = mock();
+    let mut sitting = env.sit(&["status", "-w"]);
+    sitting.sees("VM  NAME");
+    // Without a shell behind it, the kernel lets it go on at once.
+    sitting.types("\u{1a}");
+    sitting.sees(LEAVE);
+    sitting.sees(ENTER);
+    sitting.sees("VM  NAME");
+    sitting.signal(Signal::SIGTERM);
+    let (code, screen) = sitting.ends();
+    assert_eq!(code, 143);
+    assert!(screen.ends_with(LEAVE), "{screen:?}");
+    assert_eq!((screen.matches(ENTER).count(), screen.matches(LEAVE).count()), (2, 2));
+}
+
+#[test]
+fn elsewhere_it_prints_each_change_once() {
+    let env = mock();
+    env.create(&["--name", "other"]);
+    let id = env.create(&["--name", "box", "--label", "job=1"]);
+    let mut json = env.live(&["status", "--watch", "--json", "--filter", "label=job"]);
+    let mut named = env.live(&["status", "--watch", "box"]);
+    let mut ids = env.live(&["status", "--watch", "-q", "--sort", "name"]);
+    let lines = |live: &Live| -> Vec<Value> {
+        live.said().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    eventually("the first", || lines(&json).len() == 1 && named.said().contains("created"));
+    eventually("the ids", || ids.said().lines().count() == 2);
+    env.run(&["rename", "box", "carton"]).prints("carton\n");
+    eventually("the second", || lines(&json).len() == 2 && named.said().contains("carton"));
+    env.run(&["extend", "other", "20m"]).prints("other\n");
+    env.rm(&id);
+    eventually("the last", || json.said().ends_with("[]\n") && named.said().ends_with("LEFT\n"));
+    let said = lines(&json);
+    assert_eq!(said[0][0]["name"], "box");
+    assert_eq!(
+        (&said[1][0]["vm_id"], &said[1][0]["name"]),
+        (&id.as_str().into(), &"carton".into())
+    );
+    let blocks: Vec<String> = named.said().split("\n\n").map(str::to_owned).collect();
+    assert!(blocks.iter().all(|block| block.starts_with("VM ")), "{blocks:?}");
+    assert!(blocks[0].lines().count() == 2 && !named.said().contains("other"), "{blocks:?}");
+    for live in [&mut json, &mut named, &mut ids] {
+        live.signal(Signal::SIGINT);
+        assert!(live.child.wait().unwrap().code().is_none(), "as any program");
+    }
+    assert!(ids.end().stdout().starts_with(&format!("{id}\n")));
+    assert!(json.end().stderr().is_empty() && named.end().stderr().is_empty());
+    env.run(&["status", "--watch", "nobody"]).fails(3, "mayfly: no VM \"nobody\"\nhint: [..]\n");
+    env.clear();
+}
+
+#[test]
+fn a_reader_that_has_enough_ends_it() {
+    let env = mock();
+    for flag in ["--json", "-q"] {
+        let mut command = env.command(&["status", "--watch", flag]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let mut code = None;
+        eventually("its end", || {
+            code = child.try_wait().unwrap();
+            code.is_some()
+        });
+        assert_eq!(code.unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn on_a_dumb_terminal_nothing_is_drawn_over() {
+    let mut env = mock();
+    env.set("TERM", "dumb");
+    let mut sitting = env.sit(&["status", "--watch"]);
+    sitting.sees("VM  NAME");
+    let id = env.create(&[]);
+    let screen = sitting.sees(&id);
+    assert!(!screen.contains('\u{1b}'), "{screen:?}");
+    sitting.types("\u{3}");
+    drop(sitting);
+    env.clear();
+}
