@@ -160,8 +160,10 @@ fn rebuild_and_dry_run_exclude_each_other() {
 fn nothing_of_a_vm_outlives_its_deletion() {
     let env = Environment::mock();
     let id = env.start(&[]);
-    env.run(&["exec", "--keep", &id, "-c", "setsid sleep 1010 >/dev/null 2>&1 & disown"])
-        .prints("");
+    // What has not left the command's session when that ends, ends with it.
+    let leave = "setsid sh -c 'exec > /dev/null 2>&1; touch left; exec sleep 1010' & disown
+        until test -e left; do sleep 0.01; done";
+    env.run(&["exec", "--keep", &id, "-c", leave]).prints("");
     assert!(processes::of_state(&env.state()).len() > 1);
     env.expire(&id);
     env.run(&["reap"]).prints(&format!("deleted VM {id}\n"));
