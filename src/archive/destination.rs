@@ -82,6 +82,10 @@ impl Destination {
         let path = if typed.is_empty() { Path::new(".") } else { path };
         let there = match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => There::Directory(open(path)?),
+            // Replacing it would be no copy, and as root the end of /dev/null.
+            Ok(_) if is_special(path) => {
+                bail!("{path:?} is a device, FIFO or socket, which nothing replaces")
+            }
             Ok(_) => Destination::name_of(path, true)?,
             Err(error) if error.kind() == ErrorKind::NotFound => Destination::name_of(path, false)?,
             Err(error) => {
@@ -188,6 +192,12 @@ pub fn make_parents(path: &Path) -> Result<()> {
     }
 }
 
+/// Whether it is neither a file nor a directory nor a link.
+fn is_special(path: &Path) -> bool {
+    fs::symlink_metadata(path)
+        .is_ok_and(|there| !(there.is_file() || there.is_dir() || there.is_symlink()))
+}
+
 fn open(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match openat(rustix::fs::CWD, path, flags, Mode::empty()) {
@@ -236,6 +246,7 @@ mod tests {
         fs::write(at("file"), "").unwrap();
         std::os::unix::fs::symlink("dir", at("to-dir")).unwrap();
         std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
+        std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
         let (file, tree) = (false, true);
         for (path, name, kind, goes_to) in [
             ("dir", Some("x"), file, "x"),
@@ -260,6 +271,7 @@ mod tests {
             ("no/new", Some("x"), file, "there is no directory"),
             ("file/new", Some("x"), file, "file/new"),
             ("file/", Some("x"), file, "file/"),
+            ("socket", Some("x"), file, "is a device, FIFO or socket"),
         ] {
             let error = format!("{:#}", goes(&at(path), name, kind).unwrap_err());
             assert!(error.contains(why), "{path}: {error}");

@@ -57,7 +57,10 @@ impl Source<'_> {
     pub fn unignored(&self) -> impl Iterator<Item = Result<PathBuf>> + use<> {
         let whole = fs::canonicalize(self.path).unwrap_or_default();
         let in_repository = whole.ancestors().any(|above| above.join(".git").exists());
+        // A link is sent as such; this walk would follow it.
+        let depth = (!self.follow && self.path.is_symlink()).then_some(0);
         ignore::WalkBuilder::new(self.path)
+            .max_depth(depth)
             .standard_filters(false)
             .git_ignore(true)
             .git_exclude(true)

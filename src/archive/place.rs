@@ -4,7 +4,7 @@
 //! Where a directory is there already, what arrived is put into it, and it keeps its mode and time. A
 //! file, or a link, that is there is replaced. A directory is never replaced by a file, nor a file by a
 //! directory; and a link is never taken for the directory it leads to. All that is looked at before the
-//! first thing is moved.
+//! first thing is moved. A device, a FIFO or a socket is no file to be replaced.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -18,7 +18,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::destination::Target;
-use super::staged::{Staged, names};
+use super::staged::{Staged, names, open_shut};
 use super::tree::{CONTENT, HOLD};
 
 /// Why something cannot be put where it belongs.
@@ -55,7 +55,7 @@ impl Staged {
                 one.go(Path::new(name), Pass::Rename)
             }
             Target::Into { directory } => {
-                let content = openat(self.top(), CONTENT, HOLD, Mode::empty())
+                let content = empty_from(self.top(), OsStr::new(CONTENT))
                     .map_err(std::io::Error::from)
                     .context("cannot open what arrived")?;
                 let (from, to) = (content.as_fd(), directory.as_fd());
@@ -87,7 +87,7 @@ enum Pass {
 enum Way {
     /// It takes its place, which is free or a file's.
     Rename,
-    /// What is in it is put into the directory that is there.
+    /// What is in it is put into the directory that is there, whose mode does not matter any more.
     Merge(OwnedFd, OwnedFd),
 }
 
@@ -124,14 +124,15 @@ impl Move<'_> {
             (false, there) if there == directory => {
                 Err(in_the_way("is a directory there, and no directory in what is copied").into())
             }
-            (false, _) => Ok(Way::Rename),
+            (false, FileType::RegularFile | FileType::Symlink) => Ok(Way::Rename),
+            (false, _) => Err(in_the_way("is a device, FIFO or socket there").into()),
             (true, there) if there == directory => {
-                let hold = |at, name| {
-                    openat(at, name, HOLD, Mode::empty())
-                        .map_err(std::io::Error::from)
-                        .with_context(|| format!("cannot open {path:?}"))
+                let cannot = |errno: Errno| {
+                    anyhow::Error::new(std::io::Error::from(errno))
+                        .context(format!("cannot open {path:?}"))
                 };
-                let (from, to) = (hold(self.from, self.name)?, hold(self.to, self.new_name)?);
+                let from = empty_from(self.from, self.name).map_err(cannot)?;
+                let to = openat(self.to, self.new_name, HOLD, Mode::empty()).map_err(cannot)?;
                 let may = accessat(&to, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty());
                 may.map_err(std::io::Error::from)
                     .with_context(|| format!("cannot write in {path:?}"))?;
@@ -157,15 +158,21 @@ impl Move<'_> {
         match renameat(self.from, self.name, self.to, self.new_name) {
             // Only who may write in a directory may move it, because that changes its parent.
             Err(Errno::ACCESS) => {
-                let directory = openat(self.from, self.name, HOLD, Mode::empty())?;
-                let mode = Mode::from_raw_mode(fstat(&directory)?.st_mode & 0o777);
-                fchmod(&directory, mode | Mode::RWXU)?;
+                let there = statat(self.from, self.name, AtFlags::SYMLINK_NOFOLLOW)?;
+                let directory = empty_from(self.from, self.name)?;
                 renameat(self.from, self.name, self.to, self.new_name)?;
-                fchmod(&directory, mode)
+                fchmod(&directory, Mode::from_raw_mode(there.st_mode & 0o777))
             }
             other => other,
         }
     }
+}
+
+/// Opens a directory that arrived, whatever its mode is, for everything in it to be taken out.
+fn empty_from(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let directory = open_shut(parent, name)?;
+    fchmod(&directory, Mode::RWXU)?;
+    Ok(directory)
 }
 
 /// Goes through the entries of a directory that belong into another one.
@@ -178,4 +185,91 @@ fn each(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path, pass: Pass) -> Re
 fn device(fd: &OwnedFd) -> Result<u64> {
     let stat = fstat(fd).map_err(std::io::Error::from).context("cannot look at a directory")?;
     Ok(stat.st_dev)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+
+    use nix::unistd::{Gid, Uid, chown, geteuid, setfsgid, setfsuid};
+
+    use super::*;
+    use crate::archive::Destination;
+
+    const NOBODY: u32 = 65534;
+
+    /// Something that arrived beside `at`, made by `make` in the directory of that path.
+    fn arrived(at: &Path, make: impl FnOnce(&Path)) -> Staged {
+        let destination = Destination::look(at).unwrap();
+        let staged = Staged::beside(destination.directory().as_fd()).unwrap();
+        let staging = names(destination.directory().as_fd()).unwrap();
+        let name =
+            staging.iter().find(|name| name.to_string_lossy().starts_with(".mayfly")).unwrap();
+        make(&at.join(name).join(CONTENT));
+        staged
+    }
+
+    fn into(at: &Path) -> Target {
+        let directory = Destination::look(at).unwrap().directory().try_clone().unwrap();
+        Target::Into { directory }
+    }
+
+    fn mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn directories_that_may_not_be_written_are_put_into_others_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        // Root may write anywhere. This thread may not, for files.
+        if geteuid().is_root() {
+            chown(at, Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY))).unwrap();
+            setfsgid(Gid::from_raw(NOBODY));
+            setfsuid(Uid::from_raw(NOBODY));
+        }
+        fs::create_dir_all(at.join("shut/inner")).unwrap();
+        let staged = arrived(at, |content| {
+            fs::create_dir_all(content.join("shut/inner")).unwrap();
+            fs::create_dir_all(content.join("shut/new")).unwrap();
+            for file in ["shut/inner/a", "shut/b", "shut/new/c"] {
+                fs::write(content.join(file), file).unwrap();
+            }
+            for (directory, bits) in
+                [("shut/inner", 0o000), ("shut/new", 0o500), ("shut", 0o500), ("", 0o500)]
+            {
+                mode(&content.join(directory), bits);
+            }
+        });
+        staged.place(&into(at)).unwrap();
+        for file in ["shut/inner/a", "shut/b", "shut/new/c"] {
+            assert_eq!(fs::read_to_string(at.join(file)).unwrap(), file);
+        }
+        let bits = |path| fs::metadata(at.join(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(bits("shut/new"), 0o500);
+        assert_eq!(names(fs::File::open(at).unwrap().as_fd()).unwrap(), ["shut"]);
+        mode(&at.join("shut/new"), 0o700);
+    }
+
+    #[test]
+    fn only_files_and_links_are_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        let _listener = UnixListener::bind(at.join("s")).unwrap();
+        fs::write(at.join("f"), "old").unwrap();
+        symlink("nowhere", at.join("l")).unwrap();
+        for (name, replaced) in [("f", true), ("l", true), ("s", false)] {
+            let staged = arrived(at, |content| {
+                fs::create_dir(content).unwrap();
+                fs::write(content.join(name), "new").unwrap();
+            });
+            let placed = staged.place(&into(at)).map_err(|error| error.to_string());
+            let refused = Err(format!("{name:?} is a device, FIFO or socket there"));
+            assert_eq!(placed, if replaced { Ok(()) } else { refused });
+            assert_eq!(fs::read_to_string(at.join(name)).is_ok_and(|text| text == "new"), replaced);
+        }
+        assert!(fs::metadata(at.join("l")).unwrap().is_file());
+    }
 }

@@ -1,7 +1,7 @@
 //! What has arrived and is not in its place yet: in a directory of our own beside that place, which
 //! vanishes with everything in it unless it is put there.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
@@ -90,7 +90,7 @@ fn empty(directory: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// Opens a directory of ours for reading, whatever its mode is.
-fn open_shut(parent: BorrowedFd<'_>, name: &OsString) -> Result<OwnedFd, Errno> {
+pub(super) fn open_shut(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
     match openat(parent, name, HOLD, Mode::empty()) {
         Err(Errno::ACCESS) => {
             // A mode can be changed through /proc alone without following a link.

@@ -287,6 +287,13 @@ fn what_git_ignores_stays_here_if_asked() {
         .prints("./.gitignore\n./.hidden\n./keep.o\n./main.c\n./src/target/x\n");
     env.run(&["cp", project.to_str().unwrap(), "box:all"]).prints("");
     env.run(&["exec", "box", "-c", "cd all; find . -type f | wc -l"]).prints("7\n");
+    std::os::unix::fs::symlink("project", env.root().join("repository/link")).unwrap();
+    let link = env.root().join("repository/link");
+    for (flags, target) in [(&[][..], "project\n"), (&["-L"], "")] {
+        let copy = ["cp", "--exclude-ignored", link.to_str().unwrap(), "box:"];
+        env.run(&[&copy[..], flags].concat()).prints("");
+        env.run(&["exec", "box", "-c", "readlink link; rm -r link"]).prints(target);
+    }
     // Without a repository, what is above is about something else.
     fs::remove_dir_all(env.root().join("repository/.git")).unwrap();
     env.run(&["cp", "--exclude-ignored", project.to_str().unwrap(), "box:apart"]).prints("");
