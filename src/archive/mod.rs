@@ -17,6 +17,7 @@
 mod destination;
 mod entry;
 mod foreign;
+mod leftovers;
 mod name;
 mod pack;
 mod pax;

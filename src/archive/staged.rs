@@ -9,10 +9,11 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fchmod, mkdirat, openat, 
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use super::leftovers;
 use super::tree::{HOLD, Rules, Tree};
 
 /// How the directory is called, before random digits. Whoever finds one knows where it is from.
-const PREFIX: &str = ".mayfly-cp-";
+pub(super) const PREFIX: &str = ".mayfly-cp-";
 
 /// A place for what arrives.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// A new directory in `parent`.
+    /// A new directory in `parent`, and none there that a killed copy left.
     ///
     /// # Errors
     /// The file system's.
@@ -38,7 +39,10 @@ impl Staged {
             .map_err(std::io::Error::from)
             .context("cannot make a directory there")?;
         match openat(&parent, &name, HOLD, Mode::empty()) {
-            Ok(top) => Ok(Staged { parent, name, top }),
+            Ok(top) => {
+                leftovers::sweep(parent.as_fd(), top.as_fd());
+                Ok(Staged { parent, name, top })
+            }
             Err(errno) => {
                 let _ = unlinkat(&parent, &name, AtFlags::REMOVEDIR);
                 Err(std::io::Error::from(errno)).context("cannot make a directory there")
@@ -71,7 +75,7 @@ impl Drop for Staged {
 }
 
 /// Deletes everything in a directory.
-fn empty(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+pub(super) fn empty(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     // What arrived may have modes that keep even its owner out.
     let _ = fchmod(directory, Mode::from_raw_mode(0o700));
     for name in names(directory)? {

@@ -39,7 +39,8 @@ Where a copy goes, as with docker cp:
 
 A directory that is there already is added to, and keeps its mode. A file, or a link, that is there is
 replaced; a link is never followed. All that is copied arrives beside DST first, as '.mayfly-cp-*', and
-is put in its place when it is complete: a copy that fails or is interrupted changes nothing.
+is put in its place when it is complete: a copy that fails or is interrupted changes nothing. If it is
+killed, the next one to the same place deletes what it left.
 
 Into a VM, files, directories and symbolic links are copied, with their permissions and times of
 modification. They belong to root, or to --user. Out of a VM, only files and directories are copied, as
