@@ -74,6 +74,7 @@ is '.state == "stopped"' mayfly wait --json box
 mayfly logs --raw --vmm box > log
 is '.state == "stopped"' mayfly stop --json box
 is "length == 1 and .[0].vm_id == \"$vm\" and .[0].keep" mayfly status --json
+[ "$(mayfly status --watch --json --filter label=job=7 | head -n 1 | jq length)" = 1 ]
 is ".vm_id == \"$vm\" and .deleted" mayfly rm --json box
 fails 3 mayfly rm --json box 2> error.json
 is '.deleted == false' mayfly rm --json --force box
