@@ -15,6 +15,7 @@ use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{self, App};
 use crate::host::gate;
+use crate::image;
 use crate::model::{Accelerator, BackendChoice};
 use crate::output::{Color, Failure, MAYFLY_FAILED, Printer, Style};
 use crate::settings::{Config, KEYS, Key, Overrides, Settings, Sources};
@@ -177,6 +178,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if args.get(1).is_some_and(|argument| argument == gate::ARGUMENT) {
         return become_vmm();
     }
+    if args.get(1).is_some_and(|argument| argument == image::UNPACK) {
+        return exit_after(image::unpack());
+    }
     // A file with a mistake in it must not hide what is wrong with the command line, nor its help.
     let config = Config::load();
     let no_config = Config::default();
@@ -309,6 +313,16 @@ fn usage(error: &clap::Error, args: &[OsString], color: Color) -> ExitCode {
 fn become_vmm() -> ExitCode {
     let Err(error) = gate::wait_and_become();
     // Standard error is the VMM's log here.
-    Printer { style: Style::default() }.failure(&Failure::of(&error));
-    ExitCode::FAILURE
+    exit_after(Err(error))
+}
+
+/// For what our own program does in other processes.
+fn exit_after(work: Result<()>) -> ExitCode {
+    match work {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            Printer { style: Style::default() }.failure(&Failure::of(&error));
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms, and the rooms each may look into. What is not listed is forbidden.
 const PLAN: &[(&str, &[&str])] = &[
-    ("cli", &["commands", "host", "model", "output", "settings"]),
+    ("cli", &["commands", "host", "image", "model", "output", "settings"]),
     (
         "commands",
         &[

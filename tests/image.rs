@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use mayfly::host::sparse::clone_file;
 use mayfly::host::tool::{Interrupted, Run};
 use mayfly::image::{Lines, Progress, Store, Verification};
-use mayfly::model::{Kind, Profile, Refusal};
+use mayfly::model::{Kind, Profile, Recipe, Refusal};
 use support::{images, programs};
 
 #[test]
@@ -27,7 +27,7 @@ fn an_image_has_its_files_and_they_are_what_they_should_be() {
     assert_eq!(mode(image.disk_seed()), 0o600);
 
     assert!(fs::read(image.kernel()).unwrap().starts_with(b"\x7fELF"));
-    let recipe = &image.info().recipe;
+    let recipe = image.info().recipe.debian().unwrap();
     let rootfs = fs::metadata(image.rootfs()).unwrap();
     assert_eq!(rootfs.len(), u64::from(recipe.root_mib) << 20);
 
@@ -49,7 +49,8 @@ fn an_image_has_its_files_and_they_are_what_they_should_be() {
 fn small(packages: &[&str]) -> Profile {
     let mut profile = images::profile("debian-base");
     profile.name = "small".into();
-    profile.recipe.packages = packages.iter().map(|&name| name.to_owned()).collect();
+    let Recipe::Debian(recipe) = &mut profile.recipe else { panic!("it is of packages") };
+    recipe.packages = packages.iter().map(|&name| name.to_owned()).collect();
     profile
 }
 

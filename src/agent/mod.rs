@@ -23,6 +23,7 @@ mod reaper;
 mod secrets;
 mod serve;
 mod session;
+mod skeleton;
 mod spawn;
 mod stdio;
 mod terminal;

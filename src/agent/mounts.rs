@@ -11,6 +11,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use nix::unistd::{chdir, chroot, sync};
 
+use super::skeleton;
+
 /// The image: read-only, shared by all VMs of a profile.
 pub const ROOT_DISK: &str = "/dev/vda";
 /// The VM's own disk.
@@ -99,7 +101,11 @@ pub fn root() -> Result<Mounts, Failure> {
 /// What could not be mounted; a kernel without cgroup2 is not an error.
 pub fn late() -> Result<(), Failure> {
     for file_system in &LATE {
-        match file_system.mount() {
+        let mounted = match file_system.target {
+            "/run" => skeleton::keep(Path::new("/run"), || file_system.mount()),
+            _ => file_system.mount(),
+        };
+        match mounted {
             Err(_) if file_system.kind == "cgroup2" => {}
             result => result?,
         }

@@ -52,10 +52,13 @@ pub fn plan(
         }
         set(name, value.as_os_str().to_owned());
     }
+    let path =
+        variables.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
+    let path = path.unwrap_or(OsStr::new("/usr/bin:/bin"));
     let argv: Vec<OsString> = match &request.program {
         Program::Argv(argv) => argv.iter().map(|text| text.as_os_str().to_owned()).collect(),
         Program::Shell(line) => {
-            vec!["bash".into(), "-lc".into(), line.as_os_str().to_owned()]
+            vec![line_shell(path).into(), "-lc".into(), line.as_os_str().to_owned()]
         }
         Program::Login => vec![login_name(shell.as_deref().unwrap_or_default())],
         Program::Pack(pack) => transfer::argv(transfer::PACK, pack)?,
@@ -65,12 +68,10 @@ pub fn plan(
         .first()
         .filter(|program| !program.is_empty())
         .ok_or_else(|| failure(FailureKind::NotFound, "there is no program in an empty command"))?;
-    let path =
-        variables.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
     let candidates = match (shell, &request.program) {
         (Some(shell), _) => vec![shell],
         (None, Program::Pack(_) | Program::Unpack(_)) => vec![transfer::OURSELVES.into()],
-        _ => candidates(program, path.unwrap_or(OsStr::new("/usr/bin:/bin"))),
+        _ => candidates(program, path),
     };
     let directories = match &request.cwd {
         // A relative one begins where the command would run without it.
@@ -102,6 +103,14 @@ pub fn plan(
         stdio,
         terminal: request.tty.is_some(),
     })
+}
+
+/// The shell for a command line. Small systems have no bash, and what they call sh knows `-lc` as well.
+fn line_shell(path: &OsStr) -> &'static str {
+    let is_there = |name: &str| {
+        candidates(OsStr::new(name), path).iter().any(|path| std::fs::metadata(path).is_ok())
+    };
+    if !is_there("bash") && is_there("sh") { "sh" } else { "bash" }
 }
 
 /// The paths a program's name may mean, as a shell looks for it.

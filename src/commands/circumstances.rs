@@ -17,7 +17,7 @@ pub struct Circumstances {
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<OsString>,
 
-    /// Run as USER of the VM instead of root
+    /// Run as USER of the VM instead of root, or of whom the profile names
     ///
     /// A name or a number, with ':GROUP' behind it if need be.
     #[arg(short, long, value_name = "USER")]

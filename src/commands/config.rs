@@ -169,7 +169,7 @@ fn of_profile(profile: &Profile, key: &str) -> Option<String> {
         "ttl" => ttl().to_string(),
         "keep" => profile.keep.to_string(),
         "require" => profile.require.to_string(),
-        "debian_mirror" => profile.recipe.mirror.clone()?,
+        "debian_mirror" => profile.recipe.debian()?.mirror.clone()?,
         _ => return None,
     })
 }

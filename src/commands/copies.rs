@@ -13,7 +13,7 @@ use crate::host::signals::{Interrupted, Signals};
 use crate::lifecycle::{
     Conversation, CopyIn, CopyOut, Manager, Parcel, Store, Timings, Who, copy_in, copy_out,
 };
-use crate::model::{Kind, Refusal};
+use crate::model::{CommandDefaults, Kind, Refusal};
 use crate::output::CopyProgress;
 use crate::protocol::{Exec, Text};
 
@@ -25,7 +25,8 @@ pub struct Copies {
     /// It is then at PATH; if that is not given, in the home directory, under its own name. A PATH that
     /// begins without '/' begins there too, and directories above that are missing are made. A file can
     /// be named as well. May be given several times; the command runs in the first directory, unless
-    /// --workdir says otherwise. Everything belongs to root, or to --user.
+    /// --workdir says otherwise. Everything belongs to whom the command
+    /// runs as.
     #[arg(long, value_name = "DIR[:PATH]", value_hint = ValueHint::AnyPath)]
     copy_in: Vec<OsString>,
 
@@ -60,11 +61,13 @@ struct Outward {
 }
 
 impl Copies {
-    /// What is to be copied, and where `exec` runs because of it.
+    /// What is to be copied, and where `exec` runs because of it. A profile's `defaults` say for whom, and
+    /// where it runs if nothing else does.
     ///
     /// # Errors
     /// What can be seen to be wrong before anything is done.
-    pub fn prepare(&self, exec: &mut Exec) -> Result<Prepared> {
+    pub fn prepare(&self, exec: &mut Exec, defaults: CommandDefaults) -> Result<Prepared> {
+        exec.user = exec.user.take().or(defaults.user);
         let user = exec.user.clone();
         let mut inward = Vec::new();
         for typed in &self.copy_in {
@@ -89,6 +92,7 @@ impl Copies {
             let copy = CopyIn { parcel, to: Text::from(&*to), parents: true, who };
             inward.push((path.to_owned(), copy));
         }
+        exec.cwd = exec.cwd.take().or_else(|| defaults.workdir.as_deref().map(Text::from));
         let mut outward = Vec::new();
         for typed in &self.copy_out {
             let (path, to) = split(typed, "--copy-out")?;

@@ -23,7 +23,8 @@ Examples:
 /// Run a command in a started VM, then delete the VM
 ///
 /// Streams the command's output and returns its exit code. The VM is deleted afterwards, unless
-/// --keep, 'create --keep', its profile or MAYFLY_KEEP=1 says otherwise.
+/// --keep, 'create --keep', its profile or MAYFLY_KEEP=1 says otherwise. Variables, user and working
+/// directory are those of the profile, where it names any and no flag does.
 ///
 /// With --all the command runs in all VMs that are started, several at a time, and the rest holds for
 /// each of them. Every line of its output comes whole, behind the name of its VM; one of more than 64 KiB
@@ -78,6 +79,7 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
         return exec_all::serve(app, &exec_all::Request { all, keep: args.keep, command, jobs });
     };
     let (exec, streams) = args.command.prepare(app)?;
+    let program = exec.program.clone();
     let command = Command { exec, streams, keep: args.keep };
     let manager = Manager::open(app.settings.clone())?;
     let mut signals = Signals::block()?;
@@ -88,5 +90,5 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
         app.printer
             .aside(&format!("mayfly: deleted VM {id} ({}); '--keep' keeps it", removed.reason));
     }
-    args.command.report(app, &id, finished.outcome, finished.cleanup, &timings)
+    args.command.report(app, &id, &program, finished.outcome, finished.cleanup, &timings)
 }

@@ -126,7 +126,8 @@ impl Crowd<'_> {
     fn report(&self, command: &GuestCommand, vm: &VmRecord, ran: Ran) -> Result<u8> {
         let Finished { outcome, cleanup } = ran.finished;
         if self.app.printer.style.json {
-            return command.report(self.app, vm.id(), outcome, cleanup, &ran.timings);
+            let (program, timings) = (&self.exec.program, &ran.timings);
+            return command.report(self.app, vm.id(), program, outcome, cleanup, timings);
         }
         let (printer, name) = (&self.app.printer, vm.manifest.called());
         printer.detail(&format!("{name}:"));

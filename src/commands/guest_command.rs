@@ -14,7 +14,7 @@ use crate::guest::{Exit, Outcome, Sink, Stdin};
 use crate::lifecycle::{Removed, Streams, Timings};
 use crate::model::{Kind, Refusal, Span, VmId};
 use crate::output::ExecAnswer;
-use crate::protocol::{Exec, Program};
+use crate::protocol::{Exec, Program, Text};
 
 /// How much of each stream `--json` keeps. The answer is one JSON value, so it is held in memory;
 /// who wants more reads the streams.
@@ -50,11 +50,13 @@ pub struct GuestCommand {
     circumstances: Circumstances,
 
     /// Run STRING in a login shell, as 'bash -lc' does
+    ///
+    /// Where the VM has no bash, its sh does it.
     #[arg(short = 'c', long = "command", value_name = "STRING", id = "shell")]
     shell: Option<OsString>,
 
     /// The program to run, and its arguments
-    #[arg(last = true, value_name = "CMD", required_unless_present_any = ["shell", "tty"])]
+    #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
@@ -62,6 +64,16 @@ impl GuestCommand {
     /// Whether there is nothing to run but the user's login shell.
     pub fn is_login(&self) -> bool {
         self.shell.is_none() && self.command.is_empty()
+    }
+
+    /// Whether the command has a terminal.
+    pub fn has_terminal(&self) -> bool {
+        self.tty
+    }
+
+    /// The words of the command, unless it was given as a string for a shell.
+    pub fn words(&self) -> Option<&[OsString]> {
+        self.shell.is_none().then_some(&self.command[..])
     }
 
     /// The request for the agent, and where its streams go: to our own, or into the JSON answer.
@@ -136,18 +148,6 @@ impl GuestCommand {
         Ok(Streams { stdin, stdout, stderr })
     }
 
-    /// The command as a user could have typed it.
-    fn shown(&self) -> String {
-        match &self.shell {
-            Some(line) => line.to_string_lossy().into_owned(),
-            None => {
-                let words: Vec<String> =
-                    self.command.iter().map(|word| quote(&word.to_string_lossy())).collect();
-                words.join(" ")
-            }
-        }
-    }
-
     /// What there is to say about an end, where its exit code alone does not.
     pub fn verdict(&self, exit: &Exit) -> Option<String> {
         verdict(exit, self.timeout, self.tty)
@@ -158,6 +158,7 @@ impl GuestCommand {
         &self,
         app: &App,
         vm_id: &VmId,
+        program: &Program,
         outcome: Outcome,
         cleanup: Option<Removed>,
         timings: &Timings,
@@ -171,7 +172,7 @@ impl GuestCommand {
             }
             return Ok(exit_code);
         }
-        let mut answer = ExecAnswer::new(vm_id, self.shown(), outcome, cleanup, timings);
+        let mut answer = ExecAnswer::new(vm_id, shown(program), outcome, cleanup, timings);
         if let Some(verdict) = verdict {
             answer.append_to_stderr(&verdict);
         }
@@ -199,6 +200,19 @@ pub fn verdict(exit: &Exit, timeout: Option<Span>, at_terminal: bool) -> Option<
             Some(format!("mayfly: killed by {}", name(*signal)))
         }
         _ => None,
+    }
+}
+
+/// A command as a user could have typed it.
+fn shown(program: &Program) -> String {
+    match program {
+        Program::Shell(line) => line.as_os_str().to_string_lossy().into_owned(),
+        Program::Argv(words) => {
+            let word = |word: &Text| quote(&word.as_os_str().to_string_lossy());
+            words.iter().map(word).collect::<Vec<_>>().join(" ")
+        }
+        // Nobody types the other two.
+        Program::Login | Program::Pack(_) | Program::Unpack(_) => String::new(),
     }
 }
 

@@ -1,9 +1,12 @@
 //! `mayfly run`.
 
+use std::ffi::OsString;
+
 use anyhow::Result;
 
 use super::App;
 use super::building::building;
+use super::circumstances::text;
 use super::copies::Copies;
 use super::guest_command::GuestCommand;
 use super::start_way::StartWay;
@@ -11,7 +14,9 @@ use super::vm_request::VmRequest;
 use crate::guest::Exit;
 use crate::host::process;
 use crate::host::signals::Signals;
-use crate::lifecycle::{self, Caller, Command, Conversation, Manager, Purpose, Timings};
+use crate::lifecycle::{
+    self, Caller, Command, Conversation, EntryWords, Manager, Purpose, Timings,
+};
 use crate::model::record::reason;
 use crate::output::Failure;
 
@@ -22,18 +27,23 @@ Examples:
   mayfly run --timeout 30s -c 'curl --version; exit 3'
   mayfly run -p debian-build --copy-in . -- make test
   mayfly run -p debian-build --copy-in . --copy-out build -- make
-  mayfly run -t                           a shell in a VM of its own";
+  mayfly run -t                           a shell in a VM of its own
+  mayfly run -p nginx                     the command of an imported image";
 
 /// Run a command in a new VM, and leave nothing behind
 ///
 /// Does what create, start, exec and rm do, and returns the command's exit code. The VM is deleted
 /// whatever happens, Ctrl-C included; if mayfly itself is killed, the next 'mayfly reap' deletes it.
-/// Builds the profile's image first if there is none yet. With -t and without a command, root's login
-/// shell is run, or that of USER. --copy-in brings a directory along, for the command to work in.
+/// Builds the profile's image first if there is none yet. --copy-in brings a directory along, for the
+/// command to work in.
+///
+/// A profile may have an entrypoint and a command, as container images do. 'run' puts the entrypoint
+/// before CMD, and without CMD takes the profile's command. '-c' and 'exec' have nothing to do with
+/// either. With -t, and where there is no command at all, root's login shell is run, or that of USER.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[command(
-    override_usage = "mayfly run [OPTIONS] -- CMD [ARG]...\n       mayfly run [OPTIONS] -c STRING\n       mayfly run [OPTIONS] -t"
+    override_usage = "mayfly run [OPTIONS] [-- CMD [ARG]...]\n       mayfly run [OPTIONS] -c STRING"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -51,13 +61,30 @@ pub struct Args {
 
     #[command(flatten)]
     command: GuestCommand,
+
+    /// Put PROGRAM before CMD, instead of the profile's entrypoint and command
+    ///
+    /// An empty one puts nothing there.
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "shell", help_heading = "The command")]
+    entrypoint: Option<OsString>,
 }
 
 pub fn serve(app: &App, args: Args) -> Result<u8> {
     let (mut exec, streams) = args.command.prepare(app)?;
-    let mut copies = args.copies.prepare(&mut exec)?;
     let request = args.vm.into_request(args.keep, Some(process::identify_self()?))?;
     let manager = Manager::open(app.settings.clone())?;
+    if let Some(words) = args.command.words() {
+        let words = entry_words(words, args.entrypoint.as_ref());
+        match lifecycle::entry(&manager, &request.profile, words)? {
+            Ok(program) => exec.program = program,
+            // A terminal makes sense of nothing to run: the user's shell.
+            Err(_) if args.command.has_terminal() => {}
+            Err(refusal) => return Err(refusal.into()),
+        }
+    }
+    let program = exec.program.clone();
+    let defaults = lifecycle::command_defaults(&manager, &request.profile)?;
+    let mut copies = args.copies.prepare(&mut exec, defaults)?;
     let mut signals = Signals::block()?;
     let mut timings = Timings::begin();
 
@@ -96,7 +123,7 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     } else if !app.printer.style.json {
         app.printer.note(&format!("mayfly: kept VM {id}"));
     }
-    let mut code = args.command.report(app, &id, outcome, cleanup, &timings)?;
+    let mut code = args.command.report(app, &id, &program, outcome, cleanup, &timings)?;
     for error in &failed {
         let failure = Failure::of_command(error);
         app.printer.failure(&failure);
@@ -106,4 +133,12 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
         }
     }
     Ok(code)
+}
+
+fn entry_words(words: &[OsString], entrypoint: Option<&OsString>) -> EntryWords {
+    EntryWords {
+        words: words.iter().map(text).collect(),
+        entrypoint: entrypoint
+            .map(|program| (!program.is_empty()).then(|| text(program)).into_iter().collect()),
+    }
 }

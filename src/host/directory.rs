@@ -166,6 +166,39 @@ pub fn remove_if_empty(path: &Path) {
     let _ = fs::remove_dir(path);
 }
 
+/// Bytes that something takes on the disk, with all that is in it, holes left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub bytes: u64,
+    /// The part of them that is free when it is deleted: what has another name elsewhere stays.
+    pub own_bytes: u64,
+    /// The lengths of the files, holes and all.
+    pub apparent_bytes: u64,
+}
+
+/// Measures `path`; what cannot be looked at, or is not there, takes nothing.
+pub fn usage(path: &Path) -> Usage {
+    let mut usage = Usage::default();
+    let mut waiting = vec![path.to_owned()];
+    while let Some(path) = waiting.pop() {
+        let Ok(about) = fs::symlink_metadata(&path) else { continue };
+        // Blocks of 512 bytes, whatever the file system's own are.
+        let bytes = about.blocks() * 512;
+        usage.bytes += bytes;
+        if about.is_dir() {
+            usage.own_bytes += bytes;
+            let inner = fs::read_dir(&path).into_iter().flatten().flatten();
+            waiting.extend(inner.map(|entry| entry.path()));
+            continue;
+        }
+        usage.apparent_bytes += about.len();
+        if about.nlink() == 1 {
+            usage.own_bytes += bytes;
+        }
+    }
+    usage
+}
+
 /// The names in a directory; none where it does not exist.
 pub fn names(path: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(path) {

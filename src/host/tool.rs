@@ -176,6 +176,12 @@ impl Run {
         self
     }
 
+    /// Gives the program a standard input; without, it has an empty one.
+    pub fn stdin(mut self, input: std::fs::File) -> Run {
+        self.command.stdin(input);
+        self
+    }
+
     /// Starts the program and waits for its end. `line` gets each line of its output and errors,
     /// escaped; `cancelled` is asked ten times a second, and when it says yes, or when we are
     /// killed, the program's whole group is killed.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::info::{self, DISK, FILES, INITRD, ImageInfo, KERNEL, MODULES, ROOTFS};
 use super::verified::Verified;
@@ -68,6 +68,12 @@ impl Image {
     /// What each VM's own disk starts as, raw ext4; see [`crate::host::sparse::clone_file`].
     pub fn disk_seed(&self) -> PathBuf {
         self.dir.join(DISK)
+    }
+
+    /// MiB of each VM's own disk.
+    pub fn disk_mib(&self) -> Result<u32> {
+        let length = std::fs::metadata(self.disk_seed()).context("cannot look at the disk")?.len();
+        Ok(u32::try_from(length >> 20)?)
     }
 
     /// The files a VMM opens.

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::digest::{self, Method};
+use crate::model::profile::IMPORTED_PROFILE;
 use crate::model::{Kind, Recipe, Refusal};
 
 /// The form of `image.json`. Images of another form are rebuilt.
@@ -116,6 +117,11 @@ pub fn read(directory: &Path) -> Result<Found> {
 /// The refusal of an image that is not what it was.
 pub fn damaged(directory: &Path, why: &str) -> Refusal {
     let profile = directory.file_name().unwrap_or_default().to_string_lossy();
-    Refusal::new(Kind::Host, format!("the image of {profile} is damaged: {why}"))
-        .hint(format!("build it anew: mayfly image build --force {profile}"))
+    let is_imported = directory.join(IMPORTED_PROFILE).exists();
+    Refusal::new(Kind::Host, format!("the image of {profile} is damaged: {why}")).hint(
+        match is_imported {
+            true => format!("import it again: mayfly image import SOURCE {profile}"),
+            false => format!("build it anew: mayfly image build --force {profile}"),
+        },
+    )
 }

@@ -12,21 +12,28 @@
 mod builder;
 mod debian;
 mod digest;
+mod file_systems;
 mod handle;
+mod import;
 mod info;
 mod initrd;
 mod kernel;
 mod modules;
 mod progress;
+mod sandbox;
 mod scratch;
 mod static_program;
 mod store;
 mod template;
+mod trouble;
 mod verified;
 
-pub use builder::Builder;
+pub use builder::{Builder, Imported};
 pub use debian::{Debian, tools};
 pub use handle::{Image, Verification};
+pub use import::{
+    ARGUMENT as UNPACK, Bounds as ImportBounds, Import, Named, Plan, Source, serve as unpack,
+};
 pub use info::{AgentInfo, FileInfo, ImageInfo};
 pub use progress::{Lines, Progress, Silent};
 pub use store::{Store, check_agent};

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use anyhow::Result;
 
+use super::defaults;
 use super::manager::{HELLO, Manager, expired, this_boot};
 use super::remove::remove;
 use super::start::Started;
@@ -15,6 +16,7 @@ use crate::host::signals::Signals;
 use crate::host::wait::Wait;
 use crate::model::record::reason;
 use crate::model::{Kind, Refusal, VmId, VmRecord};
+use crate::protocol::Exec;
 
 /// Somebody to ask for something, and to ask again.
 #[derive(Debug)]
@@ -48,6 +50,11 @@ impl<'a> Conversation<'a> {
     /// The one that is open already with a VM that was just started.
     pub fn of(manager: &'a Manager, started: Started) -> Conversation<'a> {
         Conversation { manager, record: started.record, session: started.up.session }
+    }
+
+    /// Completes a command with what its VM keeps for those that leave it open.
+    pub fn complete(&self, exec: &mut Exec) -> Result<()> {
+        defaults::complete(self.manager, self.record.id(), exec)
     }
 
     /// Asks for something.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 
+use super::defaults;
 use super::manager::{Manager, VM_PATIENCE};
 use super::reap::reap_expired;
 use super::remove::remove_settled;
@@ -68,7 +69,7 @@ pub fn create(
             return Err(error);
         }
     };
-    let prepared = prepare(manager, &manifest).and_then(|()| {
+    let prepared = prepare(manager, &manifest, profile).and_then(|()| {
         manager.change(&id, |record| {
             record.finish_create()?;
             Ok(record.clone())
@@ -220,8 +221,9 @@ fn free_uid(contents: &Contents, id: &VmId, range: Bounds) -> Result<u32, Refusa
 }
 
 /// Makes the VM's directory. Its disk comes with its first start, which decides what is on it.
-fn prepare(manager: &Manager, manifest: &Manifest) -> Result<()> {
+fn prepare(manager: &Manager, manifest: &Manifest, profile: &Profile) -> Result<()> {
     let paths = manager.paths(&manifest.vm_id);
     directory::create_new(&paths.dir)?;
+    defaults::keep(manager, &manifest.vm_id, &profile.command)?;
     write_manifest(&paths.manifest(), manifest)
 }

@@ -68,9 +68,11 @@ pub fn run_in(
     signals: &mut Signals,
     timings: &mut Timings,
 ) -> Result<Outcome> {
-    let Streams { stdin, stdout, stderr } = command.streams;
+    let Command { mut exec, streams, .. } = command;
+    conversation.complete(&mut exec)?;
+    let Streams { stdin, stdout, stderr } = streams;
     let io = ExecIo { stdin, stdout, stderr, signals };
-    let outcome = conversation.ask(|session| session.exec(&command.exec, io))?;
+    let outcome = conversation.ask(|session| session.exec(&exec, io))?;
     timings.end("exec");
     Ok(outcome)
 }

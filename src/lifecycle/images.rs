@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::manager::Manager;
 use super::templates;
 use crate::image::{ImageInfo, Progress};
-use crate::model::{Kind, Refusal, VmId};
+use crate::model::{Kind, Refusal, VmId, VmRecord};
 use crate::settings::find_profile;
 
 /// Builds the image of a profile if it is missing or out of date, or in any case with `force`. The
@@ -34,10 +34,12 @@ pub fn build_image(
 ///
 /// Errors: `NotFound` if there is none and `WrongState` if VMs need it, unless `force`.
 pub fn remove_image(manager: &Manager, profile: &str, force: bool) -> Result<bool> {
-    if !force {
-        refuse_if_needed(manager, profile, "deleting")?;
-    }
-    let deleted = manager.images()?.remove(profile)?;
+    let images = manager.images()?;
+    let deleted = match force {
+        true => images.remove(profile)?,
+        false => images
+            .remove_if(profile, || refuse_if_needed(manager, profile, "deleting").map(|()| true))?,
+    };
     if !deleted && !force {
         let images = manager.images()?.list()?;
         return Err(Refusal::new(Kind::NotFound, format!("profile {profile:?} has no image"))
@@ -54,14 +56,8 @@ pub fn remove_image(manager: &Manager, profile: &str, force: bool) -> Result<boo
 
 /// A VM's disk is a layer over the root file system it was created with, so it cannot start on
 /// another. One that runs has its files open and loses nothing.
-fn refuse_if_needed(manager: &Manager, profile: &str, doing: &str) -> Result<(), anyhow::Error> {
-    let contents = manager.registry.read()?;
-    let users: Vec<&VmId> = contents
-        .vms
-        .values()
-        .filter(|record| record.manifest.profile == profile && !record.manifest.image.is_empty())
-        .map(|record| record.id())
-        .collect();
+pub(super) fn refuse_if_needed(manager: &Manager, profile: &str, doing: &str) -> Result<()> {
+    let users = users_of(manager, profile)?;
     let Some(first) = users.first() else { return Ok(()) };
     Err(Refusal::new(
         Kind::WrongState,
@@ -72,4 +68,13 @@ fn refuse_if_needed(manager: &Manager, profile: &str, doing: &str) -> Result<(),
     )
     .hint("delete them first, with 'mayfly rm'")
     .into())
+}
+
+/// The VMs that were made from the image of a profile.
+pub(super) fn users_of(manager: &Manager, profile: &str) -> Result<Vec<VmId>> {
+    let contents = manager.registry.read()?;
+    let is_user = |record: &&VmRecord| {
+        record.manifest.profile == profile && !record.manifest.image.is_empty()
+    };
+    Ok(contents.vms.values().filter(is_user).map(|record| record.id().clone()).collect())
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::backend::{self, Backend, Machine, Programs, Purpose};
 use crate::guest::Session;
+use crate::host::directory::Usage;
 use crate::host::process::{self, PidFd};
 use crate::host::wait::Wait;
 use crate::host::{clock, program};
@@ -61,15 +62,15 @@ impl Manager {
         Templates::open(&self.settings.directories.artifacts)
     }
 
-    /// All images with the bytes each takes on the disk. Makes no directory.
-    pub fn list_images(&self) -> Result<Vec<(ImageInfo, u64)>> {
+    /// All images with what each takes on the disk. Makes no directory.
+    pub fn list_images(&self) -> Result<Vec<(ImageInfo, Usage)>> {
         if !self.settings.directories.artifacts.exists() {
             return Ok(Vec::new());
         }
         let images = self.images()?;
         let with_size = |info: ImageInfo| {
-            let bytes = images.disk_usage(&info.profile)?;
-            Ok((info, bytes))
+            let usage = images.usage(&info.profile)?;
+            Ok((info, usage))
         };
         images.list()?.into_iter().map(with_size).collect()
     }

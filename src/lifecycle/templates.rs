@@ -1,6 +1,8 @@
 //! Listing templates, and deleting those that are not wanted or of no use any more. They are made where
 //! VMs are started.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 
 use super::manager::Manager;
@@ -57,6 +59,29 @@ pub fn prune_superseded(manager: &Manager, profile: &str) -> Result<()> {
         is_superseded(&images, info)
     };
     templates.prune(is_useless, false).map(drop)
+}
+
+/// Deletes the templates whose image is not there any more, or is of one of the profiles in `gone`.
+/// With `dry_run` they are only found. Returns their names and what each takes on the disk.
+pub fn prune_without_images(
+    manager: &Manager,
+    gone: &[String],
+    dry_run: bool,
+) -> Result<Vec<(String, u64)>> {
+    let Some(templates) = manager.templates_if_any()? else { return Ok(Vec::new()) };
+    let images = manager.images()?;
+    let is_useless = |listed: &Listed| {
+        let is_gone = |info: &TemplateInfo| gone.contains(&info.profile);
+        listed.info.as_ref().is_some_and(is_gone) || is_superseded(&images, listed.info.as_ref())
+    };
+    let sizes: BTreeMap<String, u64> =
+        templates.list()?.into_iter().map(|listed| (listed.name, listed.bytes)).collect();
+    let pruned = templates.prune(is_useless, dry_run)?;
+    let with_size = |name: String| {
+        let bytes = sizes.get(&name).copied().unwrap_or(0);
+        (name, bytes)
+    };
+    Ok(pruned.into_iter().map(with_size).collect())
 }
 
 /// Whether the image of a template is not there any more. Read anew each time: who makes a template

@@ -30,6 +30,11 @@ impl VmPaths {
         self.dir.join("manifest.json")
     }
 
+    /// What its commands have if nobody says otherwise; absent where that is nothing.
+    pub fn command(&self) -> PathBuf {
+        self.dir.join("command.json")
+    }
+
     /// The VM's own writable disk.
     pub fn disk(&self) -> PathBuf {
         self.dir.join("disk.img")

@@ -1,6 +1,7 @@
 //! Plain types and the rules about them. Nothing here touches the operating system, so everything
 //! here can be tested over every input.
 
+pub mod command;
 pub mod filter;
 pub mod id;
 pub mod label;
@@ -19,13 +20,14 @@ mod state_tests;
 pub mod time;
 pub mod units;
 
+pub use command::CommandDefaults;
 pub use filter::{Filter, Sort};
 pub use id::{VmId, VmName, VmRef};
 pub use label::{Label, LabelQuery, Labels};
 pub use layout::{BootFiles, FrozenFiles, VmPaths};
 pub use platform::{Accelerator, BackendChoice, BackendKind, Isolation};
 pub use process::{Liveness, ProcessId};
-pub use profile::{Bounds, Limits, Profile, Profiles, Recipe};
+pub use profile::{Bounds, DebianRecipe, Form, Import, Limits, Profile, Profiles, Recipe};
 pub use record::{Instance, Manifest, Phase, VmRecord};
 pub use refusal::{Kind, Refusal};
 pub use time::{BootId, Expiry, Now};

@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::command::CommandDefaults;
 use super::platform::Isolation;
 use super::refusal::{Kind, Refusal};
+
+/// The file beside an imported image's others that has its profile.
+pub const IMPORTED_PROFILE: &str = "profile.toml";
 
 /// One complete profile, after all layers were merged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,12 +28,86 @@ pub struct Profile {
     pub require: Isolation,
     /// Give the VM hardware virtualization of its own: a `/dev/kvm` that works.
     pub nested: bool,
+    /// What its commands have if nobody says otherwise.
+    #[serde(flatten)]
+    pub command: CommandDefaults,
 }
 
-/// How an image is made. Two equal recipes make interchangeable images.
+/// Where an image comes from. Two equal ones make interchangeable images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recipe {
+    /// From elsewhere, once: nothing here can make it again.
+    Imported(Import),
+    #[serde(untagged)]
+    Debian(DebianRecipe),
+}
+
+/// What was imported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Recipe {
+pub struct Import {
+    /// The file or directory it was read from; `-` for standard input.
+    pub source: String,
+    pub form: Form,
+    /// What the archive calls the image, such as `localhost/my-app:latest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// Of the image's manifest, or of its configuration where there is no manifest: the same digest, the
+    /// same content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// The package of its kernel.
+    pub kernel: String,
+}
+
+/// How a root file system can be packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// A directory with its files.
+    Dir,
+    /// A tar archive with its files.
+    Tar,
+    /// An image of the Open Container Initiative, as an archive or as a directory.
+    Oci,
+    /// An archive as `docker save` writes it.
+    Docker,
+}
+
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Form::Dir => "dir",
+            Form::Tar => "tar",
+            Form::Oci => "oci",
+            Form::Docker => "docker",
+        })
+    }
+}
+
+impl Recipe {
+    /// The packages it is made of, if it is.
+    pub fn debian(&self) -> Option<&DebianRecipe> {
+        match self {
+            Recipe::Debian(recipe) => Some(recipe),
+            Recipe::Imported(_) => None,
+        }
+    }
+
+    /// The package of the kernel its VMs boot.
+    pub fn kernel(&self) -> &str {
+        match self {
+            Recipe::Debian(recipe) => &recipe.kernel,
+            Recipe::Imported(import) => &import.kernel,
+        }
+    }
+}
+
+/// How an image is made of Debian packages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DebianRecipe {
     /// The Debian suite, such as `bookworm`.
     pub suite: String,
     /// Where packages come from; `None` is mmdebstrap's own default.

@@ -5,10 +5,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::nearest::nearest;
 
 /// The class of a refusal. It decides the exit code, and scripts see its name in `--json` errors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The request itself is malformed or out of range.
     Usage,
@@ -64,7 +67,7 @@ impl Kind {
 }
 
 /// Why something was not done, and what the user can do about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     pub kind: Kind,
     /// What was refused and why: one sentence, no full stop.

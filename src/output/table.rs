@@ -7,9 +7,10 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use super::color::{Paint, Tone};
 use super::escape::escape;
+use crate::host::directory::Usage;
 use crate::image::{ImageInfo, Listed};
 use crate::lifecycle::{Check, Verdict};
-use crate::model::{Accelerator, MemMib, Now, Phase, Profile, Span, VmRecord};
+use crate::model::{Accelerator, MemMib, Now, Phase, Profile, Recipe, Span, VmRecord};
 
 /// The columns by which [`status_table`] shows VMs.
 const STATUS: [&str; 8] =
@@ -105,14 +106,14 @@ pub fn settings_table(rows: impl Iterator<Item = [String; 3]>) -> String {
 }
 
 /// One line an image.
-pub fn images_table(images: &[(ImageInfo, u64)]) -> String {
-    let mut table = bare(&["PROFILE", "SUITE", "KERNEL", "ON DISK", "IMAGE"]);
-    for (image, bytes) in images {
+pub fn images_table(images: &[(ImageInfo, Usage)]) -> String {
+    let mut table = bare(&["PROFILE", "MADE OF", "KERNEL", "ON DISK", "IMAGE"]);
+    for (image, usage) in images {
         table.add_row([
             image.profile.clone(),
-            escape(&image.recipe.suite),
+            made_of(&image.recipe),
             escape(&image.kernel_release),
-            format!("{} MB", bytes / 1_000_000),
+            format!("{} MB", usage.bytes / 1_000_000),
             image.id().chars().take(12).collect(),
         ]);
     }
@@ -120,6 +121,14 @@ pub fn images_table(images: &[(ImageInfo, u64)]) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     finish(table)
+}
+
+/// In a word or two, what an image is made of.
+fn made_of(recipe: &Recipe) -> String {
+    match recipe {
+        Recipe::Debian(recipe) => escape(&recipe.suite),
+        Recipe::Imported(import) => format!("imported ({})", import.form),
+    }
 }
 
 /// One line a template.

@@ -7,9 +7,12 @@ use serde::Serialize;
 use super::answer::encode;
 use super::escape::escape;
 use crate::archive::Tally;
-use crate::image::{ImageInfo, Listed, TemplateInfo};
+use crate::host::directory::Usage;
+use crate::image::{FileInfo, ImageInfo, Listed, TemplateInfo};
 use crate::lifecycle::Log;
-use crate::model::{Accelerator, BackendKind, Isolation, Labels, VmId, VmName, VmRecord};
+use crate::model::{
+    Accelerator, BackendKind, Import, Isolation, Labels, Recipe, VmId, VmName, VmRecord,
+};
 
 /// The reference's fields, then ours. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -106,22 +109,34 @@ impl<'a> CopyView<'a> {
 pub struct ImageView<'a> {
     profile: &'a str,
     id: String,
-    suite: &'a str,
+    suite: Option<&'a str>,
+    /// Where it came from, if it was not built here.
+    imported: Option<&'a Import>,
     kernel_release: &'a str,
     built_at: f64,
+    /// The lengths of the files.
+    apparent_bytes: u64,
     /// What the files take on the disk; they are sparse.
     disk_bytes: u64,
+    /// Each file's length and digest.
+    files: &'a BTreeMap<String, FileInfo>,
 }
 
 impl<'a> ImageView<'a> {
-    pub fn new(info: &'a ImageInfo, disk_bytes: u64) -> Self {
+    pub fn new(info: &'a ImageInfo, usage: Usage) -> Self {
         ImageView {
             profile: &info.profile,
             id: info.id(),
-            suite: &info.recipe.suite,
+            suite: info.recipe.debian().map(|recipe| recipe.suite.as_str()),
+            imported: match &info.recipe {
+                Recipe::Imported(import) => Some(import),
+                Recipe::Debian(_) => None,
+            },
             kernel_release: &info.kernel_release,
             built_at: info.built_at,
-            disk_bytes,
+            apparent_bytes: usage.apparent_bytes,
+            disk_bytes: usage.bytes,
+            files: &info.files,
         }
     }
 }

@@ -2,25 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
-use crate::model::{Bounds, Isolation, Kind, Refusal};
+use crate::model::{Bounds, Import, Isolation, Kind, Refusal};
 
-/// A table of a file: its keys, how it is read, and how it is laid over another.
+/// A table of a file: its keys, how it is read, and how it is laid over another. What comes after it is no
+/// key.
 macro_rules! table {
-    ($name:ident { $($(#[$about:meta])* $key:ident: $form:ty),* $(,)? }) => {
-        #[derive(Debug, Default, Clone, Deserialize)]
+    (
+        $name:ident { $($(#[$about:meta])* $key:ident: $form:ty),* $(,)? }
+        $(and $(#[$aside:meta])* $other:ident: $kind:ty)?
+    ) => {
+        #[derive(Debug, Default, Clone, Deserialize, Serialize)]
         #[serde(deny_unknown_fields)]
         pub(super) struct $name {
-            $($(#[$about])* pub(super) $key: Option<$form>),*
+            $($(#[$about])* pub(super) $key: Option<$form>,)*
+            $($(#[$aside])* #[serde(skip)] pub(super) $other: Option<$kind>)?
         }
 
         impl $name {
             const KEYS: &[&str] = &[$(stringify!($key)),*];
 
-            pub(super) fn over(self, lower: $name) -> $name {
-                $name { $($key: self.$key.or(lower.$key)),* }
+            fn or(self, lower: $name) -> $name {
+                $name {
+                    $($key: self.$key.or(lower.$key),)*
+                    $($other: self.$other.or(lower.$other))?
+                }
             }
         }
     };
@@ -54,7 +62,26 @@ table!(ProfileLayer {
     keep: bool,
     require: Isolation,
     nested: bool,
-});
+    entrypoint: Vec<String>,
+    cmd: Vec<String>,
+    /// Merged name by name.
+    env: BTreeMap<String, String>,
+    user: String,
+    workdir: String,
+} and
+/// Where the image was imported from; no file of the user's says so.
+imported: Import);
+
+impl ProfileLayer {
+    pub(super) fn over(mut self, mut lower: ProfileLayer) -> ProfileLayer {
+        if let Some(upper) = &mut self.env {
+            for (name, value) in lower.env.take().unwrap_or_default() {
+                upper.entry(name).or_insert(value);
+            }
+        }
+        self.or(lower)
+    }
+}
 
 /// A whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -83,6 +110,11 @@ impl Layer {
         })
     }
 
+    /// The profiles of imported images.
+    pub(super) fn imported(profiles: BTreeMap<String, ProfileLayer>) -> Layer {
+        Layer { profiles, ..Layer::default() }
+    }
+
     pub(super) fn over(self, lower: Layer) -> Layer {
         let mut profiles = lower.profiles;
         for (name, upper) in self.profiles {
@@ -90,7 +122,7 @@ impl Layer {
             profiles.insert(name, upper.over(below));
         }
         Layer {
-            limits: self.limits.over(lower.limits),
+            limits: self.limits.or(lower.limits),
             defaults: self.defaults.over(lower.defaults),
             profiles,
         }

@@ -3,6 +3,7 @@
 
 mod config;
 mod directories;
+mod imported;
 mod layer;
 mod profiles;
 mod resolved;
@@ -10,6 +11,7 @@ mod trusted;
 
 pub use config::{Config, Form, KEYS, Key, Origin, own_file, usual as config_files};
 pub use directories::Directories;
+pub use imported::{Wishes, text as imported_profile};
 pub use layer::Layer;
-pub use profiles::{BUILT_IN, load as load_profiles, merge};
+pub use profiles::{BUILT_IN, DISK_MIB, is_profile_name, load as load_profiles, merge};
 pub use resolved::{Overrides, Settings, Sources, find_profile};

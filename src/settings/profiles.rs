@@ -6,14 +6,24 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::layer::{Layer, ProfileLayer};
-use super::trusted;
-use crate::model::{Bounds, Isolation, Kind, Limits, Profile, Profiles, Recipe, Refusal};
+use super::{imported, trusted};
+use crate::model::{
+    Bounds, CommandDefaults, DebianRecipe, Isolation, Kind, Limits, Profile, Profiles, Recipe,
+    Refusal,
+};
 
 /// The file at the top of the repository, so that the program is complete without it.
 pub const BUILT_IN: &str = include_str!("../../profiles.toml");
 
-/// Reads every layer there is. `extra` is the file named by `MAYFLY_PROFILES`, which must exist.
-pub fn load(extra: Option<&Path>) -> Result<Profiles> {
+/// What is kept beside images, and cannot be called like one.
+const RESERVED: [&str; 2] = ["bin", "templates"];
+
+/// How large a VM's own disk may be: ext4 refuses one larger than 16 TiB.
+pub const DISK_MIB: Bounds = Bounds { min: 64, max: 1 << 24 };
+
+/// Reads every layer there is. `artifacts` is where the images are, of which imported ones bring a
+/// profile along; `extra` is the file named by `MAYFLY_PROFILES`, which must exist.
+pub fn load(artifacts: &Path, extra: Option<&Path>) -> Result<Profiles> {
     let usual = [Some(Path::new(trusted::SYSTEM_DIRECTORY).to_owned()), trusted::user_directory()];
     let usual = usual.into_iter().flatten();
     let mut files: Vec<(PathBuf, bool)> =
@@ -26,12 +36,18 @@ pub fn load(extra: Option<&Path>) -> Result<Profiles> {
             texts.push((path.display().to_string(), text));
         }
     }
-    Ok(merge(&texts)?)
+    let imported = Layer::imported(imported::read_all(artifacts)?);
+    Ok(merge_with(imported, &texts)?)
 }
 
 /// Merges `(origin, text)` pairs, the last one winning, and checks the outcome.
 pub fn merge(texts: &[(String, String)]) -> Result<Profiles, Refusal> {
-    let mut merged = Layer::default();
+    merge_with(Layer::default(), texts)
+}
+
+/// The same on top of what else there is.
+fn merge_with(lowest: Layer, texts: &[(String, String)]) -> Result<Profiles, Refusal> {
+    let mut merged = lowest;
     for (origin, text) in texts {
         merged = Layer::parse(text, origin)?.over(merged);
     }
@@ -63,7 +79,11 @@ pub fn merge(texts: &[(String, String)]) -> Result<Profiles, Refusal> {
     }
     let mut profiles = BTreeMap::new();
     for name in merged.profiles.keys() {
-        let whole = inherit(name, &merged.profiles, 0)?.over(merged.defaults.clone());
+        let whole = inherit(name, &merged.profiles, 0)?;
+        if whole.imported.is_some() {
+            refuse_ingredients(name, &whole)?;
+        }
+        let whole = whole.over(merged.defaults.clone());
         profiles.insert(name.clone(), finish(name, whole, &limits)?);
     }
     Ok(Profiles { limits, profiles })
@@ -83,6 +103,11 @@ fn inherit(
     if depth >= all.len() {
         return Err(invalid(name, "it extends itself".into()));
     }
+    if all[&base].imported.is_some() {
+        let why =
+            format!("it extends {base:?}, whose image was imported and serves no other profile");
+        return Err(invalid(name, why));
+    }
     let below = inherit(&base, all, depth + 1)?;
     let mut packages = below.packages.clone().unwrap_or_default();
     packages.extend(layer.packages.clone().unwrap_or_default());
@@ -93,28 +118,64 @@ fn invalid(profile: &str, why: String) -> Refusal {
     Refusal::new(Kind::Usage, format!("profile {profile:?}: {why}"))
 }
 
-fn finish(name: &str, layer: ProfileLayer, limits: &Limits) -> Result<Profile, Refusal> {
+/// What is in an imported image was decided elsewhere.
+fn refuse_ingredients(name: &str, layer: &ProfileLayer) -> Result<(), Refusal> {
+    let said = [
+        ("extends", layer.extends.is_some()),
+        ("packages", layer.packages.is_some()),
+        ("suite", layer.suite.is_some()),
+        ("mirror", layer.mirror.is_some()),
+        ("kernel", layer.kernel.is_some()),
+        ("root_mib", layer.root_mib.is_some()),
+        ("disk_mib", layer.disk_mib.is_some()),
+    ];
+    match said.iter().find(|(_, is_said)| *is_said) {
+        Some((field, _)) => Err(invalid(
+            name,
+            format!("its image was imported, so no file can give it {field}; choose another name"),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn recipe(name: &str, layer: &ProfileLayer) -> Result<Recipe, Refusal> {
+    if let Some(import) = &layer.imported {
+        return Ok(Recipe::Imported(import.clone()));
+    }
     let missing = |field: &str| invalid(name, format!("it has no {field}"));
-    let mut packages = layer.packages.unwrap_or_default();
+    let mut packages = layer.packages.clone().unwrap_or_default();
     packages.sort();
     packages.dedup();
+    Ok(Recipe::Debian(DebianRecipe {
+        suite: layer.suite.clone().ok_or_else(|| missing("suite"))?,
+        mirror: layer.mirror.clone(),
+        kernel: layer.kernel.clone().ok_or_else(|| missing("kernel"))?,
+        packages,
+        root_mib: layer.root_mib.ok_or_else(|| missing("root_mib"))?,
+        disk_mib: layer.disk_mib.ok_or_else(|| missing("disk_mib"))?,
+    }))
+}
+
+fn finish(name: &str, layer: ProfileLayer, limits: &Limits) -> Result<Profile, Refusal> {
+    let missing = |field: &str| invalid(name, format!("it has no {field}"));
+    let recipe = recipe(name, &layer)?;
     let profile = Profile {
         name: name.to_owned(),
         description: layer.description.unwrap_or_default(),
-        recipe: Recipe {
-            suite: layer.suite.ok_or_else(|| missing("suite"))?,
-            mirror: layer.mirror,
-            kernel: layer.kernel.ok_or_else(|| missing("kernel"))?,
-            packages,
-            root_mib: layer.root_mib.ok_or_else(|| missing("root_mib"))?,
-            disk_mib: layer.disk_mib.ok_or_else(|| missing("disk_mib"))?,
-        },
+        recipe,
         vcpu_count: layer.vcpu_count.ok_or_else(|| missing("vcpu_count"))?,
         mem_mib: layer.mem_mib.ok_or_else(|| missing("mem_mib"))?,
         ttl_seconds: layer.ttl_seconds.ok_or_else(|| missing("ttl_seconds"))?,
         keep: layer.keep.unwrap_or(false),
         require: layer.require.unwrap_or(Isolation::None),
         nested: layer.nested.unwrap_or(false),
+        command: CommandDefaults {
+            entrypoint: layer.entrypoint.unwrap_or_default(),
+            cmd: layer.cmd.unwrap_or_default(),
+            env: layer.env.unwrap_or_default(),
+            user: layer.user,
+            workdir: layer.workdir,
+        },
     };
     check(&profile, limits)?;
     Ok(profile)
@@ -124,7 +185,7 @@ fn finish(name: &str, layer: ProfileLayer, limits: &Limits) -> Result<Profile, R
 fn check(profile: &Profile, limits: &Limits) -> Result<(), Refusal> {
     let bad =
         |what: &str, text: &str| Err(invalid(&profile.name, format!("{text:?} is not {what}")));
-    if ["bin", "templates"].contains(&profile.name.as_str()) {
+    if RESERVED.contains(&profile.name.as_str()) {
         return Err(invalid(
             &profile.name,
             "the name is taken, for what is kept beside images".into(),
@@ -133,38 +194,59 @@ fn check(profile: &Profile, limits: &Limits) -> Result<(), Refusal> {
     if !is_word(&profile.name, "-") || profile.name.len() > 63 {
         return bad("a profile name (lower-case letters, digits and hyphens)", &profile.name);
     }
-    if !is_word(&profile.recipe.suite, "-") {
-        return bad("a Debian suite", &profile.recipe.suite);
+    if let Some(problem) = profile.command.problem() {
+        return Err(invalid(&profile.name, problem));
     }
-    let kernel = &profile.recipe.kernel;
+    if let Recipe::Debian(recipe) = &profile.recipe {
+        check_recipe(&profile.name, recipe)?;
+    }
+    let within = [
+        ("vcpu_count", u64::from(profile.vcpu_count), limits.vcpu_count),
+        ("mem_mib", u64::from(profile.mem_mib), limits.mem_mib),
+        ("ttl_seconds", profile.ttl_seconds, limits.ttl_seconds),
+    ];
+    check_bounds(&profile.name, &within)
+}
+
+fn check_recipe(name: &str, recipe: &DebianRecipe) -> Result<(), Refusal> {
+    let bad = |what: &str, text: &str| Err(invalid(name, format!("{text:?} is not {what}")));
+    if !is_word(&recipe.suite, "-") {
+        return bad("a Debian suite", &recipe.suite);
+    }
+    let kernel = &recipe.kernel;
     if !kernel.strip_prefix("linux-image-").is_some_and(|flavour| is_word(flavour, "+-.")) {
         return bad("a kernel package (linux-image-...)", kernel);
     }
-    if let Some(package) = profile.recipe.packages.iter().find(|package| !is_word(package, "+-.:"))
-    {
+    if let Some(package) = recipe.packages.iter().find(|package| !is_word(package, "+-.:")) {
         return bad("a package name", package);
     }
-    if let Some(mirror) = &profile.recipe.mirror {
+    if let Some(mirror) = &recipe.mirror {
         let scheme = ["http://", "https://", "file:///"].iter().any(|s| mirror.starts_with(s));
         if !scheme || !mirror.bytes().all(|b| b.is_ascii_graphic()) {
             return bad("a mirror's address", mirror);
         }
     }
     let within = [
-        ("vcpu_count", u64::from(profile.vcpu_count), limits.vcpu_count),
-        ("mem_mib", u64::from(profile.mem_mib), limits.mem_mib),
-        ("ttl_seconds", profile.ttl_seconds, limits.ttl_seconds),
         // A file system smaller than this holds no Debian; one larger than 16 TiB ext4 refuses.
-        ("root_mib", u64::from(profile.recipe.root_mib), Bounds { min: 512, max: 1 << 24 }),
-        ("disk_mib", u64::from(profile.recipe.disk_mib), Bounds { min: 64, max: 1 << 24 }),
+        ("root_mib", u64::from(recipe.root_mib), Bounds { min: 512, max: 1 << 24 }),
+        ("disk_mib", u64::from(recipe.disk_mib), DISK_MIB),
     ];
-    for (field, value, bounds) in within {
-        if !bounds.contains(value) {
+    check_bounds(name, &within)
+}
+
+fn check_bounds(name: &str, within: &[(&str, u64, Bounds)]) -> Result<(), Refusal> {
+    match within.iter().find(|(_, value, bounds)| !bounds.contains(*value)) {
+        Some((field, value, bounds)) => {
             let range = format!("between {} and {}", bounds.min, bounds.max);
-            return Err(invalid(&profile.name, format!("{field} is {value}, but must be {range}")));
+            Err(invalid(name, format!("{field} is {value}, but must be {range}")))
         }
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Whether an image of this name can be imported: nothing else may be meant by it.
+pub fn is_profile_name(name: &str) -> bool {
+    is_word(name, "-") && name.len() <= 63 && !RESERVED.contains(&name)
 }
 
 /// Whether `text` starts with a lower-case letter or digit and holds only those and `others`.
@@ -191,7 +273,7 @@ mod tests {
         assert_eq!(limits.vcpu_count, Bounds { min: 1, max: 8 });
         assert_eq!(limits.mem_mib, Bounds { min: 256, max: 32768 });
         assert_eq!(limits.ttl_seconds, Bounds { min: 60, max: 3600 });
-        let build = &built_in.profiles["debian-build"].recipe.packages;
+        let build = &built_in.profiles["debian-build"].recipe.debian().unwrap().packages;
         for package in ["git", "gcc", "make", "cmake", "python3", "bash"] {
             assert!(build.iter().any(|name| name == package), "{package}");
         }
@@ -206,19 +288,37 @@ mod tests {
     }
 
     #[test]
+    fn variables_are_merged_name_by_name() {
+        let merged = with(
+            "[profiles.a]\nextends = \"debian-base\"\nenv = { A = \"1\", B = \"1\" }\n\
+             [profiles.b]\nextends = \"a\"\nenv = { B = \"2\" }\n\
+             [profiles.c]\nextends = \"a\"\nkeep = true\n",
+        )
+        .unwrap();
+        let env = |name: &str| merged.profiles[name].command.env.clone();
+        let variables = |values: [&str; 2]| {
+            ["A", "B"].into_iter().zip(values).map(|(a, b)| (a.into(), b.into())).collect()
+        };
+        assert_eq!(env("b"), variables(["1", "2"]));
+        // Who says nothing of them, leaves them as they are.
+        assert_eq!(env("c"), variables(["1", "1"]));
+    }
+
+    #[test]
     fn a_profile_of_ones_own_starts_from_another() {
         let merged =
             with("[profiles.mine]\nextends = \"debian-git\"\npackages = [\"jq\"]\nkeep = true\n")
                 .unwrap();
         let mine = &merged.profiles["mine"];
-        assert!(mine.keep && mine.recipe.packages.contains(&"jq".to_owned()));
-        assert!(mine.recipe.packages.contains(&"git".to_owned()));
+        let packages = &mine.recipe.debian().unwrap().packages;
+        assert!(mine.keep && packages.contains(&"jq".to_owned()));
+        assert!(packages.contains(&"git".to_owned()));
     }
 
     #[test]
     fn the_kernel_is_the_cloud_one_but_for_hosts_of_vms() {
         let merged = with("[profiles.mine]\nextends = \"debian-kvm\"\n").unwrap();
-        let kernel = |name: &str| merged.profiles[name].recipe.kernel.as_str();
+        let kernel = |name: &str| merged.profiles[name].recipe.kernel();
         for name in ["debian-base", "debian-git", "debian-build"] {
             assert_eq!(kernel(name), "linux-image-cloud-amd64");
         }

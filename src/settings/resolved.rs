@@ -90,7 +90,8 @@ impl Settings {
 
     /// All profiles and the limits, read anew: most verbs need none.
     pub fn profiles(&self) -> Result<Profiles> {
-        let mut profiles = profiles::load(self.profiles_file.as_deref())?;
+        let mut profiles =
+            profiles::load(&self.directories.artifacts, self.profiles_file.as_deref())?;
         if let Some(max) = self.max_active_vms {
             profiles.limits.max_active_vms = max;
         }

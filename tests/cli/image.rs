@@ -5,7 +5,7 @@ use crate::support::environment::Environment;
 #[test]
 fn where_there_are_none_none_are_listed_and_nothing_is_made() {
     let env = Environment::mock();
-    env.run(&["image", "ls"]).prints("PROFILE  SUITE  KERNEL  ON DISK  IMAGE\n");
+    env.run(&["image", "ls"]).prints("PROFILE  MADE OF  KERNEL  ON DISK  IMAGE\n");
     env.run(&["image", "ls", "--json"]).prints("[]\n");
     assert!(!env.root().join("artifacts").exists() && !env.state().exists());
 }

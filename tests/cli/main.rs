@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archives;
 mod color;
 mod completion;
 mod config;
@@ -21,6 +22,7 @@ mod exec_json;
 mod extend;
 mod firecracker;
 mod image;
+mod import;
 mod keep;
 mod labels;
 mod logs;

@@ -160,7 +160,7 @@ fn without_a_terminal_there_is_a_refusal_and_nothing_is_done() {
     );
     assert_eq!(env.run(&["shell", "--json", &id]).json_error(125)["kind"], "usage");
     assert_eq!(env.run(&["exec", "--json", "-t", &id, "--", "x"]).json_error(125)["kind"], "usage");
-    env.run(&["run"]).fails(125, "mayfly: [..] not provided: <CMD>...\n[..]");
+    env.run(&["run"]).fails(125, "mayfly: no command is given, [..]\nhint: [..]");
     let (code, screen) = env.sit(&["exec", "-it", &id]).ends();
     assert_eq!(code, 125);
     assert!(screen.contains(&format!("hint: 'mayfly shell {id}' gives you a shell")), "{screen}");

@@ -20,6 +20,7 @@ mod doctor;
 mod escape;
 mod floods;
 mod hardening;
+mod imported;
 mod life;
 mod machine;
 mod secrets;

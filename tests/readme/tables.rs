@@ -61,14 +61,16 @@ fn isolation() {
 #[test]
 fn files_of_profiles_and_settings() {
     let [short, settings] = blocks_of("README.md", "toml").try_into().unwrap();
-    let [long] = blocks_of("docs/profiles.md", "toml").try_into().unwrap();
-    let merged = [short, long].map(|block| {
+    let [long, commands] = blocks_of("docs/profiles.md", "toml").try_into().unwrap();
+    let merged = [short, long, commands].map(|block| {
         merge(&[("built-in".to_owned(), BUILT_IN.to_owned()), (block.page, block.text)]).unwrap()
     });
-    for merged in &merged {
-        assert!(merged.profiles["python"].recipe.packages.contains(&"python3-pytest".to_owned()));
+    for merged in &merged[..2] {
+        let packages = &merged.profiles["python"].recipe.debian().unwrap().packages;
+        assert!(packages.contains(&"python3-pytest".to_owned()));
     }
     assert_eq!(merged[1].limits.max_active_vms, 8);
+    assert_eq!(merged[2].profiles["calculator"].command.entrypoint, ["bc", "-q"]);
     let show = "MAYFLY_BACKEND= MAYFLY_CONFIG=config.toml mayfly config show backend mem ttl";
     let shown = Shell::new("mock", None)
         .ok(&format!("cat > config.toml << 'END'\n{}\nEND\n{show}", settings.text));

@@ -28,7 +28,7 @@ pub fn mirror() -> Option<String> {
 
 /// A built-in profile.
 pub fn profile(name: &str) -> Profile {
-    let profiles = load_profiles(None).expect("the built-in profiles are right");
+    let profiles = load_profiles(&directory(), None).expect("the built-in profiles are right");
     profiles.profiles.get(name).expect("a built-in profile").clone()
 }
 

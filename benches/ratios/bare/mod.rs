@@ -51,7 +51,7 @@ impl Bench {
             agent: agent.clone(),
         };
         let backend = select(Wish { choice, no_jailer: !jailed, ..Wish::default() }, &programs)?;
-        let profiles = load_profiles(None)?;
+        let profiles = load_profiles(&Workspace::artifacts(), None)?;
         let profile = &profiles.profiles[PROFILE];
         let store = Store::open(&Workspace::artifacts(), None)?;
         let image = store

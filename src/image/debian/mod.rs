@@ -2,8 +2,6 @@
 //! files, one mke2fs run for each file system. See docs/adr/0005-images.md.
 
 mod recipe;
-mod sandbox;
-mod trouble;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,13 +10,13 @@ use anyhow::{Context, Result};
 
 use super::builder::{Builder, PHASES};
 use super::progress::Progress;
-use super::{initrd, kernel, modules};
+use super::sandbox::{self, silent, watch};
+use super::{file_systems, initrd, kernel, modules};
 use crate::host::directory;
-use crate::host::tool::{Run, Tool};
-use crate::model::{Kind, Recipe, Refusal};
+use crate::host::tool::Tool;
+use crate::model::{DebianRecipe, Kind, Refusal};
 
 const MMDEBSTRAP: Tool = Tool { program: "mmdebstrap", package: "mmdebstrap" };
-const MKE2FS: Tool = Tool { program: "mke2fs", package: "e2fsprogs" };
 const DPKG_DEB: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
 const SH: Tool = Tool { program: "sh", package: "dash" };
 
@@ -28,13 +26,10 @@ const TIDY_SCRIPT: &str = include_str!("tidy.sh");
 /// Loads modules in the guest, and lists them here while building.
 const KMOD: &str = "kmod";
 
-/// MiB of each VM's disk that its journal takes: the least that mke2fs accepts is 4 (1,024 blocks of
-/// 4 KiB), and a throwaway machine has no use for more.
-const JOURNAL_MIB: &str = "size=4";
-
 /// Every program that building an image runs, for this user.
 pub fn tools() -> Vec<Tool> {
-    let mut tools = vec![MMDEBSTRAP, MKE2FS, DPKG_DEB];
+    let mut tools = vec![MMDEBSTRAP, DPKG_DEB];
+    tools.extend(file_systems::tools());
     tools.extend(sandbox::tools());
     tools
 }
@@ -49,13 +44,13 @@ pub struct Debian {
 impl Builder for Debian {
     fn build(
         &self,
-        recipe: &Recipe,
+        recipe: &DebianRecipe,
         work: &Path,
         into: &Path,
         progress: &mut dyn Progress,
     ) -> Result<String> {
         recipe::check(recipe, self.mirror.as_deref())?;
-        for tool in [MMDEBSTRAP, MKE2FS, DPKG_DEB] {
+        for tool in [MMDEBSTRAP, file_systems::MKE2FS, DPKG_DEB] {
             tool.find()?;
         }
         let tree = work.join("tree");
@@ -70,8 +65,9 @@ impl Builder for Debian {
         write(&into.join("modules.cpio"), &archive)?;
 
         progress.phase("making file systems", 3, PHASES);
-        make_rootfs(&tree, &into.join("rootfs.ext4"), recipe.root_mib, progress)?;
-        make_disk(work, &into.join("disk.ext4"), recipe.disk_mib, progress)?;
+        tidy(&tree, progress)?;
+        file_systems::make_root(&tree, &into.join("rootfs.ext4"), recipe.root_mib, progress)?;
+        file_systems::make_disk(work, &into.join("disk.ext4"), recipe.disk_mib, progress)?;
         Ok(release)
     }
 
@@ -83,7 +79,7 @@ impl Builder for Debian {
 impl Debian {
     fn install(
         &self,
-        recipe: &Recipe,
+        recipe: &DebianRecipe,
         work: &Path,
         tree: &Path,
         progress: &mut dyn Progress,
@@ -104,7 +100,7 @@ impl Debian {
             .arg(&recipe.suite)
             .arg(tree)
             .args(recipe.mirror.as_ref().or(self.mirror.as_ref()));
-        watch(run, work, "cannot install the packages", progress)
+        watch(run, work, "cannot install the packages", spoken, progress)
     }
 }
 
@@ -129,53 +125,10 @@ fn modules_archive(base: &Path) -> Result<Vec<u8>> {
     initrd::modules_archive(base, &files)
 }
 
-/// The read-only root: no journal, because nothing is ever written to it.
-fn make_rootfs(tree: &Path, path: &Path, mib: u32, progress: &mut dyn Progress) -> Result<()> {
-    let tidy = sandbox::run(SH)?.args(["-c", TIDY_SCRIPT, "tidy"]).arg(tree);
-    watch(tidy, tree, "cannot tidy up the new system", progress)?;
-    let run = sandbox::run(MKE2FS)?
-        .args(["-q", "-F", "-t", "ext4", "-L", "mayfly-root", "-m", "0"])
-        .args(["-O", "^has_journal,^resize_inode"])
-        .args(["-E", "nodiscard,assume_storage_prezeroed=1", "-d"])
-        .arg(tree)
-        .arg(path)
-        .arg(format!("{mib}M"));
-    watch(run, path, "cannot make the root file system", progress)
-}
-
-/// The seed of every VM's own disk, with the two directories of an overlay in it. A new file is all
-/// zeros, so mke2fs need not write any, and the guest need not do it later either.
-fn make_disk(work: &Path, path: &Path, mib: u32, progress: &mut dyn Progress) -> Result<()> {
-    let skeleton = work.join("disk");
-    directory::create_new(&skeleton)?;
-    for name in ["upper", "work"] {
-        let made = skeleton.join(name);
-        fs::create_dir(&made).with_context(|| format!("cannot create {}", made.display()))?;
-        // The upper directory's mode is that of the guest's `/`.
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(&made, mode).context("cannot set a directory's mode")?;
-    }
-    let run = sandbox::run(MKE2FS)?
-        .args(["-q", "-F", "-t", "ext4", "-L", "mayfly-disk", "-m", "0", "-J", JOURNAL_MIB])
-        // Room to grow would be the larger part of the file, and the disk never grows.
-        .args(["-O", "^resize_inode", "-E", "nodiscard,assume_storage_prezeroed=1", "-d"])
-        .arg(&skeleton)
-        .arg(path)
-        .arg(format!("{mib}M"));
-    watch(run, path, "cannot make the disk", progress)
-}
-
-/// Runs a tool, showing what it says it is doing.
-fn watch(run: Run, place: &Path, doing: &str, progress: &mut dyn Progress) -> Result<()> {
-    // One value lends itself to both closures: a line is never reported while a question is asked.
-    let progress = std::cell::RefCell::new(progress);
-    let mut line = |line: &str| {
-        if let Some(text) = spoken(line) {
-            progress.borrow_mut().detail(text);
-        }
-    };
-    run.watch(&mut line, &|| progress.borrow().cancelled())
-        .map_err(|error| trouble::explain(error, doing, place))
+/// Takes away what came from this host or serves nobody.
+fn tidy(tree: &Path, progress: &mut dyn Progress) -> Result<()> {
+    let run = sandbox::run(SH)?.args(["-c", TIDY_SCRIPT, "tidy"]).arg(tree);
+    watch(run, tree, "cannot tidy up the new system", silent, progress)
 }
 
 /// The part of mmdebstrap's output that is meant for people.

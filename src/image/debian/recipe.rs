@@ -2,7 +2,7 @@
 //! every word of one is checked before it becomes part of a command line.
 
 use super::KMOD;
-use crate::model::{Kind, Recipe, Refusal};
+use crate::model::{DebianRecipe, Kind, Refusal};
 
 /// What a throwaway machine does not need: most of the documentation (licences stay), and a package
 /// manager that waits for the disk after every file. Guests keep these options.
@@ -33,7 +33,7 @@ const KERNEL_PREFIX: &str = "linux-image-";
 /// Refuses a recipe with a word that is not what it should be.
 ///
 /// Errors: `Usage`, quoting the word.
-pub fn check(recipe: &Recipe, default_mirror: Option<&str>) -> Result<(), Refusal> {
+pub fn check(recipe: &DebianRecipe, default_mirror: Option<&str>) -> Result<(), Refusal> {
     if !is_word(&recipe.suite, "-") {
         return Err(unfit("suite", &recipe.suite));
     }
@@ -67,7 +67,7 @@ fn is_mirror(mirror: &str) -> bool {
 }
 
 /// The options of the mmdebstrap run; suite, target and mirror follow them.
-pub fn mmdebstrap_options(recipe: &Recipe) -> Vec<String> {
+pub fn mmdebstrap_options(recipe: &DebianRecipe) -> Vec<String> {
     let mut packages = vec![KMOD];
     for package in &recipe.packages {
         if !packages.contains(&package.as_str()) {
@@ -92,8 +92,8 @@ pub fn mmdebstrap_options(recipe: &Recipe) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn recipe() -> Recipe {
-        Recipe {
+    fn recipe() -> DebianRecipe {
+        DebianRecipe {
             suite: "bookworm".into(),
             mirror: None,
             kernel: "linux-image-cloud-amd64".into(),
@@ -115,16 +115,16 @@ mod tests {
         check(&recipe(), None).unwrap();
         check(&recipe(), Some("file:/srv/debian")).unwrap();
         for kernel in ["linux-image-amd64", "linux-image-6.1.0-56-rt-amd64"] {
-            check(&Recipe { kernel: kernel.into(), ..recipe() }, None).unwrap();
+            check(&DebianRecipe { kernel: kernel.into(), ..recipe() }, None).unwrap();
         }
         for bad in ["", "-x", "a b", "a,b", "a\n", "A", "--hook=x", "../x", "a;b", "é"] {
-            let suite = Recipe { suite: bad.into(), ..recipe() };
+            let suite = DebianRecipe { suite: bad.into(), ..recipe() };
             assert!(check(&suite, None).is_err(), "{bad:?}");
             for kernel in [bad.to_owned(), format!("linux-image-{bad}")] {
-                let recipe = Recipe { kernel, ..recipe() };
+                let recipe = DebianRecipe { kernel, ..recipe() };
                 assert!(check(&recipe, None).is_err(), "{:?}", recipe.kernel);
             }
-            let packages = Recipe { packages: vec![bad.into()], ..recipe() };
+            let packages = DebianRecipe { packages: vec![bad.into()], ..recipe() };
             assert!(check(&packages, None).is_err(), "{bad:?}");
         }
         let bad_mirrors = [
@@ -138,7 +138,7 @@ mod tests {
             "/x",
         ];
         for bad in bad_mirrors {
-            assert!(check(&Recipe { mirror: Some(bad.into()), ..recipe() }, None).is_err());
+            assert!(check(&DebianRecipe { mirror: Some(bad.into()), ..recipe() }, None).is_err());
             assert!(check(&recipe(), Some(bad)).is_err(), "{bad:?}");
         }
     }

@@ -16,11 +16,22 @@ use crate::host::tool::Interrupted;
 use crate::host::{clock, directory, durable};
 use crate::image::builder::PHASES;
 use crate::image::digest;
+use crate::image::import::Import;
 use crate::image::info::{AgentInfo, FILES, FileInfo, INFO, INITRD, MODULES, SCHEMA};
 use crate::image::initrd;
 use crate::image::scratch::Scratch;
 use crate::image::static_program;
-use crate::model::{Kind, Profile, Refusal};
+use crate::model::profile::IMPORTED_PROFILE;
+use crate::model::{self, CommandDefaults, Kind, Profile, Recipe, Refusal};
+
+/// What an image is made of, when its files are there.
+struct Parts {
+    kernel_release: String,
+    recipe: Recipe,
+}
+
+/// Writes the profile of what was imported.
+pub type Describe<'a> = dyn Fn(&model::Import, &CommandDefaults) -> Result<String> + 'a;
 
 /// The agent's name among the verified files.
 pub const AGENT: &str = "agent";
@@ -56,6 +67,16 @@ pub fn no_agent(path: &Path, error: &anyhow::Error) -> Refusal {
         .hint("install mayfly-agent beside mayfly, as 'make install' and 'cargo install' do")
 }
 
+/// The refusal to make an image that came from elsewhere.
+pub fn cannot_be_made(profile: &Profile) -> Refusal {
+    let (name, from) = match &profile.recipe {
+        Recipe::Imported(import) => (&profile.name, import.source.as_str()),
+        Recipe::Debian(_) => (&profile.name, "SOURCE"),
+    };
+    Refusal::new(Kind::WrongState, format!("the image of {name} was imported, and cannot be built"))
+        .hint(format!("import it again: mayfly image import {from} {name}"))
+}
+
 /// Whether a killed command left the image with another initrd than `image.json` speaks of.
 pub fn is_half_repacked(image: &Path) -> bool {
     fs::symlink_metadata(image.join(NEW_INITRD)).is_ok()
@@ -69,12 +90,60 @@ impl Store {
         agent: &Agent,
         progress: &mut dyn Progress,
     ) -> Result<()> {
-        self.clear_leftovers(&profile.name)?;
-        let scratch = Scratch::create(&self.root, &profile.name, self.builder.as_ref())?;
+        let Recipe::Debian(recipe) = &profile.recipe else {
+            return Err(cannot_be_made(profile).into());
+        };
+        self.put_together(&profile.name, agent, progress, |work, image, progress| {
+            let kernel_release = self.builder.build(recipe, work, image, progress)?;
+            Ok(Parts { kernel_release, recipe: profile.recipe.clone() })
+        })
+    }
+
+    /// Imports an image and puts it in place, with the text of its profile. The caller holds the build
+    /// lock.
+    pub(super) fn take_in(
+        &self,
+        name: &str,
+        import: Import,
+        describe: &Describe,
+        agent: &Agent,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let source = match &import.named.path {
+            Some(path) => path.display().to_string(),
+            None => "-".into(),
+        };
+        let kernel = import.kernel.info().recipe.kernel().to_owned();
+        self.put_together(name, agent, progress, |work, image, progress| {
+            let imported = self.builder.import(import, work, image, progress)?;
+            let recipe = model::Import {
+                source,
+                form: imported.form,
+                reference: imported.reference,
+                digest: imported.digest,
+                kernel,
+            };
+            let text = describe(&recipe, &imported.command)?;
+            durable::write_new(&image.join(IMPORTED_PROFILE), text.as_bytes())?;
+            let kernel_release = imported.kernel_release;
+            Ok(Parts { kernel_release, recipe: Recipe::Imported(recipe) })
+        })
+    }
+
+    /// Has the parts made in a directory apart, makes an image of them and puts it in place.
+    fn put_together(
+        &self,
+        name: &str,
+        agent: &Agent,
+        progress: &mut dyn Progress,
+        make: impl FnOnce(&Path, &Path, &mut dyn Progress) -> Result<Parts>,
+    ) -> Result<()> {
+        self.clear_leftovers(name)?;
+        let scratch = Scratch::create(&self.root, name, self.builder.as_ref())?;
         let (work, image) = (scratch.path().join("work"), scratch.path().join("image"));
         directory::create_new(&work)?;
         directory::create_new(&image)?;
-        let kernel_release = self.builder.build(&profile.recipe, &work, &image, progress)?;
+        let parts = make(&work, &image, progress)?;
 
         progress.phase("packing the agent and taking digests", PHASES, PHASES);
         let modules = fs::read(image.join(MODULES)).context("cannot read the modules")?;
@@ -83,16 +152,15 @@ impl Store {
         std::thread::sleep(TICK);
         let mut verified = Verified::default();
         let mut files = BTreeMap::new();
-        for (name, method, _) in FILES {
-            let digest = verified.digest(name, &image.join(name), method)?;
-            let file = FileInfo { size: digest.size, digest: digest.value };
-            files.insert(name.to_owned(), file);
+        for (file, method, _) in FILES {
+            let digest = verified.digest(file, &image.join(file), method)?;
+            files.insert(file.to_owned(), FileInfo { size: digest.size, digest: digest.value });
         }
         let info = ImageInfo {
             schema: SCHEMA,
-            profile: profile.name.clone(),
-            recipe: profile.recipe.clone(),
-            kernel_release,
+            profile: name.to_owned(),
+            recipe: parts.recipe,
+            kernel_release: parts.kernel_release,
             built_at: clock::unix_time().as_secs_f64(),
             agent: agent.info(),
             files,
@@ -103,8 +171,8 @@ impl Store {
         if progress.cancelled() {
             return Err(Interrupted.into());
         }
-        let alone = self.take_alone(&profile.name, Wait::WhileWanted, progress)?;
-        let target = self.root.join(&profile.name);
+        let alone = self.take_alone(name, Wait::WhileWanted, progress)?;
+        let target = self.root.join(name);
         put_in_place(&image, &target, &scratch.path().join("old"))?;
         durable::sync_directory_of(&target)?;
         drop(alone);

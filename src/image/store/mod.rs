@@ -21,21 +21,22 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::builder::Builder;
 use super::debian::Debian;
 use super::digest::Method;
 use super::handle::{self, Image};
+use super::import::Import;
 use super::info::{self, Found, ImageInfo};
 use super::progress::{Progress, Silent};
 use super::scratch;
 use super::verified::Verified;
-use crate::host::directory;
+use crate::host::directory::{self, Usage};
 use crate::host::lock::Lock;
 use crate::model::{Kind, Profile, Refusal};
 use lock::{Wait, wait_for};
-use make::Agent;
+use make::{Agent, Describe};
 
 /// How long a command that only needs an image waits for the instant in which it is replaced, and one
 /// that deletes it for those that hold it: a VM lets go of its image once its VMM has started.
@@ -95,16 +96,21 @@ impl Store {
         }
     }
 
-    /// Bytes that the image of a profile takes on the disk; holes count nothing.
-    pub fn disk_usage(&self, profile: &str) -> Result<u64> {
-        use std::os::unix::fs::MetadataExt;
+    /// What the image of a profile takes on the disk.
+    pub fn usage(&self, profile: &str) -> Result<Usage> {
         check_name(profile)?;
+        // Tests have links to images that all of them share.
         let directory = self.root.join(profile);
-        let sizes = directory::names(&directory)?.into_iter().filter_map(|name| {
-            // Blocks of 512 bytes, whatever the file system's own are.
-            Some(std::fs::symlink_metadata(directory.join(name)).ok()?.blocks() * 512)
+        Ok(directory::usage(&directory.canonicalize().unwrap_or(directory)))
+    }
+
+    /// The profiles that there are images of, the damaged ones too.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let mut names = directory::names(&self.root)?;
+        names.retain(|name| {
+            check_name(name).is_ok() && self.root.join(name).join(info::INFO).exists()
         });
-        Ok(sizes.sum())
+        Ok(names)
     }
 
     /// The image of a profile, whatever recipe and agent it has; `None` where there is none.
@@ -175,11 +181,39 @@ impl Store {
         self.ensure(profile, agent, progress)
     }
 
+    /// Imports an image under `name`, with the agent at `agent`, and with the profile that `describe`
+    /// writes beside it. An image of that name that was there serves until the new one is complete.
+    ///
+    /// Errors: as of [`Store::build`], and what is wrong with the source.
+    pub fn import(
+        &self,
+        name: &str,
+        import: Import,
+        describe: &Describe,
+        agent: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<ImageInfo> {
+        check_name(name)?;
+        let agent = Agent::read(agent)?;
+        let _build = self.lock_build(name, Wait::WhileWanted, progress)?;
+        self.take_in(name, import, describe, &agent, progress)?;
+        self.info(name)?.context("the image was deleted meanwhile")
+    }
+
     /// Deletes the image of a profile; false if there was none. VMs that run keep the files they have
     /// open.
     ///
     /// Errors: `Busy` while it is being built, or is in use for longer than 30 seconds.
     pub fn remove(&self, profile: &str) -> Result<bool> {
+        self.remove_if(profile, || Ok(true))
+    }
+
+    /// The same if `is_unwanted` says so, at a moment when nobody has the image in hand.
+    pub fn remove_if(
+        &self,
+        profile: &str,
+        is_unwanted: impl FnOnce() -> Result<bool>,
+    ) -> Result<bool> {
         check_name(profile)?;
         let directory = self.root.join(profile);
         if std::fs::symlink_metadata(&directory).is_err() {
@@ -188,6 +222,9 @@ impl Store {
         let build = self.lock_build(profile, Wait::Until(Instant::now()), &mut Silent)?;
         let alone =
             self.take_alone(profile, Wait::Until(Instant::now() + PATIENCE), &mut Silent)?;
+        if !is_unwanted()? {
+            return Ok(false);
+        }
         let scratch = scratch::Scratch::create(&self.root, profile, self.builder.as_ref())?;
         // First out of sight, then deleted: nobody ever sees a part of it.
         let removed = match std::fs::rename(&directory, scratch.path().join("old")) {

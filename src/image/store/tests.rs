@@ -11,7 +11,7 @@ use crate::host::tool::Interrupted;
 use crate::image::handle::Verification;
 use crate::image::info::{DISK, INFO, INITRD, KERNEL, MODULES, ROOTFS};
 use crate::image::progress::Lines;
-use crate::model::{Isolation, Recipe};
+use crate::model::{CommandDefaults, DebianRecipe, Isolation, Recipe};
 
 /// Writes small files instead of running mmdebstrap, and counts how often.
 #[derive(Clone, Default)]
@@ -24,7 +24,7 @@ struct Fake {
 impl Builder for Fake {
     fn build(
         &self,
-        recipe: &Recipe,
+        recipe: &DebianRecipe,
         work: &Path,
         into: &Path,
         progress: &mut dyn Progress,
@@ -110,20 +110,21 @@ fn profile(suite: &str) -> Profile {
     Profile {
         name: "p".into(),
         description: String::new(),
-        recipe: Recipe {
+        recipe: Recipe::Debian(DebianRecipe {
             suite: suite.into(),
             mirror: None,
             kernel: "linux-image-cloud-amd64".into(),
             packages: vec![],
             root_mib: 1,
             disk_mib: 1,
-        },
+        }),
         vcpu_count: 1,
         mem_mib: 256,
         ttl_seconds: 60,
         keep: false,
         require: Isolation::None,
         nested: false,
+        command: CommandDefaults::default(),
     }
 }
 
@@ -171,7 +172,8 @@ fn an_image_from_before_recipes_named_kernels_stays_as_it_is() {
     image.verify().unwrap();
     drop(image);
     let mut full = profile("bookworm");
-    full.recipe.kernel = "linux-image-amd64".into();
+    let Recipe::Debian(recipe) = &mut full.recipe else { panic!("it is of packages") };
+    recipe.kernel = "linux-image-amd64".into();
     drop(world.store().ensure(&full, &world.agent(), &mut Silent).unwrap());
     assert_eq!(world.builds(), 2);
 }
@@ -410,7 +412,7 @@ fn removing_is_whole_and_waits_for_nobody_who_builds() {
     let store = world.store();
     assert!(!store.remove("p").unwrap());
     drop(world.ensure().unwrap());
-    assert!(store.disk_usage("p").unwrap() > 0);
+    assert!(store.usage("p").unwrap().bytes > 0);
     let lock = Lock::try_acquire(&store.build_lock("p")).unwrap().unwrap();
     assert_eq!(refusal(&store.remove("p").unwrap_err()).kind, Kind::Busy);
     drop(lock);

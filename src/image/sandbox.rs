@@ -7,9 +7,11 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 
+use super::progress::Progress;
+use super::trouble;
 use crate::host::tool::{Run, Tool};
 use crate::model::Refusal;
 
@@ -25,13 +27,48 @@ pub fn tools() -> Vec<Tool> {
 ///
 /// Errors: `Host`, naming the package, when a program is missing.
 pub fn run(tool: Tool) -> Result<Run, Refusal> {
-    let path = tool.find()?;
-    let mut run = Run::new(&UNSHARE.find()?).named(tool.program);
+    Ok(enter()?.named(tool.program).arg(tool.find()?))
+}
+
+/// A run of our own program as root of the sandbox.
+pub fn run_ourselves() -> Result<Run> {
+    // By its name, since /proc/self is another's there.
+    let ourselves = std::env::current_exe().context("cannot find this program's file")?;
+    Ok(enter()?.named("mayfly").arg(ourselves))
+}
+
+fn enter() -> Result<Run, Refusal> {
+    let mut run = Run::new(&UNSHARE.find()?);
     if !geteuid().is_root() {
         NEWUIDMAP.find()?;
         run = run.args(["--user", "--map-root-user", "--map-auto"]);
     }
-    Ok(run.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]).arg(path))
+    Ok(run.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]))
+}
+
+/// Runs a program, showing what `spoken` takes from its lines. `place` is where it writes, `doing` what
+/// an error begins with.
+pub fn watch(
+    run: Run,
+    place: &Path,
+    doing: &str,
+    spoken: fn(&str) -> Option<&str>,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    // One value lends itself to both closures: a line is never reported while a question is asked.
+    let progress = std::cell::RefCell::new(progress);
+    let mut line = |line: &str| {
+        if let Some(text) = spoken(line) {
+            progress.borrow_mut().detail(text);
+        }
+    };
+    run.watch(&mut line, &|| progress.borrow().cancelled())
+        .map_err(|error| trouble::explain(error, doing, place))
+}
+
+/// For programs that say nothing of interest.
+pub fn silent(_: &str) -> Option<&str> {
+    None
 }
 
 /// Deletes a directory that may hold files of the sandbox's users.

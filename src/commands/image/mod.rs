@@ -1,4 +1,7 @@
-//! `mayfly image build`, `ls` and `rm`.
+//! `mayfly image build`, `import`, `ls`, `rm` and `prune`.
+
+mod import;
+mod prune;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -16,13 +19,15 @@ const EXAMPLES: &str = "\
 Examples:
   mayfly image build                  debian-base
   mayfly image build debian-build
+  mayfly image import alpine.tar      what 'skopeo copy' or 'podman save' wrote
   mayfly image ls
-  mayfly image rm debian-git";
+  mayfly image rm debian-git
+  mayfly image prune --dry-run        what nothing needs any more";
 
-/// Build, list and delete the images VMs boot
+/// Build, import, list and delete the images VMs boot
 ///
 /// An image is built from Debian packages, once for each profile; 'create' and 'run' build a missing
-/// one by themselves.
+/// one by themselves. Or it is imported from what was packed elsewhere, such as a container's image.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -50,12 +55,18 @@ enum Action {
         force: bool,
     },
 
-    /// List images
+    Import(import::Args),
+
+    /// List images, with the lengths of their files and what those take on the disk
+    ///
+    /// Files are sparse, and images share their kernels: what is on the disk is less, and may be counted
+    /// twice. With --json each file's digest is there, too.
     Ls,
 
     /// Delete the image of a profile
     ///
-    /// Refuses while there are VMs that were made from it. Its templates go with it.
+    /// Refuses while there are VMs that were made from it. Its templates go with it, and of an imported
+    /// image the profile.
     Rm {
         /// The profile whose image to delete
         #[arg(value_name = "PROFILE", add = ArgValueCompleter::new(candidates::images))]
@@ -65,13 +76,17 @@ enum Action {
         #[arg(short, long)]
         force: bool,
     },
+
+    Prune(prune::Args),
 }
 
 pub fn serve(app: &App, args: Args) -> Result<u8> {
     match args.action {
         Action::Build { profile, force } => build(app, &profile, force),
+        Action::Import(args) => import::serve(app, args),
         Action::Ls => list(app),
         Action::Rm { profile, force } => remove(app, &profile, force),
+        Action::Prune(args) => prune::serve(app, &args),
     }
 }
 
@@ -81,8 +96,8 @@ fn build(app: &App, profile: &str, force: bool) -> Result<u8> {
     let info = building(app, &mut signals, |progress| {
         lifecycle::build_image(&manager, profile, force, progress)
     })?;
-    let disk_bytes = manager.images()?.disk_usage(profile)?;
-    app.printer.done(&ImageView::new(&info, disk_bytes), profile)?;
+    let usage = manager.images()?.usage(profile)?;
+    app.printer.done(&ImageView::new(&info, usage), profile)?;
     Ok(0)
 }
 
@@ -92,7 +107,7 @@ fn list(app: &App) -> Result<u8> {
     match app.printer.style.json {
         true => {
             let views: Vec<_> =
-                images.iter().map(|(info, bytes)| ImageView::new(info, *bytes)).collect();
+                images.iter().map(|(info, usage)| ImageView::new(info, *usage)).collect();
             app.printer.json(&views)?;
         }
         false => app.printer.data(&images_table(&images))?,

@@ -1,0 +1,192 @@
+//! `mayfly image import`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::ValueEnum;
+use clap_complete::ArgValueCompleter;
+
+use super::super::App;
+use super::super::building::building;
+use super::super::candidates;
+use crate::host::signals::Signals;
+use crate::image::{ImportBounds, Named};
+use crate::lifecycle::{self, ImportRequest, Manager};
+use crate::model::{Form, Kind, MemMib, Refusal, Span};
+use crate::output::ImageView;
+use crate::settings::Wishes;
+
+const EXAMPLES: &str = "\
+Examples:
+  podman save --format oci-archive --output alpine.tar alpine
+  mayfly image import alpine.tar
+  mayfly run --profile alpine -- cat /etc/alpine-release
+  podman save my-app | mayfly image import - my-app
+  mayfly run --profile my-app                        its own command
+  mayfly image import ./rootfs minimal --mem 256M    a directory";
+
+/// Make an image and a profile of what was packed elsewhere
+///
+/// SOURCE is a root file system, as a directory or as a tar archive, or an image of containers: an OCI
+/// archive or directory, as 'skopeo copy' and 'podman save --format oci-archive' write them, or what
+/// 'docker save' and 'podman save' write. Archives may be compressed with gzip, xz or zstd; '-' is
+/// standard input.
+///
+/// VMs of the new profile boot the kernel of another one, and have the files of SOURCE. The variables,
+/// user and working directory that a container's image names are those of every command in them, and
+/// 'run' runs its entrypoint and command. Prints the name of the profile. An image that was imported
+/// under this name before is replaced.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// A directory, an archive, or '-'
+    #[arg(value_name = "SOURCE", value_hint = clap::ValueHint::AnyPath)]
+    source: PathBuf,
+
+    /// What to call the profile; made of the name of SOURCE if you do not say
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+
+    /// Say what SOURCE is, where it could be several things
+    #[arg(long, value_name = "FORM", value_enum)]
+    from: Option<FormName>,
+
+    /// Take the image that the archive calls REF, where it holds several
+    #[arg(long = "ref", value_name = "REF")]
+    reference: Option<String>,
+
+    /// Boot the kernel of PROFILE, whose image is built if need be
+    #[arg(
+        long, value_name = "PROFILE", default_value = "debian-base",
+        add = ArgValueCompleter::new(candidates::profiles)
+    )]
+    kernel_of: String,
+
+    /// Give VMs of it N virtual CPUs
+    #[arg(long, value_name = "N")]
+    vcpus: Option<u32>,
+
+    /// Give VMs of it SIZE of memory, such as 512M or 2G
+    #[arg(long, value_name = "SIZE")]
+    mem: Option<MemMib>,
+
+    /// Let VMs of it live for DURATION at most, such as 90s or 1h
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<Span>,
+
+    /// Give VMs of it disks of SIZE; what is not written to takes no room
+    #[arg(long, value_name = "SIZE")]
+    disk: Option<MemMib>,
+
+    /// Unpack SIZE at most
+    #[arg(long, value_name = "SIZE", default_value = "64G")]
+    max_size: MemMib,
+
+    /// Replace an image of that name even if VMs need it to start again
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// The names of what can be imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FormName {
+    /// A directory with a root file system
+    Dir,
+    /// A tar archive of one
+    Tar,
+    /// An OCI archive or directory
+    Oci,
+    /// What 'docker save' writes
+    Docker,
+}
+
+pub fn serve(app: &App, args: Args) -> Result<u8> {
+    let is_stdin = args.source.as_os_str() == "-";
+    let name = match args.name {
+        Some(name) => name,
+        None if is_stdin => {
+            return Err(Refusal::new(Kind::Usage, "what comes from standard input has no name")
+                .hint("name it: mayfly image import - NAME")
+                .into());
+        }
+        None => name_of(&args.source),
+    };
+    let named = Named {
+        path: match is_stdin {
+            true => None,
+            false => Some(std::path::absolute(&args.source)?),
+        },
+        form: args.from.map(FormName::form),
+        reference: args.reference,
+        bounds: ImportBounds { bytes: u64::from(args.max_size.0) << 20, ..ImportBounds::default() },
+    };
+    let wishes = Wishes {
+        description: String::new(),
+        vcpu_count: args.vcpus,
+        mem_mib: args.mem.map(|mem| mem.0),
+        ttl_seconds: args.ttl.map(Span::seconds),
+    };
+    let request = ImportRequest {
+        named,
+        name,
+        wishes,
+        disk_mib: args.disk.map(|disk| disk.0),
+        kernel_of: args.kernel_of,
+        force: args.force,
+    };
+    let manager = Manager::open(app.settings.clone())?;
+    let mut signals = Signals::block()?;
+    let info = building(app, &mut signals, |progress| {
+        lifecycle::import_image(&manager, request, progress)
+    })?;
+    let usage = manager.images()?.usage(&info.profile)?;
+    app.printer.answer(&ImageView::new(&info, usage), &info.profile)?;
+    Ok(0)
+}
+
+impl FormName {
+    fn form(self) -> Form {
+        match self {
+            FormName::Dir => Form::Dir,
+            FormName::Tar => Form::Tar,
+            FormName::Oci => Form::Oci,
+            FormName::Docker => Form::Docker,
+        }
+    }
+}
+
+/// Of the last part of a path, what a profile may be called: before the first dot of an archive's name,
+/// in lower case, with hyphens for what else is in it.
+fn name_of(source: &Path) -> String {
+    let named = source.canonicalize().ok();
+    let last = named.as_deref().unwrap_or(source).file_name().unwrap_or_default();
+    let last = last.to_string_lossy().to_lowercase();
+    let endings = ["gz", "xz", "zst", "zstd", "tgz", "txz", "tzst", "tar", "oci", "docker"];
+    let mut stem = last.as_str();
+    while let Some((rest, ending)) = stem.rsplit_once('.')
+        && endings.contains(&ending)
+        && !rest.is_empty()
+    {
+        stem = rest;
+    }
+    let words = stem.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit()));
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_called_like_its_archive() {
+        for (source, name) in [
+            ("alpine.tar", "alpine"),
+            ("/tmp/x/My_App-1.2.oci.tar.gz", "my-app-1-2"),
+            ("rootfs", "rootfs"),
+            (".tar", "tar"),
+            ("a..b.tgz", "a-b"),
+        ] {
+            assert_eq!(name_of(Path::new(source)), name, "{source}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `mayfly image prune`.
+
+use anyhow::Result;
+
+use super::super::App;
+use crate::lifecycle::{self, Manager};
+
+const EXAMPLES: &str = "\
+Examples:
+  mayfly image prune --dry-run      what would go
+  mayfly image prune                what no profile has any more
+  mayfly image prune --all          also what can be built again";
+
+/// Delete images that nothing needs
+///
+/// Goes what no VM of this state directory was made from and no profile has: images of profiles that are
+/// not there any more or that name other packages now, templates whose image is gone, and what killed
+/// builds left. Imported images have their profile with them, and stay until 'image rm'. Prints what is
+/// deleted.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Delete also the images that can be built again, if no VM was made from them
+    #[arg(short, long)]
+    all: bool,
+
+    /// Only say what would be deleted
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+pub fn serve(app: &App, args: &Args) -> Result<u8> {
+    let manager = match args.dry_run {
+        true => Manager::open_to_read(app.settings.clone())?,
+        false => Manager::open(app.settings.clone())?,
+    };
+    let pruned = lifecycle::prune_images(&manager, args.all, args.dry_run)?;
+    if app.printer.style.json {
+        app.printer.json(&pruned)?;
+        return Ok(0);
+    }
+    let names = [&pruned.deleted, &pruned.deleted_templates, &pruned.swept];
+    for name in names.into_iter().flatten() {
+        app.printer.data(name)?;
+    }
+    let freed = match args.dry_run {
+        true => "would free",
+        false => "freed",
+    };
+    app.printer.note(&format!("mayfly: {freed} {} MB", pruned.freed_bytes / 1_000_000));
+    Ok(0)
+}

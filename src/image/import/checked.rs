@@ -1,0 +1,185 @@
+//! Digests of what is read, as OCI descriptors give them.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256, Sha512};
+
+use crate::model::{Kind, Refusal};
+
+/// The digest of a blob: an algorithm's name and hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest {
+    algorithm: Algorithm,
+    digits: String,
+}
+
+/// Those that the specification registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Algorithm {
+    Sha256,
+    Sha512,
+}
+
+impl Digest {
+    /// Of bytes in memory.
+    pub fn sha256(bytes: &[u8]) -> Digest {
+        Digest { algorithm: Algorithm::Sha256, digits: hex(&Sha256::digest(bytes)) }
+    }
+
+    /// Where a blob of this digest is in a layout. Letters and digits: it leads nowhere else.
+    pub fn blob(&self) -> String {
+        format!("blobs/{}/{}", self.algorithm.name(), self.digits)
+    }
+
+    /// Errors: when `bytes` have another digest. `what` names them.
+    pub fn check(&self, bytes: &[u8], what: &str) -> Result<()> {
+        let mut checked = Checked::new(bytes, Some(self.clone()));
+        io::copy(&mut checked, &mut io::sink())?;
+        checked.finish(what)
+    }
+}
+
+impl Algorithm {
+    fn name(self) -> &'static str {
+        match self {
+            Algorithm::Sha256 => "sha256",
+            Algorithm::Sha512 => "sha512",
+        }
+    }
+}
+
+impl FromStr for Digest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Digest, String> {
+        let parse = || {
+            let (name, digits) = text.split_once(':')?;
+            let (algorithm, length) = match name {
+                "sha256" => (Algorithm::Sha256, 64),
+                "sha512" => (Algorithm::Sha512, 128),
+                _ => return None,
+            };
+            let are_digits =
+                digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+            (digits.len() == length && are_digits)
+                .then(|| Digest { algorithm, digits: digits.to_owned() })
+        };
+        parse().ok_or_else(|| format!("{text:?} is no digest that can be checked"))
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Digest, String> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> String {
+        digest.to_string()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.name(), self.digits)
+    }
+}
+
+/// Passes on what it reads, and takes the digest of it.
+#[derive(Debug)]
+pub struct Checked<R> {
+    input: R,
+    wanted: Option<Digest>,
+    hash: Hash,
+}
+
+#[derive(Debug)]
+enum Hash {
+    None,
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl<R: Read> Checked<R> {
+    /// With `None` nothing is checked.
+    pub fn new(input: R, wanted: Option<Digest>) -> Checked<R> {
+        let hash = match wanted.as_ref().map(|digest| digest.algorithm) {
+            None => Hash::None,
+            Some(Algorithm::Sha256) => Hash::Sha256(Sha256::new()),
+            Some(Algorithm::Sha512) => Hash::Sha512(Sha512::new()),
+        };
+        Checked { input, wanted, hash }
+    }
+
+    /// Whether what was read is what it should be. The caller has read all of it.
+    ///
+    /// Errors: `Failure`, which begins with `what`.
+    pub fn finish(self, what: &str) -> Result<()> {
+        let Some(wanted) = self.wanted else { return Ok(()) };
+        let digits = match self.hash {
+            Hash::None => String::new(),
+            Hash::Sha256(hash) => hex(&hash.finalize()),
+            Hash::Sha512(hash) => hex(&hash.finalize()),
+        };
+        if digits != wanted.digits {
+            let message = format!("{what} is damaged: its digest is not {wanted}");
+            bail!(Refusal::new(Kind::Failure, message).hint("fetch or save the image again"));
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Checked<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(into)?;
+        match &mut self.hash {
+            Hash::None => {}
+            Hash::Sha256(hash) => hash.update(&into[..count]),
+            Hash::Sha512(hash) => hash.update(&into[..count]),
+        }
+        Ok(count)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_digests_that_can_be_checked_parse() {
+        let digest = Digest::sha256(b"abc");
+        assert_eq!(digest.to_string().parse(), Ok(digest.clone()));
+        assert!(digest.blob().starts_with("blobs/sha256/ba78"));
+        for bad in [
+            "",
+            "sha256:",
+            "md5:900150983cd24fb0d6963f7d28e17f72",
+            "sha256:../../../../../../../../../../../../../../../../../../../../../etc/passwd",
+            "sha256:BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD",
+        ] {
+            assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn content_that_is_not_what_it_should_be_is_refused() {
+        Digest::sha256(b"abc").check(b"abc", "x").unwrap();
+        let error = Digest::sha256(b"abc").check(b"abd", "the layer").unwrap_err();
+        assert!(error.to_string().starts_with("the layer is damaged"), "{error}");
+        let sha512: Digest = format!("sha512:{}", hex(&Sha512::digest(b"abc"))).parse().unwrap();
+        sha512.check(b"abc", "x").unwrap();
+        assert!(sha512.check(b"", "x").is_err());
+    }
+}

@@ -1,0 +1,89 @@
+//! Names in archives: where they lead beneath a root, or that they do not.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::model::{Kind, Refusal};
+
+/// How deep a directory may lie. Deeper ones are made to trouble whoever walks through them.
+pub const MAX_DEPTH: usize = 200;
+
+/// Bytes of a whole name, which must stay a path when something is put before it.
+const MAX_LENGTH: usize = 3500;
+
+/// Bytes of one part of a name, on Linux.
+const MAX_PART: usize = 255;
+
+/// The place of an entry, relative to the root; empty for the root itself.
+///
+/// Errors: `Usage` for a name that leads out of the archive, or that no file could have.
+pub fn place(name: &[u8]) -> Result<PathBuf> {
+    let mut place = PathBuf::new();
+    let mut depth = 0;
+    for part in Path::new(OsStr::from_bytes(name)).components() {
+        match part {
+            // Absolute names mean the archive's own root, as in a container.
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            Component::ParentDir => return refuse(name, "leads out of the archive"),
+            Component::Normal(part) if part.len() > MAX_PART || part.as_bytes().contains(&0) => {
+                return refuse(name, "cannot be the name of a file");
+            }
+            Component::Normal(part) => {
+                place.push(part);
+                depth += 1;
+            }
+        }
+    }
+    if depth > MAX_DEPTH || place.as_os_str().len() > MAX_LENGTH {
+        return refuse(name, "lies too deep");
+    }
+    Ok(place)
+}
+
+/// A name for people, short enough for a line.
+pub fn shown(name: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(name).chars().take(80).collect();
+    match text.len() < name.len() {
+        true => format!("{text:?}..."),
+        false => format!("{text:?}"),
+    }
+}
+
+fn refuse(name: &[u8], why: &str) -> Result<PathBuf> {
+    bail!(
+        Refusal::new(Kind::Usage, format!("{} {why}", shown(name)))
+            .hint("nothing was imported: do not trust this archive")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_inside() {
+        for (name, wanted) in [
+            ("etc/passwd", "etc/passwd"),
+            ("./etc//passwd", "etc/passwd"),
+            ("/etc/./passwd/", "etc/passwd"),
+            ("", ""),
+            ("./", ""),
+            ("/", ""),
+        ] {
+            assert_eq!(place(name.as_bytes()).unwrap(), Path::new(wanted), "{name}");
+        }
+        let (deep, long) = ("d/".repeat(MAX_DEPTH + 1), "x".repeat(256));
+        for bad in ["..", "../x", "/..", "a/../b", "a/..", &deep, &long, "a\0b"] {
+            assert!(place(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_are_shown_harmlessly() {
+        assert_eq!(shown(b"a\x1b[2J"), "\"a\\u{1b}[2J\"");
+        assert!(shown(&[b'x'; 5000]).len() < 100);
+    }
+}

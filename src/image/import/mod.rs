@@ -1,0 +1,150 @@
+//! Root file systems that were packed elsewhere: a directory, a tar archive, an image of the Open
+//! Container Initiative. See docs/adr/0019-imported-images.md.
+//!
+//! ```text
+//! source ─▶ plan ─────────────▶ tree (in the sandbox) ─▶ rootfs.ext4
+//!           which image, which   layers one after the
+//!           layers, what to run  other, then fitted out
+//! ```
+
+mod budget;
+mod checked;
+mod choose;
+mod compression;
+mod fitting;
+mod inside;
+mod layer;
+mod machine;
+mod manifest;
+mod member;
+mod packed;
+mod pax;
+mod source;
+mod sparse_map;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod unpack;
+mod walk;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+pub use budget::Bounds;
+pub use source::{Named, Plan, Source};
+pub use unpack::{ARGUMENT, serve};
+
+use super::builder::{Imported, PHASES};
+use super::handle::Image;
+use super::progress::Progress;
+use super::sandbox::{self, silent, watch};
+use super::{file_systems, info};
+use crate::host::tool::Tool;
+use crate::host::{directory, sparse};
+use unpack::{Done, Order, Report, Step};
+
+/// Reads files out of a file system without mounting it.
+const DEBUGFS: Tool = Tool { program: "debugfs", package: "e2fsprogs" };
+
+/// What a whole import is told.
+#[derive(Debug)]
+pub struct Import<'a> {
+    pub named: Named,
+    pub source: Source,
+    /// The image whose kernel is taken.
+    pub kernel: &'a Image,
+    /// MiB of each VM's own disk.
+    pub disk_mib: u32,
+}
+
+/// Makes an image's parts of `import` in `into`. Both directories are absolute.
+pub fn make(
+    import: Import,
+    work: &Path,
+    into: &Path,
+    progress: &mut dyn Progress,
+) -> Result<Imported> {
+    let Import { named, source, kernel, disk_mib } = import;
+    let bounds = named.bounds;
+    progress.phase(&format!("reading {}", named.shown()), 1, PHASES);
+    let plan = named.settle(source, work, progress)?;
+
+    progress.phase("unpacking files", 2, PHASES);
+    directory::create_new(&work.join(unpack::TREE))?;
+    let step = Step::Unpack { contents: plan.contents, workdir: plan.command.workdir.clone() };
+    let mut done = carry_out(Order { step, bounds }, plan.file, work, progress)
+        .with_context(|| format!("cannot import {}", named.shown()))?;
+    if done.devices > 0 {
+        progress.note(&format!("left out {} device files; a VM has its own", done.devices));
+    }
+    if !done.lost.is_empty() {
+        progress.note(&format!("lost extended attributes: {}", done.lost.join(", ")));
+    }
+    if done.loads_modules
+        && let Some(modules) = modules_of(kernel, work, progress)?
+    {
+        let step = Step::Add { at: PathBuf::from(fitting::MODULES) };
+        done = carry_out(Order { step, bounds: Bounds::default() }, modules, work, progress)?;
+    }
+
+    progress.phase("making file systems", 3, PHASES);
+    let room = file_systems::Room { bytes: done.extent.bytes, inodes: done.extent.inodes };
+    let tree = work.join(unpack::TREE);
+    file_systems::make_root_for(&tree, &into.join(info::ROOTFS), room, progress)?;
+    file_systems::make_disk(work, &into.join(info::DISK), disk_mib, progress)?;
+    for name in [info::KERNEL, info::MODULES] {
+        share(&kernel.dir().join(name), &into.join(name))?;
+    }
+    Ok(Imported {
+        kernel_release: kernel.info().kernel_release.clone(),
+        form: plan.form,
+        reference: plan.reference,
+        digest: plan.digest,
+        command: plan.command,
+    })
+}
+
+/// Has an order carried out in the sandbox, in `work`.
+fn carry_out(order: Order, source: File, work: &Path, progress: &mut dyn Progress) -> Result<Done> {
+    std::fs::write(work.join(unpack::ORDER), serde_json::to_vec(&order)?)
+        .context("cannot write the order")?;
+    let run = sandbox::run_ourselves()?.arg(ARGUMENT).stdin(source).current_dir(work);
+    watch(run, work, "cannot unpack the files", unpack::spoken, progress)?;
+    let report = std::fs::read(work.join(unpack::REPORT)).context("cannot read the report")?;
+    match serde_json::from_slice(&report).context("the report is not understood")? {
+        Report::Done(done) => Ok(done),
+        Report::Refused(refusal) => Err(refusal.into()),
+    }
+}
+
+/// The kernel's modules, as they are in the image it is taken from; `None` where it has none.
+fn modules_of(kernel: &Image, work: &Path, progress: &mut dyn Progress) -> Result<Option<File>> {
+    let release = &kernel.info().kernel_release;
+    let taken = work.join("modules");
+    for below in ["usr/lib/modules", fitting::MODULES] {
+        directory::create_new(&taken)?;
+        // It succeeds whatever happens, and what it writes is what counts.
+        let run = sandbox::run(DEBUGFS)?
+            .current_dir(work)
+            .arg("-R")
+            .arg(format!("rdump \"/{below}/{release}\" modules"))
+            .arg(kernel.rootfs());
+        watch(run, work, "cannot copy the kernel's modules", silent, progress)?;
+        if taken.join(release).join("modules.dep").exists() {
+            return Ok(Some(File::open(&taken).context("cannot open the modules")?));
+        }
+        sandbox::delete(&taken)?;
+    }
+    Ok(None)
+}
+
+/// Makes `to` the same file as `from`, or a copy of it where that cannot be. Nothing writes to either:
+/// what changes is replaced.
+fn share(from: &Path, to: &Path) -> Result<()> {
+    match std::fs::hard_link(from, to) {
+        Ok(()) => Ok(()),
+        Err(_) => sparse::clone_file(from, to),
+    }
+}

@@ -1,0 +1,224 @@
+//! Where an image's manifest, configuration and layers lie: in an archive, or in a directory.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use serde::{Deserialize, Serialize};
+use tar::EntryType;
+
+use super::inside::{place, shown};
+use super::member::Members;
+use crate::model::{Kind, Refusal};
+
+/// Bytes of a manifest or configuration. The specification asks for no more than 4 MiB.
+const MAX_DOCUMENT: u64 = 4 << 20;
+
+/// Files of an archive that holds an image. There are two for each layer and a few more.
+const MAX_FILES: usize = 10_000;
+
+/// Links from one file of an archive to another that are followed.
+const MAX_LINKS: usize = 8;
+
+/// A file among the packed ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// Part of the archive.
+    Range { offset: u64, size: u64 },
+    /// A file of its own in the directory.
+    File(PathBuf),
+}
+
+/// The packed files.
+#[derive(Debug)]
+pub enum Packed {
+    Archive(File, HashMap<PathBuf, Found>),
+    Directory(OwnedFd),
+}
+
+/// What an archive has under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    File {
+        offset: u64,
+        size: u64,
+    },
+    /// The same as another name, relative to the archive's root.
+    Link(PathBuf),
+}
+
+impl Packed {
+    /// Finds the files of an uncompressed archive. Their content is passed over.
+    pub fn archive(file: File) -> Result<Packed> {
+        let length = file.metadata().context("cannot look at the archive")?.len();
+        let mut files = HashMap::new();
+        let mut reader = io::BufReader::new(&file);
+        reader.seek(SeekFrom::Start(0))?;
+        let mut members = Members::new(reader);
+        let mut skip = |reader: &mut io::BufReader<&File>, bytes: u64| {
+            reader.seek_relative(i64::try_from(bytes).map_err(io::Error::other)?)
+        };
+        while let Some(member) = members.next_with(&mut skip).map_err(|error| damaged(&error))? {
+            let offset = members.position();
+            let name = place(&member.name)?;
+            let found = match member.kind {
+                EntryType::Regular | EntryType::Continuous => {
+                    if offset.checked_add(member.size).is_none_or(|end| end > length) {
+                        bail!(
+                            Refusal::new(Kind::Usage, "the archive is cut short")
+                                .hint("fetch or save it again")
+                        );
+                    }
+                    Found::File { offset, size: member.size }
+                }
+                EntryType::Link => Found::Link(place(&member.link)?),
+                EntryType::Symlink => match beside(&name, &member.link) {
+                    Some(target) => Found::Link(target),
+                    None => continue,
+                },
+                _ => continue,
+            };
+            files.insert(name, found);
+            if files.len() > MAX_FILES {
+                bail!(
+                    Refusal::new(Kind::Usage, "it has too many files for an image's archive")
+                        .hint("if it holds a root file system as it is, say so: --from tar")
+                );
+            }
+        }
+        Ok(Packed::Archive(file, files))
+    }
+
+    pub fn directory(directory: OwnedFd) -> Packed {
+        Packed::Directory(directory)
+    }
+
+    /// The archive or directory itself.
+    pub fn into_file(self) -> File {
+        match self {
+            Packed::Archive(file, _) => file,
+            Packed::Directory(directory) => directory.into(),
+        }
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.find(name).is_ok()
+    }
+
+    /// Where a file is.
+    ///
+    /// Errors: `Usage` where there is none of that name.
+    pub fn find(&self, name: &str) -> Result<Place> {
+        let missing = || {
+            Refusal::new(Kind::Usage, format!("it has no {}", shown(name.as_bytes())))
+                .hint("fetch or save the image again")
+        };
+        let wanted = place(name.as_bytes())?;
+        match self {
+            Packed::Archive(_, files) => {
+                let mut found = files.get(&wanted);
+                for _ in 0..MAX_LINKS {
+                    match found {
+                        Some(Found::Link(target)) => found = files.get(target),
+                        _ => break,
+                    }
+                }
+                match found {
+                    Some(&Found::File { offset, size }) => Ok(Place::Range { offset, size }),
+                    _ => Err(missing().into()),
+                }
+            }
+            Packed::Directory(directory) => match open_beneath(directory, &wanted) {
+                Ok(_) => Ok(Place::File(wanted)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing().into()),
+                Err(error) => Err(error).with_context(|| format!("cannot open {name}")),
+            },
+        }
+    }
+
+    /// A manifest or a configuration.
+    pub fn document(&self, name: &str) -> Result<Vec<u8>> {
+        let file = match self {
+            Packed::Archive(file, _) => file.try_clone()?,
+            Packed::Directory(directory) => File::from(directory.try_clone()?),
+        };
+        let mut content = Vec::new();
+        let (reader, _) = open(&file, &self.find(name)?)?;
+        reader.take(MAX_DOCUMENT + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > MAX_DOCUMENT {
+            let message = format!("{} is too long for a description", shown(name.as_bytes()));
+            bail!(Refusal::new(Kind::Usage, message));
+        }
+        Ok(content)
+    }
+}
+
+fn damaged(error: &anyhow::Error) -> Refusal {
+    Refusal::new(Kind::Usage, format!("the archive is damaged: {error:#}"))
+        .hint("fetch or save it again")
+}
+
+/// Where a symbolic link of an archive leads, relative to its root.
+fn beside(name: &Path, target: &[u8]) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut way = name.parent()?.to_owned();
+    for part in Path::new(std::ffi::OsStr::from_bytes(target)).components() {
+        match part {
+            Component::CurDir => {}
+            Component::Normal(part) => way.push(part),
+            Component::ParentDir if way.pop() => {}
+            _ => return None,
+        }
+    }
+    Some(way)
+}
+
+/// Opens a packed file. `packed` is the archive or the directory. Gives its length, too.
+pub fn open(packed: &File, at: &Place) -> Result<(Box<dyn Read>, u64)> {
+    match at {
+        Place::Range { offset, size } => {
+            let file = packed.try_clone()?;
+            Ok((Box::new(Range { file, position: *offset, end: offset + size }), *size))
+        }
+        Place::File(name) => {
+            let file = open_beneath(packed, name)
+                .with_context(|| format!("cannot open {}", name.display()))?;
+            let about = file.metadata()?;
+            if !about.is_file() {
+                bail!(Refusal::new(Kind::Usage, format!("{} is no file", name.display())));
+            }
+            let size = about.len();
+            Ok((Box::new(file), size))
+        }
+    }
+}
+
+/// Links are followed, as some who keep many layouts share blobs by them, but never out.
+fn open_beneath(directory: impl AsFd, name: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    Ok(rustix::fs::openat2(directory, name, flags, Mode::empty(), resolve)?.into())
+}
+
+/// A part of a file, read without moving the file's own position.
+struct Range {
+    file: File,
+    position: u64,
+    end: u64,
+}
+
+impl Read for Range {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
+        let most = left.min(into.len());
+        let count = self.file.read_at(&mut into[..most], self.position)?;
+        self.position += count as u64;
+        Ok(count)
+    }
+}

@@ -1,0 +1,96 @@
+//! What a command in a VM has where nobody says otherwise: what an OCI image calls its configuration.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes that all of it may take together. A command's arguments and variables must fit a frame of the
+/// protocol with what the user adds to them, and the kernel takes no more than 128 KiB of any one.
+const MAX_BYTES: usize = 128 << 10;
+
+/// Defaults of commands: a profile has them, and each of its VMs keeps those it was created with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CommandDefaults {
+    /// What `run` puts before the words of a command.
+    pub entrypoint: Vec<String>,
+    /// The words that `run` takes where none are named.
+    pub cmd: Vec<String>,
+    /// Variables of every command.
+    pub env: BTreeMap<String, String>,
+    /// Who commands run as: a name or a number, with `:GROUP` behind it if need be.
+    pub user: Option<String>,
+    /// Where commands run.
+    pub workdir: Option<String>,
+}
+
+impl CommandDefaults {
+    /// Whether they change nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == CommandDefaults::default()
+    }
+
+    /// What about them no command could have.
+    pub fn problem(&self) -> Option<String> {
+        let words = self.entrypoint.iter().chain(&self.cmd);
+        let named = self.env.iter().flat_map(|(name, value)| [name, value]);
+        let all = || words.clone().chain(named.clone()).chain(&self.user).chain(&self.workdir);
+        if let Some(text) = all().find(|text| text.contains('\0')) {
+            return Some(format!("{text:?} has a null byte in it"));
+        }
+        let bytes: usize = all().map(|text| text.len() + 1).sum();
+        if bytes > MAX_BYTES {
+            return Some(format!(
+                "its command and variables take {bytes} bytes, more than the {MAX_BYTES} allowed"
+            ));
+        }
+        if let Some(name) = self.env.keys().find(|name| name.is_empty() || name.contains('=')) {
+            return Some(format!("{name:?} cannot be a variable's name"));
+        }
+        if self.entrypoint.first().is_some_and(String::is_empty) {
+            return Some("its entrypoint has no program".into());
+        }
+        let is_user = |user: &String| {
+            !user.is_empty() && !user.contains(|c: char| c.is_whitespace() || c.is_control())
+        };
+        if let Some(user) = self.user.as_ref().filter(|user| !is_user(user)) {
+            return Some(format!("{user:?} cannot be a user"));
+        }
+        self.workdir
+            .as_ref()
+            .filter(|directory| !directory.starts_with('/'))
+            .map(|directory| format!("{directory:?} is no absolute directory"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_command_can_have_passes() {
+        let good = CommandDefaults {
+            entrypoint: vec!["/init".into()],
+            cmd: vec![String::new(), "a b".into()],
+            env: [("PATH".to_owned(), "/bin".to_owned()), ("EMPTY".to_owned(), String::new())]
+                .into(),
+            user: Some("1000:1000".into()),
+            workdir: Some("/".into()),
+        };
+        assert_eq!(good.problem(), None);
+        assert_eq!(CommandDefaults::default().problem(), None);
+        let bad = |change: &dyn Fn(&mut CommandDefaults)| {
+            let mut defaults = good.clone();
+            change(&mut defaults);
+            defaults.problem()
+        };
+        assert!(bad(&|d| d.cmd.push("a\0b".into())).unwrap().contains("null byte"));
+        assert!(bad(&|d| d.cmd.push("a".repeat(MAX_BYTES))).unwrap().contains("bytes"));
+        assert!(bad(&|d| drop(d.env.insert("A=B".into(), "".into()))).is_some());
+        assert!(bad(&|d| drop(d.env.insert("".into(), "x".into()))).is_some());
+        assert!(bad(&|d| d.entrypoint = vec!["".into()]).is_some());
+        assert!(bad(&|d| d.user = Some("a b".into())).is_some());
+        assert!(bad(&|d| d.user = Some("".into())).is_some());
+        assert!(bad(&|d| d.workdir = Some("srv".into())).is_some());
+    }
+}

@@ -1,0 +1,90 @@
+//! Profiles of imported images: each in a file of mayfly's own beside the image's others, so that the
+//! two come and go together. Files that users write win over them, field by field.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::layer::ProfileLayer;
+use super::profiles::is_profile_name;
+use crate::model::profile::IMPORTED_PROFILE;
+use crate::model::{CommandDefaults, Import, Kind, Refusal};
+
+const HEAD: &str = "\
+# Written by 'mayfly image import', and deleted with the image. To change what is in [profile], say it
+# in a profiles.toml of yours, under the name of this profile: that file wins.
+
+";
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    imported: Import,
+    profile: ProfileLayer,
+}
+
+/// What whoever imported an image wished for its VMs; `None` leaves it to the defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    pub description: String,
+    pub vcpu_count: Option<u32>,
+    pub mem_mib: Option<u32>,
+    pub ttl_seconds: Option<u64>,
+}
+
+/// The text of such a file.
+pub fn text(wishes: &Wishes, import: &Import, command: &CommandDefaults) -> Result<String> {
+    let list = |words: &Vec<String>| (!words.is_empty()).then(|| words.clone());
+    let profile = ProfileLayer {
+        description: Some(wishes.description.clone()),
+        vcpu_count: wishes.vcpu_count,
+        mem_mib: wishes.mem_mib,
+        ttl_seconds: wishes.ttl_seconds,
+        entrypoint: list(&command.entrypoint),
+        cmd: list(&command.cmd),
+        env: (!command.env.is_empty()).then(|| command.env.clone()),
+        user: command.user.clone(),
+        workdir: command.workdir.clone(),
+        ..ProfileLayer::default()
+    };
+    let file = File { imported: import.clone(), profile };
+    Ok(format!("{HEAD}{}", toml::to_string_pretty(&file).context("cannot write the profile")?))
+}
+
+/// The profiles of the images in `artifacts`, which need not exist.
+pub(super) fn read_all(artifacts: &Path) -> Result<BTreeMap<String, ProfileLayer>> {
+    let entries = match std::fs::read_dir(artifacts) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        entries => entries.with_context(|| format!("cannot list {}", artifacts.display()))?,
+    };
+    let mut profiles = BTreeMap::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot list {}", artifacts.display()))?;
+        let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
+        if is_profile_name(&name)
+            && let Some(layer) = read(&entry.path().join(IMPORTED_PROFILE), &name)?
+        {
+            profiles.insert(name, layer);
+        }
+    }
+    Ok(profiles)
+}
+
+fn read(path: &Path, name: &str) -> Result<Option<ProfileLayer>> {
+    let text = match std::fs::read_to_string(path) {
+        // An image that was built has none; what is no directory is no image.
+        Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {
+            return Ok(None);
+        }
+        text => text.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    let file: File = toml::from_str(&text).map_err(|error| {
+        let message = format!("{}: {}", path.display(), error.to_string().trim_end());
+        Refusal::new(Kind::Host, message)
+            .hint(format!("import the image again, or delete it: mayfly image rm {name}"))
+    })?;
+    Ok(Some(ProfileLayer { imported: Some(file.imported), ..file.profile }))
+}
