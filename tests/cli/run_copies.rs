@@ -211,3 +211,17 @@ fn what_is_wrong_is_found_before_there_is_a_vm() {
     assert!(env.ids().is_empty());
     assert!(Path::new(&env.root().join("project/src/word")).exists());
 }
+
+#[test]
+fn a_profile_says_where_copies_go_from_unless_one_goes_in() {
+    let mut env = with_project();
+    let project = env.root().join("project");
+    let profile = format!(
+        "[profiles.maker]\nextends = \"debian-base\"\nentrypoint = [\"make\", \"-s\"]\nworkdir = {project:?}\n"
+    );
+    env.profiles(&profile);
+    env.run(&["run", "-p", "maker", "--copy-out", "loud:out"]).prints("");
+    assert_eq!(read(&env, "out/loud"), "HELLO\n");
+    fs::write(project.join("Makefile"), "all:\n\t@pwd | grep -o 'work/.*'\n").unwrap();
+    env.run(&["run", "-p", "maker", "--copy-in", "project"]).prints("work/project\n");
+}

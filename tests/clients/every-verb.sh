@@ -80,6 +80,28 @@ fails 3 mayfly rm --json box 2> error.json
 is '.deleted == false' mayfly rm --json --force box
 is 'length == 0' mayfly status --json --filter label=job
 
+# A container's image, made as one makes them, beside images that others use.
+mkdir -m 700 images
+ln -s "$MAYFLY_ARTIFACTS_DIR/debian-base" images/
+export MAYFLY_ARTIFACTS_DIR=$PWD/images
+mkdir -p tree/bin
+# Debian has a busybox with libraries, and one without.
+libraries=$(ldd /bin/busybox 2> error | grep --only-matching '/[^ ]*' || true)
+cp --parents --dereference /bin/busybox $libraries tree
+umoci init --layout app
+umoci new --image app:v1
+umoci insert --rootless --image app:v1 tree / 2> error
+umoci config --image app:v1 --config.entrypoint /bin/busybox --config.cmd sh \
+    --config.cmd -c --config.cmd 'echo $GREETING $PWD' --config.env GREETING=hello --config.workingdir /srv
+tar --directory app --create --file app.tar .
+is '.profile == "app" and .imported.form == "oci"' mayfly image import --json --mem 256M app.tar
+is '.exit_code == 0 and .stdout == "hello /srv\n"' mayfly run --json --cold --profile app
+head --bytes=100K app.tar > cut.tar
+fails 2 mayfly image import --json cut.tar 2> error.json
+[ "$(kind error.json)" = usage ]
+is '.deleted == []' mayfly image prune --json
+is .deleted mayfly image rm --json app
+
 # Clearing up.
 is '.count == 0' mayfly reap --json
 is '.deleted == false' mayfly template rm --json --force debian-base-000000000000

@@ -15,6 +15,7 @@ use tar::EntryType;
 
 use super::inside::{place, shown};
 use super::member::{Member, Members};
+use super::packed::cut_short;
 use super::tree::{Attributes, Entry, Tree};
 use crate::model::{Kind, Refusal};
 
@@ -67,6 +68,10 @@ pub fn apply(
             Some(Whiteout::Of(gone)) => layer.take_away(&gone)?,
             None => layer.put(&mut members, &member, place, names, left_out)?,
         }
+    }
+    // The digests of a layer say whether anything is missing.
+    if names == Names::Plain && !members.has_end() {
+        bail!(cut_short());
     }
     layer.tree.settle_times()
 }

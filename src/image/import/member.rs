@@ -45,18 +45,27 @@ pub struct Member {
 pub struct Members<R> {
     input: R,
     position: u64,
-    /// Bytes of the last member, with padding, that were not read yet.
+    /// Bytes of the last member that were not read yet.
     left: u64,
+    /// Bytes behind them, up to the next block.
+    padding: u64,
+    has_end: bool,
 }
 
 impl<R: Read> Members<R> {
     pub fn new(input: R) -> Members<R> {
-        Members { input, position: 0, left: 0 }
+        Members { input, position: 0, left: 0, padding: 0, has_end: false }
     }
 
     /// Bytes read so far: after [`Members::next`], where the member's content begins.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Whether all members were read, and then what marks the end. Where that is missing, members may be
+    /// missing too, unless a digest says otherwise.
+    pub fn has_end(&self) -> bool {
+        self.has_end
     }
 
     /// The next member; `None` at the end.
@@ -77,7 +86,11 @@ impl<R: Read> Members<R> {
             let left = std::mem::take(&mut self.left);
             skip(&mut self.input, left).context("the archive ends in the middle of a file")?;
             self.position += left;
-            let Some(header) = self.header()? else {
+            let header = match self.pass_padding()? {
+                true => self.header()?,
+                false => None,
+            };
+            let Some(header) = header else {
                 if long_name.is_some() || long_link.is_some() || records.is_some() {
                     bail!("the archive ends after an extended header");
                 }
@@ -90,7 +103,7 @@ impl<R: Read> Members<R> {
                 EntryType::XHeader => &mut records,
                 // What holds for all members is of no interest to anybody, as comments are.
                 EntryType::XGlobalHeader => {
-                    self.left = padded(header.entry_size()?)?;
+                    self.expect(header.entry_size()?)?;
                     continue;
                 }
                 _ => {
@@ -132,10 +145,21 @@ impl<R: Read> Members<R> {
         })
     }
 
-    fn header(&mut self) -> Result<Option<Header>> {
-        let mut header = Header::new_old();
+    /// Passes over what is between a member's content and the next header. Whether there can be one: some
+    /// archives end with the content of their last file.
+    fn pass_padding(&mut self) -> Result<bool> {
+        let mut padding = [0; BLOCK as usize];
+        let padding = &mut padding[..usize::try_from(std::mem::take(&mut self.padding))?];
+        match self.fill(padding)? {
+            count if count == padding.len() => Ok(true),
+            0 => Ok(false),
+            _ => bail!("the archive ends in the middle of a block"),
+        }
+    }
+
+    /// Reads as much as there is, and at most what fits. Gives the number of bytes.
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<usize> {
         let mut filled = 0;
-        let bytes = header.as_mut_bytes();
         while filled < bytes.len() {
             match self.input.read(&mut bytes[filled..]) {
                 Ok(0) => break,
@@ -145,8 +169,23 @@ impl<R: Read> Members<R> {
             }
         }
         self.position += filled as u64;
-        // An archive ends with blocks of zeros. Where somebody cut them off, nothing is missing.
-        if filled == 0 || (filled == bytes.len() && bytes.iter().all(|&byte| byte == 0)) {
+        Ok(filled)
+    }
+
+    /// The bytes that come next belong to a member, or to an extended header.
+    fn expect(&mut self, size: u64) -> Result<()> {
+        let padded =
+            size.checked_next_multiple_of(BLOCK).context("the archive has a file without end")?;
+        (self.left, self.padding) = (size, padded - size);
+        Ok(())
+    }
+
+    fn header(&mut self) -> Result<Option<Header>> {
+        let mut header = Header::new_old();
+        let bytes = header.as_mut_bytes();
+        let filled = self.fill(bytes)?;
+        self.has_end = filled == bytes.len() && bytes.iter().all(|&byte| byte == 0);
+        if filled == 0 || self.has_end {
             return Ok(None);
         }
         if filled < bytes.len() {
@@ -165,9 +204,10 @@ impl<R: Read> Members<R> {
             bail!("the archive has an extended header of {size} bytes");
         }
         let mut bytes = vec![0; usize::try_from(size)?];
+        self.expect(size)?;
         self.input.read_exact(&mut bytes).context("the archive ends in an extended header")?;
         self.position += size;
-        self.left = padded(size)? - size;
+        self.left = 0;
         Ok(bytes)
     }
 
@@ -202,7 +242,7 @@ impl<R: Read> Members<R> {
             })?),
             _ => None,
         };
-        self.left = padded(stored)?;
+        self.expect(stored)?;
         Ok(Member {
             name: name.unwrap_or_else(|| header.path_bytes().into_owned()),
             kind,
@@ -231,10 +271,6 @@ impl<R: Read> Members<R> {
 /// Whether a number was left out, which all readers take for zero.
 fn is_blank(header: &Header, field: std::ops::Range<usize>) -> bool {
     header.as_bytes()[field].iter().all(|&byte| byte == 0 || byte == b' ')
-}
-
-fn padded(size: u64) -> Result<u64> {
-    size.checked_next_multiple_of(BLOCK).context("the archive has a file without end")
 }
 
 /// A reader made of a function.

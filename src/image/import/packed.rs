@@ -70,10 +70,7 @@ impl Packed {
             let found = match member.kind {
                 EntryType::Regular | EntryType::Continuous => {
                     if offset.checked_add(member.size).is_none_or(|end| end > length) {
-                        bail!(
-                            Refusal::new(Kind::Usage, "the archive is cut short")
-                                .hint("fetch or save it again")
-                        );
+                        bail!(cut_short());
                     }
                     Found::File { offset, size: member.size }
                 }
@@ -91,6 +88,9 @@ impl Packed {
                         .hint("if it holds a root file system as it is, say so: --from tar")
                 );
             }
+        }
+        if !members.has_end() {
+            bail!(cut_short());
         }
         Ok(Packed::Archive(file, files))
     }
@@ -162,6 +162,11 @@ impl Packed {
 fn damaged(error: &anyhow::Error) -> Refusal {
     Refusal::new(Kind::Usage, format!("the archive is damaged: {error:#}"))
         .hint("fetch or save it again")
+}
+
+/// An archive that ends too early.
+pub fn cut_short() -> Refusal {
+    Refusal::new(Kind::Usage, "the archive is cut short").hint("fetch or save it again")
 }
 
 /// Where a symbolic link of an archive leads, relative to its root.

@@ -289,6 +289,15 @@ fn no_archive_reaches_what_is_beside_the_tree() {
             Refused("cannot be read"),
         ),
         (
+            "an end between files",
+            |_| {
+                let mut tar = Tar::default().file("x", "y");
+                tar.0.truncate(700);
+                tar
+            },
+            Refused("middle of a block"),
+        ),
+        (
             "an end in a header",
             |_| {
                 let mut tar = Tar::default().file("x", "");

@@ -99,12 +99,28 @@ fn a_layer_changes_and_takes_away_what_lies_below_and_only_that() {
     assert!(!place.has(".wh.again") && !place.has("opt/.wh..wh..opq"));
 }
 
+/// As umoci's `insert` writes layers.
+#[test]
+fn an_archive_may_end_with_its_last_file() {
+    let place = Place::new();
+    let mut tar = Tar::default().file("x", "1").file("y", "whole");
+    tar.0.truncate(3 * 512 + "whole".len());
+    place.put(&[tar]).unwrap();
+    assert_eq!(place.read("y"), "whole");
+}
+
 #[test]
 fn a_plain_archive_has_no_whiteouts() {
     let place = Place::new();
     let mut tree = Tree::open(&place.tree(), Budget::new(Bounds::default())).unwrap();
-    let tar = Tar::default().file("x", "1").file(".wh.x", "2");
-    apply(&tar.0[..], Names::Plain, &mut tree, &mut LeftOut::default(), &mut || {}).unwrap();
+    let mut tar = Tar::default().file("x", "1").file(".wh.x", "2");
+    let mut apply =
+        |tar: &Tar| apply(&tar.0[..], Names::Plain, &mut tree, &mut LeftOut::default(), &mut || {});
+    // Nor digests that could say whether it is whole.
+    let error = apply(&tar).unwrap_err();
+    assert_eq!(error.to_string(), "the archive is cut short");
+    tar.0.extend([0; 1024]);
+    apply(&tar).unwrap();
     assert_eq!((place.read("x"), place.read(".wh.x")), ("1".into(), "2".into()));
 }
 
