@@ -1,10 +1,13 @@
 //! Tar archives that somebody else made, of whatever kind the `tar` crate reads. Their entries come in
 //! any order, and the same name may come again: then the last one counts.
+//!
+//! An archive ends with two blocks of zeros. GNU tar does with one, and so does this; but not with none,
+//! because an archive that was cut off between two files has no other sign of it.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{self, Read};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tar::{Archive, EntryType};
 
 use super::entry::{Entry, Kind, Time};
@@ -22,7 +25,7 @@ use super::tree::Tree;
 /// What is wrong with the archive, and what the file system says.
 pub fn receive_foreign<R: Read>(input: R, tree: &mut Tree) -> Result<Tally> {
     let mut tally = Tally::default();
-    let mut archive = Archive::new(input);
+    let mut archive = Archive::new(Input { input, ended: false });
     tree.make_root()?;
     for entry in archive.entries().context("cannot read the archive")? {
         let mut entry = entry.context("cannot read the archive")?;
@@ -60,7 +63,27 @@ pub fn receive_foreign<R: Read>(input: R, tree: &mut Tree) -> Result<Tally> {
         }
         tally.count(&ours.kind);
     }
+    let mut input = archive.into_inner();
+    if input.ended {
+        bail!("cannot read the archive: it ends without a block of zeros, so something is missing");
+    }
+    // What follows is none of it, but whoever writes it shall not find nobody there to read.
+    io::copy(&mut input, &mut io::sink()).context("cannot read what follows the archive")?;
     Ok(tally)
+}
+
+/// An input of which is known whether its own end was reached.
+struct Input<R> {
+    input: R,
+    ended: bool,
+}
+
+impl<R: Read> Read for Input<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.ended |= count == 0 && !buffer.is_empty();
+        Ok(count)
+    }
 }
 
 /// An entry as ours, and the target of a hard link; `None` for what is about the archive itself.

@@ -1,7 +1,9 @@
 //! Standard input on its way to the command.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
 
 use super::keys::{Keys, Wish};
 use super::link::Link;
@@ -41,29 +43,34 @@ impl Feed {
 
     /// Reads once, after the descriptor was found readable, and queues what there was. What a person
     /// wishes instead comes back.
-    pub fn pump(&mut self, link: &mut Link) -> Option<Wish> {
+    ///
+    /// # Errors
+    /// Where it cannot be read. Nothing more comes of it then, and no end: the command must not take
+    /// what it has for all there was.
+    pub fn pump(&mut self, link: &mut Link) -> io::Result<Option<Wish>> {
         match &mut self.keys {
-            Some(_) => self.pump_keys(link),
-            None => {
-                self.pump_bytes(link);
-                None
-            }
+            Some(_) => Ok(self.pump_keys(link)),
+            None => self.pump_bytes(link).map(|()| None),
         }
     }
 
-    fn pump_bytes(&mut self, link: &mut Link) {
-        let Some(source) = &self.source else { return };
+    fn pump_bytes(&mut self, link: &mut Link) -> io::Result<()> {
+        let Some(source) = &self.source else { return Ok(()) };
         let limit = self.credit.min(STREAM_PAYLOAD);
         let read = link.outbox.push_with(Kind::Stdin, link.tag, limit, |room| read(source, room));
         match read {
             Ok(count) if count > 0 => self.credit -= count,
             Err(error) if not_now(&error) => {}
-            // The end; or an error, as of a terminal that hung up, which ends the input as well.
+            Err(error) if !is_no_input(&error, source) => {
+                self.source = None;
+                return Err(error);
+            }
             _ => {
                 link.outbox.push(Kind::StdinEof, link.tag, &[]);
                 self.source = None;
             }
         }
+        Ok(())
     }
 
     fn pump_keys(&mut self, link: &mut Link) -> Option<Wish> {
@@ -98,6 +105,16 @@ impl Feed {
 
 fn read(source: &OwnedFd, room: &mut [u8]) -> io::Result<usize> {
     nix::unistd::read(source, room).map_err(io::Error::from)
+}
+
+/// Whether this error means that there is no input, as of a terminal that hung up or is another's, or
+/// where nohup gives its program a standard input that nobody can read.
+fn is_no_input(error: &io::Error, source: &OwnedFd) -> bool {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EBADF) => true,
+        Some(Errno::EIO) => source.is_terminal(),
+        _ => false,
+    }
 }
 
 fn not_now(error: &io::Error) -> bool {

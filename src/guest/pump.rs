@@ -3,6 +3,7 @@
 //! ```text
 //! Asked ──Started──▶ Running ──Exit──▶ outcome
 //!   │                  │ ├─ nobody reads the output ─▶ Closing ──Exit or 0.5 s──▶ OutputClosed
+//!   │                  │ ├─ the input is unreadable ─▶ Closing ──Exit or 5 s──▶ error
 //!   └─Error─▶ outcome  │ ├─ timeout and 2 s more ─▶ TimedOut
 //!                      │ └─ at a terminal: a signal, or nobody there any more ─▶ HungUp
 //!                      └─ end of line, broken protocol, second signal ─▶ error
@@ -40,6 +41,9 @@ const BACKSTOP: Duration = Duration::from_secs(2);
 /// What a command gets to end after nobody reads its output any more.
 const CLOSING: Duration = Duration::from_millis(500);
 
+/// What it gets to end, and to clear away what it began, after its input could not be read.
+const CUT_OFF: Duration = Duration::from_secs(5);
+
 /// A command that was asked for, with its streams.
 pub(super) struct Pump<'a> {
     request: &'a Exec,
@@ -49,8 +53,11 @@ pub(super) struct Pump<'a> {
     stdout: Drain,
     stderr: Drain,
     started: bool,
-    /// Set when nobody reads the output any more: when to stop waiting for the command.
+    /// Set when nobody reads the output any more, or all of the input: when to stop waiting for the
+    /// command.
     closing: Option<Instant>,
+    /// Why the input could not be read.
+    unread: Option<std::io::Error>,
     /// Whether a signal was passed on.
     signalled: bool,
     begun: Instant,
@@ -80,6 +87,7 @@ impl<'a> Pump<'a> {
             stderr,
             started: false,
             closing: None,
+            unread: None,
             signalled: false,
             begun: Instant::now(),
             blocked: Duration::ZERO,
@@ -94,7 +102,10 @@ impl<'a> Pump<'a> {
     ) -> Result<(Exit, Duration)> {
         let end = self.pump(session, signals);
         self.leave_the_line(&end);
-        end
+        match (end, self.unread.take()) {
+            (Ok(_), Some(error)) => Err(error).context("cannot read standard input"),
+            (end, _) => end,
+        }
     }
 
     /// What was kept of the outputs.
@@ -130,13 +141,14 @@ impl<'a> Pump<'a> {
             }
             if ready.contains(&Source::Stdin) {
                 match self.feed.pump(&mut session.link) {
-                    None => {}
-                    Some(Wish::HangUp) => return Ok(self.hang_up(Signal::SIGHUP)),
-                    Some(Wish::Suspend) => {
+                    Ok(None) => {}
+                    Ok(Some(Wish::HangUp)) => return Ok(self.hang_up(Signal::SIGHUP)),
+                    Ok(Some(Wish::Suspend)) => {
                         if let Some(seat) = &mut self.seat {
                             seat.suspend()?;
                         }
                     }
+                    Err(error) => self.cut_off(session, error)?,
                 }
             }
             if ready.contains(&Source::Link) {
@@ -233,6 +245,13 @@ impl<'a> Pump<'a> {
             }
             Err(error) => Err(error).context("write the command's output"),
         }
+    }
+
+    /// Ends a command that will not get all of its input.
+    fn cut_off(&mut self, session: &mut Session, error: std::io::Error) -> Result<()> {
+        self.unread = Some(error);
+        self.closing.get_or_insert(Instant::now() + CUT_OFF);
+        send_signal(session, Signal::SIGTERM)
     }
 
     /// Whether this error of an output means that nobody is there to read it.

@@ -255,10 +255,42 @@ fn archives_go_through_standard_streams() {
     let cut = &whole[..whole.len() / 2];
     env.feed(&["cp", "-", "box:"], cut)
         .fails(1, "mayfly: cannot copy - to box:: in the VM: [..]\n");
+    // Whether a file is missing from it, nobody can tell but by its end.
+    let end = whole.iter().rposition(|&byte| byte != 0).unwrap().next_multiple_of(512);
+    for missing in [0, 512, end] {
+        env.feed(&["cp", "-", "box:"], &whole[..missing]).fails(
+            1,
+            "mayfly: cannot copy - to box:: in the VM: cannot read the archive: it ends without[..]\n",
+        );
+    }
+    env.run(&["exec", "box", "-c", "ls -A"]).prints("gnu\noldgnu\nposix\n");
+    // One block of zeros is an end to GNU tar too, and what follows is none of the archive's.
+    let more = [&whole[..end + 512], &whole].concat();
+    for (kind, archive) in [("lone", &whole[..end + 512]), ("more", &more)] {
+        env.run(&["exec", "box", "--", "mkdir", kind]).prints("");
+        env.feed(&["cp", "-", &format!("box:{kind}")], archive).prints("");
+        env.run(&["exec", "box", "-c", &format!("ls -A {kind}; rm -r {kind}")]).prints("tree\n");
+    }
     env.feed(&["cp", "-", "box:nope"], &whole)
         .fails(1, "mayfly: [..]there is no directory \"nope\"\n");
     env.feed(&["cp", "-", "box:gnu/file"], &whole).fails(1, "mayfly: [..]\n");
     env.run(&["exec", "box", "-c", "ls -A"]).prints("gnu\noldgnu\nposix\n");
+    env.rm(&id);
+}
+
+#[test]
+fn an_archive_that_cannot_be_read_is_an_error_and_costs_nothing() {
+    let env = Environment::mock();
+    let id = env.start(&["--name", "box", "--keep"]);
+    let mut command = env.command(&["cp", "-", "box:"]);
+    command.stdin(fs::File::open(env.root()).unwrap());
+    let output = command.output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "mayfly: cannot copy - to box:: cannot read standard input: Is a directory (os error 21)\n"
+    );
+    assert_eq!(output.status.code(), Some(1));
+    env.run(&["exec", "box", "-c", "ls -A"]).prints("");
     env.rm(&id);
 }
 
