@@ -18,40 +18,55 @@ pub(super) struct Feed {
     /// `None` once its end was sent.
     source: Option<OwnedFd>,
     /// Where it is a terminal.
-    keys: Option<Keys>,
+    typing: Option<Typing>,
     credit: usize,
+}
+
+/// A terminal is always read: a key may be the way out of a guest that takes no more.
+#[derive(Debug)]
+struct Typing {
+    keys: Keys,
+    /// Keys that the agent does not take yet. What is typed beyond [`TYPED`] of them is lost, as in a
+    /// terminal whose program does not read.
+    held: Vec<u8>,
 }
 
 impl Feed {
     /// A file, a pipe or whatever else has an end.
     pub fn of_bytes(source: Option<OwnedFd>) -> Feed {
-        Feed { source, keys: None, credit: STDIN_WINDOW }
+        Feed { source, typing: None, credit: STDIN_WINDOW }
     }
 
     /// A terminal.
     pub fn of_keys(source: OwnedFd) -> Feed {
-        Feed { source: Some(source), keys: Some(Keys::new()), credit: STDIN_WINDOW }
+        let typing = Typing { keys: Keys::new(), held: Vec::new() };
+        Feed { source: Some(source), typing: Some(typing), credit: STDIN_WINDOW }
     }
 
     /// The descriptor to wait for, while there is something to do with its bytes.
     pub fn waits_for(&self, link: &Link) -> Option<BorrowedFd<'_>> {
         let source = self.source.as_ref()?;
-        // A key that was held back needs room too.
-        let least = if self.keys.is_some() { 2 } else { 1 };
-        (self.credit >= least && link.outbox.takes_data()).then(|| source.as_fd())
+        (self.typing.is_some() || self.passes(link)).then(|| source.as_fd())
+    }
+
+    /// Whether anything may be sent now.
+    fn passes(&self, link: &Link) -> bool {
+        self.credit > 0 && link.outbox.takes_data()
     }
 
     /// Reads once, after the descriptor was found readable, and queues what there was. What a person
     /// wishes instead comes back.
-    ///
+///
     /// # Errors
     /// Where it cannot be read. Nothing more comes of it then, and no end: the command must not take
     /// what it has for all there was.
     pub fn pump(&mut self, link: &mut Link) -> io::Result<Option<Wish>> {
-        match &mut self.keys {
-            Some(_) => Ok(self.pump_keys(link)),
-            None => self.pump_bytes(link).map(|()| None),
+        if self.typing.is_none() {
+            return self.pump_bytes(link).map(|()| None);
         }
+        let wish = self.pump_keys();
+        self.pass_on(link);
+        Ok(wish)
     }
 
     fn pump_bytes(&mut self, link: &mut Link) -> io::Result<()> {
@@ -73,23 +88,32 @@ impl Feed {
         Ok(())
     }
 
-    fn pump_keys(&mut self, link: &mut Link) -> Option<Wish> {
-        let (source, keys) = (self.source.as_ref()?, self.keys.as_mut()?);
+    fn pump_keys(&mut self) -> Option<Wish> {
+        let (source, typing) = (self.source.as_ref()?, self.typing.as_mut()?);
         let mut typed = [0; TYPED];
-        let limit = TYPED.min(self.credit - 1);
-        let count = match read(source, &mut typed[..limit]) {
+        let count = match read(source, &mut typed) {
             Ok(count) if count > 0 => count,
             Err(error) if not_now(&error) => return None,
             // The terminal is gone. There is no other end of it: Ctrl-D is a byte.
             _ => return Some(Wish::HangUp),
         };
-        let mut passed = Vec::with_capacity(count + 1);
-        let wish = keys.pass(&typed[..count], &mut passed);
-        if !passed.is_empty() {
-            link.outbox.push(Kind::Stdin, link.tag, &passed);
-            self.credit -= passed.len();
-        }
+        let wish = typing.keys.pass(&typed[..count], &mut typing.held);
+        typing.held.truncate(TYPED);
         wish
+    }
+
+    /// Queues keys that were held, as many as the agent takes now.
+    pub fn pass_on(&mut self, link: &mut Link) {
+        if !self.passes(link) {
+            return;
+        }
+        let Some(Typing { held, .. }) = &mut self.typing else { return };
+        let count = held.len().min(self.credit);
+        if count > 0 {
+            link.outbox.push(Kind::Stdin, link.tag, &held[..count]);
+            self.credit -= count;
+            held.drain(..count);
+        }
     }
 
     /// The agent takes this much more.
@@ -119,4 +143,47 @@ fn is_no_input(error: &io::Error, source: &OwnedFd) -> bool {
 
 fn not_now(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::host::channel::Channel;
+    use crate::host::pipe;
+
+    /// What was queued, as if the line had taken it.
+    fn sent(link: &mut Link) -> usize {
+        let count = link.outbox.pending().len();
+        link.outbox.sent(count);
+        count
+    }
+
+    #[test]
+    fn the_way_out_is_open_when_the_guest_takes_no_more_keys() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut link = Link::new(Channel { stream: ours, claim: None }).unwrap();
+        let (read, write) = pipe::open().unwrap();
+        let mut feed = Feed::of_keys(read);
+        let typed = |feed: &mut Feed, link: &mut Link, keys: &[u8]| {
+            nix::unistd::write(&write, keys).unwrap();
+            assert!(feed.waits_for(link).is_some());
+            feed.pump(link).unwrap()
+        };
+        while feed.credit > 0 {
+            assert_eq!(typed(&mut feed, &mut link, &[b'x'; TYPED]), None);
+            sent(&mut link);
+        }
+        // Twice as much as is held.
+        for _ in 0..2 {
+            assert_eq!(typed(&mut feed, &mut link, &[b'y'; TYPED]), None);
+            assert_eq!(sent(&mut link), 0);
+        }
+        feed.allow(2).unwrap();
+        feed.pass_on(&mut link);
+        assert!(sent(&mut link) > 2);
+        assert_eq!(feed.credit, 0);
+        assert_eq!(typed(&mut feed, &mut link, b"\r~."), Some(Wish::HangUp));
+    }
 }

@@ -118,6 +118,7 @@ impl<'a> Pump<'a> {
             if let Some(end) = self.take_frames(session)? {
                 return Ok(end);
             }
+            self.feed.pass_on(&mut session.link);
             session.link.flush()?;
             if let Some(end) = self.overdue()? {
                 return Ok(end);
