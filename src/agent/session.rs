@@ -52,6 +52,9 @@ pub fn serve(
     session.outbox.push_raw(&Ack { version: VERSION, nonce: hello.nonce }.encode());
     session.answer(Kind::AgentInfo, &world.info());
     let over = session.run(line, inbox);
+    if session.confided {
+        inbox.wipe();
+    }
     if let Some(job) = session.job {
         job.abandon(&world.reaper);
     }
@@ -137,7 +140,10 @@ impl Session<'_> {
                 let Ttl { ttl_ms } = frame.json()?;
                 self.report(self.world.set_ttl(Some(ttl_ms)));
             }
-            Kind::Secret => self.secrets.add(frame.payload)?,
+            Kind::Secret => {
+                self.confided = true;
+                self.secrets.add(frame.payload)?;
+            }
             Kind::ExecPart | Kind::Exec => {
                 if self.request.len() + frame.payload.len() > MAX_REQUEST {
                     return Err(Violation::Length(frame.kind, frame.payload.len() as u32));
@@ -147,7 +153,6 @@ impl Session<'_> {
                     let request = std::mem::take(&mut self.request);
                     let whole = Frame { kind: Kind::Exec, payload: &request };
                     let secrets = self.secrets.take();
-                    self.confided = !secrets.is_empty();
                     self.exec(&Exec { secrets, ..whole.json()? });
                 }
             }

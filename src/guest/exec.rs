@@ -78,9 +78,7 @@ impl Session {
         }
         self.link.send(Kind::Exec, &json, &mut wait)?;
         let ended = pump.run(self, io.signals);
-        if !request.secrets.is_empty() {
-            self.link.outbox.wipe();
-        }
+        self.link.outbox.wipe();
         let (exit, duration) = ended?;
         let [stdout, stderr] = pump.captured();
         Ok(Outcome { exit, stdout, stderr, duration })

@@ -19,6 +19,8 @@ pub struct Outbox {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
+    /// Whether a secret may be in the bytes, waiting or sent.
+    confidential: bool,
 }
 
 impl Default for Outbox {
@@ -30,7 +32,7 @@ impl Default for Outbox {
 impl Outbox {
     /// An empty outbox.
     pub fn new() -> Self {
-        Outbox { bytes: vec![0; CAPACITY].into(), start: 0, end: 0 }
+        Outbox { bytes: vec![0; CAPACITY].into(), start: 0, end: 0, confidential: false }
     }
 
     /// Whether a control frame with a payload of at most 4 KiB can be queued.
@@ -64,6 +66,7 @@ impl Outbox {
     /// When there is no room, or the payload is larger than the kind allows; ask first.
     pub fn push(&mut self, kind: Kind, tag: u64, payload: &[u8]) {
         assert!(kind.lengths().contains(&payload.len()), "{kind:?} of {} bytes", payload.len());
+        self.confidential |= kind == Kind::Secret;
         self.make_contiguous(HEADER + payload.len());
         self.push_raw(&Header::encode(kind, tag, payload.len()));
         self.push_raw(payload);
@@ -111,10 +114,13 @@ impl Outbox {
         }
     }
 
-    /// Overwrites what is not waiting any more, where something confidential was in it.
+    /// Overwrites what is not waiting any more, if a secret may be in it.
     pub fn wipe(&mut self) {
-        self.bytes[..self.start].zeroize();
-        self.bytes[self.end..].zeroize();
+        if self.confidential {
+            self.bytes[..self.start].zeroize();
+            self.bytes[self.end..].zeroize();
+            self.confidential = !self.is_empty();
+        }
     }
 
     /// Forgets what is waiting.
@@ -128,5 +134,30 @@ impl Outbox {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.clear();
+        self.wipe();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_stays_in_an_outbox_that_was_wiped() {
+        let contains = |outbox: &Outbox| outbox.bytes.windows(6).any(|bytes| bytes == b"canary");
+        let mut outbox = Outbox::new();
+        outbox.push(Kind::Secret, 1, b"\x01acanary");
+        outbox.wipe();
+        assert!(contains(&outbox), "it is waiting still");
+        outbox.sent(outbox.pending().len());
+        assert!(contains(&outbox));
+        outbox.wipe();
+        assert!(!contains(&outbox));
     }
 }
