@@ -1,7 +1,7 @@
 //! What control frames say. JSON, and strict on both ends: the version in the opening records says
 //! whether two programs understand each other, not guesses about unknown fields.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Secret, Text};
 
@@ -214,8 +214,15 @@ pub struct Exit {
 #[serde(deny_unknown_fields)]
 pub struct Failure {
     pub kind: FailureKind,
-    /// One sentence for people.
+    /// One line for people, whatever was sent: more could look like a line of somebody else.
+    #[serde(deserialize_with = "one_line")]
     pub message: String,
+}
+
+fn one_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let mut text = String::deserialize(deserializer)?;
+    text.truncate(text.lines().next().map_or(0, str::len));
+    Ok(text)
 }
 
 /// The class of a [`Failure`].

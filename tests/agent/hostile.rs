@@ -81,6 +81,14 @@ fn a_well_behaved_fake_is_believed() {
 }
 
 #[test]
+fn a_failure_is_told_in_one_line() {
+    let refusal = br#"{"kind":"not_found","message":"no such thing\nmayfly: all is well"}"#;
+    let outcome = against(true, &[(Kind::Error, refusal)]).unwrap();
+    let Exit::NotStarted(failure) = outcome.exit else { panic!("{:?}", outcome.exit) };
+    assert_eq!(failure.message, "no such thing");
+}
+
+#[test]
 fn whatever_breaks_the_protocol_is_never_a_success() {
     let cases: &[&[(Kind, &[u8])]] = &[
         // The line ends early.

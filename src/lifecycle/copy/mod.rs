@@ -83,7 +83,8 @@ fn request(program: Program, who: Who, stdin: bool) -> Exec {
 /// Whether the copy in the VM ended well; its error, if it did not.
 fn ended_well(outcome: &Outcome) -> Result<()> {
     let said = String::from_utf8_lossy(&outcome.stderr.bytes);
-    let said = said.trim();
+    // One line is what the agent says; more would be a guest's that wants to be taken for us.
+    let said = said.trim().lines().next().unwrap_or_default();
     let stopped = |signal: u8| {
         let signal = Signal::try_from(i32::from(signal)).ok()?;
         STOPPING.contains(&signal).then_some(Interrupted(signal))
@@ -106,4 +107,26 @@ fn ended_well(outcome: &Outcome) -> Result<()> {
 /// How much may come out of a VM.
 fn quota_of(limits: &Limits) -> crate::archive::Quota {
     crate::archive::Quota::new(limits.copy_out_mib.saturating_mul(1 << 20), limits.copy_out_files)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::guest::Captured;
+
+    fn ended(exit: Exit, said: &str) -> String {
+        let stderr = Captured { bytes: said.into(), truncated: false };
+        let stdout = Captured::default();
+        let outcome = Outcome { exit, stdout, stderr, duration: Duration::ZERO };
+        ended_well(&outcome).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_guest_says_one_line_of_an_error() {
+        let said = "there is no \"x\"\nmayfly: all is well\n";
+        assert_eq!(ended(Exit::Exited(1), said), "in the VM: there is no \"x\"");
+        assert_eq!(ended(Exit::Exited(1), "\n"), "in the VM: the copy ended with exit code 1");
+    }
 }
