@@ -12,6 +12,10 @@ use crate::protocol::{Kind, STDIN_WINDOW, STREAM_PAYLOAD, Violation};
 /// The most that a terminal gives at once is a line of this length.
 const TYPED: usize = 4096;
 
+/// How many keys are held for a guest that takes none: more than anybody pastes, so that a guest that
+/// only pauses gets all of it.
+const HELD: usize = 1 << 20;
+
 /// An input, and how much of it the agent takes at the moment.
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -26,7 +30,7 @@ pub(super) struct Feed {
 #[derive(Debug)]
 struct Typing {
     keys: Keys,
-    /// Keys that the agent does not take yet. What is typed beyond [`TYPED`] of them is lost, as in a
+    /// Keys that the agent does not take yet. What is typed beyond [`HELD`] of them is lost, as in a
     /// terminal whose program does not read.
     held: Vec<u8>,
 }
@@ -56,7 +60,7 @@ impl Feed {
 
     /// Reads once, after the descriptor was found readable, and queues what there was. What a person
     /// wishes instead comes back.
-///
+    ///
     /// # Errors
     /// Where it cannot be read. Nothing more comes of it then, and no end: the command must not take
     /// what it has for all there was.
@@ -98,18 +102,17 @@ impl Feed {
             _ => return Some(Wish::HangUp),
         };
         let wish = typing.keys.pass(&typed[..count], &mut typing.held);
-        typing.held.truncate(TYPED);
+        typing.held.truncate(HELD);
         wish
     }
 
     /// Queues keys that were held, as many as the agent takes now.
     pub fn pass_on(&mut self, link: &mut Link) {
-        if !self.passes(link) {
-            return;
-        }
-        let Some(Typing { held, .. }) = &mut self.typing else { return };
-        let count = held.len().min(self.credit);
-        if count > 0 {
+        while self.passes(link)
+            && let Some(Typing { held, .. }) = &mut self.typing
+            && !held.is_empty()
+        {
+            let count = held.len().min(self.credit).min(STREAM_PAYLOAD);
             link.outbox.push(Kind::Stdin, link.tag, &held[..count]);
             self.credit -= count;
             held.drain(..count);
@@ -175,15 +178,22 @@ mod tests {
             assert_eq!(typed(&mut feed, &mut link, &[b'x'; TYPED]), None);
             sent(&mut link);
         }
-        // Twice as much as is held.
-        for _ in 0..2 {
-            assert_eq!(typed(&mut feed, &mut link, &[b'y'; TYPED]), None);
-            assert_eq!(sent(&mut link), 0);
+        // Twice as much as is held, and the end of it is what is lost.
+        for key in *b"yz" {
+            for _ in 0..HELD / TYPED {
+                assert_eq!(typed(&mut feed, &mut link, &[key; TYPED]), None);
+            }
         }
+        assert_eq!(sent(&mut link), 0);
+        let held = &feed.typing.as_ref().unwrap().held;
+        assert_eq!((held.len(), held.last()), (HELD, Some(&b'y')));
         feed.allow(2).unwrap();
         feed.pass_on(&mut link);
         assert!(sent(&mut link) > 2);
         assert_eq!(feed.credit, 0);
+        feed.allow(STDIN_WINDOW as u32).unwrap();
+        feed.pass_on(&mut link);
+        assert!(sent(&mut link) > STREAM_PAYLOAD);
         assert_eq!(typed(&mut feed, &mut link, b"\r~."), Some(Wish::HangUp));
     }
 }
