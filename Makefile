@@ -121,6 +121,24 @@ bench: ## measure speed against bare VMMs, in ratios
 		sh -c './ratios firecracker --crowd 20 --json ratios.json >&2 && cat ratios.json' \
 		> target/bench/firecracker.json
 
+# Committed, as the README shows it.
+TOUR ?= docs/tour.svg
+
+.PHONY: tour
+tour: ## record the README's tour anew: a terminal, and real VMs
+	$(SAY) 'packages'
+	@scripts/need $(COMPILE) $(RUN) $(IMAGE) script=bsdutils
+	$(SAY) 'programs'
+	$(CARGO) build --locked --bins --example film
+	$(SAY) 'the image that is shown'
+	@scripts/with-scratch env MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" \
+		$(DEBUG)/mayfly image build debian-base
+	$(SAY) 'tour'
+	mkdir -p target/tour
+	MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" scripts/with-scratch \
+		scripts/tour $(DEBUG) target/tour
+	$(DEBUG)/examples/film target/tour/{seen,times} $(TOUR)
+
 .PHONY: check
 check: ## formatting, lints, documentation, licences of dependencies
 	$(SAY) 'formatting'

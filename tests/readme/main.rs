@@ -81,6 +81,37 @@ fn the_makefile_runs() {
 }
 
 #[test]
+fn the_program_takes_what_the_tour_types() {
+    let commands: Vec<_> = tour().iter().filter_map(|line| words(line)).collect();
+    assert!(commands.len() > 5, "only {} commands were found", commands.len());
+    commands.iter().for_each(|words| check(words));
+}
+
+#[test]
+fn the_picture_of_the_tour_is_of_this_tour() {
+    let picture = markdown::page("docs/tour.svg");
+    let (_, described) = picture.split_once("<desc id=\"what\">").unwrap();
+    let (described, _) = described.split_once("</desc>").unwrap();
+    let shown: Vec<String> = described
+        .lines()
+        .map(|line| line.replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&"))
+        .collect();
+    assert_eq!(shown, tour(), "`make tour` records it anew");
+}
+
+/// What scripts/tour types at its prompt.
+fn tour() -> Vec<String> {
+    let script = markdown::page("scripts/tour");
+    let typed = script.lines().filter_map(|line| line.split_once("typed "));
+    let quoted = typed.filter_map(|(_, typed)| match typed.split_at(1) {
+        ("'", text) => text.strip_suffix('\'').map(str::to_owned),
+        ("\"", text) => text.strip_suffix('"').map(|text| text.replace("\\$", "$")),
+        _ => None,
+    });
+    quoted.collect()
+}
+
+#[test]
 fn the_program_takes_every_command_line() {
     let mut seen = 0;
     for block in all_blocks() {
