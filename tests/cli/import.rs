@@ -1,5 +1,5 @@
 //! `mayfly image import`: what it makes of which source, and that nothing is left of what is refused.
-//! That VMs boot it is seen in `tests/image.rs`.
+//! That VMs boot it is seen in `tests/conformance/imported.rs`.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -198,6 +198,12 @@ fn what_is_damaged_or_means_harm_leaves_nothing() {
     let cut = write(&env, "cut.tar", cut);
     env.run(&["image", "import", "-q", &cut, "app"])
         .fails(2, "mayfly: cannot import [..]cut short[..]");
+    let whole = fs::read(&good).unwrap();
+    let mut packed = Vec::new();
+    GzEncoder::new(&whole[..], Compression::fast()).read_to_end(&mut packed).unwrap();
+    let cut = write(&env, "cut.tar.gz", &packed[..packed.len() / 2]);
+    env.run(&["image", "import", "-q", &cut, "app"])
+        .fails(1, "mayfly: cannot import [..]/cut.tar.gz: cannot read it: [..]");
 
     let up = "../".repeat(12) + kept.trim_start_matches('/');
     let hostile = Image::of(&[layer(&[("etc/x", "")]), layer(&[(&up, "dead")])]);

@@ -206,19 +206,19 @@ impl Named {
             };
             let is_pipe = !input.metadata()?.is_file();
             let kept = match (is_pipe, unpack) {
-                (true, false) => {
-                    keep(Stoppable { input, progress }, &work.join(name), self.bounds)?
-                }
-                (false, true) => {
-                    let (_, archive) = unpacked(Stoppable { input, progress })?;
-                    keep(archive, &work.join(name), self.bounds)?
-                }
+                (true, false) => keep(Stoppable { input, progress }, &work.join(name), self.bounds),
+                (false, true) => unpacked(Stoppable { input, progress })
+                    .and_then(|(_, archive)| keep(archive, &work.join(name), self.bounds)),
                 _ => {
                     source = Source::Stream(input);
                     continue;
                 }
             };
-            source = self.look(kept).with_context(|| format!("cannot import {}", self.shown()))?;
+            let looked = kept.and_then(|kept| self.look(kept));
+            source = match looked {
+                Err(error) if error.is::<Interrupted>() => return Err(error),
+                looked => looked.with_context(|| format!("cannot import {}", self.shown()))?,
+            };
         }
         match source {
             Source::Planned(plan) => Ok(*plan),
