@@ -87,7 +87,7 @@ fn make_ends_while_a_vm_that_it_started_lives_on() {
 #[test]
 fn ctrl_c_ends_make_and_all_vms_of_its_recipes() {
     let env = Environment::mock();
-    env.file("Makefile", "all: 1 2 3 4\n%:\n\t@mayfly run -c 'touch started; exec sleep 600'\n");
+    env.file("Makefile", "all: 1 2 3 4\n%:\n\t@mayfly run -c ': > started; exec sleep 600'\n");
     let mut command = env.client("make", &["-j4", "all"]);
     // A group of its own, which a terminal would signal.
     command.process_group(0);
