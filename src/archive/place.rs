@@ -14,11 +14,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::fs::{
     Access, AtFlags, FileType, Mode, Stat, accessat, fchmod, fstat, openat, renameat, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
 
 use super::destination::Target;
-use super::staged::{Staged, names, open_shut};
+use super::staged::{Staged, drain, each, open_shut};
 use super::tree::{CONTENT, HOLD};
 
 /// Why something cannot be put where it belongs.
@@ -59,8 +60,8 @@ impl Staged {
                     .map_err(std::io::Error::from)
                     .context("cannot open what arrived")?;
                 let (from, to) = (content.as_fd(), directory.as_fd());
-                each(from, to, Path::new(""), Pass::Look)?;
-                each(from, to, Path::new(""), Pass::Rename)
+                merge(from, to, Path::new(""), Pass::Look)?;
+                merge(from, to, Path::new(""), Pass::Rename)
             }
         }
     }
@@ -94,14 +95,18 @@ enum Way {
 impl Move<'_> {
     /// Goes through it and all that is in it.
     fn go(self, path: &Path, pass: Pass) -> Result<()> {
-        match (self.way(path)?, pass) {
-            (Way::Merge(from, to), _) => each(from.as_fd(), to.as_fd(), path, pass),
+        let moved = match (self.way(path)?, pass) {
+            (Way::Merge(from, to), pass) => {
+                merge(from.as_fd(), to.as_fd(), path, pass)?;
+                match pass {
+                    Pass::Look => Ok(()),
+                    Pass::Rename => unlinkat(self.from, self.name, AtFlags::REMOVEDIR),
+                }
+            }
             (Way::Rename, Pass::Look) => Ok(()),
-            (Way::Rename, Pass::Rename) => self
-                .rename()
-                .map_err(std::io::Error::from)
-                .with_context(|| format!("cannot put {path:?} in place")),
-        }
+            (Way::Rename, Pass::Rename) => self.rename(),
+        };
+        moved.map_err(std::io::Error::from).with_context(|| format!("cannot put {path:?} in place"))
     }
 
     fn way(self, path: &Path) -> Result<Way> {
@@ -176,10 +181,12 @@ fn empty_from(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
 }
 
 /// Goes through the entries of a directory that belong into another one.
-fn each(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path, pass: Pass) -> Result<()> {
-    let all = names(from).map_err(std::io::Error::from).context("cannot list what arrived")?;
-    all.iter()
-        .try_for_each(|name| Move { from, name, to, new_name: name }.go(&path.join(name), pass))
+fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path, pass: Pass) -> Result<()> {
+    let mut go = |name: &OsStr| Move { from, name, to, new_name: name }.go(&path.join(name), pass);
+    match pass {
+        Pass::Look => each(from, &mut go),
+        Pass::Rename => drain(from, &mut go),
+    }
 }
 
 fn device(fd: &OwnedFd) -> Result<u64> {
@@ -204,11 +211,15 @@ mod tests {
     fn arrived(at: &Path, make: impl FnOnce(&Path)) -> Staged {
         let destination = Destination::look(at).unwrap();
         let staged = Staged::beside(destination.directory().as_fd()).unwrap();
-        let staging = names(destination.directory().as_fd()).unwrap();
-        let name =
-            staging.iter().find(|name| name.to_string_lossy().starts_with(".mayfly")).unwrap();
+        let staging = names(at);
+        let name = staging.iter().find(|name| name.starts_with(".mayfly")).unwrap();
         make(&at.join(name).join(CONTENT));
         staged
+    }
+
+    fn names(at: &Path) -> Vec<String> {
+        let entries = fs::read_dir(at).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     fn into(at: &Path) -> Target {
@@ -249,7 +260,7 @@ mod tests {
         }
         let bits = |path| fs::metadata(at.join(path)).unwrap().permissions().mode() & 0o777;
         assert_eq!(bits("shut/new"), 0o500);
-        assert_eq!(names(fs::File::open(at).unwrap().as_fd()).unwrap(), ["shut"]);
+        assert_eq!(names(at), ["shut"]);
         mode(&at.join("shut/new"), 0o700);
     }
 
@@ -271,5 +282,33 @@ mod tests {
             assert_eq!(fs::read_to_string(at.join(name)).is_ok_and(|text| text == "new"), replaced);
         }
         assert!(fs::metadata(at.join("l")).unwrap().is_file());
+    }
+
+    #[test]
+    fn directories_of_many_entries_and_many_levels_are_put_into_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        let deep = "d/".repeat(60);
+        fs::create_dir_all(at.join(&deep)).unwrap();
+        let staged = arrived(at, |content| {
+            fs::create_dir_all(content.join(&deep)).unwrap();
+            for number in 0..3_000 {
+                fs::write(content.join("d").join(number.to_string()), "").unwrap();
+            }
+            fs::write(content.join(&deep).join("f"), "").unwrap();
+        });
+        staged.place(&into(at)).unwrap();
+        assert_eq!(names(&at.join("d")).len(), 3_001);
+        assert!(at.join(deep).join("f").exists());
+        assert_eq!(names(at), ["d"]);
+        // And are deleted where they were.
+        let staged = arrived(at, |content| {
+            fs::create_dir(content).unwrap();
+            for number in 0..3_000 {
+                fs::write(content.join(number.to_string()), "").unwrap();
+            }
+        });
+        drop(staged);
+        assert_eq!(names(at), ["d"]);
     }
 }

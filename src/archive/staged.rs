@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fchmod, mkdirat, openat, statat, unlinkat};
@@ -14,6 +15,9 @@ use super::tree::{HOLD, Rules, Tree};
 
 /// How the directory is called, before random digits. Whoever finds one knows where it is from.
 pub(super) const PREFIX: &str = ".mayfly-cp-";
+
+/// How often a directory is gone through until nothing is in it: twice, unless somebody puts things there.
+const PASSES: usize = 100;
 
 /// A place for what arrives.
 #[derive(Debug)]
@@ -78,19 +82,19 @@ impl Drop for Staged {
 pub(super) fn empty(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     // What arrived may have modes that keep even its owner out.
     let _ = fchmod(directory, Mode::from_raw_mode(0o700));
-    for name in names(directory)? {
-        let stat = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+    drain(directory, &mut |name| {
+        let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             // Also where it cannot be opened: then only this one stays.
-            if let Ok(below) = open_shut(directory, &name) {
+            if let Ok(below) = open_shut(directory, name) {
                 empty(below.as_fd())?;
             }
-            unlinkat(directory, &name, AtFlags::REMOVEDIR)?;
+            unlinkat(directory, name, AtFlags::REMOVEDIR)?;
         } else {
-            unlinkat(directory, &name, AtFlags::empty())?;
+            unlinkat(directory, name, AtFlags::empty())?;
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Opens a directory of ours for reading, whatever its mode is.
@@ -107,15 +111,36 @@ pub(super) fn open_shut(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd,
     }
 }
 
-/// The names in a directory.
-pub(super) fn names(directory: BorrowedFd<'_>) -> Result<Vec<OsString>, Errno> {
-    use std::os::unix::ffi::OsStringExt;
-    let mut names = Vec::new();
+/// Goes through the names in a directory, of which there may be more than fit into memory.
+pub(super) fn each<E: From<Errno>>(
+    directory: BorrowedFd<'_>,
+    act: &mut dyn FnMut(&OsStr) -> Result<(), E>,
+) -> Result<(), E> {
     for entry in Dir::read_from(directory)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name));
+        let entry = entry?;
+        match entry.file_name().to_bytes() {
+            b"." | b".." => {}
+            name => act(OsStr::from_bytes(name))?,
         }
     }
-    Ok(names)
+    Ok(())
+}
+
+/// The same, where each name that was acted on is gone. What a file system passes over because of that
+/// is found the next time.
+pub(super) fn drain<E: From<Errno>>(
+    directory: BorrowedFd<'_>,
+    act: &mut dyn FnMut(&OsStr) -> Result<(), E>,
+) -> Result<(), E> {
+    for _ in 0..PASSES {
+        let mut any = false;
+        each(directory, &mut |name| {
+            any = true;
+            act(name)
+        })?;
+        if !any {
+            return Ok(());
+        }
+    }
+    Err(Errno::BUSY.into())
 }
