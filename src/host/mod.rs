@@ -13,6 +13,7 @@ pub mod kvm;
 pub mod lock;
 pub mod log;
 pub mod namespaces;
+pub mod outlet;
 pub mod pipe;
 pub mod process;
 pub mod program;

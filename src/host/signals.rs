@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use anyhow::Context;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -79,6 +80,28 @@ impl Signals {
             }
         };
         Signal::try_from(number).ok()
+    }
+
+    /// Has every signal `heard`, until `over` is readable or hangs up.
+    pub fn listen(&mut self, over: BorrowedFd<'_>, mut heard: impl FnMut(Signal)) {
+        loop {
+            let ears = PollFd::new(self.as_fd(), PollFlags::POLLIN);
+            let mut fds = [ears, PollFd::new(over, PollFlags::POLLIN)];
+            let polled = poll(&mut fds, PollTimeout::NONE);
+            let is_over = fds[1].any() == Some(true);
+            match polled {
+                Ok(_) => {
+                    while let Some(signal) = self.take() {
+                        heard(signal);
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(_) => return,
+            }
+            if is_over {
+                return;
+            }
+        }
     }
 
     /// Whether a signal has arrived that was not taken yet.

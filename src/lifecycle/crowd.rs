@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 
 use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use crate::host::signals::{Interrupted, Relay, Signals};
@@ -57,7 +55,7 @@ pub fn at_once<T: Send, const N: usize>(
         }
         drop(sender);
         scope.spawn(move || {
-            pass_on(signals, over.as_fd(), |signal| {
+            signals.listen(over.as_fd(), |signal| {
                 *arrived.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
                 relays.iter().for_each(|relay| relay.pass_on(signal));
             });
@@ -66,32 +64,6 @@ pub fn at_once<T: Send, const N: usize>(
         drop(running);
     });
     Ok(())
-}
-
-/// Hands every signal to `heard`, until `over` hangs up.
-fn pass_on(
-    signals: &mut Signals,
-    over: std::os::fd::BorrowedFd<'_>,
-    mut heard: impl FnMut(Signal),
-) {
-    loop {
-        let mut fds =
-            [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(over, PollFlags::POLLIN)];
-        let polled = poll(&mut fds, PollTimeout::NONE);
-        let is_over = fds[1].any() == Some(true);
-        match polled {
-            Ok(_) => {
-                while let Some(signal) = signals.take() {
-                    heard(signal);
-                }
-            }
-            Err(Errno::EINTR) => {}
-            Err(_) => return,
-        }
-        if is_over {
-            return;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 
 use crate::support::environment::Environment;
+use crate::support::live::Live;
 use crate::support::processes::eventually;
 
 /// A tree with something of everything.
@@ -371,6 +374,43 @@ fn an_interrupted_copy_leaves_nothing_here_or_there() {
     env.rm(&id);
 }
 
+/// A command that writes to a pipe which nobody reads, and that pipe.
+fn unread(env: &Environment, args: &[&str], flags: OFlag) -> (Live, std::fs::File) {
+    let (reading, writing) = nix::unistd::pipe2(flags).unwrap();
+    let mut command = env.command(args);
+    command.stdin(Stdio::null()).stdout(writing).stderr(Stdio::piped());
+    (Live::start_as_set_up(command), fs::File::from(reading))
+}
+
+#[test]
+fn a_copy_whose_archive_nobody_takes_can_be_interrupted() {
+    let env = Environment::mock();
+    let id = env.start(&["--name", "box", "--keep"]);
+    // Of one the guest still sends; the other is here already, but for what the pipe does not take.
+    let files = "truncate -s 4G endless; head -c 200000 /dev/zero > all";
+    env.run(&["exec", "box", "-c", files]).prints("");
+    for file in ["endless", "all"] {
+        let (live, reading) = unread(&env, &["cp", &format!("box:{file}"), "-"], OFlag::O_CLOEXEC);
+        eventually("a full pipe", || waiting(&reading) == 65_536);
+        live.signal(Signal::SIGINT);
+        live.end().fails(130, "mayfly: [..]interrupted by SIGINT\n");
+    }
+    // A descriptor that does not wait is waited for.
+    let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let (live, mut reading) = unread(&env, &["cp", "box:all", "-"], flags);
+    eventually("a full pipe", || waiting(&reading) == 65_536);
+    nix::fcntl::fcntl(&reading, nix::fcntl::FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    let read = std::io::copy(&mut reading, &mut std::io::sink()).unwrap();
+    live.end().prints("");
+    assert!(read > 200_000, "{read}");
+    env.rm(&id);
+}
+
+/// How many bytes wait in a pipe.
+fn waiting(pipe: &std::fs::File) -> u64 {
+    rustix::io::ioctl_fionread(pipe).unwrap()
+}
+
 #[test]
 fn a_full_disk_is_said_and_nothing_of_the_copy_stays() {
     let mut env = Environment::mock();
@@ -428,7 +468,7 @@ fn a_user_on_a_terminal_sees_how_far_it_is() {
     fs::write(env.root().join("large"), vec![7; 8 << 20]).unwrap();
     let (mut master, slave) = crate::support::terminal::open();
     let mut command = env.command(&["cp", "large", "box:"]);
-    command.stderr(std::process::Stdio::from(slave)).env("TERM", "xterm");
+    command.stderr(Stdio::from(slave)).env("TERM", "xterm");
     let mut child = command.spawn().unwrap();
     drop(command);
     let mut said = Vec::new();

@@ -1,17 +1,20 @@
 //! Out of a VM, which may send anything.
 
 use std::ffi::OsString;
-use std::io::{BufReader, ErrorKind};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::BufReader;
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Error, Result};
 
-use super::{CopyOut, SAYS_LIMIT, Store, ended_well, quota_of, request};
+use super::alarm::{Alarm, Heeding, Patient};
+use super::beside::beside;
+use super::{CopyOut, SAYS_LIMIT, Store, quota_of, request};
 use crate::archive::{
-    Broken, Cargo, Exceeded, Kind, Quota, Reader, Relay, Rules, Staged, Tally, Watch, own_name,
-    receive,
+    Broken, Cargo, Exceeded, Kind, Quota, Reader, Relay, Rules, Staged, Tally, Target, Watch,
+    own_name, receive,
 };
 use crate::guest::{ExecIo, Session, Sink};
+use crate::host::outlet::Outlet;
 use crate::host::signals::Signals;
 use crate::host::{pipe, process};
 use crate::model::{self, Limits, Refusal};
@@ -40,9 +43,16 @@ pub fn copy_out(
     let floor = limits.copy_out_free_mib.saturating_mul(1 << 20);
     let umask = process::umask()?;
     let (read, write) = pipe::open()?;
-    let (outcome, arrived) = std::thread::scope(|scope| {
-        let receiver = scope.spawn(|| match to {
-            Store::Archive(out) => relay(read, out, name, quota, watch),
+    let alarm = &Alarm::new()?;
+    let receive = || {
+        let read = Heeding { pipe: read.into(), alarm };
+        match to {
+            Store::Archive(out) => {
+                let outlet = Outlet::new(out.into()).context("cannot use standard output")?;
+                let mut relay = Relay::new(Patient { outlet, alarm }, name);
+                let (_, tally) = take(read, &mut relay, quota, watch)?;
+                Ok(Arrived::Passed(tally, relay))
+            }
             Store::Place(destination) => {
                 let floored = destination.directory().try_clone().context("cannot hold it");
                 let quota = quota.leaving(floor, floored?);
@@ -56,57 +66,46 @@ pub fn copy_out(
                     contents: name.is_none(),
                     is_directory: root == Kind::Directory,
                 };
-                let target = destination.target(&cargo)?;
-                Ok(Arrived { tally, put: Box::new(move || staged.place(&target)) })
+                Ok(Arrived::Staged(tally, staged, destination.target(&cargo)?))
             }
-        });
+        }
+    };
+    let exec = |signals: &mut Signals| {
         let io = ExecIo {
             stdin: None,
             stdout: Sink::Stream(write),
             stderr: Sink::Capture { limit: SAYS_LIMIT },
             signals,
         };
-        let outcome = session.exec(&pack, io);
-        (outcome, receiver.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    });
-    // What is lost says it best: an agent that went away, a second Ctrl-C.
-    let outcome = outcome?;
-    let arrived = match (ended_well(&outcome), arrived) {
-        (Ok(()), Ok(arrived)) => arrived,
-        // The stream broke off because its sender did, and that says why.
-        (Err(theirs), Err(error)) if broke_off(&error) => return Err(theirs),
-        (_, Err(error)) => return Err(explained(error)),
-        (Err(theirs), Ok(_)) => return Err(theirs),
+        session.exec(&pack, io)
     };
-    (arrived.put)()?;
-    Ok(arrived.tally)
+    // An archive without its end is one that broke off: it gets that when the command has ended well.
+    let arrived = beside(alarm, signals, receive, exec, |arrived| match arrived {
+        Arrived::Passed(tally, relay) => relay.finish().map(|()| (tally, None)),
+        Arrived::Staged(tally, staged, target) => Ok((tally, Some((staged, target)))),
+    });
+    let (tally, staged) = arrived.map_err(explained)?;
+    if let Some((staged, target)) = staged {
+        staged.place(&target)?;
+    }
+    Ok(tally)
 }
 
-/// All of it is here, and not in its place yet.
-struct Arrived {
-    tally: Tally,
-    put: Box<dyn FnOnce() -> Result<()> + Send>,
-}
-
-fn relay(
-    read: OwnedFd,
-    out: OwnedFd,
-    top: Option<OsString>,
-    quota: Quota,
-    watch: &dyn Watch,
-) -> Result<Arrived> {
-    let mut relay = Relay::new(std::fs::File::from(out), top);
-    let (_, tally) = take(read, &mut relay, quota, watch)?;
-    Ok(Arrived { tally, put: Box::new(move || relay.finish()) })
+/// All of it is here,
+enum Arrived<'a> {
+    /// and was written but for the end,
+    Passed(Tally, Relay<Patient<'a>>),
+    /// or is not in its place yet.
+    Staged(Tally, Staged, Target),
 }
 
 fn take(
-    read: OwnedFd,
+    read: Heeding<'_>,
     sink: &mut dyn crate::archive::Sink,
     mut quota: Quota,
     watch: &dyn Watch,
 ) -> Result<(Kind, Tally)> {
-    let mut reader = Reader::new(BufReader::with_capacity(BUFFER, std::fs::File::from(read)));
+    let mut reader = Reader::new(BufReader::with_capacity(BUFFER, read));
     let (root, tally) = receive(&mut reader, sink, &mut quota, watch)?;
     match root {
         Kind::Link { .. } => Err(Refusal::new(
@@ -122,15 +121,6 @@ fn take(
         .into()),
         _ => Ok((root, tally)),
     }
-}
-
-fn broke_off(error: &Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<Broken>() == Some(&Broken::Truncated)
-            || cause
-                .downcast_ref::<std::io::Error>()
-                .is_some_and(|error| error.kind() == ErrorKind::UnexpectedEof)
-    })
 }
 
 /// What is wrong with what came, for people.

@@ -2,6 +2,8 @@
 //! here that makes a stream of a tree, or a tree of a stream. What arrives is put in its place when both
 //! have ended well, here as there.
 
+mod alarm;
+mod beside;
 mod fetch;
 mod send;
 

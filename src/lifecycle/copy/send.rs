@@ -1,11 +1,12 @@
 //! Into a VM.
 
-use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 
+use super::alarm::{Alarm, Heeding};
+use super::beside::beside;
 use super::{CopyIn, Parcel, SAYS_LIMIT, ended_well, request};
 use crate::archive::{Source, Tally, Watch, Writer, own_name};
 use crate::guest::{ExecIo, Outcome, Session, Sink, Stdin};
@@ -16,7 +17,8 @@ use crate::protocol::{Exec, Input, Program, Text, Unpack};
 /// Copies into the VM at the other end of `session`. How much, is not known of an archive.
 ///
 /// # Errors
-/// What is here cannot be read, or not be put there; nothing of it is there then.
+/// What is here cannot be read, or not be put there; nothing of it is there then. A signal may come when
+/// all of it is.
 pub fn copy_in(
     session: &mut Session,
     copy: CopyIn,
@@ -50,28 +52,23 @@ fn tree(
     watch: &dyn Watch,
 ) -> Result<Tally> {
     let (read, write) = pipe::open()?;
-    let (sent, outcome) = std::thread::scope(|scope| {
-        let packer = scope.spawn(|| pack(source, exclude_ignored, write, watch));
-        let outcome = exec(session, unpack, read, signals);
-        (packer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), outcome)
-    });
-    let outcome = outcome?;
-    match (sent, ended_well(&outcome)) {
-        (Ok(tally), Ok(())) => Ok(tally),
-        // Nobody read on: whoever should have says why.
-        (Err(error), Err(theirs)) if is_cut_off(&error) => Err(theirs),
-        // The stream broke off, because of this.
-        (Err(error), _) => Err(error),
-        (Ok(_), Err(theirs)) => Err(theirs),
-    }
+    let alarm = &Alarm::new()?;
+    beside(
+        alarm,
+        signals,
+        || pack(source, exclude_ignored, Heeding { pipe: write.into(), alarm }, watch),
+        |signals| exec(session, unpack, read, signals),
+        Ok,
+    )
 }
 
 fn pack(
     source: Source<'_>,
     exclude_ignored: bool,
-    out: OwnedFd,
+    out: Heeding<'_>,
     watch: &dyn Watch,
 ) -> Result<Tally> {
+    let alarm = out.alarm;
     let paths = || -> Box<dyn Iterator<Item = Result<PathBuf>>> {
         match exclude_ignored {
             true => Box::new(source.unignored()),
@@ -79,10 +76,11 @@ fn pack(
         }
     };
     if watch.is_there() {
-        watch.total(Source::total(paths()));
+        watch.total(Source::total(paths().take_while(|_| !alarm.rang())));
     }
-    let mut writer = Writer::new(std::fs::File::from(out));
-    let tally = source.pack(paths(), &mut writer, watch)?;
+    let mut writer = Writer::new(out);
+    let heeding = paths().map(|path| alarm.check().map_err(Error::new).and(path));
+    let tally = source.pack(heeding, &mut writer, watch)?;
     writer.finish().context("cannot send the end")?;
     Ok(tally)
 }
@@ -96,9 +94,4 @@ fn exec(
     let says = || Sink::Capture { limit: SAYS_LIMIT };
     let io = ExecIo { stdin: Some(Stdin::Bytes(input)), stdout: says(), stderr: says(), signals };
     session.exec(unpack, io)
-}
-
-fn is_cut_off(error: &anyhow::Error) -> bool {
-    let broken = |error: &std::io::Error| error.kind() == ErrorKind::BrokenPipe;
-    error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(broken))
 }
