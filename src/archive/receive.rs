@@ -28,6 +28,11 @@ pub trait Sink {
     /// # Errors
     /// Where it cannot be kept.
     fn link(&mut self, entry: &Entry, target: &[u8]) -> Result<bool>;
+
+    /// How many bytes keeping an entry takes beside those of its content.
+    fn overhead(&self, _: &Entry) -> u64 {
+        0
+    }
 }
 
 /// Takes a whole stream, and tells what its root is.
@@ -48,7 +53,7 @@ pub fn receive<R: Read>(
         }
         order.check(&entry)?;
         let size = if let Kind::File { size } = entry.kind { size } else { 0 };
-        quota.take(size)?;
+        quota.take(size.saturating_add(sink.overhead(&entry)))?;
         let taken = match &entry.kind {
             Kind::Directory => sink.directory(&entry).map(|()| true)?,
             Kind::File { .. } => {

@@ -54,4 +54,8 @@ impl<W: Write> Sink for Relay<W> {
     fn link(&mut self, _: &Entry, _: &[u8]) -> Result<bool> {
         Ok(false)
     }
+
+    fn overhead(&self, entry: &Entry) -> u64 {
+        Writer::<W>::overhead(&self.renamed(entry))
+    }
 }

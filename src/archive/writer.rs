@@ -93,7 +93,28 @@ impl<W: Write> Writer<W> {
         Ok(self.out)
     }
 
+    /// How many bytes of a stream an entry takes beside its content.
+    pub fn overhead(entry: &Entry) -> u64 {
+        let block = BLOCK as u64;
+        let (_, records) = Self::described(entry);
+        let extension = match records.len() as u64 {
+            0 => 0,
+            length => block + length.next_multiple_of(block),
+        };
+        let size = if let Kind::File { size } = entry.kind { size } else { 0 };
+        block + extension + (block - size % block) % block
+    }
+
     fn header(&mut self, entry: &Entry) -> io::Result<()> {
+        let (header, records) = Self::described(entry);
+        if !records.is_empty() {
+            self.extension(EntryType::XHeader, &records)?;
+        }
+        self.push(header.as_bytes())
+    }
+
+    /// The header of an entry, and the records of its extended header.
+    fn described(entry: &Entry) -> (Header, Vec<u8>) {
         let (kind, size) = match &entry.kind {
             Kind::Directory => (EntryType::Directory, 0),
             Kind::File { size } => (EntryType::Regular, *size),
@@ -114,9 +135,6 @@ impl<W: Write> Writer<W> {
         if nanoseconds != 0 || seconds < 0 {
             pax::push(&mut records, b"mtime", pax::write_time(entry.modified).as_bytes());
         }
-        if !records.is_empty() {
-            self.extension(EntryType::XHeader, &records)?;
-        }
         header.set_entry_type(kind);
         header.set_mode(entry.mode);
         header.set_uid(0);
@@ -124,7 +142,7 @@ impl<W: Write> Writer<W> {
         header.set_mtime(u64::try_from(seconds).unwrap_or(0));
         header.set_size(size);
         header.set_cksum();
-        self.push(header.as_bytes())
+        (header, records)
     }
 
     fn extension(&mut self, kind: EntryType, records: &[u8]) -> io::Result<()> {
@@ -175,5 +193,32 @@ fn put(field: &mut [u8; SHORT_NAME], key: &[u8], name: &[u8], records: &mut Vec<
     field[..count].copy_from_slice(&name[..count]);
     if count < name.len() {
         pax::push(records, key, name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Name;
+
+    #[test]
+    fn what_an_entry_takes_is_known_before() {
+        let end = 2 * BLOCK as u64;
+        for (name, size, nanoseconds) in [
+            ("x", 0, 0),
+            ("x", 1, 0),
+            ("x", 511, 5),
+            ("x", 512, 0),
+            (&*"long".repeat(60), 513, 7),
+            (&*"d/".repeat(250), 0, 0),
+        ] {
+            let name = Name::parse(name.as_bytes()).unwrap();
+            let modified = Time { seconds: 1, nanoseconds };
+            let entry = Entry { name, kind: Kind::File { size }, mode: 0o644, modified };
+            let mut writer = Writer::new(Vec::new());
+            writer.file(&entry, &mut io::repeat(7), &()).unwrap();
+            let written = writer.finish().unwrap().len() as u64;
+            assert_eq!(Writer::<Vec<u8>>::overhead(&entry) + size + end, written, "{entry:?}");
+        }
     }
 }

@@ -412,6 +412,42 @@ fn waiting(pipe: &std::fs::File) -> u64 {
 }
 
 #[test]
+fn an_archive_on_a_full_disk_is_an_error_and_leaves_room() {
+    let mut env = Environment::mock();
+    let id = env.start(&["--name", "box", "--keep"]);
+    env.run(&[
+        "exec",
+        "box",
+        "-c",
+        "head -c 300000 /dev/zero > file; mkdir d; cd d; touch $(seq 90)",
+    ])
+    .prints("");
+    let archive = |env: &Environment, what: &str, to: &str| {
+        let mut command = env.command(&["cp", what, "-"]);
+        command
+            .stdout(fs::File::options().write(true).create(true).truncate(true).open(to).unwrap());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let said = "mayfly: cannot copy box:file to -: cannot write the archive: No space left on device (os error 28)\n";
+    assert_eq!(archive(&env, "box:file", "/dev/full"), (Some(1), said.into()));
+    let tar = env.root().join("out.tar");
+    let tar = tar.to_str().unwrap();
+    env.profiles("[limits]\ncopy_out_free_mib = 1000000000\n");
+    let (code, said) = archive(&env, "box:file", tar);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("there is no room for a file of"), "{said}");
+    assert_eq!(fs::metadata(tar).unwrap().len(), 0);
+    // Nor on a disk that is no disk, as a pipe.
+    assert_eq!(env.run(&["cp", "box:file", "-"]).code(), 0);
+    // Empty files are not nothing in an archive.
+    env.profiles("[limits]\ncopy_out_mib = 0\ncopy_out_free_mib = 0\n");
+    assert_eq!(archive(&env, "box:d", tar).0, Some(5));
+    env.run(&["cp", "box:d", "d"]).prints("");
+    env.rm(&id);
+}
+
+#[test]
 fn a_full_disk_is_said_and_nothing_of_the_copy_stays() {
     let mut env = Environment::mock();
     let id = env.start(&["--name", "box", "--keep"]);

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::io::BufReader;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Error, Result};
+use rustix::fs::FileType;
 
 use super::alarm::{Alarm, Heeding, Patient};
 use super::beside::beside;
@@ -48,6 +49,7 @@ pub fn copy_out(
         let read = Heeding { pipe: read.into(), alarm };
         match to {
             Store::Archive(out) => {
+                let quota = on_disk(&out, quota, floor)?;
                 let outlet = Outlet::new(out.into()).context("cannot use standard output")?;
                 let mut relay = Relay::new(Patient { outlet, alarm }, name);
                 let (_, tally) = take(read, &mut relay, quota, watch)?;
@@ -97,6 +99,17 @@ enum Arrived<'a> {
     Passed(Tally, Relay<Patient<'a>>),
     /// or is not in its place yet.
     Staged(Tally, Staged, Target),
+}
+
+/// The quota for an archive, which may be on a disk itself.
+fn on_disk(out: &OwnedFd, quota: Quota, floor: u64) -> Result<Quota> {
+    let stat = rustix::fs::fstat(out).map_err(std::io::Error::from).context("standard output")?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {
+            Ok(quota.leaving(floor, out.try_clone().context("cannot hold it")?))
+        }
+        _ => Ok(quota),
+    }
 }
 
 fn take(
