@@ -231,37 +231,48 @@ mod tests {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
+    /// Acts in a directory as somebody who may not write anywhere, as root may.
+    fn as_nobody(at: &Path, act: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            // A thread has users of its own, for files.
+            let _ = scope.spawn(|| {
+                if geteuid().is_root() {
+                    chown(at, Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY))).unwrap();
+                    setfsgid(Gid::from_raw(NOBODY));
+                    setfsuid(Uid::from_raw(NOBODY));
+                }
+                act();
+            });
+        });
+    }
+
     #[test]
     fn directories_that_may_not_be_written_are_put_into_others_all_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path();
-        // Root may write anywhere. This thread may not, for files.
-        if geteuid().is_root() {
-            chown(at, Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY))).unwrap();
-            setfsgid(Gid::from_raw(NOBODY));
-            setfsuid(Uid::from_raw(NOBODY));
-        }
-        fs::create_dir_all(at.join("shut/inner")).unwrap();
-        let staged = arrived(at, |content| {
-            fs::create_dir_all(content.join("shut/inner")).unwrap();
-            fs::create_dir_all(content.join("shut/new")).unwrap();
+        as_nobody(at, || {
+            fs::create_dir_all(at.join("shut/inner")).unwrap();
+            let staged = arrived(at, |content| {
+                fs::create_dir_all(content.join("shut/inner")).unwrap();
+                fs::create_dir_all(content.join("shut/new")).unwrap();
+                for file in ["shut/inner/a", "shut/b", "shut/new/c"] {
+                    fs::write(content.join(file), file).unwrap();
+                }
+                for (directory, bits) in
+                    [("shut/inner", 0o000), ("shut/new", 0o500), ("shut", 0o500), ("", 0o500)]
+                {
+                    mode(&content.join(directory), bits);
+                }
+            });
+            staged.place(&into(at)).unwrap();
             for file in ["shut/inner/a", "shut/b", "shut/new/c"] {
-                fs::write(content.join(file), file).unwrap();
+                assert_eq!(fs::read_to_string(at.join(file)).unwrap(), file);
             }
-            for (directory, bits) in
-                [("shut/inner", 0o000), ("shut/new", 0o500), ("shut", 0o500), ("", 0o500)]
-            {
-                mode(&content.join(directory), bits);
-            }
+            let bits = |path| fs::metadata(at.join(path)).unwrap().permissions().mode() & 0o777;
+            assert_eq!(bits("shut/new"), 0o500);
+            assert_eq!(names(at), ["shut"]);
+            mode(&at.join("shut/new"), 0o700);
         });
-        staged.place(&into(at)).unwrap();
-        for file in ["shut/inner/a", "shut/b", "shut/new/c"] {
-            assert_eq!(fs::read_to_string(at.join(file)).unwrap(), file);
-        }
-        let bits = |path| fs::metadata(at.join(path)).unwrap().permissions().mode() & 0o777;
-        assert_eq!(bits("shut/new"), 0o500);
-        assert_eq!(names(at), ["shut"]);
-        mode(&at.join("shut/new"), 0o700);
     }
 
     #[test]
