@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
 
 mod commands;
+mod foreign;
 mod harness;
 mod hostile;
 mod lines;

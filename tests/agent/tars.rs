@@ -134,7 +134,7 @@ impl Ground {
 }
 
 /// Every path below a directory with all that could be changed about it.
-fn everything(root: &Path) -> BTreeMap<PathBuf, String> {
+pub fn everything(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     for entry in walkdir::WalkDir::new(root).min_depth(1) {
         let entry = entry.unwrap();
@@ -162,7 +162,7 @@ fn limits() -> Limits {
 }
 
 /// A header that would be written by a well-behaved sender, but for what it says.
-fn head(kind: u8, name: &[u8], size: u64) -> Header {
+pub fn head(kind: u8, name: &[u8], size: u64) -> Header {
     let mut header = Header::new_ustar();
     header.as_ustar_mut().unwrap().name[..name.len()].copy_from_slice(name);
     header.set_entry_type(EntryType::new(kind));
@@ -176,22 +176,22 @@ fn head(kind: u8, name: &[u8], size: u64) -> Header {
 }
 
 /// An entry with content, filled up to a whole block.
-fn entry(kind: u8, name: &[u8], content: &[u8]) -> Vec<u8> {
+pub fn entry(kind: u8, name: &[u8], content: &[u8]) -> Vec<u8> {
     let mut bytes = head(kind, name, content.len() as u64).as_bytes().to_vec();
     bytes.extend(content);
     bytes.resize(bytes.len().next_multiple_of(512), 0);
     bytes
 }
 
-fn file(name: &[u8]) -> Vec<u8> {
+pub fn file(name: &[u8]) -> Vec<u8> {
     entry(b'0', name, b"from the guest")
 }
 
-fn directory(name: &[u8]) -> Vec<u8> {
+pub fn directory(name: &[u8]) -> Vec<u8> {
     entry(b'5', name, b"")
 }
 
-fn link(kind: u8, name: &[u8], target: &[u8]) -> Vec<u8> {
+pub fn link(kind: u8, name: &[u8], target: &[u8]) -> Vec<u8> {
     let mut header = head(kind, name, 0);
     header.as_ustar_mut().unwrap().linkname[..target.len()].copy_from_slice(target);
     header.set_cksum();
@@ -199,7 +199,7 @@ fn link(kind: u8, name: &[u8], target: &[u8]) -> Vec<u8> {
 }
 
 /// An extended header with these records.
-fn pax(kind: u8, records: &[(&str, &[u8])]) -> Vec<u8> {
+pub fn pax(kind: u8, records: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (key, value) in records {
         let rest = key.len() + value.len() + 3;
@@ -211,13 +211,13 @@ fn pax(kind: u8, records: &[(&str, &[u8])]) -> Vec<u8> {
     entry(kind, b"pax", &bytes)
 }
 
-fn changed(mut header: Header, change: impl FnOnce(&mut [u8; 512])) -> Vec<u8> {
+pub fn changed(mut header: Header, change: impl FnOnce(&mut [u8; 512])) -> Vec<u8> {
     change(header.as_mut_bytes());
     header.set_cksum();
     header.as_bytes().to_vec()
 }
 
-const END: [u8; 1024] = [0; 1024];
+pub const END: [u8; 1024] = [0; 1024];
 
 /// A directory as the root, then these, then the end.
 fn tree(parts: &[Vec<u8>]) -> Vec<u8> {
