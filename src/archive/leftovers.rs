@@ -2,7 +2,9 @@
 //! there.
 //!
 //! A copy holds a lock on its directory as long as it lives. The lock comes a moment after the directory,
-//! so only one that has been there for a while and is not locked is a leftover.
+//! so only one that has been there for a while and is not locked is a leftover. Whoever may write in the
+//! parent could give another directory such a name, for us to empty it; so only one that nothing but a copy's
+//! own is in is believed to be one.
 
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,10 +13,11 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{
     AtFlags, Dir, FileType, FlockOperation, Mode, flock, fstat, openat, statat, unlinkat,
 };
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::staged::{PREFIX, empty};
-use super::tree::HOLD;
+use super::staged::{PREFIX, each, empty};
+use super::tree::{CONTENT, HOLD};
 
 /// How much older than a new directory one must be, in seconds of the file system's own clock.
 const YOUNG: i64 = 60;
@@ -49,10 +52,16 @@ fn delete(parent: BorrowedFd<'_>, name: &CStr, before: i64) {
     }
     let Ok(directory) = openat(parent, name, HOLD, Mode::empty()) else { return };
     if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok()
+        && is_a_copys(directory.as_fd())
         && empty(directory.as_fd()).is_ok()
     {
         let _ = unlinkat(parent, name, AtFlags::REMOVEDIR);
     }
+}
+
+/// Whether nothing is in a directory that a copy does not put there.
+fn is_a_copys(directory: BorrowedFd<'_>) -> bool {
+    each(directory, &mut |name| if name == CONTENT { Ok(()) } else { Err(Errno::EXIST) }).is_ok()
 }
 
 #[cfg(test)]
@@ -78,14 +87,17 @@ mod tests {
         let parent = File::open(dir.path()).unwrap();
         let one = |number: u8| format!("{PREFIX}{number:016x}");
         let live = Staged::beside(parent.as_fd()).unwrap();
-        fs::create_dir_all(at(&one(1)).join("content/d")).unwrap();
-        fs::write(at(&one(1)).join("content/d/f"), "x").unwrap();
-        let kept = [one(2), one(3), format!("{PREFIX}user"), "other".into()];
+        fs::create_dir_all(at(&one(1)).join(CONTENT).join("d")).unwrap();
+        fs::write(at(&one(1)).join(CONTENT).join("d/f"), "x").unwrap();
+        let kept = [one(2), one(3), format!("{PREFIX}user"), "other".into(), one(4)];
         fs::create_dir(at("other")).unwrap();
         fs::create_dir(at(&kept[0])).unwrap();
         symlink("other", at(&kept[1])).unwrap();
         fs::create_dir(at(&kept[2])).unwrap();
-        for (name, seconds) in [(one(1), 90), (one(2), 30), (kept[2].clone(), 90)] {
+        // Something of the user's that somebody else has given this name.
+        fs::create_dir(at(&kept[4])).unwrap();
+        fs::write(at(&kept[4]).join("thesis"), "x").unwrap();
+        for (name, seconds) in [(one(1), 90), (one(2), 30), (kept[2].clone(), 90), (one(4), 90)] {
             age(&at(&name), seconds);
         }
         let names = || {

@@ -18,8 +18,9 @@ use super::name::Name;
 use super::reader::Broken;
 use super::receive::Sink;
 
-/// What the root is called in the directory it is made in.
-pub const CONTENT: &str = "content";
+/// What the root is called in the directory it is made in. Nobody else calls anything so: that is how a
+/// directory of a copy is known ([`super::leftovers`]).
+pub const CONTENT: &str = "mayfly-cp-content";
 
 /// What is moved at once.
 const CHUNK: usize = 128 * 1024;
