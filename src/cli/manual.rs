@@ -60,8 +60,8 @@ Environment:
   MAYFLY_DEBIAN_MIRROR    where images' packages come from
 
 A flag wins over its variable, and that over a file of settings; 1, true and on are yes, too. What can be
-turned on there a flag turns off, as in --keep=no. --color wins over NO_COLOR, CLICOLOR and CLICOLOR_FORCE. Commands in
-a VM see its id as MAYFLY_VM, and the directory of their secrets as MAYFLY_SECRETS. Building an
+turned on there a flag turns off, as in --keep=no. --color wins over NO_COLOR, CLICOLOR and CLICOLOR_FORCE.
+Commands in a VM see its id as MAYFLY_VM, and the directory of their secrets as MAYFLY_SECRETS. Building an
 image passes http_proxy, https_proxy, ftp_proxy, all_proxy and no_proxy on.
 
 Files:

@@ -2,7 +2,8 @@
 
 use std::any::TypeId;
 
-use clap::{Arg, ArgAction, CommandFactory, builder::BoolishValueParser};
+use clap::builder::{BoolishValueParser, StyledStr};
+use clap::{Arg, ArgAction, CommandFactory};
 
 use super::Cli;
 use crate::settings::Config;
@@ -13,9 +14,33 @@ pub(super) fn tree(config: &Config) -> clap::Command {
 }
 
 fn complete(command: clap::Command, config: &Config) -> clap::Command {
-    command
+    join_lines(command)
         .mut_args(|arg| take_defaults(take_no(name_variable(arg)), config))
         .mut_subcommands(|sub| complete(sub, config))
+}
+
+/// Joins the lines of each paragraph behind the options, which is clap's to break, as wide as the terminal is.
+fn join_lines(command: clap::Command) -> clap::Command {
+    let joined = |text: &StyledStr| joined(&text.to_string());
+    let short = command.get_after_help().map(joined);
+    let long = command.get_after_long_help().map(joined);
+    let command = short.into_iter().fold(command, clap::Command::after_help);
+    long.into_iter().fold(command, clap::Command::after_long_help)
+}
+
+/// What has a margin, and what it follows, stays a line of its own.
+fn joined(text: &str) -> String {
+    let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+    let mut joined = String::new();
+    let mut previous = "";
+    for line in text.lines() {
+        if !joined.is_empty() {
+            joined.push(if is_prose(previous) && is_prose(line) { ' ' } else { '\n' });
+        }
+        joined.push_str(line);
+        previous = line;
+    }
+    joined
 }
 
 /// Moves the name of an environment variable from `-h`, where it breaks every second line, to `--help`.
@@ -76,6 +101,12 @@ mod tests {
     fn walk(command: &clap::Command, visit: &mut dyn FnMut(&Arg)) {
         command.get_arguments().for_each(&mut *visit);
         command.get_subcommands().for_each(|sub| walk(sub, visit));
+    }
+
+    #[test]
+    fn prose_is_joined_and_what_has_a_margin_is_not() {
+        let text = "Title:\n  one\n  two\n\nSome\nwords.\n\nMore.";
+        assert_eq!(joined(text), "Title:\n  one\n  two\n\nSome words.\n\nMore.");
     }
 
     #[test]

@@ -22,6 +22,16 @@ Examples:
 Defaults are read from ~/.config/mayfly/config.toml ($XDG_CONFIG_HOME) and /etc/mayfly/config.toml, as root
 only from the latter, and from the file that MAYFLY_CONFIG names. mayfly-config(5) describes all keys.";
 
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  mayfly config show
+  mayfly config show backend mem
+  MAYFLY_TTL=5m mayfly config show ttl    what a variable makes of it";
+
+const PATH_EXAMPLES: &str = "\
+Examples:
+  ${EDITOR:-vi} \"$(mayfly config path)\"";
+
 /// Show what is set, and where each value comes from
 ///
 /// What a flag says wins over its variable, that over the file that MAYFLY_CONFIG names, that over your own
@@ -38,6 +48,7 @@ enum Action {
     /// Show what new VMs get and where things are, each with where that comes from
     ///
     /// A file is named with its line.
+    #[command(after_help = SHOW_EXAMPLES)]
     Show {
         /// Show only these
         #[arg(value_name = "KEY", add = ArgValueCompleter::new(keys))]
@@ -45,6 +56,7 @@ enum Action {
     },
 
     /// Print the path of the file to write your settings to
+    #[command(after_help = PATH_EXAMPLES)]
     Path,
 }
 

@@ -16,6 +16,8 @@ const EXAMPLES: &str = "\
 Examples:
   mayfly start ci              by name
   mayfly start 3f2a            by the beginning of its id
+  mayfly start web db          several
+  mayfly start --cold ci       with a boot of its own, which 'mayfly logs' shows
   mayfly start -v ci           with the time each phase took";
 
 /// Start VMs that were created or stopped

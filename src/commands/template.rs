@@ -23,6 +23,21 @@ Examples:
   mayfly template ls
   mayfly template rm --all";
 
+const BUILD_EXAMPLES: &str = "\
+Examples:
+  mayfly template build                                  for what 'run' makes if nothing is said
+  mayfly template build -p debian-build --vcpus 2 --mem 4G";
+
+const LS_EXAMPLES: &str = "\
+Examples:
+  mayfly template ls
+  mayfly template ls --json | jq -r '.[].name'";
+
+const RM_EXAMPLES: &str = "\
+Examples:
+  mayfly template rm debian-base-f035822cdee9
+  mayfly template rm --all";
+
 /// Build, list and delete the templates VMs start from
 ///
 /// A template is a VM that was frozen when it had booted. A new VM of the same profile, size and backend
@@ -42,6 +57,7 @@ enum Action {
     /// The first VM of a kind makes it anyway, and takes longer for that. Builds the profile's image
     /// first if there is none yet. A VM is started to see that the template works; it is one more of
     /// those there may be, and is deleted.
+    #[command(after_help = BUILD_EXAMPLES)]
     Build {
         #[command(flatten)]
         machine: MachineRequest,
@@ -50,11 +66,13 @@ enum Action {
     /// List templates
     ///
     /// One that is damaged will not be used, but made anew when a VM needs it.
+    #[command(after_help = LS_EXAMPLES)]
     Ls,
 
     /// Delete templates
     ///
     /// VMs that were started from one run on. Refuses while a VM is being started from it.
+    #[command(after_help = RM_EXAMPLES)]
     Rm {
         /// The name of a template
         #[arg(

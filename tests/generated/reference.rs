@@ -91,7 +91,9 @@ fn the_program_takes_the_command_lines_of_its_examples() {
     fn walk(command: &clap::Command) {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         let examples = help.lines().filter(|line| line.starts_with("  "));
-        examples.filter_map(words).for_each(|words| check(&words));
+        let examples: Vec<_> = examples.filter_map(words).collect();
+        assert!(!examples.is_empty(), "no examples of '{}'", command.get_name());
+        examples.iter().for_each(|words| check(words));
         command.get_subcommands().for_each(walk);
     }
     walk(&mayfly::cli::command());

@@ -24,6 +24,21 @@ Examples:
   mayfly image rm debian-git
   mayfly image prune --dry-run        what nothing needs any more";
 
+const BUILD_EXAMPLES: &str = "\
+Examples:
+  mayfly image build                         of debian-base
+  mayfly image build --force debian-build    anew, with the packages' newest versions";
+
+const LS_EXAMPLES: &str = "\
+Examples:
+  mayfly image ls
+  mayfly image ls --json | jq -r '.[].profile'";
+
+const RM_EXAMPLES: &str = "\
+Examples:
+  mayfly image rm debian-git
+  mayfly image rm --force debian-git    also if a VM needs it, or if it is not there";
+
 /// Build, import, list and delete the images VMs boot
 ///
 /// An image is built from Debian packages, once for each profile; 'create' and 'run' build a missing
@@ -42,6 +57,7 @@ enum Action {
     /// Installs Debian packages into a directory and makes file systems of it, which takes half a
     /// minute or more and the network. An image is out of date when its profile names other packages;
     /// newer versions of them are installed with --force.
+    #[command(after_help = BUILD_EXAMPLES)]
     Build {
         /// The profile whose image to build
         #[arg(
@@ -61,12 +77,14 @@ enum Action {
     ///
     /// Files are sparse, and images share their kernels: what is on the disk is less, and may be counted
     /// twice. With --json each file's digest is there, too.
+    #[command(after_help = LS_EXAMPLES)]
     Ls,
 
     /// Delete the image of a profile
     ///
     /// Refuses while there are VMs that were made from it. Its templates go with it, and of an imported
     /// image the profile.
+    #[command(after_help = RM_EXAMPLES)]
     Rm {
         /// The profile whose image to delete
         #[arg(value_name = "PROFILE", add = ArgValueCompleter::new(candidates::images))]
