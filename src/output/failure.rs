@@ -1,10 +1,9 @@
 //! An error as a user or a script gets to see it.
 
-use std::error::Error;
-
 use serde::Serialize;
 
 use super::escape::escape;
+use super::usage;
 use crate::host::signals::Interrupted;
 use crate::model::{Kind, Refusal};
 
@@ -52,17 +51,8 @@ impl Failure {
         });
         let message = paragraphs.next().unwrap_or_default();
         let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
-        let tip =
-            paragraphs.find_map(|paragraph| Some(paragraph.strip_prefix("tip: ")?.to_owned()));
-        let usage = match verb {
-            Some(verb) => format!("'mayfly {verb} --help' shows the usage"),
-            None => "'mayfly --help' shows the usage".into(),
-        };
-        // What refused a value may know more than the parser.
-        let refusal = error.source().and_then(|source| source.downcast_ref::<Refusal>());
-        let own = refusal.and_then(|refusal| refusal.hint.as_deref()).map(escape);
         let kind = Kind::Usage.name();
-        Failure { kind, message, hint: Some(own.or(tip).unwrap_or(usage)), exit_code }
+        Failure { kind, message, hint: Some(usage::hint(error, verb)), exit_code }
     }
 
     /// The same failure of a verb whose exit codes belong to the guest's command.

@@ -14,6 +14,7 @@ mod printer;
 mod progress;
 mod screen;
 mod table;
+mod usage;
 mod view;
 
 pub use answer::ExecAnswer;

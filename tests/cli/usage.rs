@@ -108,6 +108,29 @@ fn what_is_not_understood_is_2_and_of_exec_and_run_125() {
 }
 
 #[test]
+fn what_other_programs_take_is_known() {
+    let env = Environment::mock();
+    for (args, code, hint) in [
+        (
+            &["run", "uname", "-a"][..],
+            125,
+            "a command goes behind '--', as in 'mayfly run -- uname'",
+        ),
+        (&["exec", "box", "ls"], 125, "a command goes behind '--', as in 'mayfly exec VM -- ls'"),
+        (&["run", "--rm", "--", "true"], 125, "'run' deletes its VM without being told"),
+        (&["run", "--cpus", "2", "--", "true"], 125, "did you mean '--vcpus'?"),
+        (&["run", "--quux", "--", "true"], 125, "'mayfly run --help' shows the usage"),
+        (&["ps"], 2, "that is 'mayfly status' here"),
+        (&["statsu"], 2, "did you mean 'status'?"),
+        (&["fly"], 2, "'mayfly --help' shows the usage"),
+        (&["create", "extra"], 2, "'mayfly create --help' shows the usage"),
+        (&["--backend", "qemo", "status"], 2, "did you mean 'qemu'?"),
+    ] {
+        env.run(args).fails(code, &format!("mayfly: [..]\nhint: {hint}\n"));
+    }
+}
+
+#[test]
 fn with_json_an_error_of_usage_is_an_object_too() {
     let env = Environment::mock();
     for (args, code) in [

@@ -1,0 +1,73 @@
+//! What to do about a command line that is not understood.
+
+use clap::error::{ContextKind, ContextValue};
+
+use super::escape::escape;
+use crate::model::Refusal;
+
+/// What people type who come from other programs of this kind, and what it is called here.
+const ELSEWHERE: [(&[&str], &str); 9] = [
+    (&["ps", "ls", "list", "inspect", "info"], "mayfly status"),
+    (&["delete", "del", "destroy", "kill", "remove"], "mayfly rm"),
+    (&["ssh", "attach", "console", "login"], "mayfly shell"),
+    (&["images"], "mayfly image ls"),
+    (&["pull", "build"], "mayfly image build"),
+    (&["import", "load"], "mayfly image import"),
+    (&["prune", "gc", "clean"], "mayfly reap"),
+    (&["up", "boot"], "mayfly start"),
+    (&["version"], "mayfly --version"),
+];
+
+/// The hint that goes with what clap says, in one line.
+pub(super) fn hint(error: &clap::Error, verb: Option<&str>) -> String {
+    // What refused a value may know more than the parser.
+    let refusal =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<Refusal>());
+    if let Some(hint) = refusal.and_then(|refusal| refusal.hint.as_deref()) {
+        return escape(hint);
+    }
+    about_command(error, verb)
+        .or_else(|| about_word(error))
+        .or_else(|| suggestion(error))
+        .unwrap_or_else(|| match verb {
+            Some(verb) => format!("'mayfly {verb} --help' shows the usage"),
+            None => "'mayfly --help' shows the usage".into(),
+        })
+}
+
+/// A command without the '--' before it, as docker and ssh take it.
+fn about_command(error: &clap::Error, verb: Option<&str>) -> Option<String> {
+    let word = text(error, ContextKind::InvalidArg).filter(|word| !word.starts_with('-'))?;
+    let before = match verb? {
+        "run" => "run",
+        "exec" => "exec VM",
+        "shell" => "shell VM",
+        _ => return None,
+    };
+    Some(format!("a command goes behind '--', as in 'mayfly {before} -- {}'", escape(word)))
+}
+
+fn about_word(error: &clap::Error) -> Option<String> {
+    if text(error, ContextKind::InvalidArg) == Some("--rm") {
+        return Some("'run' deletes its VM without being told".into());
+    }
+    let word = text(error, ContextKind::InvalidSubcommand)?;
+    let (_, here) = ELSEWHERE.iter().find(|(words, _)| words.contains(&word))?;
+    Some(format!("that is '{here}' here"))
+}
+
+fn suggestion(error: &clap::Error) -> Option<String> {
+    let kinds =
+        [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
+    let word = kinds.into_iter().find_map(|kind| text(error, kind))?;
+    Some(format!("did you mean '{}'?", escape(word)))
+}
+
+/// Of several, the last, which clap has for the best.
+fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind)? {
+        ContextValue::String(word) => Some(word),
+        ContextValue::Strings(words) => words.last().map(String::as_str),
+        _ => None,
+    }
+}
