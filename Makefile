@@ -49,8 +49,9 @@ demo: ## install what is missing, build everything, run a command in a VM
 test: ## install what is missing, run every test, real VMs included
 	$(SAY) 'packages'
 	@scripts/need $(COMPILE) $(RUN) $(IMAGE) $(TEST)
+	# All at once: without the tests some dependencies have fewer features, and would be built twice.
 	$(SAY) 'programs'
-	$(CARGO) build --locked
+	$(CARGO) test --locked --no-run
 	$(SAY) 'the image that tests boot'
 	@scripts/with-scratch env MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" \
 		$(DEBUG)/mayfly image build debian-base
