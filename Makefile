@@ -80,11 +80,11 @@ test-firecracker: ## run Firecracker's tests, in VMs that are KVM hosts
 	$(CARGO) test --locked --no-run $(TESTS_OF_FIRECRACKER)
 	$(SAY) 'the images that the VM and the VMs in it boot'
 	$(call build-images,$(DEBUG))
-	$(SAY) 'firecracker, in two VMs at the same time'
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going firecracker-jailed firecracker-direct
+	$(SAY) 'firecracker, half of it in each of two VMs'
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going firecracker-even firecracker-odd
 
-.PHONY: firecracker-jailed firecracker-direct
-firecracker-jailed firecracker-direct:
+.PHONY: firecracker-even firecracker-odd
+firecracker-even firecracker-odd:
 	@tests=$$($(CARGO) test --locked --no-run --quiet --message-format=json $(TESTS_OF_FIRECRACKER) | \
 		jq -r 'select(.profile.test and .executable) | .executable') && \
 		scripts/lab $(DEBUG) scripts/test-firecracker $$tests -- ./test-firecracker $(@:firecracker-%=%)

@@ -58,8 +58,6 @@ suite! {
         qemu = crate::Bench::qemu();
         #[ignore = "needs root and KVM; make test-firecracker runs it"]
         firecracker_jailed = crate::Bench::firecracker(true);
-        #[ignore = "needs KVM; make test-firecracker runs it"]
-        firecracker_direct = crate::Bench::firecracker(false);
     }
     cases: {
         commands::commands_get_what_they_are_given;
@@ -99,5 +97,43 @@ suite! {
         templates::starts_that_race_make_one_template;
         terminal::a_shell_has_a_terminal_and_gives_it_back;
         timeouts::a_timeout_kills_the_tree_and_keeps_the_output;
+    }
+}
+
+// Without a jailer, Firecracker is started, confined, spoken to and ended in other ways. What its guest
+// does by itself is the same, and not looked at again.
+suite! {
+    backends: {
+        #[ignore = "needs KVM; make test-firecracker runs it"]
+        firecracker_direct = crate::Bench::firecracker(false);
+    }
+    cases: {
+        commands::commands_get_what_they_are_given;
+        commands::ends_of_commands_come_back;
+        copies::a_directory_comes_along_and_what_was_made_in_it_goes_back;
+        doctor::doctor_knows_what_vms_run_on;
+        escape::a_vmm_that_was_taken_over_leads_nobody_astray;
+        escape::every_vmm_is_a_user_of_its_own;
+        floods::a_console_that_is_flooded_stays_bounded;
+        hardening::a_disk_is_raw_whatever_is_in_it;
+        hardening::the_image_stays_as_it_was_built;
+        hardening::the_vmm_is_confined_and_given_nothing;
+        life::a_vm_goes_through_its_life;
+        life::a_vm_that_ends_by_itself_is_a_stopped_one;
+        life::a_vmm_that_hangs_at_its_start_is_waited_for;
+        life::a_vmm_that_is_killed_leaves_a_vm_that_can_start_again;
+        life::more_time_reaches_the_guest;
+        life::run_does_it_all_at_once;
+        secrets::a_secret_is_seen_by_its_command_and_found_nowhere;
+        sessions::a_command_ends_with_its_vm;
+        sessions::several_commands_run_at_once;
+        streams::streams_are_byte_exact;
+        templates::a_byte_changed_in_any_file_is_noticed_and_mended;
+        templates::a_cold_start_has_nothing_to_do_with_templates;
+        templates::a_copy_keeps_its_disk_when_it_is_stopped;
+        templates::a_template_can_go_while_copies_run;
+        templates::a_template_that_has_lain_for_a_while_goes_on_in_the_present;
+        templates::copies_are_machines_of_their_own;
+        templates::starts_that_race_make_one_template;
     }
 }
