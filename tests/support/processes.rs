@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Long enough for a loaded machine; nothing waits this long when all is well.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Long enough for a loaded machine, and one that is emulated: there, two VMs that are frozen at the
+/// same time have taken a minute. Nothing waits this long when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Waits until `condition` holds.
 #[track_caller]
