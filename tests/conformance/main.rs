@@ -101,7 +101,7 @@ suite! {
 }
 
 // Without a jailer, Firecracker is started, confined, spoken to and ended in other ways. What its guest
-// does by itself is the same, and not looked at again.
+// does by itself is the same, and so is what mayfly does before there is a VMM: neither is looked at again.
 suite! {
     backends: {
         #[ignore = "needs KVM; make test-firecracker runs it"]
@@ -128,12 +128,9 @@ suite! {
         sessions::a_command_ends_with_its_vm;
         sessions::several_commands_run_at_once;
         streams::streams_are_byte_exact;
-        templates::a_byte_changed_in_any_file_is_noticed_and_mended;
         templates::a_cold_start_has_nothing_to_do_with_templates;
         templates::a_copy_keeps_its_disk_when_it_is_stopped;
         templates::a_template_can_go_while_copies_run;
-        templates::a_template_that_has_lain_for_a_while_goes_on_in_the_present;
-        templates::copies_are_machines_of_their_own;
         templates::starts_that_race_make_one_template;
     }
 }
