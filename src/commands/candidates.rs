@@ -147,8 +147,9 @@ pub fn templates(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Names of profiles, each with its description.
 pub fn profiles(current: &OsStr) -> Vec<CompletionCandidate> {
-    let profiles = manager().and_then(|manager| manager.settings.profiles().ok());
-    let profiles = profiles.into_iter().flat_map(|profiles| profiles.profiles.into_values());
+    let manager = manager();
+    let profiles = manager.as_ref().and_then(|manager| manager.settings.profiles().ok());
+    let profiles = profiles.into_iter().flat_map(|profiles| profiles.profiles.values().cloned());
     matching_described(current, profiles.map(|profile| (profile.name, Some(profile.description))))
 }
 
@@ -159,7 +160,7 @@ pub fn images(current: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 fn limits() -> Option<Limits> {
-    Some(manager()?.settings.profiles().ok()?.limits)
+    Some(manager()?.settings.profiles().ok()?.limits.clone())
 }
 
 /// Those of some values that a limit allows; all of them where it is not known.

@@ -157,7 +157,7 @@ fn fill_in(app: &App, views: &mut [View]) -> Result<()> {
     let name = Key::find("profile").map(|key| app.settings.explain(key).0);
     let name = name.flatten().unwrap_or_default();
     let name = name.to_string_lossy();
-    let profile = find_profile(&profiles, &name).ok();
+    let profile = find_profile(profiles, &name).ok();
     for view in views.iter_mut().filter(|view| view.value.is_none()) {
         let of_profile = profile.and_then(|profile| of_profile(profile, view.key));
         if let Some(value) = of_profile {

@@ -151,9 +151,9 @@ impl Prepared {
                 let (destination, made) = made;
                 let to = Store::Place(destination);
                 let copy = CopyOut { path: Text::from(&*path), follow: false, to, who };
-                let limits = manager.settings.profiles()?.limits;
+                let limits = &manager.settings.profiles()?.limits;
                 conversation
-                    .ask(|session| copy_out(session, copy, &limits, signals, &progress))
+                    .ask(|session| copy_out(session, copy, limits, signals, &progress))
                     .inspect_err(|_| made.undo())
             });
             drop(progress);

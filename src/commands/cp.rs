@@ -92,11 +92,11 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     let to = args.destination.display().to_string();
     let progress = CopyProgress::new(app.printer, &from);
     let copied = Conversation::begin(&manager, &id, &mut signals).and_then(|mut conversation| {
-        let limits = manager.settings.profiles()?.limits;
+        let limits = &manager.settings.profiles()?.limits;
         let copied = conversation.ask(|session| match way {
             Way::In(_, copy) => lifecycle::copy_in(session, copy, &mut signals, &progress),
             Way::Out(_, copy) => {
-                lifecycle::copy_out(session, copy, &limits, &mut signals, &progress).map(Some)
+                lifecycle::copy_out(session, copy, limits, &mut signals, &progress).map(Some)
             }
         });
         conversation.end();

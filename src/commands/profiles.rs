@@ -31,7 +31,7 @@ struct View<'a> {
 }
 
 pub fn serve(app: &App, _: Args) -> Result<u8> {
-    let profiles = app.settings.profiles()?.profiles;
+    let profiles = &app.settings.profiles()?.profiles;
     let images = Manager::open_to_read(app.settings.clone())?.list_images()?;
     let built: BTreeSet<String> = images.into_iter().map(|(image, _)| image.profile).collect();
     if app.printer.style.json {

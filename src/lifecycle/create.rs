@@ -45,7 +45,7 @@ pub fn create(
 ) -> Result<VmRecord> {
     let profiles = manager.settings.profiles()?;
     check_limits(request, &profiles.limits)?;
-    let profile = find_profile(&profiles, &request.profile)?;
+    let profile = find_profile(profiles, &request.profile)?;
     let backend = choose_backend(manager, profile, request)?;
 
     reap_expired(manager)?;

@@ -47,7 +47,7 @@ pub fn entry(
 /// Errors: `NotFound` for an unknown profile.
 pub fn of_profile(manager: &Manager, profile: &str) -> Result<CommandDefaults> {
     let profiles = manager.settings.profiles()?;
-    Ok(find_profile(&profiles, profile)?.command.clone())
+    Ok(find_profile(profiles, profile)?.command.clone())
 }
 
 fn program(defaults: &CommandDefaults, said: EntryWords) -> Option<Program> {

@@ -25,7 +25,7 @@ use crate::registry::write_manifest;
 /// Errors: `Usage` outside the limits, `Expired` when it is too late, and what keeps a started guest from
 /// being told.
 pub fn extend(manager: &Manager, id: &VmId, ttl: Span) -> Result<VmRecord> {
-    let limits = manager.settings.profiles()?.limits;
+    let limits = &manager.settings.profiles()?.limits;
     limits.ttl_seconds.check("ttl_seconds", "DURATION", ttl.seconds())?;
     let (record, lock) = acquire(manager, id)?;
     let now = clock::now()?;

@@ -17,7 +17,7 @@ pub fn build_image(
     progress: &mut dyn Progress,
 ) -> Result<ImageInfo> {
     let profiles = manager.settings.profiles()?;
-    let profile = find_profile(&profiles, profile)?;
+    let profile = find_profile(profiles, profile)?;
     if force {
         refuse_if_needed(manager, &profile.name, "rebuilding")?;
     }

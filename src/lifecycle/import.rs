@@ -38,9 +38,9 @@ pub fn import_image(
 ) -> Result<ImageInfo> {
     let ImportRequest { named, name, wishes, .. } = request;
     let profiles = manager.settings.profiles()?;
-    check_name(&profiles, &name)?;
+    check_name(profiles, &name)?;
     check_wishes(&wishes, request.disk_mib, &profiles.limits)?;
-    let kernel_of = find_profile(&profiles, &request.kernel_of)?;
+    let kernel_of = find_profile(profiles, &request.kernel_of)?;
     let (images, agent) = (manager.images()?, manager.agent()?);
     // Nobody waits for a kernel when the source will not do.
     let source = named.open()?;

@@ -33,7 +33,7 @@ pub fn prune_images(manager: &Manager, all: bool, dry_run: bool) -> Result<Prune
     let profiles = manager.settings.profiles()?;
     let images = manager.images()?;
     for name in images.names()? {
-        if is_wanted(&images, &profiles, &name, all) || !users_of(manager, &name)?.is_empty() {
+        if is_wanted(&images, profiles, &name, all) || !users_of(manager, &name)?.is_empty() {
             continue;
         }
         let freed = images.usage(&name)?.own_bytes;

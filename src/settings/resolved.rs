@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use anyhow::Result;
 
@@ -42,6 +43,8 @@ pub struct Settings {
     profiles_file: Option<PathBuf>,
     max_active_vms: Option<u32>,
     sources: Sources,
+    /// What the files of profiles said when they were first asked.
+    profiles: OnceLock<Profiles>,
 }
 
 /// Who said what, for the question where a value comes from.
@@ -67,6 +70,7 @@ impl Settings {
             profiles_file: overrides.profiles,
             max_active_vms: overrides.max_active_vms,
             sources,
+            profiles: OnceLock::new(),
         })
     }
 
@@ -88,14 +92,18 @@ impl Settings {
         (built_in, Origin::BuiltIn)
     }
 
-    /// All profiles and the limits, read anew: most verbs need none.
-    pub fn profiles(&self) -> Result<Profiles> {
+    /// All profiles and the limits. Read when they are first asked for, as most verbs need none, and not
+    /// again: to one command they are the same from its beginning to its end.
+    pub fn profiles(&self) -> Result<&Profiles> {
+        if let Some(profiles) = self.profiles.get() {
+            return Ok(profiles);
+        }
         let mut profiles =
             profiles::load(&self.directories.artifacts, self.profiles_file.as_deref())?;
         if let Some(max) = self.max_active_vms {
             profiles.limits.max_active_vms = max;
         }
-        Ok(profiles)
+        Ok(self.profiles.get_or_init(|| profiles))
     }
 }
 
