@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The share of a full-sized campaign that runs by default.
-const DEFAULT_SHARE: f64 = 0.2;
+const DEFAULT_SHARE: f64 = 0.1;
 
 /// `full` scaled to the size that was asked for, at least one.
 pub fn share_of(full: usize) -> usize {
@@ -12,7 +12,7 @@ pub fn share_of(full: usize) -> usize {
 
 pub fn share() -> f64 {
     match std::env::var("MAYFLY_CAMPAIGN") {
-        Ok(text) => text.parse().expect("MAYFLY_CAMPAIGN is a number such as 0.2 or 1.0"),
+        Ok(text) => text.parse().expect("MAYFLY_CAMPAIGN is a number such as 0.1 or 1.0"),
         Err(_) => DEFAULT_SHARE,
     }
 }

@@ -108,9 +108,6 @@ suite! {
         firecracker_direct = crate::Bench::firecracker(false);
     }
     cases: {
-        commands::commands_get_what_they_are_given;
-        commands::ends_of_commands_come_back;
-        copies::a_directory_comes_along_and_what_was_made_in_it_goes_back;
         doctor::doctor_knows_what_vms_run_on;
         escape::a_vmm_that_was_taken_over_leads_nobody_astray;
         escape::every_vmm_is_a_user_of_its_own;
@@ -122,12 +119,9 @@ suite! {
         life::a_vm_that_ends_by_itself_is_a_stopped_one;
         life::a_vmm_that_hangs_at_its_start_is_waited_for;
         life::a_vmm_that_is_killed_leaves_a_vm_that_can_start_again;
-        life::more_time_reaches_the_guest;
         life::run_does_it_all_at_once;
         secrets::a_secret_is_seen_by_its_command_and_found_nowhere;
         sessions::a_command_ends_with_its_vm;
-        sessions::several_commands_run_at_once;
-        streams::streams_are_byte_exact;
         templates::a_cold_start_has_nothing_to_do_with_templates;
         templates::a_copy_keeps_its_disk_when_it_is_stopped;
         templates::a_template_can_go_while_copies_run;
