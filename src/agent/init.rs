@@ -13,7 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +28,7 @@ use super::cgroup::Cgroups;
 use super::line::Line;
 use super::listener::Listener;
 use super::mounts::{self, Mounts};
+use super::ports::Ports;
 use super::reaper::Reaper;
 use super::serve::{accept_forever, block_signals, serve_in_thread, wait_for_term};
 use super::spawn::keep_descriptors_private;
@@ -36,17 +37,14 @@ use super::{console, kvm, modules};
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
 /// How long a device may take to appear after its driver was loaded. Drivers probe while they load,
-/// so this is for slow emulation only.
-const DEVICE_LIMIT: Duration = Duration::from_secs(10);
+/// so this is for slow emulation only; still it ends before the host gives up on a boot.
+const DEVICE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Where the initial file system has them.
 const MODULES: &str = "/modules";
 
 /// What makes a vsock device work.
 const VSOCK_DRIVER: &str = "vmw_vsock_virtio_transport.ko";
-
-/// Ports are named this and a number.
-const PORT_PREFIX: &str = "mayfly.";
 
 /// Open files: the soft and the hard limit Debian gives to services. The kernel's own hard limit,
 /// 4096, is too low for some builds.
@@ -201,49 +199,26 @@ fn serve_vsock(
     loaded.map_err(|error| format!("load {VSOCK_DRIVER}: {error}{}", because(failures)))
 }
 
-/// Serves every port of ours. All of a device's ports appear together, but after it.
+/// Serves every port of ours: one that is not would take clients and never answer.
 fn serve_ports(world: &Arc<World>, failures: &[String]) -> Result<(), String> {
     let deadline = Instant::now() + DEVICE_LIMIT;
-    let mut served: Vec<PathBuf> = Vec::new();
-    loop {
-        for path in ports() {
-            if served.contains(&path) {
-                continue;
-            }
-            let said = |error: io::Error| format!("{}: {error}", path.display());
-            let port = OpenOptions::new().read(true).write(true).open(&path).map_err(said)?;
-            let line = Line::port(File::into(port)).map_err(|errno| said(errno.into()))?;
-            serve_in_thread(line, world);
-            served.push(path);
-        }
-        // Ports are numbered from 0; a gap means that one is still on its way.
-        if !served.is_empty() && served.len() == port_numbers_end() {
-            return Ok(());
+    let ports = loop {
+        let ports = Ports::now();
+        if ports.all_here() {
+            break ports;
         }
         if Instant::now() >= deadline {
-            return match served.is_empty() {
-                true => Err(format!("no line to the host appeared{}", because(failures))),
-                false => Ok(()),
-            };
+            let (here, more) = (ports.ours.len(), ports.unnamed);
+            let found = format!("{here} lines to the host, and {more} without a name");
+            return Err(format!("found {found}{}", because(failures)));
         }
         std::thread::sleep(Duration::from_millis(1));
+    };
+    for path in ports.ours {
+        let said = |error: io::Error| format!("{}: {error}", path.display());
+        let port = OpenOptions::new().read(true).write(true).open(&path).map_err(said)?;
+        let line = Line::port(File::into(port)).map_err(|errno| said(errno.into()))?;
+        serve_in_thread(line, world);
     }
-}
-
-/// The device files of our ports that are there.
-fn ports() -> Vec<PathBuf> {
-    named_ports().map(|(device, _)| device).filter(|device| device.exists()).collect()
-}
-
-/// One more than the highest number of our ports.
-fn port_numbers_end() -> usize {
-    named_ports().map(|(_, number)| number + 1).max().unwrap_or(0)
-}
-
-fn named_ports() -> impl Iterator<Item = (PathBuf, usize)> {
-    fs::read_dir("/sys/class/virtio-ports").into_iter().flatten().flatten().filter_map(|entry| {
-        let name = fs::read_to_string(entry.path().join("name")).ok()?;
-        let number = name.trim().strip_prefix(PORT_PREFIX)?.parse().ok()?;
-        Some((Path::new("/dev").join(entry.file_name()), number))
-    })
+    Ok(())
 }

@@ -18,6 +18,7 @@ mod modules;
 mod mounts;
 mod options;
 mod plan;
+mod ports;
 mod processes;
 mod reaper;
 mod secrets;
