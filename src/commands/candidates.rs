@@ -149,8 +149,9 @@ pub fn templates(current: &OsStr) -> Vec<CompletionCandidate> {
 pub fn profiles(current: &OsStr) -> Vec<CompletionCandidate> {
     let manager = manager();
     let profiles = manager.as_ref().and_then(|manager| manager.settings.profiles().ok());
-    let profiles = profiles.into_iter().flat_map(|profiles| profiles.profiles.values().cloned());
-    matching_described(current, profiles.map(|profile| (profile.name, Some(profile.description))))
+    let profiles = profiles.into_iter().flat_map(|profiles| profiles.profiles.values());
+    let described = profiles.map(|profile| (&profile.name, Some(profile.description.clone())));
+    matching_described(current, described)
 }
 
 /// Names of profiles whose image is there.
