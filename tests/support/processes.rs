@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Long enough for a loaded machine, and one that is emulated: there, two VMs that are frozen at the
-/// same time have taken a minute. Nothing waits this long when all is well.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+/// same time have taken a minute. Longer than the longest boot may take (180 s under emulation), so that
+/// mayfly's own error is seen first. Nothing waits this long when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(200);
 
 /// Waits until `condition` holds.
 #[track_caller]
