@@ -99,7 +99,8 @@ soak: ## crash and load campaigns at full size (minutes)
 	MAYFLY_TEST_LAIN=20 $(CARGO) test --locked --test conformance a_template_that_has_lain
 	$(SAY) 'copies of 5,000 files and 500 MB'
 	MAYFLY_TEST_COPY=1 $(CARGO) test --locked --test conformance trees_go_in
-	@MAYFLY_CAMPAIGN=1.0 MAYFLY_TEST_LAIN=20 $(MAKE) --no-print-directory test-firecracker
+	@MAYFLY_CAMPAIGN=1.0 MAYFLY_TEST_LAIN=20 MAYFLY_TEST_COPIES=20 MAYFLY_TEST_DAMAGED=9 \
+		$(MAKE) --no-print-directory test-firecracker
 
 # `make bench PLOT=docs/bench.svg` also draws the README's picture anew.
 PLOT ?= target/bench/bench.svg

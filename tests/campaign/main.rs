@@ -1,7 +1,7 @@
 //! Crash campaigns: the real programs, killed, starved and lied to at every moment that can be
 //! reached, and after each of it the same question: is everything in order once `reap` has run?
 //!
-//! `MAYFLY_CAMPAIGN` is the share of the full size that is run (1.0 is all, a fifth by default), and
+//! `MAYFLY_CAMPAIGN` is the share of the full size that is run (1.0 is all, a tenth by default), and
 //! `MAYFLY_CAMPAIGN_SEED` repeats a run whose seed a failure printed.
 #![expect(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
 

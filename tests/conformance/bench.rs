@@ -24,6 +24,8 @@ pub struct Bench {
     pub copied: (usize, usize),
     /// Copies of one template to compare.
     pub copies: usize,
+    /// How many of a template's files are damaged, one after the other: each has it made anew.
+    pub damaged: usize,
     /// What sysrq is asked for so that the VM ends: `o` for power off, `b` for a reboot.
     pub last_key: char,
 }
@@ -43,6 +45,7 @@ impl Bench {
             payload: 64 << 20,
             copied: copied(300),
             copies: copies(20),
+            damaged: damaged(usize::MAX),
             last_key: 'o',
         }
     }
@@ -59,6 +62,7 @@ impl Bench {
             payload: 64 << 20,
             copied: copied(300),
             copies: copies(20),
+            damaged: damaged(usize::MAX),
             last_key: 'o',
         }
     }
@@ -75,7 +79,8 @@ impl Bench {
             flood: flood(32 << 20),
             payload: 8 << 20,
             copied: copied(100),
-            copies: copies(20),
+            copies: copies(6),
+            damaged: damaged(2),
             // It has no power to switch off.
             last_key: 'b',
         }
@@ -108,10 +113,11 @@ impl Bench {
         bench
     }
 
-    /// A started VM that commands do not delete. Small, because several boot at the same time.
+    /// A started VM that commands do not delete. Small, because several boot at the same time and because
+    /// Firecracker writes all of a frozen one's memory; of one size, so that all tests share its template.
     #[track_caller]
     pub fn vm(&self) -> Vm<'_> {
-        let id = self.env.start(&["--keep", "--mem", "512M"]);
+        let id = self.env.start(&["--keep", "--mem", "256M"]);
         Vm { env: &self.env, id }
     }
 }
@@ -136,6 +142,14 @@ fn copied(files: usize) -> (usize, usize) {
 fn copies(default: usize) -> usize {
     match std::env::var("MAYFLY_TEST_COPIES") {
         Ok(count) => count.parse().expect("MAYFLY_TEST_COPIES is a number"),
+        Err(_) => default,
+    }
+}
+
+/// How many of a template's files are damaged: `MAYFLY_TEST_DAMAGED`, or what suits the backend.
+fn damaged(default: usize) -> usize {
+    match std::env::var("MAYFLY_TEST_DAMAGED") {
+        Ok(count) => count.parse().expect("MAYFLY_TEST_DAMAGED is a number"),
         Err(_) => default,
     }
 }

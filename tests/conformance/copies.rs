@@ -115,7 +115,7 @@ pub fn a_directory_comes_along_and_what_was_made_in_it_goes_back(bench: &Bench) 
     let words = [
         "run",
         "--mem",
-        "512M",
+        "256M",
         "--copy-in",
         "project",
         "--exclude-ignored",

@@ -38,7 +38,7 @@ pub fn a_vmm_that_was_taken_over_leads_nobody_astray(bench: &Bench) {
     stranger.set_nonblocking(true).unwrap();
 
     // What waits where its home will be is not used.
-    let id = env.create(&["--keep", "--mem", "512M"]);
+    let id = env.create(&["--keep", "--mem", "256M"]);
     let vm = env.state().join("vms").join(&id);
     symlink(&elsewhere, vm.join("jail")).unwrap();
     symlink(&elsewhere, vm.join("vmm")).unwrap();
@@ -88,7 +88,7 @@ pub fn every_vmm_is_a_user_of_its_own(bench: &Bench) {
     let range = "[limits]\nvmm_uid = { min = 1999999998, max = 1999999999 }\n";
     let file = bench.env.file("range.toml", range);
     let create = || {
-        let mut command = bench.env.command(&["create", "--json", "--mem", "512M"]);
+        let mut command = bench.env.command(&["create", "--json", "--mem", "256M"]);
         command.env("MAYFLY_PROFILES", &file);
         assert_cmd::Command::from_std(command).output().unwrap()
     };

@@ -15,7 +15,7 @@ use crate::support::processes::status_field;
 const SECRET: &str = "canary-51d2a7";
 
 pub fn the_vmm_is_confined_and_given_nothing(bench: &Bench) {
-    let id = bench.env.create(&["--keep", "--mem", "512M"]);
+    let id = bench.env.create(&["--keep", "--mem", "256M"]);
     let mut start = bench.env.command(&["start", &id]);
     start.env("CANARY", SECRET).env("AWS_SECRET_ACCESS_KEY", SECRET);
     let started = assert_cmd::Command::from_std(start).output().unwrap();
@@ -144,7 +144,7 @@ pub fn the_image_stays_as_it_was_built(bench: &Bench) {
         .run(&[
             "run",
             "--mem",
-            "512M",
+            "256M",
             "--",
             "sh",
             "-c",

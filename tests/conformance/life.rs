@@ -12,7 +12,7 @@ use crate::support::timers::{fdinfo, timer};
 
 pub fn a_vm_goes_through_its_life(bench: &Bench) {
     let env = &bench.env;
-    let created = env.run(&["create", "--json", "--name", "life", "--mem", "512M"]);
+    let created = env.run(&["create", "--json", "--name", "life", "--mem", "256M"]);
     assert_eq!(fields::names(created.stdout()), fields::VM);
     let vm = created.json();
     assert_eq!(
@@ -61,20 +61,20 @@ pub fn more_time_reaches_the_guest(bench: &Bench) {
 pub fn run_does_it_all_at_once(bench: &Bench) {
     let env = &bench.env;
     env.feed(
-        &["run", "-i", "--mem", "512M", "--", "sh", "-c", "cat; echo err >&2; exit 7"],
+        &["run", "-i", "--mem", "256M", "--", "sh", "-c", "cat; echo err >&2; exit 7"],
         b"in\n",
     )
     .is(7, "in\n", "err\n");
     assert_eq!(env.leftovers(), Vec::<String>::new());
     // Interrupted in the middle of its command.
     let mut live =
-        env.live(&["run", "--mem", "512M", "--", "sh", "-c", "echo ready; exec sleep 4401"]);
+        env.live(&["run", "--mem", "256M", "--", "sh", "-c", "echo ready; exec sleep 4401"]);
     live.says("ready");
     live.signal(Signal::SIGINT);
     live.end().is(130, "ready\n", "");
     assert_eq!(env.leftovers(), Vec::<String>::new());
     // And in the middle of its start, as early as there is a VM.
-    let mut live = env.live(&["run", "--mem", "512M", "--", "echo", "too late"]);
+    let mut live = env.live(&["run", "--mem", "256M", "--", "echo", "too late"]);
     let vms = env.state().join("vms");
     eventually("a VM", || {
         std::fs::read_dir(&vms).is_ok_and(|mut entries| entries.next().is_some())
@@ -125,7 +125,7 @@ pub fn a_vmm_that_hangs_at_its_start_is_waited_for(bench: &Bench) {
         return;
     }
     let seconds = std::env::var(DELAY).map_or(5, |text| text.parse().expect(DELAY));
-    let id = bench.env.create(&["--keep", "--mem", "512M"]);
+    let id = bench.env.create(&["--keep", "--mem", "256M"]);
     let start = |flags: &[&str]| {
         let start = bench.env.live(&[&["start", &id], flags].concat());
         let mut vmm = None;

@@ -53,7 +53,7 @@ pub fn orphans_are_reaped(bench: &Bench) {
 pub fn the_guest_knows_its_name_and_the_time(bench: &Bench) {
     let name = "host-7";
     let env = &bench.env;
-    env.start(&["--name", name, "--mem", "512M", "--vcpus", "2"]);
+    env.start(&["--name", name, "--mem", "256M"]);
     let sh = |line: &str| env.run(&["exec", "--keep", name, "--", "sh", "-c", line]).line();
     let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
     let guest: f64 = sh("date +%s.%N").parse().unwrap();
@@ -63,9 +63,7 @@ pub fn the_guest_knows_its_name_and_the_time(bench: &Bench) {
         return env.rm(name);
     }
     assert_eq!(sh("hostname"), name);
-    assert_eq!(sh("nproc"), "2");
-    let memory: u64 = sh("awk '/^MemTotal/ { print $2 }' /proc/meminfo").parse().unwrap();
-    assert!((400_000..=524_288).contains(&memory), "{memory} kB");
+    assert_eq!(sh("nproc"), "1");
     assert_eq!(
         sh("cat /proc/1/comm; id -un; stat -f -c %T / | head -1").lines().nth(1),
         Some("root")
@@ -81,4 +79,11 @@ pub fn the_guest_knows_its_name_and_the_time(bench: &Bench) {
     // No way out: there is no network but the loopback.
     assert_eq!(sh("ls /sys/class/net"), "lo");
     env.rm(name);
+
+    // Of the size that was asked for. Nobody else asks for it, so a template of it would be waste.
+    let line = "nproc; awk '/^MemTotal/ { print $2 }' /proc/meminfo";
+    let size = ["--cold", "--vcpus", "2", "--mem", "512M"];
+    let answer = env.run(&[&["run"], &size[..], &["--", "sh", "-c", line]].concat());
+    let said: Vec<u64> = answer.stdout().lines().map(|line| line.parse().unwrap()).collect();
+    assert!(matches!(said[..], [2, 400_000..=524_288]), "{answer}");
 }
