@@ -45,6 +45,18 @@ demo: ## install what is missing, build everything, run a command in a VM
 	$(CARGO) build --release --locked
 	@scripts/demo $(RELEASE)
 
+# What tests boot, a KVM host in a VM among it, built by the programs in directory $(1): both at once,
+# since neither keeps two cores busy.
+define build-images
+@$(MAKE) --no-print-directory --jobs=2 PROGRAMS_OF_IMAGES=$(1) image-debian-base image-debian-kvm
+endef
+
+PROGRAMS_OF_IMAGES ?= $(DEBUG)
+
+image-%:
+	@scripts/with-scratch env MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" \
+		$(PROGRAMS_OF_IMAGES)/mayfly image build $*
+
 .PHONY: test
 test: ## install what is missing, run every test, real VMs included
 	$(SAY) 'packages'
@@ -52,22 +64,13 @@ test: ## install what is missing, run every test, real VMs included
 	# All at once: without the tests some dependencies have fewer features, and would be built twice.
 	$(SAY) 'programs'
 	$(CARGO) test --locked --no-run
-	$(SAY) 'the image that tests boot'
-	@scripts/with-scratch env MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" \
-		$(DEBUG)/mayfly image build debian-base
+	$(SAY) 'the images that tests boot'
+	$(call build-images,$(DEBUG))
 	$(SAY) 'tests'
 	$(CARGO) test --locked --no-fail-fast
 	$(SAY) 'what a VM must do, once more for VMs that boot instead of starting from a template'
 	MAYFLY_TEST_COLD=1 $(CARGO) test --locked --no-fail-fast --test conformance qemu::
 	@$(MAKE) --no-print-directory test-firecracker
-
-# What a KVM host in a VM boots, and the VMs in it, built by the programs in directory $(1).
-define build-images
-@for profile in debian-kvm debian-base; do \
-		scripts/with-scratch env MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" \
-			$(1)/mayfly image build $$profile || exit; \
-	done
-endef
 
 TESTS_OF_FIRECRACKER := --test conformance --test campaign
 

@@ -123,8 +123,6 @@ suite! {
         secrets::a_secret_is_seen_by_its_command_and_found_nowhere;
         sessions::a_command_ends_with_its_vm;
         templates::a_cold_start_has_nothing_to_do_with_templates;
-        templates::a_copy_keeps_its_disk_when_it_is_stopped;
-        templates::a_template_can_go_while_copies_run;
         templates::starts_that_race_make_one_template;
     }
 }
