@@ -4,15 +4,23 @@ use std::fs::{self, DirBuilder, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
 use crate::model::{Kind, Refusal};
 
-/// How often something is tried that other commands may undo. Far more than ever needed: each round
-/// takes another command's whole life.
+/// How often a tree is deleted that others still put something in. Far more than ever needed: each
+/// round takes another command that comes in between.
 const ROUNDS: usize = 100;
+
+/// How long a directory may come and go under a command that wants to use it. A removal by another
+/// command can take as long as the kernel lets that one wait for a CPU: till it is over, the
+/// directory can be seen and nothing be put in it.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Makes sure `path` is a directory that only this user can change, creating it (and its parents)
 /// with mode 0700.
@@ -20,19 +28,31 @@ const ROUNDS: usize = 100;
 /// Errors: `Host` when it is a link, not a directory, somebody else's, or writable by others: what
 /// is kept there decides which processes are signalled and which files are deleted.
 pub fn ensure_private(path: &Path) -> Result<()> {
-    // A directory that is empty may come and go between any two steps of this, see
-    // [`create_new_below`]. Each round that ends without a result means that another command
-    // finished its work in between.
-    for _ in 0..ROUNDS {
+    while_it_vanishes(path, || {
         if is_private(path)? {
-            return Ok(());
+            return Ok(Some(()));
         }
         match DirBuilder::new().recursive(true).mode(0o700).create(path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             made => made.with_context(|| format!("cannot create {}", path.display()))?,
         }
+        Ok(is_private(path)?.then_some(()))
+    })
+}
+
+/// Tries again and again what has no result when the directory `path` is removed between two steps
+/// of it, as others do whenever it is empty.
+fn while_it_vanishes<T>(path: &Path, attempt: impl Fn() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(result) = attempt()? {
+            return Ok(result);
+        }
+        if Instant::now() >= deadline {
+            bail!("{} keeps vanishing", path.display());
+        }
+        thread::sleep(PAUSE);
     }
-    bail!("{} keeps vanishing", path.display())
 }
 
 /// Makes sure of the same without creating anything. `false` if the directory is not there, but
@@ -111,14 +131,13 @@ fn check_way(path: &Path, parent: &Path) -> Result<()> {
 /// Creates a directory that must not exist yet below a private one that may vanish whenever it is
 /// empty: whoever empties it removes it.
 pub fn create_new_below(parent: &Path, path: &Path) -> Result<()> {
-    for _ in 0..ROUNDS {
+    while_it_vanishes(parent, || {
         ensure_private(parent)?;
         match DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            made => return made.with_context(|| format!("cannot create {}", path.display())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            made => made.map(Some).with_context(|| format!("cannot create {}", path.display())),
         }
-    }
-    bail!("{} keeps vanishing", parent.display())
+    })
 }
 
 /// Creates a directory that must not exist yet, mode 0700.
