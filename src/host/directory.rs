@@ -28,31 +28,33 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Errors: `Host` when it is a link, not a directory, somebody else's, or writable by others: what
 /// is kept there decides which processes are signalled and which files are deleted.
 pub fn ensure_private(path: &Path) -> Result<()> {
-    while_it_vanishes(path, || {
-        if is_private(path)? {
-            return Ok(Some(()));
-        }
-        match DirBuilder::new().recursive(true).mode(0o700).create(path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            made => made.with_context(|| format!("cannot create {}", path.display()))?,
-        }
-        Ok(is_private(path)?.then_some(()))
-    })
+    while_it_vanishes(path, || make_private(path))
 }
 
-/// Tries again and again what has no result when the directory `path` is removed between two steps
-/// of it, as others do whenever it is empty.
-fn while_it_vanishes<T>(path: &Path, attempt: impl Fn() -> Result<Option<T>>) -> Result<T> {
+/// One attempt at the same. `false` if the directory was removed meanwhile.
+fn make_private(path: &Path) -> Result<bool> {
+    // Looked at first, so that nothing is made in a place that will not do.
+    if is_private(path)? {
+        return Ok(true);
+    }
+    match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        made => made.with_context(|| format!("cannot create {}", path.display()))?,
+    }
+    is_private(path)
+}
+
+/// Tries again and again what comes to nothing, `false`, when the directory `path` is removed between
+/// two steps of it, as others do whenever it is empty.
+fn while_it_vanishes(path: &Path, attempt: impl Fn() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(result) = attempt()? {
-            return Ok(result);
-        }
+    while !attempt()? {
         if Instant::now() >= deadline {
             bail!("{} keeps vanishing", path.display());
         }
         thread::sleep(PAUSE);
     }
+    Ok(())
 }
 
 /// Makes sure of the same without creating anything. `false` if the directory is not there, but
@@ -132,10 +134,14 @@ fn check_way(path: &Path, parent: &Path) -> Result<()> {
 /// empty: whoever empties it removes it.
 pub fn create_new_below(parent: &Path, path: &Path) -> Result<()> {
     while_it_vanishes(parent, || {
-        ensure_private(parent)?;
+        if !make_private(parent)? {
+            return Ok(false);
+        }
         match DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            made => made.map(Some).with_context(|| format!("cannot create {}", path.display())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            made => {
+                made.map(|()| true).with_context(|| format!("cannot create {}", path.display()))
+            }
         }
     })
 }
