@@ -45,17 +45,15 @@ demo: ## install what is missing, build everything, run a command in a VM
 	$(CARGO) build --release --locked
 	@scripts/demo $(RELEASE)
 
-# What tests boot, a KVM host in a VM among it, built by the programs in directory $(1): both at once,
-# since neither keeps two cores busy.
-define build-images
-@$(MAKE) --no-print-directory --jobs=2 PROGRAMS_OF_IMAGES=$(1) image-debian-base image-debian-kvm
-endef
+# What tests boot, a KVM host in a VM among it. Made with --jobs=2: neither keeps two cores busy.
+IMAGES := image-debian-base image-debian-kvm
+# Where the mayfly is that builds them.
+BUILDER := $(DEBUG)
 
-PROGRAMS_OF_IMAGES ?= $(DEBUG)
-
-image-%:
+.PHONY: $(IMAGES)
+$(IMAGES):
 	@scripts/with-scratch env MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" \
-		$(PROGRAMS_OF_IMAGES)/mayfly image build $*
+		$(BUILDER)/mayfly image build $(@:image-%=%)
 
 .PHONY: test
 test: ## install what is missing, run every test, real VMs included
@@ -65,7 +63,7 @@ test: ## install what is missing, run every test, real VMs included
 	$(SAY) 'programs'
 	$(CARGO) test --locked --no-run
 	$(SAY) 'the images that tests boot'
-	$(call build-images,$(DEBUG))
+	@$(MAKE) --no-print-directory --jobs=2 $(IMAGES)
 	$(SAY) 'tests'
 	$(CARGO) test --locked --no-fail-fast
 	$(SAY) 'what a VM must do, once more for VMs that boot instead of starting from a template'
@@ -82,7 +80,7 @@ test-firecracker: ## run Firecracker's tests, in VMs that are KVM hosts
 	$(SAY) 'programs'
 	$(CARGO) test --locked --no-run $(TESTS_OF_FIRECRACKER)
 	$(SAY) 'the images that the VM and the VMs in it boot'
-	$(call build-images,$(DEBUG))
+	@$(MAKE) --no-print-directory --jobs=2 $(IMAGES)
 	$(SAY) 'firecracker, half of it in each of two VMs'
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going firecracker-even firecracker-odd
 
@@ -118,7 +116,7 @@ bench: ## measure speed against bare VMMs, in ratios
 	$(SAY) 'ratios'
 	$(CARGO) bench --locked --bench ratios -- --plot $(PLOT)
 	$(SAY) 'the images that a KVM host and the VMs in it boot'
-	$(call build-images,$(RELEASE))
+	@$(MAKE) --no-print-directory --jobs=2 BUILDER=$(RELEASE) $(IMAGES)
 	$(SAY) 'ratios of firecracker, in a VM'
 	@ratios=$$($(CARGO) bench --locked --no-run --quiet --message-format=json --bench ratios | \
 		jq -r 'select(.target.name == "ratios" and .executable) | .executable') && \
