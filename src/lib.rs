@@ -9,7 +9,7 @@
 //! - [`lifecycle`]: what a verb means for a VM, and [`output`]: the only room that prints.
 //! - [`guest`] (the host's end of the agent protocol), [`backend`] (the VMMs), [`image`] (what VMs
 //!   boot), [`registry`] (transactions and locks), [`settings`] (profiles, directories, variables).
-//!   These five do not know each other.
+//!   These five do not know each other. [`template`] (frozen VMs of an image) knows [`image`].
 //! - [`host`]: the operating system: processes, clocks, files, signals.
 //! - [`model`]: plain types and the rules about them, no I/O.
 //! - [`protocol`]: the wire between host and guest, and [`archive`]: trees of files on that wire. Both
@@ -39,3 +39,4 @@ pub mod output;
 pub mod protocol;
 pub mod registry;
 pub mod settings;
+pub mod template;

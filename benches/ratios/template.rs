@@ -1,7 +1,7 @@
 //! The template that mayfly starts VMs from.
 
 use anyhow::{Context, Result, bail};
-use mayfly::image::{Claim, Template, Templates};
+use mayfly::template::{Claim, Template, Templates};
 
 use crate::bare::Bench;
 use crate::workspace::Workspace;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use mayfly::host::signals::Signals;
-use mayfly::image::Template;
+use mayfly::template::Template;
 
 use crate::bare::{BareVm, Bench};
 use crate::cold::COLD;

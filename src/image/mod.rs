@@ -11,7 +11,7 @@
 
 mod builder;
 mod debian;
-mod digest;
+pub mod digest;
 mod file_systems;
 mod handle;
 mod import;
@@ -24,9 +24,8 @@ mod sandbox;
 mod scratch;
 mod static_program;
 mod store;
-mod template;
 mod trouble;
-mod verified;
+pub mod verified;
 
 pub use builder::{Builder, Imported};
 pub use debian::{Debian, tools};
@@ -37,4 +36,3 @@ pub use import::{
 pub use info::{AgentInfo, FileInfo, ImageInfo};
 pub use progress::{Lines, Progress, Silent};
 pub use store::{Store, check_agent};
-pub use template::{Claim, Draft, Listed, Shape, Template, TemplateInfo, Templates};

@@ -11,12 +11,13 @@ use crate::host::directory::Usage;
 use crate::host::process::{self, PidFd};
 use crate::host::wait::Wait;
 use crate::host::{clock, program};
-use crate::image::{ImageInfo, Store, Templates};
+use crate::image::{ImageInfo, Store};
 use crate::model::{
     BootId, Kind, Liveness, Manifest, Refusal, VmId, VmPaths, VmRecord, VmRef, reconcile,
 };
 use crate::registry::{Change, Contents, Registry};
 use crate::settings::Settings;
+use crate::template::Templates;
 
 /// How long a verb waits for a VM that another command works on.
 pub const VM_PATIENCE: Duration = Duration::from_secs(20);

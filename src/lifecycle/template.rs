@@ -19,9 +19,10 @@ use crate::guest::{ExecIo, Exit, Session, Sink};
 use crate::host::signals::{self, Interrupted, Signals};
 use crate::host::wait::Wait;
 use crate::host::{cpu, sparse};
-use crate::image::{Claim, Draft, Image, Shape, Template};
+use crate::image::Image;
 use crate::model::Manifest;
 use crate::protocol::{Exec, Program, Text};
+use crate::template::{Claim, Draft, Shape, Template};
 
 /// What a guest does before it is frozen: what every command needs is then in its memory already, and
 /// needs not be read from a disk by each copy. A login shell, because it needs the most, and programs

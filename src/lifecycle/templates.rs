@@ -7,8 +7,9 @@ use anyhow::Result;
 
 use super::manager::Manager;
 use crate::host::clock;
-use crate::image::{Listed, Store, TemplateInfo};
+use crate::image::Store;
 use crate::model::{Kind, Refusal};
+use crate::template::{Listed, TemplateInfo};
 
 /// All templates, by name. Makes no directory.
 pub fn list_templates(manager: &Manager) -> Result<Vec<Listed>> {

@@ -8,9 +8,10 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use super::color::{Paint, Tone};
 use super::escape::escape;
 use crate::host::directory::Usage;
-use crate::image::{ImageInfo, Listed};
+use crate::image::ImageInfo;
 use crate::lifecycle::{Check, Verdict};
 use crate::model::{Accelerator, MemMib, Now, Phase, Profile, Recipe, Span, VmRecord};
+use crate::template::Listed;
 
 /// The columns by which [`status_table`] shows VMs.
 const STATUS: [&str; 8] =

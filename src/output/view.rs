@@ -8,11 +8,12 @@ use super::answer::encode;
 use super::escape::escape;
 use crate::archive::Tally;
 use crate::host::directory::Usage;
-use crate::image::{FileInfo, ImageInfo, Listed, TemplateInfo};
+use crate::image::{FileInfo, ImageInfo};
 use crate::lifecycle::Log;
 use crate::model::{
     Accelerator, BackendKind, Import, Isolation, Labels, Recipe, VmId, VmName, VmRecord,
 };
+use crate::template::{Listed, TemplateInfo};
 
 /// The reference's fields, then ours. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]

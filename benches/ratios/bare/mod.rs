@@ -12,9 +12,10 @@ use mayfly::guest::Session;
 use mayfly::host::gate::Launch;
 use mayfly::host::wait::Wait;
 use mayfly::host::{directory, random, socket, sparse};
-use mayfly::image::{Image, Lines, Shape, Store};
+use mayfly::image::{Image, Lines, Store};
 use mayfly::model::{BackendChoice, BootFiles, FrozenFiles, Manifest, VmId, VmPaths};
 use mayfly::settings::load_profiles;
+use mayfly::template::Shape;
 
 pub use self::vm::{BareVm, exec, open};
 use self::vmm::Vmm;

@@ -1,7 +1,7 @@
 //! What a template fits.
 
+use crate::image::ImageInfo;
 use crate::image::digest;
-use crate::image::info::ImageInfo;
 use crate::model::{Accelerator, BackendKind, Manifest};
 
 /// Everything that a VM and a template of it must have in common, as lines of text. Two shapes are the

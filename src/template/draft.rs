@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::sys::statvfs::statvfs;
 
-use super::info::{DISK, FILES, INFO, MEMORY, STATE, TemplateInfo};
+use super::info::{DISK, FILES, INFO, MEMORY, STATE, TemplateInfo, mark_used};
 use super::shape::Shape;
 use crate::host::lock::Lock;
 use crate::host::{clock, directory, sparse};
-use crate::image::info::FileInfo;
+use crate::image::FileInfo;
 use crate::image::verified::Verified;
 use crate::model::{FrozenFiles, Kind, Refusal};
 
@@ -88,7 +88,7 @@ impl Draft {
         let path = self.directory.join(INFO);
         fs::write(&path, info.to_text()?)
             .with_context(|| format!("cannot write {}", path.display()))?;
-        super::store::mark_used(&self.directory)?;
+        mark_used(&self.directory)?;
         directory::remove(&self.place)?;
         fs::rename(&self.directory, &self.place)
             .with_context(|| format!("cannot put {} in place", self.place.display()))

@@ -4,15 +4,18 @@
 //! of it can change unnoticed.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::shape::Shape;
+use crate::host::clock;
 use crate::image::digest::{self, Method};
-use crate::image::info::{FileInfo, ImageInfo};
+use crate::image::{FileInfo, ImageInfo};
 use crate::model::{Accelerator, BackendKind};
 
 pub const INFO: &str = "template.json";
@@ -23,6 +26,9 @@ pub const DISK: &str = "disk.img";
 /// The files of a template and how their digests are taken.
 pub const FILES: [(&str, Method); 3] =
     [(MEMORY, Method::NonZero), (STATE, Method::Whole), (DISK, Method::NonZero)];
+
+/// Its time of modification is when the template was last used.
+const USED: &str = "used";
 
 /// The form of `template.json`. Templates of another form are made anew.
 const SCHEMA: u32 = 1;
@@ -44,7 +50,7 @@ pub struct TemplateInfo {
     pub accelerator: Accelerator,
     pub vcpu_count: u32,
     pub mem_mib: u32,
-    /// As in [`super::Shape`].
+    /// As in [`Shape`].
     pub shape: String,
     /// What froze it, as that said itself.
     pub vmm_version: String,
@@ -57,7 +63,7 @@ pub struct TemplateInfo {
 
 impl TemplateInfo {
     /// One without files.
-    pub fn new(shape: &super::Shape, made_at: f64) -> Self {
+    pub fn new(shape: &Shape, made_at: f64) -> Self {
         TemplateInfo {
             schema: SCHEMA,
             name: shape.name(),
@@ -116,10 +122,24 @@ impl TemplateInfo {
     }
 }
 
+/// Notes that the template in `directory` is used now.
+pub fn mark_used(directory: &Path) -> Result<()> {
+    let path = directory.join(USED);
+    let marked = File::create(&path)
+        .and_then(|file| file.set_modified(std::time::UNIX_EPOCH + clock::unix_time()));
+    marked.with_context(|| format!("cannot mark {}", path.display()))
+}
+
+/// When it was last used, in Unix seconds; 0 where that is not known.
+pub fn last_used(directory: &Path) -> f64 {
+    let about = fs::metadata(directory.join(USED));
+    about.map_or(0.0, |about| about.mtime() as f64 + about.mtime_nsec() as f64 / 1e9)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::template::shape;
+    use crate::template::shape;
 
     #[test]
     fn no_byte_can_change_unnoticed() {

@@ -5,14 +5,14 @@
 //! open, and keep them even where a template is deleted. What a killed command leaves is a
 //! `.making-<name>-…` directory whose template's lock is free.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::draft::{Draft, files_in};
-use super::info::{FILES, TemplateInfo};
+use super::info::{FILES, TemplateInfo, last_used, mark_used};
 use super::shape::Shape;
 use crate::host::lock::Lock;
 use crate::host::{clock, directory, random};
@@ -21,9 +21,6 @@ use crate::model::{FrozenFiles, Kind, Refusal};
 
 /// Begins the name of a directory that is on its way in or out.
 const MAKING: &str = ".making-";
-
-/// Its time of modification is when the template was last used.
-const USED: &str = "used";
 
 /// The templates of one artifacts directory.
 #[derive(Debug)]
@@ -278,19 +275,6 @@ fn made_for(entry: &str) -> Option<&str> {
 /// Whether a template can have that name. Other files here begin with a dot.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains('/')
-}
-
-/// Notes that the template in `directory` is used now.
-pub fn mark_used(directory: &Path) -> Result<()> {
-    let path = directory.join(USED);
-    let marked = File::create(&path)
-        .and_then(|file| file.set_modified(std::time::UNIX_EPOCH + clock::unix_time()));
-    marked.with_context(|| format!("cannot mark {}", path.display()))
-}
-
-fn last_used(directory: &Path) -> f64 {
-    let about = fs::metadata(directory.join(USED));
-    about.map_or(0.0, |about| about.mtime() as f64 + about.mtime_nsec() as f64 / 1e9)
 }
 
 fn disk_usage(directory: &Path) -> u64 {
