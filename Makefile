@@ -155,7 +155,7 @@ check: ## formatting, lints, documentation, licences of dependencies
 
 .PHONY: generate
 generate: ## write man pages and completions anew from the command line's definition
-	MAYFLY_BLESS=1 $(CARGO) test --locked --test generated
+	MAYFLY_BLESS=1 $(CARGO) test --locked --test project generated::
 
 BIN := $(DESTDIR)$(PREFIX)/bin
 SHARE := $(DESTDIR)$(PREFIX)/share

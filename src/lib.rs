@@ -16,7 +16,7 @@
 //!   ends use these two, which know nothing of the rest.
 //! - [`agent`]: the guest's half, which knows no more than that either.
 //!
-//! Imports run one way, down this list; `tests/architecture.rs` fails on an arrow upwards.
+//! Imports run one way, down this list; `tests/project/architecture.rs` fails on an arrow upwards.
 
 // Nobody but these two programs uses the library: its documentation is for those who work on it, with
 // private items and all.

@@ -8,6 +8,7 @@
 mod support;
 
 mod archives;
+mod clients;
 mod color;
 mod completion;
 mod config;

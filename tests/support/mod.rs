@@ -4,6 +4,7 @@
 
 pub mod answer;
 pub mod canary;
+pub mod command_lines;
 pub mod environment;
 pub mod fields;
 pub mod images;

@@ -1,7 +1,5 @@
 //! Images, built for real.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -11,7 +9,8 @@ use mayfly::host::sparse::clone_file;
 use mayfly::host::tool::{Interrupted, Run};
 use mayfly::image::{Lines, Progress, Store, Verification};
 use mayfly::model::{Kind, Profile, Recipe, Refusal};
-use support::{images, programs};
+
+use crate::support::{images, programs};
 
 #[test]
 fn an_image_has_its_files_and_they_are_what_they_should_be() {

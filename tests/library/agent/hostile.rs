@@ -13,7 +13,7 @@ use mayfly::protocol::{Ack, Exec, Hello, Kind, Outbox, VERSION};
 use nix::sys::signal::{Signal, raise};
 use proptest::prelude::*;
 
-use crate::harness::{channel, sh, try_run};
+use super::harness::{channel, sh, try_run};
 
 /// What a fake agent says: given the nonce, the bytes of its whole life.
 type Script = Box<dyn FnOnce(u64) -> Vec<u8> + Send>;

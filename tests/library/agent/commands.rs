@@ -7,8 +7,8 @@ use mayfly::host::wait::Wait;
 use mayfly::protocol::{Exec, FailureKind, Program, Secret, Setup, Text};
 use nix::sys::signal::{Signal, kill};
 
-use crate::harness::{Agent, argv, eventually, lives, run, sh, stdout};
-use crate::timers::{fdinfo, timer};
+use super::harness::{Agent, argv, eventually, lives, run, sh, stdout};
+use crate::support::timers::{fdinfo, timer};
 
 #[test]
 fn exit_codes_and_signals_come_back() {
@@ -68,7 +68,7 @@ fn secrets_without_a_place_for_them_are_refused() {
     let mut session = agent.session();
     let secret = Secret::new("token", b"word".to_vec().into()).unwrap();
     let request = Exec { secrets: vec![secret], ..sh("true") };
-    let error = crate::harness::try_run(&mut session, &request, None).unwrap_err();
+    let error = super::harness::try_run(&mut session, &request, None).unwrap_err();
     assert!(error.to_string().ends_with("this agent has no place for secrets"), "{error}");
     // They were for that command and for no other.
     assert_eq!(run(&mut session, &sh("exit ${MAYFLY_SECRETS-3}")).exit, Exit::Exited(3));
@@ -114,7 +114,7 @@ fn arguments_are_bytes_and_may_be_long() {
     let expected: Vec<u8> = [odd].iter().chain(&long).flat_map(|word| word.0.clone()).collect();
     assert!(outcome.stdout.bytes == expected);
     let huge = argv(&["true", &"x".repeat(1 << 20)]);
-    let error = crate::harness::try_run(&mut session, &huge, None).unwrap_err();
+    let error = super::harness::try_run(&mut session, &huge, None).unwrap_err();
     assert!(error.to_string().contains("the command and its environment take"), "{error}");
     assert_eq!(run(&mut session, &sh("exit 4")).exit, Exit::Exited(4));
 }
@@ -221,12 +221,12 @@ fn setup(ttl: Option<Duration>) -> Setup {
 fn the_ttl_ends_agent_and_commands() {
     let mut agent = Agent::start();
     let mut session = agent.session();
-    session.setup(&setup(None), &mut Wait::within(crate::harness::PATIENCE)).unwrap();
+    session.setup(&setup(None), &mut Wait::within(super::harness::PATIENCE)).unwrap();
     let outcome = run(&mut session, &sh("echo $MAYFLY_VM; sleep 1005 & echo $!"));
     let (name, pid) = stdout(&outcome).split_once('\n').unwrap();
     assert_eq!(name, "fedcba987654");
     let ttl = Some(Duration::from_millis(300));
-    session.setup(&setup(ttl), &mut Wait::within(crate::harness::PATIENCE)).unwrap();
+    session.setup(&setup(ttl), &mut Wait::within(super::harness::PATIENCE)).unwrap();
     assert_eq!(agent.wait().code(), Some(0));
     eventually("the daemon's end", || !lives(pid.trim().parse().unwrap()));
 }
@@ -235,7 +235,7 @@ fn the_ttl_ends_agent_and_commands() {
 fn the_end_can_be_moved() {
     let mut agent = Agent::start();
     let mut session = agent.session();
-    let within = || Wait::within(crate::harness::PATIENCE);
+    let within = || Wait::within(super::harness::PATIENCE);
     session.setup(&setup(Some(Duration::from_secs(100))), &mut within()).unwrap();
     let left = || timer(&fdinfo(agent.pid().as_raw()));
     assert!((90.0..=100.0).contains(&left()), "{}", left());
@@ -261,7 +261,7 @@ fn shutdown_asks_then_kills() {
     let mut session = agent.session();
     let asked = Instant::now();
     session
-        .shutdown(Duration::from_millis(300), &mut Wait::within(crate::harness::PATIENCE))
+        .shutdown(Duration::from_millis(300), &mut Wait::within(super::harness::PATIENCE))
         .unwrap();
     assert_eq!(agent.wait().code(), Some(0));
     assert!(asked.elapsed() < Duration::from_secs(3));

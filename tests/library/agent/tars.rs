@@ -20,7 +20,7 @@ use mayfly::protocol::{Ack, Hello, Kind, Outbox, STREAM_PAYLOAD, VERSION};
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
-use crate::harness::channel;
+use super::harness::channel;
 
 const INFO: &[u8] = br#"{"version":"9.9.9","kernel":"6.1","init":true}"#;
 const EXIT: &[u8] = br#"{"end":{"code":0},"timed_out":false,"duration_ms":3}"#;

@@ -10,7 +10,7 @@ use mayfly::host::signals::{Interrupted, Signals};
 use mayfly::protocol::Exec;
 use nix::libc;
 
-use crate::harness::{Agent, argv, eventually, input, lives, sh, stdout, try_run};
+use super::harness::{Agent, argv, eventually, input, lives, sh, stdout, try_run};
 
 /// Bytes without a pattern that a mistake could hide behind (xorshift).
 fn noise(count: usize) -> Vec<u8> {
@@ -78,7 +78,7 @@ impl Background {
     }
 
     fn outcome(&self) -> anyhow::Result<Outcome> {
-        self.outcome.recv_timeout(crate::harness::PATIENCE).unwrap()
+        self.outcome.recv_timeout(super::harness::PATIENCE).unwrap()
     }
 }
 
@@ -130,7 +130,7 @@ fn a_command_may_leave_its_input_unread() {
         let outcome = try_run(&mut session, &request, Some(input(noise(5 << 20)))).unwrap();
         assert_eq!(outcome.exit, Exit::Exited(3), "{line}");
     }
-    assert_eq!(crate::harness::run(&mut session, &sh("exit 4")).exit, Exit::Exited(4));
+    assert_eq!(super::harness::run(&mut session, &sh("exit 4")).exit, Exit::Exited(4));
 }
 
 #[test]
@@ -161,11 +161,11 @@ fn output_written_just_before_the_end_is_complete() {
     let agent = Agent::start();
     let mut session = agent.session();
     for _ in 0..20 {
-        let outcome = crate::harness::run(&mut session, &sh("head -c 200000 /dev/zero; exit 9"));
+        let outcome = super::harness::run(&mut session, &sh("head -c 200000 /dev/zero; exit 9"));
         assert_eq!((outcome.stdout.bytes.len(), outcome.exit), (200_000, Exit::Exited(9)));
     }
     // Also what a child writes that outlives the command for a moment.
-    let late = crate::harness::run(&mut session, &sh("(sleep 0.03; echo late) & echo early"));
+    let late = super::harness::run(&mut session, &sh("(sleep 0.03; echo late) & echo early"));
     assert_eq!(stdout(&late), "early\nlate\n");
 }
 
@@ -263,7 +263,7 @@ fn output_that_nobody_reads_any_more_stops_the_command() {
         let Background { stdout, outcome, .. } = command;
         drop(stdout);
         let asked = Instant::now();
-        let outcome = outcome.recv_timeout(crate::harness::PATIENCE).unwrap().unwrap();
+        let outcome = outcome.recv_timeout(super::harness::PATIENCE).unwrap().unwrap();
         assert_eq!((outcome.exit.code(), outcome.exit), (141, Exit::OutputClosed));
         assert!(asked.elapsed() < Duration::from_secs(2));
         eventually("the command's end", || !lives(pid));

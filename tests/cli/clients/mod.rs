@@ -1,12 +1,8 @@
 //! mayfly as others call it: make, xargs, git, cron, scripts. The real programs, with their own ideas
 //! of exit codes, signals and standard streams.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod bisect;
 mod cron;
 mod make;
 mod script;
-
 mod xargs;

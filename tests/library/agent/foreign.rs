@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use mayfly::archive::{Destination, Rules, Staged, Target, receive_foreign};
 use tempfile::TempDir;
 
-use crate::tars::{END, changed, directory, entry, everything, file, head, link, pax};
+use super::tars::{END, changed, directory, entry, everything, file, head, link, pax};
 
 /// A GNU header for a long name or target, and the name.
 fn long(kind: u8, name: &[u8]) -> Vec<u8> {

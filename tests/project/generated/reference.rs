@@ -7,8 +7,8 @@ use std::path::Path;
 use mayfly::model::Kind;
 use mayfly::output::MAYFLY_FAILED;
 
-use super::command_lines::{check, words};
 use super::top;
+use crate::support::command_lines::{check, words};
 
 /// Variables that are between mayfly and its own children or scripts.
 const INTERNAL: [&str; 5] = [

@@ -1,8 +1,6 @@
 //! Man pages and completion scripts are committed, and made from the command line's definition. These
 //! tests fail when the two differ; with `MAYFLY_BLESS=1` (`make generate`) they write the files anew.
 
-#[path = "../support/command_lines.rs"]
-mod command_lines;
 mod config_page;
 mod page;
 mod reference;

@@ -50,7 +50,7 @@ fn every_verb_can_be_relied_on_by_its_exit_code_and_json() {
     );
     fs::set_permissions(&mayfly, Permissions::from_mode(0o755)).unwrap();
 
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/every-verb.sh");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/clients/every-verb.sh");
     let mut command = env.client("bash", &[script]);
     let path = command.get_envs().find_map(|(name, value)| (name == "PATH").then_some(value));
     let mut path_with_notes = noting.into_os_string();

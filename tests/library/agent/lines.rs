@@ -9,7 +9,7 @@ use mayfly::guest::{Exit, Session};
 use mayfly::host::wait::Wait;
 use mayfly::protocol::{Exec, Hello, Kind, Outbox, VERSION};
 
-use crate::harness::{
+use super::harness::{
     Agent, PATIENCE, argv, channel, eventually, input, lives, open, run, sh, stdout, try_run,
 };
 

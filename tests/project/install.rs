@@ -1,5 +1,4 @@
 //! `make install` and `make uninstall`.
-#![expect(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -98,7 +98,7 @@ fn the_documented_line_reaps_and_sends_mail_only_of_what_it_deleted() {
     let system = line.replace("/usr/local", "root /usr/local");
     world.file("etc/cron.d/mayfly", 0o644, &crontab(&quiet, &system));
 
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/private-cron.sh");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/clients/private-cron.sh");
     let mut command = busy.client("unshare", &["--mount", "--propagation", "private", "bash"]);
     command.arg(script).arg(&world.0);
     let mut cron = Live::start(command);

@@ -1,20 +1,17 @@
 //! The README and the pages in docs, held against the program: its examples are run, its tables compared with the code.
-#![expect(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
 
-#[path = "../support/command_lines.rs"]
-mod command_lines;
 mod links;
 mod markdown;
 mod shell;
-#[path = "../support/mod.rs"]
-mod support;
 mod tables;
 
 use std::fs;
 
-use command_lines::{check, words};
 use markdown::{Block, blocks, compare, pages};
 use shell::Shell;
+
+use crate::support::command_lines::{check, words};
+use crate::support::images;
 
 /// The blocks in a language, of one page.
 fn blocks_of(page: &str, language: &str) -> Vec<Block> {
@@ -53,7 +50,7 @@ fn sh_blocks_run_on_the_mock_backend_and_print_what_the_next_block_says() {
 
 #[test]
 fn console_blocks_are_what_a_real_vm_answers() {
-    let artifacts = support::images::artifacts("debian-base");
+    let artifacts = images::artifacts("debian-base");
     for block in all_blocks().into_iter().filter(|block| block.language == "console") {
         let shell = Shell::new("auto", Some(artifacts.clone()));
         let turns: Vec<&str> = block.text.split("$ ").skip(1).collect();

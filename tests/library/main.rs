@@ -1,0 +1,11 @@
+//! The library's parts, called without the command line: the agent and its protocol, the launcher of
+//! VMMs, and the building of images.
+#![expect(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod agent;
+mod gate;
+mod image;
+mod protocol;
