@@ -5,7 +5,7 @@ use std::any::TypeId;
 use clap::builder::{BoolishValueParser, StyledStr};
 use clap::{Arg, ArgAction, CommandFactory};
 
-use super::Cli;
+use super::args::Cli;
 use crate::settings::Config;
 
 /// The tree of commands in this environment, with what `config` says as defaults of flags.

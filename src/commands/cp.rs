@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use clap_complete::ArgValueCompleter;
 
 use super::App;
-use super::candidates;
+use super::completions::candidates;
 use crate::archive::{Destination, Tally};
 use crate::host::signals::Signals;
 use crate::lifecycle::{self, Conversation, CopyIn, CopyOut, Manager, Parcel, Store, Who};

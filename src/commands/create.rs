@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::App;
 use super::building::building;
-use super::vm_request::VmRequest;
+use super::flags::vm::VmRequest;
 use crate::host::signals::Signals;
 use crate::lifecycle::{self, Manager};
 use crate::output::VmView;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
 use super::App;
-use super::candidates;
+use super::completions::candidates;
 use crate::host::clock;
 use crate::lifecycle::{self, Manager};
 use crate::model::{Span, VmRef};

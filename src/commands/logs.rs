@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
 use super::App;
-use super::candidates;
+use super::completions::candidates;
 use crate::lifecycle::{self, Follow, Log, Manager};
 use crate::model::{Kind, Refusal, VmId, VmRef};
 use crate::output::{Foreign, LogView};

@@ -22,28 +22,9 @@ pub mod stop;
 pub mod template;
 pub mod wait;
 
+mod app;
 mod building;
-mod candidates;
-mod circumstances;
-mod copies;
 mod each;
-mod env_file;
-mod exec_all;
-mod given;
-mod guest_command;
-mod machine_request;
-mod seat;
-mod selection;
-mod start_way;
-mod status_watch;
-mod vm_request;
+mod flags;
 
-use crate::output::Printer;
-use crate::settings::Settings;
-
-/// What every verb gets.
-#[derive(Debug)]
-pub struct App {
-    pub settings: Settings,
-    pub printer: Printer,
-}
+pub use app::App;

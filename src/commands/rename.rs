@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
 use super::App;
-use super::candidates;
+use super::completions::candidates;
 use crate::lifecycle::{self, Manager};
 use crate::model::{VmName, VmRef};
 use crate::output::VmView;

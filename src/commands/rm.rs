@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::App;
-use super::selection::{Selection, is_absent};
+use super::flags::selection::{Selection, is_absent};
 use crate::lifecycle::{self, Manager};
 use crate::model::record::reason;
 

@@ -6,11 +6,11 @@ use anyhow::Result;
 
 use super::App;
 use super::building::building;
-use super::circumstances::text;
-use super::copies::Copies;
-use super::guest_command::GuestCommand;
-use super::start_way::StartWay;
-use super::vm_request::VmRequest;
+use super::flags::copies::Copies;
+use super::flags::exec_context::text;
+use super::flags::guest_command::GuestCommand;
+use super::flags::start::StartWay;
+use super::flags::vm::VmRequest;
 use crate::guest::Exit;
 use crate::host::process;
 use crate::host::signals::Signals;

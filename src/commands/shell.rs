@@ -5,9 +5,11 @@ use std::ffi::OsString;
 use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
-use super::circumstances::{self, Circumstances};
-use super::guest_command::verdict;
-use super::{App, candidates, seat};
+use super::App;
+use super::completions::candidates;
+use super::flags::exec_context::{self, Circumstances};
+use super::flags::guest_command::verdict;
+use super::flags::tty;
 use crate::host::signals::Signals;
 use crate::lifecycle::{self, Command, Manager, Timings};
 use crate::model::VmRef;
@@ -51,12 +53,12 @@ pub struct Args {
 pub fn serve(app: &App, args: Args) -> Result<u8> {
     let program = match args.command.is_empty() {
         true => Program::Login,
-        false => circumstances::program(&args.command),
+        false => exec_context::program(&args.command),
     };
     let mut exec = args.circumstances.exec(program, Some("'shell'"))?;
     let instead =
         format!("'mayfly exec --keep -i {} -- bash' reads commands from anywhere", args.vm);
-    let streams = seat::take(app, &mut exec, "'shell'", &instead)?;
+    let streams = tty::take(app, &mut exec, "'shell'", &instead)?;
     let manager = Manager::open(app.settings.clone())?;
     let mut signals = Signals::block()?;
     let id = manager.resolve(&args.vm)?;

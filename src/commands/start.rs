@@ -4,9 +4,9 @@ use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
 use super::App;
-use super::candidates;
+use super::completions::candidates;
 use super::each::each;
-use super::start_way::StartWay;
+use super::flags::start::StartWay;
 use crate::host::signals::Signals;
 use crate::lifecycle::{self, Caller, Manager, Purpose, Timings};
 use crate::model::VmRef;

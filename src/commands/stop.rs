@@ -4,8 +4,8 @@ use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
 use super::App;
-use super::candidates;
-use super::selection::Selection;
+use super::completions::candidates;
+use super::flags::selection::Selection;
 use crate::lifecycle::{self, Manager};
 use crate::model::Span;
 use crate::output::VmView;

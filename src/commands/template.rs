@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::App;
 use super::building::building;
-use super::candidates;
+use super::completions::candidates;
 use super::each::each;
-use super::machine_request::MachineRequest;
+use super::flags::machine::MachineRequest;
 use crate::host::signals::Signals;
 use crate::host::{clock, process};
 use crate::lifecycle::{self, Caller, Manager, Purpose, Request, Timings, Way};

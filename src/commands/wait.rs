@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::App;
-use super::selection::Selection;
+use super::flags::selection::Selection;
 use crate::lifecycle::{self, Goal, Manager, Reached};
 use crate::model::{Span, VmId};
 use crate::output::escape;

@@ -28,6 +28,6 @@ pub use printer::{Printer, Style};
 pub use progress::BuildProgress;
 pub use screen::Screen;
 pub use table::{
-    checks_table, images_table, profiles_table, settings_table, status_table, templates_table,
+    checks_table, images_table, profiles_table, settings_table, status_text, templates_table,
 };
 pub use view::{CopyView, ImageView, LogView, TemplateView, VmView};

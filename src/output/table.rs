@@ -7,18 +7,27 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use super::color::{Paint, Tone};
 use super::escape::escape;
+use super::printer::Printer;
 use crate::host::directory::Usage;
 use crate::image::ImageInfo;
 use crate::lifecycle::{Check, Verdict};
 use crate::model::{Accelerator, MemMib, Now, Phase, Profile, Recipe, Span, VmRecord};
 use crate::template::Listed;
 
-/// The columns by which [`status_table`] shows VMs.
+/// The columns by which [`status_text`] shows VMs.
 const STATUS: [&str; 8] =
     ["VM", "NAME", "PROFILE", "STATE", "RUNS ON", "ISOLATION", "SIZE", "LEFT"];
 
+/// VMs for people: with `--quiet` their ids alone, a line each.
+pub fn status_text(printer: Printer, records: &[VmRecord], now: &Now) -> String {
+    if printer.style.quiet {
+        return records.iter().map(|vm| vm.id().as_str()).collect::<Vec<_>>().join("\n");
+    }
+    status_table(records, now, printer.paint())
+}
+
 /// One line a VM.
-pub fn status_table(records: &[VmRecord], now: &Now, paint: Paint) -> String {
+fn status_table(records: &[VmRecord], now: &Now, paint: Paint) -> String {
     let mut table = bare(&STATUS);
     let mut states = Vec::new();
     for record in records {

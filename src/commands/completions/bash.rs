@@ -12,6 +12,8 @@ use clap::Command;
 use clap_complete::engine;
 use clap_complete::env::EnvCompleter;
 
+use super::candidates::is_wanted;
+
 /// Bash 4.4 or later.
 #[derive(Debug)]
 pub struct Bash;
@@ -69,7 +71,7 @@ impl EnvCompleter for Bash {
             // One that does not begin like that is no continuation of what was typed, and of a file with
             // a line end in its name bash would see two.
             let rest = value.strip_prefix(&current[..known]).filter(|rest| !rest.contains('\n'));
-            if let Some(rest) = rest.filter(|_| super::is_wanted(&value, &current)) {
+            if let Some(rest) = rest.filter(|_| is_wanted(&value, &current)) {
                 writeln!(out, "{}", quoted(rest))?;
             }
         }

@@ -1,6 +1,7 @@
 //! `mayfly completions`, and what the scripts it prints ask.
 
 mod bash;
+pub(super) mod candidates;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,7 +12,7 @@ use clap::{ArgMatches, Command};
 use clap_complete::CompleteEnv;
 use clap_complete::env::{EnvCompleter, Fish, Shells, Zsh};
 
-use super::{App, candidates};
+use crate::commands::App;
 use crate::settings::Overrides;
 
 const EXAMPLES: &str = "\
@@ -99,12 +100,6 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     Ok(0)
 }
 
-/// Whether a candidate is worth showing: flags only to whoever has begun one. There are so many that the
-/// names between them would not be seen.
-fn is_wanted(candidate: &str, typed: &str) -> bool {
-    typed.starts_with('-') || !candidate.starts_with('-')
-}
-
 /// Another shell, with that rule.
 struct Terse<'a> {
     shell: &'a (dyn EnvCompleter + Sync),
@@ -145,7 +140,8 @@ impl EnvCompleter for Terse<'_> {
         // A line each, in both.
         let answer = String::from_utf8_lossy(&answer);
         let typed = typed.to_string_lossy();
-        let wanted: Vec<&str> = answer.lines().filter(|line| is_wanted(line, &typed)).collect();
+        let wanted: Vec<&str> =
+            answer.lines().filter(|line| candidates::is_wanted(line, &typed)).collect();
         out.write_all(wanted.join("\n").as_bytes())
     }
 }

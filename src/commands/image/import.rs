@@ -6,9 +6,9 @@ use anyhow::Result;
 use clap::ValueEnum;
 use clap_complete::ArgValueCompleter;
 
-use super::super::App;
-use super::super::building::building;
-use super::super::candidates;
+use crate::commands::App;
+use crate::commands::building::building;
+use crate::commands::completions::candidates;
 use crate::host::signals::Signals;
 use crate::image::{ImportBounds, Named};
 use crate::lifecycle::{self, ImportRequest, Manager};

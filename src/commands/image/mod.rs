@@ -8,9 +8,9 @@ use clap::Subcommand;
 use clap_complete::ArgValueCompleter;
 use serde_json::json;
 
-use super::App;
-use super::building::building;
-use super::candidates;
+use crate::commands::App;
+use crate::commands::building::building;
+use crate::commands::completions::candidates;
 use crate::host::signals::Signals;
 use crate::lifecycle::{self, Manager};
 use crate::output::{ImageView, images_table};

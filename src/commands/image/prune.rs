@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::super::App;
+use crate::commands::App;
 use crate::lifecycle::{self, Manager};
 
 const EXAMPLES: &str = "\

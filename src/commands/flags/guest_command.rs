@@ -8,8 +8,10 @@ use clap::{ArgGroup, Args};
 use clap_complete::ArgValueCompleter;
 use nix::sys::signal::Signal;
 
-use super::circumstances::{self, Circumstances};
-use super::{App, candidates, seat};
+use super::exec_context::{self, Circumstances};
+use super::tty;
+use crate::commands::App;
+use crate::commands::completions::candidates;
 use crate::guest::{Exit, Outcome, Sink, Stdin};
 use crate::lifecycle::{Removed, Streams, Timings};
 use crate::model::{Kind, Refusal, Span, VmId};
@@ -81,7 +83,7 @@ impl GuestCommand {
     pub fn prepare(&self, app: &App) -> Result<(Exec, Streams)> {
         let mut exec = self.exec()?;
         let streams = match self.tty {
-            true => seat::take(app, &mut exec, "'-t'", "'-i' passes any other input on")?,
+            true => tty::take(app, &mut exec, "'-t'", "'-i' passes any other input on")?,
             false => {
                 exec.stdin = self.interactive;
                 self.streams(app)?
@@ -107,9 +109,9 @@ impl GuestCommand {
             return Err(Refusal::new(Kind::Usage, "--timeout must be positive").into());
         }
         let program = match &self.shell {
-            Some(line) => Program::Shell(circumstances::text(line)),
+            Some(line) => Program::Shell(exec_context::text(line)),
             None if self.is_login() => Program::Login,
-            None => circumstances::program(&self.command),
+            None => exec_context::program(&self.command),
         };
         let mut exec = self.circumstances.exec(program, self.input())?;
         exec.timeout_ms = self.timeout.map(|timeout| timeout.0.as_millis() as u64);

@@ -8,7 +8,8 @@ use anyhow::Result;
 use clap::{Args, ValueHint};
 use clap_complete::ArgValueCompleter;
 
-use super::{candidates, env_file};
+use super::env_file;
+use crate::commands::completions::candidates;
 use crate::host::confidential::{self, Guarded};
 use crate::model::{Kind, Refusal};
 use crate::protocol::{Exec, MAX_REQUEST, MAX_SECRETS, Secret, Text, is_secret_name};

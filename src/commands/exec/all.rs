@@ -4,9 +4,9 @@ use std::io::{PipeReader, Read, pipe};
 
 use anyhow::{Context, Result};
 
-use super::App;
-use super::guest_command::GuestCommand;
-use super::selection::All;
+use crate::commands::App;
+use crate::commands::flags::guest_command::GuestCommand;
+use crate::commands::flags::selection::All;
 use crate::guest::{Outcome, Sink};
 use crate::host::clock;
 use crate::host::signals::Signals;

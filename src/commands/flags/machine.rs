@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
-use super::candidates;
+use crate::commands::completions::candidates;
 use crate::lifecycle::Request;
 use crate::model::{Isolation, MemMib};
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result};
 use clap::{Args, ValueHint};
 
-use super::App;
 use crate::archive::{Destination, own_name};
+use crate::commands::App;
 use crate::host::signals::{Interrupted, Signals};
 use crate::lifecycle::{
     Conversation, CopyIn, CopyOut, Manager, Parcel, Store, Timings, Who, copy_in, copy_out,

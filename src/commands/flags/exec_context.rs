@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::Result;
 use clap::Args;
 
-use super::given::Given;
+use super::env_and_secrets::Given;
 use crate::protocol::{Exec, Program, Text};
 
 #[derive(Debug, Args)]

@@ -4,8 +4,8 @@ use anyhow::Result;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
-use super::candidates;
-use super::machine_request::MachineRequest;
+use super::machine::MachineRequest;
+use crate::commands::completions::candidates;
 use crate::lifecycle::Request;
 use crate::model::{Label, Labels, ProcessId, Span, VmName};
 

@@ -4,9 +4,9 @@ use anyhow::Result;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
-use super::App;
-use super::candidates;
-use super::each::each;
+use crate::commands::App;
+use crate::commands::completions::candidates;
+use crate::commands::each::each;
 use crate::lifecycle::{self, Manager};
 use crate::model::{Filter, Kind, LabelQuery, Refusal, VmId, VmRecord, VmRef};
 

@@ -1,12 +1,14 @@
 //! `mayfly exec`.
 
+mod all;
+
 use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
-use super::App;
-use super::guest_command::GuestCommand;
-use super::selection::All;
-use super::{candidates, exec_all};
+use crate::commands::App;
+use crate::commands::completions::candidates;
+use crate::commands::flags::guest_command::GuestCommand;
+use crate::commands::flags::selection::All;
 use crate::host::signals::Signals;
 use crate::lifecycle::{self, Command, Manager, Timings};
 use crate::model::{Kind, Refusal, VmRef};
@@ -76,7 +78,7 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     }
     let Some(vm) = args.vm else {
         let (all, command, jobs) = (&args.all, &args.command, args.jobs.into());
-        return exec_all::serve(app, &exec_all::Request { all, keep: args.keep, command, jobs });
+        return all::serve(app, &all::Request { all, keep: args.keep, command, jobs });
     };
     let (exec, streams) = args.command.prepare(app)?;
     let program = exec.program.clone();

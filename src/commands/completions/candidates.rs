@@ -56,6 +56,12 @@ fn matching_described<T: AsRef<str>>(
         .collect()
 }
 
+/// Whether a candidate is worth showing: flags only to whoever has begun one. There are so many that the
+/// names between them would not be seen.
+pub fn is_wanted(candidate: &str, typed: &str) -> bool {
+    typed.starts_with('-') || !candidate.starts_with('-')
+}
+
 fn all_vms() -> Vec<VmRecord> {
     manager().and_then(|manager| lifecycle::status_all(&manager, &[]).ok()).unwrap_or_default()
 }

@@ -1,16 +1,17 @@
 //! `mayfly status`.
 
+mod watch;
+
 use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
-use super::App;
-use super::candidates;
-use super::each::each;
-use super::status_watch;
+use crate::commands::App;
+use crate::commands::completions::candidates;
+use crate::commands::each::each;
 use crate::host::clock;
 use crate::lifecycle::{self, Manager};
-use crate::model::{Filter, Now, Sort, VmRecord, VmRef};
-use crate::output::{VmView, status_table};
+use crate::model::{Filter, Sort, VmRecord, VmRef};
+use crate::output::{VmView, status_text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,7 +70,7 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     if args.watch {
         let named = args.vms.iter().map(|vm| manager.resolve(vm)).collect::<Result<Vec<_>>>()?;
         let is_meant = |vm: &VmRecord| args.vms.is_empty() || named.iter().any(|id| id == vm.id());
-        return status_watch::serve(app, &manager, || {
+        return watch::serve(app, &manager, || {
             let mut all = list(&manager, &args)?;
             all.retain(is_meant);
             Ok(all)
@@ -105,14 +106,6 @@ fn list(manager: &Manager, args: &Args) -> Result<Vec<VmRecord>> {
 fn show(app: &App, records: &[VmRecord]) -> Result<()> {
     match app.printer.style.quiet && records.is_empty() {
         true => Ok(()),
-        false => app.printer.data(&text(app, records, &clock::now()?)),
-    }
-}
-
-/// The list for people, or with -q of ids alone; without the last line's end.
-pub fn text(app: &App, records: &[VmRecord], now: &Now) -> String {
-    match app.printer.style.quiet {
-        true => records.iter().map(|vm| vm.id().as_str()).collect::<Vec<_>>().join("\n"),
-        false => status_table(records, now, app.printer.paint()),
+        false => app.printer.data(&status_text(app.printer, records, &clock::now()?)),
     }
 }

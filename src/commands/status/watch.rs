@@ -5,13 +5,12 @@ use std::os::fd::AsFd;
 
 use anyhow::Result;
 
-use super::App;
-use super::status::text;
+use crate::commands::App;
 use crate::host::clock;
 use crate::host::signals::{Interrupted, Signals};
 use crate::lifecycle::{Lookout, Manager};
 use crate::model::{Now, VmRecord};
-use crate::output::{Screen, VmView};
+use crate::output::{Screen, VmView, status_text};
 
 /// Shows what `look` sees, again and again. On a terminal until a signal ends it, which its exit code then
 /// tells; elsewhere until nobody reads any more, or a signal ends it as it would any program.
@@ -30,7 +29,7 @@ pub fn serve(app: &App, manager: &Manager, look: impl Fn() -> Result<Vec<VmRecor
         if !std::mem::take(&mut is_first) {
             app.printer.data("")?;
         }
-        app.printer.data(&text(app, vms, now))
+        app.printer.data(&status_text(app.printer, vms, now))
     })
 }
 
@@ -42,7 +41,7 @@ fn draw(
 ) -> Result<u8> {
     let mut screen = Screen::take()?;
     loop {
-        screen.draw(&text(app, &look()?, &clock::now()?))?;
+        screen.draw(&status_text(app.printer, &look()?, &clock::now()?))?;
         let others = [signals.as_fd(), screen.as_fd()];
         let is_there = lookout.wait(&others, stdout().as_fd())?;
         if let Some(signal) = signals.take() {

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 
-use super::App;
+use crate::commands::App;
 use crate::guest::{Sink, Stdin};
 use crate::host::terminal::Terminal;
 use crate::lifecycle::Streams;

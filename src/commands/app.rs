@@ -1,0 +1,11 @@
+//! What every verb is given.
+
+use crate::output::Printer;
+use crate::settings::Settings;
+
+/// The settings a command line resolved to, and how to print.
+#[derive(Debug)]
+pub struct App {
+    pub settings: Settings,
+    pub printer: Printer,
+}

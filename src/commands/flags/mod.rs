@@ -1,0 +1,12 @@
+//! Flags that several verbs share, one file for each group.
+
+pub mod copies;
+pub mod env_and_secrets;
+pub mod env_file;
+pub mod exec_context;
+pub mod guest_command;
+pub mod machine;
+pub mod selection;
+pub mod start;
+pub mod tty;
+pub mod vm;
