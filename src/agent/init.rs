@@ -24,16 +24,16 @@ use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::cgroup::Cgroups;
-use super::line::Line;
-use super::listener::Listener;
-use super::mounts::{self, Mounts};
-use super::ports::Ports;
-use super::reaper::Reaper;
-use super::serve::{accept_forever, block_signals, serve_in_thread, wait_for_term};
-use super::spawn::keep_descriptors_private;
-use super::world::{World, WorldKind};
-use super::{console, kvm, modules};
+use super::boot::mounts::{self, Mounts};
+use super::boot::virtio_ports::Ports;
+use super::boot::{kvm, modules};
+use super::console;
+use super::job::spawn::keep_descriptors_private;
+use super::processes::{Cgroups, Reaper};
+use super::serve::listener::Listener;
+use super::serve::threads::{accept_forever, block_signals, serve_in_thread, wait_for_term};
+use super::serve::transport::Line;
+use super::vm::{World, WorldKind};
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
 /// How long a device may take to appear after its driver was loaded. Drivers probe while they load,

@@ -1,37 +1,18 @@
 //! The guest's half: a static program that is the first process of a guest, or a plain process of
 //! the host under the mock backend.
 //!
-//! One thread serves each line to the host ([`mod@line`], [`session`]); one thread owns `waitpid`
-//! ([`reaper`]); one watches the TTL ([`watchdog`]). What differs between a guest and a plain
-//! process is in [`world`]; what only a guest's first process does is in [`init`].
+//! One thread serves each line to the host ([`serve`]); one thread owns `waitpid` ([`processes`]); one
+//! watches the TTL ([`vm`]). What differs between a guest and a plain process is in [`vm`] too; what
+//! only a guest's first process does is in [`init`], in the steps of [`boot`].
 
-mod account;
-mod cgroup;
+mod args;
+mod boot;
 mod console;
 mod init;
 mod job;
-mod kvm;
-mod line;
-mod listener;
-mod machine;
-mod modules;
-mod mounts;
-mod options;
-mod plan;
-mod ports;
 mod processes;
-mod reaper;
-mod secrets;
 mod serve;
-mod session;
-mod skeleton;
-mod spawn;
-mod stdio;
-mod terminal;
-mod transfer;
-mod tree;
-mod watchdog;
-mod world;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -40,12 +21,12 @@ use std::process::ExitCode;
 pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     let mut arguments = arguments.peekable();
     if std::process::id() != 1
-        && let Some(transfer) = arguments.next_if(|argument| transfer::is_one(argument))
+        && let Some(transfer) = arguments.next_if(|argument| job::copy::is_one(argument))
     {
-        return transfer::serve(&transfer, arguments.next());
+        return job::copy::serve(&transfer, arguments.next());
     }
-    match options::parse(arguments) {
-        Ok(Some(options)) => serve::as_process(options),
+    match args::parse(arguments) {
+        Ok(Some(options)) => serve::threads::as_process(options),
         Ok(None) if std::process::id() == 1 => init::run(),
         Ok(None) => {
             console::say("it is the first process of a guest; --help says what else it can be");

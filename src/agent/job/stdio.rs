@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::account::Account;
-use super::line::set_nonblocking;
+use super::user::Account;
 use super::{spawn, terminal};
+use crate::agent::serve::transport::set_nonblocking;
 use crate::protocol::{Exec, Kind};
 
 /// The agent's ends.

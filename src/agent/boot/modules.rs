@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 
-use super::console;
+use crate::agent::console;
 
 /// Loads what `order` in this directory lists and is `wanted`, one path a line, relative to the
 /// directory, each after those it needs. Returns the ones that failed and why: whether that matters

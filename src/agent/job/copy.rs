@@ -14,7 +14,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, si
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::plan::failure;
+use super::prepare::failure;
 use crate::archive::{
     self, Cargo, Destination, Kind, Quota, Reader, Rules, Source, Staged, Target, Writer, receive,
     receive_foreign,

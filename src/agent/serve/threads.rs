@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-use super::console;
-use super::line::{Line, not_now};
 use super::listener::Listener;
-use super::options::Options;
-use super::reaper::Reaper;
 use super::session::{self, Over};
-use super::spawn::{inherited, keep_descriptors_private};
-use super::world::{World, WorldKind};
+use super::transport::{Line, not_now};
+use crate::agent::args::Options;
+use crate::agent::console;
+use crate::agent::job::spawn::{inherited, keep_descriptors_private};
+use crate::agent::processes::Reaper;
+use crate::agent::vm::{World, WorldKind};
 use crate::protocol::{Inbox, Outbox};
 
 /// Connections served at once; each costs a thread and half a MiB of buffers. More wait.

@@ -3,7 +3,7 @@
 use nix::unistd::Pid;
 
 use super::cgroup::Cgroup;
-use super::processes;
+use super::family;
 use super::reaper::Reaper;
 
 /// What a command and everything it started can be reached by.
@@ -24,7 +24,7 @@ impl Tree {
         }
         // What outlives the command on purpose, such as a daemon, is left alone in a plain
         // process's world: without a cgroup nothing says that it was this command's.
-        reaper.while_alive(self.pid, || processes::kill_family(self.pid.as_raw()));
+        reaper.while_alive(self.pid, || family::kill_family(self.pid.as_raw()));
     }
 
     /// Sends a signal to the command's process group, if the command still runs.

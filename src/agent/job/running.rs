@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::plan::{failure, plan, spawn_failure};
-use super::reaper::{Ending, Reaper};
+use super::prepare::{failure, plan, spawn_failure};
 use super::stdio::{Output, Streams};
-use super::tree::Tree;
-use super::world::World;
 use super::{secrets, spawn, terminal};
+use crate::agent::processes::Tree;
+use crate::agent::processes::{Ending, Reaper};
+use crate::agent::vm::World;
 use crate::protocol::{
     End, Exec, Exit, Failure, FailureKind, Outbox, Program, STDIN_WINDOW, STREAM_PAYLOAD,
     WindowSize,

@@ -13,7 +13,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::{self, c_char, c_int};
 use nix::unistd::{Pid, pipe2};
 
-use super::reaper::{Ending, Reaper};
+use crate::agent::processes::{Ending, Reaper};
 
 /// The child's stack; it needs less than a page.
 const STACK: usize = 64 * 1024;

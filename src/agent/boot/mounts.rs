@@ -11,7 +11,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use nix::unistd::{chdir, chroot, sync};
 
-use super::skeleton;
+use super::run_directories;
 
 /// The image: read-only, shared by all VMs of a profile.
 pub const ROOT_DISK: &str = "/dev/vda";
@@ -102,7 +102,7 @@ pub fn root() -> Result<Mounts, Failure> {
 pub fn late() -> Result<(), Failure> {
     for file_system in &LATE {
         let mounted = match file_system.target {
-            "/run" => skeleton::keep(Path::new("/run"), || file_system.mount()),
+            "/run" => run_directories::keep(Path::new("/run"), || file_system.mount()),
             _ => file_system.mount(),
         };
         match mounted {

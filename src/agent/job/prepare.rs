@@ -7,12 +7,12 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::account::Account;
+use super::copy;
 use super::secrets::Placed;
 use super::spawn::{Identity, Plan, SpawnError, Step};
 use super::terminal;
-use super::transfer;
-use super::world::World;
+use super::user::Account;
+use crate::agent::vm::World;
 use crate::protocol::{Exec, Failure, FailureKind, Program, Text};
 
 /// Decides everything about a command but its cgroup.
@@ -61,8 +61,8 @@ pub fn plan(
             vec![line_shell(path).into(), "-lc".into(), line.as_os_str().to_owned()]
         }
         Program::Login => vec![login_name(shell.as_deref().unwrap_or_default())],
-        Program::Pack(pack) => transfer::argv(transfer::PACK, pack)?,
-        Program::Unpack(unpack) => transfer::argv(transfer::UNPACK, unpack)?,
+        Program::Pack(pack) => copy::argv(copy::PACK, pack)?,
+        Program::Unpack(unpack) => copy::argv(copy::UNPACK, unpack)?,
     };
     let program = argv
         .first()
@@ -70,7 +70,7 @@ pub fn plan(
         .ok_or_else(|| failure(FailureKind::NotFound, "there is no program in an empty command"))?;
     let candidates = match (shell, &request.program) {
         (Some(shell), _) => vec![shell],
-        (None, Program::Pack(_) | Program::Unpack(_)) => vec![transfer::OURSELVES.into()],
+        (None, Program::Pack(_) | Program::Unpack(_)) => vec![copy::OURSELVES.into()],
         _ => candidates(program, path),
     };
     let directories = match &request.cwd {

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
-use super::console;
-use super::job::Job;
-use super::line::{Line, not_now};
-use super::plan::failure;
-use super::world::World;
+use super::transport::{Line, not_now};
+use crate::agent::console;
+use crate::agent::job::Job;
+use crate::agent::job::prepare::failure;
+use crate::agent::vm::World;
 use crate::protocol::{
     Ack, Credit, Exec, Failure, FailureKind, Frame, Hello, Inbox, Kind, MAX_REQUEST, Outbox,
     Received, Setup, Shutdown, Side, Signal, Started, Ttl, VERSION, Violation,

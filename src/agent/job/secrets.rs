@@ -24,9 +24,9 @@ use rustix::mount::{
     fsopen,
 };
 
-use super::account::Account;
-use super::plan::failure;
-use super::world::{World, WorldKind};
+use super::prepare::failure;
+use super::user::Account;
+use crate::agent::vm::{World, WorldKind};
 use crate::protocol::{Failure, FailureKind, Secret};
 
 /// Where a guest's commands find them, as in containers.

@@ -14,12 +14,12 @@ use nix::sys::reboot::RebootMode;
 use nix::unistd::{AccessFlags, access};
 use std::os::fd::AsFd;
 
-use super::account::{self, Account};
-use super::cgroup::Cgroups;
-use super::mounts::Mounts;
-use super::reaper::Reaper;
+use super::setup;
 use super::watchdog::Watchdog;
-use super::{console, machine, processes};
+use crate::agent::boot::mounts::Mounts;
+use crate::agent::console;
+use crate::agent::job::user::{self, Account};
+use crate::agent::processes::{Cgroups, Reaper, family};
 use crate::protocol::{AgentInfo, Setup};
 
 /// What a guest's commands find as `PATH`: Debian's for root.
@@ -96,7 +96,7 @@ impl World {
     /// What failed, for people.
     pub fn set_up(&self, setup: &Setup) -> Result<(), String> {
         if self.is_guest() {
-            machine::apply(setup)?;
+            setup::apply(setup)?;
         }
         *self.vm_id.lock().unwrap_or_else(PoisonError::into_inner) = Some((&setup.vm_id).into());
         self.set_ttl(setup.ttl_ms)
@@ -118,8 +118,7 @@ impl World {
     /// The user or group that is not known.
     pub fn account(&self, spec: Option<&str>) -> Result<Option<Account>, String> {
         let read = |path| fs::read(path).unwrap_or_default();
-        let resolve =
-            |spec: &str| account::resolve(spec, &read("/etc/passwd"), &read("/etc/group"));
+        let resolve = |spec: &str| user::resolve(spec, &read("/etc/passwd"), &read("/etc/group"));
         match spec {
             Some(spec) => resolve(spec).map(Some),
             None if self.is_guest() => resolve("0").map(Some),
@@ -206,7 +205,7 @@ impl World {
             WorldKind::Guest { cgroups, mounts, power } => {
                 // Stopped processes hear the first signal only when they continue.
                 signal_everyone(libc::SIGTERM);
-                processes::hang_up_descendants();
+                family::hang_up_descendants();
                 signal_everyone(libc::SIGCONT);
                 if !self.reaper.wait_for_none(grace) {
                     if let Some(cgroups) = cgroups {
@@ -225,17 +224,17 @@ impl World {
     }
 
     fn end_processes(&self, grace: Duration) {
-        processes::signal_descendants(libc::SIGTERM);
-        processes::hang_up_descendants();
-        processes::signal_descendants(libc::SIGCONT);
+        family::signal_descendants(libc::SIGTERM);
+        family::hang_up_descendants();
+        family::signal_descendants(libc::SIGCONT);
         if self.reaper.wait_for_none(grace) {
             return;
         }
         let deadline = Instant::now() + KILL_LIMIT;
         // Each round also finds what was forked during the one before.
         while Instant::now() < deadline {
-            processes::signal_descendants(libc::SIGSTOP);
-            processes::signal_descendants(libc::SIGKILL);
+            family::signal_descendants(libc::SIGSTOP);
+            family::signal_descendants(libc::SIGKILL);
             if self.reaper.wait_for_none(Duration::from_millis(20)) {
                 return;
             }
