@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 
-use super::defaults;
+use super::guest::defaults;
 use super::manager::{Manager, VM_PATIENCE};
-use super::reap::reap_expired;
+use super::recover::reap::reap_expired;
 use super::remove::remove_settled;
 use crate::backend::{self, Backend, Wish};
 use crate::host::{clock, directory, random, socket};

@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::manager::{HELLO, Manager, expired};
+use super::recover::settle::acquire;
 use super::remove::remove_settled;
-use super::settle::acquire;
 use crate::backend::{Purpose, hang_up};
 use crate::host::clock;
 use crate::host::wait::Wait;

@@ -1,24 +1,14 @@
 //! Deleting a VM.
 
 use anyhow::Result;
-use serde::Serialize;
 
-use super::end;
 use super::manager::{Manager, VM_PATIENCE};
-use super::settle::{Settled, settle};
-use crate::host::directory;
+use super::recover::settle::{Settled, settle};
+use super::recover::teardown::{Removed, finish_removal};
 use crate::host::lock::Lock;
 use crate::model::record::reason;
-use crate::model::{Kind, Phase, Refusal, VmId, VmRecord};
-use crate::registry::{Change, gone};
-
-/// What a deletion reports.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Removed {
-    pub vm_id: VmId,
-    pub deleted: bool,
-    pub reason: String,
-}
+use crate::model::{Kind, Refusal, VmId, VmRecord};
+use crate::registry::gone;
 
 /// Ends a VM if it runs and deletes everything of it. The guest is not asked: nothing of it is kept.
 pub fn remove(manager: &Manager, id: &VmId, reason: &str) -> Result<Removed> {
@@ -52,25 +42,4 @@ pub fn remove_settled(
         Ok(record.clone())
     })?;
     finish_removal(manager, &record, lock)
-}
-
-/// Everything after the intention is on record; may be done again from the start.
-pub fn finish_removal(manager: &Manager, record: &VmRecord, lock: Lock) -> Result<Removed> {
-    let id = record.id();
-    if let Some(process) = manager.process_of(record)? {
-        end::kill(&process)?;
-    }
-    end::clear(manager, &record.manifest)?;
-    let paths = manager.paths(id);
-    directory::remove(&paths.run)?;
-    directory::remove_if_empty(&manager.settings.directories.run);
-    directory::remove(&paths.dir)?;
-    // The record goes last: until here a crash leaves it to be found.
-    manager.registry.update(|contents| Ok((contents.vms.remove(id), Change::Made)))?;
-    lock.remove()?;
-    let reason = match &record.state {
-        Phase::Removing { reason, .. } => reason.clone(),
-        _ => String::new(),
-    };
-    Ok(Removed { vm_id: id.clone(), deleted: true, reason })
 }

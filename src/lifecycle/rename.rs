@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use super::manager::{Manager, expired};
+use super::recover::settle::acquire;
 use super::remove::remove_settled;
-use super::settle::acquire;
 use crate::host::clock;
 use crate::model::record::reason;
 use crate::model::{VmId, VmName, VmRecord};

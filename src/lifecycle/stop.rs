@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::end;
 use super::manager::Manager;
-use super::settle::acquire;
+use super::recover::settle::acquire;
+use super::recover::{processes, teardown};
 use crate::backend::Purpose;
 use crate::host::process::PidFd;
 use crate::host::wait::Wait;
@@ -31,7 +31,7 @@ pub fn stop(manager: &Manager, id: &VmId, grace: Duration) -> Result<VmRecord> {
             }
         }
     }
-    end::bring_down(manager, &record, None)
+    teardown::bring_down(manager, &record, None)
 }
 
 fn end_in_order(manager: &Manager, record: &VmRecord, vmm: &PidFd, grace: Duration) -> Result<()> {
@@ -46,7 +46,7 @@ fn end_in_order(manager: &Manager, record: &VmRecord, vmm: &PidFd, grace: Durati
     if vmm.wait(VMM_GRACE)? {
         return Ok(());
     }
-    end::kill(vmm)
+    processes::kill(vmm)
 }
 
 fn ask(

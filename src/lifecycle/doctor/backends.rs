@@ -8,7 +8,7 @@ use super::{Check, Verdict, firecracker};
 use crate::backend::{self, Backend, Wish};
 use crate::host::kvm::Kvm;
 use crate::host::program;
-use crate::lifecycle::Manager;
+use crate::lifecycle::manager::Manager;
 use crate::model::{BackendChoice, BackendKind, Isolation};
 
 /// What was found out about them.

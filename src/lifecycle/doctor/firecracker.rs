@@ -10,7 +10,7 @@ use crate::backend::FirecrackerVersion as Version;
 use crate::host::cgroup::{self, Hierarchy};
 use crate::host::kvm::Kvm;
 use crate::host::program;
-use crate::lifecycle::Manager;
+use crate::lifecycle::manager::Manager;
 use crate::model::{BackendChoice, Kind, Refusal};
 
 /// The check of Firecracker itself, and where there is one, those of its jail.

@@ -7,7 +7,7 @@ use nix::unistd::geteuid;
 
 use super::{Check, Verdict};
 use crate::host::{directory, namespaces, socket};
-use crate::lifecycle::Manager;
+use crate::lifecycle::manager::Manager;
 use crate::model::{Kind, Refusal, VmId};
 
 /// An image and a few VMs' disks take this much; less is not wrong, but soon will be.

@@ -1,0 +1,80 @@
+//! Building and deleting images, with regard to the VMs that boot them.
+
+use anyhow::Result;
+
+use super::templates;
+use crate::image::{ImageInfo, Progress};
+use crate::lifecycle::manager::Manager;
+use crate::model::{Kind, Refusal, VmId, VmRecord};
+use crate::settings::find_profile;
+
+/// Builds the image of a profile if it is missing or out of date, or in any case with `force`. The
+/// templates of an older one go.
+pub fn build_image(
+    manager: &Manager,
+    profile: &str,
+    force: bool,
+    progress: &mut dyn Progress,
+) -> Result<ImageInfo> {
+    let profiles = manager.settings.profiles()?;
+    let profile = find_profile(profiles, profile)?;
+    if force {
+        refuse_if_needed(manager, &profile.name, "rebuilding")?;
+    }
+    let (images, agent) = (manager.images()?, manager.agent()?);
+    let image = match force {
+        true => images.build(profile, &agent, progress)?,
+        false => images.ensure(profile, &agent, progress)?,
+    };
+    templates::prune_superseded(manager, &profile.name)?;
+    Ok(image.info().clone())
+}
+
+/// Deletes the image of a profile, and its templates. Returns whether there was an image.
+///
+/// Errors: `NotFound` if there is none and `WrongState` if VMs need it, unless `force`.
+pub fn remove_image(manager: &Manager, profile: &str, force: bool) -> Result<bool> {
+    let images = manager.images()?;
+    let deleted = match force {
+        true => images.remove(profile)?,
+        false => images
+            .remove_if(profile, || refuse_if_needed(manager, profile, "deleting").map(|()| true))?,
+    };
+    if !deleted && !force {
+        let images = manager.images()?.list()?;
+        return Err(Refusal::new(Kind::NotFound, format!("profile {profile:?} has no image"))
+            .hint_at_nearest(
+                profile,
+                images.iter().map(|image| image.profile.as_str()),
+                "'mayfly image ls' lists the images there are",
+            )
+            .into());
+    }
+    templates::prune_superseded(manager, profile)?;
+    Ok(deleted)
+}
+
+/// A VM's disk is a layer over the root file system it was created with, so it cannot start on
+/// another. One that runs has its files open and loses nothing.
+pub(super) fn refuse_if_needed(manager: &Manager, profile: &str, doing: &str) -> Result<()> {
+    let users = users_of(manager, profile)?;
+    let Some(first) = users.first() else { return Ok(()) };
+    Err(Refusal::new(
+        Kind::WrongState,
+        format!(
+            "{doing} the image of {profile:?} would strand {} VMs, such as {first}",
+            users.len()
+        ),
+    )
+    .hint("delete them first, with 'mayfly rm'")
+    .into())
+}
+
+/// The VMs that were made from the image of a profile.
+pub(super) fn users_of(manager: &Manager, profile: &str) -> Result<Vec<VmId>> {
+    let contents = manager.registry.read()?;
+    let is_user = |record: &&VmRecord| {
+        record.manifest.profile == profile && !record.manifest.image.is_empty()
+    };
+    Ok(contents.vms.values().filter(is_user).map(|record| record.id().clone()).collect())
+}

@@ -1,0 +1,112 @@
+//! Importing an image: a profile for what was packed elsewhere.
+
+use anyhow::Result;
+
+use super::build::refuse_if_needed;
+use super::templates;
+use crate::image::{self, ImageInfo, Named, Progress};
+use crate::lifecycle::manager::Manager;
+use crate::model::{Bounds, CommandDefaults, Import, Kind, Limits, Profiles, Recipe, Refusal};
+use crate::settings::{self, Wishes, find_profile};
+
+/// What to import, and as what.
+#[derive(Debug)]
+pub struct ImportRequest {
+    pub named: Named,
+    /// The name of the profile that is made for it.
+    pub name: String,
+    /// What VMs of it get; an empty description is written here.
+    pub wishes: Wishes,
+    /// MiB of each VM's own disk; `None` for as much as the profile has that the kernel is taken from.
+    pub disk_mib: Option<u32>,
+    /// The profile whose image's kernel it boots.
+    pub kernel_of: String,
+    /// Replace one of that name even if VMs need it.
+    pub force: bool,
+}
+
+/// Imports an image and makes a profile for it, in place of an image of that name that was imported
+/// before. The image that the kernel is taken from is built if it is missing.
+///
+/// Errors: `NameTaken` for a profile of Debian packages, `WrongState` if VMs need the image that is to be
+/// replaced, unless `force`; `LimitReached` and `Usage` for wishes that no VM may have; and what is wrong
+/// with the source.
+pub fn import_image(
+    manager: &Manager,
+    request: ImportRequest,
+    progress: &mut dyn Progress,
+) -> Result<ImageInfo> {
+    let ImportRequest { named, name, wishes, .. } = request;
+    let profiles = manager.settings.profiles()?;
+    check_name(profiles, &name)?;
+    check_wishes(&wishes, request.disk_mib, &profiles.limits)?;
+    let kernel_of = find_profile(profiles, &request.kernel_of)?;
+    let (images, agent) = (manager.images()?, manager.agent()?);
+    // Nobody waits for a kernel when the source will not do.
+    let source = named.open()?;
+    if !request.force {
+        refuse_if_needed(manager, &name, "replacing")?;
+    }
+    let kernel = images.ensure(kernel_of, &agent, progress)?;
+    kernel.verify()?;
+    let disk_mib = match (request.disk_mib, &kernel_of.recipe) {
+        (Some(mib), _) => mib,
+        (None, Recipe::Debian(recipe)) => recipe.disk_mib,
+        (None, Recipe::Imported(_)) => kernel.disk_mib()?,
+    };
+    let describe = |import: &Import, command: &CommandDefaults| {
+        let mut wishes = wishes.clone();
+        if wishes.description.is_empty() {
+            wishes.description = description(import);
+        }
+        settings::imported_profile(&wishes, import, command)
+    };
+    let import = image::Import { named, source, kernel: &kernel, disk_mib };
+    let info = images.import(&name, import, &describe, &agent, progress)?;
+    templates::prune_superseded(manager, &name)?;
+    Ok(info)
+}
+
+/// What a profile is about whose image was imported: where it was, and what the archive calls it.
+fn description(import: &Import) -> String {
+    let source = match import.source.as_str() {
+        "-" => "standard input",
+        source => source,
+    };
+    match &import.reference {
+        Some(reference) => format!("Imported from {source} ({reference})."),
+        None => format!("Imported from {source}."),
+    }
+}
+
+fn check_name(profiles: &Profiles, name: &str) -> Result<(), Refusal> {
+    if !settings::is_profile_name(name) {
+        return Err(Refusal::new(Kind::Usage, format!("{name:?} cannot be the name of a profile"))
+            .hint("name it with lower-case letters, digits and hyphens: mayfly image import SOURCE NAME"));
+    }
+    match profiles.profiles.get(name).map(|profile| &profile.recipe) {
+        Some(Recipe::Debian(_)) => Err(Refusal::new(
+            Kind::NameTaken,
+            format!("{name:?} is a profile already, made of Debian packages"),
+        )
+        .hint("choose another name: mayfly image import SOURCE NAME")),
+        _ => Ok(()),
+    }
+}
+
+fn check_wishes(wishes: &Wishes, disk_mib: Option<u32>, limits: &Limits) -> Result<(), Refusal> {
+    let asked = [
+        ("--vcpus", wishes.vcpu_count.map(u64::from), limits.vcpu_count),
+        ("--mem", wishes.mem_mib.map(u64::from), limits.mem_mib),
+        ("--ttl", wishes.ttl_seconds, limits.ttl_seconds),
+        ("--disk", disk_mib.map(u64::from), settings::DISK_MIB),
+    ];
+    for (flag, value, bounds) in asked {
+        if let Some(value) = value.filter(|value| !bounds.contains(*value)) {
+            let Bounds { min, max } = bounds;
+            let message = format!("{flag} must be between {min} and {max}, not {value}");
+            return Err(Refusal::new(Kind::Usage, message));
+        }
+    }
+    Ok(())
+}

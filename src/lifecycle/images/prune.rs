@@ -1,0 +1,78 @@
+//! Deleting images that nothing needs.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::build::users_of;
+use super::templates;
+use crate::host::directory;
+use crate::image::Store;
+use crate::lifecycle::manager::Manager;
+use crate::model::{Kind, Profiles, Recipe, Refusal};
+
+/// What a prune deleted, or would delete.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    /// Images, by the names of their profiles.
+    pub deleted: Vec<String>,
+    /// Templates of these, and of others that are gone.
+    pub deleted_templates: Vec<String>,
+    /// What killed builds left.
+    pub swept: Vec<String>,
+    pub freed_bytes: u64,
+}
+
+/// Deletes the images that no VM here was made from and that no profile has, or not any more in this
+/// form. With `all` also those that can be built again when somebody needs them. What another command
+/// works on is skipped; with `dry_run` everything is left as it is.
+pub fn prune_images(manager: &Manager, all: bool, dry_run: bool) -> Result<Pruned> {
+    let mut pruned = Pruned::default();
+    if !manager.settings.directories.artifacts.exists() {
+        return Ok(pruned);
+    }
+    let profiles = manager.settings.profiles()?;
+    let images = manager.images()?;
+    for name in images.names()? {
+        if is_wanted(&images, profiles, &name, all) || !users_of(manager, &name)?.is_empty() {
+            continue;
+        }
+        let freed = images.usage(&name)?.own_bytes;
+        let is_unused = || Ok(users_of(manager, &name)?.is_empty());
+        let is_gone = match dry_run {
+            true => true,
+            false => match images.remove_if(&name, is_unused) {
+                Err(error) if is_busy(&error) => false,
+                removed => removed?,
+            },
+        };
+        if is_gone {
+            pruned.freed_bytes += freed;
+            pruned.deleted.push(name);
+        }
+    }
+    for (name, bytes) in templates::prune_without_images(manager, &pruned.deleted, dry_run)? {
+        pruned.freed_bytes += bytes;
+        pruned.deleted_templates.push(name);
+    }
+    let left = images.leftovers()?;
+    pruned.freed_bytes += left.iter().map(|path| directory::usage(path).own_bytes).sum::<u64>();
+    let swept = if dry_run { left } else { images.sweep()? };
+    pruned.swept = swept.iter().map(|path| path.display().to_string()).collect();
+    Ok(pruned)
+}
+
+/// Whether a profile has this image. One that cannot be understood may be imported, and cannot be had
+/// again then: that is for its owner to decide.
+fn is_wanted(images: &Store, profiles: &Profiles, name: &str, all: bool) -> bool {
+    let Some(profile) = profiles.profiles.get(name) else { return false };
+    let is_imported = matches!(profile.recipe, Recipe::Imported(_));
+    match images.info(name) {
+        Ok(Some(info)) => info.recipe == profile.recipe && (!all || is_imported),
+        Ok(None) => is_imported,
+        Err(_) => true,
+    }
+}
+
+fn is_busy(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.kind == Kind::Busy)
+}

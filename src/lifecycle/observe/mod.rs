@@ -1,0 +1,12 @@
+//! Looking at VMs without changing them: what they are, what they print, and when that changes.
+
+mod activity;
+mod logs;
+mod status;
+mod wait;
+mod watch;
+
+pub use logs::{Follow, Log, read_log};
+pub use status::{status, status_all};
+pub use wait::{Goal, Reached, wait};
+pub use watch::Lookout;

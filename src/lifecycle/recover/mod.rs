@@ -1,0 +1,15 @@
+//! Finishing what was interrupted, and deleting what is left over.
+//!
+//! Whoever takes a VM's lock settles the VM first ([`settle`]). `reap` does that for all VMs, and sweeps
+//! what belongs to none.
+
+pub mod processes;
+pub mod reap;
+mod rebuild;
+pub mod settle;
+mod sweep;
+pub mod teardown;
+
+pub use reap::{Reaped, reap};
+pub use rebuild::rebuild;
+pub use teardown::Removed;

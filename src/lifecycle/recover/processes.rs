@@ -1,0 +1,71 @@
+//! Which processes belong to VMs, on record or not.
+//!
+//! A process is known by its VM's directory, which stands in its environment. A jailed VMM has none,
+//! and is known by its root directory instead, which it cannot leave.
+
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::host::directory;
+use crate::host::process::{self, Marks, PidFd};
+use crate::lifecycle::manager::Manager;
+use crate::model::{ProcessId, VmId};
+
+/// How long a killed process may take to go. Killing needs no consent, only for the kernel to free
+/// what may be gigabytes of memory.
+const DEATH: Duration = Duration::from_secs(10);
+
+/// The living processes of one VM.
+pub fn of(manager: &Manager, id: &VmId) -> Result<Vec<ProcessId>> {
+    let mut marks = Marks::of(manager.mark(id));
+    add_jail(manager, id, &mut marks);
+    Ok(process::find(&marks)?.into_iter().map(|(process, _)| process).collect())
+}
+
+/// The living processes of all VMs that this state directory has or had.
+pub fn all(manager: &Manager) -> Result<Vec<(ProcessId, VmId)>> {
+    let vms = manager.settings.directories.state.join("vms");
+    let mut marks = Marks::below(&vms);
+    for id in directory::names(&vms)?.iter().filter_map(|name| name.parse().ok()) {
+        add_jail(manager, &id, &mut marks);
+    }
+    let id_of = |mark: &str| mark.rsplit('/').next()?.parse().ok();
+    let found = process::find(&marks)?;
+    Ok(found.into_iter().filter_map(|(process, mark)| Some((process, id_of(&mark)?))).collect())
+}
+
+fn add_jail(manager: &Manager, id: &VmId, marks: &mut Marks) {
+    if let Ok(root) = manager.paths(id).vmm_home(true).symlink_metadata() {
+        marks.roots.insert((root.dev(), root.ino()), manager.mark(id));
+    }
+}
+
+/// Kills a process and waits until it is proven gone.
+pub fn kill(process: &PidFd) -> Result<()> {
+    process.kill()?;
+    if !process.wait(DEATH)? {
+        bail!("the VMM was killed but does not end; it may hang in the kernel");
+    }
+    Ok(())
+}
+
+/// Kills every process of a VM.
+///
+/// A process can start another while this looks, so it looks until it finds none, at most ten times.
+pub fn kill_all(manager: &Manager, id: &VmId) -> Result<()> {
+    for _ in 0..10 {
+        let mut found = false;
+        for process in of(manager, id)? {
+            if let Some(process) = PidFd::open(&process)? {
+                found = true;
+                kill(&process)?;
+            }
+        }
+        if !found {
+            return Ok(());
+        }
+    }
+    bail!("the processes of VM {id} start others faster than they can be killed")
+}

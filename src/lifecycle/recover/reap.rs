@@ -1,0 +1,138 @@
+//! Deleting what has expired and what crashes left.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::settle::{Settled, settle};
+use super::sweep;
+use crate::host::{clock, log, process};
+use crate::lifecycle::images::templates;
+use crate::lifecycle::manager::{Manager, liveness_of, this_boot};
+use crate::lifecycle::remove::remove_settled;
+use crate::model::reconcile::{Repair, repair};
+use crate::model::record::reason;
+use crate::model::{Liveness, Now, Phase, VmId, VmRecord};
+
+/// What a reap did, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Reaped {
+    pub deleted_vm_ids: Vec<VmId>,
+    pub count: usize,
+    /// Templates that nobody has used for long, or whose image is gone.
+    pub deleted_templates: Vec<String>,
+    /// Leftovers without a VM: directories, sockets, processes, temporary files.
+    pub swept: Vec<String>,
+}
+
+impl Reaped {
+    fn delete(&mut self, id: &VmId) {
+        self.deleted_vm_ids.push(id.clone());
+        self.count += 1;
+    }
+}
+
+/// Deletes expired VMs and useless templates, finishes abandoned operations, sweeps leftovers. What
+/// another command works on is skipped. With `dry_run` nothing is changed, and what would be deleted is
+/// returned.
+///
+/// Errors: the first VM's that could not be brought in order, after everything else was.
+pub fn reap(manager: &Manager, dry_run: bool) -> Result<Reaped> {
+    let now = clock::now()?;
+    let mut reaped = Reaped::default();
+    let mut failed = Ok(());
+    let with_processes = sweep::marked_ids(manager)?;
+    for record in manager.registry.read()?.vms.values() {
+        if dry_run {
+            if would_delete(manager, record, &now)? {
+                reaped.delete(record.id());
+            }
+            continue;
+        }
+        trim_logs(manager, record.id());
+        if !needs_care(record, &with_processes, &now)? {
+            continue;
+        }
+        match reap_one(manager, record.id(), &now) {
+            Ok(true) => reaped.delete(record.id()),
+            Ok(false) => {}
+            Err(error) => failed = failed.and(Err(error)),
+        }
+    }
+    match templates::prune(manager, dry_run) {
+        Ok(names) => reaped.deleted_templates = names,
+        Err(error) => failed = failed.and(Err(error)),
+    }
+    reaped.swept = sweep::sweep(manager, dry_run)?;
+    failed.map(|()| reaped)
+}
+
+/// The part of a reap that `create` does first: floods of logs, and VMs that take up a place and will
+/// not be used any more, because their time is up or their creation or deletion was abandoned.
+pub fn reap_expired(manager: &Manager) -> Result<()> {
+    let now = clock::now()?;
+    for record in manager.registry.read()?.vms.values() {
+        trim_logs(manager, record.id());
+        let abandoned = matches!(record.state, Phase::Creating | Phase::Removing { .. });
+        if abandoned || doom(record, &now)?.is_some() {
+            // One that cannot be deleted takes up its place, and no more; `reap` says why.
+            let _ = reap_one(manager, record.id(), &now);
+        }
+    }
+    Ok(())
+}
+
+/// Why a VM must go, if it must.
+fn doom(record: &VmRecord, now: &Now) -> Result<Option<&'static str>> {
+    if record.has_expired(now) {
+        return Ok(Some(reason::EXPIRED));
+    }
+    Ok(match &record.manifest.owner {
+        Some(owner) if process::liveness(owner, &now.boot_id)? != Liveness::Alive => {
+            Some(reason::ABANDONED)
+        }
+        _ => None,
+    })
+}
+
+/// Whether a VM may need something done, as far as can be told without its lock. Among a crowd of
+/// healthy ones this is all that a reap does.
+fn needs_care(record: &VmRecord, with_processes: &BTreeSet<VmId>, now: &Now) -> Result<bool> {
+    let process = liveness_of(record, &now.boot_id)?;
+    let strays = process != Some(Liveness::Alive) && with_processes.contains(record.id());
+    let repair = repair(&record.state, process);
+    Ok(strays || repair != Repair::Keep || doom(record, now)?.is_some())
+}
+
+/// Whether [`reap_one`] would delete a VM, and nobody else is about to.
+fn would_delete(manager: &Manager, record: &VmRecord, now: &Now) -> Result<bool> {
+    let repair = repair(&record.state, liveness_of(record, &now.boot_id)?);
+    let unfinished = matches!(repair, Repair::RollBack | Repair::Remove);
+    let doomed = unfinished || doom(record, now)?.is_some();
+    Ok(doomed && !manager.registry.is_vm_locked(record.id())?)
+}
+
+/// A guest may write to its console for as long as it lives.
+fn trim_logs(manager: &Manager, id: &VmId) {
+    let paths = manager.paths(id);
+    for path in [paths.console(), paths.vmm_log()] {
+        log::trim(&path);
+    }
+}
+
+/// Brings one VM in order and deletes it if it must go. Returns whether it is gone.
+fn reap_one(manager: &Manager, id: &VmId, now: &Now) -> Result<bool> {
+    let Some(lock) = manager.registry.try_lock_vm(id)? else { return Ok(false) };
+    match settle(manager, id, lock)? {
+        Settled::Unknown => Ok(false),
+        Settled::Gone(_) => Ok(true),
+        Settled::Here(record, lock) => match doom(&record, now)? {
+            Some(reason) => remove_settled(manager, *record, lock, reason).map(|_| true),
+            None => {
+                sweep::kill_strays(manager, &record, &this_boot()?)?;
+                Ok(false)
+            }
+        },
+    }
+}

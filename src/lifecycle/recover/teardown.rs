@@ -1,0 +1,77 @@
+//! What is left to do when a VM has to stop or go: end its processes and delete its files, without asking
+//! the guest.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::processes;
+use crate::host::lock::Lock;
+use crate::host::{cgroup, directory};
+use crate::lifecycle::manager::Manager;
+use crate::model::{BackendKind, Manifest, Phase, VmId, VmRecord};
+use crate::registry::Change;
+
+/// What a deletion reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    pub vm_id: VmId,
+    pub deleted: bool,
+    pub reason: String,
+}
+
+/// Ends whatever process of a VM is on record, and records the VM as stopped once that is proven
+/// gone. The VM's lock is held.
+pub fn bring_down(
+    manager: &Manager,
+    record: &VmRecord,
+    last_error: Option<String>,
+) -> Result<VmRecord> {
+    if let Some(process) = manager.process_of(record)? {
+        processes::kill(&process)?;
+    }
+    clear(manager, &record.manifest)?;
+    manager.change(record.id(), |record| {
+        record.finish_stop(last_error)?;
+        Ok(record.clone())
+    })
+}
+
+/// Clears away what outlives a VMM and means nothing without it: processes, where no machine is around
+/// a VM's commands, and a jail.
+pub fn clear(manager: &Manager, manifest: &Manifest) -> Result<()> {
+    match manifest.backend {
+        BackendKind::Mock => {
+            processes::kill_all(manager, &manifest.vm_id)?;
+            // The agent takes them away itself, unless it was killed.
+            directory::remove(&manager.paths(&manifest.vm_id).secrets())
+        }
+        BackendKind::Firecracker => {
+            let paths = manager.paths(&manifest.vm_id);
+            cgroup::remove(manifest.vm_id.as_str())?;
+            directory::remove(&paths.jail())?;
+            directory::remove(&paths.vmm_home(false))
+        }
+        BackendKind::Qemu => Ok(()),
+    }
+}
+
+/// Everything after the intention is on record; may be done again from the start.
+pub fn finish_removal(manager: &Manager, record: &VmRecord, lock: Lock) -> Result<Removed> {
+    let id = record.id();
+    if let Some(process) = manager.process_of(record)? {
+        processes::kill(&process)?;
+    }
+    clear(manager, &record.manifest)?;
+    let paths = manager.paths(id);
+    directory::remove(&paths.run)?;
+    directory::remove_if_empty(&manager.settings.directories.run);
+    directory::remove(&paths.dir)?;
+    // The record goes last: until here a crash leaves it to be found.
+    manager.registry.update(|contents| Ok((contents.vms.remove(id), Change::Made)))?;
+    lock.remove()?;
+    let reason = match &record.state {
+        Phase::Removing { reason, .. } => reason.clone(),
+        _ => String::new(),
+    };
+    Ok(Removed { vm_id: id.clone(), deleted: true, reason })
+}

@@ -1,0 +1,202 @@
+//! From a VM on record to an agent that answers: the VMM started, watched, and met.
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::caller::Caller;
+use crate::backend::{self, Backend, Machine, Memory, Monitor, Purpose};
+use crate::guest::Session;
+use crate::host::gate::{self, Released};
+use crate::host::process::PidFd;
+use crate::host::signals::{Interrupted, Signals};
+use crate::host::wait::Wait;
+use crate::host::{clock, directory, log, random};
+use crate::lifecycle::manager::Manager;
+use crate::lifecycle::recover::{processes, teardown};
+use crate::model::{BootFiles, Instance, Kind, Refusal, VmPaths, VmRecord};
+use crate::protocol::Setup;
+
+/// Lines of the console shown when a boot fails: enough for a kernel's last words.
+const CONSOLE_LINES: usize = 20;
+
+/// A VM that is being started; its lock is held, and `starting` is on record.
+pub struct Boot<'a> {
+    pub manager: &'a Manager,
+    pub record: &'a VmRecord,
+    pub backend: &'a dyn Backend,
+    pub files: Option<&'a BootFiles>,
+    /// What the conversation with its agent is for.
+    pub purpose: Purpose,
+}
+
+/// A VM whose agent answers.
+#[derive(Debug)]
+pub struct Up {
+    pub vmm: PidFd,
+    pub session: Session,
+    monitor: Monitor,
+    /// As long as this command lives, it is the VMM's parent.
+    child: Released,
+}
+
+impl Up {
+    /// Ends the conversation with the agent. The VMM goes on.
+    pub fn hang_up(self) -> (PidFd, Monitor) {
+        backend::hang_up(self.session.is_clean(), self.session.into_channel());
+        drop(self.child);
+        (self.vmm, self.monitor)
+    }
+}
+
+impl Boot<'_> {
+    /// Starts the VMM, with its memory from there, and waits for the agent. `template` goes on record.
+    ///
+    /// On an error no process is left, nor on record.
+    pub fn launch(
+        &self,
+        memory: Memory,
+        template: Option<&str>,
+        caller: &mut Caller<'_>,
+    ) -> Result<Up> {
+        let (id, paths) = (self.record.id(), self.paths());
+        // Sockets and claims of an earlier start mean nothing any more.
+        directory::remove(&paths.run)?;
+        directory::create_new_below(&self.manager.settings.directories.run, &paths.run)?;
+        let start = self.backend.launch(self.machine(&paths, memory))?;
+
+        let gated = gate::spawn(start.launch, &self.manager.mark(id))?;
+        let instance =
+            Instance { process: gated.process.clone(), template: template.map(str::to_owned) };
+        // Before the release: a VMM that cannot be watched and ended must not come to be.
+        let Some(vmm) = PidFd::open(&instance.process)? else {
+            return Err(Refusal::new(Kind::Host, "the launcher ended at once").into());
+        };
+        self.manager.change_on_the_way_up(id, |record| record.launched(instance.clone()))?;
+        let released = gated.release();
+        caller.timings.end("launch");
+
+        let met = match released {
+            Ok(child) => {
+                self.meet(memory, &start.monitor, &vmm, caller).map(|session| (session, child))
+            }
+            Err(error) => Err(Refusal::new(Kind::Host, format!("{error:#}")).into()),
+        };
+        match met {
+            Ok((session, child)) => Ok(Up { vmm, session, monitor: start.monitor, child }),
+            Err(error) => {
+                let error = self.explain(error);
+                self.end(&vmm).with_context(|| format!("while undoing: {error:#}"))?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Kills a VMM of this start and takes it off the record.
+    pub fn end(&self, vmm: &PidFd) -> Result<()> {
+        processes::kill(vmm)?;
+        teardown::clear(self.manager, &self.record.manifest)?;
+        self.manager.change_on_the_way_up(self.record.id(), VmRecord::unlaunched)
+    }
+
+    /// Freezes a VM that was launched to be frozen, whose VMM then is of no more use. Returns the VMM's
+    /// version.
+    pub fn freeze(
+        &self,
+        memory: Memory,
+        vmm: &PidFd,
+        monitor: &Monitor,
+        signals: &mut Signals,
+    ) -> Result<String> {
+        let paths = self.paths();
+        let mut wait = self.wait(vmm, signals);
+        self.backend.freeze(self.machine(&paths, memory), monitor, &mut wait)
+    }
+
+    pub fn paths(&self) -> VmPaths {
+        self.manager.paths(self.record.id())
+    }
+
+    /// As long as a boot may take, interrupted by a signal or the VMM's end.
+    pub fn wait<'w>(&self, vmm: &'w PidFd, signals: &'w mut Signals) -> Wait<'w> {
+        let deadline = Instant::now() + self.backend.boot_deadline();
+        Wait::until(deadline).watching(vmm.as_fd()).interruptible(signals)
+    }
+
+    fn machine<'m>(&'m self, paths: &'m VmPaths, memory: Memory<'m>) -> Machine<'m> {
+        Machine { memory, ..Machine::new(&self.record.manifest, paths, self.files) }
+    }
+
+    /// Waits for the agent and tells it what it must know before it serves.
+    fn meet(
+        &self,
+        memory: Memory,
+        monitor: &Monitor,
+        vmm: &PidFd,
+        caller: &mut Caller<'_>,
+    ) -> Result<Session> {
+        let Caller { signals, timings, .. } = caller;
+        let mut wait = self.wait(vmm, signals);
+        if let Memory::Frozen(_) = memory {
+            let paths = self.paths();
+            self.backend.thaw(self.machine(&paths, memory), monitor, &mut wait)?;
+            timings.end("thaw");
+        }
+        let mut session =
+            self.manager.open_session(self.record, self.backend, self.purpose, &mut wait)?;
+        timings.end(if let Memory::Frozen(_) = memory { "greet" } else { "boot" });
+        session.setup(&self.setup(memory)?, &mut wait)?;
+        timings.end("setup");
+        Ok(session)
+    }
+
+    fn setup(&self, memory: Memory) -> Result<Setup> {
+        let record = self.record;
+        let remaining = record.expiry.remaining(&clock::now()?).max(0.0);
+        // One to be frozen is set up only so that its copies have done it before; they are told anew.
+        let has_end = !matches!(memory, Memory::ToFreeze(_));
+        Ok(Setup {
+            vm_id: record.id().to_string(),
+            hostname: record.manifest.hostname(),
+            entropy: BASE64.encode(random::bytes::<64>()?),
+            ttl_ms: has_end.then_some((remaining * 1000.0) as u64),
+            // Read last: it ages.
+            unix_ns: clock::unix_time().as_nanos() as u64,
+        })
+    }
+
+    /// Adds what the guest and the VMM said last to a failed boot's error.
+    fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        // Whoever interrupted the boot knows why it did not finish.
+        if error.is::<Interrupted>() {
+            return error;
+        }
+        let paths = self.paths();
+        let mut said = String::new();
+        for (who, path) in [("the VMM", paths.vmm_log()), ("the console", paths.console())] {
+            let tail = log::tail(&path, CONSOLE_LINES);
+            if !tail.is_empty() {
+                said.push_str(&format!("\n{who} said last:\n{tail}"));
+            }
+        }
+        let kind = error.downcast_ref::<Refusal>().map_or(Kind::Host, |refusal| refusal.kind);
+        let hint = error.downcast_ref::<Refusal>().and_then(|refusal| refusal.hint.clone());
+        let mut hint =
+            hint.unwrap_or_else(|| "'mayfly doctor' checks what this host can do".into());
+        // A VM that belongs to a command is deleted now.
+        if self.record.manifest.owner.is_none() {
+            let vm = self.record.manifest.called();
+            hint.push_str(&format!("; 'mayfly logs {vm}' shows all that was printed"));
+        }
+        Refusal {
+            // A guest that does not come up is the host's matter for a script: it cannot do it.
+            kind: if kind == Kind::Agent { Kind::Host } else { kind },
+            message: format!("VM {} did not start: {error:#}{said}", self.record.id()),
+            hint: Some(hint),
+        }
+        .into()
+    }
+}
