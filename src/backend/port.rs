@@ -88,7 +88,7 @@ mod tests {
             }
             assert!(abandoned < 10);
         };
-        assert_eq!(refused.downcast_ref::<Refusal>().unwrap().kind, Kind::Agent);
+        assert_eq!(Refusal::find(&refused).unwrap().kind, Kind::Agent);
 
         let _ = listener.accept().unwrap();
         assert!(!dial(&paths, Purpose::Control, &mut wait).unwrap().dirty);

@@ -156,7 +156,7 @@ mod tests {
         let held = Lock::try_acquire(&path).unwrap().unwrap();
         assert!(Lock::try_acquire(&path).unwrap().is_none());
         let error = Lock::acquire(&path, "the registry", Instant::now()).unwrap_err();
-        let refusal = error.downcast_ref::<Refusal>().unwrap();
+        let refusal = Refusal::find(&error).unwrap();
         assert_eq!(refusal.kind, Kind::Busy);
         let me = format!("by process {}", std::process::id());
         assert!(refusal.message.contains(&me), "{}", refusal.message);

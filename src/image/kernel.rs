@@ -241,7 +241,7 @@ mod tests {
         ];
         for (image, says) in cases {
             let error = unpack(&image).unwrap_err();
-            let refusal = error.downcast_ref::<Refusal>().unwrap();
+            let refusal = Refusal::find(&error).unwrap();
             assert!(refusal.message.contains(says), "{:?} instead of {says:?}", refusal.message);
         }
     }

@@ -92,7 +92,7 @@ mod tests {
         };
         let error =
             explain(failed.into(), "cannot install packages", Path::new("/a/.build-x/work"));
-        let refusal = error.downcast_ref::<Refusal>().unwrap();
+        let refusal = Refusal::find(&error).unwrap();
         assert_eq!(refusal.kind, Kind::Host);
         assert!(refusal.message.contains(line));
         refusal.hint.clone()

@@ -22,11 +22,11 @@ pub fn remove(manager: &Manager, id: &VmId, reason: &str) -> Result<Removed> {
 
 /// The same for a command that is done with its VM: if somebody else deleted it, all the better.
 pub fn remove_if_there(manager: &Manager, id: &VmId, reason: &str) -> Result<Removed> {
-    remove(manager, id, reason).or_else(|error| match error.downcast_ref::<Refusal>() {
-        Some(refusal) if refusal.kind == Kind::NotFound => {
-            Ok(Removed { vm_id: id.clone(), deleted: false, reason: reason::ABSENT.into() })
+    remove(manager, id, reason).or_else(|error| {
+        if !Refusal::is_of_kind(&error, Kind::NotFound) {
+            return Err(error);
         }
-        _ => Err(error),
+        Ok(Removed { vm_id: id.clone(), deleted: false, reason: reason::ABSENT.into() })
     })
 }
 

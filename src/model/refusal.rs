@@ -1,7 +1,7 @@
 //! What mayfly says when it will not do something: a value with a kind, a reason and a remedy.
 //!
-//! A refusal travels inside an `anyhow::Error` up to `main`, which prints it once. Code that wants
-//! to act on one downcasts: `error.downcast_ref::<Refusal>()`.
+//! A refusal travels inside an `anyhow::Error` up to `main`, which prints it once. Code that acts on one
+//! looks for it with [`Refusal::find`].
 
 use std::fmt;
 
@@ -80,6 +80,16 @@ impl Refusal {
     /// A refusal without a hint; add one with [`Refusal::hint`].
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Refusal { kind, message: message.into(), hint: None }
+    }
+
+    /// The refusal in an error, whatever context was added to it.
+    pub fn find(error: &anyhow::Error) -> Option<&Refusal> {
+        error.chain().find_map(|cause| cause.downcast_ref()).or_else(|| error.downcast_ref())
+    }
+
+    /// Whether an error is a refusal of this kind.
+    pub fn is_of_kind(error: &anyhow::Error, kind: Kind) -> bool {
+        Refusal::find(error).is_some_and(|refusal| refusal.kind == kind)
     }
 
     /// The same refusal with a remedy.

@@ -31,7 +31,7 @@ impl Failure {
                 exit_code: interrupted.code(),
             };
         }
-        let refusal = error.chain().find_map(|cause| cause.downcast_ref::<Refusal>());
+        let refusal = Refusal::find(error);
         let kind = refusal.map_or(Kind::Failure, |refusal| refusal.kind);
         Failure {
             kind: kind.name(),

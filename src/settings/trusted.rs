@@ -88,7 +88,7 @@ mod tests {
         }
         for mode in [0o646, 0o602] {
             let refused = read_as(mode).unwrap_err();
-            assert_eq!(refused.downcast_ref::<Refusal>().unwrap().kind, Kind::Host, "{mode:o}");
+            assert_eq!(Refusal::find(&refused).unwrap().kind, Kind::Host, "{mode:o}");
         }
         // An ordinary user's files belong to a group of his own.
         assert_eq!(read_as(0o660).is_ok(), !geteuid().is_root());

@@ -64,7 +64,7 @@ fn memory_for_which_there_is_no_room_is_refused_before_anything_is_made() {
         panic!("there is one")
     };
     let error = draft.prepare(u32::MAX, directory.path()).unwrap_err();
-    assert_eq!(error.downcast_ref::<Refusal>().unwrap().kind, Kind::Host);
+    assert_eq!(Refusal::find(&error).unwrap().kind, Kind::Host);
     assert!(!draft.files().memory.exists());
 }
 

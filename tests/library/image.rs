@@ -153,7 +153,7 @@ fn a_package_that_does_not_exist_is_named_with_a_remedy() {
     let store = Store::open(&root, images::mirror()).unwrap();
     let profile = small(&["no-such-package-anywhere"]);
     let error = store.ensure(&profile, &programs::agent(), &mut Lines::default()).unwrap_err();
-    let refusal = error.downcast_ref::<Refusal>().unwrap();
+    let refusal = Refusal::find(&error).unwrap();
     assert_eq!(refusal.kind, Kind::Host);
     assert!(refusal.message.contains("no-such-package-anywhere"), "{}", refusal.message);
     assert!(refusal.hint.as_ref().unwrap().contains("packages"), "{refusal:?}");

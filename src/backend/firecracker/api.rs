@@ -256,7 +256,7 @@ mod tests {
 
     fn refusal(parts: &[&str]) -> String {
         let error = ask(parts).unwrap_err();
-        let refusal = error.downcast_ref::<Refusal>().unwrap_or_else(|| panic!("{error:#}"));
+        let refusal = Refusal::find(&error).unwrap_or_else(|| panic!("{error:#}"));
         assert_eq!(refusal.kind, Kind::Host);
         refusal.message.clone()
     }

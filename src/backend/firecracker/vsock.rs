@@ -165,7 +165,7 @@ mod tests {
             [&[b"KO 1\n"], &[b"OK \n"], &[b"OK x\n"], &[b"\n"], &[b"OK 11111111111111111111\n"]];
         for answers in nonsense {
             let error = connect_to(answers).unwrap_err();
-            assert_eq!(error.downcast_ref::<Refusal>().unwrap().kind, Kind::Agent);
+            assert_eq!(Refusal::find(&error).unwrap().kind, Kind::Agent);
         }
     }
 

@@ -87,5 +87,5 @@ impl Selection {
 
 /// Whether an error says that there is no such VM, or none any more.
 pub fn is_absent(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.kind == Kind::NotFound)
+    Refusal::is_of_kind(error, Kind::NotFound)
 }

@@ -250,7 +250,7 @@ fn refusal(error: &anyhow::Error) -> Refusal {
         let io = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
         errno == Some(rustix::io::Errno::NOSPC) || io == Some(nix::libc::ENOSPC)
     });
-    let inner = error.chain().find_map(|cause| cause.downcast_ref::<Refusal>());
+    let inner = Refusal::find(error);
     let message = format!("{error:#}");
     let (kind, hint) = match inner {
         Some(inner) => (inner.kind, inner.hint.clone()),

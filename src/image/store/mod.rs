@@ -314,7 +314,7 @@ impl Store {
         let path = self.use_lock(profile);
         let polite = Wait::Until(Instant::now() + POLITENESS);
         match wait_for(&path, Lock::try_acquire, &what, polite, &mut Silent) {
-            Err(error) if error.is::<Refusal>() => {}
+            Err(error) if Refusal::find(&error).is_some() => {}
             taken_or_broken => return taken_or_broken,
         }
         // Those who share it overlap without end; from here on nobody new is let in.

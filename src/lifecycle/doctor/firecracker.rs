@@ -74,7 +74,7 @@ fn taken(manager: &Manager, path: &Path, version: Version) -> Result<String, Ref
         },
     };
     let detail = format!("{shown}; auto does not take it, because {obstacle:#}");
-    let hint = obstacle.downcast_ref::<Refusal>().and_then(|refusal| refusal.hint.clone());
+    let hint = Refusal::find(&obstacle).and_then(|refusal| refusal.hint.clone());
     Err(Refusal { kind: Kind::Host, message: detail, hint })
 }
 

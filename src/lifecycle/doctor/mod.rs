@@ -65,7 +65,7 @@ impl Check {
             Ok(detail) => Check::ok(name, detail),
             Err(error) => {
                 let error = error.into();
-                let refusal = error.downcast_ref::<Refusal>();
+                let refusal = Refusal::find(&error);
                 let remedy = refusal.and_then(|refusal| refusal.hint.clone());
                 Check { name, verdict, detail: format!("{error:#}"), remedy }
             }

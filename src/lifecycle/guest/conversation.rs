@@ -73,7 +73,7 @@ impl<'a> Conversation<'a> {
 
 /// A VM whose time is up ends by itself, and takes the command with it. That explains a lost agent.
 fn blame_the_clock(manager: &Manager, record: &VmRecord, error: anyhow::Error) -> anyhow::Error {
-    let lost = error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.kind == Kind::Agent);
+    let lost = Refusal::is_of_kind(&error, Kind::Agent);
     // It may have got more time while the command ran.
     let contents = manager.registry.read();
     let latest = contents.as_ref().ok().and_then(|contents| contents.vms.get(record.id()));

@@ -74,5 +74,5 @@ fn is_wanted(images: &Store, profiles: &Profiles, name: &str, all: bool) -> bool
 }
 
 fn is_busy(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.kind == Kind::Busy)
+    Refusal::is_of_kind(error, Kind::Busy)
 }

@@ -182,8 +182,9 @@ impl Boot<'_> {
                 said.push_str(&format!("\n{who} said last:\n{tail}"));
             }
         }
-        let kind = error.downcast_ref::<Refusal>().map_or(Kind::Host, |refusal| refusal.kind);
-        let hint = error.downcast_ref::<Refusal>().and_then(|refusal| refusal.hint.clone());
+        let refusal = Refusal::find(&error);
+        let kind = refusal.map_or(Kind::Host, |refusal| refusal.kind);
+        let hint = refusal.and_then(|refusal| refusal.hint.clone());
         let mut hint =
             hint.unwrap_or_else(|| "'mayfly doctor' checks what this host can do".into());
         // A VM that belongs to a command is deleted now.

@@ -70,7 +70,7 @@ fn run_against(stream: UnixStream, request: &Exec) -> anyhow::Result<Outcome> {
 }
 
 fn kind_of(error: &anyhow::Error) -> Option<RefusalKind> {
-    error.downcast_ref::<Refusal>().map(|refusal| refusal.kind)
+    Refusal::find(error).map(|refusal| refusal.kind)
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn another_protocol_version_is_refused_with_a_remedy() {
     let stream = fake(true, Box::new(other));
     let error = Session::open(channel(stream), false, &mut Wait::within(Duration::from_secs(5)));
     let error = error.unwrap_err();
-    let refusal = error.downcast_ref::<Refusal>().unwrap();
+    let refusal = Refusal::find(&error).unwrap();
     assert_eq!(refusal.kind, RefusalKind::Agent);
     assert_eq!(refusal.hint.as_deref(), Some("rebuild the image: mayfly image build PROFILE"));
 }

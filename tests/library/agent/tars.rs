@@ -588,6 +588,6 @@ fn a_guest_that_goes_away_leaves_nothing() {
         Err(std::io::ErrorKind::Other.into())
     });
     let error = ground.copy("new", &limits(), sends).unwrap_err();
-    assert_eq!(error.downcast_ref::<Refusal>().unwrap().kind, RefusalKind::Agent);
+    assert_eq!(Refusal::find(&error).unwrap().kind, RefusalKind::Agent);
     ground.is_untouched("a guest that goes away");
 }
