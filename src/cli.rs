@@ -16,7 +16,7 @@ use clap::{ArgMatches, FromArgMatches, ValueEnum};
 use self::args::{Cli, Global};
 use crate::commands::{self, App};
 use crate::host::gate;
-use crate::image;
+use crate::import;
 use crate::output::{Color, Failure, MAYFLY_FAILED, Printer, Style};
 use crate::settings::{Config, KEYS, Key, Overrides, Settings, Sources};
 
@@ -31,8 +31,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if args.get(1).is_some_and(|argument| argument == gate::ARGUMENT) {
         return become_vmm();
     }
-    if args.get(1).is_some_and(|argument| argument == image::UNPACK) {
-        return exit_after(image::unpack());
+    if args.get(1).is_some_and(|argument| argument == import::ARGUMENT) {
+        return exit_after(import::serve());
     }
     // A file with a mistake in it must not hide what is wrong with the command line, nor its help.
     let config = Config::load();

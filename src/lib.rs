@@ -7,6 +7,7 @@
 //! - [`cli`]: global flags, the list of verbs, the one `match`.
 //! - [`commands`]: one file a verb; flags beside the function that serves them.
 //! - [`lifecycle`]: what a verb means for a VM, and [`output`]: the only room that prints.
+//! - [`import`]: images from directories and archives that other programs made.
 //! - [`guest`] (the host's end of the agent protocol), [`backend`] (the VMMs), [`image`] (what VMs
 //!   boot), [`registry`] (transactions and locks), [`settings`] (profiles, directories, variables).
 //!   These five do not know each other. [`template`] (frozen VMs of an image) knows [`image`].
@@ -33,6 +34,7 @@ pub mod commands;
 pub mod guest;
 pub mod host;
 pub mod image;
+pub mod import;
 pub mod lifecycle;
 pub mod model;
 pub mod output;

@@ -5,9 +5,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::import::{self, Import};
 use super::progress::Progress;
-use crate::model::{CommandDefaults, DebianRecipe, Form};
+use crate::model::DebianRecipe;
 
 /// Phases of a whole build: the builder's, then the store's own.
 pub const PHASES: usize = 4;
@@ -26,29 +25,6 @@ pub trait Builder: Send + Sync {
         progress: &mut dyn Progress,
     ) -> Result<String>;
 
-    /// Makes the same files of what was packed elsewhere, with the kernel and its modules of an image
-    /// that is there.
-    fn import(
-        &self,
-        import: Import,
-        work: &Path,
-        into: &Path,
-        progress: &mut dyn Progress,
-    ) -> Result<Imported> {
-        import::make(import, work, into, progress)
-    }
-
-    /// Deletes a directory that `build` or `import` worked in, whoever the files in it belong to.
+    /// Deletes a directory that was built in, whoever owns the files in it.
     fn delete(&self, directory: &Path) -> Result<()>;
-}
-
-/// What was imported.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Imported {
-    pub kernel_release: String,
-    pub form: Form,
-    /// What the archive calls the image.
-    pub reference: Option<String>,
-    pub digest: Option<String>,
-    pub command: CommandDefaults,
 }

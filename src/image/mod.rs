@@ -14,25 +14,22 @@ mod debian;
 pub mod digest;
 mod file_systems;
 mod handle;
-mod import;
 mod info;
 mod initrd;
 mod kernel;
 mod modules;
 mod progress;
-mod sandbox;
+pub mod sandbox;
 mod scratch;
 mod static_program;
 mod store;
 mod trouble;
 pub mod verified;
 
-pub use builder::{Builder, Imported};
+pub use builder::{Builder, PHASES};
 pub use debian::{Debian, tools};
+pub use file_systems::{Room, make_disk, make_root_for};
 pub use handle::{Image, Verification};
-pub use import::{
-    ARGUMENT as UNPACK, Bounds as ImportBounds, Import, Named, Plan, Source, serve as unpack,
-};
-pub use info::{AgentInfo, FileInfo, ImageInfo};
+pub use info::{AgentInfo, DISK, FileInfo, ImageInfo, KERNEL, MODULES, ROOTFS};
 pub use progress::{Lines, Progress, Silent};
-pub use store::{Store, check_agent};
+pub use store::{ImageParts, Store, check_agent};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms, and the rooms each may look into. What is not listed is forbidden.
 const PLAN: &[(&str, &[&str])] = &[
-    ("cli", &["commands", "host", "image", "model", "output", "settings"]),
+    ("cli", &["commands", "host", "import", "model", "output", "settings"]),
     (
         "commands",
         &[
@@ -13,6 +13,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "guest",
             "host",
             "image",
+            "import",
             "lifecycle",
             "model",
             "output",
@@ -25,12 +26,13 @@ const PLAN: &[(&str, &[&str])] = &[
     (
         "lifecycle",
         &[
-            "archive", "backend", "guest", "host", "image", "model", "protocol", "registry",
-            "settings", "template",
+            "archive", "backend", "guest", "host", "image", "import", "model", "protocol",
+            "registry", "settings", "template",
         ],
     ),
     ("guest", &["host", "model", "protocol"]),
     ("backend", &["host", "model", "protocol"]),
+    ("import", &["archive", "host", "image", "model"]),
     ("image", &["host", "model"]),
     ("template", &["host", "image", "model"]),
     ("registry", &["host", "model"]),

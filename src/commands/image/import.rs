@@ -10,7 +10,7 @@ use crate::commands::App;
 use crate::commands::building::building;
 use crate::commands::completions::candidates;
 use crate::host::signals::Signals;
-use crate::image::{ImportBounds, Named};
+use crate::import::{Bounds, Named};
 use crate::lifecycle::{self, ImportRequest, Manager};
 use crate::model::{Form, Kind, MemMib, Refusal, Span};
 use crate::output::ImageView;
@@ -118,7 +118,7 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
         },
         form: args.from.map(FormName::form),
         reference: args.reference,
-        bounds: ImportBounds { bytes: u64::from(args.max_size.0) << 20, ..ImportBounds::default() },
+        bounds: Bounds { bytes: u64::from(args.max_size.0) << 20, ..Bounds::default() },
     };
     let wishes = Wishes {
         description: String::new(),

@@ -16,22 +16,19 @@ use crate::host::tool::Interrupted;
 use crate::host::{clock, directory, durable};
 use crate::image::builder::PHASES;
 use crate::image::digest;
-use crate::image::import::Import;
 use crate::image::info::{AgentInfo, FILES, FileInfo, INFO, INITRD, MODULES, SCHEMA};
 use crate::image::initrd;
 use crate::image::scratch::Scratch;
 use crate::image::static_program;
-use crate::model::profile::IMPORTED_PROFILE;
-use crate::model::{self, CommandDefaults, Kind, Profile, Recipe, Refusal};
+use crate::model::{Kind, Profile, Recipe, Refusal};
 
-/// What an image is made of, when its files are there.
-struct Parts {
-    kernel_release: String,
-    recipe: Recipe,
+/// What an image is made of, once its files are there.
+#[derive(Debug)]
+pub struct ImageParts {
+    /// As in `uname -r`.
+    pub kernel_release: String,
+    pub recipe: Recipe,
 }
-
-/// Writes the profile of what was imported.
-pub type Describe<'a> = dyn Fn(&model::Import, &CommandDefaults) -> Result<String> + 'a;
 
 /// The agent's name among the verified files.
 pub const AGENT: &str = "agent";
@@ -95,48 +92,17 @@ impl Store {
         };
         self.put_together(&profile.name, agent, progress, |work, image, progress| {
             let kernel_release = self.builder.build(recipe, work, image, progress)?;
-            Ok(Parts { kernel_release, recipe: profile.recipe.clone() })
-        })
-    }
-
-    /// Imports an image and puts it in place, with the text of its profile. The caller holds the build
-    /// lock.
-    pub(super) fn take_in(
-        &self,
-        name: &str,
-        import: Import,
-        describe: &Describe,
-        agent: &Agent,
-        progress: &mut dyn Progress,
-    ) -> Result<()> {
-        let source = match &import.named.path {
-            Some(path) => path.display().to_string(),
-            None => "-".into(),
-        };
-        let kernel = import.kernel.info().recipe.kernel().to_owned();
-        self.put_together(name, agent, progress, |work, image, progress| {
-            let imported = self.builder.import(import, work, image, progress)?;
-            let recipe = model::Import {
-                source,
-                form: imported.form,
-                reference: imported.reference,
-                digest: imported.digest,
-                kernel,
-            };
-            let text = describe(&recipe, &imported.command)?;
-            durable::write_new(&image.join(IMPORTED_PROFILE), text.as_bytes())?;
-            let kernel_release = imported.kernel_release;
-            Ok(Parts { kernel_release, recipe: Recipe::Imported(recipe) })
+            Ok(ImageParts { kernel_release, recipe: profile.recipe.clone() })
         })
     }
 
     /// Has the parts made in a directory apart, makes an image of them and puts it in place.
-    fn put_together(
+    pub(super) fn put_together(
         &self,
         name: &str,
         agent: &Agent,
         progress: &mut dyn Progress,
-        make: impl FnOnce(&Path, &Path, &mut dyn Progress) -> Result<Parts>,
+        make: impl FnOnce(&Path, &Path, &mut dyn Progress) -> Result<ImageParts>,
     ) -> Result<()> {
         self.clear_leftovers(name)?;
         let scratch = Scratch::create(&self.root, name, self.builder.as_ref())?;

@@ -27,7 +27,6 @@ use super::builder::Builder;
 use super::debian::Debian;
 use super::digest::Method;
 use super::handle::{self, Image};
-use super::import::Import;
 use super::info::{self, Found, ImageInfo};
 use super::progress::{Progress, Silent};
 use super::scratch;
@@ -36,7 +35,8 @@ use crate::host::directory::{self, Usage};
 use crate::host::lock::Lock;
 use crate::model::{Kind, Profile, Refusal};
 use lock::{Wait, wait_for};
-use make::{Agent, Describe};
+use make::Agent;
+pub use make::ImageParts;
 
 /// How long a command that only needs an image waits for the instant in which it is replaced, and one
 /// that deletes it for those that hold it: a VM lets go of its image once its VMM has started.
@@ -181,22 +181,23 @@ impl Store {
         self.ensure(profile, agent, progress)
     }
 
-    /// Imports an image under `name`, with the agent at `agent`, and with the profile that `describe`
-    /// writes beside it. An image of that name that was there serves until the new one is complete.
+    /// Makes the image `name`, with the agent at `agent`, of the parts that `make` puts into its second
+    /// directory: those of [`Builder::build`]. The first is for temporary files. An existing image of
+    /// that name serves until the new one is complete.
     ///
-    /// Errors: as of [`Store::build`], and what is wrong with the source.
-    pub fn import(
+    /// # Errors
+    /// Those of [`Store::build`] and of `make`.
+    pub fn build_with(
         &self,
         name: &str,
-        import: Import,
-        describe: &Describe,
         agent: &Path,
         progress: &mut dyn Progress,
+        make: impl FnOnce(&Path, &Path, &mut dyn Progress) -> Result<ImageParts>,
     ) -> Result<ImageInfo> {
         check_name(name)?;
         let agent = Agent::read(agent)?;
         let _build = self.lock_build(name, Wait::WhileWanted, progress)?;
-        self.take_in(name, import, describe, &agent, progress)?;
+        self.put_together(name, &agent, progress, make)?;
         self.info(name)?.context("the image was deleted meanwhile")
     }
 

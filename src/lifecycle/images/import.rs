@@ -4,9 +4,12 @@ use anyhow::Result;
 
 use super::build::refuse_if_needed;
 use super::templates;
-use crate::image::{self, ImageInfo, Named, Progress};
+use crate::host::durable;
+use crate::image::{ImageInfo, ImageParts, Progress};
+use crate::import::{self, Named};
 use crate::lifecycle::manager::Manager;
-use crate::model::{Bounds, CommandDefaults, Import, Kind, Limits, Profiles, Recipe, Refusal};
+use crate::model::profile::IMPORTED_PROFILE;
+use crate::model::{Bounds, Import, Kind, Limits, Profiles, Recipe, Refusal};
 use crate::settings::{self, Wishes, find_profile};
 
 /// What to import, and as what.
@@ -36,7 +39,7 @@ pub fn import_image(
     request: ImportRequest,
     progress: &mut dyn Progress,
 ) -> Result<ImageInfo> {
-    let ImportRequest { named, name, wishes, .. } = request;
+    let ImportRequest { named, name, mut wishes, .. } = request;
     let profiles = manager.settings.profiles()?;
     check_name(profiles, &name)?;
     check_wishes(&wishes, request.disk_mib, &profiles.limits)?;
@@ -54,15 +57,24 @@ pub fn import_image(
         (None, Recipe::Debian(recipe)) => recipe.disk_mib,
         (None, Recipe::Imported(_)) => kernel.disk_mib()?,
     };
-    let describe = |import: &Import, command: &CommandDefaults| {
-        let mut wishes = wishes.clone();
+    let path = named.path.as_ref().map_or_else(|| "-".into(), |path| path.display().to_string());
+    let info = images.build_with(&name, &agent, progress, |work, into, progress| {
+        let what = import::Import { named, source, kernel: &kernel, disk_mib };
+        let imported = import::make(what, work, into, progress)?;
+        let recipe = Import {
+            source: path,
+            form: imported.form,
+            reference: imported.reference,
+            digest: imported.digest,
+            kernel: kernel.info().recipe.kernel().to_owned(),
+        };
         if wishes.description.is_empty() {
-            wishes.description = description(import);
+            wishes.description = description(&recipe);
         }
-        settings::imported_profile(&wishes, import, command)
-    };
-    let import = image::Import { named, source, kernel: &kernel, disk_mib };
-    let info = images.import(&name, import, &describe, &agent, progress)?;
+        let profile = settings::imported_profile(&wishes, &recipe, &imported.command)?;
+        durable::write_new(&into.join(IMPORTED_PROFILE), profile.as_bytes())?;
+        Ok(ImageParts { kernel_release: imported.kernel_release, recipe: Recipe::Imported(recipe) })
+    })?;
     templates::prune_superseded(manager, &name)?;
     Ok(info)
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use rustix::fs::FileType;
 
-use super::inside;
-use super::tree::{Attributes, Entry, Tree};
+use super::path;
+use super::rootfs::{Attributes, Entry, Tree};
 
 /// Where the agent mounts something, and what is there is hidden or was the builder's. `/run` is not
 /// emptied: images keep directories there that their programs need.
@@ -58,7 +58,7 @@ pub fn fit(tree: &mut Tree, workdir: Option<&str>) -> Result<()> {
     tree.put(&resolver, Entry::File(&mut std::io::empty(), 0), &Attributes::plain(0o644))?;
     if let Some(workdir) = workdir {
         // As docker does. One that cannot be made is the command's trouble, and it will say so.
-        let place = inside::place(workdir.as_bytes()).unwrap_or_default();
+        let place = path::place(workdir.as_bytes()).unwrap_or_default();
         let _ = tree.ensure_directory(&place);
     }
     Ok(())
@@ -88,7 +88,7 @@ pub fn measure(tree: &Tree) -> Result<Extent> {
     let mut waiting = vec![PathBuf::new()];
     while let Some(directory) = waiting.pop() {
         let Some(opened) = tree.directory(&directory)? else { continue };
-        for name in super::tree::names_in(std::os::fd::AsFd::as_fd(&opened))? {
+        for name in super::rootfs::names_in(std::os::fd::AsFd::as_fd(&opened))? {
             let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
             let about = rustix::fs::statat(&opened, &name, flags)?;
             extent.inodes += 1;

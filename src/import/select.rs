@@ -3,10 +3,10 @@
 use anyhow::{Result, bail};
 use serde::de::DeserializeOwned;
 
-use super::checked::Digest;
-use super::inside::shown;
+use super::blobs::{Packed, Place};
+use super::digest_reader::Digest;
 use super::manifest::{Configuration, Descriptor, DockerImage, Document, Platform};
-use super::packed::{Packed, Place};
+use super::path::shown;
 use super::unpack::Layer;
 use crate::model::{CommandDefaults, Kind, Refusal};
 

@@ -12,8 +12,8 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 use tar::EntryType;
 
-use super::inside::{place, shown};
 use super::member::Members;
+use super::path::{place, shown};
 use crate::model::{Kind, Refusal};
 
 /// Bytes of a manifest or configuration. The specification asks for no more than 4 MiB.

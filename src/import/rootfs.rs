@@ -17,8 +17,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::budget::Budget;
-use super::inside::{MAX_DEPTH, shown};
-use super::machine::Machines;
+use super::elf::Machines;
+use super::path::{MAX_DEPTH, shown};
 use crate::model::{Kind, Refusal};
 
 /// Bytes copied at a time, and the smallest hole that is left.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::checked::Digest;
+use super::digest_reader::Digest;
 use crate::model::CommandDefaults;
 
 /// The annotation by which tools name an image in a layout, and those of who took that for a tag only.

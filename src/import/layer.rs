@@ -13,10 +13,10 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
 use tar::EntryType;
 
-use super::inside::{place, shown};
+use super::blobs::cut_short;
 use super::member::{Member, Members};
-use super::packed::cut_short;
-use super::tree::{Attributes, Entry, Tree};
+use super::path::{place, shown};
+use super::rootfs::{Attributes, Entry, Tree};
 use crate::model::{Kind, Refusal};
 
 /// Begins the name of what a layer takes away.
@@ -124,7 +124,7 @@ impl Layer<'_> {
                 }
             }
             EntryType::Symlink => Entry::Link(link),
-            EntryType::Link => Entry::Same(super::inside::place(&member.link)?),
+            EntryType::Link => Entry::Same(super::path::place(&member.link)?),
             EntryType::Fifo => Entry::Fifo,
             EntryType::Char | EntryType::Block => {
                 self.tree.budget.take(0)?;

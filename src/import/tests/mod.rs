@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::budget::{Bounds, Budget};
 use super::layer::{LeftOut, Names, apply};
-use super::tree::Tree;
+use super::rootfs::Tree;
 
 /// A tar archive, with whatever in it.
 #[derive(Default)]

@@ -7,25 +7,25 @@
 //!           layers, what to run  other, then fitted out
 //! ```
 
+mod blobs;
 mod budget;
-mod checked;
-mod choose;
 mod compression;
-mod fitting;
-mod inside;
+mod copy_dir;
+mod digest_reader;
+mod elf;
+mod fixups;
 mod layer;
-mod machine;
 mod manifest;
 mod member;
-mod packed;
+mod path;
 mod pax;
+mod rootfs;
+mod select;
 mod source;
 mod sparse_map;
 #[cfg(test)]
 mod tests;
-mod tree;
 mod unpack;
-mod walk;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -36,13 +36,13 @@ pub use budget::Bounds;
 pub use source::{Named, Plan, Source};
 pub use unpack::{ARGUMENT, serve};
 
-use super::builder::{Imported, PHASES};
-use super::handle::Image;
-use super::progress::Progress;
-use super::sandbox::{self, silent, watch};
-use super::{file_systems, info};
 use crate::host::tool::Tool;
 use crate::host::{directory, sparse};
+use crate::image::sandbox::{self, silent, watch};
+use crate::image::{
+    DISK, Image, KERNEL, MODULES, PHASES, Progress, ROOTFS, Room, make_disk, make_root_for,
+};
+use crate::model::{CommandDefaults, Form};
 use unpack::{Done, Order, Report, Step};
 
 /// Reads files out of a file system without mounting it.
@@ -57,6 +57,17 @@ pub struct Import<'a> {
     pub kernel: &'a Image,
     /// MiB of each VM's own disk.
     pub disk_mib: u32,
+}
+
+/// What was imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    pub kernel_release: String,
+    pub form: Form,
+    /// What the archive calls the image.
+    pub reference: Option<String>,
+    pub digest: Option<String>,
+    pub command: CommandDefaults,
 }
 
 /// Makes an image's parts of `import` in `into`. Both directories are absolute.
@@ -85,16 +96,16 @@ pub fn make(
     if done.loads_modules
         && let Some(modules) = modules_of(kernel, work, progress)?
     {
-        let step = Step::Add { at: PathBuf::from(fitting::MODULES) };
+        let step = Step::Add { at: PathBuf::from(fixups::MODULES) };
         done = carry_out(Order { step, bounds: Bounds::default() }, modules, work, progress)?;
     }
 
     progress.phase("making file systems", 3, PHASES);
-    let room = file_systems::Room { bytes: done.extent.bytes, inodes: done.extent.inodes };
+    let room = Room { bytes: done.extent.bytes, inodes: done.extent.inodes };
     let tree = work.join(unpack::TREE);
-    file_systems::make_root_for(&tree, &into.join(info::ROOTFS), room, progress)?;
-    file_systems::make_disk(work, &into.join(info::DISK), disk_mib, progress)?;
-    for name in [info::KERNEL, info::MODULES] {
+    make_root_for(&tree, &into.join(ROOTFS), room, progress)?;
+    make_disk(work, &into.join(DISK), disk_mib, progress)?;
+    for name in [KERNEL, MODULES] {
         share(&kernel.dir().join(name), &into.join(name))?;
     }
     Ok(Imported {
@@ -123,7 +134,7 @@ fn carry_out(order: Order, source: File, work: &Path, progress: &mut dyn Progres
 fn modules_of(kernel: &Image, work: &Path, progress: &mut dyn Progress) -> Result<Option<File>> {
     let release = &kernel.info().kernel_release;
     let taken = work.join("modules");
-    for below in ["usr/lib/modules", fitting::MODULES] {
+    for below in ["usr/lib/modules", fixups::MODULES] {
         directory::create_new(&taken)?;
         // It succeeds whatever happens, and what it writes is what counts.
         let run = sandbox::run(DEBUGFS)?

@@ -12,9 +12,9 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::inside::{MAX_DEPTH, shown};
 use super::layer::{LeftOut, is_kept};
-use super::tree::{Attributes, Entry, Tree, names_in};
+use super::path::{MAX_DEPTH, shown};
+use super::rootfs::{Attributes, Entry, Tree, names_in};
 use crate::model::{Kind, Refusal};
 
 /// Puts what is in the directory `from` into `tree`, at `at`. What is mounted in it is left out, as are

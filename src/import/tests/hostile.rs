@@ -8,8 +8,8 @@ use tar::EntryType;
 use tar::EntryType::{Block, Char, Directory, Fifo, Regular};
 
 use super::{Place, Tar, snapshot};
-use crate::image::import::budget::{Bounds, Budget};
-use crate::image::import::tree::Tree;
+use crate::import::budget::{Bounds, Budget};
+use crate::import::rootfs::Tree;
 
 /// What must come of a hostile archive.
 enum Comes {

@@ -9,9 +9,9 @@ use tar::EntryType;
 use tar::EntryType::{Block, Char, Fifo, Regular};
 
 use super::{Place, Tar};
-use crate::image::import::budget::{Bounds, Budget};
-use crate::image::import::layer::{LeftOut, Names, apply};
-use crate::image::import::tree::Tree;
+use crate::import::budget::{Bounds, Budget};
+use crate::import::layer::{LeftOut, Names, apply};
+use crate::import::rootfs::Tree;
 
 #[test]
 fn an_archive_comes_out_as_it_went_in() {

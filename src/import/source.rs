@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::blobs::Packed;
 use super::budget::{Bounds, Budget};
-use super::choose::{self, Chosen};
 use super::compression::{Compression, unpacked};
-use super::inside;
 use super::member::Members;
-use super::packed::Packed;
+use super::path;
+use super::select::{self, Chosen};
 use super::unpack::Contents;
 use crate::host::tool::Interrupted;
-use crate::image::progress::Progress;
+use crate::image::Progress;
 use crate::model::{CommandDefaults, Form, Kind, Refusal};
 
 /// Bytes copied at a time.
@@ -181,8 +181,8 @@ impl Named {
                 };
                 let wanted = self.reference.as_deref();
                 let chosen = match form {
-                    Form::Docker => choose::from_docker(&packed, wanted)?,
-                    _ => choose::from_layout(&packed, wanted)?,
+                    Form::Docker => select::from_docker(&packed, wanted)?,
+                    _ => select::from_layout(&packed, wanted)?,
                 };
                 (chosen, packed.into_file())
             }
@@ -239,7 +239,7 @@ fn guess(archive: &mut dyn Read) -> Result<Form> {
         let Some(first) = members.next().map_err(not_tar)? else {
             bail!(Refusal::new(Kind::Usage, "it is an empty archive"));
         };
-        let name = inside::place(&first.name)?;
+        let name = path::place(&first.name)?;
         // Before everything else, some archives have the directory that they were made of.
         if !name.as_os_str().is_empty() {
             break name;

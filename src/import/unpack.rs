@@ -15,14 +15,14 @@ use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, setrlimit};
 use serde::{Deserialize, Serialize};
 
+use super::blobs::{self, Place};
 use super::budget::{Bounds, Budget};
-use super::checked::{Checked, Digest};
 use super::compression::unpacked;
-use super::fitting::{self, Extent};
+use super::copy_dir;
+use super::digest_reader::{Checked, Digest};
+use super::fixups::{self, Extent};
 use super::layer::{self, LeftOut, Names};
-use super::packed::{self, Place};
-use super::tree::Tree;
-use super::walk;
+use super::rootfs::Tree;
 use crate::model::{Kind, Refusal};
 
 /// The hidden argument that makes our program this.
@@ -121,21 +121,21 @@ fn carry_out(order: Order, source: &File) -> Result<Done> {
         Step::Unpack { contents, workdir } => {
             unpack(&contents, source, &mut tree, &mut left_out, &mut voice)?;
             tree.machines.check()?;
-            fitting::fit(&mut tree, workdir.as_deref())?;
+            fixups::fit(&mut tree, workdir.as_deref())?;
         }
         Step::Add { at } => {
             let from = OwnedFd::from(source.try_clone()?);
-            walk::copy(&from, &at, &HashSet::new(), &mut tree, &mut left_out, &mut || {
+            copy_dir::copy(&from, &at, &HashSet::new(), &mut tree, &mut left_out, &mut || {
                 voice.heard("copying files")
             })?;
         }
     }
-    let extent = fitting::measure(&tree)?;
+    let extent = fixups::measure(&tree)?;
     // A file system as large as that comes next.
     super::budget::check_room(tree.root(), extent.bytes)?;
     Ok(Done {
         extent,
-        loads_modules: fitting::loads_modules(&tree)?,
+        loads_modules: fixups::loads_modules(&tree)?,
         devices: left_out.devices,
         lost: tree.lost.iter().map(|name| name.to_string_lossy().into_owned()).collect(),
     })
@@ -153,16 +153,16 @@ fn unpack(
             let from = OwnedFd::from(source.try_clone()?);
             // Whoever imports / has this very tree in it.
             let ours = [".", "..", "../.."].map(|place| {
-                File::open(place).context("cannot open a directory").and_then(walk::identity)
+                File::open(place).context("cannot open a directory").and_then(copy_dir::identity)
             });
             let not = ours.into_iter().collect::<Result<HashSet<_>>>()?;
-            walk::copy(&from, Path::new(""), &not, tree, left_out, &mut || {
+            copy_dir::copy(&from, Path::new(""), &not, tree, left_out, &mut || {
                 voice.heard("copying files")
             })
         }
         Contents::Archive => {
             let size = source.metadata()?.len();
-            let (input, _) = packed::open(source, &Place::Range { offset: 0, size })?;
+            let (input, _) = blobs::open(source, &Place::Range { offset: 0, size })?;
             let (_, mut archive) = unpacked(input)?;
             let said = &mut || voice.heard("unpacking files");
             layer::apply(&mut archive, Names::Plain, tree, left_out, said)
@@ -185,7 +185,7 @@ fn apply(
     left_out: &mut LeftOut,
     voice: &mut Voice,
 ) -> Result<()> {
-    let (input, size) = packed::open(source, &layer.place)?;
+    let (input, size) = blobs::open(source, &layer.place)?;
     if layer.size.is_some_and(|wanted| wanted != size) {
         bail!(
             Refusal::new(Kind::Failure, "it has not the length it should have")
