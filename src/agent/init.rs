@@ -28,12 +28,12 @@ use super::boot::mounts::{self, Mounts};
 use super::boot::virtio_ports::Ports;
 use super::boot::{kvm, modules};
 use super::console;
-use super::job::spawn::keep_descriptors_private;
+use super::descriptors::close_on_exec;
 use super::processes::{Cgroups, Reaper};
 use super::serve::listener::Listener;
-use super::serve::threads::{accept_forever, block_signals, serve_in_thread, wait_for_term};
+use super::serve::threads::{accept_forever, serve_in_thread};
 use super::serve::transport::Line;
-use super::vm::{World, WorldKind};
+use super::vm::{World, WorldKind, shutdown};
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
 /// How long a device may take to appear after its driver was loaded. Drivers probe while they load,
@@ -56,7 +56,7 @@ pub fn run() -> ExitCode {
     match boot(&mut power) {
         Ok(world) => {
             console::say("ready");
-            wait_for_term(&world)
+            shutdown::wait_for_sigterm(&world)
         }
         Err(why) => {
             console::say(&format!("cannot start this guest: {why}"));
@@ -100,7 +100,7 @@ fn boot(power: &mut RebootMode) -> Result<Arc<World>, String> {
     if has("mayfly.nested") {
         complain("provide /dev/kvm", kvm::provide());
     }
-    block_signals().map_err(|errno| format!("set up signals: {}", errno.desc()))?;
+    shutdown::block_signals().map_err(|errno| format!("set up signals: {}", errno.desc()))?;
     let kind = WorldKind::Guest {
         cgroups: Cgroups::prepare(Path::new(mounts::CGROUPS)),
         mounts,
@@ -108,6 +108,7 @@ fn boot(power: &mut RebootMode) -> Result<Arc<World>, String> {
     };
     let world = World::new(kind, Reaper::start())
         .map_err(|errno| format!("set up the TTL: {}", errno.desc()))?;
+    shutdown::end_past_ttl(&world);
     match vsock_driver {
         Some(driver) => serve_vsock(&world, driver, &failures)?,
         None => serve_ports(&world, &failures)?,
@@ -129,7 +130,7 @@ fn use_console() {
             unsafe { libc::dup2(console.as_raw_fd(), number) };
         }
     }
-    let _ = keep_descriptors_private();
+    let _ = close_on_exec();
 }
 
 fn wait_for_disk(path: &str, failures: &[String]) -> Result<(), String> {

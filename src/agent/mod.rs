@@ -8,6 +8,8 @@
 mod args;
 mod boot;
 mod console;
+mod descriptors;
+mod host_process;
 mod init;
 mod job;
 mod processes;
@@ -26,7 +28,7 @@ pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         return job::copy::serve(&transfer, arguments.next());
     }
     match args::parse(arguments) {
-        Ok(Some(options)) => serve::threads::as_process(options),
+        Ok(Some(options)) => host_process::run(options),
         Ok(None) if std::process::id() == 1 => init::run(),
         Ok(None) => {
             console::say("it is the first process of a guest; --help says what else it can be");

@@ -14,7 +14,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, si
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::prepare::failure;
+use super::failure::failure;
 use crate::archive::{
     self, Cargo, Destination, Kind, Quota, Reader, Rules, Source, Staged, Target, Writer, receive,
     receive_foreign,

@@ -1,12 +1,16 @@
 //! One command: from its request to its exit status.
 
 pub mod copy;
-pub mod prepare;
+mod defaults;
+mod failure;
+mod input;
+mod prepare;
 mod running;
 mod secrets;
-pub mod spawn;
+mod spawn;
 mod stdio;
 mod terminal;
-pub mod user;
+mod user;
 
+pub use failure::failure;
 pub use running::Job;

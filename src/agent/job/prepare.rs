@@ -1,19 +1,18 @@
-//! From the host's request to a [`Plan`], and from a failed start to what the host is told.
+//! From the host's request to a [`Plan`].
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use nix::errno::Errno;
-
 use super::copy;
+use super::failure::failure;
 use super::secrets::Placed;
-use super::spawn::{Identity, Plan, SpawnError, Step};
-use super::terminal;
+use super::spawn::{Identity, Plan};
 use super::user::Account;
+use super::{defaults, terminal};
 use crate::agent::vm::World;
-use crate::protocol::{Exec, Failure, FailureKind, Program, Text};
+use crate::protocol::{Exec, Failure, FailureKind, Program};
 
 /// Decides everything about a command but its cgroup.
 ///
@@ -26,7 +25,7 @@ pub fn plan(
     stdio: [OwnedFd; 3],
     secrets: Option<&mut Placed>,
 ) -> Result<Plan, Failure> {
-    let mut variables = world.variables(account);
+    let mut variables = defaults::variables(account, world);
     let mut set = |name: &OsStr, value: OsString| {
         variables.retain(|(known, _)| known != name);
         variables.push((name.to_owned(), value));
@@ -38,7 +37,7 @@ pub fn plan(
         set(OsStr::new("TERM"), terminal::kind(terminal.name.as_os_str()));
     }
     let shell = match request.program {
-        Program::Login => Some(world.shell(account)),
+        Program::Login => Some(defaults::shell(account)),
         _ => None,
     };
     if let Some(shell) = &shell {
@@ -76,10 +75,10 @@ pub fn plan(
     let directories = match &request.cwd {
         // A relative one begins where the command would run without it.
         Some(cwd) => {
-            let bases = world.directories(account).into_iter();
+            let bases = defaults::directories(account, world).into_iter();
             bases.map(|base| Path::new(&base).join(cwd.as_os_str()).into()).collect()
         }
-        None => world.directories(account),
+        None => defaults::directories(account, world),
     };
     let envp = variables.into_iter().map(|(mut variable, value)| {
         variable.push("=");
@@ -145,48 +144,6 @@ fn c_strings(strings: impl IntoIterator<Item = OsString>) -> Result<Vec<CString>
         .map_err(|_| failure(FailureKind::Refused, "an argument contains a null byte"))
 }
 
-/// Why a command did not start, for the host.
-pub fn spawn_failure(error: SpawnError, program: &CString, request: &Exec) -> Failure {
-    let program = OsStr::from_bytes(program.as_bytes()).display();
-    let why = error.errno.desc();
-    match (error.step, error.errno) {
-        (Step::Exec, Errno::ENOENT | Errno::ENOTDIR) => {
-            failure(FailureKind::NotFound, format!("{program}: not found"))
-        }
-        (Step::Exec, Errno::E2BIG) => failure(FailureKind::Refused, format!("{program}: {why}")),
-        (Step::Exec, Errno::ENOMEM | Errno::EAGAIN) | (Step::Fork, _) => {
-            failure(FailureKind::Busy, format!("cannot start {program}: {why}"))
-        }
-        (Step::Exec, _) => failure(FailureKind::NotExecutable, format!("{program}: {why}")),
-        (Step::Directory, _) => {
-            let directory = request.cwd.as_ref().map_or(OsStr::new("home"), Text::as_os_str);
-            let message = format!("cannot run in {}: {why}", directory.display());
-            failure(FailureKind::NoSuchDirectory, message)
-        }
-        (Step::Identity, _) => {
-            let user = request.user.as_deref().unwrap_or_default();
-            failure(FailureKind::Refused, format!("cannot become {user:?}: {why}"))
-        }
-        (Step::Secrets, _) => {
-            failure(FailureKind::Internal, format!("cannot mount its secrets: {why}"))
-        }
-        (Step::Terminal, _) => {
-            failure(FailureKind::Internal, format!("cannot take over the terminal: {why}"))
-        }
-        (Step::Cgroup, _) => failure(FailureKind::Busy, format!("cannot join a cgroup: {why}")),
-    }
-}
-
-/// A failure whose message fits its frame.
-pub fn failure(kind: FailureKind, message: impl Into<String>) -> Failure {
-    let mut message: String = message.into();
-    if message.len() > 500 {
-        let cut = (0..=500).rev().find(|&at| message.is_char_boundary(at)).unwrap_or(0);
-        message.truncate(cut);
-    }
-    Failure { kind, message }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,11 +153,5 @@ mod tests {
         let names = candidates(OsStr::new("ls"), OsStr::new("/a::/b"));
         assert_eq!(names, ["/a/ls", "./ls", "/b/ls"]);
         assert_eq!(candidates(OsStr::new("./ls"), OsStr::new("/a")), ["./ls"]);
-    }
-
-    #[test]
-    fn a_long_message_is_cut_at_a_character() {
-        let cut = failure(FailureKind::Internal, "\u{e4}".repeat(1000)).message;
-        assert_eq!(cut.len(), 500);
     }
 }

@@ -1,24 +1,26 @@
 //! One running command: its process tree, its pipes, its time.
 
-use std::collections::VecDeque;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::prepare::{failure, plan, spawn_failure};
+use super::failure::failure;
+use super::input::StandardInput;
+use super::prepare::plan;
+use super::spawn::{SpawnError, Step};
 use super::stdio::{Output, Streams};
-use super::{secrets, spawn, terminal};
+use super::{defaults, secrets, spawn, terminal};
 use crate::agent::processes::Tree;
 use crate::agent::processes::{Ending, Reaper};
 use crate::agent::vm::World;
-use crate::protocol::{
-    End, Exec, Exit, Failure, FailureKind, Outbox, Program, STDIN_WINDOW, STREAM_PAYLOAD,
-    WindowSize,
-};
+use crate::protocol::{End, Exec, Exit, Failure, FailureKind, Outbox, Program, Text, WindowSize};
 
 /// After the command ended, somebody it left behind may hold its output open. What it wrote itself
 /// is always waited for; what comes from others only as long as it comes without a pause of this
@@ -27,9 +29,6 @@ const QUIET: Duration = Duration::from_millis(100);
 
 /// and no longer than this.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// Credit is returned in lumps: a frame for every small read would cost more than the data.
-const CREDIT_LUMP: usize = STREAM_PAYLOAD;
 
 /// How long a command whose terminal was hung up may take to end by itself.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -45,7 +44,7 @@ pub struct Job {
     timed_out: bool,
     /// Its secrets, where they must be taken away when it has ended.
     secrets: Option<secrets::Directory>,
-    input: Input,
+    pub input: StandardInput,
     outputs: [Option<Output>; 2],
     /// Whether its streams are one terminal.
     has_terminal: bool,
@@ -53,18 +52,6 @@ pub struct Job {
     first: usize,
     /// Set when the end was noticed.
     ended: Option<Ended>,
-}
-
-#[derive(Debug)]
-struct Input {
-    /// The pipe; `None` once closed.
-    pipe: Option<File>,
-    waiting: VecDeque<u8>,
-    at_end: bool,
-    /// What the host may still send.
-    credit: usize,
-    /// What the command took and the host was not told of.
-    taken: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -82,8 +69,7 @@ impl Job {
     /// # Errors
     /// A [`Failure`] that says which part was not possible.
     pub fn start(request: &Exec, world: &World) -> Result<Job, Failure> {
-        let account = world
-            .account(request.user.as_deref())
+        let account = defaults::account(request.user.as_deref(), world)
             .map_err(|message| failure(FailureKind::NoSuchUser, message))?;
         let started = Instant::now();
         let (streams, stdio) = Streams::open(request, account.as_ref())
@@ -118,13 +104,7 @@ impl Job {
             deadline: request.timeout_ms.map(|ms| started + Duration::from_millis(ms)),
             timed_out: false,
             secrets: secrets.and_then(|secrets| secrets.directory),
-            input: Input {
-                at_end: streams.input.is_none(),
-                pipe: streams.input,
-                waiting: VecDeque::new(),
-                credit: STDIN_WINDOW,
-                taken: 0,
-            },
+            input: StandardInput::new(streams.input),
             outputs: streams.outputs,
             has_terminal: request.tty.is_some(),
             first: 0,
@@ -135,68 +115,6 @@ impl Job {
     /// The command's process id.
     pub fn pid(&self) -> u32 {
         self.tree.pid.as_raw() as u32
-    }
-
-    /// Takes bytes for standard input. `false` when the host had no credit for them.
-    pub fn feed(&mut self, bytes: &[u8]) -> bool {
-        let Some(credit) = self.input.credit.checked_sub(bytes.len()) else {
-            return false;
-        };
-        self.input.credit = credit;
-        // Bytes for a command that closed its input are lost, as in any pipe; no credit comes back
-        // for them, so the host stops sending.
-        let input = &mut self.input;
-        if !input.at_end {
-            // Straight to the command where nothing waits before it: copying is what moving bytes
-            // costs in an emulated guest.
-            let count = if input.waiting.is_empty() { give(&mut input.pipe, bytes) } else { 0 };
-            input.taken += count;
-            if input.pipe.is_some() {
-                input.waiting.extend(&bytes[count..]);
-            }
-        }
-        true
-    }
-
-    /// No more bytes come.
-    pub fn feed_end(&mut self) {
-        self.input.at_end = true;
-        self.write_input();
-    }
-
-    /// The input's pipe, while bytes wait for it.
-    pub fn hungry(&self) -> Option<impl AsFd + '_> {
-        self.input.pipe.as_ref().filter(|_| !self.input.waiting.is_empty())
-    }
-
-    /// Gives the command what it takes now.
-    pub fn write_input(&mut self) {
-        let input = &mut self.input;
-        while !input.waiting.is_empty() {
-            let count = give(&mut input.pipe, input.waiting.as_slices().0);
-            if count == 0 {
-                break;
-            }
-            input.waiting.drain(..count);
-            input.taken += count;
-        }
-        if input.pipe.is_none() {
-            input.waiting = VecDeque::new();
-        } else if input.at_end && input.waiting.is_empty() {
-            input.pipe = None;
-        }
-    }
-
-    /// Credit to return to the host now, if any.
-    pub fn take_credit(&mut self) -> Option<u32> {
-        let input = &mut self.input;
-        let due = input.taken >= CREDIT_LUMP || (input.taken > 0 && input.waiting.is_empty());
-        if !due || input.at_end {
-            return None;
-        }
-        let bytes = std::mem::take(&mut input.taken);
-        input.credit += bytes;
-        Some(bytes as u32)
     }
 
     /// The outputs still open, with their index.
@@ -315,7 +233,7 @@ impl Job {
     pub fn abandon(mut self, reaper: &Reaper) {
         if self.has_terminal {
             // With the last descriptor of this end, the kernel tells the other.
-            self.input.pipe = None;
+            self.input.close();
             self.outputs = [None, None];
             let limit = PollTimeout::try_from(FAREWELL).expect("two seconds are a valid timeout");
             let _ = poll(&mut [PollFd::new(self.ending.as_fd(), PollFlags::POLLIN)], limit);
@@ -327,20 +245,35 @@ impl Job {
     }
 }
 
-/// Writes what the command takes now to its input, and closes one that it has closed. Returns how
-/// much it took.
-fn give(pipe: &mut Option<File>, bytes: &[u8]) -> usize {
-    let Some(file) = pipe else { return 0 };
-    loop {
-        match file.write(bytes) {
-            Ok(count) => return count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return 0,
-            Err(_) => {
-                *pipe = None;
-                return 0;
-            }
+/// Why a command did not start, for the host.
+fn spawn_failure(error: SpawnError, program: &CString, request: &Exec) -> Failure {
+    let program = OsStr::from_bytes(program.as_bytes()).display();
+    let why = error.errno.desc();
+    match (error.step, error.errno) {
+        (Step::Exec, Errno::ENOENT | Errno::ENOTDIR) => {
+            failure(FailureKind::NotFound, format!("{program}: not found"))
         }
+        (Step::Exec, Errno::E2BIG) => failure(FailureKind::Refused, format!("{program}: {why}")),
+        (Step::Exec, Errno::ENOMEM | Errno::EAGAIN) | (Step::Fork, _) => {
+            failure(FailureKind::Busy, format!("cannot start {program}: {why}"))
+        }
+        (Step::Exec, _) => failure(FailureKind::NotExecutable, format!("{program}: {why}")),
+        (Step::Directory, _) => {
+            let directory = request.cwd.as_ref().map_or(OsStr::new("home"), Text::as_os_str);
+            let message = format!("cannot run in {}: {why}", directory.display());
+            failure(FailureKind::NoSuchDirectory, message)
+        }
+        (Step::Identity, _) => {
+            let user = request.user.as_deref().unwrap_or_default();
+            failure(FailureKind::Refused, format!("cannot become {user:?}: {why}"))
+        }
+        (Step::Secrets, _) => {
+            failure(FailureKind::Internal, format!("cannot mount its secrets: {why}"))
+        }
+        (Step::Terminal, _) => {
+            failure(FailureKind::Internal, format!("cannot take over the terminal: {why}"))
+        }
+        (Step::Cgroup, _) => failure(FailureKind::Busy, format!("cannot join a cgroup: {why}")),
     }
 }
 

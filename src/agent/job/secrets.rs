@@ -24,7 +24,7 @@ use rustix::mount::{
     fsopen,
 };
 
-use super::prepare::failure;
+use super::failure::failure;
 use super::user::Account;
 use crate::agent::vm::{World, WorldKind};
 use crate::protocol::{Failure, FailureKind, Secret};

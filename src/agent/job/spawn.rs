@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
 
@@ -265,27 +265,4 @@ pub fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
     // A user may have used up what the kernel grants to pipes; the usual size does, only slower.
     let _ = fcntl(&ends.0, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
     Ok(ends)
-}
-
-/// Keeps commands from inheriting anything this process inherited: only the three standard streams
-/// are passed on, and those are replaced.
-///
-/// # Errors
-/// The kernel's; Linux has this since 5.11.
-pub fn keep_descriptors_private() -> nix::Result<()> {
-    let flags = libc::CLOSE_RANGE_CLOEXEC;
-    // SAFETY: nothing is closed, only a flag is set that acts at exec.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flags) };
-    Errno::result(result).map(drop)
-}
-
-/// Takes an inherited descriptor by its number.
-///
-/// # Errors
-/// When the number is not open.
-pub fn inherited(number: RawFd) -> nix::Result<OwnedFd> {
-    // SAFETY: F_GETFD only asks; a number that is not open is an error.
-    Errno::result(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
-    // SAFETY: it is open, was given to this process for this purpose, and is taken once.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

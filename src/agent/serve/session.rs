@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::transport::{Line, not_now};
 use crate::agent::console;
 use crate::agent::job::Job;
-use crate::agent::job::prepare::failure;
-use crate::agent::vm::World;
+use crate::agent::job::failure;
+use crate::agent::vm::{World, shutdown};
 use crate::protocol::{
     Ack, Credit, Exec, Failure, FailureKind, Frame, Hello, Inbox, Kind, MAX_REQUEST, Outbox,
     Received, Setup, Shutdown, Side, Signal, Started, Ttl, VERSION, Violation,
@@ -111,13 +111,13 @@ impl Session<'_> {
             if let Some((deadline, grace)) = self.ending
                 && (self.outbox.is_empty() || Instant::now() >= deadline)
             {
-                self.world.end(grace);
+                shutdown::end(self.world, grace);
             }
             let ready = self.wait(line);
             if ready.contains(&Source::Input)
                 && let Some(job) = &mut self.job
             {
-                job.write_input();
+                job.input.write_waiting();
             }
             if ready.contains(&Source::Output)
                 && let Some(job) = &mut self.job
@@ -158,13 +158,13 @@ impl Session<'_> {
             }
             // Input and signals may cross the end of the command on their way.
             Kind::Stdin => {
-                if self.job.as_mut().is_some_and(|job| !job.feed(frame.payload)) {
+                if self.job.as_mut().is_some_and(|job| !job.input.feed(frame.payload)) {
                     return Err(Violation::Unexpected(Kind::Stdin));
                 }
             }
             Kind::StdinEof => {
                 if let Some(job) = &mut self.job {
-                    job.feed_end();
+                    job.input.finish();
                 }
             }
             Kind::Signal => {
@@ -214,7 +214,7 @@ impl Session<'_> {
         if !self.outbox.takes_control() {
             return;
         }
-        if let Some(bytes) = job.take_credit() {
+        if let Some(bytes) = job.input.take_credit() {
             let credit = Credit { bytes };
             self.answer(Kind::StdinCredit, &credit);
         }
@@ -247,8 +247,8 @@ impl Session<'_> {
         }
         sources.push(Source::Line);
         fds.push(PollFd::new(line.as_fd(), events));
-        let hungry = self.job.as_ref().and_then(Job::hungry);
-        if let Some(input) = &hungry {
+        let input = self.job.as_ref().and_then(|job| job.input.wants_to_write());
+        if let Some(input) = &input {
             sources.push(Source::Input);
             fds.push(PollFd::new(input.as_fd(), PollFlags::POLLOUT));
         }

@@ -1,6 +1,7 @@
 //! What holds for the whole VM: its setup, its TTL and its end.
 
 mod setup;
+pub mod shutdown;
 mod state;
 mod watchdog;
 

@@ -1,0 +1,61 @@
+//! The agent as a plain process of the host, under the mock backend.
+
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::args::Options;
+use super::console;
+use super::descriptors::{close_on_exec, inherited};
+use super::processes::Reaper;
+use super::serve::listener::Listener;
+use super::serve::threads::{accept_forever, serve_in_thread};
+use super::serve::transport::Line;
+use super::vm::{World, WorldKind, shutdown};
+
+/// Serves as a plain process of the host, until SIGTERM, the TTL or a `Shutdown`.
+pub fn run(options: Options) -> ExitCode {
+    match start(options) {
+        Ok(world) => shutdown::wait_for_sigterm(&world),
+        Err(message) => {
+            console::say(&message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(options: Options) -> Result<Arc<World>, String> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
+    close_on_exec().map_err(|error| failed("close_range", &error))?;
+    let mut lines = Vec::new();
+    let mut listeners = Vec::new();
+    for number in options.ports {
+        let fd = inherited(number).map_err(|error| failed("--port-fd", &error))?;
+        lines.push(Line::port(fd).map_err(|error| failed("--port-fd", &error))?);
+    }
+    for number in options.listeners {
+        let fd = inherited(number).map_err(|error| failed("--listen-fd", &error))?;
+        listeners.push(Listener::Unix(UnixListener::from(fd)));
+    }
+    let root = match options.root {
+        Some(root) => std::path::absolute(root),
+        None => std::env::current_dir(),
+    };
+    let root = root.map_err(|error| failed("the root directory", &error))?;
+    nix::sys::prctl::set_child_subreaper(true)
+        .map_err(|error| failed("become a subreaper", &error))?;
+    // Before any thread starts: all of them must leave SIGTERM to the one that waits for it.
+    shutdown::block_signals().map_err(|error| failed("set up signals", &error))?;
+    let kind = WorldKind::Process { root, secrets: options.secrets };
+    let world =
+        World::new(kind, Reaper::start()).map_err(|error| failed("set up the TTL", &error))?;
+    shutdown::end_past_ttl(&world);
+    for line in lines {
+        serve_in_thread(line, &world);
+    }
+    for listener in listeners {
+        let world = Arc::clone(&world);
+        std::thread::spawn(move || accept_forever(&listener, &world));
+    }
+    Ok(world)
+}

@@ -1,0 +1,90 @@
+//! What a command gets where its request says nothing: user, variables, shell and directory.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+
+use nix::unistd::{AccessFlags, access};
+
+use super::user::{self, Account};
+use crate::agent::vm::{World, WorldKind};
+
+/// A guest's `PATH`: Debian's for root.
+const GUEST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The shell that every Unix has.
+const PLAIN_SHELL: &str = "/bin/sh";
+
+/// The user a command runs as: `spec`, or root in a guest. `None` if that is the agent's own user and
+/// needs no switch.
+///
+/// # Errors
+/// The user or group that is not known.
+pub fn account(spec: Option<&str>, world: &World) -> Result<Option<Account>, String> {
+    match spec {
+        Some(spec) => look_up(spec).map(Some),
+        None if world.is_guest() => look_up("0").map(Some),
+        None => Ok(None),
+    }
+}
+
+fn look_up(spec: &str) -> Result<Account, String> {
+    let read = |path| fs::read(path).unwrap_or_default();
+    user::resolve(spec, &read("/etc/passwd"), &read("/etc/group"))
+}
+
+/// The variables a command has unless its request sets others.
+pub fn variables(account: Option<&Account>, world: &World) -> Vec<(OsString, OsString)> {
+    let mut variables: Vec<(OsString, OsString)> = Vec::new();
+    let mut set = |name: &str, value: OsString| variables.push((name.into(), value));
+    match &world.kind {
+        WorldKind::Guest { .. } => {
+            set("PATH", GUEST_PATH.into());
+            set("LANG", "C.UTF-8".into());
+        }
+        WorldKind::Process { root, .. } => {
+            // By MAYFLY_VM_DIR the host finds what is left of a VM.
+            for name in ["PATH", "HOME", "MAYFLY_VM_DIR"] {
+                if let Some(value) = std::env::var_os(name) {
+                    set(name, value);
+                }
+            }
+            if std::env::var_os("HOME").is_none() {
+                set("HOME", root.clone().into());
+            }
+        }
+    }
+    if let Some(account) = account {
+        set("HOME", account.home.clone());
+        set("USER", account.name.clone());
+        set("LOGNAME", account.name.clone());
+        set("SHELL", account.shell.clone());
+    }
+    if let Some(vm_id) = world.vm_id() {
+        set("MAYFLY_VM", vm_id);
+    }
+    variables
+}
+
+/// The shell a user logs in with: the one in `/etc/passwd`, if it can be executed.
+pub fn shell(account: Option<&Account>) -> OsString {
+    let shell = match account {
+        Some(account) => Some(account.shell.clone()),
+        None => look_up(&nix::unistd::geteuid().to_string()).ok().map(|account| account.shell),
+    };
+    let works = |shell: &OsString| {
+        shell.as_bytes().starts_with(b"/") && access(shell.as_os_str(), AccessFlags::X_OK).is_ok()
+    };
+    shell.filter(works).unwrap_or_else(|| PLAIN_SHELL.into())
+}
+
+/// The directories to try to run a command in, in order.
+pub fn directories(account: Option<&Account>, world: &World) -> Vec<OsString> {
+    match (&world.kind, account) {
+        (WorldKind::Process { root, .. }, _) => vec![root.clone().into()],
+        (_, Some(account)) if account.home.as_bytes().starts_with(b"/") => {
+            vec![account.home.clone(), "/".into()]
+        }
+        _ => vec!["/".into()],
+    }
+}

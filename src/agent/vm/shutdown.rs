@@ -1,0 +1,121 @@
+//! The end of the VM: past its TTL, on SIGTERM, or when the host asks for it.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+use super::state::{World, WorldKind};
+use crate::agent::console;
+use crate::agent::processes::{Reaper, family};
+
+/// How long processes may take to end, where the host does not say, before they are killed.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// How long killed processes may take to be gone.
+const KILL_LIMIT: Duration = Duration::from_secs(1);
+
+/// Leaves SIGTERM to [`wait_for_sigterm`] and ignores the signals of a terminal. Call it before any
+/// thread starts: threads inherit both.
+///
+/// # Errors
+/// The kernel's.
+pub fn block_signals() -> nix::Result<()> {
+    SigSet::from(Signal::SIGTERM).thread_block()?;
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE] {
+        // SAFETY: ignoring a signal runs no handler.
+        unsafe { sigaction(signal, &ignore) }?;
+    }
+    Ok(())
+}
+
+/// Ends the VM when SIGTERM arrives.
+pub fn wait_for_sigterm(world: &World) -> ! {
+    let term = SigSet::from(Signal::SIGTERM);
+    loop {
+        if term.wait().is_ok() {
+            end(world, GRACE);
+        }
+    }
+}
+
+/// Starts the thread that ends the VM past its TTL.
+pub fn end_past_ttl(world: &Arc<World>) {
+    let world = Arc::clone(world);
+    std::thread::spawn(move || {
+        loop {
+            let mut fds = [PollFd::new(world.watchdog.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut fds, PollTimeout::NONE).is_ok() {
+                console::say("the VM's TTL is over");
+                end(&world, GRACE);
+            }
+        }
+    });
+}
+
+/// Ends the VM: asks processes to end, kills those that have not after `grace`, then powers off or
+/// exits. Only the first caller does; others wait for the end.
+pub fn end(world: &World, grace: Duration) -> ! {
+    if world.ending.swap(true, Ordering::SeqCst) {
+        loop {
+            std::thread::park();
+        }
+    }
+    match &world.kind {
+        WorldKind::Process { secrets, .. } => {
+            end_descendants(&world.reaper, grace);
+            if let Some(secrets) = secrets {
+                let _ = fs::remove_dir_all(secrets);
+            }
+            std::process::exit(0);
+        }
+        WorldKind::Guest { cgroups, mounts, power } => {
+            signal_all(libc::SIGTERM);
+            family::hang_up_descendants();
+            // Stopped processes receive SIGTERM only when they continue.
+            signal_all(libc::SIGCONT);
+            if !world.reaper.wait_for_none(grace) {
+                if let Some(cgroups) = cgroups {
+                    cgroups.kill_all();
+                }
+                signal_all(libc::SIGKILL);
+                world.reaper.wait_for_none(KILL_LIMIT);
+            }
+            mounts.settle();
+            let error = nix::sys::reboot::reboot(*power);
+            console::say(&format!("cannot power off: {error:?}"));
+            // The kernel panics when its first process ends, and `panic=-1` ends the VM.
+            std::process::exit(1);
+        }
+    }
+}
+
+fn end_descendants(reaper: &Reaper, grace: Duration) {
+    family::signal_descendants(libc::SIGTERM);
+    family::hang_up_descendants();
+    family::signal_descendants(libc::SIGCONT);
+    if reaper.wait_for_none(grace) {
+        return;
+    }
+    let deadline = Instant::now() + KILL_LIMIT;
+    // Each round also finds what was forked during the one before.
+    while Instant::now() < deadline {
+        family::signal_descendants(libc::SIGSTOP);
+        family::signal_descendants(libc::SIGKILL);
+        if reaper.wait_for_none(Duration::from_millis(20)) {
+            return;
+        }
+    }
+}
+
+/// Signals every process but the first, which this is.
+fn signal_all(number: i32) {
+    // SAFETY: kill takes two integers; -1 from the first process means all others.
+    unsafe { libc::kill(-1, number) };
+}
