@@ -39,18 +39,19 @@ fn verbs() {
 
 #[test]
 fn exit_codes() {
-    assert_eq!(tables(&readme(), "code"), section("Exit status", "Environment"));
+    assert_eq!(tables(&page("docs/scripting.md"), "code"), section("Exit status", "Environment"));
 }
 
 #[test]
 fn variables() {
-    assert_eq!(tables(&readme(), "variable"), section("Environment", "Files"));
+    assert_eq!(tables(&page("docs/configuration.md"), "variable"), section("Environment", "Files"));
 }
 
 #[test]
 fn isolation() {
-    let mut levels: Vec<String> =
-        tables(&readme(), "`isolation`").into_iter().map(|row| row[0].clone()).collect();
+    let table = tables(&readme(), "`isolation`");
+    assert_eq!(tables(&page("docs/security.md"), "`isolation`"), table);
+    let mut levels: Vec<String> = table.into_iter().map(|row| row[0].clone()).collect();
     levels.sort();
     let mut known: Vec<String> =
         Isolation::value_variants().iter().map(ToString::to_string).collect();
@@ -60,7 +61,8 @@ fn isolation() {
 
 #[test]
 fn files_of_profiles_and_settings() {
-    let [short, settings] = blocks_of("README.md", "toml").try_into().unwrap();
+    let [short] = blocks_of("README.md", "toml").try_into().unwrap();
+    let [settings] = blocks_of("docs/configuration.md", "toml").try_into().unwrap();
     let [long, commands] = blocks_of("docs/profiles.md", "toml").try_into().unwrap();
     let merged = [short, long, commands].map(|block| {
         merge(&[("built-in".to_owned(), BUILT_IN.to_owned()), (block.page, block.text)]).unwrap()
@@ -93,9 +95,9 @@ fn json_fields() {
         let value: serde_json::Value = serde_json::from_str(&shell.ok(script)).unwrap();
         value.as_object().unwrap().keys().cloned().collect()
     };
-    assert_eq!(keys("mayfly create --json --name box"), named_after("`status` shows each VM's"));
+    assert_eq!(keys("mayfly create --json --name box"), named_after("`status` prints each VM's"));
     shell.ok("mayfly rm box");
     let mut answer = keys("mayfly run --json -- true");
     assert!(answer.remove("stdout_encoding") && answer.remove("stderr_encoding"));
-    assert_eq!(answer, named_after("`exec` and `run` answer with"));
+    assert_eq!(answer, named_after("`exec` and `run` print"));
 }
