@@ -14,15 +14,15 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches, ValueEnum};
 
 use self::args::{Cli, Global};
-use crate::commands::{self, App};
+use crate::commands::{self, AppContext};
 use crate::host::gate;
 use crate::import;
-use crate::output::{Color, Failure, MAYFLY_FAILED, Printer, Style};
-use crate::settings::{Config, KEYS, Key, Overrides, Settings, Sources};
+use crate::output::{ColorMode, ErrorReport, MAYFLY_FAILED, PrintStyle, Printer};
+use crate::settings::{ConfigFiles, ConfigKey, KEYS, SettingOverrides, SettingSources, Settings};
 
 /// The command tree, for completions and man pages.
 pub fn command() -> clap::Command {
-    tree::tree(&Config::default())
+    tree::tree(&ConfigFiles::default())
 }
 
 /// Runs one command line and gives its exit status. This is the whole program.
@@ -35,8 +35,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return exit_after(import::serve());
     }
     // A file with a mistake in it must not hide what is wrong with the command line, nor its help.
-    let config = Config::load();
-    let no_config = Config::default();
+    let config = ConfigFiles::load();
+    let no_config = ConfigFiles::default();
     let usable = config.as_ref().unwrap_or(&no_config);
     commands::completions::answer_shell(
         &args,
@@ -54,7 +54,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(&error, &args, color),
     };
     let global = &cli.global;
-    let style = Style {
+    let style = PrintStyle {
         json: global.json,
         quiet: global.quiet,
         verbose: global.verbose,
@@ -64,16 +64,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let for_a_guest = cli.command.answers_for_a_guest();
     let served = config
         .and_then(|config| {
-            let sources = Sources { flags: flags(&matches), config };
+            let sources = SettingSources { flags: flags(&matches), config };
             Settings::resolve(overrides(cli.global), sources)
         })
-        .and_then(|settings| cli.command.serve(&App { settings, printer }));
+        .and_then(|settings| cli.command.serve(&AppContext { settings, printer }));
     match served {
         Ok(code) => code.into(),
         Err(error) => {
             let failure = match for_a_guest {
-                true => Failure::of_command(&error),
-                false => Failure::of(&error),
+                true => ErrorReport::of_command(&error),
+                false => ErrorReport::of(&error),
             };
             printer.failure(&failure);
             failure.exit_code.into()
@@ -84,7 +84,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// What was typed, by key.
 fn flags(matches: &ArgMatches) -> BTreeMap<&'static str, OsString> {
     // The others are the verbs' own, and nobody asks for their origin.
-    let typed = |key: &&Key| {
+    let typed = |key: &&ConfigKey| {
         matches.try_contains_id(key.name).unwrap_or(false)
             && matches.value_source(key.name) == Some(ValueSource::CommandLine)
     };
@@ -93,8 +93,8 @@ fn flags(matches: &ArgMatches) -> BTreeMap<&'static str, OsString> {
         .collect()
 }
 
-fn overrides(global: Global) -> Overrides {
-    Overrides {
+fn overrides(global: Global) -> SettingOverrides {
+    SettingOverrides {
         state_dir: global.state_dir,
         artifacts_dir: global.artifacts_dir,
         runtime_dir: global.runtime_dir,
@@ -115,9 +115,9 @@ fn own(args: &[OsString]) -> impl Iterator<Item = &str> {
 }
 
 /// The `--color` of a command line that has yet to be parsed, for what the parser prints itself.
-fn color_asked(args: &[OsString], config: &Config) -> Color {
-    let set = Key::find("color").and_then(|key| config.or_variable(key));
-    let set = set.and_then(|(value, _)| Color::from_str(value.to_str()?, false).ok());
+fn color_asked(args: &[OsString], config: &ConfigFiles) -> ColorMode {
+    let set = ConfigKey::find("color").and_then(|key| config.or_variable(key));
+    let set = set.and_then(|(value, _)| ColorMode::from_str(value.to_str()?, false).ok());
     let mut asked = set.unwrap_or_default();
     let mut words = own(args).peekable();
     while let Some(word) = words.next() {
@@ -125,13 +125,13 @@ fn color_asked(args: &[OsString], config: &Config) -> Color {
             "--color" => words.peek().copied(),
             word => word.strip_prefix("--color="),
         };
-        asked = value.and_then(|value| Color::from_str(value, false).ok()).unwrap_or(asked);
+        asked = value.and_then(|value| ColorMode::from_str(value, false).ok()).unwrap_or(asked);
     }
     asked
 }
 
 /// Help and version are answers; everything else the parser says is an error of usage.
-fn usage(error: &clap::Error, args: &[OsString], color: Color) -> ExitCode {
+fn usage(error: &clap::Error, args: &[OsString], color: ColorMode) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();
         return ExitCode::SUCCESS;
@@ -155,11 +155,11 @@ fn usage(error: &clap::Error, args: &[OsString], color: Color) -> ExitCode {
             Some(node) => node.render_help(),
             None => tree.render_help(),
         };
-        Printer { style: Style::default() }.verdict(help.to_string().trim_end());
+        Printer { style: PrintStyle::default() }.verdict(help.to_string().trim_end());
         return exit_code.into();
     }
-    let failure = Failure::of_usage(error, verb.as_deref(), exit_code);
-    Printer { style: Style { json, color, ..Style::default() } }.failure(&failure);
+    let failure = ErrorReport::of_usage(error, verb.as_deref(), exit_code);
+    Printer { style: PrintStyle { json, color, ..PrintStyle::default() } }.failure(&failure);
     exit_code.into()
 }
 
@@ -174,7 +174,7 @@ fn exit_after(work: Result<()>) -> ExitCode {
     match work {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            Printer { style: Style::default() }.failure(&Failure::of(&error));
+            Printer { style: PrintStyle::default() }.failure(&ErrorReport::of(&error));
             ExitCode::FAILURE
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use mayfly::host::signals::Signals;
+use mayfly::host::signals::PendingSignals;
 
 use crate::bare::Bench;
 use crate::numbers::{Samples, in_turns, ms_since};
@@ -21,7 +21,7 @@ pub fn measure(
     bench: &Bench,
     kind: &[&str],
     options: &Options,
-    signals: &mut Signals,
+    signals: &mut PendingSignals,
     report: &mut Report,
 ) -> Result<()> {
     let mut whole = Samples::default();

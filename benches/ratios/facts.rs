@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use mayfly::host::kvm::Kvm;
+use mayfly::host::kvm::KvmSupport;
 use mayfly::host::program;
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ pub fn collect() -> Result<Value> {
         "cpu": model,
         "cores": std::thread::available_parallelism()?.get(),
         "kernel": kernel.trim(),
-        "kvm": Kvm::probe().problem().is_none(),
+        "kvm": KvmSupport::probe().problem().is_none(),
         "qemu": qemu.ok().and_then(first_line),
         "firecracker": firecracker.ok().and_then(first_line),
         "mayfly": env!("CARGO_PKG_VERSION"),

@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use mayfly::host::gate;
-use mayfly::host::signals::Signals;
+use mayfly::host::signals::PendingSignals;
 use mayfly::model::BackendChoice;
 
 use bare::Bench;
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 
 fn measure(options: &Options) -> Result<()> {
     // Ctrl-C ends the commands under measurement, whose failure ends this in good order.
-    let mut signals = Signals::block()?;
+    let mut signals = PendingSignals::block()?;
     let mut report = Report::new(options);
     let workspace = Workspace::new()?;
     if options.wants(Part::Startup) {
@@ -80,7 +80,7 @@ fn measure(options: &Options) -> Result<()> {
 fn of_qemu(
     workspace: &Workspace,
     options: &Options,
-    signals: &mut Signals,
+    signals: &mut PendingSignals,
     report: &mut Report,
 ) -> Result<()> {
     let bench = Bench::prepare(BackendChoice::Qemu, false)?;
@@ -114,7 +114,7 @@ fn of_qemu(
 fn of_firecracker(
     workspace: &Workspace,
     options: &Options,
-    signals: &mut Signals,
+    signals: &mut PendingSignals,
     report: &mut Report,
 ) -> Result<()> {
     for (kind, jailed) in [(FIRECRACKER, true), (FIRECRACKER_UNJAILED, false)] {

@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use anyhow::Result;
 use mayfly::host::{clock, process, random};
-use mayfly::model::{Accelerator, BackendKind, Expiry, Instance, Manifest, Phase, VmId, VmRecord};
-use mayfly::registry::{Change, Registry};
+use mayfly::model::{
+    Accelerator, BackendKind, VmExpiry, VmId, VmInstance, VmManifest, VmPhase, VmRecord,
+};
+use mayfly::registry::{Registry, RegistryChange};
 
 use crate::numbers::{Samples, in_turns, ms_since};
 use crate::options::Options;
@@ -86,7 +88,7 @@ fn fill(workspace: &Workspace, size: usize) -> Result<()> {
     let (now, alive) = (clock::now()?, process::identify_self()?);
     registry.update(|contents| {
         for number in 0..size {
-            let manifest = Manifest {
+            let manifest = VmManifest {
                 vm_id: VmId::from_random(random::bytes()?),
                 name: Some(format!("vm-{number}").parse()?),
                 profile: "debian-base".into(),
@@ -109,14 +111,14 @@ fn fill(workspace: &Workspace, size: usize) -> Result<()> {
                 ]),
             };
             let record = VmRecord {
-                expiry: Expiry::after(&now, manifest.ttl_seconds),
-                state: Phase::Started {
-                    instance: Instance { process: alive.clone(), template: None },
+                expiry: VmExpiry::after(&now, manifest.ttl_seconds),
+                state: VmPhase::Started {
+                    instance: VmInstance { process: alive.clone(), template: None },
                 },
                 manifest,
             };
             contents.vms.insert(record.id().clone(), record);
         }
-        Ok(((), Change::Made))
+        Ok(((), RegistryChange::Made))
     })
 }

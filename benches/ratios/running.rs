@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use mayfly::host::signals::Signals;
+use mayfly::host::signals::PendingSignals;
 use mayfly::model::layout::SESSION_PORTS;
 
 use crate::bare;
@@ -17,7 +17,7 @@ use crate::workspace::{QEMU, Workspace, timed};
 pub fn measure(
     workspace: &Workspace,
     options: &Options,
-    signals: &mut Signals,
+    signals: &mut PendingSignals,
     report: &mut Report,
 ) -> Result<()> {
     let vm = workspace.start_vm(QEMU, &[])?;

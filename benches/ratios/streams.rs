@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use mayfly::host::signals::Signals;
+use mayfly::host::signals::PendingSignals;
 
 use crate::bare::{BareVm, Bench};
 use crate::numbers::in_turns;
@@ -25,7 +25,7 @@ pub fn measure(
     workspace: &Workspace,
     bench: &Bench,
     options: &Options,
-    signals: &mut Signals,
+    signals: &mut PendingSignals,
     report: &mut Report,
 ) -> Result<()> {
     let bytes = options.mib << 20;
@@ -101,7 +101,7 @@ fn feed(command: &mut Command, bytes: usize) -> Result<()> {
 fn beside(
     bare: &mut BareVm,
     script: &str,
-    signals: &mut Signals,
+    signals: &mut PendingSignals,
     transfer: impl FnOnce() -> Result<()> + Send,
 ) -> Result<()> {
     std::thread::scope(|scope| {

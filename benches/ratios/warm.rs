@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use mayfly::host::signals::Signals;
-use mayfly::template::Template;
+use mayfly::host::signals::PendingSignals;
+use mayfly::template::LockedTemplate;
 
 use crate::bare::{BareVm, Bench};
 use crate::cold::COLD;
@@ -34,7 +34,7 @@ pub struct Contest<'a> {
     /// VMs of mayfly's, as flags.
     pub kind: &'a [&'a str],
     /// What they start from.
-    pub template: &'a Template,
+    pub template: &'a LockedTemplate,
     pub others: &'a [Other],
 }
 
@@ -44,7 +44,7 @@ pub fn measure(
     workspace: &Workspace,
     contest: &Contest,
     options: &Options,
-    signals: &mut Signals,
+    signals: &mut PendingSignals,
     report: &mut Report,
 ) -> Result<Costs> {
     let &Contest { bench, kind, template, others } = contest;
@@ -86,7 +86,7 @@ pub fn measure(
     Ok(costs)
 }
 
-fn from_restore_to_end(mut vm: BareVm, signals: &mut Signals) -> Result<f64> {
+fn from_restore_to_end(mut vm: BareVm, signals: &mut PendingSignals) -> Result<f64> {
     let (ready, begun) = (vm.ready_ms, Instant::now());
     vm.exec(&["true"], signals)?;
     drop(vm);

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use mayfly::model::{Instance, VmId, VmPaths};
+use mayfly::model::{VmId, VmInstance, VmPaths};
 use mayfly::registry::Registry;
 use tempfile::TempDir;
 
@@ -106,7 +106,7 @@ impl RunningVm<'_> {
     }
 
     /// What it runs as.
-    pub fn instance(&self) -> Result<Instance> {
+    pub fn instance(&self) -> Result<VmInstance> {
         let contents = Registry::open_to_read(&self.workspace.path("s"))?.read()?;
         Ok(contents.get(&self.id)?.running()?.clone())
     }

@@ -13,7 +13,7 @@ const HELP: &str = "usage: mayfly-agent (--listen-fd N | --port-fd N)... [--root
 
 /// What to serve, and where.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct AgentOptions {
     pub listeners: Vec<RawFd>,
     pub ports: Vec<RawFd>,
     pub root: Option<PathBuf>,
@@ -22,7 +22,7 @@ pub struct Options {
 
 /// Why the agent stops before it began.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Stop {
+pub struct EarlyExit {
     pub message: String,
     pub code: u8,
 }
@@ -30,13 +30,15 @@ pub struct Stop {
 /// Reads the arguments; `None` when none of them says what to serve.
 ///
 /// # Errors
-/// [`Stop`] with code 2 for what it does not know, with code 0 for `--help` and `--version`.
-pub fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, Stop> {
+/// [`EarlyExit`] with code 2 for what it does not know, with code 0 for `--help` and `--version`.
+pub fn parse(
+    mut arguments: impl Iterator<Item = OsString>,
+) -> Result<Option<AgentOptions>, EarlyExit> {
     let mut options =
-        Options { listeners: Vec::new(), ports: Vec::new(), root: None, secrets: None };
+        AgentOptions { listeners: Vec::new(), ports: Vec::new(), root: None, secrets: None };
     while let Some(argument) = arguments.next() {
         let mut value = || {
-            arguments.next().ok_or_else(|| Stop {
+            arguments.next().ok_or_else(|| EarlyExit {
                 message: format!("{} needs a value", argument.display()),
                 code: 2,
             })
@@ -47,14 +49,14 @@ pub fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Option<Opt
             Some("--root") => options.root = Some(value()?.into()),
             Some("--secrets") => options.secrets = Some(value()?.into()),
             Some("--version") => {
-                return Err(Stop { message: env!("CARGO_PKG_VERSION").into(), code: 0 });
+                return Err(EarlyExit { message: env!("CARGO_PKG_VERSION").into(), code: 0 });
             }
-            Some("--help") => return Err(Stop { message: HELP.into(), code: 0 }),
+            Some("--help") => return Err(EarlyExit { message: HELP.into(), code: 0 }),
             // The kernel passes what it does not know of its own command line to the first process.
             _ if std::process::id() == 1 => {}
             _ => {
                 let message = format!("unexpected argument {}\n{HELP}", argument.display());
-                return Err(Stop { message, code: 2 });
+                return Err(EarlyExit { message, code: 2 });
             }
         }
     }
@@ -62,10 +64,9 @@ pub fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Option<Opt
     Ok(any.then_some(options))
 }
 
-fn descriptor(value: &OsString) -> Result<RawFd, Stop> {
-    value.to_str().and_then(|text| text.parse().ok()).filter(|&fd| fd > 2).ok_or_else(|| Stop {
-        message: format!("{} is not a descriptor above 2", value.display()),
-        code: 2,
+fn descriptor(value: &OsString) -> Result<RawFd, EarlyExit> {
+    value.to_str().and_then(|text| text.parse().ok()).filter(|&fd| fd > 2).ok_or_else(|| {
+        EarlyExit { message: format!("{} is not a descriptor above 2", value.display()), code: 2 }
     })
 }
 
@@ -73,7 +74,7 @@ fn descriptor(value: &OsString) -> Result<RawFd, Stop> {
 mod tests {
     use super::*;
 
-    fn parse_words(words: &[&str]) -> Result<Option<Options>, Stop> {
+    fn parse_words(words: &[&str]) -> Result<Option<AgentOptions>, EarlyExit> {
         parse(words.iter().map(OsString::from))
     }
 

@@ -4,17 +4,17 @@ use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::args::Options;
+use super::args::AgentOptions;
 use super::console;
 use super::descriptors::{close_on_exec, inherited};
-use super::processes::Reaper;
-use super::serve::listener::Listener;
+use super::processes::ChildReaper;
+use super::serve::listener::AgentListener;
 use super::serve::threads::{accept_forever, serve_in_thread};
-use super::serve::transport::Line;
-use super::vm::{World, WorldKind, shutdown};
+use super::serve::transport::HostStream;
+use super::vm::{AgentContext, AgentMode, shutdown};
 
 /// Serves as a plain process of the host, until SIGTERM, the TTL or a `Shutdown`.
-pub fn run(options: Options) -> ExitCode {
+pub fn run(options: AgentOptions) -> ExitCode {
     match start(options) {
         Ok(world) => shutdown::wait_for_sigterm(&world),
         Err(message) => {
@@ -24,18 +24,18 @@ pub fn run(options: Options) -> ExitCode {
     }
 }
 
-fn start(options: Options) -> Result<Arc<World>, String> {
+fn start(options: AgentOptions) -> Result<Arc<AgentContext>, String> {
     let failed = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
     close_on_exec().map_err(|error| failed("close_range", &error))?;
     let mut lines = Vec::new();
     let mut listeners = Vec::new();
     for number in options.ports {
         let fd = inherited(number).map_err(|error| failed("--port-fd", &error))?;
-        lines.push(Line::port(fd).map_err(|error| failed("--port-fd", &error))?);
+        lines.push(HostStream::port(fd).map_err(|error| failed("--port-fd", &error))?);
     }
     for number in options.listeners {
         let fd = inherited(number).map_err(|error| failed("--listen-fd", &error))?;
-        listeners.push(Listener::Unix(UnixListener::from(fd)));
+        listeners.push(AgentListener::Unix(UnixListener::from(fd)));
     }
     let root = match options.root {
         Some(root) => std::path::absolute(root),
@@ -46,9 +46,9 @@ fn start(options: Options) -> Result<Arc<World>, String> {
         .map_err(|error| failed("become a subreaper", &error))?;
     // Before any thread starts: all of them must leave SIGTERM to the one that waits for it.
     shutdown::block_signals().map_err(|error| failed("set up signals", &error))?;
-    let kind = WorldKind::Process { root, secrets: options.secrets };
-    let world =
-        World::new(kind, Reaper::start()).map_err(|error| failed("set up the TTL", &error))?;
+    let kind = AgentMode::Process { root, secrets: options.secrets };
+    let world = AgentContext::new(kind, ChildReaper::start())
+        .map_err(|error| failed("set up the TTL", &error))?;
     shutdown::end_past_ttl(&world);
     for line in lines {
         serve_in_thread(line, &world);

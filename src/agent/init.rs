@@ -24,16 +24,16 @@ use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::boot::mounts::{self, Mounts};
-use super::boot::virtio_ports::Ports;
+use super::boot::mounts::{self, GuestMounts};
+use super::boot::virtio_ports::SerialPorts;
 use super::boot::{kvm, modules};
 use super::console;
 use super::descriptors::close_on_exec;
-use super::processes::{Cgroups, Reaper};
-use super::serve::listener::Listener;
+use super::processes::{CgroupRoot, ChildReaper};
+use super::serve::listener::AgentListener;
 use super::serve::threads::{accept_forever, serve_in_thread};
-use super::serve::transport::Line;
-use super::vm::{World, WorldKind, shutdown};
+use super::serve::transport::HostStream;
+use super::vm::{AgentContext, AgentMode, shutdown};
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
 /// How long a device may take to appear after its driver was loaded. Drivers probe while they load,
@@ -68,7 +68,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn boot(power: &mut RebootMode) -> Result<Arc<World>, String> {
+fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>, String> {
     mounts::early()?;
     use_console();
     let options = fs::read_to_string("/proc/cmdline").unwrap_or_default();
@@ -88,7 +88,7 @@ fn boot(power: &mut RebootMode) -> Result<Arc<World>, String> {
     // It is loaded last, when the initial file system is gone.
     let vsock_driver = by_vsock.then(|| File::open(Path::new(MODULES).join(VSOCK_DRIVER)));
     let mounts = if has("mayfly.root=initrd") {
-        Mounts::default()
+        GuestMounts::default()
     } else {
         for disk in [mounts::ROOT_DISK, mounts::OWN_DISK] {
             wait_for_disk(disk, &failures)?;
@@ -101,12 +101,12 @@ fn boot(power: &mut RebootMode) -> Result<Arc<World>, String> {
         complain("provide /dev/kvm", kvm::provide());
     }
     shutdown::block_signals().map_err(|errno| format!("set up signals: {}", errno.desc()))?;
-    let kind = WorldKind::Guest {
-        cgroups: Cgroups::prepare(Path::new(mounts::CGROUPS)),
+    let kind = AgentMode::Guest {
+        cgroups: CgroupRoot::prepare(Path::new(mounts::CGROUPS)),
         mounts,
         power: *power,
     };
-    let world = World::new(kind, Reaper::start())
+    let world = AgentContext::new(kind, ChildReaper::start())
         .map_err(|errno| format!("set up the TTL: {}", errno.desc()))?;
     shutdown::end_past_ttl(&world);
     match vsock_driver {
@@ -185,12 +185,12 @@ fn bring_up_loopback() -> io::Result<()> {
 /// The driver comes last. Until it does, a connection waits in the VMM; between it and the listeners
 /// each would be refused, and tried again, at the cost of this guest's time.
 fn serve_vsock(
-    world: &Arc<World>,
+    world: &Arc<AgentContext>,
     driver: io::Result<File>,
     failures: &[String],
 ) -> Result<(), String> {
     for port in [VSOCK_CONTROL, VSOCK_SESSION] {
-        let listener = Listener::vsock(port).map_err(|error| {
+        let listener = AgentListener::vsock(port).map_err(|error| {
             format!("listen at vsock port {port}: {error}{}", because(failures))
         })?;
         let world = Arc::clone(world);
@@ -201,10 +201,10 @@ fn serve_vsock(
 }
 
 /// Serves every port of ours: one that is not would take clients and never answer.
-fn serve_ports(world: &Arc<World>, failures: &[String]) -> Result<(), String> {
+fn serve_ports(world: &Arc<AgentContext>, failures: &[String]) -> Result<(), String> {
     let deadline = Instant::now() + DEVICE_LIMIT;
     let ports = loop {
-        let ports = Ports::now();
+        let ports = SerialPorts::now();
         if ports.all_here() {
             break ports;
         }
@@ -218,7 +218,7 @@ fn serve_ports(world: &Arc<World>, failures: &[String]) -> Result<(), String> {
     for path in ports.ours {
         let said = |error: io::Error| format!("{}: {error}", path.display());
         let port = OpenOptions::new().read(true).write(true).open(&path).map_err(said)?;
-        let line = Line::port(File::into(port)).map_err(|errno| said(errno.into()))?;
+        let line = HostStream::port(File::into(port)).map_err(|errno| said(errno.into()))?;
         serve_in_thread(line, world);
     }
     Ok(())

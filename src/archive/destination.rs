@@ -21,7 +21,7 @@ use rustix::io::Errno;
 /// A destination as it is when the copy begins. From then on only what is held here counts, whatever
 /// becomes of the path.
 #[derive(Debug)]
-pub struct Destination {
+pub struct CopyDestination {
     path: PathBuf,
     there: There,
 }
@@ -40,9 +40,9 @@ enum There {
 
 /// Directories that were made for a copy, the innermost first.
 #[derive(Debug)]
-pub struct Made(Vec<PathBuf>);
+pub struct CreatedDirectories(Vec<PathBuf>);
 
-impl Made {
+impl CreatedDirectories {
     /// Takes them away again, as far as nothing is in them.
     pub fn undo(&self) {
         for directory in &self.0 {
@@ -55,7 +55,7 @@ impl Made {
 
 /// Where the root of a stream goes.
 #[derive(Debug)]
-pub enum Target {
+pub enum CopyTarget {
     /// There, under this name.
     As { parent: OwnedFd, name: OsString },
     /// What is in it goes into this directory.
@@ -64,7 +64,7 @@ pub enum Target {
 
 /// What goes there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cargo<'a> {
+pub struct CopySource<'a> {
     /// What it is called where it comes from; `None` where that has no name of its own, such as `/`.
     pub name: Option<&'a OsStr>,
     /// Of a directory, only what is in it.
@@ -72,12 +72,12 @@ pub struct Cargo<'a> {
     pub is_directory: bool,
 }
 
-impl Destination {
+impl CopyDestination {
     /// Looks at a path. Links in it are followed, once: it is the user's own.
     ///
     /// # Errors
     /// Where it cannot be one.
-    pub fn look(path: &Path) -> Result<Destination> {
+    pub fn look(path: &Path) -> Result<CopyDestination> {
         let typed = path.as_os_str().as_bytes();
         let path = if typed.is_empty() { Path::new(".") } else { path };
         let there = match fs::metadata(path) {
@@ -86,25 +86,28 @@ impl Destination {
             Ok(_) if is_special(path) => {
                 bail!("{path:?} is a device, FIFO or socket, which nothing replaces")
             }
-            Ok(_) => Destination::name_of(path, true)?,
-            Err(error) if error.kind() == ErrorKind::NotFound => Destination::name_of(path, false)?,
+            Ok(_) => CopyDestination::name_of(path, true)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                CopyDestination::name_of(path, false)?
+            }
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot look at {path:?}"));
             }
         };
-        Ok(Destination { path: path.to_owned(), there })
+        Ok(CopyDestination { path: path.to_owned(), there })
     }
 
     /// A directory, which is made, with those above it, if it is not there.
     ///
     /// # Errors
     /// Where it cannot be one.
-    pub fn make(path: &Path) -> Result<(Destination, Made)> {
+    pub fn make(path: &Path) -> Result<(CopyDestination, CreatedDirectories)> {
         let missing = |above: &&Path| !above.as_os_str().is_empty() && !above.exists();
-        let made = Made(path.ancestors().take_while(missing).map(Path::to_owned).collect());
+        let made =
+            CreatedDirectories(path.ancestors().take_while(missing).map(Path::to_owned).collect());
         let looked = fs::create_dir_all(path)
             .with_context(|| format!("cannot make the directory {path:?}"))
-            .and_then(|()| Destination::look(path));
+            .and_then(|()| CopyDestination::look(path));
         match looked {
             Ok(destination) => Ok((destination, made)),
             Err(error) => {
@@ -144,7 +147,7 @@ impl Destination {
     ///
     /// # Errors
     /// Where it cannot go there.
-    pub fn target(&self, cargo: &Cargo<'_>) -> Result<Target> {
+    pub fn target(&self, cargo: &CopySource<'_>) -> Result<CopyTarget> {
         let path = &self.path;
         let again = |fd: &OwnedFd| fd.try_clone().context("cannot hold the directory");
         match (&self.there, cargo.name) {
@@ -152,9 +155,9 @@ impl Destination {
                 let whole = !(cargo.is_directory && cargo.contents);
                 match (name.filter(|_| whole), cargo.is_directory) {
                     (Some(name), _) => {
-                        Ok(Target::As { parent: again(directory)?, name: name.to_owned() })
+                        Ok(CopyTarget::As { parent: again(directory)?, name: name.to_owned() })
                     }
-                    (None, true) => Ok(Target::Into { directory: again(directory)? }),
+                    (None, true) => Ok(CopyTarget::Into { directory: again(directory)? }),
                     (None, false) => bail!("{path:?} is a directory; name the file in it"),
                 }
             }
@@ -165,7 +168,7 @@ impl Destination {
                 bail!("there is no directory {path:?}")
             }
             (There::Name { parent, name, .. }, _) => {
-                Ok(Target::As { parent: again(parent)?, name: name.clone() })
+                Ok(CopyTarget::As { parent: again(parent)?, name: name.clone() })
             }
         }
     }
@@ -229,12 +232,13 @@ mod tests {
         }
     }
 
-    /// What [`Destination::target`] makes of it: `name` for something under that, `+` for the contents.
+    /// What [`CopyDestination::target`] makes of it: `name` for something under that, `+` for the contents.
     fn goes(path: &Path, name: Option<&str>, is_directory: bool) -> Result<String> {
-        let cargo = Cargo { name: name.map(OsStr::new), contents: name.is_none(), is_directory };
-        Ok(match Destination::look(path)?.target(&cargo)? {
-            Target::As { name, .. } => name.into_string().unwrap(),
-            Target::Into { .. } => "+".into(),
+        let cargo =
+            CopySource { name: name.map(OsStr::new), contents: name.is_none(), is_directory };
+        Ok(match CopyDestination::look(path)?.target(&cargo)? {
+            CopyTarget::As { name, .. } => name.into_string().unwrap(),
+            CopyTarget::Into { .. } => "+".into(),
         })
     }
 

@@ -2,22 +2,22 @@
 
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
 
-use super::name::Name;
+use super::name::EntryName;
 
 /// One file, directory or link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    pub name: Name,
-    pub kind: Kind,
+pub struct TarEntry {
+    pub name: EntryName,
+    pub kind: EntryKind,
     /// Permission bits, and no others: set-user-ID and its like mean something only together with an
     /// owner, and owners are not copied.
     pub mode: u32,
-    pub modified: Time,
+    pub modified: FileTime,
 }
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub enum EntryKind {
     Directory,
     /// A regular file, followed by this many bytes.
     File {
@@ -33,28 +33,28 @@ pub enum Kind {
 
 /// A moment, since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Time {
+pub struct FileTime {
     pub seconds: i64,
     /// Below a billion; they go forward also before 1970.
     pub nanoseconds: u32,
 }
 
-impl Kind {
+impl EntryKind {
     /// In a sentence for people.
     pub fn name(&self) -> &'static str {
         match self {
-            Kind::Directory => "a directory",
-            Kind::File { .. } => "a file",
-            Kind::Link { .. } => "a symbolic link",
-            Kind::Special => "a FIFO, socket or device",
+            EntryKind::Directory => "a directory",
+            EntryKind::File { .. } => "a file",
+            EntryKind::Link { .. } => "a symbolic link",
+            EntryKind::Special => "a FIFO, socket or device",
         }
     }
 }
 
-impl Time {
+impl FileTime {
     /// When a file was changed last.
-    pub fn of(stat: &Stat) -> Time {
-        Time {
+    pub fn of(stat: &Stat) -> FileTime {
+        FileTime {
             seconds: stat.st_mtime,
             nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
         }

@@ -10,21 +10,21 @@ use std::io::{self, Read};
 use anyhow::{Context, Result, bail};
 use tar::{Archive, EntryType};
 
-use super::entry::{Entry, Kind, Time};
-use super::name::Name;
+use super::entry::{EntryKind, FileTime, TarEntry};
+use super::name::EntryName;
 use super::pax;
-use super::reader::Broken;
-use super::receive::Sink;
-use super::tally::Tally;
-use super::tree::Tree;
+use super::reader::ArchiveError;
+use super::receive::EntrySink;
+use super::tally::CopyTally;
+use super::tree::TreeBuilder;
 
 /// Takes a whole archive into a tree, whose root it makes. Nothing is unpacked outside of it, and no
 /// link on the way followed.
 ///
 /// # Errors
 /// What is wrong with the archive, and what the file system says.
-pub fn receive_foreign<R: Read>(input: R, tree: &mut Tree) -> Result<Tally> {
-    let mut tally = Tally::default();
+pub fn receive_foreign<R: Read>(input: R, tree: &mut TreeBuilder) -> Result<CopyTally> {
+    let mut tally = CopyTally::default();
     let mut archive = Archive::new(Input { input, ended: false });
     tree.make_root()?;
     for entry in archive.entries().context("cannot read the archive")? {
@@ -40,19 +40,19 @@ pub fn receive_foreign<R: Read>(input: R, tree: &mut Tree) -> Result<Tally> {
         }
         tree.enter(parent)?;
         match (&ours.kind, link) {
-            (Kind::Special, _) => {
+            (EntryKind::Special, _) => {
                 tally.skip(ours.name.clone(), &ours.kind);
                 continue;
             }
             (_, Some(target)) => {
-                let target = Name::parse(strip(&target))?;
+                let target = EntryName::parse(strip(&target))?;
                 // A link to itself must not take itself away first.
                 if target != ours.name {
                     tree.clear(leaf);
                     tree.hard_link(&ours.name, &target)?;
                 }
             }
-            (Kind::Link { target }, None) => {
+            (EntryKind::Link { target }, None) => {
                 tree.clear(leaf);
                 tree.link(&ours, target)?;
             }
@@ -87,7 +87,9 @@ impl<R: Read> Read for Input<R> {
 }
 
 /// An entry as ours, and the target of a hard link; `None` for what is about the archive itself.
-fn described<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<(Entry, Option<Vec<u8>>)>> {
+fn described<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+) -> Result<Option<(TarEntry, Option<Vec<u8>>)>> {
     let mut modified = None;
     if let Some(records) = entry.pax_extensions().context("cannot read the archive")? {
         for record in records.flatten() {
@@ -99,30 +101,30 @@ fn described<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<(Entry, Op
     let header = entry.header();
     let target = || entry.link_name_bytes().unwrap_or_default().into_owned();
     let (kind, link) = match header.entry_type() {
-        EntryType::Directory => (Kind::Directory, None),
-        EntryType::Symlink => (Kind::Link { target: target() }, None),
-        EntryType::Link => (Kind::File { size: 0 }, Some(target())),
-        EntryType::Fifo | EntryType::Char | EntryType::Block => (Kind::Special, None),
+        EntryType::Directory => (EntryKind::Directory, None),
+        EntryType::Symlink => (EntryKind::Link { target: target() }, None),
+        EntryType::Link => (EntryKind::File { size: 0 }, Some(target())),
+        EntryType::Fifo | EntryType::Char | EntryType::Block => (EntryKind::Special, None),
         EntryType::XGlobalHeader => return Ok(None),
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            (Kind::File { size: entry.size() }, None)
+            (EntryKind::File { size: entry.size() }, None)
         }
         other => {
             let name = OsStr::new(&*String::from_utf8_lossy(&entry.path_bytes())).to_owned();
-            return Err(Broken::Kind(name.into_encoded_bytes(), other.as_byte()).into());
+            return Err(ArchiveError::Kind(name.into_encoded_bytes(), other.as_byte()).into());
         }
     };
-    let malformed = |_| Broken::Malformed("a header");
+    let malformed = |_| ArchiveError::Malformed("a header");
     let modified = match modified {
         Some(time) => time,
-        None => Time {
+        None => FileTime {
             seconds: i64::try_from(header.mtime().map_err(malformed)?).unwrap_or(i64::MAX),
             nanoseconds: 0,
         },
     };
-    let name = Name::parse(strip(&entry.path_bytes()))?;
+    let name = EntryName::parse(strip(&entry.path_bytes()))?;
     let mode = header.mode().map_err(malformed)? & 0o777;
-    Ok(Some((Entry { name, kind, mode, modified }, link)))
+    Ok(Some((TarEntry { name, kind, mode, modified }, link)))
 }
 
 /// A name without the slashes that it begins with, as every tar takes it.

@@ -72,7 +72,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::archive::Staged;
+    use crate::archive::StagingDirectory;
 
     fn age(path: &Path, seconds: u64) {
         let file = File::open(path).unwrap();
@@ -86,7 +86,7 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         let parent = File::open(dir.path()).unwrap();
         let one = |number: u8| format!("{PREFIX}{number:016x}");
-        let live = Staged::beside(parent.as_fd()).unwrap();
+        let live = StagingDirectory::beside(parent.as_fd()).unwrap();
         fs::create_dir_all(at(&one(1)).join(CONTENT).join("d")).unwrap();
         fs::write(at(&one(1)).join(CONTENT).join("d/f"), "x").unwrap();
         let kept = [one(2), one(3), format!("{PREFIX}user"), "other".into(), one(4)];
@@ -111,7 +111,7 @@ mod tests {
             }
         }
 
-        let second = Staged::beside(parent.as_fd()).unwrap();
+        let second = StagingDirectory::beside(parent.as_fd()).unwrap();
         assert!(!at(&one(1)).exists());
         assert!(kept.iter().all(|name| fs::symlink_metadata(at(name)).is_ok()));
         assert_eq!(names().len(), kept.len() + 2, "{:?}", names());

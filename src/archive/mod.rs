@@ -6,11 +6,11 @@
 //! ```
 //!
 //! A stream has one root, whose name is empty (`.` in the tar): whoever receives it decides what the
-//! root is called and where it goes ([`Destination`]). Every other name is beneath the root, and comes
+//! root is called and where it goes ([`CopyDestination`]). Every other name is beneath the root, and comes
 //! after its directory and before anything that is not in that directory. So a receiver never looks
-//! anything up by a path: it holds the directories it is in ([`Tree`]) and makes the next entry, which
+//! anything up by a path: it holds the directories it is in ([`TreeBuilder`]) and makes the next entry, which
 //! must not exist yet, in the innermost one. What is received goes into a directory of our own
-//! ([`Staged`]) and is put in its place when all of it is there ([`Staged::place`]).
+//! ([`StagingDirectory`]) and is put in its place when all of it is there ([`StagingDirectory::place`]).
 //!
 //! [`receive_foreign`] takes tar archives that somebody else made. Only a guest does that, for `cp -`.
 
@@ -31,17 +31,19 @@ mod tally;
 mod tree;
 mod writer;
 
-pub use destination::{Cargo, Destination, Made, Target, make_parents, own_name};
-pub use entry::{Entry, Kind, Time};
+pub use destination::{
+    CopyDestination, CopySource, CopyTarget, CreatedDirectories, make_parents, own_name,
+};
+pub use entry::{EntryKind, FileTime, TarEntry};
 pub use foreign::receive_foreign;
-pub use name::Name;
-pub use pack::Source;
-pub use place::InTheWay;
-pub use quota::{Exceeded, Quota};
-pub use reader::{Broken, Reader};
-pub use receive::{Sink, receive};
-pub use relay::Relay;
-pub use staged::Staged;
-pub use tally::{Tally, Watch};
-pub use tree::{Rules, Tree};
-pub use writer::Writer;
+pub use name::EntryName;
+pub use pack::PackSource;
+pub use place::PlaceConflict;
+pub use quota::{QuotaExceeded, UnpackQuota};
+pub use reader::{ArchiveError, ArchiveReader};
+pub use receive::{EntrySink, receive};
+pub use relay::EntryRelay;
+pub use staged::StagingDirectory;
+pub use tally::{CopyObserver, CopyTally};
+pub use tree::{TreeBuilder, UnpackRules};
+pub use writer::ArchiveWriter;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
-use super::reader::Broken;
+use super::reader::ArchiveError;
 
 /// The longest name of one file on Linux, in bytes (NAME_MAX).
 const MAX_PART: usize = 255;
@@ -19,20 +19,20 @@ pub const MAX_DEPTH: usize = 256;
 /// Where something is beneath the root of a stream: parts that are names and nothing else. The root's
 /// own has none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Name(Vec<Vec<u8>>);
+pub struct EntryName(Vec<Vec<u8>>);
 
-impl Name {
+impl EntryName {
     /// The root's.
-    pub fn root() -> Name {
-        Name::default()
+    pub fn root() -> EntryName {
+        EntryName::default()
     }
 
     /// Reads a path as a tar has it; `.` parts and doubled slashes mean nothing.
     ///
     /// # Errors
     /// Where it is absolute, goes up, or is something that no file can be called.
-    pub fn parse(path: &[u8]) -> Result<Name, Broken> {
-        let refuse = |why: &'static str| Err(Broken::name(path, why));
+    pub fn parse(path: &[u8]) -> Result<EntryName, ArchiveError> {
+        let refuse = |why: &'static str| Err(ArchiveError::name(path, why));
         if path.first() == Some(&b'/') {
             return refuse("is absolute");
         }
@@ -56,7 +56,7 @@ impl Name {
         if parts.len() > MAX_DEPTH {
             return refuse("is too deep");
         }
-        Ok(Name(parts))
+        Ok(EntryName(parts))
     }
 
     /// The parts, outermost first.
@@ -75,10 +75,10 @@ impl Name {
     }
 
     /// The same beneath something else.
-    pub fn beneath(&self, top: &OsStr) -> Name {
+    pub fn beneath(&self, top: &OsStr) -> EntryName {
         let mut parts = vec![top.as_bytes().to_vec()];
         parts.extend(self.0.iter().cloned());
-        Name(parts)
+        EntryName(parts)
     }
 
     /// The path as a tar has it.
@@ -87,7 +87,7 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for EntryName {
     /// For people. It is not escaped: whoever prints it does that.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         OsStr::from_bytes(&self.to_bytes()).display().fmt(f)
@@ -111,7 +111,7 @@ mod tests {
             &b"d/".repeat(257),
             &b"dddddddddd/".repeat(400),
         ] {
-            assert!(Name::parse(bad).is_err(), "{:?}", OsStr::from_bytes(bad));
+            assert!(EntryName::parse(bad).is_err(), "{:?}", OsStr::from_bytes(bad));
         }
     }
 
@@ -125,11 +125,11 @@ mod tests {
             (b"..a/b..", b"..a/b.."),
             (b"\xff\x1b[2J\n", b"\xff\x1b[2J\n"),
         ] {
-            assert_eq!(Name::parse(path).unwrap().to_bytes(), plain);
+            assert_eq!(EntryName::parse(path).unwrap().to_bytes(), plain);
         }
-        let name = Name::parse(b"a/b").unwrap();
+        let name = EntryName::parse(b"a/b").unwrap();
         assert_eq!(name.beneath(OsStr::new("top")).to_bytes(), b"top/a/b");
-        assert_eq!(Name::root().beneath(OsStr::new("top")).to_bytes(), b"top");
+        assert_eq!(EntryName::root().beneath(OsStr::new("top")).to_bytes(), b"top");
         assert_eq!(name.split().unwrap().1, "b");
     }
 }

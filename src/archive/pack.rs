@@ -9,19 +9,19 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, lstat, openat, stat};
 use rustix::io::Errno;
 
-use super::entry::{Entry, Kind, Time};
-use super::name::Name;
-use super::tally::{Tally, Watch};
-use super::writer::Writer;
+use super::entry::{EntryKind, FileTime, TarEntry};
+use super::name::EntryName;
+use super::tally::{CopyObserver, CopyTally};
+use super::writer::ArchiveWriter;
 
 /// A tree to send: where it is, and whether a link there is sent as what it leads to.
 #[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
+pub struct PackSource<'a> {
     pub path: &'a Path,
     pub follow: bool,
 }
 
-impl Source<'_> {
+impl PackSource<'_> {
     /// What is at the path.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ impl Source<'_> {
     /// Whether it is a directory.
     ///
     /// # Errors
-    /// As for [`Source::stat`].
+    /// As for [`PackSource::stat`].
     pub fn is_directory(&self) -> Result<bool> {
         Ok(FileType::from_raw_mode(self.stat()?.st_mode) == FileType::Directory)
     }
@@ -89,14 +89,14 @@ impl Source<'_> {
     pub fn pack<W: Write>(
         &self,
         paths: impl Iterator<Item = Result<PathBuf>>,
-        writer: &mut Writer<W>,
-        watch: &dyn Watch,
-    ) -> Result<Tally> {
-        let mut tally = Tally::default();
+        writer: &mut ArchiveWriter<W>,
+        watch: &dyn CopyObserver,
+    ) -> Result<CopyTally> {
+        let mut tally = CopyTally::default();
         for path in paths {
             let path = path?;
             let name = path.strip_prefix(self.path).context("a path outside of the tree")?;
-            let name = Name::parse(name.as_os_str().as_bytes())
+            let name = EntryName::parse(name.as_os_str().as_bytes())
                 .with_context(|| format!("cannot copy {path:?}"))?;
             self.add(&path, name, writer, watch, &mut tally)?;
         }
@@ -106,10 +106,10 @@ impl Source<'_> {
     fn add<W: Write>(
         &self,
         path: &Path,
-        name: Name,
-        writer: &mut Writer<W>,
-        watch: &dyn Watch,
-        tally: &mut Tally,
+        name: EntryName,
+        writer: &mut ArchiveWriter<W>,
+        watch: &dyn CopyObserver,
+        tally: &mut CopyTally,
     ) -> Result<()> {
         let is_root = name.is_root();
         let cannot = |errno: Errno| {
@@ -136,19 +136,19 @@ impl Source<'_> {
         }
         let kind = match (FileType::from_raw_mode(found.st_mode), &content) {
             (FileType::RegularFile, Some(_)) => {
-                Kind::File { size: u64::try_from(found.st_size).unwrap_or(0) }
+                EntryKind::File { size: u64::try_from(found.st_size).unwrap_or(0) }
             }
-            (FileType::Directory, None) => Kind::Directory,
+            (FileType::Directory, None) => EntryKind::Directory,
             (FileType::Symlink, None) => {
                 let target =
                     fs::read_link(path).with_context(|| format!("cannot read {path:?}"))?;
-                Kind::Link { target: target.as_os_str().as_bytes().to_vec() }
+                EntryKind::Link { target: target.as_os_str().as_bytes().to_vec() }
             }
-            (_, None) => Kind::Special,
+            (_, None) => EntryKind::Special,
             _ => bail!("{path:?} changed while it was copied"),
         };
-        let (mode, modified) = (found.st_mode & 0o777, Time::of(&found));
-        let entry = Entry { name, kind, mode, modified };
+        let (mode, modified) = (found.st_mode & 0o777, FileTime::of(&found));
+        let entry = TarEntry { name, kind, mode, modified };
         match &mut content {
             Some(content) => match writer.file(&entry, content, watch) {
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
@@ -159,7 +159,7 @@ impl Source<'_> {
             None => writer.entry(&entry).with_context(|| format!("cannot send {path:?}"))?,
         }
         match entry.kind {
-            Kind::Special => tally.skip(entry.name, &entry.kind),
+            EntryKind::Special => tally.skip(entry.name, &entry.kind),
             _ => tally.count(&entry.kind),
         }
         Ok(())

@@ -2,8 +2,8 @@
 //!
 //! The `tar` crate's parser takes a value to end at a line end, which a file's name may contain.
 
-use super::entry::Time;
-use super::reader::Broken;
+use super::entry::FileTime;
+use super::reader::ArchiveError;
 
 /// How large an extended header may be: a name and the target of a link, both of the longest, and some.
 pub const MAX_SIZE: u64 = 16 * 1024;
@@ -32,23 +32,23 @@ fn digits(number: usize) -> usize {
 }
 
 /// A key and its value.
-pub type Record<'a> = (&'a [u8], &'a [u8]);
+pub type PaxRecord<'a> = (&'a [u8], &'a [u8]);
 
 /// All records.
 ///
 /// # Errors
 /// Where they are not what the standard says.
-pub fn records(mut bytes: &[u8]) -> Result<Vec<Record<'_>>, Broken> {
+pub fn records(mut bytes: &[u8]) -> Result<Vec<PaxRecord<'_>>, ArchiveError> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
-        let (record, rest) = split(bytes).ok_or(Broken::Malformed("an extended header"))?;
+        let (record, rest) = split(bytes).ok_or(ArchiveError::Malformed("an extended header"))?;
         records.push(record);
         bytes = rest;
     }
     Ok(records)
 }
 
-fn split(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
+fn split(bytes: &[u8]) -> Option<(PaxRecord<'_>, &[u8])> {
     let blank = bytes.iter().take(8).position(|&byte| byte == b' ')?;
     let length: usize = str::from_utf8(&bytes[..blank]).ok()?.parse().ok()?;
     if length <= blank + 1 || length > bytes.len() {
@@ -61,8 +61,8 @@ fn split(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
 }
 
 /// A time as pax writes it: seconds, with a fraction where there is one.
-pub fn write_time(time: Time) -> String {
-    let Time { seconds, nanoseconds } = time;
+pub fn write_time(time: FileTime) -> String {
+    let FileTime { seconds, nanoseconds } = time;
     match (nanoseconds, seconds < 0) {
         (0, _) => seconds.to_string(),
         (_, false) => format!("{seconds}.{nanoseconds:09}"),
@@ -75,11 +75,11 @@ pub fn write_time(time: Time) -> String {
 ///
 /// # Errors
 /// Where it is none.
-pub fn read_time(text: &[u8]) -> Result<Time, Broken> {
-    parse_time(text).ok_or(Broken::Malformed("a time"))
+pub fn read_time(text: &[u8]) -> Result<FileTime, ArchiveError> {
+    parse_time(text).ok_or(ArchiveError::Malformed("a time"))
 }
 
-fn parse_time(text: &[u8]) -> Option<Time> {
+fn parse_time(text: &[u8]) -> Option<FileTime> {
     let text = str::from_utf8(text).ok()?;
     let (negative, text) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -93,9 +93,9 @@ fn parse_time(text: &[u8]) -> Option<Time> {
     let fraction: String = fraction.chars().chain("000000000".chars()).take(9).collect();
     let nanoseconds = u32::try_from(number(&fraction)?).ok()?;
     Some(match (negative, nanoseconds) {
-        (false, _) => Time { seconds, nanoseconds },
-        (true, 0) => Time { seconds: -seconds, nanoseconds },
-        (true, _) => Time { seconds: -seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds },
+        (false, _) => FileTime { seconds, nanoseconds },
+        (true, 0) => FileTime { seconds: -seconds, nanoseconds },
+        (true, _) => FileTime { seconds: -seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds },
     })
 }
 
@@ -146,11 +146,11 @@ mod tests {
             (-2, 500_000_000, "-1.500000000"),
             (-1, 999_999_999, "-0.000000001"),
         ] {
-            let time = Time { seconds, nanoseconds };
+            let time = FileTime { seconds, nanoseconds };
             assert_eq!(write_time(time), text);
             assert_eq!(read_time(text.as_bytes()).unwrap(), time);
         }
-        assert_eq!(read_time(b"3.5").unwrap(), Time { seconds: 3, nanoseconds: 500_000_000 });
+        assert_eq!(read_time(b"3.5").unwrap(), FileTime { seconds: 3, nanoseconds: 500_000_000 });
         for bad in [&b""[..], b"x", b"1.2.3", b"1.x", b"--1", b"+1", b"99999999999999999999"] {
             assert!(read_time(bad).is_err(), "{bad:?}");
         }

@@ -18,34 +18,34 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::destination::Target;
-use super::staged::{Staged, drain, each, open_shut};
+use super::destination::CopyTarget;
+use super::staged::{StagingDirectory, drain, each, open_shut};
 use super::tree::{CONTENT, HOLD};
 
 /// Why something cannot be put where it belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InTheWay {
+pub struct PlaceConflict {
     /// Beneath the destination.
     pub path: PathBuf,
     pub why: &'static str,
 }
 
-impl fmt::Display for InTheWay {
+impl fmt::Display for PlaceConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {}", self.path, self.why)
     }
 }
 
-impl std::error::Error for InTheWay {}
+impl std::error::Error for PlaceConflict {}
 
-impl Staged {
+impl StagingDirectory {
     /// Puts what arrived in its place.
     ///
     /// # Errors
-    /// [`InTheWay`], and nothing was moved then; what the file system says.
-    pub fn place(self, target: &Target) -> Result<()> {
+    /// [`PlaceConflict`], and nothing was moved then; what the file system says.
+    pub fn place(self, target: &CopyTarget) -> Result<()> {
         match target {
-            Target::As { parent, name } => {
+            CopyTarget::As { parent, name } => {
                 let one = Move {
                     from: self.top(),
                     name: OsStr::new(CONTENT),
@@ -55,7 +55,7 @@ impl Staged {
                 one.go(Path::new(name), Pass::Look)?;
                 one.go(Path::new(name), Pass::Rename)
             }
-            Target::Into { directory } => {
+            CopyTarget::Into { directory } => {
                 let content = empty_from(self.top(), OsStr::new(CONTENT))
                     .map_err(std::io::Error::from)
                     .context("cannot open what arrived")?;
@@ -110,7 +110,7 @@ impl Move<'_> {
     }
 
     fn way(self, path: &Path) -> Result<Way> {
-        let in_the_way = |why| InTheWay { path: path.to_owned(), why };
+        let in_the_way = |why| PlaceConflict { path: path.to_owned(), why };
         let look = |at, name| {
             statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
                 .map(|stat: Stat| FileType::from_raw_mode(stat.st_mode))
@@ -203,14 +203,14 @@ mod tests {
     use nix::unistd::{Gid, Uid, chown, geteuid, setfsgid, setfsuid};
 
     use super::*;
-    use crate::archive::Destination;
+    use crate::archive::CopyDestination;
 
     const NOBODY: u32 = 65534;
 
     /// Something that arrived beside `at`, made by `make` in the directory of that path.
-    fn arrived(at: &Path, make: impl FnOnce(&Path)) -> Staged {
-        let destination = Destination::look(at).unwrap();
-        let staged = Staged::beside(destination.directory().as_fd()).unwrap();
+    fn arrived(at: &Path, make: impl FnOnce(&Path)) -> StagingDirectory {
+        let destination = CopyDestination::look(at).unwrap();
+        let staged = StagingDirectory::beside(destination.directory().as_fd()).unwrap();
         let staging = names(at);
         let name = staging.iter().find(|name| name.starts_with(".mayfly")).unwrap();
         make(&at.join(name).join(CONTENT));
@@ -222,9 +222,9 @@ mod tests {
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    fn into(at: &Path) -> Target {
-        let directory = Destination::look(at).unwrap().directory().try_clone().unwrap();
-        Target::Into { directory }
+    fn into(at: &Path) -> CopyTarget {
+        let directory = CopyDestination::look(at).unwrap().directory().try_clone().unwrap();
+        CopyTarget::Into { directory }
     }
 
     fn mode(path: &Path, mode: u32) {

@@ -8,7 +8,7 @@ use rustix::fs::fstatvfs;
 
 /// How much more may come.
 #[derive(Debug)]
-pub struct Quota {
+pub struct UnpackQuota {
     bytes: Bound,
     entries: Bound,
     /// Where it goes, and how many bytes must stay free there.
@@ -23,7 +23,7 @@ struct Bound {
 
 /// A stream that takes too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exceeded {
+pub enum QuotaExceeded {
     Bytes {
         limit: u64,
     },
@@ -38,20 +38,20 @@ pub enum Exceeded {
     },
 }
 
-impl Quota {
+impl UnpackQuota {
     /// At most so many bytes of files, and so many files and directories.
-    pub fn new(bytes: u64, entries: u64) -> Quota {
+    pub fn new(bytes: u64, entries: u64) -> UnpackQuota {
         let bound = |limit| Bound { left: limit, limit };
-        Quota { bytes: bound(bytes), entries: bound(entries), floor: None }
+        UnpackQuota { bytes: bound(bytes), entries: bound(entries), floor: None }
     }
 
     /// No bounds, for a guest that receives from its host.
-    pub fn unlimited() -> Quota {
-        Quota::new(u64::MAX, u64::MAX)
+    pub fn unlimited() -> UnpackQuota {
+        UnpackQuota::new(u64::MAX, u64::MAX)
     }
 
     /// The same, leaving at least `floor` bytes free in the file system of `directory`.
-    pub fn leaving(mut self, floor: u64, directory: OwnedFd) -> Quota {
+    pub fn leaving(mut self, floor: u64, directory: OwnedFd) -> UnpackQuota {
         self.floor = Some((directory, floor));
         self
     }
@@ -59,29 +59,29 @@ impl Quota {
     /// Takes account of an entry and the bytes it says it has, before anything is made of it.
     ///
     /// # Errors
-    /// [`Exceeded`]; or where the file system cannot be asked.
+    /// [`QuotaExceeded`]; or where the file system cannot be asked.
     pub fn take(&mut self, size: u64) -> Result<()> {
         let Bound { limit, left } = self.entries;
-        self.entries.left = left.checked_sub(1).ok_or(Exceeded::Entries { limit })?;
+        self.entries.left = left.checked_sub(1).ok_or(QuotaExceeded::Entries { limit })?;
         let Bound { limit, left } = self.bytes;
-        self.bytes.left = left.checked_sub(size).ok_or(Exceeded::Bytes { limit })?;
+        self.bytes.left = left.checked_sub(size).ok_or(QuotaExceeded::Bytes { limit })?;
         if let Some((directory, floor)) = &self.floor {
             let system = fstatvfs(directory).context("cannot see how much space is free")?;
             let free = system.f_bavail.saturating_mul(system.f_frsize);
             if free.checked_sub(size).is_none_or(|rest| rest < *floor) {
-                return Err(Exceeded::Room { size, free, floor: *floor }.into());
+                return Err(QuotaExceeded::Room { size, free, floor: *floor }.into());
             }
         }
         Ok(())
     }
 }
 
-impl fmt::Display for Exceeded {
+impl fmt::Display for QuotaExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Exceeded::Bytes { limit } => write!(f, "it is larger than {}", Size(*limit)),
-            Exceeded::Entries { limit } => write!(f, "it has more than {limit} files"),
-            Exceeded::Room { size, free, floor } => write!(
+            QuotaExceeded::Bytes { limit } => write!(f, "it is larger than {}", Size(*limit)),
+            QuotaExceeded::Entries { limit } => write!(f, "it has more than {limit} files"),
+            QuotaExceeded::Room { size, free, floor } => write!(
                 f,
                 "there is no room for a file of {}: {} are free, and {} must stay so",
                 Size(*size),
@@ -92,7 +92,7 @@ impl fmt::Display for Exceeded {
     }
 }
 
-impl std::error::Error for Exceeded {}
+impl std::error::Error for QuotaExceeded {}
 
 /// A number of bytes for people.
 struct Size(u64);
@@ -115,21 +115,21 @@ mod tests {
     #[test]
     fn what_is_taken_is_counted_and_the_last_of_it_may_be_had() {
         let exceeded =
-            |result: Result<()>| *result.unwrap_err().downcast_ref::<Exceeded>().unwrap();
-        let mut quota = Quota::new(10, 3);
+            |result: Result<()>| *result.unwrap_err().downcast_ref::<QuotaExceeded>().unwrap();
+        let mut quota = UnpackQuota::new(10, 3);
         quota.take(4).unwrap();
         quota.take(6).unwrap();
         quota.take(0).unwrap();
-        assert_eq!(exceeded(quota.take(0)), Exceeded::Entries { limit: 3 });
-        let mut quota = Quota::new(10, 3);
+        assert_eq!(exceeded(quota.take(0)), QuotaExceeded::Entries { limit: 3 });
+        let mut quota = UnpackQuota::new(10, 3);
         quota.take(4).unwrap();
-        assert_eq!(exceeded(quota.take(u64::MAX)), Exceeded::Bytes { limit: 10 });
+        assert_eq!(exceeded(quota.take(u64::MAX)), QuotaExceeded::Bytes { limit: 10 });
         let here = || std::fs::File::open(".").unwrap().into();
-        Quota::unlimited().leaving(0, here()).take(1).unwrap();
-        let full = Quota::unlimited().leaving(u64::MAX, here()).take(1);
-        assert!(matches!(exceeded(full), Exceeded::Room { floor: u64::MAX, .. }));
-        let huge = Quota::unlimited().leaving(0, here()).take(u64::MAX);
-        assert!(matches!(exceeded(huge), Exceeded::Room { .. }));
+        UnpackQuota::unlimited().leaving(0, here()).take(1).unwrap();
+        let full = UnpackQuota::unlimited().leaving(u64::MAX, here()).take(1);
+        assert!(matches!(exceeded(full), QuotaExceeded::Room { floor: u64::MAX, .. }));
+        let huge = UnpackQuota::unlimited().leaving(0, here()).take(u64::MAX);
+        assert!(matches!(exceeded(huge), QuotaExceeded::Room { .. }));
     }
 
     #[test]

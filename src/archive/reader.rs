@@ -1,6 +1,6 @@
 //! Reading a stream, every byte of it checked: it may come from a hostile guest.
 //!
-//! Taken is what [`Writer`](super::Writer) writes, and nothing else that tars can have: no hard links,
+//! Taken is what [`Writer`](super::ArchiveWriter) writes, and nothing else that tars can have: no hard links,
 //! sparse files, sizes in extended headers, GNU's long names, volumes. The `tar` crate knows the fields
 //! of a header; going from one to the next is done here, so that no length is believed before it was
 //! compared with a limit.
@@ -13,8 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::{Context, Result};
 use tar::{EntryType, Header};
 
-use super::entry::{Entry, Kind, Time};
-use super::name::Name;
+use super::entry::{EntryKind, FileTime, TarEntry};
+use super::name::EntryName;
 use super::pax;
 use super::writer::BLOCK;
 
@@ -26,7 +26,7 @@ const MAX_TARGET: usize = 4096;
 
 /// What is wrong with a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Broken {
+pub enum ArchiveError {
     /// It ended before its end.
     Truncated,
     /// This is not as a tar has it.
@@ -36,42 +36,42 @@ pub enum Broken {
     /// This is something that nobody sends.
     Kind(Vec<u8>, u8),
     /// This belongs to no directory that is open, or nobody asked for it.
-    Order(Name),
+    Order(EntryName),
     /// There are two of this.
-    Twice(Name),
+    Twice(EntryName),
 }
 
-impl Broken {
-    pub fn name(path: &[u8], why: &'static str) -> Broken {
+impl ArchiveError {
+    pub fn name(path: &[u8], why: &'static str) -> ArchiveError {
         // Enough to recognize it by.
-        Broken::Name(path[..path.len().min(200)].to_vec(), why)
+        ArchiveError::Name(path[..path.len().min(200)].to_vec(), why)
     }
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for ArchiveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |bytes: &[u8]| format!("{:?}", OsStr::from_bytes(bytes));
         match self {
-            Broken::Truncated => write!(f, "it broke off"),
-            Broken::Malformed(what) => write!(f, "{what} in it is malformed"),
-            Broken::Name(path, why) => write!(f, "the name {} in it {why}", shown(path)),
-            Broken::Kind(name, code) => {
+            ArchiveError::Truncated => write!(f, "it broke off"),
+            ArchiveError::Malformed(what) => write!(f, "{what} in it is malformed"),
+            ArchiveError::Name(path, why) => write!(f, "the name {} in it {why}", shown(path)),
+            ArchiveError::Kind(name, code) => {
                 let code = char::from(*code).escape_default();
                 write!(f, "{} in it is of the kind '{code}', which is not taken", shown(name))
             }
-            Broken::Order(name) => {
+            ArchiveError::Order(name) => {
                 write!(f, "{} in it belongs to nothing that was asked for", shown(&name.to_bytes()))
             }
-            Broken::Twice(name) => write!(f, "{} is twice in it", shown(&name.to_bytes())),
+            ArchiveError::Twice(name) => write!(f, "{} is twice in it", shown(&name.to_bytes())),
         }
     }
 }
 
-impl std::error::Error for Broken {}
+impl std::error::Error for ArchiveError {}
 
-/// Reads entries. The content of a file is read from [`Reader::content`] before the next entry.
+/// Reads entries. The content of a file is read from [`ArchiveReader::content`] before the next entry.
 #[derive(Debug)]
-pub struct Reader<R> {
+pub struct ArchiveReader<R> {
     input: R,
     /// Bytes of the current file that were not read yet.
     left: u64,
@@ -86,13 +86,13 @@ pub struct Reader<R> {
 struct Extension {
     path: Option<Vec<u8>>,
     target: Option<Vec<u8>>,
-    modified: Option<Time>,
+    modified: Option<FileTime>,
 }
 
-impl<R: Read> Reader<R> {
+impl<R: Read> ArchiveReader<R> {
     /// `input` should be buffered: headers are small.
-    pub fn new(input: R) -> Reader<R> {
-        Reader { input, left: 0, padding: 0, begun: false, total: None }
+    pub fn new(input: R) -> ArchiveReader<R> {
+        ArchiveReader { input, left: 0, padding: 0, begun: false, total: None }
     }
 
     /// How many bytes of files the sender promised, if it did. Not to be relied upon.
@@ -103,15 +103,15 @@ impl<R: Read> Reader<R> {
     /// The next entry; `None` at the end of a whole stream.
     ///
     /// # Errors
-    /// [`Broken`], or what reading says.
-    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+    /// [`ArchiveError`], or what reading says.
+    pub fn next_entry(&mut self) -> Result<Option<TarEntry>> {
         assert_eq!(self.left, 0, "the content of a file comes before the next entry");
         self.skip_padding()?;
         let mut extension = None;
         loop {
             let Some(header) = self.header()? else {
                 if extension.is_some() {
-                    return Err(Broken::Malformed("an extended header").into());
+                    return Err(ArchiveError::Malformed("an extended header").into());
                 }
                 self.tail()?;
                 return Ok(None);
@@ -128,40 +128,41 @@ impl<R: Read> Reader<R> {
     }
 
     /// The current file's content. It ends where the file does.
-    pub fn content(&mut self) -> Content<'_, R> {
-        Content(self)
+    pub fn content(&mut self) -> EntryContent<'_, R> {
+        EntryContent(self)
     }
 
-    fn entry(&mut self, header: &Header, extension: Extension) -> Result<Entry> {
+    fn entry(&mut self, header: &Header, extension: Extension) -> Result<TarEntry> {
         let path = extension.path.unwrap_or_else(|| header.path_bytes().into_owned());
         let code = header.as_bytes()[156];
-        let size = header.entry_size().map_err(|_| Broken::Malformed("a size"))?;
+        let size = header.entry_size().map_err(|_| ArchiveError::Malformed("a size"))?;
         let kind = match EntryType::new(code) {
-            EntryType::Regular => Kind::File { size },
-            EntryType::Directory => Kind::Directory,
+            EntryType::Regular => EntryKind::File { size },
+            EntryType::Directory => EntryKind::Directory,
             EntryType::Symlink => {
                 let own = || header.link_name_bytes().unwrap_or_default().into_owned();
-                Kind::Link { target: checked_target(extension.target.unwrap_or_else(own))? }
+                EntryKind::Link { target: checked_target(extension.target.unwrap_or_else(own))? }
             }
-            EntryType::Fifo | EntryType::Char | EntryType::Block => Kind::Special,
-            _ => return Err(Broken::Kind(path[..path.len().min(200)].to_vec(), code).into()),
+            EntryType::Fifo | EntryType::Char | EntryType::Block => EntryKind::Special,
+            _ => return Err(ArchiveError::Kind(path[..path.len().min(200)].to_vec(), code).into()),
         };
-        if size > 0 && !matches!(kind, Kind::File { .. }) {
-            return Err(Broken::Malformed("the size of something without content").into());
+        if size > 0 && !matches!(kind, EntryKind::File { .. }) {
+            return Err(ArchiveError::Malformed("the size of something without content").into());
         }
-        let name = Name::parse(&path)?;
-        let mode = header.mode().map_err(|_| Broken::Malformed("a mode"))? & 0o777;
+        let name = EntryName::parse(&path)?;
+        let mode = header.mode().map_err(|_| ArchiveError::Malformed("a mode"))? & 0o777;
         let modified = match extension.modified {
             Some(time) => time,
             None => {
-                let seconds = header.mtime().map_err(|_| Broken::Malformed("a time"))?;
-                let seconds = i64::try_from(seconds).map_err(|_| Broken::Malformed("a time"))?;
-                Time { seconds, nanoseconds: 0 }
+                let seconds = header.mtime().map_err(|_| ArchiveError::Malformed("a time"))?;
+                let seconds =
+                    i64::try_from(seconds).map_err(|_| ArchiveError::Malformed("a time"))?;
+                FileTime { seconds, nanoseconds: 0 }
             }
         };
         self.left = size;
         self.padding = padding(size);
-        Ok(Entry { name, kind, mode, modified })
+        Ok(TarEntry { name, kind, mode, modified })
     }
 
     fn extension(&mut self, header: &Header) -> Result<Extension> {
@@ -172,7 +173,7 @@ impl<R: Read> Reader<R> {
                 b"linkpath" => extension.target = Some(value.to_vec()),
                 b"mtime" => extension.modified = Some(pax::read_time(value)?),
                 // A size above all: where the next header is must not be in doubt.
-                _ => return Err(Broken::Malformed("a key of an extended header").into()),
+                _ => return Err(ArchiveError::Malformed("a key of an extended header").into()),
             }
         }
         Ok(extension)
@@ -183,16 +184,16 @@ impl<R: Read> Reader<R> {
             let number = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
             match (key, number) {
                 (pax::TOTAL, Some(number)) => self.total = Some(number),
-                _ => return Err(Broken::Malformed("a key of a header for all").into()),
+                _ => return Err(ArchiveError::Malformed("a key of a header for all").into()),
             }
         }
         Ok(())
     }
 
     fn records(&mut self, header: &Header) -> Result<Vec<u8>> {
-        let size = header.entry_size().map_err(|_| Broken::Malformed("a size"))?;
+        let size = header.entry_size().map_err(|_| ArchiveError::Malformed("a size"))?;
         if size > pax::MAX_SIZE {
-            return Err(Broken::Malformed("the size of an extended header").into());
+            return Err(ArchiveError::Malformed("the size of an extended header").into());
         }
         let mut records = vec![0; size as usize];
         self.fill(&mut records)?;
@@ -208,12 +209,12 @@ impl<R: Read> Reader<R> {
         if header.as_bytes().iter().all(|&byte| byte == 0) {
             return Ok(None);
         }
-        let said = header.cksum().map_err(|_| Broken::Malformed("a header"))?;
+        let said = header.cksum().map_err(|_| ArchiveError::Malformed("a header"))?;
         let mut same = header.clone();
         same.set_cksum();
-        let counted = same.cksum().map_err(|_| Broken::Malformed("a header"))?;
+        let counted = same.cksum().map_err(|_| ArchiveError::Malformed("a header"))?;
         if said != counted || header.as_ustar().is_none() {
-            return Err(Broken::Malformed("a header").into());
+            return Err(ArchiveError::Malformed("a header").into());
         }
         Ok(Some(header))
     }
@@ -225,7 +226,7 @@ impl<R: Read> Reader<R> {
         let mut rest = 0;
         loop {
             if block.iter().any(|&byte| byte != 0) {
-                return Err(Broken::Malformed("what follows the end").into());
+                return Err(ArchiveError::Malformed("what follows the end").into());
             }
             let count = match self.input.read(&mut block) {
                 Ok(0) => return Ok(()),
@@ -235,7 +236,7 @@ impl<R: Read> Reader<R> {
             };
             rest += count as u64;
             if rest > MAX_TAIL {
-                return Err(Broken::Malformed("what follows the end").into());
+                return Err(ArchiveError::Malformed("what follows the end").into());
             }
         }
     }
@@ -249,7 +250,7 @@ impl<R: Read> Reader<R> {
     fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
         match self.input.read_exact(bytes) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(Broken::Truncated.into())
+                Err(ArchiveError::Truncated.into())
             }
             result => result.context("cannot read the stream"),
         }
@@ -261,18 +262,18 @@ fn padding(size: u64) -> usize {
     (BLOCK - (size % BLOCK as u64) as usize) % BLOCK
 }
 
-fn checked_target(target: Vec<u8>) -> Result<Vec<u8>, Broken> {
+fn checked_target(target: Vec<u8>) -> Result<Vec<u8>, ArchiveError> {
     match target.is_empty() || target.len() > MAX_TARGET || target.contains(&0) {
-        true => Err(Broken::Malformed("the target of a link")),
+        true => Err(ArchiveError::Malformed("the target of a link")),
         false => Ok(target),
     }
 }
 
 /// The content of one file.
 #[derive(Debug)]
-pub struct Content<'a, R>(&'a mut Reader<R>);
+pub struct EntryContent<'a, R>(&'a mut ArchiveReader<R>);
 
-impl<R: Read> Read for Content<'_, R> {
+impl<R: Read> Read for EntryContent<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = buffer.len().min(usize::try_from(self.0.left).unwrap_or(usize::MAX));
         if wanted == 0 {
@@ -280,7 +281,7 @@ impl<R: Read> Read for Content<'_, R> {
         }
         let count = self.0.input.read(&mut buffer[..wanted])?;
         if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, Broken::Truncated));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, ArchiveError::Truncated));
         }
         self.0.left -= count as u64;
         Ok(count)

@@ -4,33 +4,33 @@ use std::io::{self, Read};
 
 use anyhow::Result;
 
-use super::entry::{Entry, Kind};
-use super::quota::Quota;
-use super::reader::{Broken, Reader};
-use super::tally::{Tally, Watch};
+use super::entry::{EntryKind, TarEntry};
+use super::quota::UnpackQuota;
+use super::reader::{ArchiveError, ArchiveReader};
+use super::tally::{CopyObserver, CopyTally};
 
 /// What keeps entries. Each comes after its directory, and nothing outside that comes in between.
-pub trait Sink {
+pub trait EntrySink {
     /// A directory; what is in it follows.
     ///
     /// # Errors
     /// Where it cannot be kept, as everywhere here.
-    fn directory(&mut self, entry: &Entry) -> Result<()>;
+    fn directory(&mut self, entry: &TarEntry) -> Result<()>;
 
     /// A file and its content, all of which is to be read.
     ///
     /// # Errors
     /// Where it cannot be kept.
-    fn file(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<()>;
+    fn file(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<()>;
 
     /// A symbolic link, not to be followed; `false` where links are not kept.
     ///
     /// # Errors
     /// Where it cannot be kept.
-    fn link(&mut self, entry: &Entry, target: &[u8]) -> Result<bool>;
+    fn link(&mut self, entry: &TarEntry, target: &[u8]) -> Result<bool>;
 
     /// How many bytes keeping an entry takes beside those of its content.
-    fn overhead(&self, _: &Entry) -> u64 {
+    fn overhead(&self, _: &TarEntry) -> u64 {
         0
     }
 }
@@ -38,30 +38,30 @@ pub trait Sink {
 /// Takes a whole stream, and tells what its root is.
 ///
 /// # Errors
-/// [`Broken`], [`Exceeded`](super::Exceeded), and the sink's own.
+/// [`ArchiveError`], [`Exceeded`](super::QuotaExceeded), and the sink's own.
 pub fn receive<R: Read>(
-    reader: &mut Reader<R>,
-    sink: &mut dyn Sink,
-    quota: &mut Quota,
-    watch: &dyn Watch,
-) -> Result<(Kind, Tally)> {
-    let mut tally = Tally::default();
+    reader: &mut ArchiveReader<R>,
+    sink: &mut dyn EntrySink,
+    quota: &mut UnpackQuota,
+    watch: &dyn CopyObserver,
+) -> Result<(EntryKind, CopyTally)> {
+    let mut tally = CopyTally::default();
     let mut order = Order::default();
     while let Some(entry) = reader.next_entry()? {
         if let (None, Some(total)) = (&order.root, reader.total()) {
             watch.total(total);
         }
         order.check(&entry)?;
-        let size = if let Kind::File { size } = entry.kind { size } else { 0 };
+        let size = if let EntryKind::File { size } = entry.kind { size } else { 0 };
         quota.take(size.saturating_add(sink.overhead(&entry)))?;
         let taken = match &entry.kind {
-            Kind::Directory => sink.directory(&entry).map(|()| true)?,
-            Kind::File { .. } => {
+            EntryKind::Directory => sink.directory(&entry).map(|()| true)?,
+            EntryKind::File { .. } => {
                 let mut content = Counted { content: reader.content(), watch };
                 sink.file(&entry, &mut content).map(|()| true)?
             }
-            Kind::Link { target } => sink.link(&entry, target)?,
-            Kind::Special => false,
+            EntryKind::Link { target } => sink.link(&entry, target)?,
+            EntryKind::Special => false,
         };
         match taken {
             true => tally.count(&entry.kind),
@@ -70,31 +70,31 @@ pub fn receive<R: Read>(
     }
     match order.root {
         Some(root) => Ok((root, tally)),
-        None => Err(Broken::Malformed("everything").into()),
+        None => Err(ArchiveError::Malformed("everything").into()),
     }
 }
 
 /// Which directory the stream is in.
 #[derive(Debug, Default)]
 struct Order {
-    root: Option<Kind>,
+    root: Option<EntryKind>,
     /// The parts of its name.
     open: Vec<Vec<u8>>,
 }
 
 impl Order {
-    fn check(&mut self, entry: &Entry) -> Result<(), Broken> {
-        let out_of_order = || Broken::Order(entry.name.clone());
+    fn check(&mut self, entry: &TarEntry) -> Result<(), ArchiveError> {
+        let out_of_order = || ArchiveError::Order(entry.name.clone());
         match (&self.root, entry.name.split()) {
             // The root, and nothing before it.
             (None, None) => self.root = Some(entry.kind.clone()),
-            (Some(Kind::Directory), Some((parent, _))) if self.open.starts_with(parent) => {
+            (Some(EntryKind::Directory), Some((parent, _))) if self.open.starts_with(parent) => {
                 self.open.truncate(parent.len());
-                if entry.kind == Kind::Directory {
+                if entry.kind == EntryKind::Directory {
                     self.open = entry.name.parts().to_vec();
                 }
             }
-            (Some(_), None) => return Err(Broken::Twice(entry.name.clone())),
+            (Some(_), None) => return Err(ArchiveError::Twice(entry.name.clone())),
             _ => return Err(out_of_order()),
         }
         Ok(())
@@ -104,7 +104,7 @@ impl Order {
 /// Content whose pieces are told of.
 struct Counted<'a, C> {
     content: C,
-    watch: &'a dyn Watch,
+    watch: &'a dyn CopyObserver,
 }
 
 impl<C: Read> Read for Counted<'_, C> {

@@ -5,21 +5,21 @@ use std::io::{Read, Write};
 
 use anyhow::{Context, Result};
 
-use super::entry::Entry;
-use super::receive::Sink;
-use super::writer::Writer;
+use super::entry::TarEntry;
+use super::receive::EntrySink;
+use super::writer::ArchiveWriter;
 
 /// Passes entries on, with everything beneath a name.
 #[derive(Debug)]
-pub struct Relay<W: Write> {
-    writer: Writer<W>,
+pub struct EntryRelay<W: Write> {
+    writer: ArchiveWriter<W>,
     top: Option<OsString>,
 }
 
-impl<W: Write> Relay<W> {
+impl<W: Write> EntryRelay<W> {
     /// The root is called `top` on the other side, or nothing.
-    pub fn new(out: W, top: Option<OsString>) -> Relay<W> {
-        Relay { writer: Writer::new(out), top }
+    pub fn new(out: W, top: Option<OsString>) -> EntryRelay<W> {
+        EntryRelay { writer: ArchiveWriter::new(out), top }
     }
 
     /// Ends the other stream.
@@ -31,31 +31,31 @@ impl<W: Write> Relay<W> {
         Ok(())
     }
 
-    fn renamed(&self, entry: &Entry) -> Entry {
+    fn renamed(&self, entry: &TarEntry) -> TarEntry {
         let name = match &self.top {
             Some(top) => entry.name.beneath(top),
             None => entry.name.clone(),
         };
-        Entry { name, ..entry.clone() }
+        TarEntry { name, ..entry.clone() }
     }
 }
 
-impl<W: Write> Sink for Relay<W> {
-    fn directory(&mut self, entry: &Entry) -> Result<()> {
+impl<W: Write> EntrySink for EntryRelay<W> {
+    fn directory(&mut self, entry: &TarEntry) -> Result<()> {
         let entry = self.renamed(entry);
         self.writer.entry(&entry).context("cannot write the archive")
     }
 
-    fn file(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<()> {
+    fn file(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<()> {
         let entry = self.renamed(entry);
         self.writer.file(&entry, content, &()).context("cannot write the archive")
     }
 
-    fn link(&mut self, _: &Entry, _: &[u8]) -> Result<bool> {
+    fn link(&mut self, _: &TarEntry, _: &[u8]) -> Result<bool> {
         Ok(false)
     }
 
-    fn overhead(&self, entry: &Entry) -> u64 {
-        Writer::<W>::overhead(&self.renamed(entry))
+    fn overhead(&self, entry: &TarEntry) -> u64 {
+        ArchiveWriter::<W>::overhead(&self.renamed(entry))
     }
 }

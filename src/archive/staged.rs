@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::leftovers;
-use super::tree::{HOLD, Rules, Tree};
+use super::tree::{HOLD, TreeBuilder, UnpackRules};
 
 /// How the directory is called, before random digits. Whoever finds one knows where it is from.
 pub(super) const PREFIX: &str = ".mayfly-cp-";
@@ -21,7 +21,7 @@ const PASSES: usize = 100;
 
 /// A place for what arrives.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagingDirectory {
     /// Where the directory is.
     parent: OwnedFd,
     name: OsString,
@@ -29,12 +29,12 @@ pub struct Staged {
     top: OwnedFd,
 }
 
-impl Staged {
+impl StagingDirectory {
     /// A new directory in `parent`, and none there that a killed copy left.
     ///
     /// # Errors
     /// The file system's.
-    pub fn beside(parent: BorrowedFd<'_>) -> Result<Staged> {
+    pub fn beside(parent: BorrowedFd<'_>) -> Result<StagingDirectory> {
         let mut random = [0; 8];
         getrandom(&mut random, GetRandomFlags::empty()).context("cannot get random bytes")?;
         let name = OsString::from(format!("{PREFIX}{:016x}", u64::from_ne_bytes(random)));
@@ -45,7 +45,7 @@ impl Staged {
         match openat(&parent, &name, HOLD, Mode::empty()) {
             Ok(top) => {
                 leftovers::sweep(parent.as_fd(), top.as_fd());
-                Ok(Staged { parent, name, top })
+                Ok(StagingDirectory { parent, name, top })
             }
             Err(errno) => {
                 let _ = unlinkat(&parent, &name, AtFlags::REMOVEDIR);
@@ -58,9 +58,9 @@ impl Staged {
     ///
     /// # Errors
     /// Where there are no more descriptors.
-    pub fn tree(&self, rules: Rules) -> Result<Tree> {
+    pub fn tree(&self, rules: UnpackRules) -> Result<TreeBuilder> {
         let top = self.top.try_clone().context("cannot hold the directory")?;
-        Ok(Tree::new(top, rules))
+        Ok(TreeBuilder::new(top, rules))
     }
 
     /// The directory that everything is in.
@@ -69,7 +69,7 @@ impl Staged {
     }
 }
 
-impl Drop for Staged {
+impl Drop for StagingDirectory {
     fn drop(&mut self) {
         // By what is held, so that nobody can have another directory emptied. There is nobody to tell
         // of what cannot be deleted.

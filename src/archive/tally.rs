@@ -1,13 +1,13 @@
 //! What was copied.
 
-use super::entry::Kind;
-use super::name::Name;
+use super::entry::EntryKind;
+use super::name::EntryName;
 
 /// How many of the things that were left out are named.
 const NAMED: usize = 10;
 
 /// Who waits for a copy.
-pub trait Watch: Sync {
+pub trait CopyObserver: Sync {
     /// Whether there is somebody, for whom it pays to count beforehand.
     fn is_there(&self) -> bool;
 
@@ -19,7 +19,7 @@ pub trait Watch: Sync {
 }
 
 /// Nobody waits.
-impl Watch for () {
+impl CopyObserver for () {
     fn is_there(&self) -> bool {
         false
     }
@@ -31,33 +31,33 @@ impl Watch for () {
 
 /// Counts what was sent or received.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tally {
+pub struct CopyTally {
     pub files: u64,
     pub directories: u64,
     pub links: u64,
     /// Of files.
     pub bytes: u64,
     /// What was left out: its name and what it is. The first of them only.
-    pub skipped: Vec<(Name, &'static str)>,
+    pub skipped: Vec<(EntryName, &'static str)>,
     pub skipped_count: u64,
 }
 
-impl Tally {
+impl CopyTally {
     /// Counts an entry that was copied.
-    pub fn count(&mut self, kind: &Kind) {
+    pub fn count(&mut self, kind: &EntryKind) {
         match kind {
-            Kind::Directory => self.directories += 1,
-            Kind::File { size } => {
+            EntryKind::Directory => self.directories += 1,
+            EntryKind::File { size } => {
                 self.files += 1;
                 self.bytes += size;
             }
-            Kind::Link { .. } => self.links += 1,
-            Kind::Special => {}
+            EntryKind::Link { .. } => self.links += 1,
+            EntryKind::Special => {}
         }
     }
 
     /// Notes what was left out.
-    pub fn skip(&mut self, name: Name, kind: &Kind) {
+    pub fn skip(&mut self, name: EntryName, kind: &EntryKind) {
         self.skipped_count += 1;
         if self.skipped.len() < NAMED {
             self.skipped.push((name, kind.name()));

@@ -13,10 +13,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::entry::{Entry, Time};
-use super::name::Name;
-use super::reader::Broken;
-use super::receive::Sink;
+use super::entry::{FileTime, TarEntry};
+use super::name::EntryName;
+use super::reader::ArchiveError;
+use super::receive::EntrySink;
 
 /// What the root is called in the directory it is made in. Nobody else calls anything so: that is how a
 /// directory of a copy is known ([`super::leftovers`]).
@@ -31,7 +31,7 @@ pub const HOLD: OFlags =
 
 /// What is kept of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
+pub struct UnpackRules {
     /// Permissions that are given to nothing.
     pub umask: u32,
     /// Whether symbolic links are kept.
@@ -40,7 +40,7 @@ pub struct Rules {
 
 /// A tree that is being made below [`CONTENT`].
 #[derive(Debug)]
-pub struct Tree {
+pub struct TreeBuilder {
     top: OwnedFd,
     /// Taken away from all permissions.
     umask: u32,
@@ -57,14 +57,14 @@ struct Level {
     directory: OwnedFd,
     /// What it gets when all that is in it is there.
     mode: u32,
-    modified: Time,
+    modified: FileTime,
 }
 
-impl Tree {
+impl TreeBuilder {
     /// A tree in an empty directory, in which the only links are such as the stream has.
-    pub fn new(top: OwnedFd, rules: Rules) -> Tree {
-        let Rules { umask, links } = rules;
-        Tree { top, umask, links, levels: Vec::new(), chunk: vec![0; CHUNK].into() }
+    pub fn new(top: OwnedFd, rules: UnpackRules) -> TreeBuilder {
+        let UnpackRules { umask, links } = rules;
+        TreeBuilder { top, umask, links, levels: Vec::new(), chunk: vec![0; CHUNK].into() }
     }
 
     /// Gives the directories that are still open what they shall have. Without it, the tree is not
@@ -81,11 +81,11 @@ impl Tree {
     /// # Errors
     /// The file system's.
     pub fn make_root(&mut self) -> Result<()> {
-        let entry = Entry {
-            name: Name::root(),
-            kind: super::Kind::Directory,
+        let entry = TarEntry {
+            name: EntryName::root(),
+            kind: super::EntryKind::Directory,
             mode: 0o755,
-            modified: Time::default(),
+            modified: FileTime::default(),
         };
         self.directory(&entry)
     }
@@ -103,13 +103,13 @@ impl Tree {
             let parent = self.innermost();
             match mkdirat(parent, OsStr::from_bytes(part), Mode::from_raw_mode(0o700)) {
                 Ok(()) => {
-                    let level = self.hold(part, 0o755, Time::default())?;
+                    let level = self.hold(part, 0o755, FileTime::default())?;
                     self.levels.push(level);
                 }
                 Err(Errno::EXIST) => {
-                    let mut level = self.hold(part, 0o755, Time::default())?;
+                    let mut level = self.hold(part, 0o755, FileTime::default())?;
                     let stat: Stat = fstat(&level.directory).context("cannot look at it")?;
-                    (level.mode, level.modified) = (stat.st_mode & 0o777, Time::of(&stat));
+                    (level.mode, level.modified) = (stat.st_mode & 0o777, FileTime::of(&stat));
                     // It may have been closed for good already.
                     let _ = fchmod(&level.directory, Mode::from_raw_mode(0o700));
                     self.levels.push(level);
@@ -121,7 +121,7 @@ impl Tree {
     }
 
     /// What the innermost directory gets when the stream leaves it.
-    pub fn set_innermost(&mut self, mode: u32, modified: Time) {
+    pub fn set_innermost(&mut self, mode: u32, modified: FileTime) {
         let mode = mode & !self.umask;
         if let Some(level) = self.levels.last_mut() {
             (level.mode, level.modified) = (mode, modified);
@@ -137,14 +137,15 @@ impl Tree {
     ///
     /// # Errors
     /// The file system's.
-    pub fn hard_link(&mut self, name: &Name, target: &Name) -> Result<()> {
-        let (from, source) = target.split().ok_or(Broken::Malformed("the target of a link"))?;
+    pub fn hard_link(&mut self, name: &EntryName, target: &EntryName) -> Result<()> {
+        let (from, source) =
+            target.split().ok_or(ArchiveError::Malformed("the target of a link"))?;
         let mut directory = self.levels[0].directory.try_clone().context("cannot go on")?;
         for part in from {
             directory = openat(&directory, OsStr::from_bytes(part), HOLD, Mode::empty())
                 .map_err(|errno| said(errno, "find the directory", part))?;
         }
-        let (_, leaf) = name.split().ok_or(Broken::Malformed("the name of a link"))?;
+        let (_, leaf) = name.split().ok_or(ArchiveError::Malformed("the name of a link"))?;
         linkat(&directory, source, self.innermost(), leaf, AtFlags::empty())
             .map_err(|errno| said(errno, "link", leaf.as_bytes()))
     }
@@ -155,7 +156,7 @@ impl Tree {
 
     /// Where an entry is made, and as what. Its directory is one of those that are open: the order of a
     /// stream was checked, and an archive in no order was led there.
-    fn place_of<'n>(&mut self, name: &'n Name) -> Result<&'n OsStr> {
+    fn place_of<'n>(&mut self, name: &'n EntryName) -> Result<&'n OsStr> {
         match name.split() {
             None => Ok(OsStr::new(CONTENT)),
             Some((parent, leaf)) => {
@@ -163,13 +164,13 @@ impl Tree {
                 let open = self.levels.iter().skip(1).map(|level| &level.part);
                 match open.eq(parent) && !self.levels.is_empty() {
                     true => Ok(leaf),
-                    false => Err(Broken::Order(name.clone()).into()),
+                    false => Err(ArchiveError::Order(name.clone()).into()),
                 }
             }
         }
     }
 
-    fn hold(&self, part: &[u8], mode: u32, modified: Time) -> Result<Level> {
+    fn hold(&self, part: &[u8], mode: u32, modified: FileTime) -> Result<Level> {
         let directory = openat(self.innermost(), OsStr::from_bytes(part), HOLD, Mode::empty())
             .map_err(|errno| said(errno, "open the directory", part))?;
         Ok(Level { part: part.to_vec(), directory, mode: mode & !self.umask, modified })
@@ -187,8 +188,8 @@ impl Tree {
     }
 }
 
-impl Sink for Tree {
-    fn directory(&mut self, entry: &Entry) -> Result<()> {
+impl EntrySink for TreeBuilder {
+    fn directory(&mut self, entry: &TarEntry) -> Result<()> {
         let leaf = self.place_of(&entry.name)?;
         mkdirat(self.innermost(), leaf, Mode::from_raw_mode(0o700))
             .map_err(|errno| refused(errno, "make the directory", entry))?;
@@ -200,7 +201,7 @@ impl Sink for Tree {
         Ok(())
     }
 
-    fn file(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<()> {
+    fn file(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<()> {
         let leaf = self.place_of(&entry.name)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -222,7 +223,7 @@ impl Sink for Tree {
             .map_err(|errno| refused(errno, "set mode and time of", entry))
     }
 
-    fn link(&mut self, entry: &Entry, target: &[u8]) -> Result<bool> {
+    fn link(&mut self, entry: &TarEntry, target: &[u8]) -> Result<bool> {
         if !self.links {
             return Ok(false);
         }
@@ -238,7 +239,7 @@ impl Sink for Tree {
 }
 
 /// A name in a sentence.
-pub fn shown(name: &Name) -> String {
+pub fn shown(name: &EntryName) -> String {
     match name.is_root() {
         true => "it".into(),
         false => format!("{:?}", OsStr::from_bytes(&name.to_bytes())),
@@ -251,9 +252,9 @@ fn said(errno: Errno, what: &str, part: &[u8]) -> anyhow::Error {
 }
 
 /// Why an entry could not be made. What exists already was made by the same stream.
-fn refused(errno: Errno, what: &str, entry: &Entry) -> anyhow::Error {
+fn refused(errno: Errno, what: &str, entry: &TarEntry) -> anyhow::Error {
     match errno {
-        Errno::EXIST => Broken::Twice(entry.name.clone()).into(),
+        Errno::EXIST => ArchiveError::Twice(entry.name.clone()).into(),
         _ => anyhow::Error::new(std::io::Error::from(errno))
             .context(format!("cannot {what} {}", shown(&entry.name))),
     }

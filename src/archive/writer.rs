@@ -4,9 +4,9 @@ use std::io::{self, Read, Write};
 
 use tar::{EntryType, Header};
 
-use super::entry::{Entry, Kind, Time};
+use super::entry::{EntryKind, FileTime, TarEntry};
 use super::pax;
-use super::tally::Watch;
+use super::tally::CopyObserver;
 
 /// A tar is made of blocks of this size.
 pub const BLOCK: usize = 512;
@@ -17,18 +17,18 @@ const BUFFER: usize = 128 * 1024;
 /// The longest name that fits a header without an extension.
 const SHORT_NAME: usize = 100;
 
-/// Writes entries. Nothing is complete before [`Writer::finish`]: a stream without its end is one that
+/// Writes entries. Nothing is complete before [`ArchiveWriter::finish`]: a stream without its end is one that
 /// broke off.
 #[derive(Debug)]
-pub struct Writer<W: Write> {
+pub struct ArchiveWriter<W: Write> {
     out: W,
     buffer: Box<[u8]>,
     filled: usize,
 }
 
-impl<W: Write> Writer<W> {
-    pub fn new(out: W) -> Writer<W> {
-        Writer { out, buffer: vec![0; BUFFER].into(), filled: 0 }
+impl<W: Write> ArchiveWriter<W> {
+    pub fn new(out: W) -> ArchiveWriter<W> {
+        ArchiveWriter { out, buffer: vec![0; BUFFER].into(), filled: 0 }
     }
 
     /// Says how many bytes of files will follow. It comes first, and is only for who waits.
@@ -45,8 +45,8 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// The stream's.
-    pub fn entry(&mut self, entry: &Entry) -> io::Result<()> {
-        debug_assert!(!matches!(entry.kind, Kind::File { .. }), "a file has content");
+    pub fn entry(&mut self, entry: &TarEntry) -> io::Result<()> {
+        debug_assert!(!matches!(entry.kind, EntryKind::File { .. }), "a file has content");
         self.header(entry)
     }
 
@@ -56,11 +56,11 @@ impl<W: Write> Writer<W> {
     /// The stream's and the content's own; [`io::ErrorKind::UnexpectedEof`] where there is less of it.
     pub fn file(
         &mut self,
-        entry: &Entry,
+        entry: &TarEntry,
         content: &mut dyn Read,
-        watch: &dyn Watch,
+        watch: &dyn CopyObserver,
     ) -> io::Result<()> {
-        let Kind::File { size } = entry.kind else { unreachable!("only a file has content") };
+        let EntryKind::File { size } = entry.kind else { unreachable!("only a file has content") };
         self.header(entry)?;
         let mut left = size;
         while left > 0 {
@@ -94,18 +94,18 @@ impl<W: Write> Writer<W> {
     }
 
     /// How many bytes of a stream an entry takes beside its content.
-    pub fn overhead(entry: &Entry) -> u64 {
+    pub fn overhead(entry: &TarEntry) -> u64 {
         let block = BLOCK as u64;
         let (_, records) = Self::described(entry);
         let extension = match records.len() as u64 {
             0 => 0,
             length => block + length.next_multiple_of(block),
         };
-        let size = if let Kind::File { size } = entry.kind { size } else { 0 };
+        let size = if let EntryKind::File { size } = entry.kind { size } else { 0 };
         block + extension + (block - size % block) % block
     }
 
-    fn header(&mut self, entry: &Entry) -> io::Result<()> {
+    fn header(&mut self, entry: &TarEntry) -> io::Result<()> {
         let (header, records) = Self::described(entry);
         if !records.is_empty() {
             self.extension(EntryType::XHeader, &records)?;
@@ -114,12 +114,12 @@ impl<W: Write> Writer<W> {
     }
 
     /// The header of an entry, and the records of its extended header.
-    fn described(entry: &Entry) -> (Header, Vec<u8>) {
+    fn described(entry: &TarEntry) -> (Header, Vec<u8>) {
         let (kind, size) = match &entry.kind {
-            Kind::Directory => (EntryType::Directory, 0),
-            Kind::File { size } => (EntryType::Regular, *size),
-            Kind::Link { .. } => (EntryType::Symlink, 0),
-            Kind::Special => (EntryType::Fifo, 0),
+            EntryKind::Directory => (EntryType::Directory, 0),
+            EntryKind::File { size } => (EntryType::Regular, *size),
+            EntryKind::Link { .. } => (EntryType::Symlink, 0),
+            EntryKind::Special => (EntryType::Fifo, 0),
         };
         let mut records = Vec::new();
         let mut header = Header::new_ustar();
@@ -128,10 +128,10 @@ impl<W: Write> Writer<W> {
         // A tar marks directories also by a slash.
         let name = if kind == EntryType::Directory { [&name[..], b"/"].concat() } else { name };
         put(&mut fields.name, b"path", &name, &mut records);
-        if let Kind::Link { target } = &entry.kind {
+        if let EntryKind::Link { target } = &entry.kind {
             put(&mut fields.linkname, b"linkpath", target, &mut records);
         }
-        let Time { seconds, nanoseconds } = entry.modified;
+        let FileTime { seconds, nanoseconds } = entry.modified;
         if nanoseconds != 0 || seconds < 0 {
             pax::push(&mut records, b"mtime", pax::write_time(entry.modified).as_bytes());
         }
@@ -199,7 +199,7 @@ fn put(field: &mut [u8; SHORT_NAME], key: &[u8], name: &[u8], records: &mut Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::Name;
+    use crate::archive::EntryName;
 
     #[test]
     fn what_an_entry_takes_is_known_before() {
@@ -212,13 +212,17 @@ mod tests {
             (&*"long".repeat(60), 513, 7),
             (&*"d/".repeat(250), 0, 0),
         ] {
-            let name = Name::parse(name.as_bytes()).unwrap();
-            let modified = Time { seconds: 1, nanoseconds };
-            let entry = Entry { name, kind: Kind::File { size }, mode: 0o644, modified };
-            let mut writer = Writer::new(Vec::new());
+            let name = EntryName::parse(name.as_bytes()).unwrap();
+            let modified = FileTime { seconds: 1, nanoseconds };
+            let entry = TarEntry { name, kind: EntryKind::File { size }, mode: 0o644, modified };
+            let mut writer = ArchiveWriter::new(Vec::new());
             writer.file(&entry, &mut io::repeat(7), &()).unwrap();
             let written = writer.finish().unwrap().len() as u64;
-            assert_eq!(Writer::<Vec<u8>>::overhead(&entry) + size + end, written, "{entry:?}");
+            assert_eq!(
+                ArchiveWriter::<Vec<u8>>::overhead(&entry) + size + end,
+                written,
+                "{entry:?}"
+            );
         }
     }
 }

@@ -8,23 +8,23 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::claim::Dialled;
-use super::{Backend, Machine, Monitor, Purpose, Start, port};
-use crate::host::gate::{Bounds, Launch, Program};
+use super::claim::DialedStream;
+use super::{Backend, BackendVm, MonitorStream, StreamPurpose, VmmStart, port};
+use crate::host::gate::{LaunchBounds, LaunchProgram, LaunchSpec};
 use crate::host::log;
-use crate::host::wait::Wait;
-use crate::model::{Accelerator, BackendKind, Manifest};
+use crate::host::wait::WaitLimit;
+use crate::model::{Accelerator, BackendKind, VmManifest};
 
 /// Where programs are when nobody says, as for a command that cron or a service starts.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs `mayfly-agent` on the host.
 #[derive(Debug, Clone)]
-pub struct Mock {
+pub struct MockBackend {
     pub agent: PathBuf,
 }
 
-impl Backend for Mock {
+impl Backend for MockBackend {
     fn kind(&self) -> BackendKind {
         BackendKind::Mock
     }
@@ -37,7 +37,7 @@ impl Backend for Mock {
         false
     }
 
-    fn launch(&self, machine: Machine) -> Result<Start> {
+    fn launch(&self, machine: BackendVm) -> Result<VmmStart> {
         let work = machine.paths.work();
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&work);
         made.with_context(|| format!("cannot create {}", work.display()))?;
@@ -51,32 +51,37 @@ impl Backend for Mock {
         }
         let path = std::env::var("PATH").unwrap_or_else(|_| USUAL_PATH.into());
         let home = work.to_str().context("the state directory's name is not UTF-8")?.to_owned();
-        let program = Program {
+        let program = LaunchProgram {
             path: self.agent.clone(),
             args,
             env: vec![("PATH".into(), path), ("HOME".into(), home)],
             cwd: work,
             user: None,
             files: Vec::new(),
-            bounds: Bounds::default(),
+            bounds: LaunchBounds::default(),
         };
         let log = log::open(&machine.paths.vmm_log(), None)?;
-        Ok(Start { launch: Launch { program, files, output: None, log }, monitor: None })
+        Ok(VmmStart { launch: LaunchSpec { program, files, output: None, log }, monitor: None })
     }
 
-    fn shape(&self, _: &Manifest) -> Result<Option<String>> {
+    fn shape(&self, _: &VmManifest) -> Result<Option<String>> {
         Ok(None)
     }
 
-    fn freeze(&self, _: Machine, _: &Monitor, _: &mut Wait<'_>) -> Result<String> {
+    fn freeze(&self, _: BackendVm, _: &MonitorStream, _: &mut WaitLimit<'_>) -> Result<String> {
         bail!("a process of the host cannot be frozen")
     }
 
-    fn thaw(&self, _: Machine, _: &Monitor, _: &mut Wait<'_>) -> Result<()> {
+    fn thaw(&self, _: BackendVm, _: &MonitorStream, _: &mut WaitLimit<'_>) -> Result<()> {
         bail!("a process of the host cannot be frozen")
     }
 
-    fn dial(&self, machine: Machine, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled> {
+    fn dial(
+        &self,
+        machine: BackendVm,
+        purpose: StreamPurpose,
+        wait: &mut WaitLimit<'_>,
+    ) -> Result<DialedStream> {
         port::dial(machine.paths, purpose, wait)
     }
 

@@ -4,7 +4,7 @@
 //! arguments runs it, and how its agent is reached. Starting that program, watching it and ending it
 //! is the same for all of them and lives in `host` and `lifecycle`.
 //!
-//! A VM comes up in one of three ways ([`Memory`]): it boots, it boots to be frozen, or it goes on as a
+//! A VM comes up in one of three ways ([`MemorySource`]): it boots, it boots to be frozen, or it goes on as a
 //! copy of a frozen one.
 
 mod claim;
@@ -20,27 +20,27 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-pub use claim::{Dialled, hang_up};
-pub use firecracker::Version as FirecrackerVersion;
-pub use select::{Programs, Wish, of, select};
+pub use claim::{DialedStream, hang_up};
+pub use firecracker::FirecrackerVersion;
+pub use select::{BackendPrograms, BackendRequest, of, select};
 
-use crate::host::gate::Launch;
-use crate::host::wait::Wait;
-use crate::model::{Accelerator, BackendKind, BootFiles, FrozenFiles, Manifest, VmPaths};
+use crate::host::gate::LaunchSpec;
+use crate::host::wait::WaitLimit;
+use crate::model::{Accelerator, BackendKind, BootFiles, FrozenFiles, VmManifest, VmPaths};
 
 /// One VM as a backend sees it.
 #[derive(Debug, Clone, Copy)]
-pub struct Machine<'a> {
-    pub manifest: &'a Manifest,
+pub struct BackendVm<'a> {
+    pub manifest: &'a VmManifest,
     pub paths: &'a VmPaths,
     /// What it boots; `None` for a backend that boots nothing.
     pub boot: Option<&'a BootFiles>,
-    pub memory: Memory<'a>,
+    pub memory: MemorySource<'a>,
 }
 
 /// Where the memory of a VM comes from.
 #[derive(Debug, Clone, Copy)]
-pub enum Memory<'a> {
+pub enum MemorySource<'a> {
     /// Nowhere: the VM boots.
     Fresh,
     /// The VM boots, to be frozen into these files; its disk is theirs.
@@ -51,26 +51,26 @@ pub enum Memory<'a> {
 
 /// What starts a VM.
 #[derive(Debug)]
-pub struct Start {
-    pub launch: Launch,
-    pub monitor: Monitor,
+pub struct VmmStart {
+    pub launch: LaunchSpec,
+    pub monitor: MonitorStream,
 }
 
 /// A line to a VMM itself, for whoever starts or freezes its VM; `None` where the VMM has no such line,
 /// or another way to it.
-pub type Monitor = Option<UnixStream>;
+pub type MonitorStream = Option<UnixStream>;
 
-impl<'a> Machine<'a> {
+impl<'a> BackendVm<'a> {
     /// A VM that boots.
-    pub fn new(manifest: &'a Manifest, paths: &'a VmPaths, boot: Option<&'a BootFiles>) -> Self {
-        Machine { manifest, paths, boot, memory: Memory::Fresh }
+    pub fn new(manifest: &'a VmManifest, paths: &'a VmPaths, boot: Option<&'a BootFiles>) -> Self {
+        BackendVm { manifest, paths, boot, memory: MemorySource::Fresh }
     }
 
     /// Its own writable disk.
     fn disk(&self) -> PathBuf {
         match self.memory {
-            Memory::ToFreeze(files) => files.disk.clone(),
-            Memory::Fresh | Memory::Frozen(_) => self.paths.disk(),
+            MemorySource::ToFreeze(files) => files.disk.clone(),
+            MemorySource::Fresh | MemorySource::Frozen(_) => self.paths.disk(),
         }
     }
 
@@ -85,7 +85,7 @@ impl<'a> Machine<'a> {
 
 /// What a stream to the agent is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub enum StreamPurpose {
     /// mayfly's own requests; always possible.
     Control,
     /// A command; there are [`crate::model::layout::SESSION_PORTS`] at a time.
@@ -108,31 +108,46 @@ pub trait Backend {
     }
 
     /// The program that becomes the VMM, with its listening sockets open. Starts nothing.
-    fn launch(&self, machine: Machine) -> Result<Start>;
+    fn launch(&self, machine: BackendVm) -> Result<VmmStart>;
 
     /// Everything outside a VM's image and manifest that its frozen memory depends on, as text: the
     /// VMM's program and how it is started. `None` where VMs cannot be frozen.
     ///
     /// Errors: `Host` when the VMM is not installed.
-    fn shape(&self, manifest: &Manifest) -> Result<Option<String>>;
+    fn shape(&self, manifest: &VmManifest) -> Result<Option<String>>;
 
-    /// Pauses a VM that was started with [`Memory::ToFreeze`] and completes its files. The VMM is of no
+    /// Pauses a VM that was started with [`MemorySource::ToFreeze`] and completes its files. The VMM is of no
     /// use afterwards, and is to be killed. Returns the VMM's version, for people.
     ///
-    /// Errors: what the VMM says against it, and those of [`Wait::ready`].
-    fn freeze(&self, machine: Machine, monitor: &Monitor, wait: &mut Wait<'_>) -> Result<String>;
+    /// Errors: what the VMM says against it, and those of [`WaitLimit::ready`].
+    fn freeze(
+        &self,
+        machine: BackendVm,
+        monitor: &MonitorStream,
+        wait: &mut WaitLimit<'_>,
+    ) -> Result<String>;
 
-    /// Lets a VM that was started with [`Memory::Frozen`] go on where the frozen one was. Returns when
+    /// Lets a VM that was started with [`MemorySource::Frozen`] go on where the frozen one was. Returns when
     /// the VMM has agreed to; the guest may already run, or not yet.
     ///
-    /// Errors: what the VMM says against it, and those of [`Wait::ready`].
-    fn thaw(&self, machine: Machine, monitor: &Monitor, wait: &mut Wait<'_>) -> Result<()>;
+    /// Errors: what the VMM says against it, and those of [`WaitLimit::ready`].
+    fn thaw(
+        &self,
+        machine: BackendVm,
+        monitor: &MonitorStream,
+        wait: &mut WaitLimit<'_>,
+    ) -> Result<()>;
 
     /// A stream to the agent of a VM whose VMM runs or is just starting. On some backends that takes
     /// until the agent listens; on others it succeeds before.
     ///
-    /// Errors: `Busy` when every session port is taken, and those of [`Wait::ready`].
-    fn dial(&self, machine: Machine, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled>;
+    /// Errors: `Busy` when every session port is taken, and those of [`WaitLimit::ready`].
+    fn dial(
+        &self,
+        machine: BackendVm,
+        purpose: StreamPurpose,
+        wait: &mut WaitLimit<'_>,
+    ) -> Result<DialedStream>;
 
     /// How long a boot may take before it has failed. Emulation is tens of times slower than
     /// hardware, and a busy host slower still; this is a bound for hanging, not for patience.

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::Purpose;
-use super::claim::{self, Claim, Dialled};
-use crate::host::channel::Channel;
+use super::StreamPurpose;
+use super::claim::{self, DialedStream, LineClaim};
+use crate::host::channel::AgentChannel;
 use crate::host::socket;
-use crate::host::wait::Wait;
+use crate::host::wait::WaitLimit;
 use crate::model::layout::{CONTROL_PORT, SESSION_PORTS};
-use crate::model::{Kind, Refusal, VmPaths};
+use crate::model::{Refusal, RefusalKind, VmPaths};
 
 /// How long a VMM may take to accept a client where others already wait. QEMU lets one wait behind
 /// the one it serves, and takes a few milliseconds to notice that either is gone.
@@ -31,14 +31,21 @@ pub fn listen(paths: &VmPaths) -> Result<Vec<OwnedFd>> {
 ///
 /// Errors: `Busy` when every port is claimed, `Agent` when the VMM accepts nobody, and those of
 /// [`claim::free`].
-pub fn dial(paths: &VmPaths, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled> {
+pub fn dial(
+    paths: &VmPaths,
+    purpose: StreamPurpose,
+    wait: &mut WaitLimit<'_>,
+) -> Result<DialedStream> {
     let deadline = Instant::now() + ACCEPTANCE;
     loop {
         let mut crowded = false;
         for claimed in claim::free(paths, purpose)? {
-            let Claim { number, lock, dirty } = claimed?;
+            let LineClaim { number, lock, dirty } = claimed?;
             if let Some(stream) = socket::connect(&paths.port(number))? {
-                return Ok(Dialled { channel: Channel { stream, claim: Some(lock) }, dirty });
+                return Ok(DialedStream {
+                    channel: AgentChannel { stream, claim: Some(lock) },
+                    dirty,
+                });
             }
             // Clients that have given up wait there to be noticed by the VMM.
             crowded = true;
@@ -50,7 +57,7 @@ pub fn dial(paths: &VmPaths, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Di
             return Err(claim::none_free(purpose).into());
         }
         if Instant::now() >= deadline {
-            return Err(Refusal::new(Kind::Agent, "the VMM accepts no connections")
+            return Err(Refusal::new(RefusalKind::Agent, "the VMM accepts no connections")
                 .hint("it hangs or is stopped; 'mayfly stop' and 'mayfly rm' end it all the same")
                 .into());
         }
@@ -76,10 +83,10 @@ mod tests {
         // As QEMU does with a socket it is given.
         listen(&listener, Backlog::new(1).unwrap()).unwrap();
 
-        let mut wait = Wait::within(ACCEPTANCE * 5);
+        let mut wait = WaitLimit::within(ACCEPTANCE * 5);
         let mut abandoned = 0;
         let refused = loop {
-            match dial(&paths, Purpose::Control, &mut wait) {
+            match dial(&paths, StreamPurpose::Control, &mut wait) {
                 Ok(dialled) => {
                     hang_up(true, dialled.channel);
                     abandoned += 1;
@@ -88,9 +95,9 @@ mod tests {
             }
             assert!(abandoned < 10);
         };
-        assert_eq!(Refusal::find(&refused).unwrap().kind, Kind::Agent);
+        assert_eq!(Refusal::find(&refused).unwrap().kind, RefusalKind::Agent);
 
         let _ = listener.accept().unwrap();
-        assert!(!dial(&paths, Purpose::Control, &mut wait).unwrap().dirty);
+        assert!(!dial(&paths, StreamPurpose::Control, &mut wait).unwrap().dirty);
     }
 }

@@ -6,9 +6,9 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use super::manual;
-use crate::commands::{self, App};
+use crate::commands::{self, AppContext};
 use crate::model::{Accelerator, BackendChoice};
-use crate::output::Color;
+use crate::output::ColorMode;
 
 /// Run commands in throwaway virtual machines.
 ///
@@ -64,9 +64,9 @@ pub struct Global {
     /// Never those of JSON, and not those of a command in a VM, which are its own.
     #[arg(
         long, global = true, value_name = "WHEN", env = "MAYFLY_COLOR",
-        default_value_t = Color::Auto, value_enum
+        default_value_t = ColorMode::Auto, value_enum
     )]
-    pub color: Color,
+    pub color: ColorMode,
 
     /// Images and templates
     #[arg(long, global = true, hide = true, value_name = "DIR", env = "MAYFLY_ARTIFACTS_DIR")]
@@ -126,7 +126,7 @@ pub enum Command {
 }
 
 impl Command {
-    pub fn serve(self, app: &App) -> Result<u8> {
+    pub fn serve(self, app: &AppContext) -> Result<u8> {
         match self {
             Command::Run(args) => commands::run::serve(app, args),
             Command::Create(args) => commands::create::serve(app, args),

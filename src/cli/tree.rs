@@ -6,14 +6,14 @@ use clap::builder::{BoolishValueParser, StyledStr};
 use clap::{Arg, ArgAction, CommandFactory};
 
 use super::args::Cli;
-use crate::settings::Config;
+use crate::settings::ConfigFiles;
 
 /// The tree of commands in this environment, with what `config` says as defaults of flags.
-pub(super) fn tree(config: &Config) -> clap::Command {
+pub(super) fn tree(config: &ConfigFiles) -> clap::Command {
     complete(Cli::command(), config)
 }
 
-fn complete(command: clap::Command, config: &Config) -> clap::Command {
+fn complete(command: clap::Command, config: &ConfigFiles) -> clap::Command {
     join_lines(command)
         .mut_args(|arg| take_defaults(take_no(name_variable(arg)), config))
         .mut_subcommands(|sub| complete(sub, config))
@@ -74,7 +74,7 @@ fn take_no(arg: Arg) -> Arg {
 
 /// Takes the default from the files. A variable that is set but empty counts as none, which is what a
 /// Makefile or a CI system means by it.
-fn take_defaults(arg: Arg, config: &Config) -> Arg {
+fn take_defaults(arg: Arg, config: &ConfigFiles) -> Arg {
     let Some(variable) = variable(&arg) else { return arg };
     let key = variable.trim_start_matches("MAYFLY_").to_lowercase();
     let arg = match std::env::var_os(&variable).is_some_and(|value| value.is_empty()) {
@@ -96,7 +96,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::settings::{Form, KEYS};
+    use crate::settings::{KEYS, KeyForm};
 
     fn walk(command: &clap::Command, visit: &mut dyn FnMut(&Arg)) {
         command.get_arguments().for_each(&mut *visit);
@@ -120,10 +120,10 @@ mod tests {
     #[test]
     fn keys_say_what_the_command_line_has_built_in() {
         let mut checked = 0;
-        walk(&tree(&Config::default()), &mut |arg| {
+        walk(&tree(&ConfigFiles::default()), &mut |arg| {
             let Some(variable) = variable(arg) else { return };
             let key = KEYS.iter().find(|key| key.variable() == variable).unwrap();
-            if let Form::Choice(words) = key.form {
+            if let KeyForm::Choice(words) = key.form {
                 let known = arg.get_possible_values();
                 assert_eq!(words(), known.iter().map(|value| value.get_name()).collect::<Vec<_>>());
             }

@@ -5,7 +5,7 @@ use crate::settings::Settings;
 
 /// The settings a command line resolved to, and how to print.
 #[derive(Debug)]
-pub struct App {
+pub struct AppContext {
     pub settings: Settings,
     pub printer: Printer,
 }

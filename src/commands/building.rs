@@ -2,20 +2,20 @@
 
 use anyhow::Result;
 
-use super::App;
-use crate::host::signals::Signals;
+use super::AppContext;
+use crate::host::signals::PendingSignals;
 use crate::host::tool;
-use crate::image::Progress;
+use crate::image::ProgressSink;
 use crate::output::BuildProgress;
 
 /// Does `work` with progress on standard error. A signal that ended it becomes the error.
 pub fn building<T>(
-    app: &App,
-    signals: &mut Signals,
-    work: impl FnOnce(&mut dyn Progress) -> Result<T>,
+    app: &AppContext,
+    signals: &mut PendingSignals,
+    work: impl FnOnce(&mut dyn ProgressSink) -> Result<T>,
 ) -> Result<T> {
     let result = work(&mut BuildProgress::new(app.printer, signals));
-    if result.as_ref().is_err_and(|error| error.is::<tool::Interrupted>()) {
+    if result.as_ref().is_err_and(|error| error.is::<tool::ToolInterrupted>()) {
         signals.check()?;
     }
     result

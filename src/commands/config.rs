@@ -7,10 +7,10 @@ use clap::Subcommand;
 use clap_complete::{ArgValueCompleter, CompletionCandidate};
 use serde::Serialize;
 
-use super::App;
-use crate::model::{Kind, MemMib, Profile, Refusal, Span};
+use super::AppContext;
+use crate::model::{MemMib, Profile, Refusal, RefusalKind, TimeSpan};
 use crate::output::settings_table;
-use crate::settings::{KEYS, Key, Origin, find_profile, own_file};
+use crate::settings::{ConfigKey, KEYS, ValueOrigin, find_profile, own_file};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -78,7 +78,7 @@ struct View {
     from: String,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     match args.action {
         Action::Show { keys } => show(app, &keys),
         Action::Path => {
@@ -89,18 +89,18 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     }
 }
 
-fn show(app: &App, wanted: &[String]) -> Result<u8> {
+fn show(app: &AppContext, wanted: &[String]) -> Result<u8> {
     let find = |name: &String| {
-        Key::find(name).ok_or_else(|| {
+        ConfigKey::find(name).ok_or_else(|| {
             let known = KEYS.iter().map(|key| key.name);
-            Refusal::new(Kind::NotFound, format!("no key {name:?}")).hint_at_nearest(
+            Refusal::new(RefusalKind::NotFound, format!("no key {name:?}")).hint_at_nearest(
                 name,
                 known,
                 "'mayfly config show' lists all of them",
             )
         })
     };
-    let keys: Vec<&Key> = match wanted {
+    let keys: Vec<&ConfigKey> = match wanted {
         [] => KEYS.iter().collect(),
         wanted => wanted.iter().map(find).collect::<Result<_, _>>()?,
     };
@@ -121,7 +121,7 @@ fn show(app: &App, wanted: &[String]) -> Result<u8> {
 }
 
 /// What flags, variables, files or the program itself say.
-fn view(app: &App, key: &Key) -> View {
+fn view(app: &AppContext, key: &ConfigKey) -> View {
     let (value, origin) = app.settings.explain(key);
     let value = value.map(|value| value.to_string_lossy().into_owned());
     let view = View {
@@ -134,14 +134,14 @@ fn view(app: &App, key: &Key) -> View {
         from: "built-in".into(),
     };
     match origin {
-        Origin::BuiltIn => view,
-        Origin::Flag => {
+        ValueOrigin::BuiltIn => view,
+        ValueOrigin::Flag => {
             View { origin: "flag", from: format!("--{}", key.name.replace('_', "-")), ..view }
         }
-        Origin::Variable(name) => {
+        ValueOrigin::Variable(name) => {
             View { origin: "variable", from: name.clone(), variable: Some(name), ..view }
         }
-        Origin::File { path, line } => View {
+        ValueOrigin::File { path, line } => View {
             origin: "file",
             from: format!("{}:{line}", path.display()),
             file: Some(path),
@@ -152,9 +152,9 @@ fn view(app: &App, key: &Key) -> View {
 }
 
 /// What the profile of a VM that is made now says, and the files of profiles in general.
-fn fill_in(app: &App, views: &mut [View]) -> Result<()> {
+fn fill_in(app: &AppContext, views: &mut [View]) -> Result<()> {
     let profiles = app.settings.profiles()?;
-    let name = Key::find("profile").map(|key| app.settings.explain(key).0);
+    let name = ConfigKey::find("profile").map(|key| app.settings.explain(key).0);
     let name = name.flatten().unwrap_or_default();
     let name = name.to_string_lossy();
     let profile = find_profile(profiles, &name).ok();
@@ -174,7 +174,7 @@ fn fill_in(app: &App, views: &mut [View]) -> Result<()> {
 }
 
 fn of_profile(profile: &Profile, key: &str) -> Option<String> {
-    let ttl = || Span(std::time::Duration::from_secs(profile.ttl_seconds));
+    let ttl = || TimeSpan(std::time::Duration::from_secs(profile.ttl_seconds));
     Some(match key {
         "vcpus" => profile.vcpu_count.to_string(),
         "mem" => MemMib(profile.mem_mib).to_string(),

@@ -10,14 +10,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap_complete::ArgValueCompleter;
 
-use super::App;
+use super::AppContext;
 use super::completions::candidates;
-use crate::archive::{Destination, Tally};
-use crate::host::signals::Signals;
-use crate::lifecycle::{self, Conversation, CopyIn, CopyOut, Manager, Parcel, Store, Who};
-use crate::model::{Kind, Refusal, VmId, VmRef};
+use crate::archive::{CopyDestination, CopyTally};
+use crate::host::signals::PendingSignals;
+use crate::lifecycle::{
+    self, AgentConversation, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser, VmManager,
+};
+use crate::model::{Refusal, RefusalKind, VmId, VmRef};
 use crate::output::{CopyProgress, CopyView};
-use crate::protocol::Text;
+use crate::protocol::WireText;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -83,25 +85,26 @@ pub struct Args {
     destination: OsString,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let way = Way::of(&args)?;
-    let manager = Manager::open(app.settings.clone())?;
-    let mut signals = Signals::block()?;
+    let manager = VmManager::open(app.settings.clone())?;
+    let mut signals = PendingSignals::block()?;
     let id = manager.resolve(way.vm())?;
     let from = args.source.display().to_string();
     let to = args.destination.display().to_string();
     let progress = CopyProgress::new(app.printer, &from);
-    let copied = Conversation::begin(&manager, &id, &mut signals).and_then(|mut conversation| {
-        let limits = &manager.settings.profiles()?.limits;
-        let copied = conversation.ask(|session| match way {
-            Way::In(_, copy) => lifecycle::copy_in(session, copy, &mut signals, &progress),
-            Way::Out(_, copy) => {
-                lifecycle::copy_out(session, copy, limits, &mut signals, &progress).map(Some)
-            }
+    let copied =
+        AgentConversation::begin(&manager, &id, &mut signals).and_then(|mut conversation| {
+            let limits = &manager.settings.profiles()?.limits;
+            let copied = conversation.ask(|session| match way {
+                Way::In(_, copy) => lifecycle::copy_in(session, copy, &mut signals, &progress),
+                Way::Out(_, copy) => {
+                    lifecycle::copy_out(session, copy, limits, &mut signals, &progress).map(Some)
+                }
+            });
+            conversation.end();
+            copied
         });
-        conversation.end();
-        copied
-    });
     drop(progress);
     let tally = copied.with_context(|| format!("cannot copy {from} to {to}"))?;
     if let Some(tally) = &tally {
@@ -111,7 +114,13 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     Ok(0)
 }
 
-fn report(app: &App, id: &VmId, from: &str, to: &str, tally: Option<&Tally>) -> Result<()> {
+fn report(
+    app: &AppContext,
+    id: &VmId,
+    from: &str,
+    to: &str,
+    tally: Option<&CopyTally>,
+) -> Result<()> {
     match app.printer.style.json {
         true => app.printer.json(&CopyView::new(id, from, to, tally)),
         false => {
@@ -130,9 +139,9 @@ enum Way {
 impl Way {
     /// What is asked for; whatever is wrong with it is found before the VM is.
     fn of(args: &Args) -> Result<Way> {
-        let who = Who { user: args.user.clone(), cwd: None };
+        let who = CopyUser { user: args.user.clone(), cwd: None };
         let follow = args.follow_link;
-        let usage = |message: String| Refusal::new(Kind::Usage, message);
+        let usage = |message: String| Refusal::new(RefusalKind::Usage, message);
         match (End::parse(&args.source), End::parse(&args.destination)) {
             (End::Vm(..), End::Vm(..)) => Err(usage("both SRC and DST are in a VM".into())
                 .hint("copy by way of here: mayfly cp A:PATH - | mayfly cp - B:PATH")
@@ -143,15 +152,15 @@ impl Way {
                     return Err(usage(message).into());
                 }
                 let to = match local {
-                    End::Standard => Store::Archive(archive_out()?),
-                    End::Local(path) => Store::Place(Destination::look(&path)?),
+                    End::Standard => CopyStore::Archive(archive_out()?),
+                    End::Local(path) => CopyStore::Place(CopyDestination::look(&path)?),
                     End::Vm(..) => unreachable!("handled above"),
                 };
                 Ok(Way::Out(vm, CopyOut { path, follow, to, who }))
             }
             (local, End::Vm(vm, to)) => {
                 let parcel = match local {
-                    End::Local(path) => Parcel::Tree {
+                    End::Local(path) => CopyPayload::Tree {
                         follow,
                         contents: false,
                         exclude_ignored: args.exclude_ignored,
@@ -163,13 +172,13 @@ impl Way {
                             .hint("leave out --follow-link and --exclude-ignored")
                             .into());
                     }
-                    End::Standard => Parcel::Archive(archive_in()?),
+                    End::Standard => CopyPayload::Archive(archive_in()?),
                     End::Vm(..) => unreachable!("handled above"),
                 };
                 Ok(Way::In(vm, CopyIn { parcel, to, parents: false, who }))
             }
             (from, to) => Err(usage(format!("neither {from} nor {to} is in a VM"))
-                .hint("write what is in a VM as VM:PATH")
+                .hint("write what is in a VM:PATH")
                 .into()),
         }
     }
@@ -187,7 +196,7 @@ enum End {
     /// Standard input or output.
     Standard,
     Local(PathBuf),
-    Vm(VmRef, Text),
+    Vm(VmRef, WireText),
 }
 
 impl End {
@@ -200,7 +209,7 @@ impl End {
         let colon = bytes.iter().position(|&byte| byte == b':');
         let split = colon.and_then(|colon| {
             let vm = str::from_utf8(&bytes[..colon]).ok()?.parse().ok()?;
-            Some((vm, Text::from(OsStr::from_bytes(&bytes[colon + 1..]))))
+            Some((vm, WireText::from(OsStr::from_bytes(&bytes[colon + 1..]))))
         });
         match split {
             Some((vm, path)) => End::Vm(vm, path),
@@ -222,7 +231,7 @@ impl fmt::Display for End {
 fn existing(path: PathBuf) -> Result<PathBuf> {
     // As a shell has it, nothing is no path.
     match path.as_os_str().is_empty() {
-        true => Err(Refusal::new(Kind::Usage, "SRC is empty").into()),
+        true => Err(Refusal::new(RefusalKind::Usage, "SRC is empty").into()),
         false => {
             Path::symlink_metadata(&path).with_context(|| format!("cannot copy {path:?}"))?;
             Ok(path)
@@ -244,7 +253,7 @@ fn archive_out() -> Result<std::os::fd::OwnedFd> {
 
 fn refuse_terminal(stream: &impl IsTerminal, what: &str) -> Result<(), Refusal> {
     match stream.is_terminal() {
-        true => Err(Refusal::new(Kind::Usage, format!("will not {what} a terminal"))
+        true => Err(Refusal::new(RefusalKind::Usage, format!("will not {what} a terminal"))
             .hint("redirect it, to a file or into a pipe")),
         false => Ok(()),
     }
@@ -256,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_colon_after_what_could_be_a_vm_makes_it_one() {
-        let vm = |name: &str, path: &str| End::Vm(name.parse().unwrap(), Text::from(path));
+        let vm = |name: &str, path: &str| End::Vm(name.parse().unwrap(), WireText::from(path));
         let local = |path: &str| End::Local(path.into());
         for (typed, end) in [
             ("-", End::Standard),

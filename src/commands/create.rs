@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 
-use super::App;
+use super::AppContext;
 use super::building::building;
-use super::flags::vm::VmRequest;
-use crate::host::signals::Signals;
-use crate::lifecycle::{self, Manager};
+use super::flags::vm::VmFlags;
+use crate::host::signals::PendingSignals;
+use crate::lifecycle::{self, VmManager};
 use crate::output::VmView;
 
 const EXAMPLES: &str = "\
@@ -24,17 +24,17 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    vm: VmRequest,
+    vm: VmFlags,
 
     /// Keep the VM after 'exec', until it expires or 'rm' deletes it
     #[arg(long, env = "MAYFLY_KEEP")]
     keep: Option<bool>,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let request = args.vm.into_request(args.keep, None)?;
-    let manager = Manager::open(app.settings.clone())?;
-    let mut signals = Signals::block()?;
+    let manager = VmManager::open(app.settings.clone())?;
+    let mut signals = PendingSignals::block()?;
     let record =
         building(app, &mut signals, |progress| lifecycle::create(&manager, &request, progress))?;
     app.printer.answer(&VmView::from(&record), record.id().as_str())?;

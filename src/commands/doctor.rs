@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::App;
-use crate::lifecycle::{self, Manager};
-use crate::model::Kind;
+use super::AppContext;
+use crate::lifecycle::{self, VmManager};
+use crate::model::RefusalKind;
 use crate::output::checks_table;
 
 const EXAMPLES: &str = "\
@@ -19,8 +19,8 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Args {}
 
-pub fn serve(app: &App, _: Args) -> Result<u8> {
-    let manager = Manager::open_unchecked(app.settings.clone());
+pub fn serve(app: &AppContext, _: Args) -> Result<u8> {
+    let manager = VmManager::open_unchecked(app.settings.clone());
     let diagnosis = lifecycle::diagnose(&manager);
     if app.printer.style.json {
         app.printer.json(&diagnosis)?;
@@ -34,5 +34,5 @@ pub fn serve(app: &App, _: Args) -> Result<u8> {
         };
         app.printer.data(&format!("\n{conclusion}"))?;
     }
-    Ok(if diagnosis.usable { 0 } else { Kind::Host.exit_code() })
+    Ok(if diagnosis.usable { 0 } else { RefusalKind::Host.exit_code() })
 }

@@ -3,11 +3,11 @@
 use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
-use super::App;
+use super::AppContext;
 use super::completions::candidates;
 use crate::host::clock;
-use crate::lifecycle::{self, Manager};
-use crate::model::{Span, VmRef};
+use crate::lifecycle::{self, VmManager};
+use crate::model::{TimeSpan, VmRef};
 use crate::output::VmView;
 
 const EXAMPLES: &str = "\
@@ -28,15 +28,15 @@ pub struct Args {
 
     /// From now on, such as 90s or 1h; a bare number is seconds
     #[arg(value_name = "DURATION", add = ArgValueCompleter::new(candidates::ttls))]
-    duration: Span,
+    duration: TimeSpan,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
-    let manager = Manager::open(app.settings.clone())?;
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
+    let manager = VmManager::open(app.settings.clone())?;
     let id = manager.resolve(&args.vm)?;
     let record = lifecycle::extend(&manager, &id, args.duration)?;
     app.printer.done(&VmView::from(&record), args.vm.as_str())?;
-    let left = Span::whole(record.expiry.remaining(&clock::now()?));
+    let left = TimeSpan::whole(record.expiry.remaining(&clock::now()?));
     app.printer.aside(&format!("mayfly: it has {left} left"));
     Ok(0)
 }

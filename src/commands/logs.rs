@@ -6,11 +6,11 @@ use std::os::fd::AsFd;
 use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
-use super::App;
+use super::AppContext;
 use super::completions::candidates;
-use crate::lifecycle::{self, Follow, Log, Manager};
-use crate::model::{Kind, Refusal, VmId, VmRef};
-use crate::output::{Foreign, LogView};
+use crate::lifecycle::{self, LogFollower, LogKind, VmManager};
+use crate::model::{Refusal, RefusalKind, VmId, VmRef};
+use crate::output::{ForeignText, LogView};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,24 +54,24 @@ pub struct Args {
     raw: bool,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let json = app.printer.style.json;
     if json && (args.follow || args.raw) {
         return Err(Refusal::new(
-            Kind::Usage,
+            RefusalKind::Usage,
             "--json gives the log as one value, without -f or --raw",
         )
         .hint("leave --json or the other out")
         .into());
     }
     if args.raw && std::io::stdout().is_terminal() {
-        return Err(Refusal::new(Kind::Usage, "--raw does not write to a terminal")
+        return Err(Refusal::new(RefusalKind::Usage, "--raw does not write to a terminal")
             .hint("a guest could command it; write to a file or a pipe")
             .into());
     }
-    let manager = Manager::open_to_read(app.settings.clone())?;
+    let manager = VmManager::open_to_read(app.settings.clone())?;
     let id = manager.resolve(&args.vm)?;
-    let log = if args.vmm { Log::Vmm } else { Log::Console };
+    let log = if args.vmm { LogKind::Vmm } else { LogKind::Console };
     if json {
         let all = lifecycle::read_log(&manager, &id, log)?;
         let end = end_of(&all, args.tail).to_vec();
@@ -91,9 +91,15 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     Ok(0)
 }
 
-/// Shows a log and what comes. Nothing here needs clearing away, so a signal ends it as it would any program.
-fn follow(app: &App, manager: &Manager, id: &VmId, log: Log, args: &Args) -> Result<()> {
-    let (follow, begun) = Follow::begin(manager, id, log)?;
+/// Shows a log and what comes. Nothing here needs clearing away, so a signal ends it would any program.
+fn follow(
+    app: &AppContext,
+    manager: &VmManager,
+    id: &VmId,
+    log: LogKind,
+    args: &Args,
+) -> Result<()> {
+    let (follow, begun) = LogFollower::begin(manager, id, log)?;
     let mut out = Out::new(app, args.raw);
     if !out.hear(end_of(&begun, args.tail))? {
         return Ok(());
@@ -117,14 +123,14 @@ fn end_of(log: &[u8], lines: Option<usize>) -> &[u8] {
 
 /// Standard output, for the bytes of a log.
 struct Out<'a> {
-    app: &'a App,
+    app: &'a AppContext,
     /// `None` gives them as they are.
-    foreign: Option<Foreign>,
+    foreign: Option<ForeignText>,
 }
 
 impl<'a> Out<'a> {
-    fn new(app: &'a App, raw: bool) -> Out<'a> {
-        Out { app, foreign: (!raw).then(Foreign::default) }
+    fn new(app: &'a AppContext, raw: bool) -> Out<'a> {
+        Out { app, foreign: (!raw).then(ForeignText::default) }
     }
 
     /// Prints a piece; whether somebody still reads.
@@ -136,7 +142,7 @@ impl<'a> Out<'a> {
     }
 
     fn end(&mut self) -> Result<()> {
-        let rest = self.foreign.as_mut().map(Foreign::rest).unwrap_or_default();
+        let rest = self.foreign.as_mut().map(ForeignText::rest).unwrap_or_default();
         self.app.printer.stream(rest.as_bytes()).map(drop)
     }
 

@@ -27,4 +27,4 @@ mod building;
 mod each;
 mod flags;
 
-pub use app::App;
+pub use app::AppContext;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::App;
-use crate::lifecycle::Manager;
+use super::AppContext;
+use crate::lifecycle::VmManager;
 use crate::model::Profile;
 use crate::output::profiles_table;
 
@@ -30,9 +30,9 @@ struct View<'a> {
     image_built: bool,
 }
 
-pub fn serve(app: &App, _: Args) -> Result<u8> {
+pub fn serve(app: &AppContext, _: Args) -> Result<u8> {
     let profiles = &app.settings.profiles()?.profiles;
-    let images = Manager::open_to_read(app.settings.clone())?.list_images()?;
+    let images = VmManager::open_to_read(app.settings.clone())?.list_images()?;
     let built: BTreeSet<String> = images.into_iter().map(|(image, _)| image.profile).collect();
     if app.printer.style.json {
         let view = |profile| View { profile, image_built: built.contains(&profile.name) };

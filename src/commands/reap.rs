@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::App;
-use crate::lifecycle::{self, Manager};
+use super::AppContext;
+use crate::lifecycle::{self, VmManager};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,10 +29,10 @@ pub struct Args {
     rebuild: bool,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let manager = match args.dry_run {
-        true => Manager::open_to_read(app.settings.clone())?,
-        false => Manager::open(app.settings.clone())?,
+        true => VmManager::open_to_read(app.settings.clone())?,
+        false => VmManager::open(app.settings.clone())?,
     };
     if args.rebuild {
         match lifecycle::rebuild(&manager)? {

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
-use super::App;
+use super::AppContext;
 use super::completions::candidates;
-use crate::lifecycle::{self, Manager};
+use crate::lifecycle::{self, VmManager};
 use crate::model::{VmName, VmRef};
 use crate::output::VmView;
 
@@ -29,8 +29,8 @@ pub struct Args {
     name: VmName,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
-    let manager = Manager::open(app.settings.clone())?;
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
+    let manager = VmManager::open(app.settings.clone())?;
     let id = manager.resolve(&args.vm)?;
     let record = lifecycle::rename(&manager, &id, &args.name)?;
     app.printer.done(&VmView::from(&record), args.name.as_str())?;

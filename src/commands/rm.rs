@@ -3,9 +3,9 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::App;
-use super::flags::selection::{Selection, is_absent};
-use crate::lifecycle::{self, Manager};
+use super::AppContext;
+use super::flags::selection::{VmSelection, is_absent};
+use crate::lifecycle::{self, VmManager};
 use crate::model::record::reason;
 
 const EXAMPLES: &str = "\
@@ -22,15 +22,15 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    vms: Selection,
+    vms: VmSelection,
 
     /// Succeed also where there is no such VM
     #[arg(short, long)]
     force: bool,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
-    let manager = Manager::open(app.settings.clone())?;
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
+    let manager = VmManager::open(app.settings.clone())?;
     args.vms.each(
         app,
         &manager,

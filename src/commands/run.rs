@@ -4,21 +4,22 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 
-use super::App;
+use super::AppContext;
 use super::building::building;
-use super::flags::copies::Copies;
+use super::flags::copies::CopyFlags;
 use super::flags::exec_context::text;
-use super::flags::guest_command::GuestCommand;
-use super::flags::start::StartWay;
-use super::flags::vm::VmRequest;
-use crate::guest::Exit;
+use super::flags::guest_command::CommandFlags;
+use super::flags::start::StartFlags;
+use super::flags::vm::VmFlags;
+use crate::guest::CommandExit;
 use crate::host::process;
-use crate::host::signals::Signals;
+use crate::host::signals::PendingSignals;
 use crate::lifecycle::{
-    self, Caller, Command, Conversation, EntryWords, Manager, Purpose, Timings,
+    self, AgentConversation, EntryWords, ExecCommand, PhaseTimings, StartCaller, StreamPurpose,
+    VmManager,
 };
 use crate::model::record::reason;
-use crate::output::Failure;
+use crate::output::ErrorReport;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,20 +48,20 @@ Examples:
 )]
 pub struct Args {
     #[command(flatten)]
-    vm: VmRequest,
+    vm: VmFlags,
 
     #[command(flatten)]
-    way: StartWay,
+    way: StartFlags,
 
     /// Keep the VM afterwards, until it expires or 'rm' deletes it
     #[arg(long, env = "MAYFLY_KEEP")]
     keep: Option<bool>,
 
     #[command(flatten)]
-    copies: Copies,
+    copies: CopyFlags,
 
     #[command(flatten)]
-    command: GuestCommand,
+    command: CommandFlags,
 
     /// Put PROGRAM before CMD, instead of the profile's entrypoint and command
     ///
@@ -69,10 +70,10 @@ pub struct Args {
     entrypoint: Option<OsString>,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let (mut exec, streams) = args.command.prepare(app)?;
     let request = args.vm.into_request(args.keep, Some(process::identify_self()?))?;
-    let manager = Manager::open(app.settings.clone())?;
+    let manager = VmManager::open(app.settings.clone())?;
     if let Some(words) = args.command.words() {
         let words = entry_words(words, args.entrypoint.as_ref());
         match lifecycle::entry(&manager, &request.profile, words)? {
@@ -85,8 +86,8 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     let program = exec.program.clone();
     let defaults = lifecycle::command_defaults(&manager, &request.profile)?;
     let mut copies = args.copies.prepare(&mut exec, defaults)?;
-    let mut signals = Signals::block()?;
-    let mut timings = Timings::begin();
+    let mut signals = PendingSignals::block()?;
+    let mut timings = PhaseTimings::begin();
 
     let record =
         building(app, &mut signals, |progress| lifecycle::create(&manager, &request, progress))?;
@@ -94,17 +95,17 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
 
     let id = record.id().clone();
     // Deleted below, with or without an outcome, so exec shall not.
-    let command = Command { exec, streams, keep: true };
-    let way = args.way.way(Purpose::Session);
+    let command = ExecCommand { exec, streams, keep: true };
+    let way = args.way.way(StreamPurpose::Session);
     let mut remark = |remark| app.printer.remark(&remark);
-    let caller = Caller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
+    let caller = StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
     let outcome = lifecycle::start(&manager, &id, way, caller).and_then(|started| {
-        let mut conversation = Conversation::of(&manager, started);
+        let mut conversation = AgentConversation::of(&manager, started);
         copies.bring(app, &mut conversation, &mut signals, &mut timings)?;
         let outcome = lifecycle::run_in(&mut conversation, command, &mut signals, &mut timings)?;
         let failed = match outcome.exit {
             // Then there is nothing new to be had.
-            Exit::NotStarted(_) => Vec::new(),
+            CommandExit::NotStarted(_) => Vec::new(),
             _ => copies.fetch(app, &manager, &mut conversation, &mut signals, &mut timings),
         };
         conversation.end();
@@ -125,7 +126,7 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     }
     let mut code = args.command.report(app, &id, &program, outcome, cleanup, &timings)?;
     for error in &failed {
-        let failure = Failure::of_command(error);
+        let failure = ErrorReport::of_command(error);
         app.printer.failure(&failure);
         // What the command says comes first: a script relies on it.
         if code == 0 {

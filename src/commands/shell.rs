@@ -5,15 +5,15 @@ use std::ffi::OsString;
 use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
-use super::App;
+use super::AppContext;
 use super::completions::candidates;
-use super::flags::exec_context::{self, Circumstances};
+use super::flags::exec_context::{self, ExecContext};
 use super::flags::guest_command::verdict;
 use super::flags::tty;
-use crate::host::signals::Signals;
-use crate::lifecycle::{self, Command, Manager, Timings};
+use crate::host::signals::PendingSignals;
+use crate::lifecycle::{self, ExecCommand, PhaseTimings, VmManager};
 use crate::model::VmRef;
-use crate::protocol::Program;
+use crate::protocol::ExecProgram;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,28 +43,28 @@ pub struct Args {
     vm: VmRef,
 
     #[command(flatten)]
-    circumstances: Circumstances,
+    circumstances: ExecContext,
 
     /// The program to run instead of a shell, and its arguments
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let program = match args.command.is_empty() {
-        true => Program::Login,
+        true => ExecProgram::Login,
         false => exec_context::program(&args.command),
     };
     let mut exec = args.circumstances.exec(program, Some("'shell'"))?;
     let instead =
         format!("'mayfly exec --keep -i {} -- bash' reads commands from anywhere", args.vm);
     let streams = tty::take(app, &mut exec, "'shell'", &instead)?;
-    let manager = Manager::open(app.settings.clone())?;
-    let mut signals = Signals::block()?;
+    let manager = VmManager::open(app.settings.clone())?;
+    let mut signals = PendingSignals::block()?;
     let id = manager.resolve(&args.vm)?;
-    let mut timings = Timings::begin();
+    let mut timings = PhaseTimings::begin();
     // Somebody who leaves a shell is not done with the VM.
-    let command = Command { exec, streams, keep: true };
+    let command = ExecCommand { exec, streams, keep: true };
     let finished = lifecycle::exec(&manager, &id, command, &mut signals, &mut timings)?;
     app.printer.timings(&timings);
     if let Some(verdict) = verdict(&finished.outcome.exit, None, true) {

@@ -3,12 +3,12 @@
 use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
-use super::App;
+use super::AppContext;
 use super::completions::candidates;
 use super::each::each;
-use super::flags::start::StartWay;
-use crate::host::signals::Signals;
-use crate::lifecycle::{self, Caller, Manager, Purpose, Timings};
+use super::flags::start::StartFlags;
+use crate::host::signals::PendingSignals;
+use crate::lifecycle::{self, PhaseTimings, StartCaller, StreamPurpose, VmManager};
 use crate::model::VmRef;
 use crate::output::VmView;
 
@@ -35,18 +35,19 @@ pub struct Args {
     vms: Vec<VmRef>,
 
     #[command(flatten)]
-    way: StartWay,
+    way: StartFlags,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
-    let manager = Manager::open(app.settings.clone())?;
-    let mut signals = Signals::block()?;
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
+    let manager = VmManager::open(app.settings.clone())?;
+    let mut signals = PendingSignals::block()?;
     each(app, &args.vms, |vm| {
         let id = manager.resolve(vm)?;
-        let mut timings = Timings::begin();
-        let way = args.way.way(Purpose::Control);
+        let mut timings = PhaseTimings::begin();
+        let way = args.way.way(StreamPurpose::Control);
         let mut remark = |remark| app.printer.remark(&remark);
-        let caller = Caller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
+        let caller =
+            StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
         let started = lifecycle::start(&manager, &id, way, caller)?;
         started.up.hang_up();
         app.printer.timings(&timings);

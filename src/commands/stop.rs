@@ -3,11 +3,11 @@
 use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
-use super::App;
+use super::AppContext;
 use super::completions::candidates;
-use super::flags::selection::Selection;
-use crate::lifecycle::{self, Manager};
-use crate::model::Span;
+use super::flags::selection::VmSelection;
+use crate::lifecycle::{self, VmManager};
+use crate::model::TimeSpan;
 use crate::output::VmView;
 
 const EXAMPLES: &str = "\
@@ -25,18 +25,18 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    vms: Selection,
+    vms: VmSelection,
 
     /// Give the guest DURATION to end by itself
     #[arg(
         long, value_name = "DURATION", env = "MAYFLY_GRACE", default_value = "10s",
         add = ArgValueCompleter::new(candidates::durations)
     )]
-    grace: Span,
+    grace: TimeSpan,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
-    let manager = Manager::open(app.settings.clone())?;
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
+    let manager = VmManager::open(app.settings.clone())?;
     args.vms.each(
         app,
         &manager,

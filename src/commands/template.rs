@@ -5,16 +5,18 @@ use clap::Subcommand;
 use clap_complete::ArgValueCompleter;
 use serde_json::json;
 
-use super::App;
+use super::AppContext;
 use super::building::building;
 use super::completions::candidates;
 use super::each::each;
-use super::flags::machine::MachineRequest;
-use crate::host::signals::Signals;
+use super::flags::machine::MachineFlags;
+use crate::host::signals::PendingSignals;
 use crate::host::{clock, process};
-use crate::lifecycle::{self, Caller, Manager, Purpose, Request, Timings, Way};
+use crate::lifecycle::{
+    self, CreateRequest, PhaseTimings, StartCaller, StartOptions, StreamPurpose, VmManager,
+};
 use crate::model::record::reason;
-use crate::model::{Kind, Refusal, VmRecord};
+use crate::model::{Refusal, RefusalKind, VmRecord};
 use crate::output::{TemplateView, templates_table};
 
 const EXAMPLES: &str = "\
@@ -60,7 +62,7 @@ enum Action {
     #[command(after_help = BUILD_EXAMPLES)]
     Build {
         #[command(flatten)]
-        machine: MachineRequest,
+        machine: MachineFlags,
     },
 
     /// List templates
@@ -91,7 +93,7 @@ enum Action {
     },
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     match args.action {
         Action::Build { machine } => build(app, machine),
         Action::Ls => list(app),
@@ -100,17 +102,18 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
 }
 
 /// Starts a VM, which makes the template, and deletes it.
-fn build(app: &App, machine: MachineRequest) -> Result<u8> {
-    let manager = Manager::open(app.settings.clone())?;
-    let mut signals = Signals::block()?;
-    let mut timings = Timings::begin();
-    let request = Request { owner: Some(process::identify_self()?), ..machine.into_request() };
+fn build(app: &AppContext, machine: MachineFlags) -> Result<u8> {
+    let manager = VmManager::open(app.settings.clone())?;
+    let mut signals = PendingSignals::block()?;
+    let mut timings = PhaseTimings::begin();
+    let request =
+        CreateRequest { owner: Some(process::identify_self()?), ..machine.into_request() };
     let vm =
         building(app, &mut signals, |progress| lifecycle::create(&manager, &request, progress))?;
     timings.end("create");
-    let way = Way { cold: false, purpose: Purpose::Control };
+    let way = StartOptions { cold: false, purpose: StreamPurpose::Control };
     let mut remark = |remark| app.printer.remark(&remark);
-    let caller = Caller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
+    let caller = StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
     let started = lifecycle::start(&manager, vm.id(), way, caller).map(|started| {
         started.up.hang_up();
         started.record
@@ -128,7 +131,7 @@ fn build(app: &App, machine: MachineRequest) -> Result<u8> {
         Some(listed) => app.printer.answer(&TemplateView::new(listed), name)?,
         None => {
             let message = format!("template {name} was made, and deleted by somebody else");
-            return Err(Refusal::new(Kind::Busy, message).into());
+            return Err(Refusal::new(RefusalKind::Busy, message).into());
         }
     }
     Ok(0)
@@ -138,17 +141,19 @@ fn template_of(record: &VmRecord) -> Result<&str, Refusal> {
     let instance = record.state.instance();
     instance.and_then(|instance| instance.template.as_deref()).ok_or_else(|| {
         match record.manifest.image.is_empty() {
-            true => Refusal::new(Kind::Host, "a process of this host cannot be a template")
+            true => Refusal::new(RefusalKind::Host, "a process of this host cannot be a template")
                 .hint("name another backend with --backend"),
             // Why, the start has said.
-            false => Refusal::new(Kind::Host, "no template was made; a VM of this kind boots")
-                .hint("'mayfly doctor' checks what this host can do"),
+            false => {
+                Refusal::new(RefusalKind::Host, "no template was made; a VM of this kind boots")
+                    .hint("'mayfly doctor' checks what this host can do")
+            }
         }
     })
 }
 
-fn list(app: &App) -> Result<u8> {
-    let manager = Manager::open_to_read(app.settings.clone())?;
+fn list(app: &AppContext) -> Result<u8> {
+    let manager = VmManager::open_to_read(app.settings.clone())?;
     let templates = lifecycle::list_templates(&manager)?;
     match app.printer.style.json {
         true => {
@@ -160,8 +165,8 @@ fn list(app: &App) -> Result<u8> {
     Ok(0)
 }
 
-fn remove(app: &App, names: Vec<String>, all: bool, force: bool) -> Result<u8> {
-    let manager = Manager::open(app.settings.clone())?;
+fn remove(app: &AppContext, names: Vec<String>, all: bool, force: bool) -> Result<u8> {
+    let manager = VmManager::open(app.settings.clone())?;
     let names = match all {
         true => lifecycle::list_templates(&manager)?.into_iter().map(|one| one.name).collect(),
         false => names,

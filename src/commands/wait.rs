@@ -5,10 +5,10 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::App;
-use super::flags::selection::Selection;
-use crate::lifecycle::{self, Goal, Manager, Reached};
-use crate::model::{Span, VmId};
+use super::AppContext;
+use super::flags::selection::VmSelection;
+use crate::lifecycle::{self, VmManager, WaitGoal, WaitOutcome};
+use crate::model::{TimeSpan, VmId};
 use crate::output::escape;
 
 const EXAMPLES: &str = "\
@@ -25,17 +25,17 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    vms: Selection,
+    vms: VmSelection,
 
     /// Wait for this
     ///
     /// For one that is to be started it is an error if it expires or is deleted: exit code 3.
-    #[arg(long = "for", value_name = "STATE", value_enum, default_value_t = Goal::Ended)]
-    goal: Goal,
+    #[arg(long = "for", value_name = "STATE", value_enum, default_value_t = WaitGoal::Ended)]
+    goal: WaitGoal,
 
     /// Wait no longer than DURATION, for all of them together
     #[arg(long, value_name = "DURATION")]
-    timeout: Option<Span>,
+    timeout: Option<TimeSpan>,
 }
 
 /// What a VM came to.
@@ -47,9 +47,9 @@ struct Answer<'a> {
     last_error: Option<String>,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let deadline = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout.0));
-    let manager = Manager::open(app.settings.clone())?;
+    let manager = VmManager::open(app.settings.clone())?;
     args.vms.each(
         app,
         &manager,
@@ -59,9 +59,9 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
             let id = id?;
             let reached = lifecycle::wait(&manager, &id, args.goal, deadline)?;
             let (state, last_error) = match &reached {
-                Reached::Here(record) => (record.state.name(), record.last_error().map(escape)),
-                Reached::Expired(record) => ("expired", record.last_error().map(escape)),
-                Reached::Removed => ("removed", None),
+                WaitOutcome::Here(record) => (record.state.name(), record.last_error().map(escape)),
+                WaitOutcome::Expired(record) => ("expired", record.last_error().map(escape)),
+                WaitOutcome::Removed => ("removed", None),
             };
             app.printer.done(&Answer { vm_id: &id, state, last_error }, named)
         },

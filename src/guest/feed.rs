@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::keys::{Keys, Wish};
-use super::link::Link;
-use crate::protocol::{Kind, STDIN_WINDOW, STREAM_PAYLOAD, Violation};
+use super::keys::{EscapeKeys, KeyAction};
+use super::link::AgentLink;
+use crate::protocol::{FrameKind, ProtocolViolation, STDIN_WINDOW, STREAM_PAYLOAD};
 
 /// The most that a terminal gives at once is a line of this length.
 const TYPED: usize = 4096;
@@ -18,7 +18,7 @@ const HELD: usize = 1 << 20;
 
 /// An input, and how much of it the agent takes at the moment.
 #[derive(Debug)]
-pub(super) struct Feed {
+pub(super) struct InputFeed {
     /// `None` once its end was sent.
     source: Option<OwnedFd>,
     /// Where it is a terminal.
@@ -29,32 +29,32 @@ pub(super) struct Feed {
 /// A terminal is always read: a key may be the way out of a guest that takes no more.
 #[derive(Debug)]
 struct Typing {
-    keys: Keys,
+    keys: EscapeKeys,
     /// Keys that the agent does not take yet. What is typed beyond [`HELD`] of them is lost, as in a
     /// terminal whose program does not read.
     held: Vec<u8>,
 }
 
-impl Feed {
+impl InputFeed {
     /// A file, a pipe or whatever else has an end.
-    pub fn of_bytes(source: Option<OwnedFd>) -> Feed {
-        Feed { source, typing: None, credit: STDIN_WINDOW }
+    pub fn of_bytes(source: Option<OwnedFd>) -> InputFeed {
+        InputFeed { source, typing: None, credit: STDIN_WINDOW }
     }
 
     /// A terminal.
-    pub fn of_keys(source: OwnedFd) -> Feed {
-        let typing = Typing { keys: Keys::new(), held: Vec::new() };
-        Feed { source: Some(source), typing: Some(typing), credit: STDIN_WINDOW }
+    pub fn of_keys(source: OwnedFd) -> InputFeed {
+        let typing = Typing { keys: EscapeKeys::new(), held: Vec::new() };
+        InputFeed { source: Some(source), typing: Some(typing), credit: STDIN_WINDOW }
     }
 
     /// The descriptor to wait for, while there is something to do with its bytes.
-    pub fn waits_for(&self, link: &Link) -> Option<BorrowedFd<'_>> {
+    pub fn waits_for(&self, link: &AgentLink) -> Option<BorrowedFd<'_>> {
         let source = self.source.as_ref()?;
         (self.typing.is_some() || self.passes(link)).then(|| source.as_fd())
     }
 
     /// Whether anything may be sent now.
-    fn passes(&self, link: &Link) -> bool {
+    fn passes(&self, link: &AgentLink) -> bool {
         self.credit > 0 && link.outbox.takes_data()
     }
 
@@ -64,7 +64,7 @@ impl Feed {
     /// # Errors
     /// Where it cannot be read. Nothing more comes of it then, and no end: the command must not take
     /// what it has for all there was.
-    pub fn pump(&mut self, link: &mut Link) -> io::Result<Option<Wish>> {
+    pub fn pump(&mut self, link: &mut AgentLink) -> io::Result<Option<KeyAction>> {
         if self.typing.is_none() {
             return self.pump_bytes(link).map(|()| None);
         }
@@ -73,10 +73,11 @@ impl Feed {
         Ok(wish)
     }
 
-    fn pump_bytes(&mut self, link: &mut Link) -> io::Result<()> {
+    fn pump_bytes(&mut self, link: &mut AgentLink) -> io::Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
         let limit = self.credit.min(STREAM_PAYLOAD);
-        let read = link.outbox.push_with(Kind::Stdin, link.tag, limit, |room| read(source, room));
+        let read =
+            link.outbox.push_with(FrameKind::Stdin, link.tag, limit, |room| read(source, room));
         match read {
             Ok(count) if count > 0 => self.credit -= count,
             Err(error) if not_now(&error) => {}
@@ -85,21 +86,21 @@ impl Feed {
                 return Err(error);
             }
             _ => {
-                link.outbox.push(Kind::StdinEof, link.tag, &[]);
+                link.outbox.push(FrameKind::StdinEof, link.tag, &[]);
                 self.source = None;
             }
         }
         Ok(())
     }
 
-    fn pump_keys(&mut self) -> Option<Wish> {
+    fn pump_keys(&mut self) -> Option<KeyAction> {
         let (source, typing) = (self.source.as_ref()?, self.typing.as_mut()?);
         let mut typed = [0; TYPED];
         let count = match read(source, &mut typed) {
             Ok(count) if count > 0 => count,
             Err(error) if not_now(&error) => return None,
             // The terminal is gone. There is no other end of it: Ctrl-D is a byte.
-            _ => return Some(Wish::HangUp),
+            _ => return Some(KeyAction::HangUp),
         };
         let wish = typing.keys.pass(&typed[..count], &mut typing.held);
         typing.held.truncate(HELD);
@@ -107,23 +108,23 @@ impl Feed {
     }
 
     /// Queues keys that were held, as many as the agent takes now.
-    pub fn pass_on(&mut self, link: &mut Link) {
+    pub fn pass_on(&mut self, link: &mut AgentLink) {
         while self.passes(link)
             && let Some(Typing { held, .. }) = &mut self.typing
             && !held.is_empty()
         {
             let count = held.len().min(self.credit).min(STREAM_PAYLOAD);
-            link.outbox.push(Kind::Stdin, link.tag, &held[..count]);
+            link.outbox.push(FrameKind::Stdin, link.tag, &held[..count]);
             self.credit -= count;
             held.drain(..count);
         }
     }
 
     /// The agent takes this much more.
-    pub fn allow(&mut self, bytes: u32) -> Result<(), Violation> {
+    pub fn allow(&mut self, bytes: u32) -> Result<(), ProtocolViolation> {
         let credit = self.credit + bytes as usize;
         if credit > STDIN_WINDOW {
-            return Err(Violation::Unexpected(Kind::StdinCredit));
+            return Err(ProtocolViolation::Unexpected(FrameKind::StdinCredit));
         }
         self.credit = credit;
         Ok(())
@@ -153,11 +154,11 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::host::channel::Channel;
+    use crate::host::channel::AgentChannel;
     use crate::host::pipe;
 
     /// What was queued, as if the line had taken it.
-    fn sent(link: &mut Link) -> usize {
+    fn sent(link: &mut AgentLink) -> usize {
         let count = link.outbox.pending().len();
         link.outbox.sent(count);
         count
@@ -166,10 +167,10 @@ mod tests {
     #[test]
     fn the_way_out_is_open_when_the_guest_takes_no_more_keys() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let mut link = Link::new(Channel { stream: ours, claim: None }).unwrap();
+        let mut link = AgentLink::new(AgentChannel { stream: ours, claim: None }).unwrap();
         let (read, write) = pipe::open().unwrap();
-        let mut feed = Feed::of_keys(read);
-        let typed = |feed: &mut Feed, link: &mut Link, keys: &[u8]| {
+        let mut feed = InputFeed::of_keys(read);
+        let typed = |feed: &mut InputFeed, link: &mut AgentLink, keys: &[u8]| {
             nix::unistd::write(&write, keys).unwrap();
             assert!(feed.waits_for(link).is_some());
             feed.pump(link).unwrap()
@@ -194,6 +195,6 @@ mod tests {
         feed.allow(STDIN_WINDOW as u32).unwrap();
         feed.pass_on(&mut link);
         assert!(sent(&mut link) > STREAM_PAYLOAD);
-        assert_eq!(typed(&mut feed, &mut link, b"\r~."), Some(Wish::HangUp));
+        assert_eq!(typed(&mut feed, &mut link, b"\r~."), Some(KeyAction::HangUp));
     }
 }

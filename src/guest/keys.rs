@@ -6,7 +6,7 @@
 
 /// Keys that are for us and not for the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum KeyAction {
     /// `~.`: hang up.
     HangUp,
     /// `~` and Ctrl-Z: back to the shell of this side for a while.
@@ -15,7 +15,7 @@ pub(super) enum Wish {
 
 /// Where in the typed text we are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keys {
+pub(super) enum EscapeKeys {
     LineStart,
     Tilde,
     Elsewhere,
@@ -23,33 +23,37 @@ pub(super) enum Keys {
 
 const CTRL_Z: u8 = 0x1a;
 
-impl Keys {
+impl EscapeKeys {
     /// Before the first key.
-    pub fn new() -> Keys {
-        Keys::LineStart
+    pub fn new() -> EscapeKeys {
+        EscapeKeys::LineStart
     }
 
     /// Puts what is for the guest of `typed` into `passed`, at most one byte more than there are, and
     /// stops at the first wish: what follows it was typed for nobody.
-    pub fn pass(&mut self, typed: &[u8], passed: &mut Vec<u8>) -> Option<Wish> {
+    pub fn pass(&mut self, typed: &[u8], passed: &mut Vec<u8>) -> Option<KeyAction> {
         for &key in typed {
-            if *self == Keys::Tilde {
-                *self = Keys::Elsewhere;
+            if *self == EscapeKeys::Tilde {
+                *self = EscapeKeys::Elsewhere;
                 match key {
-                    b'.' => return Some(Wish::HangUp),
+                    b'.' => return Some(KeyAction::HangUp),
                     CTRL_Z => {
-                        *self = Keys::LineStart;
-                        return Some(Wish::Suspend);
+                        *self = EscapeKeys::LineStart;
+                        return Some(KeyAction::Suspend);
                     }
                     // Twice is once, for a mayfly in the guest, or an ssh.
                     b'~' => {}
                     _ => passed.push(b'~'),
                 }
-            } else if *self == Keys::LineStart && key == b'~' {
-                *self = Keys::Tilde;
+            } else if *self == EscapeKeys::LineStart && key == b'~' {
+                *self = EscapeKeys::Tilde;
                 continue;
             }
-            *self = if matches!(key, b'\r' | b'\n') { Keys::LineStart } else { Keys::Elsewhere };
+            *self = if matches!(key, b'\r' | b'\n') {
+                EscapeKeys::LineStart
+            } else {
+                EscapeKeys::Elsewhere
+            };
             passed.push(key);
         }
         None
@@ -61,8 +65,8 @@ mod tests {
     use super::*;
 
     /// What passes of pieces typed one after the other, and the wish that ended it.
-    fn typed(pieces: &[&str]) -> (String, Option<Wish>) {
-        let (mut keys, mut passed) = (Keys::new(), Vec::new());
+    fn typed(pieces: &[&str]) -> (String, Option<KeyAction>) {
+        let (mut keys, mut passed) = (EscapeKeys::new(), Vec::new());
         let mut wish = None;
         for piece in pieces {
             let before = passed.len();
@@ -86,11 +90,11 @@ mod tests {
 
     #[test]
     fn a_tilde_at_the_beginning_of_a_line_can_lead_out() {
-        assert_eq!(typed(&["~."]), (String::new(), Some(Wish::HangUp)));
-        assert_eq!(typed(&["ls\r", "~", ".rest"]), ("ls\r".into(), Some(Wish::HangUp)));
-        assert_eq!(typed(&["ls\n~\u{1a}"]), ("ls\n".into(), Some(Wish::Suspend)));
-        assert_eq!(typed(&["~\u{1a}", "~."]), (String::new(), Some(Wish::HangUp)));
+        assert_eq!(typed(&["~."]), (String::new(), Some(KeyAction::HangUp)));
+        assert_eq!(typed(&["ls\r", "~", ".rest"]), ("ls\r".into(), Some(KeyAction::HangUp)));
+        assert_eq!(typed(&["ls\n~\u{1a}"]), ("ls\n".into(), Some(KeyAction::Suspend)));
+        assert_eq!(typed(&["~\u{1a}", "~."]), (String::new(), Some(KeyAction::HangUp)));
         assert_eq!(typed(&["~~."]), ("~.".into(), None));
-        assert_eq!(typed(&["~\r", "~."]), ("~\r".into(), Some(Wish::HangUp)));
+        assert_eq!(typed(&["~\r", "~."]), ("~\r".into(), Some(KeyAction::HangUp)));
     }
 }

@@ -7,29 +7,29 @@ use std::os::unix::net::UnixStream;
 use anyhow::Result;
 use nix::poll::PollFlags;
 
-use crate::host::channel::Channel;
-use crate::host::wait::Wait;
-use crate::model::{Kind, Refusal};
-use crate::protocol::{self, Frame, Inbox, Outbox, Side, Violation};
+use crate::host::channel::AgentChannel;
+use crate::host::wait::WaitLimit;
+use crate::model::{Refusal, RefusalKind};
+use crate::protocol::{self, Frame, FrameInbox, FrameOutbox, FrameSide, ProtocolViolation};
 
 /// A line to an agent. Reading and writing never block; waiting is the caller's.
 #[derive(Debug)]
-pub(super) struct Link {
-    channel: Channel,
-    pub inbox: Inbox,
-    pub outbox: Outbox,
+pub(super) struct AgentLink {
+    channel: AgentChannel,
+    pub inbox: FrameInbox,
+    pub outbox: FrameOutbox,
     /// The session's nonce.
     pub tag: u64,
 }
 
-impl Link {
-    pub fn new(channel: Channel) -> Result<Link> {
+impl AgentLink {
+    pub fn new(channel: AgentChannel) -> Result<AgentLink> {
         channel.stream.set_nonblocking(true)?;
-        Ok(Link { channel, inbox: Inbox::new(), outbox: Outbox::new(), tag: 0 })
+        Ok(AgentLink { channel, inbox: FrameInbox::new(), outbox: FrameOutbox::new(), tag: 0 })
     }
 
     /// Gives the channel back, with its claim.
-    pub fn into_channel(self) -> Channel {
+    pub fn into_channel(self) -> AgentChannel {
         self.channel
     }
 
@@ -73,22 +73,22 @@ impl Link {
     }
 
     /// Takes the next frame of this session that is complete.
-    pub fn next(&mut self) -> Result<Option<Frame<'_>>, Violation> {
-        self.inbox.next_frame(Side::Agent, self.tag)
+    pub fn next(&mut self) -> Result<Option<Frame<'_>>, ProtocolViolation> {
+        self.inbox.next_frame(FrameSide::Agent, self.tag)
     }
 
     /// Queues one request, waiting for room where it needs more than one frame.
     pub fn send(
         &mut self,
-        kind: protocol::Kind,
+        kind: protocol::FrameKind,
         payload: &[u8],
-        wait: &mut Wait<'_>,
+        wait: &mut WaitLimit<'_>,
     ) -> Result<()> {
         let mut rest = payload;
         while rest.len() > protocol::MAX_PAYLOAD {
             let (part, tail) = rest.split_at(protocol::MAX_PAYLOAD);
             self.make_room(wait)?;
-            self.outbox.push(protocol::Kind::ExecPart, self.tag, part);
+            self.outbox.push(protocol::FrameKind::ExecPart, self.tag, part);
             rest = tail;
         }
         self.make_room(wait)?;
@@ -96,7 +96,7 @@ impl Link {
         self.flush()
     }
 
-    fn make_room(&mut self, wait: &mut Wait<'_>) -> Result<()> {
+    fn make_room(&mut self, wait: &mut WaitLimit<'_>) -> Result<()> {
         self.flush()?;
         while !self.outbox.takes_data() {
             wait.ready(
@@ -111,7 +111,7 @@ impl Link {
     }
 }
 
-impl AsFd for Link {
+impl AsFd for AgentLink {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.stream.as_fd()
     }
@@ -120,17 +120,17 @@ impl AsFd for Link {
 /// The error for a line that ended where the protocol does not end.
 pub(super) fn lost() -> anyhow::Error {
     let message = "the agent went away before it had answered";
-    Refusal::new(Kind::Agent, message)
+    Refusal::new(RefusalKind::Agent, message)
         .hint("the VM may have crashed or been stopped: mayfly status shows it")
         .into()
 }
 
 /// The error for an agent that broke the protocol.
-pub(super) fn broken(violation: &Violation) -> anyhow::Error {
-    Refusal::new(Kind::Agent, format!("the agent broke the protocol: {violation}")).into()
+pub(super) fn broken(violation: &ProtocolViolation) -> anyhow::Error {
+    Refusal::new(RefusalKind::Agent, format!("the agent broke the protocol: {violation}")).into()
 }
 
-fn stream(channel: &Channel) -> &UnixStream {
+fn stream(channel: &AgentChannel) -> &UnixStream {
     &channel.stream
 }
 

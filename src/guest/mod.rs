@@ -1,13 +1,13 @@
 //! The host's end of the agent protocol.
 //!
-//! [`Session::open`] finds the agent at the other end of a
-//! [`Channel`](crate::host::channel::Channel), [`Session::setup`], [`Session::exec`] and
-//! [`Session::shutdown`] ask it for something. Everything an agent says is checked, nothing is
+//! [`AgentSession::open`] finds the agent at the other end of a
+//! [`Channel`](crate::host::channel::AgentChannel), [`AgentSession::setup`], [`AgentSession::exec`] and
+//! [`AgentSession::shutdown`] ask it for something. Everything an agent says is checked, nothing is
 //! waited for without a deadline or a way to interrupt it, and no buffer grows with what a guest
 //! sends. What breaks the protocol is a [`Refusal`](crate::model::Refusal) of kind `Agent` at the
 //! root of the error.
 //!
-//! A [`Session`] is one client's use of a line. Dropping it ends it, and the agent then kills
+//! A [`AgentSession`] is one client's use of a line. Dropping it ends it, and the agent then kills
 //! whatever the session's command left running.
 
 mod exec;
@@ -20,7 +20,7 @@ mod seat;
 mod session;
 mod sink;
 
-pub use exec::{ExecIo, Stdin};
-pub use outcome::{Captured, Exit, Outcome};
-pub use session::Session;
-pub use sink::Sink;
+pub use exec::{ExecIo, StdinSource};
+pub use outcome::{CapturedOutput, CommandExit, CommandOutcome};
+pub use session::AgentSession;
+pub use sink::OutputSink;

@@ -18,21 +18,22 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 
-use super::feed::Feed;
-use super::keys::Wish;
+use super::feed::InputFeed;
+use super::keys::KeyAction;
 use super::link::broken;
-use super::outcome::{Captured, Exit};
-use super::seat::Seat;
-use super::session::Session;
-use super::sink::Drain;
-use crate::host::signals::{Interrupted, Signals};
+use super::outcome::{CapturedOutput, CommandExit};
+use super::seat::AttachedTerminal;
+use super::session::AgentSession;
+use super::sink::OutputDrain;
+use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::host::wait::timeout;
 use crate::model::{self, Refusal};
 use crate::protocol::{
-    self, Credit, End, Exec, Failure, FailureKind, Frame, Kind, Started, Violation,
+    self, AgentFailure, ExecRequest, ExecStarted, FailureKind, Frame, FrameKind, ProcessEnd,
+    ProtocolViolation, StdinCredit,
 };
 
-/// How long an agent may take to answer `Exec` with `Started` or `Error`.
+/// How long an agent may take to answer `ExecRequest` with `ExecStarted` or `Error`.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the agent gets beyond the command's own timeout to enforce it.
@@ -45,13 +46,13 @@ const CLOSING: Duration = Duration::from_millis(500);
 const CUT_OFF: Duration = Duration::from_secs(5);
 
 /// A command that was asked for, with its streams.
-pub(super) struct Pump<'a> {
-    request: &'a Exec,
-    feed: Feed,
+pub(super) struct StreamPump<'a> {
+    request: &'a ExecRequest,
+    feed: InputFeed,
     /// Where the command has a terminal.
-    seat: Option<Seat>,
-    stdout: Drain,
-    stderr: Drain,
+    seat: Option<AttachedTerminal>,
+    stdout: OutputDrain,
+    stderr: OutputDrain,
     started: bool,
     /// Set when nobody reads the output any more, or all of the input: when to stop waiting for the
     /// command.
@@ -75,11 +76,16 @@ enum Source {
     Output,
 }
 
-impl<'a> Pump<'a> {
+impl<'a> StreamPump<'a> {
     /// `outputs` are standard output and error.
-    pub fn new(request: &'a Exec, feed: Feed, seat: Option<Seat>, outputs: [Drain; 2]) -> Pump<'a> {
+    pub fn new(
+        request: &'a ExecRequest,
+        feed: InputFeed,
+        seat: Option<AttachedTerminal>,
+        outputs: [OutputDrain; 2],
+    ) -> StreamPump<'a> {
         let [stdout, stderr] = outputs;
-        Pump {
+        StreamPump {
             request,
             feed,
             seat,
@@ -97,9 +103,9 @@ impl<'a> Pump<'a> {
     /// Moves bytes until the command ends; how it did, and how long it took.
     pub fn run(
         &mut self,
-        session: &mut Session,
-        signals: &mut Signals,
-    ) -> Result<(Exit, Duration)> {
+        session: &mut AgentSession,
+        signals: &mut PendingSignals,
+    ) -> Result<(CommandExit, Duration)> {
         let end = self.pump(session, signals);
         self.leave_the_line(&end);
         match (end, self.unread.take()) {
@@ -109,11 +115,15 @@ impl<'a> Pump<'a> {
     }
 
     /// What was kept of the outputs.
-    pub fn captured(self) -> [Captured; 2] {
+    pub fn captured(self) -> [CapturedOutput; 2] {
         [self.stdout.captured(), self.stderr.captured()]
     }
 
-    fn pump(&mut self, session: &mut Session, signals: &mut Signals) -> Result<(Exit, Duration)> {
+    fn pump(
+        &mut self,
+        session: &mut AgentSession,
+        signals: &mut PendingSignals,
+    ) -> Result<(CommandExit, Duration)> {
         loop {
             if let Some(end) = self.take_frames(session)? {
                 return Ok(end);
@@ -143,8 +153,8 @@ impl<'a> Pump<'a> {
             if ready.contains(&Source::Stdin) {
                 match self.feed.pump(&mut session.link) {
                     Ok(None) => {}
-                    Ok(Some(Wish::HangUp)) => return Ok(self.hang_up(Signal::SIGHUP)),
-                    Ok(Some(Wish::Suspend)) => {
+                    Ok(Some(KeyAction::HangUp)) => return Ok(self.hang_up(Signal::SIGHUP)),
+                    Ok(Some(KeyAction::Suspend)) => {
                         if let Some(seat) = &mut self.seat {
                             seat.suspend()?;
                         }
@@ -160,7 +170,10 @@ impl<'a> Pump<'a> {
     }
 
     /// Deals with all complete frames, as long as their bytes have somewhere to go.
-    fn take_frames(&mut self, session: &mut Session) -> Result<Option<(Exit, Duration)>> {
+    fn take_frames(
+        &mut self,
+        session: &mut AgentSession,
+    ) -> Result<Option<(CommandExit, Duration)>> {
         while self.takes_output() {
             let frame = session.link.next().map_err(|violation| broken(&violation))?;
             let Some(frame) = frame else { break };
@@ -175,7 +188,7 @@ impl<'a> Pump<'a> {
                 Step::End(exit, duration) => {
                     if !session.link.inbox.is_empty() {
                         let message = "the agent broke the protocol: it went on after the end";
-                        bail!(Refusal::new(model::Kind::Agent, message));
+                        bail!(Refusal::new(model::RefusalKind::Agent, message));
                     }
                     session.idle = true;
                     return Ok(Some((exit, duration)));
@@ -186,55 +199,58 @@ impl<'a> Pump<'a> {
         Ok(None)
     }
 
-    fn handle(&mut self, frame: &Frame<'_>) -> Result<Step, Violation> {
+    fn handle(&mut self, frame: &Frame<'_>) -> Result<Step, ProtocolViolation> {
         match (frame.kind, self.started) {
-            (Kind::Started, false) => {
-                frame.json::<Started>()?;
+            (FrameKind::Started, false) => {
+                frame.json::<ExecStarted>()?;
                 self.started = true;
                 Ok(Step::Begin)
             }
-            (Kind::Error, false) => {
-                let failure: Failure = frame.json()?;
+            (FrameKind::Error, false) => {
+                let failure: AgentFailure = frame.json()?;
                 Ok(match failure.kind {
                     FailureKind::NotFound
                     | FailureKind::NotExecutable
                     | FailureKind::NoSuchUser
                     | FailureKind::NoSuchDirectory => {
-                        Step::End(Exit::NotStarted(failure), self.begun.elapsed())
+                        Step::End(CommandExit::NotStarted(failure), self.begun.elapsed())
                     }
                     _ => Step::Fail(failure),
                 })
             }
-            (Kind::Stdout | Kind::Stderr, true) if self.closing.is_some() => Ok(Step::Go),
-            (Kind::Stdout, true) => Ok(Step::Wrote(self.stdout.take(frame.payload))),
-            (Kind::Stderr, true) => Ok(Step::Wrote(self.stderr.take(frame.payload))),
-            (Kind::StdinCredit, true) if self.request.stdin => {
-                let Credit { bytes } = frame.json()?;
+            (FrameKind::Stdout | FrameKind::Stderr, true) if self.closing.is_some() => Ok(Step::Go),
+            (FrameKind::Stdout, true) => Ok(Step::Wrote(self.stdout.take(frame.payload))),
+            (FrameKind::Stderr, true) => Ok(Step::Wrote(self.stderr.take(frame.payload))),
+            (FrameKind::StdinCredit, true) if self.request.stdin => {
+                let StdinCredit { bytes } = frame.json()?;
                 self.feed.allow(bytes)?;
                 Ok(Step::Go)
             }
-            (Kind::Exit, true) => {
-                let exit: protocol::Exit = frame.json()?;
+            (FrameKind::Exit, true) => {
+                let exit: protocol::ExecExit = frame.json()?;
                 if exit.timed_out && self.request.timeout_ms.is_none() {
-                    return Err(Violation::Malformed(frame.kind, "no timeout was set".into()));
+                    return Err(ProtocolViolation::Malformed(
+                        frame.kind,
+                        "no timeout was set".into(),
+                    ));
                 }
-                if let End::Signal(0 | 65..) = exit.end {
-                    return Err(Violation::Malformed(frame.kind, "no such signal".into()));
+                if let ProcessEnd::Signal(0 | 65..) = exit.end {
+                    return Err(ProtocolViolation::Malformed(frame.kind, "no such signal".into()));
                 }
                 let end = match (self.closing, exit.timed_out) {
-                    (Some(_), _) => Exit::OutputClosed,
-                    (None, true) => Exit::TimedOut,
+                    (Some(_), _) => CommandExit::OutputClosed,
+                    (None, true) => CommandExit::TimedOut,
                     (None, false) => exit.end.into(),
                 };
                 Ok(Step::End(end, Duration::from_millis(exit.duration_ms)))
             }
-            (kind, _) => Err(Violation::Unexpected(kind)),
+            (kind, _) => Err(ProtocolViolation::Unexpected(kind)),
         }
     }
 
     /// What a write to an output means: nobody reading it any more ends the command, as a local one
     /// would die of SIGPIPE.
-    fn settle(&mut self, session: &mut Session, result: std::io::Result<()>) -> Result<()> {
+    fn settle(&mut self, session: &mut AgentSession, result: std::io::Result<()>) -> Result<()> {
         match result {
             Ok(()) => Ok(()),
             Err(error) if self.has_no_reader(&error) => {
@@ -249,7 +265,7 @@ impl<'a> Pump<'a> {
     }
 
     /// Ends a command that will not get all of its input.
-    fn cut_off(&mut self, session: &mut Session, error: std::io::Error) -> Result<()> {
+    fn cut_off(&mut self, session: &mut AgentSession, error: std::io::Error) -> Result<()> {
         self.unread = Some(error);
         self.closing.get_or_insert(Instant::now() + CUT_OFF);
         send_signal(session, Signal::SIGTERM)
@@ -263,15 +279,15 @@ impl<'a> Pump<'a> {
 
     fn pass_on(
         &mut self,
-        session: &mut Session,
-        signals: &mut Signals,
-    ) -> Result<Option<(Exit, Duration)>> {
+        session: &mut AgentSession,
+        signals: &mut PendingSignals,
+    ) -> Result<Option<(CommandExit, Duration)>> {
         while let Some(signal) = signals.take() {
             if self.seat.is_some() {
                 return Ok(Some(self.hang_up(signal)));
             }
             if self.signalled && matches!(signal, Signal::SIGINT | Signal::SIGTERM) {
-                bail!(Interrupted(signal));
+                bail!(SignalInterrupt(signal));
             }
             self.signalled = true;
             send_signal(session, signal)?;
@@ -280,14 +296,14 @@ impl<'a> Pump<'a> {
     }
 
     /// Leaves the command. The end of the session is what tells the agent.
-    fn hang_up(&self, signal: Signal) -> (Exit, Duration) {
-        (Exit::HungUp(signal as u8), self.begun.elapsed())
+    fn hang_up(&self, signal: Signal) -> (CommandExit, Duration) {
+        (CommandExit::HungUp(signal as u8), self.begun.elapsed())
     }
 
     /// Where a command's terminal was taken away from it, the cursor is anywhere, and what comes next is
     /// a message of ours.
-    fn leave_the_line(&mut self, end: &Result<(Exit, Duration)>) {
-        let by_itself = matches!(end, Ok((Exit::Exited(_) | Exit::NotStarted(_), _)));
+    fn leave_the_line(&mut self, end: &Result<(CommandExit, Duration)>) {
+        let by_itself = matches!(end, Ok((CommandExit::Exited(_) | CommandExit::NotStarted(_), _)));
         if self.seat.is_some() && self.started && !by_itself && self.stdout.ready() {
             let _ = self.stdout.take(b"\r\n");
         }
@@ -310,26 +326,26 @@ impl<'a> Pump<'a> {
         self.begun.checked_add(timeout)?.checked_add(BACKSTOP + self.blocked)
     }
 
-    fn overdue(&self) -> Result<Option<(Exit, Duration)>> {
+    fn overdue(&self) -> Result<Option<(CommandExit, Duration)>> {
         if !self.takes_output() || self.limit().is_none_or(|limit| Instant::now() < limit) {
             return Ok(None);
         }
         let exit = match (self.closing, self.started) {
-            (Some(_), _) => Exit::OutputClosed,
-            (None, true) => Exit::TimedOut,
+            (Some(_), _) => CommandExit::OutputClosed,
+            (None, true) => CommandExit::TimedOut,
             (None, false) => {
                 let message = "the agent did not say in time whether the command runs";
-                bail!(Refusal::new(model::Kind::Agent, message));
+                bail!(Refusal::new(model::RefusalKind::Agent, message));
             }
         };
         Ok(Some((exit, self.begun.elapsed())))
     }
 
-    fn wait(&mut self, session: &Session, signals: &Signals) -> Result<Vec<Source>> {
+    fn wait(&mut self, session: &AgentSession, signals: &PendingSignals) -> Result<Vec<Source>> {
         let link = &session.link;
         let mut sources = vec![Source::Signals];
         let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        let raw = self.seat.as_ref().and_then(Seat::raw);
+        let raw = self.seat.as_ref().and_then(AttachedTerminal::raw);
         let mut ask = |source, fd, events| {
             sources.push(source);
             fds.push(PollFd::new(fd, events));
@@ -377,25 +393,25 @@ enum Step {
     /// The command runs.
     Begin,
     Wrote(std::io::Result<()>),
-    End(Exit, Duration),
-    Fail(Failure),
+    End(CommandExit, Duration),
+    Fail(AgentFailure),
 }
 
-fn send_signal(session: &mut Session, signal: Signal) -> Result<()> {
-    let number = protocol::Signal { number: signal as u8 };
+fn send_signal(session: &mut AgentSession, signal: Signal) -> Result<()> {
+    let number = protocol::SignalRequest { number: signal as u8 };
     let json = serde_json::to_vec(&number).context("encode a signal")?;
     let link = &mut session.link;
     // A line that has not even room for this is one that nobody reads at the other end.
     if link.outbox.takes_control() {
-        link.outbox.push(Kind::Signal, link.tag, &json);
+        link.outbox.push(FrameKind::Signal, link.tag, &json);
     }
     link.flush()
 }
 
-fn refused(failure: &Failure) -> anyhow::Error {
+fn refused(failure: &AgentFailure) -> anyhow::Error {
     let kind = match failure.kind {
-        FailureKind::Busy => model::Kind::Busy,
-        _ => model::Kind::Agent,
+        FailureKind::Busy => model::RefusalKind::Busy,
+        _ => model::RefusalKind::Agent,
     };
     Refusal::new(kind, format!("the agent cannot run the command: {}", failure.message)).into()
 }

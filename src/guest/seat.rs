@@ -3,33 +3,33 @@
 
 use anyhow::{Context, Result};
 
-use super::link::Link;
-use crate::host::job::Event;
-use crate::host::terminal::{Raw, Size, Terminal};
-use crate::protocol::{Kind, WindowSize};
+use super::link::AgentLink;
+use crate::host::job::TerminalEvent;
+use crate::host::terminal::{HostTerminal, RawTerminal, TerminalSize};
+use crate::protocol::{FrameKind, WindowSize};
 
 /// The terminal, and what the guest was told of it.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct AttachedTerminal {
     state: State,
     /// The size that the guest knows.
-    told: Size,
+    told: TerminalSize,
 }
 
 #[derive(Debug)]
 enum State {
     /// The command does not run yet; Ctrl-C is a signal to us.
-    Waiting(Terminal),
-    Raw(Raw),
+    Waiting(HostTerminal),
+    Raw(RawTerminal),
     /// It could not be made raw.
     Gone,
 }
 
-impl Seat {
+impl AttachedTerminal {
     /// `told` is what the request says.
-    pub fn new(terminal: Terminal, told: WindowSize) -> Seat {
-        let told = Size { rows: told.rows, columns: told.columns };
-        Seat { state: State::Waiting(terminal), told }
+    pub fn new(terminal: HostTerminal, told: WindowSize) -> AttachedTerminal {
+        let told = TerminalSize { rows: told.rows, columns: told.columns };
+        AttachedTerminal { state: State::Waiting(terminal), told }
     }
 
     /// The command runs.
@@ -42,7 +42,7 @@ impl Seat {
     }
 
     /// The raw terminal, to wait for its events.
-    pub fn raw(&self) -> Option<&Raw> {
+    pub fn raw(&self) -> Option<&RawTerminal> {
         match &self.state {
             State::Raw(raw) => Some(raw),
             _ => None,
@@ -55,9 +55,9 @@ impl Seat {
         while let Some(event) = raw.take() {
             match event {
                 // `tell` looks by itself, also for what changed while we stood still.
-                Event::Resized => {}
-                Event::Suspended => raw.suspend()?,
-                Event::Resumed => raw.resume()?,
+                TerminalEvent::Resized => {}
+                TerminalEvent::Suspended => raw.suspend()?,
+                TerminalEvent::Resumed => raw.resume()?,
             }
         }
         Ok(())
@@ -72,7 +72,7 @@ impl Seat {
     }
 
     /// Tells the guest of another size, as soon as there is room for that.
-    pub fn tell(&mut self, link: &mut Link) -> Result<()> {
+    pub fn tell(&mut self, link: &mut AgentLink) -> Result<()> {
         let State::Raw(raw) = &self.state else { return Ok(()) };
         let now = raw.size();
         if now == self.told || !link.outbox.takes_control() {
@@ -81,7 +81,7 @@ impl Seat {
         self.told = now;
         let size = WindowSize { rows: now.rows, columns: now.columns };
         let json = serde_json::to_vec(&size).context("encode a size")?;
-        link.outbox.push(Kind::WindowSize, link.tag, &json);
+        link.outbox.push(FrameKind::WindowSize, link.tag, &json);
         Ok(())
     }
 }

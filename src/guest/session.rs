@@ -7,13 +7,14 @@ use nix::poll::PollFlags;
 use serde::Serialize;
 use std::os::fd::AsFd;
 
-use super::link::{Link, broken};
-use crate::host::channel::Channel;
+use super::link::{AgentLink, broken};
+use crate::host::channel::AgentChannel;
 use crate::host::random;
-use crate::host::wait::Wait;
+use crate::host::wait::WaitLimit;
 use crate::model::{self, Refusal};
 use crate::protocol::{
-    self, AgentInfo, FLUSH, Failure, Hello, Kind, Setup, Shutdown, Ttl, VERSION, Violation,
+    self, AgentFailure, AgentInfo, FLUSH, FrameKind, Hello, ProtocolViolation, SetupRequest,
+    ShutdownRequest, TtlRequest, VERSION,
 };
 
 /// When the first `Hello` is believed to have been swallowed; each further attempt waits twice as
@@ -25,14 +26,14 @@ const LAST_ATTEMPT: Duration = Duration::from_secs(4);
 
 /// A conversation with an agent.
 #[derive(Debug)]
-pub struct Session {
-    pub(super) link: Link,
+pub struct AgentSession {
+    pub(super) link: AgentLink,
     agent: AgentInfo,
     /// Whether the line is between two requests, so that the next client can start at once.
     pub(super) idle: bool,
 }
 
-impl Session {
+impl AgentSession {
     /// Finds the agent. `dirty` says that an earlier client of this line may have been killed in
     /// the middle of a frame, which costs one flush; a line that turns out so is flushed later
     /// anyway.
@@ -40,9 +41,13 @@ impl Session {
     /// # Errors
     /// [`Refusal`] of kind `Agent`: no answer by the deadline, an end of the VM, another protocol
     /// version, an agent that breaks the protocol.
-    /// [`Interrupted`](crate::host::signals::Interrupted) on a signal.
-    pub fn open(channel: Channel, dirty: bool, wait: &mut Wait<'_>) -> Result<Session> {
-        let mut link = Link::new(channel)?;
+    /// [`Interrupted`](crate::host::signals::SignalInterrupt) on a signal.
+    pub fn open(
+        channel: AgentChannel,
+        dirty: bool,
+        wait: &mut WaitLimit<'_>,
+    ) -> Result<AgentSession> {
+        let mut link = AgentLink::new(channel)?;
         greet(&mut link, dirty)?;
         let mut pause = FIRST_ATTEMPT;
         let mut next_attempt = Instant::now() + pause;
@@ -69,10 +74,10 @@ impl Session {
             return Err(other_version(ack.version));
         }
         let agent = await_reply(&mut link, wait, "its introduction", |frame| match frame.kind {
-            Kind::AgentInfo => frame.json::<AgentInfo>(),
-            kind => Err(Violation::Unexpected(kind)),
+            FrameKind::AgentInfo => frame.json::<AgentInfo>(),
+            kind => Err(ProtocolViolation::Unexpected(kind)),
         })?;
-        Ok(Session { link, agent, idle: true })
+        Ok(AgentSession { link, agent, idle: true })
     }
 
     /// What the agent said of itself. It is a guest's word: escape it before printing.
@@ -83,28 +88,28 @@ impl Session {
     /// Tells a guest time, name, TTL, and gives it entropy.
     ///
     /// # Errors
-    /// A [`Refusal`] of kind `Agent` with the agent's reason, or as for [`Session::open`].
-    pub fn setup(&mut self, setup: &Setup, wait: &mut Wait<'_>) -> Result<()> {
-        self.ask(Kind::Setup, setup, wait, "setting up")
+    /// A [`Refusal`] of kind `Agent` with the agent's reason, or as for [`AgentSession::open`].
+    pub fn setup(&mut self, setup: &SetupRequest, wait: &mut WaitLimit<'_>) -> Result<()> {
+        self.ask(FrameKind::Setup, setup, wait, "setting up")
     }
 
     /// Has a guest end by itself this much later from now, whatever it was told before.
     ///
     /// # Errors
-    /// As for [`Session::setup`].
-    pub fn set_ttl(&mut self, ttl: Duration, wait: &mut Wait<'_>) -> Result<()> {
+    /// As for [`AgentSession::setup`].
+    pub fn set_ttl(&mut self, ttl: Duration, wait: &mut WaitLimit<'_>) -> Result<()> {
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        self.ask(Kind::Ttl, &Ttl { ttl_ms }, wait, "giving more time")
+        self.ask(FrameKind::Ttl, &TtlRequest { ttl_ms }, wait, "giving more time")
     }
 
     /// Asks the agent to end the VM: processes get `grace` between being asked and being killed.
     /// Returns when it has begun; the VM's end shows at the VMM.
     ///
     /// # Errors
-    /// As for [`Session::setup`].
-    pub fn shutdown(&mut self, grace: Duration, wait: &mut Wait<'_>) -> Result<()> {
+    /// As for [`AgentSession::setup`].
+    pub fn shutdown(&mut self, grace: Duration, wait: &mut WaitLimit<'_>) -> Result<()> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        self.ask(Kind::Shutdown, &Shutdown { grace_ms }, wait, "shutting down")
+        self.ask(FrameKind::Shutdown, &ShutdownRequest { grace_ms }, wait, "shutting down")
     }
 
     /// Whether the line is in a state in which the next client need not flush it.
@@ -113,29 +118,29 @@ impl Session {
     }
 
     /// Ends the session and gives the channel back.
-    pub fn into_channel(self) -> Channel {
+    pub fn into_channel(self) -> AgentChannel {
         self.link.into_channel()
     }
 
     fn ask(
         &mut self,
-        kind: Kind,
+        kind: FrameKind,
         request: &impl Serialize,
-        wait: &mut Wait<'_>,
+        wait: &mut WaitLimit<'_>,
         what: &str,
     ) -> Result<()> {
         let json = serde_json::to_vec(request).context("encode a request")?;
         self.idle = false;
         self.link.send(kind, &json, wait)?;
         let answer = await_reply(&mut self.link, wait, what, |frame| match frame.kind {
-            Kind::Done => Ok(Ok(())),
-            Kind::Error => Ok(Err(frame.json::<Failure>()?)),
-            kind => Err(Violation::Unexpected(kind)),
+            FrameKind::Done => Ok(Ok(())),
+            FrameKind::Error => Ok(Err(frame.json::<AgentFailure>()?)),
+            kind => Err(ProtocolViolation::Unexpected(kind)),
         })?;
         self.idle = true;
         answer.map_err(|failure| {
             Refusal::new(
-                model::Kind::Agent,
+                model::RefusalKind::Agent,
                 format!("the agent failed at {what}: {}", failure.message),
             )
             .into()
@@ -143,7 +148,7 @@ impl Session {
     }
 }
 
-fn greet(link: &mut Link, flush: bool) -> Result<()> {
+fn greet(link: &mut AgentLink, flush: bool) -> Result<()> {
     link.tag = u64::from_ne_bytes(random::bytes()?);
     if flush {
         link.outbox.push_raw(&[0; FLUSH]);
@@ -153,10 +158,10 @@ fn greet(link: &mut Link, flush: bool) -> Result<()> {
 }
 
 fn await_reply<T>(
-    link: &mut Link,
-    wait: &mut Wait<'_>,
+    link: &mut AgentLink,
+    wait: &mut WaitLimit<'_>,
     what: &str,
-    mut read: impl FnMut(&protocol::Frame<'_>) -> Result<T, Violation>,
+    mut read: impl FnMut(&protocol::Frame<'_>) -> Result<T, ProtocolViolation>,
 ) -> Result<T> {
     loop {
         match link.next() {
@@ -171,7 +176,7 @@ fn await_reply<T>(
     }
 }
 
-fn events(link: &Link) -> PollFlags {
+fn events(link: &AgentLink) -> PollFlags {
     if link.outbox.is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT }
 }
 
@@ -179,7 +184,7 @@ fn other_version(version: u32) -> anyhow::Error {
     let message = format!(
         "the image's agent speaks version {version} of the protocol, this mayfly {VERSION}"
     );
-    Refusal::new(model::Kind::Agent, message)
+    Refusal::new(model::RefusalKind::Agent, message)
         .hint("rebuild the image: mayfly image build PROFILE")
         .into()
 }

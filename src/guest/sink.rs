@@ -3,42 +3,46 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::outcome::Captured;
-use crate::host::outlet::Outlet;
+use super::outcome::CapturedOutput;
+use crate::host::outlet::NonblockingWriter;
 use crate::protocol::MAX_PAYLOAD;
 
 /// What to do with an output.
 #[derive(Debug)]
-pub enum Sink {
+pub enum OutputSink {
     /// Pass it on as it comes.
     Stream(OwnedFd),
     /// Keep the first `limit` bytes.
     Capture { limit: usize },
 }
 
-/// A sink in use. It takes a payload when it is [`Drain::ready`] and holds what could not be passed
+/// A sink in use. It takes a payload when it is [`OutputDrain::ready`] and holds what could not be passed
 /// on at once, at most one payload.
 #[derive(Debug)]
-pub(super) enum Drain {
-    Stream { target: Outlet, held: Vec<u8>, start: usize },
-    Capture { limit: usize, captured: Captured },
+pub(super) enum OutputDrain {
+    Stream { target: NonblockingWriter, held: Vec<u8>, start: usize },
+    Capture { limit: usize, captured: CapturedOutput },
 }
 
-impl Drain {
-    pub fn new(sink: Sink) -> io::Result<Drain> {
+impl OutputDrain {
+    pub fn new(sink: OutputSink) -> io::Result<OutputDrain> {
         Ok(match sink {
-            Sink::Stream(fd) => {
-                Drain::Stream { target: Outlet::new(fd.into())?, held: Vec::new(), start: 0 }
+            OutputSink::Stream(fd) => OutputDrain::Stream {
+                target: NonblockingWriter::new(fd.into())?,
+                held: Vec::new(),
+                start: 0,
+            },
+            OutputSink::Capture { limit } => {
+                OutputDrain::Capture { limit, captured: CapturedOutput::default() }
             }
-            Sink::Capture { limit } => Drain::Capture { limit, captured: Captured::default() },
         })
     }
 
     /// Whether it takes a payload.
     pub fn ready(&self) -> bool {
         match self {
-            Drain::Stream { held, .. } => held.is_empty(),
-            Drain::Capture { .. } => true,
+            OutputDrain::Stream { held, .. } => held.is_empty(),
+            OutputDrain::Capture { .. } => true,
         }
     }
 
@@ -48,7 +52,7 @@ impl Drain {
     /// The target's; [`io::ErrorKind::BrokenPipe`] when nobody reads it any more.
     pub fn take(&mut self, payload: &[u8]) -> io::Result<()> {
         match self {
-            Drain::Stream { target, held, start } => {
+            OutputDrain::Stream { target, held, start } => {
                 debug_assert!(held.is_empty());
                 let written = target.write(payload)?;
                 if written < payload.len() {
@@ -57,7 +61,7 @@ impl Drain {
                     *start = 0;
                 }
             }
-            Drain::Capture { limit, captured } => {
+            OutputDrain::Capture { limit, captured } => {
                 let room = *limit - captured.bytes.len();
                 let kept = payload.len().min(room);
                 captured.bytes.extend_from_slice(&payload[..kept]);
@@ -70,7 +74,7 @@ impl Drain {
     /// The descriptor to wait for, while something is held.
     pub fn waits_for(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Drain::Stream { target, held, .. } if !held.is_empty() => Some(target.as_fd()),
+            OutputDrain::Stream { target, held, .. } if !held.is_empty() => Some(target.as_fd()),
             _ => None,
         }
     }
@@ -78,9 +82,9 @@ impl Drain {
     /// Passes on what is held as far as possible.
     ///
     /// # Errors
-    /// As for [`Drain::take`].
+    /// As for [`OutputDrain::take`].
     pub fn drain(&mut self) -> io::Result<()> {
-        if let Drain::Stream { target, held, start } = self {
+        if let OutputDrain::Stream { target, held, start } = self {
             *start += target.write(&held[*start..])?;
             if *start == held.len() {
                 held.clear();
@@ -91,10 +95,10 @@ impl Drain {
     }
 
     /// What was kept.
-    pub fn captured(self) -> Captured {
+    pub fn captured(self) -> CapturedOutput {
         match self {
-            Drain::Stream { .. } => Captured::default(),
-            Drain::Capture { captured, .. } => captured,
+            OutputDrain::Stream { .. } => CapturedOutput::default(),
+            OutputDrain::Capture { captured, .. } => captured,
         }
     }
 }

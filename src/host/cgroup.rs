@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The groups a VMM can be put into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hierarchy {
+pub enum CgroupHierarchy {
     /// A tree for each controller.
     V1,
     /// One for all.
@@ -29,7 +29,7 @@ pub enum Hierarchy {
 /// Where control groups are mounted, and for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mount {
-    hierarchy: Hierarchy,
+    hierarchy: CgroupHierarchy,
     at: PathBuf,
     /// Of version 1: among other options, what it controls.
     options: String,
@@ -37,22 +37,22 @@ struct Mount {
 
 /// The kind of control groups by which this host can limit CPU, memory and processes, and this user
 /// may do so; `None` if there is none.
-pub fn usable() -> Option<Hierarchy> {
+pub fn usable() -> Option<CgroupHierarchy> {
     let mounts = mounts().ok()?;
     let has = |words: &str, wanted: &str| words.split([',', ' ', '\n']).any(|word| word == wanted);
     let can_write = |mount: &&Mount| access(&mount.at, AccessFlags::W_OK).is_ok();
     let (v1, v2): (Vec<&Mount>, Vec<&Mount>) =
-        mounts.iter().filter(can_write).partition(|mount| mount.hierarchy == Hierarchy::V1);
+        mounts.iter().filter(can_write).partition(|mount| mount.hierarchy == CgroupHierarchy::V1);
     let controlled = v2
         .first()
         .and_then(|mount| fs::read_to_string(mount.at.join("cgroup.controllers")).ok())
         .unwrap_or_default();
     if CONTROLLERS.iter().all(|controller| has(&controlled, controller)) {
-        return Some(Hierarchy::V2);
+        return Some(CgroupHierarchy::V2);
     }
     let all =
         CONTROLLERS.iter().all(|controller| v1.iter().any(|mount| has(&mount.options, controller)));
-    all.then_some(Hierarchy::V1)
+    all.then_some(CgroupHierarchy::V1)
 }
 
 /// Removes the groups of this name, once nothing is in them. Where there are none, that is no error.
@@ -95,8 +95,8 @@ fn parse(text: &str) -> Vec<Mount> {
         let (_, at, kind, options) =
             (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
         let hierarchy = match kind {
-            "cgroup" => Hierarchy::V1,
-            "cgroup2" => Hierarchy::V2,
+            "cgroup" => CgroupHierarchy::V1,
+            "cgroup2" => CgroupHierarchy::V2,
             _ => return None,
         };
         Some(Mount { hierarchy, at: Path::new(at).to_owned(), options: options.to_owned() })
@@ -119,8 +119,8 @@ mod tests {
             options: options.into(),
         };
         let expected = [
-            mount(Hierarchy::V1, "/sys/fs/cgroup/memory", "rw,relatime,memory"),
-            mount(Hierarchy::V2, "/sys/fs/cgroup/unified", "rw,relatime"),
+            mount(CgroupHierarchy::V1, "/sys/fs/cgroup/memory", "rw,relatime,memory"),
+            mount(CgroupHierarchy::V2, "/sys/fs/cgroup/unified", "rw,relatime"),
         ];
         assert_eq!(parse(text), expected);
     }

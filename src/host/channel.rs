@@ -2,12 +2,12 @@
 
 use std::os::unix::net::UnixStream;
 
-use super::lock::Lock;
+use super::lock::FileLock;
 
 /// A connected stream to an agent.
 #[derive(Debug)]
-pub struct Channel {
+pub struct AgentChannel {
     pub stream: UnixStream,
     /// A claimed port; it is free again when this is dropped.
-    pub claim: Option<Lock>,
+    pub claim: Option<FileLock>,
 }

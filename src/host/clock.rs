@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use nix::time::{ClockId, clock_gettime};
 
-use crate::model::{BootId, Now};
+use crate::model::{BootId, ClockReading};
 
 /// Reads both clocks and the boot they belong to.
-pub fn now() -> Result<Now> {
-    Ok(Now {
+pub fn now() -> Result<ClockReading> {
+    Ok(ClockReading {
         unix: unix_time().as_secs_f64(),
         boottime: boottime()?.as_secs_f64(),
         boot_id: boot_id()?,

@@ -10,14 +10,14 @@ use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 use zeroize::Zeroizing;
 
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 /// What stands for standard input instead of a file.
 pub const STDIN: &str = "-";
 
 /// Whether a file must be closed to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Guarded {
+pub enum FilePrivacy {
     /// One of ours that anybody else may read or write is refused, as ssh does with keys.
     Must,
     May,
@@ -29,10 +29,10 @@ pub enum Guarded {
 ///
 /// # Errors
 /// `Usage` with a reason that does not quote what was read.
-pub fn read(path: &Path, limit: usize, guarded: Guarded) -> Result<Zeroizing<Vec<u8>>> {
+pub fn read(path: &Path, limit: usize, guarded: FilePrivacy) -> Result<Zeroizing<Vec<u8>>> {
     nix::sys::prctl::set_dumpable(false).context("cannot hide this process's memory")?;
     let failed = |why: std::io::Error| {
-        Refusal::new(Kind::Usage, format!("cannot read {}: {why}", path.display()))
+        Refusal::new(RefusalKind::Usage, format!("cannot read {}: {why}", path.display()))
     };
     let (file, name) = match path.as_os_str() == STDIN {
         true => {
@@ -44,15 +44,21 @@ pub fn read(path: &Path, limit: usize, guarded: Guarded) -> Result<Zeroizing<Vec
     let about = file.metadata().map_err(failed)?;
     let ours = about.is_file() && about.uid() == geteuid().as_raw();
     // Whoever redirects standard input has opened the file, and not asked us to.
-    if guarded == Guarded::Must && ours && about.mode() & 0o077 != 0 && path.as_os_str() != STDIN {
+    if guarded == FilePrivacy::Must
+        && ours
+        && about.mode() & 0o077 != 0
+        && path.as_os_str() != STDIN
+    {
         let mode = about.mode() & 0o7777;
-        let refusal =
-            Refusal::new(Kind::Usage, format!("others have access to {name} (mode {mode:04o})"));
+        let refusal = Refusal::new(
+            RefusalKind::Usage,
+            format!("others have access to {name} (mode {mode:04o})"),
+        );
         return Err(refusal.hint(format!("keep it to yourself with 'chmod 600 {name}'")).into());
     }
     take(&file, limit).map_err(failed)?.ok_or_else(|| {
         let message = format!("{name} is longer than the {} KiB that fit", limit / 1024);
-        Refusal::new(Kind::Usage, message).into()
+        Refusal::new(RefusalKind::Usage, message).into()
     })
 }
 
@@ -87,14 +93,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, "0123456789").unwrap();
-        assert_eq!(*read(&path, 10, Guarded::May).unwrap(), b"0123456789");
-        let error = read(&path, 9, Guarded::May).unwrap_err();
+        assert_eq!(*read(&path, 10, FilePrivacy::May).unwrap(), b"0123456789");
+        let error = read(&path, 9, FilePrivacy::May).unwrap_err();
         assert!(
             Refusal::find(&error).is_some() && error.to_string().contains("is longer than"),
             "{error}"
         );
-        assert!(read(dir.path(), 9, Guarded::May).is_err());
-        let error = read(&dir.path().join("none"), 9, Guarded::May).unwrap_err();
+        assert!(read(dir.path(), 9, FilePrivacy::May).is_err());
+        let error = read(&dir.path().join("none"), 9, FilePrivacy::May).unwrap_err();
         assert!(error.to_string().contains("No such file"), "{error}");
     }
 
@@ -105,8 +111,8 @@ mod tests {
         fs::write(&path, "word").unwrap();
         for (mode, good) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(read(&path, 9, Guarded::Must).is_ok(), good, "{mode:o}");
-            assert!(read(&path, 9, Guarded::May).is_ok());
+            assert_eq!(read(&path, 9, FilePrivacy::Must).is_ok(), good, "{mode:o}");
+            assert!(read(&path, 9, FilePrivacy::May).is_ok());
         }
     }
 }

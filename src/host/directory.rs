@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 /// How often a tree is deleted that others still put something in. Far more than ever needed: each
 /// round takes another command that comes in between.
@@ -69,7 +69,7 @@ pub fn is_private(path: &Path) -> Result<bool> {
 
 fn check_private(path: &Path, meta: &Metadata) -> Result<()> {
     let refuse = |why: String, hint: &str| {
-        Err(Refusal::new(Kind::Host, format!("{} {why}", path.display())).hint(hint).into())
+        Err(Refusal::new(RefusalKind::Host, format!("{} {why}", path.display())).hint(hint).into())
     };
     if meta.is_symlink() {
         return refuse("is a symbolic link".into(), "name the directory itself");
@@ -123,7 +123,7 @@ fn check_way(path: &Path, parent: &Path) -> Result<()> {
             continue;
         };
         let message = format!("{} is below {}, {why}", path.display(), above.display());
-        return Err(Refusal::new(Kind::Host, message)
+        return Err(Refusal::new(RefusalKind::Host, message)
             .hint("name another place with --state-dir or MAYFLY_RUNTIME_DIR")
             .into());
     }
@@ -193,7 +193,7 @@ pub fn remove_if_empty(path: &Path) {
 
 /// Bytes that something takes on the disk, with all that is in it, holes left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
+pub struct DiskUsage {
     pub bytes: u64,
     /// The part of them that is free when it is deleted: what has another name elsewhere stays.
     pub own_bytes: u64,
@@ -202,8 +202,8 @@ pub struct Usage {
 }
 
 /// Measures `path`; what cannot be looked at, or is not there, takes nothing.
-pub fn usage(path: &Path) -> Usage {
-    let mut usage = Usage::default();
+pub fn usage(path: &Path) -> DiskUsage {
+    let mut usage = DiskUsage::default();
     let mut waiting = vec![path.to_owned()];
     while let Some(path) = waiting.pop() {
         let Ok(about) = fs::symlink_metadata(&path) else { continue };

@@ -29,22 +29,22 @@ pub const ARGUMENT: &str = "__gate";
 
 /// What shall be executed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Program {
+pub struct LaunchProgram {
     pub path: PathBuf,
     pub args: Vec<String>,
     /// The whole environment: nothing of ours is inherited.
     pub env: Vec<(String, String)>,
     pub cwd: PathBuf,
     /// Who it runs as; `None` leaves it the caller's own user.
-    pub user: Option<User>,
+    pub user: Option<HostUser>,
     /// The open files it is born with, by number; every other one is closed.
     pub files: Vec<RawFd>,
-    pub bounds: Bounds,
+    pub bounds: LaunchBounds,
 }
 
 /// What a program is kept to. The default is nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bounds {
+pub struct LaunchBounds {
     /// No write passes this offset of any file: it fails, and does not kill.
     pub file_size: Option<u64>,
     /// How many files may be open.
@@ -52,21 +52,21 @@ pub struct Bounds {
     /// A network namespace with nothing in it. For root only, as are binds.
     pub no_network: bool,
     /// Files that appear where the program looks for them, in a mount namespace of its own.
-    pub binds: Vec<Bind>,
+    pub binds: Vec<BindMount>,
 }
 
 /// A file that appears at the place of another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bind {
+pub struct BindMount {
     pub file: PathBuf,
     /// A file that exists.
     pub at: PathBuf,
-    pub access: Access,
+    pub access: BindAccess,
 }
 
 /// What may be done with a bound file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Access {
+pub enum BindAccess {
     Read,
     Write,
     Execute,
@@ -74,7 +74,7 @@ pub enum Access {
 
 /// A host user a VMM is confined to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct User {
+pub struct HostUser {
     pub uid: u32,
     pub gid: u32,
     /// Supplementary groups, such as the one that may open `/dev/kvm`.
@@ -83,8 +83,8 @@ pub struct User {
 
 /// A program and the open files it is born with.
 #[derive(Debug)]
-pub struct Launch {
-    pub program: Program,
+pub struct LaunchSpec {
+    pub program: LaunchProgram,
     /// Each keeps its number in the new program, whose arguments name it.
     pub files: Vec<OwnedFd>,
     /// Takes the program's standard output, if that is something apart.
@@ -95,16 +95,16 @@ pub struct Launch {
 
 /// A child that waits to be released.
 #[derive(Debug)]
-pub struct Gated {
+pub struct GatedChild {
     pub process: ProcessId,
-    program: Program,
+    program: LaunchProgram,
     gate: ChildStdin,
     child: Child,
 }
 
 /// Starts the waiting child. `mark` names the VM's directory, see [`MARK`].
 #[expect(clippy::disallowed_methods, reason = "this is where VMMs are born")]
-pub fn spawn(launch: Launch, mark: &str) -> Result<Gated> {
+pub fn spawn(launch: LaunchSpec, mark: &str) -> Result<GatedChild> {
     let mut program = launch.program;
     program.env.push((MARK.into(), mark.into()));
     program.files = launch.files.iter().map(AsRawFd::as_raw_fd).collect();
@@ -124,27 +124,27 @@ pub fn spawn(launch: Launch, mark: &str) -> Result<Gated> {
     let mut child = command.spawn().context("cannot start the launcher")?;
     let gate = child.stdin.take().context("the launcher has no pipe")?;
     let process = process::identify(child.id() as i32).context("the launcher ended at once")?;
-    Ok(Gated { process, program, gate, child })
+    Ok(GatedChild { process, program, gate, child })
 }
 
-impl Gated {
+impl GatedChild {
     /// Lets the child become the program. From here on it lives without us.
-    pub fn release(mut self) -> Result<Released> {
+    pub fn release(mut self) -> Result<ReleasedChild> {
         let mut order = serde_json::to_vec(&self.program)?;
         order.push(b'\n');
         self.gate.write_all(&order).context("the launcher is gone")?;
-        Ok(Released { child: self.child })
+        Ok(ReleasedChild { child: self.child })
     }
 }
 
 /// A released child. While the command that started it lives, it is the child's parent and must
 /// collect it, or a dead VMM stays a zombie.
 #[derive(Debug)]
-pub struct Released {
+pub struct ReleasedChild {
     child: Child,
 }
 
-impl Drop for Released {
+impl Drop for ReleasedChild {
     fn drop(&mut self) {
         let _ = self.child.try_wait();
     }
@@ -164,7 +164,7 @@ pub fn wait_and_become() -> Result<std::convert::Infallible> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "replaces this process")]
-fn become_program(program: &Program) -> Result<std::convert::Infallible> {
+fn become_program(program: &LaunchProgram) -> Result<std::convert::Infallible> {
     // A core of a VMM holds the guest's memory.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("cannot forbid core files")?;
     nix::sys::prctl::set_no_new_privs().context("cannot give up new privileges")?;
@@ -202,7 +202,7 @@ fn close_at_exec_all_but(keep: &[RawFd]) -> Result<()> {
     Ok(())
 }
 
-fn enclose(bounds: &Bounds) -> Result<()> {
+fn enclose(bounds: &LaunchBounds) -> Result<()> {
     let mut blocked = SigSet::empty();
     if let Some(most) = bounds.file_size {
         // A write beyond the limit would end the program by this signal; Firecracker does so even
@@ -225,10 +225,10 @@ fn enclose(bounds: &Bounds) -> Result<()> {
         mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
             .context("cannot make mounts private")?;
     }
-    bounds.binds.iter().try_for_each(Bind::mount)
+    bounds.binds.iter().try_for_each(BindMount::mount)
 }
 
-impl Bind {
+impl BindMount {
     fn mount(&self) -> Result<()> {
         let cannot = || format!("cannot mount {} at {}", self.file.display(), self.at.display());
         let nothing = None::<&str>;
@@ -236,17 +236,17 @@ impl Bind {
             .with_context(cannot)?;
         let mut flags =
             MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        if self.access != Access::Write {
+        if self.access != BindAccess::Write {
             flags |= MsFlags::MS_RDONLY;
         }
-        if self.access != Access::Execute {
+        if self.access != BindAccess::Execute {
             flags |= MsFlags::MS_NOEXEC;
         }
         mount(nothing, &self.at, nothing, flags, nothing).with_context(cannot)
     }
 }
 
-fn confine(user: &User) -> Result<()> {
+fn confine(user: &HostUser) -> Result<()> {
     let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     setgroups(&groups).context("cannot set the VMM's groups")?;

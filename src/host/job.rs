@@ -8,10 +8,10 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// What happens to a terminal, or to the program in its foreground.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum TerminalEvent {
     /// It may have another size.
     Resized,
-    /// The user wants this program to stand still: [`Events::stand_still`].
+    /// The user wants this program to stand still: [`TerminalEvents::stand_still`].
     Suspended,
     /// It goes on after it was made to.
     Resumed,
@@ -19,33 +19,33 @@ pub enum Event {
 
 /// Hears of these events, which do nothing else meanwhile.
 #[derive(Debug)]
-pub struct Events {
+pub struct TerminalEvents {
     signals: SignalFd,
     /// What the thread blocked before.
     mask: SigSet,
 }
 
-impl Events {
+impl TerminalEvents {
     /// Blocks SIGWINCH, SIGTSTP and SIGCONT in this thread as long as this exists.
     ///
     /// # Errors
     /// There are no more descriptors.
-    pub fn block() -> Result<Events> {
+    pub fn block() -> Result<TerminalEvents> {
         let set = SigSet::from_iter([Signal::SIGWINCH, Signal::SIGTSTP, Signal::SIGCONT]);
         let mask = SigSet::thread_get_mask().context("read the signal mask")?;
         set.thread_block().context("block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&set, flags).context("make a signal descriptor")?;
-        Ok(Events { signals, mask })
+        Ok(TerminalEvents { signals, mask })
     }
 
     /// What has happened and was not taken yet.
-    pub fn take(&mut self) -> Option<Event> {
+    pub fn take(&mut self) -> Option<TerminalEvent> {
         let info = self.signals.read_signal().ok()??;
         match Signal::try_from(info.ssi_signo as i32) {
-            Ok(Signal::SIGTSTP) => Some(Event::Suspended),
-            Ok(Signal::SIGCONT) => Some(Event::Resumed),
-            _ => Some(Event::Resized),
+            Ok(Signal::SIGTSTP) => Some(TerminalEvent::Suspended),
+            Ok(Signal::SIGCONT) => Some(TerminalEvent::Resumed),
+            _ => Some(TerminalEvent::Resized),
         }
     }
 
@@ -63,14 +63,14 @@ impl Events {
     }
 }
 
-impl AsFd for Events {
+impl AsFd for TerminalEvents {
     /// Readable while an event waits.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.signals.as_fd()
     }
 }
 
-impl Drop for Events {
+impl Drop for TerminalEvents {
     fn drop(&mut self) {
         let _ = self.mask.thread_set_mask();
     }

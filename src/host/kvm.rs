@@ -13,7 +13,7 @@ const MISC_KVM: (u64, u64) = (10, 232);
 
 /// What there is of KVM. Four ways of not having it, because each has another remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kvm {
+pub enum KvmSupport {
     Usable,
     /// No `/dev/kvm`.
     Absent,
@@ -26,41 +26,45 @@ pub enum Kvm {
     NoExtensions,
 }
 
-impl Kvm {
+impl KvmSupport {
     /// Looks at this host.
-    pub fn probe() -> Kvm {
-        Kvm::judge(Path::new(DEVICE), &first_cpu().unwrap_or_default())
+    pub fn probe() -> KvmSupport {
+        KvmSupport::judge(Path::new(DEVICE), &first_cpu().unwrap_or_default())
     }
 
-    fn judge(device: &Path, cpuinfo: &str) -> Kvm {
+    fn judge(device: &Path, cpuinfo: &str) -> KvmSupport {
         let meta = match fs::metadata(device) {
             Ok(meta) => meta,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Kvm::Absent,
-            Err(error) => return Kvm::WrongDevice(error.to_string()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return KvmSupport::Absent,
+            Err(error) => return KvmSupport::WrongDevice(error.to_string()),
         };
         let number = (nix::sys::stat::major(meta.rdev()), nix::sys::stat::minor(meta.rdev()));
         if !meta.file_type().is_char_device() || number != MISC_KVM {
-            return Kvm::WrongDevice("it is not the KVM device".into());
+            return KvmSupport::WrongDevice("it is not the KVM device".into());
         }
         match OpenOptions::new().read(true).write(true).open(device) {
-            Ok(_) if has_extensions(cpuinfo) => Kvm::Usable,
-            Ok(_) => Kvm::NoExtensions,
+            Ok(_) if has_extensions(cpuinfo) => KvmSupport::Usable,
+            Ok(_) => KvmSupport::NoExtensions,
             // Permission would not help where there is nothing to permit.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                if has_extensions(cpuinfo) { Kvm::Forbidden } else { Kvm::NoExtensions }
+                if has_extensions(cpuinfo) {
+                    KvmSupport::Forbidden
+                } else {
+                    KvmSupport::NoExtensions
+                }
             }
-            Err(error) => Kvm::WrongDevice(error.to_string()),
+            Err(error) => KvmSupport::WrongDevice(error.to_string()),
         }
     }
 
     /// What is wrong, in a few words; `None` when nothing is.
     pub fn problem(&self) -> Option<String> {
         match self {
-            Kvm::Usable => None,
-            Kvm::Absent => Some(format!("{DEVICE} does not exist")),
-            Kvm::Forbidden => Some(format!("you may not open {DEVICE}")),
-            Kvm::WrongDevice(why) => Some(format!("{DEVICE} cannot be used: {why}")),
-            Kvm::NoExtensions => Some(format!(
+            KvmSupport::Usable => None,
+            KvmSupport::Absent => Some(format!("{DEVICE} does not exist")),
+            KvmSupport::Forbidden => Some(format!("you may not open {DEVICE}")),
+            KvmSupport::WrongDevice(why) => Some(format!("{DEVICE} cannot be used: {why}")),
+            KvmSupport::NoExtensions => Some(format!(
                 "{DEVICE} is there, but the CPU shows neither vmx nor svm: this host's KVM is not \
                  hardware virtualization and boots no stock kernel"
             )),
@@ -70,16 +74,18 @@ impl Kvm {
     /// What to do about it.
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
-            Kvm::Usable => None,
-            Kvm::Absent => Some(
+            KvmSupport::Usable => None,
+            KvmSupport::Absent => Some(
                 "load the module ('modprobe kvm_intel' or 'modprobe kvm_amd') and enable \
                  virtualization in the firmware; inside a VM, ask its host for nested virtualization",
             ),
-            Kvm::Forbidden => {
+            KvmSupport::Forbidden => {
                 Some("join its group: 'sudo usermod -aG kvm $USER', then log in again")
             }
-            Kvm::WrongDevice(_) => Some("recreate the device: 'rm /dev/kvm', then 'modprobe kvm'"),
-            Kvm::NoExtensions => {
+            KvmSupport::WrongDevice(_) => {
+                Some("recreate the device: 'rm /dev/kvm', then 'modprobe kvm'")
+            }
+            KvmSupport::NoExtensions => {
                 Some("use '--backend qemu', which emulates, or a host with nested virtualization")
             }
         }
@@ -131,11 +137,11 @@ mod tests {
     #[test]
     fn each_lack_is_told_apart() {
         let dir = tempfile::tempdir().unwrap();
-        let absent = Kvm::judge(&dir.path().join("kvm"), "");
-        assert_eq!(absent, Kvm::Absent);
-        let wrong = Kvm::judge(Path::new("/dev/null"), "flags : vmx\n");
-        assert!(matches!(wrong, Kvm::WrongDevice(_)));
-        let lacks = [absent, Kvm::Forbidden, wrong, Kvm::NoExtensions];
+        let absent = KvmSupport::judge(&dir.path().join("kvm"), "");
+        assert_eq!(absent, KvmSupport::Absent);
+        let wrong = KvmSupport::judge(Path::new("/dev/null"), "flags : vmx\n");
+        assert!(matches!(wrong, KvmSupport::WrongDevice(_)));
+        let lacks = [absent, KvmSupport::Forbidden, wrong, KvmSupport::NoExtensions];
         for lack in &lacks {
             assert!(lack.problem().is_some() && lack.remedy().is_some());
             assert_eq!(lacks.iter().filter(|other| other.problem() == lack.problem()).count(), 1);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 /// The shortest and longest pause between two tries at a lock that is held. `flock` has no timeout,
 /// and most locks here are held for a few milliseconds.
@@ -16,20 +16,20 @@ const PAUSES: (Duration, Duration) = (Duration::from_micros(200), Duration::from
 
 /// A held lock; dropping it, or the end of the process, releases it.
 #[derive(Debug)]
-pub struct Lock {
+pub struct FileLock {
     file: File,
     path: PathBuf,
 }
 
-impl Lock {
+impl FileLock {
     /// Waits for the lock at `path` until `deadline`.
     ///
     /// `what` names it in the error, as in "the registry". Errors: `Busy` with the holder's pid when
     /// the deadline passes.
-    pub fn acquire(path: &Path, what: &str, deadline: Instant) -> Result<Lock> {
+    pub fn acquire(path: &Path, what: &str, deadline: Instant) -> Result<FileLock> {
         let mut pause = PAUSES.0;
         loop {
-            if let Some(lock) = Lock::try_acquire(path)? {
+            if let Some(lock) = FileLock::try_acquire(path)? {
                 return Ok(lock);
             }
             if Instant::now() >= deadline {
@@ -41,21 +41,21 @@ impl Lock {
     }
 
     /// The lock at `path` if nobody holds it.
-    pub fn try_acquire(path: &Path) -> Result<Option<Lock>> {
+    pub fn try_acquire(path: &Path) -> Result<Option<FileLock>> {
         // Named in full: with the trait imported, the call would be std's method of that name.
         Self::try_lock(path, fs2::FileExt::try_lock_exclusive, Self::sign)
     }
 
     /// The lock at `path` together with whoever else shares it, if nobody holds it alone.
-    pub fn try_share(path: &Path) -> Result<Option<Lock>> {
+    pub fn try_share(path: &Path) -> Result<Option<FileLock>> {
         Self::try_lock(path, fs2::FileExt::try_lock_shared, |_| {})
     }
 
     fn try_lock(
         path: &Path,
         lock: impl Fn(&File) -> std::io::Result<()>,
-        then: impl Fn(&mut Lock),
-    ) -> Result<Option<Lock>> {
+        then: impl Fn(&mut FileLock),
+    ) -> Result<Option<FileLock>> {
         loop {
             // Descriptors of the standard library are close-on-exec: a VMM must not inherit a lock.
             let file = OpenOptions::new()
@@ -81,7 +81,7 @@ impl Lock {
             // Somebody may have removed the file between our opening and locking it; then the next
             // command would lock another inode of the same name.
             if is_still_at(&file, path)? {
-                let mut lock = Lock { file, path: path.to_owned() };
+                let mut lock = FileLock { file, path: path.to_owned() };
                 then(&mut lock);
                 return Ok(Some(lock));
             }
@@ -89,8 +89,8 @@ impl Lock {
     }
 
     /// The lock at `path` if nobody holds it, and whether its last holder ended without
-    /// [`Lock::leave_clean`]: whoever is killed cannot tidy up what the lock guards.
-    pub fn try_claim(path: &Path) -> Result<Option<(Lock, bool)>> {
+    /// [`FileLock::leave_clean`]: whoever is killed cannot tidy up what the lock guards.
+    pub fn try_claim(path: &Path) -> Result<Option<(FileLock, bool)>> {
         let Some(mut lock) = Self::try_lock(path, fs2::FileExt::try_lock_exclusive, |_| {})? else {
             return Ok(None);
         };
@@ -141,7 +141,7 @@ pub fn busy(path: &Path, what: &str) -> Refusal {
         }
         _ => String::new(),
     };
-    Refusal::new(Kind::Busy, format!("{what} is locked{by} ({})", path.display()))
+    Refusal::new(RefusalKind::Busy, format!("{what} is locked{by} ({})", path.display()))
         .hint("try again when the other command has ended")
 }
 
@@ -153,24 +153,24 @@ mod tests {
     fn one_holder_at_a_time_and_the_loser_learns_who() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let held = Lock::try_acquire(&path).unwrap().unwrap();
-        assert!(Lock::try_acquire(&path).unwrap().is_none());
-        let error = Lock::acquire(&path, "the registry", Instant::now()).unwrap_err();
+        let held = FileLock::try_acquire(&path).unwrap().unwrap();
+        assert!(FileLock::try_acquire(&path).unwrap().is_none());
+        let error = FileLock::acquire(&path, "the registry", Instant::now()).unwrap_err();
         let refusal = Refusal::find(&error).unwrap();
-        assert_eq!(refusal.kind, Kind::Busy);
+        assert_eq!(refusal.kind, RefusalKind::Busy);
         let me = format!("by process {}", std::process::id());
         assert!(refusal.message.contains(&me), "{}", refusal.message);
         drop(held);
-        assert!(Lock::try_acquire(&path).unwrap().is_some());
+        assert!(FileLock::try_acquire(&path).unwrap().is_some());
     }
 
     #[test]
     fn a_removed_lock_file_is_not_held_by_anyone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let held = Lock::try_acquire(&path).unwrap().unwrap();
+        let held = FileLock::try_acquire(&path).unwrap().unwrap();
         held.remove().unwrap();
-        let again = Lock::try_acquire(&path).unwrap().unwrap();
+        let again = FileLock::try_acquire(&path).unwrap().unwrap();
         assert!(is_still_at(&again.file, &path).unwrap());
     }
 }

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 /// Where something goes. Other processes may share the descriptor: making it non-blocking would change
 /// it for them.
 #[derive(Debug)]
-pub struct Outlet(Way);
+pub struct NonblockingWriter(Way);
 
 #[derive(Debug)]
 enum Way {
@@ -23,14 +23,14 @@ enum Way {
     Shared(File),
 }
 
-impl Outlet {
+impl NonblockingWriter {
     /// # Errors
     /// Where it cannot be looked at.
-    pub fn new(file: File) -> io::Result<Outlet> {
+    pub fn new(file: File) -> io::Result<NonblockingWriter> {
         let kind = file.metadata()?.file_type();
         let is_terminal = std::io::IsTerminal::is_terminal(&file);
         if kind.is_file() || (kind.is_char_device() && !is_terminal) {
-            return Ok(Outlet(Way::Patient(file)));
+            return Ok(NonblockingWriter(Way::Patient(file)));
         }
         if kind.is_fifo() || is_terminal {
             // Opening through /proc makes a new description with flags of its own. It may be
@@ -40,10 +40,10 @@ impl Outlet {
                 .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
                 .open(format!("/proc/self/fd/{}", file.as_raw_fd()));
             if let Ok(own) = own {
-                return Ok(Outlet(Way::Own(own)));
+                return Ok(NonblockingWriter(Way::Own(own)));
             }
         }
-        Ok(Outlet(Way::Shared(file)))
+        Ok(NonblockingWriter(Way::Shared(file)))
     }
 
     /// Writes what is taken now: perhaps nothing.
@@ -73,7 +73,7 @@ impl Outlet {
     }
 }
 
-impl AsFd for Outlet {
+impl AsFd for NonblockingWriter {
     /// Writable when more is taken.
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.0 {

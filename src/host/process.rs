@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::clock;
-use crate::model::{BootId, Liveness, ProcessId};
+use crate::model::{BootId, ProcessId, ProcessLiveness};
 
 /// The identity of a process that is alive now.
 pub fn identify(pid: i32) -> Result<ProcessId> {
@@ -32,13 +32,13 @@ pub fn identify_self() -> Result<ProcessId> {
 ///
 /// Errors: it cannot be told. Not being able to look is not seeing nothing: who is out of descriptors
 /// must not take a living VMM for a dead one.
-pub fn liveness(process: &ProcessId, boot: &BootId) -> Result<Liveness> {
+pub fn liveness(process: &ProcessId, boot: &BootId) -> Result<ProcessLiveness> {
     if process.boot_id != *boot {
-        return Ok(Liveness::OtherBoot);
+        return Ok(ProcessLiveness::OtherBoot);
     }
     Ok(match is_running(process)? {
-        true => Liveness::Alive,
-        false => Liveness::Dead,
+        true => ProcessLiveness::Alive,
+        false => ProcessLiveness::Dead,
     })
 }
 
@@ -180,7 +180,7 @@ pub const MARK: &str = "MAYFLY_VM_DIR";
 
 /// What processes of VMs are known by.
 #[derive(Debug, Clone)]
-pub struct Marks {
+pub struct ProcessMarks {
     /// How the variable begins: [`MARK`], and a VM's directory or one above it.
     variable: String,
     /// Whether that is the whole of it.
@@ -189,17 +189,17 @@ pub struct Marks {
     pub roots: BTreeMap<(u64, u64), String>,
 }
 
-impl Marks {
+impl ProcessMarks {
     /// Those of the VM with this directory.
-    pub fn of(directory: String) -> Marks {
+    pub fn of(directory: String) -> ProcessMarks {
         let variable = format!("{MARK}={directory}");
-        Marks { variable, whole: true, roots: BTreeMap::new() }
+        ProcessMarks { variable, whole: true, roots: BTreeMap::new() }
     }
 
     /// Those of all VMs with a directory in this one.
-    pub fn below(directory: &Path) -> Marks {
+    pub fn below(directory: &Path) -> ProcessMarks {
         let variable = format!("{MARK}={}/", directory.display());
-        Marks { variable, whole: false, roots: BTreeMap::new() }
+        ProcessMarks { variable, whole: false, roots: BTreeMap::new() }
     }
 
     /// The VM's directory, if a process is one of its.
@@ -224,7 +224,7 @@ impl Marks {
 
 /// Every living process with such a mark, and the VM's directory it stands for. Processes of other
 /// users are not readable, and so not found.
-pub fn find(marks: &Marks) -> Result<Vec<(ProcessId, String)>> {
+pub fn find(marks: &ProcessMarks) -> Result<Vec<(ProcessId, String)>> {
     let mut found = Vec::new();
     let boot = clock::boot_id()?;
     for entry in fs::read_dir("/proc").context("cannot list /proc")? {
@@ -259,15 +259,15 @@ mod tests {
     fn this_process_is_alive_and_only_under_its_own_identity() {
         let me = identify_self().unwrap();
         let boot = clock::boot_id().unwrap();
-        assert_eq!(liveness(&me, &boot).unwrap(), Liveness::Alive);
+        assert_eq!(liveness(&me, &boot).unwrap(), ProcessLiveness::Alive);
         assert!(PidFd::open(&me).unwrap().is_some());
 
         let reused = ProcessId { start_ticks: me.start_ticks + 1, ..me.clone() };
-        assert_eq!(liveness(&reused, &boot).unwrap(), Liveness::Dead);
+        assert_eq!(liveness(&reused, &boot).unwrap(), ProcessLiveness::Dead);
         assert!(PidFd::open(&reused).unwrap().is_none());
 
         let elsewhere = ProcessId { boot_id: BootId("another".into()), ..me };
-        assert_eq!(liveness(&elsewhere, &boot).unwrap(), Liveness::OtherBoot);
+        assert_eq!(liveness(&elsewhere, &boot).unwrap(), ProcessLiveness::OtherBoot);
         assert!(PidFd::open(&elsewhere).unwrap().is_none());
     }
 }

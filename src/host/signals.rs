@@ -18,32 +18,32 @@ pub const STOPPING: [Signal; 4] =
 
 /// Signals that arrived, readable as a descriptor.
 #[derive(Debug)]
-pub struct Signals(Source);
+pub struct PendingSignals(Source);
 
 #[derive(Debug)]
 enum Source {
     /// The kernel. While this exists, these signals do nothing else.
     Process(SignalFd),
-    /// A [`Relay`], a byte for each.
+    /// A [`SignalRelay`], a byte for each.
     Relay(UnixStream),
 }
 
 /// Passes signals on to one of several who all want to hear of each.
 #[derive(Debug)]
-pub struct Relay(UnixStream);
+pub struct SignalRelay(UnixStream);
 
-/// A signal asked to stop, and that was done. The exit code is [`Interrupted::code`].
+/// A signal asked to stop, and that was done. The exit code is [`SignalInterrupt::code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Interrupted(pub Signal);
+pub struct SignalInterrupt(pub Signal);
 
-impl Signals {
+impl PendingSignals {
     /// Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT in this thread and those it starts later, so call
     /// it before any is started; and ignores SIGPIPE, so that a closed output is an error to
     /// handle. Programs started from here inherit that; [`super::gate`] gives a VMM a fresh start.
     ///
     /// # Errors
     /// Where no more descriptors can be had.
-    pub fn block() -> anyhow::Result<Signals> {
+    pub fn block() -> anyhow::Result<PendingSignals> {
         let mut set = SigSet::empty();
         for signal in STOPPING {
             set.add(signal);
@@ -54,19 +54,19 @@ impl Signals {
         unsafe { sigaction(Signal::SIGPIPE, &ignore) }.context("ignore SIGPIPE")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&set, flags).context("make a signal descriptor")?;
-        Ok(Signals(Source::Process(signals)))
+        Ok(PendingSignals(Source::Process(signals)))
     }
 
     /// Signals that somebody passes on, who got them from the process's own.
     ///
     /// # Errors
     /// Where no more descriptors can be had.
-    pub fn relayed() -> anyhow::Result<(Relay, Signals)> {
+    pub fn relayed() -> anyhow::Result<(SignalRelay, PendingSignals)> {
         let (ours, theirs) = UnixStream::pair().context("make a socket")?;
         for end in [&ours, &theirs] {
             end.set_nonblocking(true).context("make a socket")?;
         }
-        Ok((Relay(ours), Signals(Source::Relay(theirs))))
+        Ok((SignalRelay(ours), PendingSignals(Source::Relay(theirs))))
     }
 
     /// The next signal that arrived and was not taken yet, if any.
@@ -110,16 +110,16 @@ impl Signals {
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    /// Fails with [`Interrupted`] when a signal has arrived.
+    /// Fails with [`SignalInterrupt`] when a signal has arrived.
     ///
     /// # Errors
     /// That one.
-    pub fn check(&mut self) -> Result<(), Interrupted> {
-        self.take().map_or(Ok(()), |signal| Err(Interrupted(signal)))
+    pub fn check(&mut self) -> Result<(), SignalInterrupt> {
+        self.take().map_or(Ok(()), |signal| Err(SignalInterrupt(signal)))
     }
 }
 
-impl AsFd for Signals {
+impl AsFd for PendingSignals {
     /// Readable while a signal waits.
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.0 {
@@ -129,27 +129,27 @@ impl AsFd for Signals {
     }
 }
 
-impl Relay {
+impl SignalRelay {
     /// Passes one on. Whoever listens no more, or has hundreds waiting, has no use for it.
     pub fn pass_on(&self, signal: Signal) {
         let _ = (&self.0).write(&[signal as u8]);
     }
 }
 
-impl Interrupted {
+impl SignalInterrupt {
     /// The exit code a shell would give: 128 and the signal's number.
     pub fn code(self) -> u8 {
         128 + self.0 as u8
     }
 }
 
-impl fmt::Display for Interrupted {
+impl fmt::Display for SignalInterrupt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "interrupted by {}", self.0.as_str())
     }
 }
 
-impl std::error::Error for Interrupted {}
+impl std::error::Error for SignalInterrupt {}
 
 #[cfg(test)]
 mod tests {
@@ -157,13 +157,13 @@ mod tests {
 
     #[test]
     fn what_is_relayed_is_heard_once_and_in_order() {
-        let (relay, mut signals) = Signals::relayed().unwrap();
+        let (relay, mut signals) = PendingSignals::relayed().unwrap();
         assert!(!signals.pending() && signals.take().is_none());
         relay.pass_on(Signal::SIGINT);
         relay.pass_on(Signal::SIGTERM);
         assert!(signals.pending());
         assert_eq!(signals.take(), Some(Signal::SIGINT));
-        assert_eq!(signals.check(), Err(Interrupted(Signal::SIGTERM)));
+        assert_eq!(signals.check(), Err(SignalInterrupt(Signal::SIGTERM)));
         assert_eq!(signals.check(), Ok(()));
         drop(relay);
         // Nobody is left who could pass one on; that is none.

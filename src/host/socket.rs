@@ -12,7 +12,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::model::layout::MAX_SOCKET_PATH;
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 /// Refuses a path that does not fit a socket address.
 pub fn check_length(path: &Path) -> Result<(), Refusal> {
@@ -21,7 +21,7 @@ pub fn check_length(path: &Path) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::new(
-        Kind::Host,
+        RefusalKind::Host,
         format!(
             "the socket path {} has {length} bytes, more than the {MAX_SOCKET_PATH} that fit",
             path.display()
@@ -76,7 +76,7 @@ pub fn connect_to(path: &Path, owner: u32) -> Result<Option<UnixStream>> {
     let stat = rustix::fs::fstat(&found)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Socket || stat.st_uid != owner {
         let message = format!("{} is not the socket of the VM's VMM", path.display());
-        return Err(Refusal::new(Kind::Host, message)
+        return Err(Refusal::new(RefusalKind::Host, message)
             .hint("its guest may have broken out of it; 'mayfly rm' ends and deletes the VM")
             .into());
     }

@@ -16,45 +16,47 @@ use rustix::termios::{
     OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
 };
 
-use super::job::{Event, Events};
+use super::job::{TerminalEvent, TerminalEvents};
 
 /// How a terminal was before it became raw. Here, because a panic must find it.
 static BEFORE: Mutex<Option<(OwnedFd, Termios)>> = Mutex::new(None);
 
 /// A terminal as the user left it.
 #[derive(Debug)]
-pub struct Terminal(OwnedFd);
+pub struct HostTerminal(OwnedFd);
 
 /// In characters; zeros where nobody knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size {
+pub struct TerminalSize {
     pub rows: u16,
     pub columns: u16,
 }
 
 /// A raw terminal. There is one at most in a program.
 #[derive(Debug)]
-pub struct Raw {
-    terminal: Terminal,
-    events: Events,
+pub struct RawTerminal {
+    terminal: HostTerminal,
+    events: TerminalEvents,
 }
 
-impl Terminal {
+impl HostTerminal {
     /// The terminal behind a descriptor, if there is one.
     ///
     /// # Errors
     /// Where there are no more descriptors.
-    pub fn of(fd: BorrowedFd<'_>) -> Result<Option<Terminal>> {
+    pub fn of(fd: BorrowedFd<'_>) -> Result<Option<HostTerminal>> {
         match isatty(fd) {
-            true => Ok(Some(Terminal(fd.try_clone_to_owned().context("cannot use the terminal")?))),
+            true => {
+                Ok(Some(HostTerminal(fd.try_clone_to_owned().context("cannot use the terminal")?)))
+            }
             false => Ok(None),
         }
     }
 
     /// How large it is.
-    pub fn size(&self) -> Size {
+    pub fn size(&self) -> TerminalSize {
         let size = tcgetwinsize(&self.0).ok();
-        size.map_or(Size { rows: 0, columns: 0 }, |size| Size {
+        size.map_or(TerminalSize { rows: 0, columns: 0 }, |size| TerminalSize {
             rows: size.ws_row,
             columns: size.ws_col,
         })
@@ -66,32 +68,32 @@ impl Terminal {
     }
 
     /// Makes every key a byte to read, Ctrl-C included, and passes every byte of output on as it is.
-    /// SIGWINCH, SIGTSTP and SIGCONT are [`Event`]s from now on. In the background this stands still
+    /// SIGWINCH, SIGTSTP and SIGCONT are [`TerminalEvent`]s from now on. In the background this stands still
     /// until the user brings the program to the foreground.
     ///
     /// # Errors
     /// The terminal is gone, or there are no more descriptors.
-    pub fn raw(self) -> Result<Raw> {
+    pub fn raw(self) -> Result<RawTerminal> {
         restore_in_a_panic();
-        let raw = Raw { terminal: self, events: Events::block()? };
+        let raw = RawTerminal { terminal: self, events: TerminalEvents::block()? };
         raw.enter()?;
         Ok(raw)
     }
 }
 
-impl AsFd for Terminal {
+impl AsFd for HostTerminal {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-impl Raw {
-    pub fn size(&self) -> Size {
+impl RawTerminal {
+    pub fn size(&self) -> TerminalSize {
         self.terminal.size()
     }
 
     /// What has happened and was not taken yet.
-    pub fn take(&mut self) -> Option<Event> {
+    pub fn take(&mut self) -> Option<TerminalEvent> {
         self.events.take()
     }
 
@@ -135,14 +137,14 @@ impl Raw {
     }
 }
 
-impl AsFd for Raw {
+impl AsFd for RawTerminal {
     /// Readable while an event waits.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
 }
 
-impl Drop for Raw {
+impl Drop for RawTerminal {
     fn drop(&mut self) {
         restore();
     }
@@ -206,7 +208,7 @@ mod tests {
             (modes.input_modes, modes.output_modes, modes.control_modes, modes.local_modes)
         };
         let before = modes();
-        let raw = || Terminal::of(slave.as_fd()).unwrap().expect("a terminal").raw().unwrap();
+        let raw = || HostTerminal::of(slave.as_fd()).unwrap().expect("a terminal").raw().unwrap();
 
         let dropped = raw();
         assert_ne!(modes(), before);
@@ -222,6 +224,8 @@ mod tests {
         assert!(panicked.is_err());
         assert_eq!(modes(), before);
 
-        assert!(Terminal::of(std::fs::File::open("/dev/null").unwrap().as_fd()).unwrap().is_none());
+        assert!(
+            HostTerminal::of(std::fs::File::open("/dev/null").unwrap().as_fd()).unwrap().is_none()
+        );
     }
 }

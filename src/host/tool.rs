@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getppid};
 
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 /// How often a running program's caller is asked whether it still wants it.
 const TICK: Duration = Duration::from_millis(100);
@@ -50,12 +50,12 @@ const PASSED_ON: [&str; 11] = [
 
 /// A program and the Debian package it comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tool {
+pub struct HostTool {
     pub program: &'static str,
     pub package: &'static str,
 }
 
-impl Tool {
+impl HostTool {
     /// Where the program is: in `PATH`, or where administrators' programs are.
     ///
     /// Errors: `Host`, naming the package, when it is nowhere.
@@ -67,7 +67,7 @@ impl Tool {
                 path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
             })
             .ok_or_else(|| {
-                Refusal::new(Kind::Host, format!("'{}' is not installed", self.program))
+                Refusal::new(RefusalKind::Host, format!("'{}' is not installed", self.program))
                     .hint(format!("install it: apt install {}", self.package))
             })
     }
@@ -87,21 +87,21 @@ fn search_path() -> Vec<PathBuf> {
 
 /// A program that ended badly, with the last lines it printed (escaped for a terminal).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
+pub struct ToolFailure {
     pub program: String,
     /// As in "exit status: 1" or "signal: 9 (SIGKILL)".
     pub status: String,
     pub tail: Vec<String>,
 }
 
-impl Failed {
+impl ToolFailure {
     /// Whether the program printed this, in its last lines.
     pub fn said(&self, text: &str) -> bool {
         self.tail.iter().any(|line| line.contains(text))
     }
 }
 
-impl fmt::Display for Failed {
+impl fmt::Display for ToolFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} failed ({})", self.program, self.status)?;
         if !self.tail.is_empty() {
@@ -111,32 +111,32 @@ impl fmt::Display for Failed {
     }
 }
 
-impl std::error::Error for Failed {}
+impl std::error::Error for ToolFailure {}
 
 /// The caller no longer wanted what the program was doing, and it was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Interrupted;
+pub struct ToolInterrupted;
 
-impl fmt::Display for Interrupted {
+impl fmt::Display for ToolInterrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("interrupted")
     }
 }
 
-impl std::error::Error for Interrupted {}
+impl std::error::Error for ToolInterrupted {}
 
 /// One run of a program, to be filled in and started.
 #[derive(Debug)]
-pub struct Run {
+pub struct ToolRun {
     name: String,
     command: Command,
 }
 
-impl Run {
+impl ToolRun {
     /// A run of the program at `path`, with none of our descriptors, a cleaned environment, no
     /// standard input, and a process group of its own so that the terminal's Ctrl-C reaches only us.
     #[expect(clippy::disallowed_methods, reason = "this is where programs are started")]
-    pub fn new(path: &Path) -> Run {
+    pub fn new(path: &Path) -> ToolRun {
         let mut command = Command::new(path);
         command.env_clear().stdin(Stdio::null()).process_group(0);
         let search = std::env::join_paths(search_path()).unwrap_or_default();
@@ -147,37 +147,37 @@ impl Run {
             }
         }
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Run { name, command }
+        ToolRun { name, command }
     }
 
     /// What the program is called in errors, where it is not the file's own name.
-    pub fn named(mut self, name: &str) -> Run {
+    pub fn named(mut self, name: &str) -> ToolRun {
         name.clone_into(&mut self.name);
         self
     }
 
-    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Run {
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> ToolRun {
         self.command.arg(arg);
         self
     }
 
-    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Run {
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> ToolRun {
         self.command.args(args);
         self
     }
 
-    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Run {
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> ToolRun {
         self.command.env(name, value);
         self
     }
 
-    pub fn current_dir(mut self, directory: &Path) -> Run {
+    pub fn current_dir(mut self, directory: &Path) -> ToolRun {
         self.command.current_dir(directory);
         self
     }
 
     /// Gives the program a standard input; without, it has an empty one.
-    pub fn stdin(mut self, input: std::fs::File) -> Run {
+    pub fn stdin(mut self, input: std::fs::File) -> ToolRun {
         self.command.stdin(input);
         self
     }
@@ -186,7 +186,7 @@ impl Run {
     /// escaped; `cancelled` is asked ten times a second, and when it says yes, or when we are
     /// killed, the program's whole group is killed.
     ///
-    /// Errors: [`Failed`] when it did not exit with 0, [`Interrupted`] when it was cancelled.
+    /// Errors: [`ToolFailure`] when it did not exit with 0, [`ToolInterrupted`] when it was cancelled.
     pub fn watch(mut self, line: &mut dyn FnMut(&str), cancelled: &dyn Fn() -> bool) -> Result<()> {
         let (mut output, write_end) = std::io::pipe().context("cannot make a pipe")?;
         self.command.stdout(write_end.try_clone().context("cannot copy a pipe's end")?);
@@ -204,7 +204,7 @@ impl Run {
                 watched.kill();
                 // Everything that wrote to the pipe is dead once it reads as closed.
                 drain(&mut output);
-                return Err(Interrupted.into());
+                return Err(ToolInterrupted.into());
             }
             if readable(&output)? && !tail.read(&mut output, line)? {
                 break;
@@ -222,7 +222,7 @@ impl Run {
             }
             if cancelled() {
                 watched.kill();
-                return Err(Interrupted.into());
+                return Err(ToolInterrupted.into());
             }
             if !watched.has_ended()? {
                 std::thread::sleep(Duration::from_millis(5));
@@ -232,7 +232,7 @@ impl Run {
         if status.success() {
             return Ok(());
         }
-        Err(Failed { program: self.name, status: status.to_string(), tail: tail.lines.into() }
+        Err(ToolFailure { program: self.name, status: status.to_string(), tail: tail.lines.into() }
             .into())
     }
 }
@@ -358,16 +358,16 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn shell(script: &str) -> Run {
-        let sh = Tool { program: "sh", package: "dash" }.find().unwrap();
-        Run::new(&sh).arg("-c").arg(script)
+    fn shell(script: &str) -> ToolRun {
+        let sh = HostTool { program: "sh", package: "dash" }.find().unwrap();
+        ToolRun::new(&sh).arg("-c").arg(script)
     }
 
     #[test]
     fn a_missing_program_names_its_package() {
-        let refusal = Tool { program: "no-such-program", package: "no-such-package" }.find();
+        let refusal = HostTool { program: "no-such-program", package: "no-such-package" }.find();
         let refusal = refusal.unwrap_err();
-        assert_eq!(refusal.kind, Kind::Host);
+        assert_eq!(refusal.kind, RefusalKind::Host);
         assert!(refusal.hint.unwrap().contains("apt install no-such-package"));
     }
 
@@ -379,7 +379,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(lines[0], "a\\u{1b}[2Jb");
         assert_eq!(lines.len(), 32);
-        let failed = error.downcast_ref::<Failed>().unwrap();
+        let failed = error.downcast_ref::<ToolFailure>().unwrap();
         assert_eq!(failed.tail.len(), TAIL_LINES);
         assert!(failed.said("end"));
         assert!(failed.to_string().starts_with("sh failed (exit status: 3)"));
@@ -402,7 +402,7 @@ mod tests {
                 started.elapsed() > Duration::from_millis(300)
             })
             .unwrap_err();
-        assert!(error.is::<Interrupted>());
+        assert!(error.is::<ToolInterrupted>());
         assert!(started.elapsed() < Duration::from_secs(4));
         let grandchild: i32 = pid.unwrap();
         // Killed is not yet dead, on a machine with other things to do.

@@ -8,14 +8,14 @@ const LEAST: Duration = Duration::from_millis(10);
 
 /// A measurement under way: begun early, so that other work passes the time.
 #[derive(Debug, Clone, Copy)]
-pub struct Calibration {
+pub struct TscCalibration {
     ticks: u64,
     at: Instant,
 }
 
-impl Calibration {
+impl TscCalibration {
     pub fn begin() -> Self {
-        Calibration { ticks: ticks(), at: Instant::now() }
+        TscCalibration { ticks: ticks(), at: Instant::now() }
     }
 
     /// The rate in kHz; waits for what is left of the shortest measuring time.
@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn two_measurements_agree() {
-        let (one, two) = (Calibration::begin().khz(), Calibration::begin().khz());
+        let (one, two) = (TscCalibration::begin().khz(), TscCalibration::begin().khz());
         assert!(one > 100_000 && one.abs_diff(two) < one / 100, "{one} {two}");
     }
 }

@@ -7,38 +7,38 @@ use anyhow::{Result, anyhow};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::signals::Signals;
-use crate::model::{Kind, Refusal};
+use super::signals::PendingSignals;
+use crate::model::{Refusal, RefusalKind};
 
 /// A deadline, and optionally a descriptor whose readability ends the waiting (the VMM's pidfd) and
 /// signals that do.
 #[derive(Debug)]
-pub struct Wait<'a> {
+pub struct WaitLimit<'a> {
     pub deadline: Instant,
     /// Readable when there is nothing left to wait for.
     pub watch: Option<BorrowedFd<'a>>,
-    pub signals: Option<&'a mut Signals>,
+    pub signals: Option<&'a mut PendingSignals>,
 }
 
-impl<'a> Wait<'a> {
+impl<'a> WaitLimit<'a> {
     /// Only a deadline.
-    pub fn until(deadline: Instant) -> Wait<'a> {
-        Wait { deadline, watch: None, signals: None }
+    pub fn until(deadline: Instant) -> WaitLimit<'a> {
+        WaitLimit { deadline, watch: None, signals: None }
     }
 
     /// Only a deadline, this far from now.
-    pub fn within(limit: Duration) -> Wait<'a> {
-        Wait::until(Instant::now() + limit)
+    pub fn within(limit: Duration) -> WaitLimit<'a> {
+        WaitLimit::until(Instant::now() + limit)
     }
 
     /// The same, ended by `fd` becoming readable.
-    pub fn watching(mut self, fd: BorrowedFd<'a>) -> Wait<'a> {
+    pub fn watching(mut self, fd: BorrowedFd<'a>) -> WaitLimit<'a> {
         self.watch = Some(fd);
         self
     }
 
     /// The same, ended by a signal.
-    pub fn interruptible(mut self, signals: &'a mut Signals) -> Wait<'a> {
+    pub fn interruptible(mut self, signals: &'a mut PendingSignals) -> WaitLimit<'a> {
         self.signals = Some(signals);
         self
     }
@@ -48,7 +48,7 @@ impl<'a> Wait<'a> {
     ///
     /// # Errors
     /// [`Refusal`] of kind `Agent` at the deadline or when the watched descriptor is readable,
-    /// [`Interrupted`](super::signals::Interrupted) on a signal.
+    /// [`Interrupted`](super::signals::SignalInterrupt) on a signal.
     pub fn ready(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -62,7 +62,7 @@ impl<'a> Wait<'a> {
     /// Waits for `length`, for want of anything that would say when to try again.
     ///
     /// # Errors
-    /// As for [`Wait::ready`].
+    /// As for [`WaitLimit::ready`].
     pub fn pause(&mut self, length: Duration, what: &str) -> Result<()> {
         self.poll(None, Some(Instant::now() + length), what).map(drop)
     }
@@ -103,7 +103,7 @@ impl<'a> Wait<'a> {
             let now = Instant::now();
             if now >= self.deadline {
                 let message = format!("no answer from the agent in time ({what})");
-                return Err(Refusal::new(Kind::Agent, message).into());
+                return Err(Refusal::new(RefusalKind::Agent, message).into());
             }
             // Data before the end: an agent that answered while its VMM ended has answered.
             if ready {
@@ -111,7 +111,7 @@ impl<'a> Wait<'a> {
             }
             if gone {
                 let message = format!("the VM ended while waiting for {what}");
-                return Err(Refusal::new(Kind::Agent, message).into());
+                return Err(Refusal::new(RefusalKind::Agent, message).into());
             }
             if pause.is_some_and(|pause| now >= pause) {
                 return Ok(false);

@@ -13,11 +13,11 @@ use super::wait::timeout;
 
 /// Hears of changes to the files it was told of.
 #[derive(Debug)]
-pub struct Watch(OwnedFd);
+pub struct FileWatch(OwnedFd);
 
 /// What ended a waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Woken {
+pub enum WakeReason {
     /// A file or one of the others changed, or may have.
     Changed,
     /// Nobody reads the output any more.
@@ -26,13 +26,13 @@ pub enum Woken {
     TimedOut,
 }
 
-impl Watch {
+impl FileWatch {
     /// One that hears of nothing yet.
     ///
     /// Errors: `/proc/sys/fs/inotify/max_user_instances` of them are in use.
-    pub fn new() -> Result<Watch> {
+    pub fn new() -> Result<FileWatch> {
         let flags = CreateFlags::CLOEXEC | CreateFlags::NONBLOCK;
-        inotify::init(flags).map(Watch).context("cannot watch files")
+        inotify::init(flags).map(FileWatch).context("cannot watch files")
     }
 
     /// Hears of every write to this file.
@@ -61,7 +61,7 @@ impl Watch {
         others: &[BorrowedFd<'_>],
         output: Option<BorrowedFd<'_>>,
         deadline: Option<Instant>,
-    ) -> Result<Woken> {
+    ) -> Result<WakeReason> {
         let mut fds = vec![PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         fds.extend(others.iter().map(|other| PollFd::new(*other, PollFlags::POLLIN)));
         // Asked for nothing, it reports an error or a hang-up.
@@ -71,19 +71,19 @@ impl Watch {
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno).context("cannot wait"),
                 Ok(0) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
-                    return Ok(Woken::TimedOut);
+                    return Ok(WakeReason::TimedOut);
                 }
                 Ok(0) => {}
                 Ok(_) => break,
             }
         }
         if output.is_some() && fds.last().and_then(PollFd::any) == Some(true) {
-            return Ok(Woken::Unheard);
+            return Ok(WakeReason::Unheard);
         }
         // What it says is that there is something to look at, and nothing else is of interest.
         let mut events = [0; 4096];
         while nix::unistd::read(&self.0, &mut events).is_ok_and(|count| count > 0) {}
-        Ok(Woken::Changed)
+        Ok(WakeReason::Changed)
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
         let (log, other) = (dir.path().join("log"), dir.path().join("other"));
         fs::write(&log, "").unwrap();
         fs::write(&other, "").unwrap();
-        let watch = Watch::new().unwrap();
+        let watch = FileWatch::new().unwrap();
         watch.writes(&log).unwrap();
         watch.writes(&dir.path().join("nothing")).unwrap();
         let (reader, writer) = std::io::pipe().unwrap();
@@ -111,14 +111,14 @@ mod tests {
         };
         let (soon, late) = (Duration::from_millis(20), Duration::from_secs(20));
         fs::write(&other, "changed").unwrap();
-        assert_eq!(wait(soon), Woken::TimedOut);
+        assert_eq!(wait(soon), WakeReason::TimedOut);
         writeln!(OpenOptions::new().append(true).open(&log).unwrap(), "changed").unwrap();
-        assert_eq!(wait(late), Woken::Changed);
-        assert_eq!(wait(soon), Woken::TimedOut);
+        assert_eq!(wait(late), WakeReason::Changed);
+        assert_eq!(wait(soon), WakeReason::TimedOut);
         watch.arrivals(dir.path()).unwrap();
         fs::rename(&other, dir.path().join("moved")).unwrap();
-        assert_eq!(wait(late), Woken::Changed);
+        assert_eq!(wait(late), WakeReason::Changed);
         drop(reader);
-        assert_eq!(wait(late), Woken::Unheard);
+        assert_eq!(wait(late), WakeReason::Unheard);
     }
 }

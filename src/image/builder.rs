@@ -5,14 +5,14 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::progress::Progress;
+use super::progress::ProgressSink;
 use crate::model::DebianRecipe;
 
 /// Phases of a whole build: the builder's, then the store's own.
 pub const PHASES: usize = 4;
 
 /// Makes kernels and file systems from recipes.
-pub trait Builder: Send + Sync {
+pub trait ImageBuilder: Send + Sync {
     /// Makes `vmlinux`, `modules.cpio`, `rootfs.ext4` and `disk.ext4` in `into`, an empty directory.
     /// `work` is another one, for anything temporary; the caller deletes it. Both are absolute.
     ///
@@ -22,7 +22,7 @@ pub trait Builder: Send + Sync {
         recipe: &DebianRecipe,
         work: &Path,
         into: &Path,
-        progress: &mut dyn Progress,
+        progress: &mut dyn ProgressSink,
     ) -> Result<String>;
 
     /// Deletes a directory that was built in, whoever owns the files in it.

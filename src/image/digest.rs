@@ -17,23 +17,23 @@ const BLOCK: u64 = 1 << 16;
 
 /// How a file's digest is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
+pub enum DigestMethod {
     /// Plain SHA-256, what `sha256sum` prints.
     Whole,
     /// SHA-256 of the blocks that are not all zeros.
     NonZero,
 }
 
-/// The digest of bytes in memory, as [`of_file`] gives it for [`Method::Whole`].
+/// The digest of bytes in memory, as [`of_file`] gives it for [`DigestMethod::Whole`].
 pub fn of_bytes(bytes: &[u8]) -> String {
     written("sha256", &Sha256::digest(bytes))
 }
 
 /// The digest of a file: the method's name, a colon, hexadecimal digits.
-pub fn of_file(file: &File, method: Method) -> Result<String> {
+pub fn of_file(file: &File, method: DigestMethod) -> Result<String> {
     match method {
-        Method::Whole => whole(file),
-        Method::NonZero => non_zero(file),
+        DigestMethod::Whole => whole(file),
+        DigestMethod::NonZero => non_zero(file),
     }
     .context("cannot read the file")
 }
@@ -112,13 +112,16 @@ mod tests {
     fn the_whole_digest_is_what_sha256sum_prints() {
         let expected = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(of_bytes(b"abc"), expected);
-        assert_eq!(of_file(&sparse_file(0, &[(0, b"abc")]), Method::Whole).unwrap(), expected);
+        assert_eq!(
+            of_file(&sparse_file(0, &[(0, b"abc")]), DigestMethod::Whole).unwrap(),
+            expected
+        );
     }
 
     #[test]
     fn holes_and_zeros_are_the_same_and_nothing_else_is() {
         let digest = |length, content: &[(u64, &[u8])]| {
-            of_file(&sparse_file(length, content), Method::NonZero).unwrap()
+            of_file(&sparse_file(length, content), DigestMethod::NonZero).unwrap()
         };
         let zeros = vec![0; 200_000];
         let plain = digest(10 << 20, &[(5 << 20, b"x")]);

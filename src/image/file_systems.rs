@@ -6,31 +6,31 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::progress::Progress;
+use super::progress::ProgressSink;
 use super::sandbox::{self, silent, watch};
 use crate::host::directory;
-use crate::host::tool::Tool;
+use crate::host::tool::HostTool;
 
-pub const MKE2FS: Tool = Tool { program: "mke2fs", package: "e2fsprogs" };
+pub const MKE2FS: HostTool = HostTool { program: "mke2fs", package: "e2fsprogs" };
 
 /// MiB of each VM's disk that its journal takes: the least that mke2fs accepts is 4 (1,024 blocks of
 /// 4 KiB), and a throwaway machine has no use for more.
 const JOURNAL_MIB: &str = "size=4";
 
 /// The programs that make file systems.
-pub fn tools() -> [Tool; 1] {
+pub fn tools() -> [HostTool; 1] {
     [MKE2FS]
 }
 
 /// What a file system must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct FileSystemSize {
     /// Bytes in whole blocks of 4 KiB.
     pub bytes: u64,
     pub inodes: u64,
 }
 
-impl Room {
+impl FileSystemSize {
     /// MiB that are enough: the content, a twentieth for what maps it, the inodes of 256 bytes and as
     /// much again for names, and what every file system has.
     fn mib(self) -> u64 {
@@ -39,7 +39,12 @@ impl Room {
 }
 
 /// The read-only root: no journal, because nothing is ever written to it.
-pub fn make_root(tree: &Path, path: &Path, mib: u32, progress: &mut dyn Progress) -> Result<()> {
+pub fn make_root(
+    tree: &Path,
+    path: &Path,
+    mib: u32,
+    progress: &mut dyn ProgressSink,
+) -> Result<()> {
     make_read_only(tree, path, u64::from(mib), &[], progress)
 }
 
@@ -47,8 +52,8 @@ pub fn make_root(tree: &Path, path: &Path, mib: u32, progress: &mut dyn Progress
 pub fn make_root_for(
     tree: &Path,
     path: &Path,
-    room: Room,
-    progress: &mut dyn Progress,
+    room: FileSystemSize,
+    progress: &mut dyn ProgressSink,
 ) -> Result<()> {
     // Without these, mke2fs takes what it thinks right for small file systems, or for average files.
     let inodes = room.inodes + room.inodes / 10 + 256;
@@ -61,7 +66,7 @@ fn make_read_only(
     path: &Path,
     mib: u64,
     options: &[&str],
-    progress: &mut dyn Progress,
+    progress: &mut dyn ProgressSink,
 ) -> Result<()> {
     let run = sandbox::run(MKE2FS)?
         .args(["-q", "-F", "-t", "ext4", "-L", "mayfly-root", "-m", "0"])
@@ -76,7 +81,12 @@ fn make_read_only(
 
 /// The seed of every VM's own disk, with the two directories of an overlay in it. A new file is all
 /// zeros, so mke2fs need not write any, and the guest need not do it later either.
-pub fn make_disk(work: &Path, path: &Path, mib: u32, progress: &mut dyn Progress) -> Result<()> {
+pub fn make_disk(
+    work: &Path,
+    path: &Path,
+    mib: u32,
+    progress: &mut dyn ProgressSink,
+) -> Result<()> {
     let skeleton = work.join("disk");
     directory::create_new(&skeleton)?;
     for name in ["upper", "work"] {

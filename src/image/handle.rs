@@ -5,31 +5,31 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::info::{self, DISK, FILES, INITRD, ImageInfo, KERNEL, MODULES, ROOTFS};
-use super::verified::Verified;
-use crate::host::lock::Lock;
+use super::verified::DigestCache;
+use crate::host::lock::FileLock;
 use crate::model::BootFiles;
 
 /// An image that nobody can replace or delete as long as this value lives. Let go of it once the VMM
 /// has opened the files: a rebuild waits for that.
 #[derive(Debug)]
-pub struct Image {
+pub struct LockedImage {
     dir: PathBuf,
     info: ImageInfo,
-    _shared: Lock,
+    _shared: FileLock,
 }
 
 /// How an image was found to be right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verification {
+pub enum ImageVerification {
     /// Every file looks as it did when its digest was last taken.
     Unchanged,
     /// At least one file was read in full, and has the right digest.
     Read,
 }
 
-impl Image {
-    pub(super) fn new(dir: PathBuf, info: ImageInfo, shared: Lock) -> Image {
-        Image { dir, info, _shared: shared }
+impl LockedImage {
+    pub(super) fn new(dir: PathBuf, info: ImageInfo, shared: FileLock) -> LockedImage {
+        LockedImage { dir, info, _shared: shared }
     }
 
     pub fn dir(&self) -> &Path {
@@ -85,18 +85,18 @@ impl Image {
     /// has changed since the last time, else what reading the changed ones takes.
     ///
     /// Errors: `Host` when a file is gone or has another content, with the way to a new image.
-    pub fn verify(&self) -> Result<Verification> {
+    pub fn verify(&self) -> Result<ImageVerification> {
         verify(&self.dir, &self.info)
     }
 }
 
-/// See [`Image::verify`].
-pub(super) fn verify(dir: &Path, info: &ImageInfo) -> Result<Verification> {
-    let mut verified = Verified::load(dir);
-    let mut how = Verification::Unchanged;
+/// See [`LockedImage::verify`].
+pub(super) fn verify(dir: &Path, info: &ImageInfo) -> Result<ImageVerification> {
+    let mut verified = DigestCache::load(dir);
+    let mut how = ImageVerification::Unchanged;
     for (name, ..) in FILES.iter().filter(|(name, ..)| *name != MODULES) {
         if check(dir, info, &mut verified, name)? {
-            how = Verification::Read;
+            how = ImageVerification::Read;
         }
     }
     // A cache: on a full disk the next start reads the files again.
@@ -108,7 +108,7 @@ pub(super) fn verify(dir: &Path, info: &ImageInfo) -> Result<Verification> {
 pub(super) fn check(
     dir: &Path,
     info: &ImageInfo,
-    verified: &mut Verified,
+    verified: &mut DigestCache,
     name: &str,
 ) -> Result<bool> {
     let method = FILES.iter().find(|file| file.0 == name).expect("a file of an image").1;

@@ -8,9 +8,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::digest::{self, Method};
+use super::digest::{self, DigestMethod};
 use crate::model::profile::IMPORTED_PROFILE;
-use crate::model::{Kind, Recipe, Refusal};
+use crate::model::{ImageRecipe, Refusal, RefusalKind};
 
 /// The form of `image.json`. Images of another form are rebuilt.
 pub const SCHEMA: u32 = 1;
@@ -28,12 +28,12 @@ pub const MODULES: &str = "modules.cpio";
 /// All is in a directory that only its owner can enter. What a VMM opens itself is readable to all,
 /// because a VMM may have given up its owner's identity and reach the file through an inherited
 /// descriptor; the root file system is writable for nobody.
-pub const FILES: [(&str, Method, u32); 5] = [
-    (KERNEL, Method::Whole, 0o644),
-    (INITRD, Method::Whole, 0o644),
-    (ROOTFS, Method::NonZero, 0o444),
-    (DISK, Method::NonZero, 0o600),
-    (MODULES, Method::Whole, 0o600),
+pub const FILES: [(&str, DigestMethod, u32); 5] = [
+    (KERNEL, DigestMethod::Whole, 0o644),
+    (INITRD, DigestMethod::Whole, 0o644),
+    (ROOTFS, DigestMethod::NonZero, 0o444),
+    (DISK, DigestMethod::NonZero, 0o600),
+    (MODULES, DigestMethod::Whole, 0o600),
 ];
 
 /// What `image.json` says.
@@ -42,12 +42,12 @@ pub const FILES: [(&str, Method, u32); 5] = [
 pub struct ImageInfo {
     pub schema: u32,
     pub profile: String,
-    pub recipe: Recipe,
+    pub recipe: ImageRecipe,
     /// As `uname -r` says in the guest.
     pub kernel_release: String,
     /// Unix seconds.
     pub built_at: f64,
-    pub agent: AgentInfo,
+    pub agent: InitrdAgent,
     /// By file name.
     pub files: BTreeMap<String, FileInfo>,
 }
@@ -55,7 +55,7 @@ pub struct ImageInfo {
 /// The agent in an initrd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AgentInfo {
+pub struct InitrdAgent {
     /// The version of the mayfly that packed it, which is its own: they are built together.
     pub version: String,
     pub digest: String,
@@ -87,7 +87,7 @@ impl ImageInfo {
 
 /// What was found where an image is kept.
 #[derive(Debug)]
-pub enum Found {
+pub enum FoundImage {
     Nothing,
     /// An image of a form that this version does not know.
     OtherSchema,
@@ -97,11 +97,11 @@ pub enum Found {
 /// Reads `image.json` of the image in `directory`.
 ///
 /// Errors: `Host` when it does not parse: a damaged image is not a missing one.
-pub fn read(directory: &Path) -> Result<Found> {
+pub fn read(directory: &Path) -> Result<FoundImage> {
     let path = directory.join(INFO);
     let text = match fs::read(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(FoundImage::Nothing),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     let damaged = |error: serde_json::Error| {
@@ -109,8 +109,8 @@ pub fn read(directory: &Path) -> Result<Found> {
     };
     let value: serde_json::Value = serde_json::from_slice(&text).map_err(damaged)?;
     match value.get("schema").and_then(serde_json::Value::as_u64) {
-        Some(schema) if schema != u64::from(SCHEMA) => Ok(Found::OtherSchema),
-        _ => Ok(Found::Image(Box::new(serde_json::from_value(value).map_err(damaged)?))),
+        Some(schema) if schema != u64::from(SCHEMA) => Ok(FoundImage::OtherSchema),
+        _ => Ok(FoundImage::Image(Box::new(serde_json::from_value(value).map_err(damaged)?))),
     }
 }
 
@@ -118,7 +118,7 @@ pub fn read(directory: &Path) -> Result<Found> {
 pub fn damaged(directory: &Path, why: &str) -> Refusal {
     let profile = directory.file_name().unwrap_or_default().to_string_lossy();
     let is_imported = directory.join(IMPORTED_PROFILE).exists();
-    Refusal::new(Kind::Host, format!("the image of {profile} is damaged: {why}")).hint(
+    Refusal::new(RefusalKind::Host, format!("the image of {profile} is damaged: {why}")).hint(
         match is_imported {
             true => format!("import it again: mayfly image import SOURCE {profile}"),
             false => format!("build it anew: mayfly image build --force {profile}"),

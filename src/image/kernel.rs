@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use lz4_flex::frame::FrameDecoder;
 use lzma_rust2::XzReader;
 
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 const SETUP_SECTS: usize = 0x1f1;
 const BOOT_FLAG: usize = 0x1fe;
@@ -121,7 +121,7 @@ fn read_all<'a, D: Read>(payload: &'a [u8], decoder: fn(&'a [u8]) -> D) -> Resul
 }
 
 fn refusal(message: impl Into<String>) -> Refusal {
-    Refusal::new(Kind::Host, message)
+    Refusal::new(RefusalKind::Host, message)
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 //! of each VM's own disk (`disk.ext4`), and `image.json`, which tells what they are made of and has
 //! their digests.
 //!
-//! [`Store`] gives them out and is the only one to change them: [`Store::ensure`] builds what is
+//! [`ImageStore`] gives them out and is the only one to change them: [`ImageStore::ensure`] builds what is
 //! missing or made from another recipe, and packs another agent into an image that is otherwise right.
-//! A directory appears complete or not at all. The slow step is a [`Builder`], here [`Debian`].
+//! A directory appears complete or not at all. The slow step is a [`ImageBuilder`], here [`DebianBuilder`].
 
 mod builder;
 mod debian;
@@ -26,10 +26,10 @@ mod store;
 mod trouble;
 pub mod verified;
 
-pub use builder::{Builder, PHASES};
-pub use debian::{Debian, tools};
-pub use file_systems::{Room, make_disk, make_root_for};
-pub use handle::{Image, Verification};
-pub use info::{AgentInfo, DISK, FileInfo, ImageInfo, KERNEL, MODULES, ROOTFS};
-pub use progress::{Lines, Progress, Silent};
-pub use store::{ImageParts, Store, check_agent};
+pub use builder::{ImageBuilder, PHASES};
+pub use debian::{DebianBuilder, tools};
+pub use file_systems::{FileSystemSize, make_disk, make_root_for};
+pub use handle::{ImageVerification, LockedImage};
+pub use info::{DISK, FileInfo, ImageInfo, InitrdAgent, KERNEL, MODULES, ROOTFS};
+pub use progress::{ProgressLines, ProgressSink, SilentProgress};
+pub use store::{ImageParts, ImageStore, check_agent};

@@ -1,7 +1,7 @@
 //! How long work tells its caller where it is, and learns that it is no longer wanted.
 
 /// The caller's side of building an image.
-pub trait Progress {
+pub trait ProgressSink {
     /// A new phase begins; `index` counts from 1 to `total`.
     fn phase(&mut self, name: &str, index: usize, total: usize);
 
@@ -12,7 +12,7 @@ pub trait Progress {
     fn note(&mut self, line: &str);
 
     /// Whether to give up: asked several times a second, true after SIGINT or SIGTERM. The work then
-    /// removes what it made and fails with [`crate::host::tool::Interrupted`].
+    /// removes what it made and fails with [`crate::host::tool::ToolInterrupted`].
     fn cancelled(&self) -> bool {
         false
     }
@@ -20,9 +20,9 @@ pub trait Progress {
 
 /// Nobody is watching.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
+pub struct SilentProgress;
 
-impl Progress for Silent {
+impl ProgressSink for SilentProgress {
     fn phase(&mut self, _: &str, _: usize, _: usize) {}
     fn detail(&mut self, _: &str) {}
     fn note(&mut self, _: &str) {}
@@ -30,9 +30,9 @@ impl Progress for Silent {
 
 /// Collects what is said as plain lines, for tests and logs.
 #[derive(Debug, Clone, Default)]
-pub struct Lines(pub Vec<String>);
+pub struct ProgressLines(pub Vec<String>);
 
-impl Progress for Lines {
+impl ProgressSink for ProgressLines {
     fn phase(&mut self, name: &str, index: usize, total: usize) {
         self.0.push(format!("[{index}/{total}] {name}"));
     }

@@ -10,35 +10,35 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 
-use super::progress::Progress;
+use super::progress::ProgressSink;
 use super::trouble;
-use crate::host::tool::{Run, Tool};
+use crate::host::tool::{HostTool, ToolRun};
 use crate::model::Refusal;
 
-const UNSHARE: Tool = Tool { program: "unshare", package: "util-linux" };
-const NEWUIDMAP: Tool = Tool { program: "newuidmap", package: "uidmap" };
+const UNSHARE: HostTool = HostTool { program: "unshare", package: "util-linux" };
+const NEWUIDMAP: HostTool = HostTool { program: "newuidmap", package: "uidmap" };
 
 /// What makes the sandbox.
-pub fn tools() -> Vec<Tool> {
+pub fn tools() -> Vec<HostTool> {
     if geteuid().is_root() { vec![UNSHARE] } else { vec![UNSHARE, NEWUIDMAP] }
 }
 
 /// A run of `tool` as root of the sandbox.
 ///
 /// Errors: `Host`, naming the package, when a program is missing.
-pub fn run(tool: Tool) -> Result<Run, Refusal> {
+pub fn run(tool: HostTool) -> Result<ToolRun, Refusal> {
     Ok(enter()?.named(tool.program).arg(tool.find()?))
 }
 
 /// A run of our own program as root of the sandbox.
-pub fn run_ourselves() -> Result<Run> {
+pub fn run_ourselves() -> Result<ToolRun> {
     // By its name, since /proc/self is another's there.
     let ourselves = std::env::current_exe().context("cannot find this program's file")?;
     Ok(enter()?.named("mayfly").arg(ourselves))
 }
 
-fn enter() -> Result<Run, Refusal> {
-    let mut run = Run::new(&UNSHARE.find()?);
+fn enter() -> Result<ToolRun, Refusal> {
+    let mut run = ToolRun::new(&UNSHARE.find()?);
     if !geteuid().is_root() {
         NEWUIDMAP.find()?;
         run = run.args(["--user", "--map-root-user", "--map-auto"]);
@@ -49,11 +49,11 @@ fn enter() -> Result<Run, Refusal> {
 /// Runs a program, showing what `spoken` takes from its lines. `place` is where it writes, `doing` what
 /// an error begins with.
 pub fn watch(
-    run: Run,
+    run: ToolRun,
     place: &Path,
     doing: &str,
     spoken: fn(&str) -> Option<&str>,
-    progress: &mut dyn Progress,
+    progress: &mut dyn ProgressSink,
 ) -> Result<()> {
     // One value lends itself to both closures: a line is never reported while a question is asked.
     let progress = std::cell::RefCell::new(progress);
@@ -76,7 +76,7 @@ pub fn delete(directory: &Path) -> Result<()> {
     match crate::host::directory::remove(directory) {
         Ok(()) => Ok(()),
         Err(error) => {
-            let inside = run(Tool { program: "rm", package: "coreutils" })?
+            let inside = run(HostTool { program: "rm", package: "coreutils" })?
                 .args(["-rf", "--one-file-system", "--"])
                 .arg(directory)
                 .watch(&mut |_| {}, &|| false);

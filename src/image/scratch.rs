@@ -4,26 +4,30 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::builder::Builder;
+use super::builder::ImageBuilder;
 use crate::host::{directory, random};
 
 const PREFIX: &str = ".build-";
 
 /// A build directory that is deleted with everything in it when this value goes away. Where the
-/// process dies first, the directory stays until [`super::Store::sweep`] finds it.
-pub struct Scratch<'a> {
+/// process dies first, the directory stays until [`super::ImageStore::sweep`] finds it.
+pub struct ScratchDirectory<'a> {
     path: PathBuf,
-    builder: &'a dyn Builder,
+    builder: &'a dyn ImageBuilder,
 }
 
-impl<'a> Scratch<'a> {
+impl<'a> ScratchDirectory<'a> {
     /// Makes `.build-<profile>-<pid>-<random>` in `root`. The caller holds the profile's build lock
     /// for as long as the directory lives; that is how others know that it is in use.
-    pub fn create(root: &Path, profile: &str, builder: &'a dyn Builder) -> Result<Scratch<'a>> {
+    pub fn create(
+        root: &Path,
+        profile: &str,
+        builder: &'a dyn ImageBuilder,
+    ) -> Result<ScratchDirectory<'a>> {
         let name = format!("{PREFIX}{profile}-{}-{}", std::process::id(), random::hex::<4>()?);
         let path = root.join(name);
         directory::create_new(&path)?;
-        Ok(Scratch { path, builder })
+        Ok(ScratchDirectory { path, builder })
     }
 
     pub fn path(&self) -> &Path {
@@ -36,7 +40,7 @@ impl<'a> Scratch<'a> {
     }
 }
 
-impl Drop for Scratch<'_> {
+impl Drop for ScratchDirectory<'_> {
     fn drop(&mut self) {
         let _ = self.builder.delete(&self.path);
     }

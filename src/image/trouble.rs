@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Error;
 
-use crate::host::tool::{Failed, Interrupted};
-use crate::model::{Kind, Refusal};
+use crate::host::tool::{ToolFailure, ToolInterrupted};
+use crate::model::{Refusal, RefusalKind};
 
 /// What a program says, and what to do then. The first that matches wins.
 const REMEDIES: [(&[&str], &str); 8] = [
@@ -54,13 +54,13 @@ const REMEDIES: [(&[&str], &str); 8] = [
 
 /// Turns a failed program into a refusal with its last lines and a remedy; other errors pass.
 pub fn explain(error: Error, doing: &str, place: &Path) -> Error {
-    if error.is::<Interrupted>() {
+    if error.is::<ToolInterrupted>() {
         return error;
     }
-    let Some(failed) = error.downcast_ref::<Failed>() else {
+    let Some(failed) = error.downcast_ref::<ToolFailure>() else {
         return error.context(doing.to_owned());
     };
-    let refusal = Refusal::new(Kind::Host, format!("{doing}: {failed}"));
+    let refusal = Refusal::new(RefusalKind::Host, format!("{doing}: {failed}"));
     let remedy = REMEDIES.iter().find(|(signs, _)| signs.iter().any(|sign| failed.said(sign)));
     match remedy {
         Some((_, remedy)) if remedy.starts_with("free some space") => {
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn hint(line: &str) -> Option<String> {
-        let failed = Failed {
+        let failed = ToolFailure {
             program: "mmdebstrap".into(),
             status: "exit status: 25".into(),
             tail: vec![line.into()],
@@ -93,7 +93,7 @@ mod tests {
         let error =
             explain(failed.into(), "cannot install packages", Path::new("/a/.build-x/work"));
         let refusal = Refusal::find(&error).unwrap();
-        assert_eq!(refusal.kind, Kind::Host);
+        assert_eq!(refusal.kind, RefusalKind::Host);
         assert!(refusal.message.contains(line));
         refusal.hint.clone()
     }
@@ -118,6 +118,6 @@ mod tests {
 
     #[test]
     fn an_interruption_stays_one() {
-        assert!(explain(Interrupted.into(), "x", Path::new("/")).is::<Interrupted>());
+        assert!(explain(ToolInterrupted.into(), "x", Path::new("/")).is::<ToolInterrupted>());
     }
 }

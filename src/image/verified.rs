@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::digest::{self, Method};
+use super::digest::{self, DigestMethod};
 use super::info::FileInfo;
 use crate::host::clock;
 use crate::model::BootId;
@@ -21,7 +21,7 @@ pub const VERIFIED: &str = "verified.json";
 /// How a file looked. A write moves `ctime`, which no ordinary program can set back; a replacement
 /// has another inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stamp {
+pub struct FileStamp {
     size: u64,
     mtime_ns: i64,
     ctime_ns: i64,
@@ -29,11 +29,11 @@ pub struct Stamp {
     ino: u64,
 }
 
-impl Stamp {
-    fn of(meta: &Metadata) -> Stamp {
+impl FileStamp {
+    fn of(meta: &Metadata) -> FileStamp {
         // Nanoseconds since 1970 fit until 2262.
         let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
-        Stamp {
+        FileStamp {
             size: meta.len(),
             mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
             ctime_ns: ns(meta.ctime(), meta.ctime_nsec()),
@@ -46,14 +46,14 @@ impl Stamp {
 /// A stamp and the digest the file had then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
-    stamp: Stamp,
+    stamp: FileStamp,
     digest: String,
 }
 
 /// What was verified, and when. The file is a cache: whatever is wrong with it, the answer is to read
 /// the image's files again.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Verified {
+pub struct DigestCache {
     /// By file name.
     entries: BTreeMap<String, Entry>,
     /// The boot of the host in which that was, where it counts.
@@ -63,11 +63,11 @@ pub struct Verified {
     changed: bool,
 }
 
-impl Verified {
+impl DigestCache {
     /// What the image in `directory` has been verified for; nothing where the file is absent or
     /// unreadable.
-    pub fn load(directory: &Path) -> Verified {
-        let read = || -> Result<Verified> {
+    pub fn load(directory: &Path) -> DigestCache {
+        let read = || -> Result<DigestCache> {
             Ok(serde_json::from_slice(&fs::read(directory.join(VERIFIED))?)?)
         };
         read().unwrap_or_default()
@@ -75,11 +75,11 @@ impl Verified {
 
     /// The same, but for what was verified in another boot of the host: for files that were never synced
     /// to the medium, and may have lost their content in a power cut.
-    pub fn load_of_boot(directory: &Path, boot: &BootId) -> Verified {
-        let verified = Verified::load(directory);
+    pub fn load_of_boot(directory: &Path, boot: &BootId) -> DigestCache {
+        let verified = DigestCache::load(directory);
         match verified.boot.as_ref() == Some(boot) {
             true => verified,
-            false => Verified { boot: Some(boot.clone()), ..Verified::default() },
+            false => DigestCache { boot: Some(boot.clone()), ..DigestCache::default() },
         }
     }
 
@@ -88,7 +88,7 @@ impl Verified {
     ///
     /// A file that changes twice in one tick of the clock looks the same after both, so a digest is
     /// only remembered when the file is older than the tick in which it was taken.
-    pub fn digest(&mut self, name: &str, path: &Path, method: Method) -> Result<Digest> {
+    pub fn digest(&mut self, name: &str, path: &Path, method: DigestMethod) -> Result<FileDigest> {
         let context = || format!("cannot read {}", path.display());
         let now = clock::file_time()?;
         let file = OpenOptions::new()
@@ -96,20 +96,20 @@ impl Verified {
             .custom_flags(nix::libc::O_NOFOLLOW)
             .open(path)
             .with_context(context)?;
-        let stamp = Stamp::of(&file.metadata().with_context(context)?);
+        let stamp = FileStamp::of(&file.metadata().with_context(context)?);
         if let Some(entry) = self.entries.get(name)
             && entry.stamp == stamp
         {
-            return Ok(Digest { value: entry.digest.clone(), size: stamp.size, read: false });
+            return Ok(FileDigest { value: entry.digest.clone(), size: stamp.size, read: false });
         }
         let value = digest::of_file(&file, method).with_context(context)?;
         // Written to while we read it: the digest stands for no state the file was ever in.
-        let held_still = Stamp::of(&file.metadata().with_context(context)?) == stamp;
+        let held_still = FileStamp::of(&file.metadata().with_context(context)?) == stamp;
         if held_still && i128::from(stamp.ctime_ns) < i128::try_from(now.as_nanos())? {
             self.entries.insert(name.to_owned(), Entry { stamp, digest: value.clone() });
             self.changed = true;
         }
-        Ok(Digest { value, size: stamp.size, read: true })
+        Ok(FileDigest { value, size: stamp.size, read: true })
     }
 
     /// Keeps what was learnt. Several commands may do so at once, and the last one wins.
@@ -137,7 +137,7 @@ impl Verified {
 
 /// A file's digest and how it came about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Digest {
+pub struct FileDigest {
     pub value: String,
     /// Bytes.
     pub size: u64,
@@ -145,7 +145,7 @@ pub struct Digest {
     pub read: bool,
 }
 
-impl Digest {
+impl FileDigest {
     /// Whether this is the file that was recorded.
     pub fn is_of(&self, recorded: Option<&FileInfo>) -> bool {
         recorded.is_some_and(|file| (&file.digest, file.size) == (&self.value, self.size))
@@ -165,8 +165,8 @@ mod tests {
     }
 
     fn read(directory: &Path) -> bool {
-        let mut verified = Verified::load(directory);
-        let digest = verified.digest("file", &directory.join("file"), Method::Whole).unwrap();
+        let mut verified = DigestCache::load(directory);
+        let digest = verified.digest("file", &directory.join("file"), DigestMethod::Whole).unwrap();
         verified.save(directory).unwrap();
         assert_eq!(digest.value, digest::of_bytes(&fs::read(directory.join("file")).unwrap()));
         digest.read

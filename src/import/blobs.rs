@@ -12,9 +12,9 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 use tar::EntryType;
 
-use super::member::Members;
+use super::member::MemberReader;
 use super::path::{place, shown};
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 /// Bytes of a manifest or configuration. The specification asks for no more than 4 MiB.
 const MAX_DOCUMENT: u64 = 4 << 20;
@@ -28,7 +28,7 @@ const MAX_LINKS: usize = 8;
 /// A file among the packed ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Place {
+pub enum BlobLocation {
     /// Part of the archive.
     Range { offset: u64, size: u64 },
     /// A file of its own in the directory.
@@ -37,14 +37,14 @@ pub enum Place {
 
 /// The packed files.
 #[derive(Debug)]
-pub enum Packed {
-    Archive(File, HashMap<PathBuf, Found>),
+pub enum PackedFiles {
+    Archive(File, HashMap<PathBuf, PackedEntry>),
     Directory(OwnedFd),
 }
 
 /// What an archive has under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum PackedEntry {
     File {
         offset: u64,
         size: u64,
@@ -53,14 +53,14 @@ pub enum Found {
     Link(PathBuf),
 }
 
-impl Packed {
+impl PackedFiles {
     /// Finds the files of an uncompressed archive. Their content is passed over.
-    pub fn archive(file: File) -> Result<Packed> {
+    pub fn archive(file: File) -> Result<PackedFiles> {
         let length = file.metadata().context("cannot look at the archive")?.len();
         let mut files = HashMap::new();
         let mut reader = io::BufReader::new(&file);
         reader.seek(SeekFrom::Start(0))?;
-        let mut members = Members::new(reader);
+        let mut members = MemberReader::new(reader);
         let mut skip = |reader: &mut io::BufReader<&File>, bytes: u64| {
             reader.seek_relative(i64::try_from(bytes).map_err(io::Error::other)?)
         };
@@ -72,11 +72,11 @@ impl Packed {
                     if offset.checked_add(member.size).is_none_or(|end| end > length) {
                         bail!(cut_short());
                     }
-                    Found::File { offset, size: member.size }
+                    PackedEntry::File { offset, size: member.size }
                 }
-                EntryType::Link => Found::Link(place(&member.link)?),
+                EntryType::Link => PackedEntry::Link(place(&member.link)?),
                 EntryType::Symlink => match beside(&name, &member.link) {
-                    Some(target) => Found::Link(target),
+                    Some(target) => PackedEntry::Link(target),
                     None => continue,
                 },
                 _ => continue,
@@ -84,26 +84,29 @@ impl Packed {
             files.insert(name, found);
             if files.len() > MAX_FILES {
                 bail!(
-                    Refusal::new(Kind::Usage, "it has too many files for an image's archive")
-                        .hint("if it holds a root file system as it is, say so: --from tar")
+                    Refusal::new(
+                        RefusalKind::Usage,
+                        "it has too many files for an image's archive"
+                    )
+                    .hint("if it holds a root file system as it is, say so: --from tar")
                 );
             }
         }
         if !members.has_end() {
             bail!(cut_short());
         }
-        Ok(Packed::Archive(file, files))
+        Ok(PackedFiles::Archive(file, files))
     }
 
-    pub fn directory(directory: OwnedFd) -> Packed {
-        Packed::Directory(directory)
+    pub fn directory(directory: OwnedFd) -> PackedFiles {
+        PackedFiles::Directory(directory)
     }
 
     /// The archive or directory itself.
     pub fn into_file(self) -> File {
         match self {
-            Packed::Archive(file, _) => file,
-            Packed::Directory(directory) => directory.into(),
+            PackedFiles::Archive(file, _) => file,
+            PackedFiles::Directory(directory) => directory.into(),
         }
     }
 
@@ -114,28 +117,30 @@ impl Packed {
     /// Where a file is.
     ///
     /// Errors: `Usage` where there is none of that name.
-    pub fn find(&self, name: &str) -> Result<Place> {
+    pub fn find(&self, name: &str) -> Result<BlobLocation> {
         let missing = || {
-            Refusal::new(Kind::Usage, format!("it has no {}", shown(name.as_bytes())))
+            Refusal::new(RefusalKind::Usage, format!("it has no {}", shown(name.as_bytes())))
                 .hint("fetch or save the image again")
         };
         let wanted = place(name.as_bytes())?;
         match self {
-            Packed::Archive(_, files) => {
+            PackedFiles::Archive(_, files) => {
                 let mut found = files.get(&wanted);
                 for _ in 0..MAX_LINKS {
                     match found {
-                        Some(Found::Link(target)) => found = files.get(target),
+                        Some(PackedEntry::Link(target)) => found = files.get(target),
                         _ => break,
                     }
                 }
                 match found {
-                    Some(&Found::File { offset, size }) => Ok(Place::Range { offset, size }),
+                    Some(&PackedEntry::File { offset, size }) => {
+                        Ok(BlobLocation::Range { offset, size })
+                    }
                     _ => Err(missing().into()),
                 }
             }
-            Packed::Directory(directory) => match open_beneath(directory, &wanted) {
-                Ok(_) => Ok(Place::File(wanted)),
+            PackedFiles::Directory(directory) => match open_beneath(directory, &wanted) {
+                Ok(_) => Ok(BlobLocation::File(wanted)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing().into()),
                 Err(error) => Err(error).with_context(|| format!("cannot open {name}")),
             },
@@ -145,28 +150,28 @@ impl Packed {
     /// A manifest or a configuration.
     pub fn document(&self, name: &str) -> Result<Vec<u8>> {
         let file = match self {
-            Packed::Archive(file, _) => file.try_clone()?,
-            Packed::Directory(directory) => File::from(directory.try_clone()?),
+            PackedFiles::Archive(file, _) => file.try_clone()?,
+            PackedFiles::Directory(directory) => File::from(directory.try_clone()?),
         };
         let mut content = Vec::new();
         let (reader, _) = open(&file, &self.find(name)?)?;
         reader.take(MAX_DOCUMENT + 1).read_to_end(&mut content)?;
         if content.len() as u64 > MAX_DOCUMENT {
             let message = format!("{} is too long for a description", shown(name.as_bytes()));
-            bail!(Refusal::new(Kind::Usage, message));
+            bail!(Refusal::new(RefusalKind::Usage, message));
         }
         Ok(content)
     }
 }
 
 fn damaged(error: &anyhow::Error) -> Refusal {
-    Refusal::new(Kind::Usage, format!("the archive is damaged: {error:#}"))
+    Refusal::new(RefusalKind::Usage, format!("the archive is damaged: {error:#}"))
         .hint("fetch or save it again")
 }
 
 /// An archive that ends too early.
 pub fn cut_short() -> Refusal {
-    Refusal::new(Kind::Usage, "the archive is cut short").hint("fetch or save it again")
+    Refusal::new(RefusalKind::Usage, "the archive is cut short").hint("fetch or save it again")
 }
 
 /// Where a symbolic link of an archive leads, relative to its root.
@@ -185,18 +190,18 @@ fn beside(name: &Path, target: &[u8]) -> Option<PathBuf> {
 }
 
 /// Opens a packed file. `packed` is the archive or the directory. Gives its length, too.
-pub fn open(packed: &File, at: &Place) -> Result<(Box<dyn Read>, u64)> {
+pub fn open(packed: &File, at: &BlobLocation) -> Result<(Box<dyn Read>, u64)> {
     match at {
-        Place::Range { offset, size } => {
+        BlobLocation::Range { offset, size } => {
             let file = packed.try_clone()?;
             Ok((Box::new(Range { file, position: *offset, end: offset + size }), *size))
         }
-        Place::File(name) => {
+        BlobLocation::File(name) => {
             let file = open_beneath(packed, name)
                 .with_context(|| format!("cannot open {}", name.display()))?;
             let about = file.metadata()?;
             if !about.is_file() {
-                bail!(Refusal::new(Kind::Usage, format!("{} is no file", name.display())));
+                bail!(Refusal::new(RefusalKind::Usage, format!("{} is no file", name.display())));
             }
             let size = about.len();
             Ok((Box::new(file), size))

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use rustix::fs::fstatvfs;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 /// Bytes of the file system that are left to others.
 const FLOOR: u64 = 256 << 20;
@@ -16,31 +16,31 @@ const STRIDE: u64 = 32 << 20;
 
 /// Bounds on what is unpacked, layers that replace each other's files counted in full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bounds {
+pub struct UnpackBounds {
     /// Bytes of files.
     pub bytes: u64,
     /// Files, directories, links.
     pub entries: u64,
 }
 
-impl Default for Bounds {
+impl Default for UnpackBounds {
     /// More than honest images have, less than hurts.
-    fn default() -> Bounds {
-        Bounds { bytes: 64 << 30, entries: 4_000_000 }
+    fn default() -> UnpackBounds {
+        UnpackBounds { bytes: 64 << 30, entries: 4_000_000 }
     }
 }
 
 /// What is left of them.
 #[derive(Debug)]
-pub struct Budget {
-    left: Bounds,
-    all: Bounds,
+pub struct UnpackBudget {
+    left: UnpackBounds,
+    all: UnpackBounds,
     since_look: u64,
 }
 
-impl Budget {
-    pub fn new(all: Bounds) -> Budget {
-        Budget { left: all, all, since_look: STRIDE }
+impl UnpackBudget {
+    pub fn new(all: UnpackBounds) -> UnpackBudget {
+        UnpackBudget { left: all, all, since_look: STRIDE }
     }
 
     /// Takes one entry with that many bytes of content.
@@ -59,17 +59,17 @@ impl Budget {
         let (Some(entries), Some(bytes)) =
             (self.left.entries.checked_sub(entries), self.left.bytes.checked_sub(bytes))
         else {
-            let Bounds { bytes, entries } = self.all;
+            let UnpackBounds { bytes, entries } = self.all;
             let message = format!(
                 "it unpacks to more than {} GiB or {entries} files, which is the most there may be",
                 bytes >> 30
             );
             bail!(
-                Refusal::new(Kind::Usage, message)
+                Refusal::new(RefusalKind::Usage, message)
                     .hint("if it is what you think it is, allow more with --max-size")
             );
         };
-        self.left = Bounds { bytes, entries };
+        self.left = UnpackBounds { bytes, entries };
         Ok(())
     }
 
@@ -99,7 +99,7 @@ pub fn check_room(place: impl AsFd, bytes: u64) -> Result<()> {
             FLOOR >> 20
         );
         bail!(
-            Refusal::new(Kind::Host, message)
+            Refusal::new(RefusalKind::Host, message)
                 .hint("free some space, or keep images elsewhere: MAYFLY_ARTIFACTS_DIR")
         );
     }
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn what_is_too_much_is_refused_before_it_is_written() {
-        let mut budget = Budget::new(Bounds { bytes: 100, entries: 3 });
+        let mut budget = UnpackBudget::new(UnpackBounds { bytes: 100, entries: 3 });
         budget.take(60).unwrap();
         assert!(budget.take(8 << 60).unwrap_err().to_string().contains("unpacks to more"));
         budget.take(40).unwrap();

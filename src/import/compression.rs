@@ -8,7 +8,7 @@ use lzma_rust2::XzReader;
 use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 /// Bytes read from below at a time.
 const BUFFER: usize = 1 << 17;
@@ -24,44 +24,44 @@ const MARK: usize = 6;
 
 /// How something is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
+pub enum CompressionFormat {
     None,
     Gzip,
     Xz,
     Zstd,
 }
 
-impl Compression {
+impl CompressionFormat {
     /// What a stream is that begins like this. Six bytes are enough.
     ///
     /// Errors: `Usage` for one that is known and cannot be unpacked here.
-    pub fn of(start: &[u8]) -> Result<Compression> {
+    pub fn of(start: &[u8]) -> Result<CompressionFormat> {
         let begins = |mark: &[u8]| start.starts_with(mark);
         let other = match () {
-            () if begins(b"\x1f\x8b") => return Ok(Compression::Gzip),
-            () if begins(b"\xfd7zXZ\0") => return Ok(Compression::Xz),
-            () if begins(b"\x28\xb5\x2f\xfd") => return Ok(Compression::Zstd),
+            () if begins(b"\x1f\x8b") => return Ok(CompressionFormat::Gzip),
+            () if begins(b"\xfd7zXZ\0") => return Ok(CompressionFormat::Xz),
+            () if begins(b"\x28\xb5\x2f\xfd") => return Ok(CompressionFormat::Zstd),
             // A skippable frame, with which some writers of zstd begin.
             () if start.len() >= 4
                 && (0x50..=0x5f).contains(&start[0])
                 && start[1..4] == *b"\x2a\x4d\x18" =>
             {
-                return Ok(Compression::Zstd);
+                return Ok(CompressionFormat::Zstd);
             }
             () if begins(b"BZh") => "bzip2",
             () if begins(b"\x04\x22\x4d\x18") => "lz4",
             () if begins(b"PK\x03\x04") => "zip",
-            () => return Ok(Compression::None),
+            () => return Ok(CompressionFormat::None),
         };
         let message = format!("it is packed with {other}, not with gzip, xz or zstd");
-        Err(Refusal::new(Kind::Usage, message)
+        Err(Refusal::new(RefusalKind::Usage, message)
             .hint("unpack it first, and import what was in it")
             .into())
     }
 }
 
 /// What `input` is when unpacked, whatever it is packed with.
-pub fn unpacked<'a>(input: impl Read + 'a) -> Result<(Compression, Box<dyn Read + 'a>)> {
+pub fn unpacked<'a>(input: impl Read + 'a) -> Result<(CompressionFormat, Box<dyn Read + 'a>)> {
     let mut start = [0; MARK];
     let mut input = BufReader::with_capacity(BUFFER, input);
     let mut filled = 0;
@@ -71,15 +71,15 @@ pub fn unpacked<'a>(input: impl Read + 'a) -> Result<(Compression, Box<dyn Read 
             count => filled += count,
         }
     }
-    let compression = Compression::of(&start[..filled])?;
+    let compression = CompressionFormat::of(&start[..filled])?;
     let input = io::Cursor::new(start[..filled].to_vec()).chain(input);
     Ok((
         compression,
         match compression {
-            Compression::None => Box::new(input),
-            Compression::Gzip => Box::new(MultiGzDecoder::new(input)),
-            Compression::Xz => Box::new(XzReader::new_mem_limit(input, true, XZ_MEMORY)),
-            Compression::Zstd => Box::new(Zstd::begin(input).context("cannot unpack zstd")?),
+            CompressionFormat::None => Box::new(input),
+            CompressionFormat::Gzip => Box::new(MultiGzDecoder::new(input)),
+            CompressionFormat::Xz => Box::new(XzReader::new_mem_limit(input, true, XZ_MEMORY)),
+            CompressionFormat::Zstd => Box::new(Zstd::begin(input).context("cannot unpack zstd")?),
         },
     ))
 }

@@ -12,10 +12,10 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::layer::{LeftOut, is_kept};
+use super::layer::{SkippedEntries, is_kept};
 use super::path::{MAX_DEPTH, shown};
-use super::rootfs::{Attributes, Entry, Tree, names_in};
-use crate::model::{Kind, Refusal};
+use super::rootfs::{EntryAttributes, RootfsEntry, RootfsTree, names_in};
+use crate::model::{Refusal, RefusalKind};
 
 /// Puts what is in the directory `from` into `tree`, at `at`. What is mounted in it is left out, as are
 /// the directories named by device and inode in `not`. `heard` is called now and then.
@@ -23,8 +23,8 @@ pub fn copy(
     from: &OwnedFd,
     at: &Path,
     not: &HashSet<(u64, u64)>,
-    tree: &mut Tree,
-    left_out: &mut LeftOut,
+    tree: &mut RootfsTree,
+    left_out: &mut SkippedEntries,
     heard: &mut dyn FnMut(),
 ) -> Result<()> {
     let device = rustix::fs::fstat(from)?.st_dev;
@@ -36,8 +36,8 @@ pub fn copy(
 struct Walk<'a> {
     device: u64,
     not: &'a HashSet<(u64, u64)>,
-    tree: &'a mut Tree,
-    left_out: &'a mut LeftOut,
+    tree: &'a mut RootfsTree,
+    left_out: &'a mut SkippedEntries,
     heard: &'a mut dyn FnMut(),
     /// Where a file with several names was put.
     names: HashMap<u64, PathBuf>,
@@ -46,10 +46,10 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn directory(&mut self, from: BorrowedFd, at: &Path, depth: usize) -> Result<()> {
         if depth > MAX_DEPTH {
-            bail!(Refusal::new(Kind::Usage, format!("{} lies too deep", named(at))));
+            bail!(Refusal::new(RefusalKind::Usage, format!("{} lies too deep", named(at))));
         }
         let about = rustix::fs::fstat(from)?;
-        self.tree.put(at, Entry::Directory, &attributes(&about, extended(from)?))?;
+        self.tree.put(at, RootfsEntry::Directory, &attributes(&about, extended(from)?))?;
         for name in names_in(from).with_context(|| unreadable(at))? {
             (self.heard)();
             let place = at.join(&name);
@@ -65,7 +65,7 @@ impl Walk<'_> {
         if kind != FileType::Directory && about.st_nlink > 1 {
             if let Some(first) = self.names.get(&about.st_ino) {
                 let first = first.clone();
-                return self.tree.put(at, Entry::Same(first), &Attributes::default());
+                return self.tree.put(at, RootfsEntry::Same(first), &EntryAttributes::default());
             }
             self.names.insert(about.st_ino, at.to_owned());
         }
@@ -74,7 +74,11 @@ impl Walk<'_> {
                 let inner = open(from, name, OFlags::DIRECTORY)?;
                 if about.st_dev != self.device || self.not.contains(&(about.st_dev, about.st_ino)) {
                     // The place where something is mounted is part of the system; what is there is not.
-                    return self.tree.put(at, Entry::Directory, &Attributes::plain(0o755));
+                    return self.tree.put(
+                        at,
+                        RootfsEntry::Directory,
+                        &EntryAttributes::plain(0o755),
+                    );
                 }
                 self.directory(inner.as_fd(), at, depth + 1)
             }
@@ -84,14 +88,18 @@ impl Walk<'_> {
                 let size = opened.metadata()?.size();
                 let extended = extended(opened.as_fd())?;
                 let mut content = &opened;
-                self.tree.put(at, Entry::File(&mut content, size), &attributes(&about, extended))
+                self.tree.put(
+                    at,
+                    RootfsEntry::File(&mut content, size),
+                    &attributes(&about, extended),
+                )
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(from, name, Vec::new())?.into_bytes();
                 let target = OsString::from_vec(target);
-                self.tree.put(at, Entry::Link(&target), &attributes(&about, Vec::new()))
+                self.tree.put(at, RootfsEntry::Link(&target), &attributes(&about, Vec::new()))
             }
-            FileType::Fifo => self.tree.put(at, Entry::Fifo, &attributes(&about, Vec::new())),
+            FileType::Fifo => self.tree.put(at, RootfsEntry::Fifo, &attributes(&about, Vec::new())),
             FileType::CharacterDevice | FileType::BlockDevice => {
                 self.names.remove(&about.st_ino);
                 self.left_out.devices += 1;
@@ -111,7 +119,7 @@ fn open(from: BorrowedFd, name: &OsStr, flags: OFlags) -> Result<OwnedFd> {
     match rustix::fs::openat(from, name, flags, Mode::empty()) {
         Err(Errno::ACCESS | Errno::PERM) => {
             bail!(
-                Refusal::new(Kind::Host, "you may not read it")
+                Refusal::new(RefusalKind::Host, "you may not read it")
                     .hint("import the directory as whom it belongs to, or as root")
             )
         }
@@ -119,8 +127,8 @@ fn open(from: BorrowedFd, name: &OsStr, flags: OFlags) -> Result<OwnedFd> {
     }
 }
 
-fn attributes(about: &Stat, extended: Vec<(OsString, Vec<u8>)>) -> Attributes {
-    Attributes {
+fn attributes(about: &Stat, extended: Vec<(OsString, Vec<u8>)>) -> EntryAttributes {
+    EntryAttributes {
         mode: about.st_mode & 0o7777,
         uid: about.st_uid,
         gid: about.st_gid,

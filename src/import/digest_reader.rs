@@ -8,12 +8,12 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha512};
 
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 /// The digest of a blob: an algorithm's name and hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Digest {
+pub struct BlobDigest {
     algorithm: Algorithm,
     digits: String,
 }
@@ -25,10 +25,10 @@ enum Algorithm {
     Sha512,
 }
 
-impl Digest {
+impl BlobDigest {
     /// Of bytes in memory.
-    pub fn sha256(bytes: &[u8]) -> Digest {
-        Digest { algorithm: Algorithm::Sha256, digits: hex(&Sha256::digest(bytes)) }
+    pub fn sha256(bytes: &[u8]) -> BlobDigest {
+        BlobDigest { algorithm: Algorithm::Sha256, digits: hex(&Sha256::digest(bytes)) }
     }
 
     /// Where a blob of this digest is in a layout. Letters and digits: it leads nowhere else.
@@ -38,7 +38,7 @@ impl Digest {
 
     /// Errors: when `bytes` have another digest. `what` names them.
     pub fn check(&self, bytes: &[u8], what: &str) -> Result<()> {
-        let mut checked = Checked::new(bytes, Some(self.clone()));
+        let mut checked = DigestReader::new(bytes, Some(self.clone()));
         io::copy(&mut checked, &mut io::sink())?;
         checked.finish(what)
     }
@@ -53,10 +53,10 @@ impl Algorithm {
     }
 }
 
-impl FromStr for Digest {
+impl FromStr for BlobDigest {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Digest, String> {
+    fn from_str(text: &str) -> Result<BlobDigest, String> {
         let parse = || {
             let (name, digits) = text.split_once(':')?;
             let (algorithm, length) = match name {
@@ -67,27 +67,27 @@ impl FromStr for Digest {
             let are_digits =
                 digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
             (digits.len() == length && are_digits)
-                .then(|| Digest { algorithm, digits: digits.to_owned() })
+                .then(|| BlobDigest { algorithm, digits: digits.to_owned() })
         };
         parse().ok_or_else(|| format!("{text:?} is no digest that can be checked"))
     }
 }
 
-impl TryFrom<String> for Digest {
+impl TryFrom<String> for BlobDigest {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Digest, String> {
+    fn try_from(text: String) -> Result<BlobDigest, String> {
         text.parse()
     }
 }
 
-impl From<Digest> for String {
-    fn from(digest: Digest) -> String {
+impl From<BlobDigest> for String {
+    fn from(digest: BlobDigest) -> String {
         digest.to_string()
     }
 }
 
-impl fmt::Display for Digest {
+impl fmt::Display for BlobDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.algorithm.name(), self.digits)
     }
@@ -95,9 +95,9 @@ impl fmt::Display for Digest {
 
 /// Passes on what it reads, and takes the digest of it.
 #[derive(Debug)]
-pub struct Checked<R> {
+pub struct DigestReader<R> {
     input: R,
-    wanted: Option<Digest>,
+    wanted: Option<BlobDigest>,
     hash: Hash,
 }
 
@@ -108,15 +108,15 @@ enum Hash {
     Sha512(Sha512),
 }
 
-impl<R: Read> Checked<R> {
+impl<R: Read> DigestReader<R> {
     /// With `None` nothing is checked.
-    pub fn new(input: R, wanted: Option<Digest>) -> Checked<R> {
+    pub fn new(input: R, wanted: Option<BlobDigest>) -> DigestReader<R> {
         let hash = match wanted.as_ref().map(|digest| digest.algorithm) {
             None => Hash::None,
             Some(Algorithm::Sha256) => Hash::Sha256(Sha256::new()),
             Some(Algorithm::Sha512) => Hash::Sha512(Sha512::new()),
         };
-        Checked { input, wanted, hash }
+        DigestReader { input, wanted, hash }
     }
 
     /// Whether what was read is what it should be. The caller has read all of it.
@@ -131,13 +131,15 @@ impl<R: Read> Checked<R> {
         };
         if digits != wanted.digits {
             let message = format!("{what} is damaged: its digest is not {wanted}");
-            bail!(Refusal::new(Kind::Failure, message).hint("fetch or save the image again"));
+            bail!(
+                Refusal::new(RefusalKind::Failure, message).hint("fetch or save the image again")
+            );
         }
         Ok(())
     }
 }
 
-impl<R: Read> Read for Checked<R> {
+impl<R: Read> Read for DigestReader<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(into)?;
         match &mut self.hash {
@@ -159,7 +161,7 @@ mod tests {
 
     #[test]
     fn only_digests_that_can_be_checked_parse() {
-        let digest = Digest::sha256(b"abc");
+        let digest = BlobDigest::sha256(b"abc");
         assert_eq!(digest.to_string().parse(), Ok(digest.clone()));
         assert!(digest.blob().starts_with("blobs/sha256/ba78"));
         for bad in [
@@ -169,16 +171,17 @@ mod tests {
             "sha256:../../../../../../../../../../../../../../../../../../../../../etc/passwd",
             "sha256:BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD",
         ] {
-            assert!(bad.parse::<Digest>().is_err(), "{bad}");
+            assert!(bad.parse::<BlobDigest>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn content_that_is_not_what_it_should_be_is_refused() {
-        Digest::sha256(b"abc").check(b"abc", "x").unwrap();
-        let error = Digest::sha256(b"abc").check(b"abd", "the layer").unwrap_err();
+        BlobDigest::sha256(b"abc").check(b"abc", "x").unwrap();
+        let error = BlobDigest::sha256(b"abc").check(b"abd", "the layer").unwrap_err();
         assert!(error.to_string().starts_with("the layer is damaged"), "{error}");
-        let sha512: Digest = format!("sha512:{}", hex(&Sha512::digest(b"abc"))).parse().unwrap();
+        let sha512: BlobDigest =
+            format!("sha512:{}", hex(&Sha512::digest(b"abc"))).parse().unwrap();
         sha512.check(b"abc", "x").unwrap();
         assert!(sha512.check(b"", "x").is_err());
     }

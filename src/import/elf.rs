@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 /// `e_machine` of what x86-64 runs: its own programs, and i386's.
 const OURS: [u16; 2] = [62, 3];
@@ -21,9 +21,9 @@ const OTHERS: [(u16, &str); 6] = [
 
 /// The machines of the ELF programs that were seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Machines(BTreeSet<u16>);
+pub struct ElfMachines(BTreeSet<u16>);
 
-impl Machines {
+impl ElfMachines {
     /// Looks at the beginning of an executable file.
     pub fn look(&mut self, start: &[u8]) {
         if start.starts_with(b"\x7fELF")
@@ -52,7 +52,7 @@ impl Machines {
             .collect();
         bail!(
             Refusal::new(
-                Kind::Host,
+                RefusalKind::Host,
                 format!("its programs are for {}, and VMs here are amd64", names.join(", "))
             )
             .hint("import one that is made for amd64")
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn programs_for_other_machines_are_refused_if_there_are_no_others() {
-        let mut machines = Machines::default();
+        let mut machines = ElfMachines::default();
         machines.check().unwrap();
         machines.look(b"#!/bin/sh\n");
         machines.look(b"\x7fELF");

@@ -8,7 +8,7 @@ use anyhow::Result;
 use rustix::fs::FileType;
 
 use super::path;
-use super::rootfs::{Attributes, Entry, Tree};
+use super::rootfs::{EntryAttributes, RootfsEntry, RootfsTree};
 
 /// Where the agent mounts something, and what is there is hidden or was the builder's. `/run` is not
 /// emptied: images keep directories there that their programs need.
@@ -25,12 +25,12 @@ const LOADERS: [&str; 4] =
 pub const MODULES: &str = "lib/modules";
 
 /// Fits out a tree.
-pub fn fit(tree: &mut Tree, workdir: Option<&str>) -> Result<()> {
+pub fn fit(tree: &mut RootfsTree, workdir: Option<&str>) -> Result<()> {
     for (name, is_hidden) in MOUNTED {
         let place = Path::new(name);
         if tree.kind(place)? != Some(FileType::Directory) {
             tree.remove(place)?;
-            tree.put(place, Entry::Directory, &Attributes::plain(0o755))?;
+            tree.put(place, RootfsEntry::Directory, &EntryAttributes::plain(0o755))?;
         }
         if is_hidden {
             for inner in tree.names(place)? {
@@ -40,22 +40,30 @@ pub fn fit(tree: &mut Tree, workdir: Option<&str>) -> Result<()> {
     }
     if tree.directory(Path::new("tmp"))?.is_none() {
         tree.remove(Path::new("tmp"))?;
-        tree.put(Path::new("tmp"), Entry::Directory, &Attributes::plain(0o1777))?;
+        tree.put(Path::new("tmp"), RootfsEntry::Directory, &EntryAttributes::plain(0o1777))?;
     }
     let etc = Path::new("etc");
     if tree.directory(etc)?.is_none() {
         tree.remove(etc)?;
-        tree.put(etc, Entry::Directory, &Attributes::plain(0o755))?;
+        tree.put(etc, RootfsEntry::Directory, &EntryAttributes::plain(0o755))?;
     }
     for name in NAMES {
         let target = format!("/run/mayfly/{name}");
         tree.remove(&etc.join(name))?;
-        tree.put(&etc.join(name), Entry::Link(OsStr::new(&target)), &Attributes::default())?;
+        tree.put(
+            &etc.join(name),
+            RootfsEntry::Link(OsStr::new(&target)),
+            &EntryAttributes::default(),
+        )?;
     }
     // The one of whoever made the image, or a link to what no program here writes.
     let resolver = etc.join("resolv.conf");
     tree.remove(&resolver)?;
-    tree.put(&resolver, Entry::File(&mut std::io::empty(), 0), &Attributes::plain(0o644))?;
+    tree.put(
+        &resolver,
+        RootfsEntry::File(&mut std::io::empty(), 0),
+        &EntryAttributes::plain(0o644),
+    )?;
     if let Some(workdir) = workdir {
         // As docker does. One that cannot be made is the command's trouble, and it will say so.
         let place = path::place(workdir.as_bytes()).unwrap_or_default();
@@ -65,7 +73,7 @@ pub fn fit(tree: &mut Tree, workdir: Option<&str>) -> Result<()> {
 }
 
 /// Whether it could load kernel modules, if it had any.
-pub fn loads_modules(tree: &Tree) -> Result<bool> {
+pub fn loads_modules(tree: &RootfsTree) -> Result<bool> {
     for loader in LOADERS {
         if tree.kind(Path::new(loader))?.is_some() {
             return Ok(true);
@@ -76,15 +84,15 @@ pub fn loads_modules(tree: &Tree) -> Result<bool> {
 
 /// How much a file system must hold for a tree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Extent {
+pub struct TreeExtent {
     /// Bytes in whole blocks.
     pub bytes: u64,
     pub inodes: u64,
 }
 
 /// Measures a tree.
-pub fn measure(tree: &Tree) -> Result<Extent> {
-    let mut extent = Extent::default();
+pub fn measure(tree: &RootfsTree) -> Result<TreeExtent> {
+    let mut extent = TreeExtent::default();
     let mut waiting = vec![PathBuf::new()];
     while let Some(directory) = waiting.pop() {
         let Some(opened) = tree.directory(&directory)? else { continue };

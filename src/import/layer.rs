@@ -14,10 +14,10 @@ use rustix::fs::FileType;
 use tar::EntryType;
 
 use super::blobs::cut_short;
-use super::member::{Member, Members};
+use super::member::{MemberReader, TarMember};
 use super::path::{place, shown};
-use super::rootfs::{Attributes, Entry, Tree};
-use crate::model::{Kind, Refusal};
+use super::rootfs::{EntryAttributes, RootfsEntry, RootfsTree};
+use crate::model::{Refusal, RefusalKind};
 
 /// Begins the name of what a layer takes away.
 const WHITEOUT: &[u8] = b".wh.";
@@ -33,14 +33,14 @@ const KEPT: [&[u8]; 4] =
 
 /// What was left out, and why nobody misses it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct SkippedEntries {
     /// Device files: a guest's own are in its `/dev`.
     pub devices: u64,
 }
 
 /// How names that begin with `.wh.` are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
+pub enum WhiteoutNames {
     /// As the names of files.
     Plain,
     /// As what a layer takes away.
@@ -52,17 +52,17 @@ pub enum Names {
 /// Errors: `Usage` for archives that are damaged or mean harm.
 pub fn apply(
     archive: impl Read,
-    names: Names,
-    tree: &mut Tree,
-    left_out: &mut LeftOut,
+    names: WhiteoutNames,
+    tree: &mut RootfsTree,
+    left_out: &mut SkippedEntries,
     heard: &mut dyn FnMut(),
 ) -> Result<()> {
-    let mut members = Members::new(archive);
+    let mut members = MemberReader::new(archive);
     let mut layer = Layer { tree, own: HashSet::new() };
     while let Some(member) = members.next()? {
         heard();
         let place = place(&member.name)?;
-        match whiteout(&place).filter(|_| names == Names::Whiteouts) {
+        match whiteout(&place).filter(|_| names == WhiteoutNames::Whiteouts) {
             Some(Whiteout::Nothing) => {}
             Some(Whiteout::Opaque(directory)) => layer.clear(&directory)?,
             Some(Whiteout::Of(gone)) => layer.take_away(&gone)?,
@@ -70,7 +70,7 @@ pub fn apply(
         }
     }
     // The digests of a layer say whether anything is missing.
-    if names == Names::Plain && !members.has_end() {
+    if names == WhiteoutNames::Plain && !members.has_end() {
         bail!(cut_short());
     }
     layer.tree.settle_times()
@@ -95,7 +95,7 @@ fn whiteout(place: &Path) -> Option<Whiteout> {
 }
 
 struct Layer<'a> {
-    tree: &'a mut Tree,
+    tree: &'a mut RootfsTree,
     /// What this layer itself has put in place, with the directories on the way. A whiteout is about
     /// the layers below, wherever in the archive it stands.
     own: HashSet<PathBuf>,
@@ -104,40 +104,40 @@ struct Layer<'a> {
 impl Layer<'_> {
     fn put<R: Read>(
         &mut self,
-        members: &mut Members<R>,
-        member: &Member,
+        members: &mut MemberReader<R>,
+        member: &TarMember,
         place: PathBuf,
-        names: Names,
-        left_out: &mut LeftOut,
+        names: WhiteoutNames,
+        left_out: &mut SkippedEntries,
     ) -> Result<()> {
         let attributes = attributes(member)?;
         let link = OsStr::from_bytes(&member.link);
         // Once refused, and not read at all.
         let mut content = members.content(member);
         let entry = match member.kind {
-            EntryType::Directory => Entry::Directory,
+            EntryType::Directory => RootfsEntry::Directory,
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 // Old archives mark a directory by its name.
                 match member.name.ends_with(b"/") && member.size == 0 {
-                    true => Entry::Directory,
-                    false => Entry::File(&mut content, member.size),
+                    true => RootfsEntry::Directory,
+                    false => RootfsEntry::File(&mut content, member.size),
                 }
             }
-            EntryType::Symlink => Entry::Link(link),
-            EntryType::Link => Entry::Same(super::path::place(&member.link)?),
-            EntryType::Fifo => Entry::Fifo,
+            EntryType::Symlink => RootfsEntry::Link(link),
+            EntryType::Link => RootfsEntry::Same(super::path::place(&member.link)?),
+            EntryType::Fifo => RootfsEntry::Fifo,
             EntryType::Char | EntryType::Block => {
                 self.tree.budget.take(0)?;
                 left_out.devices += 1;
                 return Ok(());
             }
             other => bail!(Refusal::new(
-                Kind::Usage,
+                RefusalKind::Usage,
                 format!("{} is of a kind that is not known ({other:?})", shown(&member.name))
             )),
         };
         self.tree.put(&place, entry, &attributes)?;
-        if names == Names::Whiteouts {
+        if names == WhiteoutNames::Whiteouts {
             for known in place.ancestors() {
                 if !self.own.insert(known.to_owned()) {
                     break;
@@ -168,14 +168,14 @@ impl Layer<'_> {
     }
 }
 
-fn attributes(member: &Member) -> Result<Attributes> {
+fn attributes(member: &TarMember) -> Result<EntryAttributes> {
     let id = |id: u64| {
         u32::try_from(id)
             .ok()
             .filter(|&id| id != u32::MAX)
             .with_context(|| format!("{} belongs to {id}, which no user is", shown(&member.name)))
     };
-    Ok(Attributes {
+    Ok(EntryAttributes {
         mode: member.mode,
         uid: id(member.uid)?,
         gid: id(member.gid)?,

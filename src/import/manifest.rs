@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::digest_reader::Digest;
+use super::digest_reader::BlobDigest;
 use crate::model::CommandDefaults;
 
 /// The annotation by which tools name an image in a layout, and those of who took that for a tag only.
@@ -14,19 +14,19 @@ pub const REFERENCES: [&str; 2] = ["io.containerd.image.name", "org.opencontaine
 /// Points to another document or to a layer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Descriptor {
+pub struct BlobDescriptor {
     #[serde(default)]
     pub media_type: String,
-    pub digest: Digest,
+    pub digest: BlobDigest,
     #[serde(default)]
     pub size: Option<u64>,
     #[serde(default)]
-    pub platform: Option<Platform>,
+    pub platform: Option<ImagePlatform>,
     #[serde(default)]
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
-impl Descriptor {
+impl BlobDescriptor {
     /// What the layout calls it.
     pub fn reference(&self) -> Option<&str> {
         let annotations = self.annotations.as_ref()?;
@@ -35,20 +35,20 @@ impl Descriptor {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Platform {
+pub struct ImagePlatform {
     #[serde(default)]
     pub os: String,
     #[serde(default)]
     pub architecture: String,
 }
 
-impl std::fmt::Display for Platform {
+impl std::fmt::Display for ImagePlatform {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)
     }
 }
 
-impl Platform {
+impl ImagePlatform {
     /// Whether a VM here can run it.
     pub fn is_ours(&self) -> bool {
         self.os == "linux" && self.architecture == "amd64"
@@ -57,26 +57,26 @@ impl Platform {
 
 /// An index or a manifest, whichever it is: both are found behind the same kind of pointer.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Document {
+pub struct OciDocument {
     /// Of an index.
     #[serde(default)]
-    pub manifests: Option<Vec<Descriptor>>,
+    pub manifests: Option<Vec<BlobDescriptor>>,
     /// Of a manifest, as are the layers.
     #[serde(default)]
-    pub config: Option<Descriptor>,
+    pub config: Option<BlobDescriptor>,
     #[serde(default)]
-    pub layers: Option<Vec<Descriptor>>,
+    pub layers: Option<Vec<BlobDescriptor>>,
 }
 
 /// An image's configuration.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Configuration {
+pub struct OciConfiguration {
     #[serde(default)]
     pub os: Option<String>,
     #[serde(default)]
     pub architecture: Option<String>,
     #[serde(default)]
-    pub config: Option<Execution>,
+    pub config: Option<OciExecution>,
     #[serde(default)]
     pub rootfs: Option<RootFs>,
 }
@@ -85,13 +85,13 @@ pub struct Configuration {
 pub struct RootFs {
     /// Digests of the layers, unpacked, lowest first.
     #[serde(default)]
-    pub diff_ids: Option<Vec<Digest>>,
+    pub diff_ids: Option<Vec<BlobDigest>>,
 }
 
 /// What containers of an image run, and how.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Execution {
+pub struct OciExecution {
     #[serde(default)]
     pub entrypoint: Option<Vec<String>>,
     #[serde(default)]
@@ -115,7 +115,7 @@ pub struct DockerImage {
     pub layers: Option<Vec<String>>,
 }
 
-impl Execution {
+impl OciExecution {
     /// The same as defaults of a profile. Variables without a value are left out, as they say nothing.
     pub fn defaults(self) -> CommandDefaults {
         let env = self.env.unwrap_or_default();

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use anyhow::{Context, Result, bail};
 use tar::{EntryType, Header};
 
-use super::pax::Records;
+use super::pax::PaxRecords;
 use super::sparse_map::SparseMap;
 
 const BLOCK: u64 = 512;
@@ -20,7 +20,7 @@ const MAX_EXTENSION: u64 = 1 << 20;
 
 /// One member's header, complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub struct TarMember {
     /// As it is in the archive.
     pub name: Vec<u8>,
     pub kind: EntryType,
@@ -42,7 +42,7 @@ pub struct Member {
 
 /// Reads an archive from its start to its end.
 #[derive(Debug)]
-pub struct Members<R> {
+pub struct MemberReader<R> {
     input: R,
     position: u64,
     /// Bytes of the last member that were not read yet.
@@ -52,12 +52,12 @@ pub struct Members<R> {
     has_end: bool,
 }
 
-impl<R: Read> Members<R> {
-    pub fn new(input: R) -> Members<R> {
-        Members { input, position: 0, left: 0, padding: 0, has_end: false }
+impl<R: Read> MemberReader<R> {
+    pub fn new(input: R) -> MemberReader<R> {
+        MemberReader { input, position: 0, left: 0, padding: 0, has_end: false }
     }
 
-    /// Bytes read so far: after [`Members::next`], where the member's content begins.
+    /// Bytes read so far: after [`MemberReader::next`], where the member's content begins.
     pub fn position(&self) -> u64 {
         self.position
     }
@@ -69,7 +69,7 @@ impl<R: Read> Members<R> {
     }
 
     /// The next member; `None` at the end.
-    pub fn next(&mut self) -> Result<Option<Member>> {
+    pub fn next(&mut self) -> Result<Option<TarMember>> {
         self.next_with(&mut |input, bytes| {
             let skipped = io::copy(&mut input.take(bytes), &mut io::sink())?;
             if skipped < bytes { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
@@ -80,7 +80,7 @@ impl<R: Read> Members<R> {
     pub fn next_with(
         &mut self,
         skip: &mut dyn FnMut(&mut R, u64) -> io::Result<()>,
-    ) -> Result<Option<Member>> {
+    ) -> Result<Option<TarMember>> {
         let (mut long_name, mut long_link, mut records) = (None, None, None);
         loop {
             let left = std::mem::take(&mut self.left);
@@ -107,7 +107,7 @@ impl<R: Read> Members<R> {
                     continue;
                 }
                 _ => {
-                    let records = Records::parse(records.as_deref().unwrap_or_default())?;
+                    let records = PaxRecords::parse(records.as_deref().unwrap_or_default())?;
                     return self.member(&header, long_name, long_link, &records).map(Some);
                 }
             };
@@ -118,8 +118,8 @@ impl<R: Read> Members<R> {
         }
     }
 
-    /// Reads of the content of the member that [`Members::next`] gave, holes as zeros.
-    pub fn content<'a>(&'a mut self, member: &'a Member) -> impl Read + 'a {
+    /// Reads of the content of the member that [`MemberReader::next`] gave, holes as zeros.
+    pub fn content<'a>(&'a mut self, member: &'a TarMember) -> impl Read + 'a {
         let position = &mut self.position;
         let left = &mut self.left;
         let input = &mut self.input;
@@ -216,8 +216,8 @@ impl<R: Read> Members<R> {
         header: &Header,
         long_name: Option<Vec<u8>>,
         long_link: Option<Vec<u8>>,
-        records: &Records,
-    ) -> Result<Member> {
+        records: &PaxRecords,
+    ) -> Result<TarMember> {
         if records.is_sparse {
             bail!("the archive has a sparse file in PAX form; make it with 'tar --format=gnu'");
         }
@@ -243,7 +243,7 @@ impl<R: Read> Members<R> {
             _ => None,
         };
         self.expect(stored)?;
-        Ok(Member {
+        Ok(TarMember {
             name: name.unwrap_or_else(|| header.path_bytes().into_owned()),
             kind,
             link: link.or_else(|| header.link_name_bytes().map(Into::into)).unwrap_or_default(),

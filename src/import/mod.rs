@@ -32,29 +32,30 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-pub use budget::Bounds;
-pub use source::{Named, Plan, Source};
+pub use budget::UnpackBounds;
+pub use source::{ImportPlan, ImportSource, NamedSource};
 pub use unpack::{ARGUMENT, serve};
 
-use crate::host::tool::Tool;
+use crate::host::tool::HostTool;
 use crate::host::{directory, sparse};
 use crate::image::sandbox::{self, silent, watch};
 use crate::image::{
-    DISK, Image, KERNEL, MODULES, PHASES, Progress, ROOTFS, Room, make_disk, make_root_for,
+    DISK, FileSystemSize, KERNEL, LockedImage, MODULES, PHASES, ProgressSink, ROOTFS, make_disk,
+    make_root_for,
 };
-use crate::model::{CommandDefaults, Form};
-use unpack::{Done, Order, Report, Step};
+use crate::model::{CommandDefaults, RootfsFormat};
+use unpack::{UnpackOrder, UnpackReport, UnpackResult, UnpackStep};
 
 /// Reads files out of a file system without mounting it.
-const DEBUGFS: Tool = Tool { program: "debugfs", package: "e2fsprogs" };
+const DEBUGFS: HostTool = HostTool { program: "debugfs", package: "e2fsprogs" };
 
 /// What a whole import is told.
 #[derive(Debug)]
-pub struct Import<'a> {
-    pub named: Named,
-    pub source: Source,
+pub struct ImageImport<'a> {
+    pub named: NamedSource,
+    pub source: ImportSource,
     /// The image whose kernel is taken.
-    pub kernel: &'a Image,
+    pub kernel: &'a LockedImage,
     /// MiB of each VM's own disk.
     pub disk_mib: u32,
 }
@@ -63,7 +64,7 @@ pub struct Import<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imported {
     pub kernel_release: String,
-    pub form: Form,
+    pub form: RootfsFormat,
     /// What the archive calls the image.
     pub reference: Option<String>,
     pub digest: Option<String>,
@@ -72,20 +73,21 @@ pub struct Imported {
 
 /// Makes an image's parts of `import` in `into`. Both directories are absolute.
 pub fn make(
-    import: Import,
+    import: ImageImport,
     work: &Path,
     into: &Path,
-    progress: &mut dyn Progress,
+    progress: &mut dyn ProgressSink,
 ) -> Result<Imported> {
-    let Import { named, source, kernel, disk_mib } = import;
+    let ImageImport { named, source, kernel, disk_mib } = import;
     let bounds = named.bounds;
     progress.phase(&format!("reading {}", named.shown()), 1, PHASES);
     let plan = named.settle(source, work, progress)?;
 
     progress.phase("unpacking files", 2, PHASES);
     directory::create_new(&work.join(unpack::TREE))?;
-    let step = Step::Unpack { contents: plan.contents, workdir: plan.command.workdir.clone() };
-    let mut done = carry_out(Order { step, bounds }, plan.file, work, progress)
+    let step =
+        UnpackStep::Unpack { contents: plan.contents, workdir: plan.command.workdir.clone() };
+    let mut done = carry_out(UnpackOrder { step, bounds }, plan.file, work, progress)
         .with_context(|| format!("cannot import {}", named.shown()))?;
     if done.devices > 0 {
         progress.note(&format!("left out {} device files; a VM has its own", done.devices));
@@ -96,12 +98,17 @@ pub fn make(
     if done.loads_modules
         && let Some(modules) = modules_of(kernel, work, progress)?
     {
-        let step = Step::Add { at: PathBuf::from(fixups::MODULES) };
-        done = carry_out(Order { step, bounds: Bounds::default() }, modules, work, progress)?;
+        let step = UnpackStep::Add { at: PathBuf::from(fixups::MODULES) };
+        done = carry_out(
+            UnpackOrder { step, bounds: UnpackBounds::default() },
+            modules,
+            work,
+            progress,
+        )?;
     }
 
     progress.phase("making file systems", 3, PHASES);
-    let room = Room { bytes: done.extent.bytes, inodes: done.extent.inodes };
+    let room = FileSystemSize { bytes: done.extent.bytes, inodes: done.extent.inodes };
     let tree = work.join(unpack::TREE);
     make_root_for(&tree, &into.join(ROOTFS), room, progress)?;
     make_disk(work, &into.join(DISK), disk_mib, progress)?;
@@ -118,20 +125,29 @@ pub fn make(
 }
 
 /// Has an order carried out in the sandbox, in `work`.
-fn carry_out(order: Order, source: File, work: &Path, progress: &mut dyn Progress) -> Result<Done> {
+fn carry_out(
+    order: UnpackOrder,
+    source: File,
+    work: &Path,
+    progress: &mut dyn ProgressSink,
+) -> Result<UnpackResult> {
     std::fs::write(work.join(unpack::ORDER), serde_json::to_vec(&order)?)
         .context("cannot write the order")?;
     let run = sandbox::run_ourselves()?.arg(ARGUMENT).stdin(source).current_dir(work);
     watch(run, work, "cannot unpack the files", unpack::spoken, progress)?;
     let report = std::fs::read(work.join(unpack::REPORT)).context("cannot read the report")?;
     match serde_json::from_slice(&report).context("the report is not understood")? {
-        Report::Done(done) => Ok(done),
-        Report::Refused(refusal) => Err(refusal.into()),
+        UnpackReport::Done(done) => Ok(done),
+        UnpackReport::Refused(refusal) => Err(refusal.into()),
     }
 }
 
 /// The kernel's modules, as they are in the image it is taken from; `None` where it has none.
-fn modules_of(kernel: &Image, work: &Path, progress: &mut dyn Progress) -> Result<Option<File>> {
+fn modules_of(
+    kernel: &LockedImage,
+    work: &Path,
+    progress: &mut dyn ProgressSink,
+) -> Result<Option<File>> {
     let release = &kernel.info().kernel_release;
     let taken = work.join("modules");
     for below in ["usr/lib/modules", fixups::MODULES] {

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 /// How deep a directory may lie. Deeper ones are made to trouble whoever walks through them.
 pub const MAX_DEPTH: usize = 200;
@@ -54,7 +54,7 @@ pub fn shown(name: &[u8]) -> String {
 
 fn refuse(name: &[u8], why: &str) -> Result<PathBuf> {
     bail!(
-        Refusal::new(Kind::Usage, format!("{} {why}", shown(name)))
+        Refusal::new(RefusalKind::Usage, format!("{} {why}", shown(name)))
             .hint("nothing was imported: do not trust this archive")
     )
 }

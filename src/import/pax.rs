@@ -7,7 +7,7 @@ const ATTRIBUTE: &[u8] = b"SCHILY.xattr.";
 
 /// What an extended header says of the member behind it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Records {
+pub struct PaxRecords {
     pub path: Option<Vec<u8>>,
     pub link: Option<Vec<u8>>,
     pub size: Option<u64>,
@@ -19,11 +19,11 @@ pub struct Records {
     pub is_sparse: bool,
 }
 
-impl Records {
+impl PaxRecords {
     /// Reads `LENGTH KEY=VALUE\n` records, the last of a key winning. The length decides where one
     /// ends: a value may hold any byte.
-    pub fn parse(mut bytes: &[u8]) -> Result<Records> {
-        let mut records = Records::default();
+    pub fn parse(mut bytes: &[u8]) -> Result<PaxRecords> {
+        let mut records = PaxRecords::default();
         // Some writers pad with zeros.
         while bytes.first().is_some_and(|&byte| byte != 0) {
             let (key, value, rest) =
@@ -100,12 +100,12 @@ mod tests {
             record("size", b"9000000000"),
         ]
         .concat();
-        let records = Records::parse(&bytes).unwrap();
+        let records = PaxRecords::parse(&bytes).unwrap();
         assert_eq!(records.path.as_deref(), Some("f\u{fc}nf".as_bytes()));
         assert_eq!(records.attributes, [(b"security.capability".to_vec(), capability.to_vec())]);
         assert_eq!((records.mtime, records.size), (Some(1_700_000_000), Some(9_000_000_000)));
         assert!(!records.is_sparse);
-        assert!(Records::parse(&record("GNU.sparse.major", b"1")).unwrap().is_sparse);
+        assert!(PaxRecords::parse(&record("GNU.sparse.major", b"1")).unwrap().is_sparse);
     }
 
     #[test]
@@ -119,9 +119,9 @@ mod tests {
             b"5 ab\n",
             b"18446744073709551615 a=b\n",
         ] {
-            assert!(Records::parse(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
+            assert!(PaxRecords::parse(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
         }
-        assert!(Records::parse(&record("size", b"-1")).is_err());
-        assert_eq!(Records::parse(b"\0\0\0").unwrap(), Records::default());
+        assert!(PaxRecords::parse(&record("size", b"-1")).is_err());
+        assert_eq!(PaxRecords::parse(b"\0\0\0").unwrap(), PaxRecords::default());
     }
 }

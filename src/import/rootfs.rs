@@ -16,10 +16,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::budget::Budget;
-use super::elf::Machines;
+use super::budget::UnpackBudget;
+use super::elf::ElfMachines;
 use super::path::{MAX_DEPTH, shown};
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 /// Bytes copied at a time, and the smallest hole that is left.
 const CHUNK: usize = 1 << 16;
@@ -28,7 +28,7 @@ const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// What is put into a tree.
-pub enum Entry<'a> {
+pub enum RootfsEntry<'a> {
     Directory,
     /// A file, and how long it is.
     File(&'a mut dyn Read, u64),
@@ -41,7 +41,7 @@ pub enum Entry<'a> {
 
 /// What belongs to an entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Attributes {
+pub struct EntryAttributes {
     /// Permissions with the set-id and sticky bits.
     pub mode: u32,
     pub uid: u32,
@@ -52,21 +52,21 @@ pub struct Attributes {
     pub extended: Vec<(OsString, Vec<u8>)>,
 }
 
-impl Attributes {
+impl EntryAttributes {
     /// Root's, and nobody else may write.
-    pub fn plain(mode: u32) -> Attributes {
-        Attributes { mode, ..Attributes::default() }
+    pub fn plain(mode: u32) -> EntryAttributes {
+        EntryAttributes { mode, ..EntryAttributes::default() }
     }
 }
 
 /// The tree.
 #[derive(Debug)]
-pub struct Tree {
+pub struct RootfsTree {
     root: OwnedFd,
     /// Where the root is, as the kernel calls it.
     at: PathBuf,
-    pub budget: Budget,
-    pub machines: Machines,
+    pub budget: UnpackBudget,
+    pub machines: ElfMachines,
     /// Extended attributes that could not be kept, by name.
     pub lost: BTreeSet<OsString>,
     /// The directory that was last written to: most entries follow their neighbours.
@@ -75,17 +75,17 @@ pub struct Tree {
     times: BTreeMap<PathBuf, i64>,
 }
 
-impl Tree {
+impl RootfsTree {
     /// The tree in a directory that is there.
-    pub fn open(root: &Path, budget: Budget) -> Result<Tree> {
+    pub fn open(root: &Path, budget: UnpackBudget) -> Result<RootfsTree> {
         let opened = File::open(root).with_context(|| format!("cannot open {}", root.display()))?;
         let root = OwnedFd::from(opened);
         let at = path_of(root.as_fd())?;
-        Ok(Tree {
+        Ok(RootfsTree {
             root,
             at,
             budget,
-            machines: Machines::default(),
+            machines: ElfMachines::default(),
             lost: BTreeSet::new(),
             last: None,
             times: BTreeMap::new(),
@@ -99,24 +99,34 @@ impl Tree {
 
     /// Puts an entry in its place. Directories on the way that are missing are made; what is there
     /// already gives way, but a directory stays one.
-    pub fn put(&mut self, place: &Path, entry: Entry, attributes: &Attributes) -> Result<()> {
+    pub fn put(
+        &mut self,
+        place: &Path,
+        entry: RootfsEntry,
+        attributes: &EntryAttributes,
+    ) -> Result<()> {
         self.put_entry(place, entry, attributes)
             .with_context(|| format!("cannot unpack {}", shown(place.as_os_str().as_bytes())))
     }
 
-    fn put_entry(&mut self, place: &Path, entry: Entry, attributes: &Attributes) -> Result<()> {
-        self.budget.take(if let Entry::File(_, size) = entry { size } else { 0 })?;
+    fn put_entry(
+        &mut self,
+        place: &Path,
+        entry: RootfsEntry,
+        attributes: &EntryAttributes,
+    ) -> Result<()> {
+        self.budget.take(if let RootfsEntry::File(_, size) = entry { size } else { 0 })?;
         let Some(name) = place.file_name() else {
-            if let Entry::Directory = entry {
+            if let RootfsEntry::Directory = entry {
                 let root = self.root.try_clone()?;
                 self.times.insert(PathBuf::new(), attributes.mtime);
                 return self.furnish(root.as_fd(), attributes);
             }
-            bail!(Refusal::new(Kind::Usage, "its root is no directory"));
+            bail!(Refusal::new(RefusalKind::Usage, "its root is no directory"));
         };
         let parent = self.parent(place)?;
-        let is_directory = matches!(entry, Entry::Directory);
-        if let Entry::Same(of) = &entry
+        let is_directory = matches!(entry, RootfsEntry::Directory);
+        if let RootfsEntry::Same(of) = &entry
             && of == place
         {
             return Ok(());
@@ -125,7 +135,7 @@ impl Tree {
             Some(FileType::Directory) if is_directory => {}
             Some(_) => {
                 // One that the new name is for must not be deleted first, and must be there.
-                if let Entry::Same(of) = &entry {
+                if let RootfsEntry::Same(of) = &entry {
                     self.kind(of)?.context("the file it is another name of is not there")?;
                 }
                 self.forget(place);
@@ -135,7 +145,7 @@ impl Tree {
         }
         let parent = parent.as_fd();
         match entry {
-            Entry::Directory => {
+            RootfsEntry::Directory => {
                 match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
                     Err(Errno::EXIST) | Ok(()) => {}
                     Err(error) => return Err(error.into()),
@@ -144,7 +154,7 @@ impl Tree {
                 self.times.insert(place.to_owned(), attributes.mtime);
                 self.furnish(made.as_fd(), attributes)
             }
-            Entry::File(content, size) => {
+            RootfsEntry::File(content, size) => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
                 let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let made =
@@ -153,17 +163,17 @@ impl Tree {
                 self.furnish(made.as_fd(), attributes)?;
                 Ok(rustix::fs::futimens(&made, &times(attributes.mtime))?)
             }
-            Entry::Link(target) => {
+            RootfsEntry::Link(target) => {
                 rustix::fs::symlinkat(target, parent, name)?;
                 own_at(parent, name, attributes)?;
                 Ok(set_time(parent, name, attributes.mtime)?)
             }
-            Entry::Same(of) => {
+            RootfsEntry::Same(of) => {
                 let of_name = of.file_name().context("the root has no other name")?;
                 let there = self.resolve(of.parent().unwrap_or(Path::new("")))?;
                 Ok(rustix::fs::linkat(there, of_name, parent, name, AtFlags::empty())?)
             }
-            Entry::Fifo => {
+            RootfsEntry::Fifo => {
                 rustix::fs::mknodat(parent, name, FileType::Fifo, Mode::RUSR, 0)?;
                 own_at(parent, name, attributes)?;
                 rustix::fs::chmodat(
@@ -245,7 +255,7 @@ impl Tree {
         let depth = real.strip_prefix(&self.at).map(|inside| inside.components().count());
         match depth {
             Ok(depth) if depth <= MAX_DEPTH => {}
-            Ok(_) => bail!(Refusal::new(Kind::Usage, "it lies too deep")),
+            Ok(_) => bail!(Refusal::new(RefusalKind::Usage, "it lies too deep")),
             Err(_) => bail!("its directory {} is not in the new system", real.display()),
         }
         self.last = Some((wanted.to_owned(), found.try_clone()?));
@@ -308,7 +318,7 @@ impl Tree {
     }
 
     /// Owner first: a change of it takes away set-id bits and capabilities.
-    fn furnish(&mut self, made: BorrowedFd, attributes: &Attributes) -> Result<()> {
+    fn furnish(&mut self, made: BorrowedFd, attributes: &EntryAttributes) -> Result<()> {
         let (uid, gid) = owner(attributes);
         rustix::fs::fchown(made, Some(uid), Some(gid))
             .map_err(|error| unowned(error, attributes))?;
@@ -375,22 +385,22 @@ fn remove_at(parent: BorrowedFd, name: &OsStr) -> Result<()> {
     }
 }
 
-fn own_at(parent: BorrowedFd, name: &OsStr, attributes: &Attributes) -> Result<()> {
+fn own_at(parent: BorrowedFd, name: &OsStr, attributes: &EntryAttributes) -> Result<()> {
     let (uid, gid) = owner(attributes);
     rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
         .map_err(|error| unowned(error, attributes))
 }
 
-fn owner(attributes: &Attributes) -> (Uid, Gid) {
+fn owner(attributes: &EntryAttributes) -> (Uid, Gid) {
     (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid))
 }
 
 /// Why a file cannot belong to whom it should.
-fn unowned(error: Errno, attributes: &Attributes) -> anyhow::Error {
-    let Attributes { uid, gid, .. } = attributes;
+fn unowned(error: Errno, attributes: &EntryAttributes) -> anyhow::Error {
+    let EntryAttributes { uid, gid, .. } = attributes;
     match error {
         Errno::INVAL | Errno::PERM => Refusal::new(
-            Kind::Host,
+            RefusalKind::Host,
             format!("it belongs to user {uid} and group {gid}, whom you have no subordinate ids for"),
         )
         .hint("import it as root, or give yourself more subordinate ids: usermod --add-subuids, --add-subgids")

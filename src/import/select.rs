@@ -3,12 +3,12 @@
 use anyhow::{Result, bail};
 use serde::de::DeserializeOwned;
 
-use super::blobs::{Packed, Place};
-use super::digest_reader::Digest;
-use super::manifest::{Configuration, Descriptor, DockerImage, Document, Platform};
+use super::blobs::{BlobLocation, PackedFiles};
+use super::digest_reader::BlobDigest;
+use super::manifest::{BlobDescriptor, DockerImage, ImagePlatform, OciConfiguration, OciDocument};
 use super::path::shown;
-use super::unpack::Layer;
-use crate::model::{CommandDefaults, Kind, Refusal};
+use super::unpack::SourceLayer;
+use crate::model::{CommandDefaults, Refusal, RefusalKind};
 
 /// Indexes in indexes that are followed.
 const MAX_DEPTH: usize = 4;
@@ -22,48 +22,49 @@ const CONFIGURATIONS: [&str; 2] =
 
 /// An image that was chosen.
 #[derive(Debug)]
-pub struct Chosen {
+pub struct SelectedImage {
     pub reference: Option<String>,
-    pub digest: Digest,
-    pub layers: Vec<Layer>,
+    pub digest: BlobDigest,
+    pub layers: Vec<SourceLayer>,
     pub command: CommandDefaults,
 }
 
 /// Chooses from a layout: the image called `wanted`, or the only one.
 ///
 /// Errors: `Usage` where that is not clear or not right, `Host` where it is for another machine.
-pub fn from_layout(packed: &Packed, wanted: Option<&str>) -> Result<Chosen> {
-    let index: Document = parse(&packed.document("index.json")?, "index.json")?;
+pub fn from_layout(packed: &PackedFiles, wanted: Option<&str>) -> Result<SelectedImage> {
+    let index: OciDocument = parse(&packed.document("index.json")?, "index.json")?;
     let all = index.manifests.unwrap_or_default();
     let top = pick(&all, wanted)?;
     let reference = top.iter().find_map(|one| one.reference()).map(str::to_owned);
-    let mut candidates: Vec<Descriptor> = top.into_iter().cloned().collect();
+    let mut candidates: Vec<BlobDescriptor> = top.into_iter().cloned().collect();
     for _ in 0..MAX_DEPTH {
         let descriptor = for_us(&candidates)?;
         let text = checked(packed, &descriptor)?;
-        let document: Document = parse(&text, "its manifest")?;
+        let document: OciDocument = parse(&text, "its manifest")?;
         if let Some(manifests) = document.manifests {
             candidates = manifests;
             continue;
         }
         let (Some(config), Some(layers)) = (document.config, document.layers) else {
-            bail!(Refusal::new(Kind::Usage, "its manifest is none of an image"));
+            bail!(Refusal::new(RefusalKind::Usage, "its manifest is none of an image"));
         };
         if !config.media_type.is_empty() && !CONFIGURATIONS.contains(&config.media_type.as_str()) {
             let kind = shown(config.media_type.as_bytes());
             let message =
                 format!("it is no image of a system: its configuration is of type {kind}");
-            bail!(Refusal::new(Kind::Usage, message));
+            bail!(Refusal::new(RefusalKind::Usage, message));
         }
-        let configuration: Configuration = parse(&checked(packed, &config)?, "its configuration")?;
+        let configuration: OciConfiguration =
+            parse(&checked(packed, &config)?, "its configuration")?;
         let places = layers.iter().map(|layer| place_of(packed, layer)).collect::<Result<_>>()?;
         return finish(reference, descriptor.digest, configuration, places);
     }
-    bail!(Refusal::new(Kind::Usage, "its indexes lead to more indexes without end"))
+    bail!(Refusal::new(RefusalKind::Usage, "its indexes lead to more indexes without end"))
 }
 
 /// The same for an archive of `docker save`.
-pub fn from_docker(packed: &Packed, wanted: Option<&str>) -> Result<Chosen> {
+pub fn from_docker(packed: &PackedFiles, wanted: Option<&str>) -> Result<SelectedImage> {
     let images: Vec<DockerImage> = parse(&packed.document("manifest.json")?, "manifest.json")?;
     let tags = |image: &DockerImage| image.repo_tags.clone().unwrap_or_default();
     let names: Vec<String> = images.iter().flat_map(tags).collect();
@@ -74,13 +75,13 @@ pub fn from_docker(packed: &Packed, wanted: Option<&str>) -> Result<Chosen> {
     let image = match (&meant[..], wanted) {
         ([image], _) => *image,
         ([], Some(wanted)) => return Err(not_there(wanted, &names).into()),
-        ([], None) => bail!(Refusal::new(Kind::Usage, "it holds no image")),
+        ([], None) => bail!(Refusal::new(RefusalKind::Usage, "it holds no image")),
         (several, _) => return Err(ambiguous(several.len(), &names).into()),
     };
     let text = packed.document(&image.config)?;
     // A file that is called by its digest must have it.
     let named = image.config.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
-    if let Ok(digest) = format!("sha256:{named}").parse::<Digest>() {
+    if let Ok(digest) = format!("sha256:{named}").parse::<BlobDigest>() {
         digest.check(&text, "its configuration")?;
     }
     let configuration = parse(&text, "its configuration")?;
@@ -89,19 +90,19 @@ pub fn from_docker(packed: &Packed, wanted: Option<&str>) -> Result<Chosen> {
         layers.iter().map(|name| Ok((packed.find(name)?, None, None))).collect::<Result<_>>()?;
     let reference =
         wanted.map(str::to_owned).or_else(|| image.repo_tags.as_ref()?.first().cloned());
-    finish(reference, Digest::sha256(&text), configuration, places)
+    finish(reference, BlobDigest::sha256(&text), configuration, places)
 }
 
 /// A layer as its pointer has it: where it is, its digest and its length.
-type Packing = (Place, Option<Digest>, Option<u64>);
+type Packing = (BlobLocation, Option<BlobDigest>, Option<u64>);
 
 fn finish(
     reference: Option<String>,
-    digest: Digest,
-    configuration: Configuration,
+    digest: BlobDigest,
+    configuration: OciConfiguration,
     packings: Vec<Packing>,
-) -> Result<Chosen> {
-    let platform = Platform {
+) -> Result<SelectedImage> {
+    let platform = ImagePlatform {
         os: configuration.os.filter(|os| !os.is_empty()).unwrap_or_else(|| "linux".into()),
         architecture: configuration.architecture.unwrap_or_else(|| "amd64".into()),
     };
@@ -109,29 +110,26 @@ fn finish(
         return Err(for_others(&[platform]).into());
     }
     if packings.is_empty() || packings.len() > MAX_LAYERS {
-        bail!(Refusal::new(Kind::Usage, format!("it has {} layers", packings.len())));
+        bail!(Refusal::new(RefusalKind::Usage, format!("it has {} layers", packings.len())));
     }
     let diff_ids = configuration.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default();
     if !diff_ids.is_empty() && diff_ids.len() != packings.len() {
         let (layers, diff_ids) = (packings.len(), diff_ids.len());
         let message = format!("its configuration speaks of {diff_ids} layers, and it has {layers}");
-        bail!(Refusal::new(Kind::Usage, message));
+        bail!(Refusal::new(RefusalKind::Usage, message));
     }
     let command = configuration.config.unwrap_or_default().defaults();
     if let Some(problem) = command.problem() {
-        bail!(Refusal::new(Kind::Usage, problem));
+        bail!(Refusal::new(RefusalKind::Usage, problem));
     }
-    let layers = packings.into_iter().enumerate().map(|(number, (place, digest, size))| Layer {
-        place,
-        digest,
-        size,
-        diff_id: diff_ids.get(number).cloned(),
+    let layers = packings.into_iter().enumerate().map(|(number, (place, digest, size))| {
+        SourceLayer { place, digest, size, diff_id: diff_ids.get(number).cloned() }
     });
-    Ok(Chosen { reference, digest, layers: layers.collect(), command })
+    Ok(SelectedImage { reference, digest, layers: layers.collect(), command })
 }
 
 /// The entries of an index that are called `wanted`; without a wish all, if they can be one image.
-fn pick<'a>(all: &'a [Descriptor], wanted: Option<&str>) -> Result<Vec<&'a Descriptor>> {
+fn pick<'a>(all: &'a [BlobDescriptor], wanted: Option<&str>) -> Result<Vec<&'a BlobDescriptor>> {
     let names = || -> Vec<String> {
         all.iter().filter_map(|one| one.reference()).map(str::to_owned).collect()
     };
@@ -140,7 +138,7 @@ fn pick<'a>(all: &'a [Descriptor], wanted: Option<&str>) -> Result<Vec<&'a Descr
         let different = names().iter().collect::<std::collections::BTreeSet<_>>().len();
         let are_variants = different <= 1 && all.iter().all(|one| one.platform.is_some());
         return match all {
-            [] => Err(Refusal::new(Kind::Usage, "it holds no image").into()),
+            [] => Err(Refusal::new(RefusalKind::Usage, "it holds no image").into()),
             [_] => Ok(all.iter().collect()),
             _ if are_variants => Ok(all.iter().collect()),
             _ => Err(ambiguous(all.len(), &names()).into()),
@@ -157,9 +155,9 @@ fn pick<'a>(all: &'a [Descriptor], wanted: Option<&str>) -> Result<Vec<&'a Descr
 }
 
 /// The one for linux/amd64. Where an entry does not say, its configuration will.
-fn for_us(candidates: &[Descriptor]) -> Result<Descriptor, Refusal> {
-    let is_ours = |one: &&Descriptor| one.platform.as_ref().is_some_and(Platform::is_ours);
-    let unsaid = |one: &&Descriptor| one.platform.is_none();
+fn for_us(candidates: &[BlobDescriptor]) -> Result<BlobDescriptor, Refusal> {
+    let is_ours = |one: &&BlobDescriptor| one.platform.as_ref().is_some_and(ImagePlatform::is_ours);
+    let unsaid = |one: &&BlobDescriptor| one.platform.is_none();
     if let Some(found) = candidates.iter().find(is_ours).or(candidates.iter().find(unsaid)) {
         return Ok(found.clone());
     }
@@ -169,7 +167,7 @@ fn for_us(candidates: &[Descriptor]) -> Result<Descriptor, Refusal> {
     Err(for_others(&platforms))
 }
 
-fn place_of(packed: &Packed, layer: &Descriptor) -> Result<Packing> {
+fn place_of(packed: &PackedFiles, layer: &BlobDescriptor) -> Result<Packing> {
     // Both standards' names of layers have it in them, but not those of encrypted ones or of files
     // that are no layers.
     let kind = layer.media_type.as_str();
@@ -181,39 +179,43 @@ fn place_of(packed: &Packed, layer: &Descriptor) -> Result<Packing> {
     if !is_layer {
         let message =
             format!("a layer of it is of type {}, which is no file system", shown(kind.as_bytes()));
-        bail!(Refusal::new(Kind::Usage, message));
+        bail!(Refusal::new(RefusalKind::Usage, message));
     }
     let place = packed.find(&layer.digest.blob())?;
     Ok((place, Some(layer.digest.clone()), layer.size))
 }
 
-fn checked(packed: &Packed, descriptor: &Descriptor) -> Result<Vec<u8>> {
+fn checked(packed: &PackedFiles, descriptor: &BlobDescriptor) -> Result<Vec<u8>> {
     let text = packed.document(&descriptor.digest.blob())?;
     descriptor.digest.check(&text, "a description in it")?;
     Ok(text)
 }
 
 fn parse<T: DeserializeOwned>(text: &[u8], what: &str) -> Result<T, Refusal> {
-    serde_json::from_slice(text)
-        .map_err(|error| Refusal::new(Kind::Usage, format!("{what} is not understood: {error}")))
+    serde_json::from_slice(text).map_err(|error| {
+        Refusal::new(RefusalKind::Usage, format!("{what} is not understood: {error}"))
+    })
 }
 
-fn for_others(platforms: &[Platform]) -> Refusal {
+fn for_others(platforms: &[ImagePlatform]) -> Refusal {
     let names: Vec<String> =
         platforms.iter().map(|one| shown(one.to_string().as_bytes())).collect();
     let names =
         if names.is_empty() { "no machine".to_owned() } else { names.join(", ").replace('"', "") };
-    Refusal::new(Kind::Host, format!("the image is for {names}, and VMs here are linux/amd64"))
-        .hint("fetch it for amd64, as with 'skopeo copy --override-arch amd64'")
+    Refusal::new(
+        RefusalKind::Host,
+        format!("the image is for {names}, and VMs here are linux/amd64"),
+    )
+    .hint("fetch it for amd64, as with 'skopeo copy --override-arch amd64'")
 }
 
 fn ambiguous(count: usize, names: &[String]) -> Refusal {
-    Refusal::new(Kind::Usage, format!("it holds {count} images{}", listed(names)))
+    Refusal::new(RefusalKind::Usage, format!("it holds {count} images{}", listed(names)))
         .hint("say which one: --ref NAME")
 }
 
 fn not_there(wanted: &str, names: &[String]) -> Refusal {
-    Refusal::new(Kind::Usage, format!("it holds no image {wanted:?}{}", listed(names)))
+    Refusal::new(RefusalKind::Usage, format!("it holds no image {wanted:?}{}", listed(names)))
         .hint("leave --ref out where there is only one")
 }
 

@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::blobs::Packed;
-use super::budget::{Bounds, Budget};
-use super::compression::{Compression, unpacked};
-use super::member::Members;
+use super::blobs::PackedFiles;
+use super::budget::{UnpackBounds, UnpackBudget};
+use super::compression::{CompressionFormat, unpacked};
+use super::member::MemberReader;
 use super::path;
-use super::select::{self, Chosen};
-use super::unpack::Contents;
-use crate::host::tool::Interrupted;
-use crate::image::Progress;
-use crate::model::{CommandDefaults, Form, Kind, Refusal};
+use super::select::{self, SelectedImage};
+use super::unpack::SourceContents;
+use crate::host::tool::ToolInterrupted;
+use crate::image::ProgressSink;
+use crate::model::{CommandDefaults, Refusal, RefusalKind, RootfsFormat};
 
 /// Bytes copied at a time.
 const CHUNK: usize = 1 << 17;
@@ -27,22 +27,22 @@ const TICK: u16 = 100;
 
 /// What a user named.
 #[derive(Debug, Clone, Default)]
-pub struct Named {
+pub struct NamedSource {
     /// `None` is standard input.
     pub path: Option<PathBuf>,
     /// `None` finds out.
-    pub form: Option<Form>,
+    pub form: Option<RootfsFormat>,
     /// Which image of an archive.
     pub reference: Option<String>,
-    pub bounds: Bounds,
+    pub bounds: UnpackBounds,
 }
 
 /// What is going to be unpacked.
 #[derive(Debug)]
-pub struct Plan {
+pub struct ImportPlan {
     pub file: File,
-    pub contents: Contents,
-    pub form: Form,
+    pub contents: SourceContents,
+    pub form: RootfsFormat,
     pub reference: Option<String>,
     pub digest: Option<String>,
     pub command: CommandDefaults,
@@ -50,14 +50,14 @@ pub struct Plan {
 
 /// A source that was opened.
 #[derive(Debug)]
-pub enum Source {
+pub enum ImportSource {
     /// All is known of it that there is to know before it is unpacked.
-    Planned(Box<Plan>),
+    Planned(Box<ImportPlan>),
     /// It must be read from its start to its end first, to find anything in it.
     Stream(File),
 }
 
-impl Named {
+impl NamedSource {
     /// As an error names it.
     pub fn shown(&self) -> String {
         match &self.path {
@@ -69,50 +69,53 @@ impl Named {
     /// Opens the source and, where it can be looked into, looks.
     ///
     /// Errors: `Usage` for what cannot be imported, `Host` for what would not run here.
-    pub fn open(&self) -> Result<Source> {
+    pub fn open(&self) -> Result<ImportSource> {
         let Some(path) = &self.path else {
             let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
             if nix::unistd::isatty(&input).unwrap_or(false) {
                 bail!(
-                    Refusal::new(Kind::Usage, "standard input is a terminal, and no archive")
-                        .hint("pipe an archive in, or name a file")
+                    Refusal::new(
+                        RefusalKind::Usage,
+                        "standard input is a terminal, and no archive"
+                    )
+                    .hint("pipe an archive in, or name a file")
                 );
             }
             // A file that the shell opened is as good as a named one, from its start.
             let is_whole = input.metadata()?.is_file() && (&input).stream_position()? == 0;
             return match is_whole {
                 true => self.look(input).context("cannot import standard input"),
-                false => Ok(Source::Stream(input)),
+                false => Ok(ImportSource::Stream(input)),
             };
         };
         let file = File::open(path).map_err(|error| {
-            Refusal::new(Kind::Usage, format!("cannot open {}: {error}", path.display()))
+            Refusal::new(RefusalKind::Usage, format!("cannot open {}: {error}", path.display()))
         })?;
         self.look(file).with_context(|| format!("cannot import {}", path.display()))
     }
 
-    fn look(&self, file: File) -> Result<Source> {
+    fn look(&self, file: File) -> Result<ImportSource> {
         let about = file.metadata()?;
         if about.is_dir() {
-            return self.look_at_directory(file).map(|plan| Source::Planned(Box::new(plan)));
+            return self.look_at_directory(file).map(|plan| ImportSource::Planned(Box::new(plan)));
         }
         if !about.is_file() {
-            return Ok(Source::Stream(file));
+            return Ok(ImportSource::Stream(file));
         }
         let Some(form) = self.form_of(&file)? else {
             // Where in it something lies is known when it is unpacked.
-            return Ok(Source::Stream(file));
+            return Ok(ImportSource::Stream(file));
         };
-        self.plan(file, form).map(|plan| Source::Planned(Box::new(plan)))
+        self.plan(file, form).map(|plan| ImportSource::Planned(Box::new(plan)))
     }
 
     /// What is in an archive; `None` for an image's that is compressed.
-    fn form_of(&self, file: &File) -> Result<Option<Form>> {
+    fn form_of(&self, file: &File) -> Result<Option<RootfsFormat>> {
         let mut reader = file;
         let (compression, mut archive) = unpacked(&mut reader)?;
         let first = match self.form {
-            Some(Form::Dir) => {
-                bail!(Refusal::new(Kind::Usage, "it is a file, and no directory"))
+            Some(RootfsFormat::Dir) => {
+                bail!(Refusal::new(RefusalKind::Usage, "it is a file, and no directory"))
             }
             Some(form) => form,
             None => guess(&mut archive)?,
@@ -120,52 +123,53 @@ impl Named {
         drop(archive);
         reader.rewind()?;
         Ok(match first {
-            Form::Tar => Some(Form::Tar),
-            _ if compression != Compression::None => None,
+            RootfsFormat::Tar => Some(RootfsFormat::Tar),
+            _ if compression != CompressionFormat::None => None,
             form if self.form.is_some() => Some(form),
             _ => {
                 // An archive of docker's newer versions is both, and more is said in the layout.
-                let packed = Packed::archive(file.try_clone()?)?;
+                let packed = PackedFiles::archive(file.try_clone()?)?;
                 let holds = |name| packed.has(name);
                 Some(if holds("index.json") && holds("oci-layout") {
-                    Form::Oci
+                    RootfsFormat::Oci
                 } else if holds("manifest.json") {
-                    Form::Docker
+                    RootfsFormat::Docker
                 } else {
-                    Form::Tar
+                    RootfsFormat::Tar
                 })
             }
         })
     }
 
-    fn look_at_directory(&self, directory: File) -> Result<Plan> {
-        let packed = Packed::directory(OwnedFd::from(directory.try_clone()?));
+    fn look_at_directory(&self, directory: File) -> Result<ImportPlan> {
+        let packed = PackedFiles::directory(OwnedFd::from(directory.try_clone()?));
         let is_layout = packed.has("oci-layout") && packed.has("index.json");
         match self.form {
-            None if is_layout => self.plan(directory, Form::Oci),
-            None | Some(Form::Dir) => self.plan(directory, Form::Dir),
-            Some(Form::Oci) => self.plan(directory, Form::Oci),
+            None if is_layout => self.plan(directory, RootfsFormat::Oci),
+            None | Some(RootfsFormat::Dir) => self.plan(directory, RootfsFormat::Dir),
+            Some(RootfsFormat::Oci) => self.plan(directory, RootfsFormat::Oci),
             Some(form) => {
                 bail!(Refusal::new(
-                    Kind::Usage,
+                    RefusalKind::Usage,
                     format!("it is a directory, and no {form} archive")
                 ))
             }
         }
     }
 
-    fn plan(&self, file: File, form: Form) -> Result<Plan> {
+    fn plan(&self, file: File, form: RootfsFormat) -> Result<ImportPlan> {
         let is_directory = file.metadata()?.is_dir();
         let chosen = match form {
-            Form::Dir | Form::Tar => {
+            RootfsFormat::Dir | RootfsFormat::Tar => {
                 if self.reference.is_some() {
                     bail!(
-                        Refusal::new(Kind::Usage, "it is no image with a name, but files")
+                        Refusal::new(RefusalKind::Usage, "it is no image with a name, but files")
                             .hint("leave --ref out")
                     );
                 }
-                let contents = if is_directory { Contents::Directory } else { Contents::Archive };
-                return Ok(Plan {
+                let contents =
+                    if is_directory { SourceContents::Directory } else { SourceContents::Archive };
+                return Ok(ImportPlan {
                     file,
                     contents,
                     form,
@@ -174,35 +178,40 @@ impl Named {
                     command: CommandDefaults::default(),
                 });
             }
-            Form::Oci | Form::Docker => {
+            RootfsFormat::Oci | RootfsFormat::Docker => {
                 let packed = match is_directory {
-                    true => Packed::directory(OwnedFd::from(file)),
-                    false => Packed::archive(file)?,
+                    true => PackedFiles::directory(OwnedFd::from(file)),
+                    false => PackedFiles::archive(file)?,
                 };
                 let wanted = self.reference.as_deref();
                 let chosen = match form {
-                    Form::Docker => select::from_docker(&packed, wanted)?,
+                    RootfsFormat::Docker => select::from_docker(&packed, wanted)?,
                     _ => select::from_layout(&packed, wanted)?,
                 };
                 (chosen, packed.into_file())
             }
         };
-        let (Chosen { reference, digest, layers, command }, file) = chosen;
-        let contents = Contents::Layers(layers);
+        let (SelectedImage { reference, digest, layers, command }, file) = chosen;
+        let contents = SourceContents::Layers(layers);
         let digest = Some(digest.to_string());
-        Ok(Plan { file, contents, form, reference, digest, command })
+        Ok(ImportPlan { file, contents, form, reference, digest, command })
     }
 
     /// The plan of an opened source. What has to be read first is kept in `work`.
     ///
-    /// Errors: those of [`Named::open`], and [`Interrupted`].
-    pub fn settle(&self, source: Source, work: &Path, progress: &mut dyn Progress) -> Result<Plan> {
+    /// Errors: those of [`NamedSource::open`], and [`ToolInterrupted`].
+    pub fn settle(
+        &self,
+        source: ImportSource,
+        work: &Path,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<ImportPlan> {
         let mut source = source;
         // Once for what comes through a pipe, once for an image's archive that is compressed.
         for (name, unpack) in [("received", false), ("unpacked", true)] {
             let input = match source {
-                Source::Planned(plan) => return Ok(*plan),
-                Source::Stream(input) => input,
+                ImportSource::Planned(plan) => return Ok(*plan),
+                ImportSource::Stream(input) => input,
             };
             let is_pipe = !input.metadata()?.is_file();
             let kept = match (is_pipe, unpack) {
@@ -210,34 +219,39 @@ impl Named {
                 (false, true) => unpacked(Stoppable { input, progress })
                     .and_then(|(_, archive)| keep(archive, &work.join(name), self.bounds)),
                 _ => {
-                    source = Source::Stream(input);
+                    source = ImportSource::Stream(input);
                     continue;
                 }
             };
             let looked = kept.and_then(|kept| self.look(kept));
             source = match looked {
-                Err(error) if error.is::<Interrupted>() => return Err(error),
+                Err(error) if error.is::<ToolInterrupted>() => return Err(error),
                 looked => looked.with_context(|| format!("cannot import {}", self.shown()))?,
             };
         }
         match source {
-            Source::Planned(plan) => Ok(*plan),
-            Source::Stream(_) => bail!(Refusal::new(Kind::Usage, "it is compressed twice")),
+            ImportSource::Planned(plan) => Ok(*plan),
+            ImportSource::Stream(_) => {
+                bail!(Refusal::new(RefusalKind::Usage, "it is compressed twice"))
+            }
         }
     }
 }
 
 /// What an archive holds, by the name of its first file. An image's are written in alphabetical order,
 /// or as they come, and begin with one that no system's root has.
-fn guess(archive: &mut dyn Read) -> Result<Form> {
+fn guess(archive: &mut dyn Read) -> Result<RootfsFormat> {
     let not_tar = |error: anyhow::Error| {
-        Refusal::new(Kind::Usage, format!("it is no archive of a root file system: {error:#}"))
-            .hint("see 'mayfly image import --help' for what can be imported")
+        Refusal::new(
+            RefusalKind::Usage,
+            format!("it is no archive of a root file system: {error:#}"),
+        )
+        .hint("see 'mayfly image import --help' for what can be imported")
     };
-    let mut members = Members::new(archive);
+    let mut members = MemberReader::new(archive);
     let name = loop {
         let Some(first) = members.next().map_err(not_tar)? else {
-            bail!(Refusal::new(Kind::Usage, "it is an empty archive"));
+            bail!(Refusal::new(RefusalKind::Usage, "it is an empty archive"));
         };
         let name = path::place(&first.name)?;
         // Before everything else, some archives have the directory that they were made of.
@@ -249,12 +263,12 @@ fn guess(archive: &mut dyn Read) -> Result<Form> {
     let digits = top.split('.').next().unwrap_or_default();
     let is_digest = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
     let known = ["oci-layout", "index.json", "blobs", "manifest.json", "repositories"];
-    Ok(if known.contains(&top) || is_digest { Form::Oci } else { Form::Tar })
+    Ok(if known.contains(&top) || is_digest { RootfsFormat::Oci } else { RootfsFormat::Tar })
 }
 
 /// Writes everything to a file, which has no name afterwards.
-fn keep(mut input: impl Read, path: &Path, bounds: Bounds) -> Result<File> {
-    let mut budget = Budget::new(bounds);
+fn keep(mut input: impl Read, path: &Path, bounds: UnpackBounds) -> Result<File> {
+    let mut budget = UnpackBudget::new(bounds);
     let options = || std::fs::OpenOptions::new();
     let mut file = options()
         .read(true)
@@ -268,8 +282,8 @@ fn keep(mut input: impl Read, path: &Path, bounds: Bounds) -> Result<File> {
             Ok(0) => break,
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.get_ref().is_some_and(|inner| inner.is::<Interrupted>()) => {
-                return Err(Interrupted.into());
+            Err(error) if error.get_ref().is_some_and(|inner| inner.is::<ToolInterrupted>()) => {
+                return Err(ToolInterrupted.into());
             }
             Err(error) => return Err(error).context("cannot read it"),
         };
@@ -284,14 +298,14 @@ fn keep(mut input: impl Read, path: &Path, bounds: Bounds) -> Result<File> {
 /// An input that may be silent for as long as it likes, or for as long as somebody waits for it.
 struct Stoppable<'a> {
     input: File,
-    progress: &'a mut dyn Progress,
+    progress: &'a mut dyn ProgressSink,
 }
 
 impl Read for Stoppable<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             if self.progress.cancelled() {
-                return Err(io::Error::other(Interrupted));
+                return Err(io::Error::other(ToolInterrupted));
             }
             let mut fds = [PollFd::new(self.input.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, PollTimeout::from(TICK)) {

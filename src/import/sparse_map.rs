@@ -45,8 +45,8 @@ impl SparseMap {
     }
 
     /// Reads the file with its holes.
-    pub fn walk(&self) -> Walk<'_> {
-        Walk { map: self, piece: 0, position: 0 }
+    pub fn walk(&self) -> SparseWalk<'_> {
+        SparseWalk { map: self, piece: 0, position: 0 }
     }
 
     fn add(&mut self, entries: &[GnuSparseHeader]) -> Result<()> {
@@ -68,13 +68,13 @@ impl SparseMap {
 
 /// A way through a sparse file.
 #[derive(Debug)]
-pub struct Walk<'a> {
+pub struct SparseWalk<'a> {
     map: &'a SparseMap,
     piece: usize,
     position: u64,
 }
 
-impl Walk<'_> {
+impl SparseWalk<'_> {
     /// Fills `into` with zeros of a hole, or with what `stored` has next.
     pub fn read(
         &mut self,

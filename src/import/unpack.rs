@@ -15,15 +15,15 @@ use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, setrlimit};
 use serde::{Deserialize, Serialize};
 
-use super::blobs::{self, Place};
-use super::budget::{Bounds, Budget};
+use super::blobs::{self, BlobLocation};
+use super::budget::{UnpackBounds, UnpackBudget};
 use super::compression::unpacked;
 use super::copy_dir;
-use super::digest_reader::{Checked, Digest};
-use super::fixups::{self, Extent};
-use super::layer::{self, LeftOut, Names};
-use super::rootfs::Tree;
-use crate::model::{Kind, Refusal};
+use super::digest_reader::{BlobDigest, DigestReader};
+use super::fixups::{self, TreeExtent};
+use super::layer::{self, SkippedEntries, WhiteoutNames};
+use super::rootfs::RootfsTree;
+use crate::model::{Refusal, RefusalKind};
 
 /// The hidden argument that makes our program this.
 pub const ARGUMENT: &str = "__unpack";
@@ -41,16 +41,16 @@ const PERIOD: Duration = Duration::from_millis(250);
 
 /// What to do.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Order {
-    pub step: Step,
-    pub bounds: Bounds,
+pub struct UnpackOrder {
+    pub step: UnpackStep,
+    pub bounds: UnpackBounds,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
+pub enum UnpackStep {
     /// Make the tree.
-    Unpack { contents: Contents, workdir: Option<String> },
+    Unpack { contents: SourceContents, workdir: Option<String> },
     /// Put the directory that is the standard input into the tree.
     Add { at: PathBuf },
 }
@@ -58,39 +58,39 @@ pub enum Step {
 /// What the source is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Contents {
+pub enum SourceContents {
     /// A directory.
     Directory,
     /// An archive of the whole, compressed or not.
     Archive,
     /// Layers, lowest first, in an archive or a directory.
-    Layers(Vec<Layer>),
+    Layers(Vec<SourceLayer>),
 }
 
 /// A layer and what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Layer {
-    pub place: Place,
+pub struct SourceLayer {
+    pub place: BlobLocation,
     /// Of the layer as it is packed.
-    pub digest: Option<Digest>,
+    pub digest: Option<BlobDigest>,
     /// Bytes of it.
     pub size: Option<u64>,
     /// Of the layer when unpacked.
-    pub diff_id: Option<Digest>,
+    pub diff_id: Option<BlobDigest>,
 }
 
 /// What came of it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Report {
-    Done(Done),
+pub enum UnpackReport {
+    Done(UnpackResult),
     Refused(Refusal),
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Done {
+pub struct UnpackResult {
     /// Of the tree as it is now.
-    pub extent: Extent,
+    pub extent: TreeExtent,
     pub loads_modules: bool,
     /// Device files that were left out.
     pub devices: u64,
@@ -104,26 +104,27 @@ pub fn serve() -> Result<()> {
     setrlimit(Resource::RLIMIT_AS, MEMORY, MEMORY).context("cannot bound the memory")?;
     // Modes are what the archive says.
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-    let order: Order = serde_json::from_slice(&fs::read(ORDER).context("cannot read the order")?)?;
+    let order: UnpackOrder =
+        serde_json::from_slice(&fs::read(ORDER).context("cannot read the order")?)?;
     let source = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let report = match carry_out(order, &source) {
-        Ok(done) => Report::Done(done),
-        Err(error) => Report::Refused(refusal(&error)),
+        Ok(done) => UnpackReport::Done(done),
+        Err(error) => UnpackReport::Refused(refusal(&error)),
     };
     fs::write(REPORT, serde_json::to_vec(&report)?).context("cannot write the report")
 }
 
-fn carry_out(order: Order, source: &File) -> Result<Done> {
-    let mut tree = Tree::open(Path::new(TREE), Budget::new(order.bounds))?;
-    let mut left_out = LeftOut::default();
+fn carry_out(order: UnpackOrder, source: &File) -> Result<UnpackResult> {
+    let mut tree = RootfsTree::open(Path::new(TREE), UnpackBudget::new(order.bounds))?;
+    let mut left_out = SkippedEntries::default();
     let mut voice = Voice::default();
     match order.step {
-        Step::Unpack { contents, workdir } => {
+        UnpackStep::Unpack { contents, workdir } => {
             unpack(&contents, source, &mut tree, &mut left_out, &mut voice)?;
             tree.machines.check()?;
             fixups::fit(&mut tree, workdir.as_deref())?;
         }
-        Step::Add { at } => {
+        UnpackStep::Add { at } => {
             let from = OwnedFd::from(source.try_clone()?);
             copy_dir::copy(&from, &at, &HashSet::new(), &mut tree, &mut left_out, &mut || {
                 voice.heard("copying files")
@@ -133,7 +134,7 @@ fn carry_out(order: Order, source: &File) -> Result<Done> {
     let extent = fixups::measure(&tree)?;
     // A file system as large as that comes next.
     super::budget::check_room(tree.root(), extent.bytes)?;
-    Ok(Done {
+    Ok(UnpackResult {
         extent,
         loads_modules: fixups::loads_modules(&tree)?,
         devices: left_out.devices,
@@ -142,14 +143,14 @@ fn carry_out(order: Order, source: &File) -> Result<Done> {
 }
 
 fn unpack(
-    contents: &Contents,
+    contents: &SourceContents,
     source: &File,
-    tree: &mut Tree,
-    left_out: &mut LeftOut,
+    tree: &mut RootfsTree,
+    left_out: &mut SkippedEntries,
     voice: &mut Voice,
 ) -> Result<()> {
     match contents {
-        Contents::Directory => {
+        SourceContents::Directory => {
             let from = OwnedFd::from(source.try_clone()?);
             // Whoever imports / has this very tree in it.
             let ours = [".", "..", "../.."].map(|place| {
@@ -160,14 +161,14 @@ fn unpack(
                 voice.heard("copying files")
             })
         }
-        Contents::Archive => {
+        SourceContents::Archive => {
             let size = source.metadata()?.len();
-            let (input, _) = blobs::open(source, &Place::Range { offset: 0, size })?;
+            let (input, _) = blobs::open(source, &BlobLocation::Range { offset: 0, size })?;
             let (_, mut archive) = unpacked(input)?;
             let said = &mut || voice.heard("unpacking files");
-            layer::apply(&mut archive, Names::Plain, tree, left_out, said)
+            layer::apply(&mut archive, WhiteoutNames::Plain, tree, left_out, said)
         }
-        Contents::Layers(layers) => {
+        SourceContents::Layers(layers) => {
             for (number, layer) in layers.iter().enumerate() {
                 let name = format!("layer {} of {}", number + 1, layers.len());
                 apply(layer, &name, source, tree, left_out, voice).with_context(|| name.clone())?;
@@ -178,24 +179,24 @@ fn unpack(
 }
 
 fn apply(
-    layer: &Layer,
+    layer: &SourceLayer,
     name: &str,
     source: &File,
-    tree: &mut Tree,
-    left_out: &mut LeftOut,
+    tree: &mut RootfsTree,
+    left_out: &mut SkippedEntries,
     voice: &mut Voice,
 ) -> Result<()> {
     let (input, size) = blobs::open(source, &layer.place)?;
     if layer.size.is_some_and(|wanted| wanted != size) {
         bail!(
-            Refusal::new(Kind::Failure, "it has not the length it should have")
+            Refusal::new(RefusalKind::Failure, "it has not the length it should have")
                 .hint("fetch or save the image again")
         );
     }
-    let mut packed = Checked::new(input, layer.digest.clone());
+    let mut packed = DigestReader::new(input, layer.digest.clone());
     let (compression, archive) = unpacked(&mut packed)?;
-    let mut archive = Checked::new(archive, layer.diff_id.clone());
-    let applied = layer::apply(&mut archive, Names::Whiteouts, tree, left_out, &mut || {
+    let mut archive = DigestReader::new(archive, layer.diff_id.clone());
+    let applied = layer::apply(&mut archive, WhiteoutNames::Whiteouts, tree, left_out, &mut || {
         voice.heard(&format!("unpacking {name}"));
     });
     // Damage explains whatever came of it, and ends after what is read of an archive.
@@ -255,10 +256,10 @@ fn refusal(error: &anyhow::Error) -> Refusal {
     let (kind, hint) = match inner {
         Some(inner) => (inner.kind, inner.hint.clone()),
         None if full => (
-            Kind::Host,
+            RefusalKind::Host,
             Some("free some space, or keep images elsewhere: MAYFLY_ARTIFACTS_DIR".to_owned()),
         ),
-        None => (Kind::Usage, None),
+        None => (RefusalKind::Usage, None),
     };
     Refusal { kind, message, hint }
 }

@@ -5,29 +5,30 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 
 use super::guest::defaults;
-use super::manager::{Manager, VM_PATIENCE};
+use super::manager::{VM_PATIENCE, VmManager};
 use super::recover::reap::reap_expired;
 use super::remove::remove_settled;
-use crate::backend::{self, Backend, Wish};
+use crate::backend::{self, Backend, BackendRequest};
 use crate::host::{clock, directory, random, socket};
-use crate::image::{Image, Progress};
+use crate::image::{LockedImage, ProgressSink};
 use crate::model::record::reason;
 use crate::model::{
-    BackendChoice, BackendKind, Bounds, Expiry, Isolation, Kind, Labels, Limits, Manifest, MemMib,
-    Phase, ProcessId, Profile, Refusal, Span, VmId, VmName, VmRecord,
+    BackendChoice, BackendKind, Isolation, MemMib, ProcessId, Profile, Refusal, RefusalKind,
+    TimeSpan, ValueRange, VmExpiry, VmId, VmLabels, VmLimits, VmManifest, VmName, VmPhase,
+    VmRecord,
 };
-use crate::registry::{Change, Contents, write_manifest};
+use crate::registry::{RegistryChange, RegistryContents, write_manifest};
 use crate::settings::find_profile;
 
 /// What a user asked for; `None` leaves it to the profile.
 #[derive(Debug, Clone, Default)]
-pub struct Request {
+pub struct CreateRequest {
     pub profile: String,
     pub vcpu_count: Option<u32>,
     pub mem: Option<MemMib>,
-    pub ttl: Option<Span>,
+    pub ttl: Option<TimeSpan>,
     pub name: Option<VmName>,
-    pub labels: Labels,
+    pub labels: VmLabels,
     pub keep: Option<bool>,
     pub require: Option<Isolation>,
     /// Start Firecracker without its jailer, also as root.
@@ -39,9 +40,9 @@ pub struct Request {
 /// Creates a VM: checks the request, deletes what has expired, builds the image if it is missing,
 /// takes a place among the active VMs, and prepares its files.
 pub fn create(
-    manager: &Manager,
-    request: &Request,
-    progress: &mut dyn Progress,
+    manager: &VmManager,
+    request: &CreateRequest,
+    progress: &mut dyn ProgressSink,
 ) -> Result<VmRecord> {
     let profiles = manager.settings.profiles()?;
     check_limits(request, &profiles.limits)?;
@@ -83,11 +84,11 @@ pub fn create(
     })
 }
 
-fn check_limits(request: &Request, limits: &Limits) -> Result<(), Refusal> {
-    let asked: [(&str, &str, Option<u64>, Bounds); 3] = [
+fn check_limits(request: &CreateRequest, limits: &VmLimits) -> Result<(), Refusal> {
+    let asked: [(&str, &str, Option<u64>, ValueRange); 3] = [
         ("vcpu_count", "--vcpus", request.vcpu_count.map(u64::from), limits.vcpu_count),
         ("mem_mib", "--mem", request.mem.map(|mem| u64::from(mem.0)), limits.mem_mib),
-        ("ttl_seconds", "--ttl", request.ttl.map(Span::seconds), limits.ttl_seconds),
+        ("ttl_seconds", "--ttl", request.ttl.map(TimeSpan::seconds), limits.ttl_seconds),
     ];
     for (field, flag, value, bounds) in asked {
         value.map_or(Ok(()), |value| bounds.check(field, flag, value))?;
@@ -96,12 +97,12 @@ fn check_limits(request: &Request, limits: &Limits) -> Result<(), Refusal> {
 }
 
 fn choose_backend(
-    manager: &Manager,
+    manager: &VmManager,
     profile: &Profile,
-    request: &Request,
+    request: &CreateRequest,
 ) -> Result<Box<dyn Backend>> {
     let settings = &manager.settings;
-    let wish = Wish {
+    let wish = BackendRequest {
         choice: settings.backend,
         accelerator: settings.accelerator,
         nested: profile.nested,
@@ -118,18 +119,22 @@ fn choose_backend(
         named => format!("the {named} backend"),
     };
     Err(Refusal::new(
-        Kind::Host,
+        RefusalKind::Host,
         format!("{required} isolation is required, and {offered} offers {isolation}"),
     )
     .hint("'mayfly doctor' says what this host lacks; '--require' asks for less")
     .into())
 }
 
-fn check_room(contents: &Contents, request: &Request, limits: &Limits) -> Result<(), Refusal> {
+fn check_room(
+    contents: &RegistryContents,
+    request: &CreateRequest,
+    limits: &VmLimits,
+) -> Result<(), Refusal> {
     request.name.as_ref().map_or(Ok(()), |name| contents.check_name(name, None))?;
     if contents.vms.len() >= limits.max_active_vms as usize {
         return Err(Refusal::new(
-            Kind::LimitReached,
+            RefusalKind::LimitReached,
             format!("max active VMs reached ({}); delete old VMs first", limits.max_active_vms),
         )
         .hint("'mayfly status' lists them; MAYFLY_MAX_ACTIVE_VMS allows more"));
@@ -139,11 +144,11 @@ fn check_room(contents: &Contents, request: &Request, limits: &Limits) -> Result
 
 fn manifest(
     id: &VmId,
-    request: &Request,
+    request: &CreateRequest,
     profile: &Profile,
     backend: &dyn Backend,
-    image: Option<&Image>,
-) -> Result<Manifest> {
+    image: Option<&LockedImage>,
+) -> Result<VmManifest> {
     let mut metadata = std::collections::BTreeMap::new();
     if let Some(image) = image {
         metadata.insert("kernel_image".into(), image.kernel().display().to_string());
@@ -154,18 +159,18 @@ fn manifest(
         metadata.insert("jailer".into(), jailer.into());
     }
     let keep = request.keep.unwrap_or(profile.keep);
-    Ok(Manifest {
+    Ok(VmManifest {
         vm_id: id.clone(),
         name: request.name.clone(),
         profile: profile.name.clone(),
         vcpu_count: request.vcpu_count.unwrap_or(profile.vcpu_count),
         mem_mib: request.mem.map_or(profile.mem_mib, |mem| mem.0),
-        ttl_seconds: request.ttl.map_or(profile.ttl_seconds, Span::seconds),
+        ttl_seconds: request.ttl.map_or(profile.ttl_seconds, TimeSpan::seconds),
         created_at: 0.0,
         backend: backend.kind(),
         accelerator: backend.accelerator(),
         keep,
-        image: image.map(Image::id).unwrap_or_default(),
+        image: image.map(LockedImage::id).unwrap_or_default(),
         nested: profile.nested,
         jailed: backend.is_jailed(),
         vmm_uid: None,
@@ -177,10 +182,10 @@ fn manifest(
 
 /// Takes a place in the registry; from here on the VM exists, as `creating`.
 fn reserve(
-    manager: &Manager,
-    manifest: &mut Manifest,
-    request: &Request,
-    limits: &Limits,
+    manager: &VmManager,
+    manifest: &mut VmManifest,
+    request: &CreateRequest,
+    limits: &VmLimits,
 ) -> Result<VmRecord> {
     manager.registry.update(|contents| {
         check_room(contents, request, limits)?;
@@ -194,17 +199,17 @@ fn reserve(
         manifest.created_at = now.unix;
         let record = VmRecord {
             manifest: manifest.clone(),
-            expiry: Expiry::after(&now, manifest.ttl_seconds),
-            state: Phase::Creating,
+            expiry: VmExpiry::after(&now, manifest.ttl_seconds),
+            state: VmPhase::Creating,
         };
         contents.vms.insert(manifest.vm_id.clone(), record.clone());
-        Ok((record, Change::Made))
+        Ok((record, RegistryChange::Made))
     })
 }
 
 /// A host user that no other VM's VMM runs as. The search begins at a place made from the VM's random
 /// id: so VMs of different state directories hardly ever meet, and a user is not soon used again.
-fn free_uid(contents: &Contents, id: &VmId, range: Bounds) -> Result<u32, Refusal> {
+fn free_uid(contents: &RegistryContents, id: &VmId, range: ValueRange) -> Result<u32, Refusal> {
     let taken: BTreeSet<u32> =
         contents.vms.values().filter_map(|record| record.manifest.vmm_uid).collect();
     let count = range.max - range.min + 1;
@@ -215,13 +220,16 @@ fn free_uid(contents: &Contents, id: &VmId, range: Bounds) -> Result<u32, Refusa
         .map(|step| (range.min + (first + step) % count) as u32)
         .find(|uid| !taken.contains(uid))
         .ok_or_else(|| {
-            Refusal::new(Kind::LimitReached, format!("all {count} host users for VMMs are taken"))
-                .hint("allow more with limits.vmm_uid in a profiles.toml of yours")
+            Refusal::new(
+                RefusalKind::LimitReached,
+                format!("all {count} host users for VMMs are taken"),
+            )
+            .hint("allow more with limits.vmm_uid in a profiles.toml of yours")
         })
 }
 
 /// Makes the VM's directory. Its disk comes with its first start, which decides what is on it.
-fn prepare(manager: &Manager, manifest: &Manifest, profile: &Profile) -> Result<()> {
+fn prepare(manager: &VmManager, manifest: &VmManifest, profile: &Profile) -> Result<()> {
     let paths = manager.paths(&manifest.vm_id);
     directory::create_new(&paths.dir)?;
     defaults::keep(manager, &manifest.vm_id, &profile.command)?;

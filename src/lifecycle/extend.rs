@@ -10,21 +10,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::manager::{HELLO, Manager, expired};
+use super::manager::{HELLO, VmManager, expired};
 use super::recover::settle::acquire;
 use super::remove::remove_settled;
-use crate::backend::{Purpose, hang_up};
+use crate::backend::{StreamPurpose, hang_up};
 use crate::host::clock;
-use crate::host::wait::Wait;
+use crate::host::wait::WaitLimit;
 use crate::model::record::reason;
-use crate::model::{Kind, Phase, Refusal, Span, VmId, VmRecord};
+use crate::model::{Refusal, RefusalKind, TimeSpan, VmId, VmPhase, VmRecord};
 use crate::registry::write_manifest;
 
 /// Lets a VM live for `ttl` from now, or for as long as it would anyway.
 ///
 /// Errors: `Usage` outside the limits, `Expired` when it is too late, and what keeps a started guest from
 /// being told.
-pub fn extend(manager: &Manager, id: &VmId, ttl: Span) -> Result<VmRecord> {
+pub fn extend(manager: &VmManager, id: &VmId, ttl: TimeSpan) -> Result<VmRecord> {
     let limits = &manager.settings.profiles()?.limits;
     limits.ttl_seconds.check("ttl_seconds", "DURATION", ttl.seconds())?;
     let (record, lock) = acquire(manager, id)?;
@@ -37,7 +37,7 @@ pub fn extend(manager: &Manager, id: &VmId, ttl: Span) -> Result<VmRecord> {
     if extended.extend(&now, ttl.seconds())? == 0 {
         return Ok(record);
     }
-    if let Phase::Started { .. } = record.state {
+    if let VmPhase::Started { .. } = record.state {
         let left = Duration::from_secs_f64(extended.expiry.remaining(&now));
         tell(manager, &record, left).context("the VM was not given more time")?;
     }
@@ -50,15 +50,15 @@ pub fn extend(manager: &Manager, id: &VmId, ttl: Span) -> Result<VmRecord> {
 }
 
 /// Has the guest's agent end the VM that much later from now.
-fn tell(manager: &Manager, record: &VmRecord, left: Duration) -> Result<()> {
+fn tell(manager: &VmManager, record: &VmRecord, left: Duration) -> Result<()> {
     let id = record.id();
     let vmm = manager
         .process_of(record)?
-        .ok_or_else(|| Refusal::new(Kind::WrongState, format!("VM {id} has just ended")))?;
+        .ok_or_else(|| Refusal::new(RefusalKind::WrongState, format!("VM {id} has just ended")))?;
     let backend = manager.backend_of(&record.manifest)?;
-    let mut wait = Wait::within(HELLO).watching(vmm.as_fd());
+    let mut wait = WaitLimit::within(HELLO).watching(vmm.as_fd());
     let mut session =
-        manager.open_session(record, backend.as_ref(), Purpose::Control, &mut wait)?;
+        manager.open_session(record, backend.as_ref(), StreamPurpose::Control, &mut wait)?;
     session.set_ttl(left, &mut wait)?;
     hang_up(session.is_clean(), session.into_channel());
     Ok(())

@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::backend::{self, Backend, Machine, Programs, Purpose};
-use crate::guest::Session;
-use crate::host::directory::Usage;
+use crate::backend::{self, Backend, BackendPrograms, BackendVm, StreamPurpose};
+use crate::guest::AgentSession;
+use crate::host::directory::DiskUsage;
 use crate::host::process::{self, PidFd};
-use crate::host::wait::Wait;
+use crate::host::wait::WaitLimit;
 use crate::host::{clock, program};
-use crate::image::{ImageInfo, Store};
+use crate::image::{ImageInfo, ImageStore};
 use crate::model::{
-    BootId, Kind, Liveness, Manifest, Refusal, VmId, VmPaths, VmRecord, VmRef, reconcile,
+    BootId, ProcessLiveness, Refusal, RefusalKind, VmId, VmManifest, VmPaths, VmRecord, VmRef,
+    reconcile,
 };
-use crate::registry::{Change, Contents, Registry};
+use crate::registry::{Registry, RegistryChange, RegistryContents};
 use crate::settings::Settings;
-use crate::template::Templates;
+use crate::template::TemplateStore;
 
 /// How long a verb waits for a VM that another command works on.
 pub const VM_PATIENCE: Duration = Duration::from_secs(20);
@@ -28,43 +29,43 @@ pub const HELLO: Duration = Duration::from_secs(20);
 
 /// One state directory with everything around it.
 #[derive(Debug)]
-pub struct Manager {
+pub struct VmManager {
     pub settings: Settings,
     pub registry: Registry,
 }
 
-impl Manager {
+impl VmManager {
     /// For verbs that change something: makes the state directory if need be.
-    pub fn open(settings: Settings) -> Result<Manager> {
+    pub fn open(settings: Settings) -> Result<VmManager> {
         let registry = Registry::open(&settings.directories.state)?;
-        Ok(Manager { settings, registry })
+        Ok(VmManager { settings, registry })
     }
 
     /// For verbs that only look.
-    pub fn open_to_read(settings: Settings) -> Result<Manager> {
+    pub fn open_to_read(settings: Settings) -> Result<VmManager> {
         let registry = Registry::open_to_read(&settings.directories.state)?;
-        Ok(Manager { settings, registry })
+        Ok(VmManager { settings, registry })
     }
 
     /// For looking at places that may not be in order.
-    pub fn open_unchecked(settings: Settings) -> Manager {
+    pub fn open_unchecked(settings: Settings) -> VmManager {
         let registry = Registry::at(&settings.directories.state);
-        Manager { settings, registry }
+        VmManager { settings, registry }
     }
 
     /// The images; makes their directory if need be.
-    pub fn images(&self) -> Result<Store> {
+    pub fn images(&self) -> Result<ImageStore> {
         let settings = &self.settings;
-        Store::open(&settings.directories.artifacts, settings.debian_mirror.clone())
+        ImageStore::open(&settings.directories.artifacts, settings.debian_mirror.clone())
     }
 
     /// The templates; makes their directory if need be.
-    pub fn templates(&self) -> Result<Templates> {
-        Templates::open(&self.settings.directories.artifacts)
+    pub fn templates(&self) -> Result<TemplateStore> {
+        TemplateStore::open(&self.settings.directories.artifacts)
     }
 
     /// All images with what each takes on the disk. Makes no directory.
-    pub fn list_images(&self) -> Result<Vec<(ImageInfo, Usage)>> {
+    pub fn list_images(&self) -> Result<Vec<(ImageInfo, DiskUsage)>> {
         if !self.settings.directories.artifacts.exists() {
             return Ok(Vec::new());
         }
@@ -77,7 +78,7 @@ impl Manager {
     }
 
     /// The templates, if their directory is there. Makes none.
-    pub fn templates_if_any(&self) -> Result<Option<Templates>> {
+    pub fn templates_if_any(&self) -> Result<Option<TemplateStore>> {
         let there = self.settings.directories.artifacts.join("templates").exists();
         there.then(|| self.templates()).transpose()
     }
@@ -96,8 +97,8 @@ impl Manager {
         Ok(self.registry.read()?.resolve(vm)?)
     }
 
-    pub fn programs(&self) -> Result<Programs> {
-        Ok(Programs {
+    pub fn programs(&self) -> Result<BackendPrograms> {
+        Ok(BackendPrograms {
             qemu: self.settings.qemu_bin.clone(),
             firecracker: self.program(&self.settings.firecracker_bin),
             jailer: self.program(&self.settings.jailer_bin),
@@ -119,14 +120,14 @@ impl Manager {
     /// The agent installed beside this program.
     pub fn agent(&self) -> Result<PathBuf> {
         program::beside("mayfly-agent").ok_or_else(|| {
-            Refusal::new(Kind::Host, "mayfly-agent is not installed beside mayfly")
+            Refusal::new(RefusalKind::Host, "mayfly-agent is not installed beside mayfly")
                 .hint("install both programs into one directory, as 'cargo install' and 'make install' do")
                 .into()
         })
     }
 
     /// The backend a VM was created with.
-    pub fn backend_of(&self, manifest: &Manifest) -> Result<Box<dyn Backend>> {
+    pub fn backend_of(&self, manifest: &VmManifest) -> Result<Box<dyn Backend>> {
         backend::of(manifest, &self.programs()?)
     }
 
@@ -135,13 +136,13 @@ impl Manager {
         &self,
         record: &VmRecord,
         backend: &dyn Backend,
-        purpose: Purpose,
-        wait: &mut Wait<'_>,
-    ) -> Result<Session> {
+        purpose: StreamPurpose,
+        wait: &mut WaitLimit<'_>,
+    ) -> Result<AgentSession> {
         let paths = self.paths(record.id());
-        let machine = Machine::new(&record.manifest, &paths, None);
+        let machine = BackendVm::new(&record.manifest, &paths, None);
         let dialled = backend.dial(machine, purpose, wait)?;
-        Session::open(dialled.channel, dialled.dirty, wait)
+        AgentSession::open(dialled.channel, dialled.dirty, wait)
     }
 
     /// A record as it is: compared with the process it names.
@@ -156,9 +157,9 @@ impl Manager {
         id: &VmId,
         change: impl FnOnce(&mut VmRecord) -> Result<T, Refusal>,
     ) -> Result<T> {
-        self.registry.update(|contents: &mut Contents| {
+        self.registry.update(|contents: &mut RegistryContents| {
             let result = change(contents.get_mut(id)?)?;
-            Ok((result, Change::Made))
+            Ok((result, RegistryChange::Made))
         })
     }
 
@@ -169,9 +170,9 @@ impl Manager {
         id: &VmId,
         change: impl FnOnce(&mut VmRecord) -> Result<T, Refusal>,
     ) -> Result<T> {
-        self.registry.update(|contents: &mut Contents| {
+        self.registry.update(|contents: &mut RegistryContents| {
             let result = change(contents.get_mut(id)?)?;
-            Ok((result, Change::OfThisBoot))
+            Ok((result, RegistryChange::OfThisBoot))
         })
     }
 
@@ -185,13 +186,13 @@ impl Manager {
 }
 
 /// What became of the process on record; `None` where none is recorded.
-pub fn liveness_of(record: &VmRecord, boot: &BootId) -> Result<Option<Liveness>> {
+pub fn liveness_of(record: &VmRecord, boot: &BootId) -> Result<Option<ProcessLiveness>> {
     record.state.instance().map(|instance| process::liveness(&instance.process, boot)).transpose()
 }
 
 /// The refusal for a VM whose time is up.
 pub fn expired(id: &VmId) -> Refusal {
-    Refusal::new(Kind::Expired, format!("VM {id} expired and was automatically deleted"))
+    Refusal::new(RefusalKind::Expired, format!("VM {id} expired and was automatically deleted"))
         .hint("create another; '--ttl' sets how long it may live")
 }
 

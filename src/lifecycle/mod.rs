@@ -23,23 +23,26 @@ mod start;
 mod stop;
 mod timings;
 
-pub use crate::backend::Purpose;
-pub use create::{Request, create};
-pub use doctor::{Check, Diagnosis, Verdict, diagnose};
+pub use crate::backend::StreamPurpose;
+pub use create::{CreateRequest, create};
+pub use doctor::{CheckVerdict, HostCheck, HostDiagnosis, diagnose};
 pub use extend::extend;
 pub use guest::{
-    Command, Conversation, CopyIn, CopyOut, EntryWords, Finished, Parcel, Store, Streams, Who,
-    at_once, command_defaults, copy_in, copy_out, entry, exec, run_in,
+    AgentConversation, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser, EntryWords, ExecCommand,
+    ExecStreams, FinishedCommand, at_once, command_defaults, copy_in, copy_out, entry, exec,
+    run_in,
 };
 pub use images::{
-    ImportRequest, Pruned, build_image, import_image, list_templates, prune_images, remove_image,
-    remove_template,
+    ImportRequest, PruneReport, build_image, import_image, list_templates, prune_images,
+    remove_image, remove_template,
 };
-pub use manager::Manager;
-pub use observe::{Follow, Goal, Log, Lookout, Reached, read_log, status, status_all, wait};
-pub use recover::{Reaped, Removed, reap, rebuild};
+pub use manager::VmManager;
+pub use observe::{
+    LogFollower, LogKind, VmWatcher, WaitGoal, WaitOutcome, read_log, status, status_all, wait,
+};
+pub use recover::{ReapReport, RemovalReport, reap, rebuild};
 pub use remove::{remove, remove_if_there};
 pub use rename::rename;
-pub use start::{Caller, Remark, Started, Way, start};
+pub use start::{StartCaller, StartOptions, StartRemark, StartedVm, start};
 pub use stop::stop;
-pub use timings::Timings;
+pub use timings::PhaseTimings;

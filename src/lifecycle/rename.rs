@@ -2,18 +2,18 @@
 
 use anyhow::Result;
 
-use super::manager::{Manager, expired};
+use super::manager::{VmManager, expired};
 use super::recover::settle::acquire;
 use super::remove::remove_settled;
 use crate::host::clock;
 use crate::model::record::reason;
 use crate::model::{VmId, VmName, VmRecord};
-use crate::registry::{Change, write_manifest};
+use crate::registry::{RegistryChange, write_manifest};
 
 /// Names a VM, whether it had a name or not. A guest that runs keeps its host name until the next start.
 ///
 /// Errors: `NameTaken` when another VM has it, `Expired` when its time is up.
-pub fn rename(manager: &Manager, id: &VmId, name: &VmName) -> Result<VmRecord> {
+pub fn rename(manager: &VmManager, id: &VmId, name: &VmName) -> Result<VmRecord> {
     let (record, lock) = acquire(manager, id)?;
     if record.has_expired(&clock::now()?) {
         remove_settled(manager, record, lock, reason::EXPIRED)?;
@@ -28,7 +28,7 @@ pub fn rename(manager: &Manager, id: &VmId, name: &VmName) -> Result<VmRecord> {
         is_written = true;
         // With the registry still locked, so that no other VM can get the name in between.
         write_manifest(&manifest, &record.manifest)?;
-        Ok((record.clone(), Change::Made))
+        Ok((record.clone(), RegistryChange::Made))
     });
     if renamed.is_err()
         && is_written

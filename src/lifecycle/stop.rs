@@ -5,25 +5,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::manager::Manager;
+use super::manager::VmManager;
 use super::recover::settle::acquire;
 use super::recover::{processes, teardown};
-use crate::backend::Purpose;
+use crate::backend::StreamPurpose;
 use crate::host::process::PidFd;
-use crate::host::wait::Wait;
-use crate::model::{Phase, VmId, VmRecord};
+use crate::host::wait::WaitLimit;
+use crate::model::{VmId, VmPhase, VmRecord};
 
 /// How long a VMM may take to end after SIGTERM.
 const VMM_GRACE: Duration = Duration::from_secs(1);
 
 /// Ends a VM, keeping its disk. Returns once the VMM is proven gone; a VM that does not run is
 /// already stopped. The guest gets `grace` to end its processes and write its disk.
-pub fn stop(manager: &Manager, id: &VmId, grace: Duration) -> Result<VmRecord> {
+pub fn stop(manager: &VmManager, id: &VmId, grace: Duration) -> Result<VmRecord> {
     let (record, _lock) = acquire(manager, id)?;
     match record.state {
-        Phase::Stopped { .. } => return Ok(record),
+        VmPhase::Stopped { .. } => return Ok(record),
         // As in the reference: what never ran can be marked as stopped.
-        Phase::Created => {}
+        VmPhase::Created => {}
         _ => {
             manager.change(id, |record| record.begin_stop())?;
             if let Some(vmm) = manager.process_of(&record)? {
@@ -34,7 +34,12 @@ pub fn stop(manager: &Manager, id: &VmId, grace: Duration) -> Result<VmRecord> {
     teardown::bring_down(manager, &record, None)
 }
 
-fn end_in_order(manager: &Manager, record: &VmRecord, vmm: &PidFd, grace: Duration) -> Result<()> {
+fn end_in_order(
+    manager: &VmManager,
+    record: &VmRecord,
+    vmm: &PidFd,
+    grace: Duration,
+) -> Result<()> {
     let deadline = Instant::now() + grace;
     // Whatever goes wrong with asking, the next step needs no consent.
     let asked = ask(manager, record, vmm, grace, deadline);
@@ -50,16 +55,16 @@ fn end_in_order(manager: &Manager, record: &VmRecord, vmm: &PidFd, grace: Durati
 }
 
 fn ask(
-    manager: &Manager,
+    manager: &VmManager,
     record: &VmRecord,
     vmm: &PidFd,
     grace: Duration,
     deadline: Instant,
 ) -> Result<()> {
     let backend = manager.backend_of(&record.manifest)?;
-    let mut wait = Wait::until(deadline).watching(vmm.as_fd());
+    let mut wait = WaitLimit::until(deadline).watching(vmm.as_fd());
     let mut session =
-        manager.open_session(record, backend.as_ref(), Purpose::Control, &mut wait)?;
+        manager.open_session(record, backend.as_ref(), StreamPurpose::Control, &mut wait)?;
     // Half of it for the guest's processes, half for writing its disk and powering off.
     session.shutdown(grace / 2, &mut wait)
 }

@@ -7,15 +7,15 @@ use serde::ser::SerializeMap;
 
 /// Phases in the order they ended, with their milliseconds.
 #[derive(Debug, Clone)]
-pub struct Timings {
+pub struct PhaseTimings {
     phases: Vec<(&'static str, f64)>,
     since: Instant,
 }
 
-impl Timings {
+impl PhaseTimings {
     /// Starts the clock of the first phase.
     pub fn begin() -> Self {
-        Timings { phases: Vec::new(), since: Instant::now() }
+        PhaseTimings { phases: Vec::new(), since: Instant::now() }
     }
 
     /// Ends a phase; the next one begins now.
@@ -30,7 +30,7 @@ impl Timings {
     }
 }
 
-impl Serialize for Timings {
+impl Serialize for PhaseTimings {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.phases.len()))?;
         for (phase, milliseconds) in &self.phases {

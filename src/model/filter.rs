@@ -7,13 +7,13 @@ use clap::ValueEnum;
 
 use super::label::LabelQuery;
 use super::platform::BackendKind;
-use super::record::{Phase, VmRecord};
-use super::refusal::{Kind, Refusal};
-use super::time::Now;
+use super::record::{VmPhase, VmRecord};
+use super::refusal::{Refusal, RefusalKind};
+use super::time::ClockReading;
 
 /// One condition, written `KEY=VALUE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Filter {
+pub enum StatusFilter {
     State(&'static str),
     Profile(String),
     Backend(BackendKind),
@@ -22,49 +22,51 @@ pub enum Filter {
     Label(LabelQuery),
 }
 
-impl Filter {
+impl StatusFilter {
     /// Whether a VM fulfils it; `record` is to be what a reader sees.
     pub fn admits(&self, record: &VmRecord) -> bool {
         let manifest = &record.manifest;
         match self {
-            Filter::State(state) => record.state.name() == *state,
-            Filter::Profile(profile) => manifest.profile == *profile,
-            Filter::Backend(backend) => manifest.backend == *backend,
-            Filter::Name(pattern) => {
+            StatusFilter::State(state) => record.state.name() == *state,
+            StatusFilter::Profile(profile) => manifest.profile == *profile,
+            StatusFilter::Backend(backend) => manifest.backend == *backend,
+            StatusFilter::Name(pattern) => {
                 manifest.name.as_ref().is_some_and(|name| matches(pattern, name.as_str()))
             }
-            Filter::Label(query) => manifest.labels.answer(query),
+            StatusFilter::Label(query) => manifest.labels.answer(query),
         }
     }
 }
 
-impl FromStr for Filter {
+impl FromStr for StatusFilter {
     type Err = Refusal;
 
-    fn from_str(text: &str) -> Result<Filter, Refusal> {
-        let refuse = |why: String| Refusal::new(Kind::Usage, why);
+    fn from_str(text: &str) -> Result<StatusFilter, Refusal> {
+        let refuse = |why: String| Refusal::new(RefusalKind::Usage, why);
         let Some((key, value)) = text.split_once('=') else {
             return Err(refuse(format!("{text:?} is not a filter")).hint(KEYS));
         };
         match key {
             "state" => {
-                let known = Phase::NAMES.into_iter().find(|name| *name == value);
-                known.map(Filter::State).ok_or_else(|| {
-                    let hint = format!("the states are {}", Phase::NAMES.join(", "));
+                let known = VmPhase::NAMES.into_iter().find(|name| *name == value);
+                known.map(StatusFilter::State).ok_or_else(|| {
+                    let hint = format!("the states are {}", VmPhase::NAMES.join(", "));
                     let refusal = refuse(format!("{value:?} is not a state"));
-                    refusal.hint_at_nearest(value, Phase::NAMES, hint)
+                    refusal.hint_at_nearest(value, VmPhase::NAMES, hint)
                 })
             }
-            "profile" => Ok(Filter::Profile(value.to_owned())),
-            "backend" => BackendKind::from_str(value, false).map(Filter::Backend).map_err(|_| {
-                let known: Vec<String> =
-                    BackendKind::value_variants().iter().map(ToString::to_string).collect();
-                let hint = format!("the backends are {}", known.join(", "));
-                let refusal = refuse(format!("{value:?} is not a backend"));
-                refusal.hint_at_nearest(value, known.iter().map(String::as_str), hint)
-            }),
-            "name" => Ok(Filter::Name(value.to_owned())),
-            "label" => value.parse().map(Filter::Label),
+            "profile" => Ok(StatusFilter::Profile(value.to_owned())),
+            "backend" => {
+                BackendKind::from_str(value, false).map(StatusFilter::Backend).map_err(|_| {
+                    let known: Vec<String> =
+                        BackendKind::value_variants().iter().map(ToString::to_string).collect();
+                    let hint = format!("the backends are {}", known.join(", "));
+                    let refusal = refuse(format!("{value:?} is not a backend"));
+                    refusal.hint_at_nearest(value, known.iter().map(String::as_str), hint)
+                })
+            }
+            "name" => Ok(StatusFilter::Name(value.to_owned())),
+            "label" => value.parse().map(StatusFilter::Label),
             _ => Err(refuse(format!("VMs cannot be filtered by {key:?}")).hint_at_nearest(
                 key,
                 ["state", "profile", "backend", "name", "label"],
@@ -92,7 +94,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 
 /// An order of VMs: a key, and `-` before it for the reverse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sort {
+pub struct StatusSort {
     key: SortKey,
     reverse: bool,
 }
@@ -113,7 +115,7 @@ enum SortKey {
     Mem,
 }
 
-impl Sort {
+impl StatusSort {
     /// The keys there are.
     pub fn keys() -> Vec<String> {
         SortKey::value_variants()
@@ -123,14 +125,14 @@ impl Sort {
     }
 
     /// Puts VMs in this order; those that are equal by it stay as they were.
-    pub fn apply(self, records: &mut [VmRecord], now: &Now) {
+    pub fn apply(self, records: &mut [VmRecord], now: &ClockReading) {
         records.sort_by(|a, b| match self.reverse {
             true => self.compare(b, a, now),
             false => self.compare(a, b, now),
         });
     }
 
-    fn compare(self, a: &VmRecord, b: &VmRecord, now: &Now) -> Ordering {
+    fn compare(self, a: &VmRecord, b: &VmRecord, now: &ClockReading) -> Ordering {
         let (one, two) = (&a.manifest, &b.manifest);
         match self.key {
             SortKey::Created => one.created_at.total_cmp(&two.created_at),
@@ -149,36 +151,35 @@ impl Sort {
     }
 }
 
-impl FromStr for Sort {
+impl FromStr for StatusSort {
     type Err = Refusal;
 
-    fn from_str(text: &str) -> Result<Sort, Refusal> {
+    fn from_str(text: &str) -> Result<StatusSort, Refusal> {
         let (key, reverse) = match text.strip_prefix('-') {
             Some(key) => (key, true),
             None => (text, false),
         };
-        let key =
-            SortKey::from_str(key, false).map_err(|_| {
-                let known = Sort::keys();
-                let hint = format!("the keys are {}; '-' before one reverses it", known.join(", "));
-                Refusal::new(Kind::Usage, format!("VMs cannot be sorted by {key:?}"))
-                    .hint_at_nearest(key, known.iter().map(String::as_str), hint)
-            })?;
-        Ok(Sort { key, reverse })
+        let key = SortKey::from_str(key, false).map_err(|_| {
+            let known = StatusSort::keys();
+            let hint = format!("the keys are {}; '-' before one reverses it", known.join(", "));
+            Refusal::new(RefusalKind::Usage, format!("VMs cannot be sorted by {key:?}"))
+                .hint_at_nearest(key, known.iter().map(String::as_str), hint)
+        })?;
+        Ok(StatusSort { key, reverse })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::state_tests::record;
-    use super::super::{BootId, Labels, MemMib};
+    use super::super::{BootId, MemMib, VmLabels};
     use super::*;
 
     fn vm(name: Option<&str>, mem: u32) -> VmRecord {
-        let mut record = record(Phase::Created);
+        let mut record = record(VmPhase::Created);
         record.manifest.name = name.map(|name| name.parse().unwrap());
         record.manifest.mem_mib = MemMib(mem).0;
-        record.manifest.labels = Labels::collect(["ci=7".parse().unwrap()]).unwrap();
+        record.manifest.labels = VmLabels::collect(["ci=7".parse().unwrap()]).unwrap();
         record
     }
 
@@ -195,7 +196,7 @@ mod tests {
             "label=ci",
             "label=ci=7",
         ] {
-            assert!(good.parse::<Filter>().unwrap().admits(&vm), "{good}");
+            assert!(good.parse::<StatusFilter>().unwrap().admits(&vm), "{good}");
         }
         for other in [
             "state=started",
@@ -207,19 +208,22 @@ mod tests {
             "label=c",
             "label=ci=8",
         ] {
-            assert!(!other.parse::<Filter>().unwrap().admits(&vm), "{other}");
+            assert!(!other.parse::<StatusFilter>().unwrap().admits(&vm), "{other}");
         }
-        assert!(!"name=*".parse::<Filter>().unwrap().admits(&self::vm(None, 256)));
+        assert!(!"name=*".parse::<StatusFilter>().unwrap().admits(&self::vm(None, 256)));
     }
 
     #[test]
     fn what_cannot_be_asked_for_is_refused_with_what_can() {
         for bad in ["", "started", "state=on", "state=", "backend=vmware", "color=red", "label="] {
-            let refusal = bad.parse::<Filter>().unwrap_err();
+            let refusal = bad.parse::<StatusFilter>().unwrap_err();
             assert!(refusal.hint.is_some(), "{bad}: {refusal}");
         }
         for bad in ["", "-", "--mem", "size", "Name"] {
-            assert!(bad.parse::<Sort>().unwrap_err().hint.unwrap().contains("created"), "{bad}");
+            assert!(
+                bad.parse::<StatusSort>().unwrap_err().hint.unwrap().contains("created"),
+                "{bad}"
+            );
         }
     }
 
@@ -252,10 +256,10 @@ mod tests {
 
     #[test]
     fn orders_are_stable_and_can_be_reversed() {
-        let now = Now { unix: 0.0, boottime: 0.0, boot_id: BootId("this".into()) };
+        let now = ClockReading { unix: 0.0, boottime: 0.0, boot_id: BootId("this".into()) };
         let sorted = |key: &str| {
             let mut vms = [vm(None, 1), vm(Some("b"), 3), vm(Some("a"), 2), vm(None, 0)];
-            key.parse::<Sort>().unwrap().apply(&mut vms, &now);
+            key.parse::<StatusSort>().unwrap().apply(&mut vms, &now);
             vms.map(|vm| vm.manifest.mem_mib)
         };
         assert_eq!(sorted("mem"), [0, 1, 2, 3]);

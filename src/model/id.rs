@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Refusal, RefusalKind};
 
 /// The number of hex digits in a [`VmId`].
 pub const ID_LENGTH: usize = 12;
@@ -45,7 +45,10 @@ impl FromStr for VmId {
         if text.len() == ID_LENGTH && text.bytes().all(hex) {
             Ok(VmId(text.to_owned()))
         } else {
-            Err(Refusal::new(Kind::Usage, format!("{text:?} is not a VM id (12 hex digits)")))
+            Err(Refusal::new(
+                RefusalKind::Usage,
+                format!("{text:?} is not a VM id (12 hex digits)"),
+            ))
         }
     }
 }
@@ -66,7 +69,7 @@ impl FromStr for VmName {
 
     fn from_str(text: &str) -> Result<Self, Refusal> {
         let refuse = |why: &str| {
-            Err(Refusal::new(Kind::Usage, format!("{text:?} cannot be a VM name: {why}"))
+            Err(Refusal::new(RefusalKind::Usage, format!("{text:?} cannot be a VM name: {why}"))
                 .hint("use letters, digits and hyphens, as in 'build-1'"))
         };
         if text.is_empty() {
@@ -143,16 +146,13 @@ impl VmRef {
                 let words = vms.flat_map(|(id, name)| {
                     [Some(id.as_str()), name.map(VmName::as_str)].into_iter().flatten()
                 });
-                Err(Refusal::new(Kind::NotFound, format!("no VM {:?}", self.0)).hint_at_nearest(
-                    &self.0,
-                    words,
-                    "'mayfly status' lists the VMs there are",
-                ))
+                Err(Refusal::new(RefusalKind::NotFound, format!("no VM {:?}", self.0))
+                    .hint_at_nearest(&self.0, words, "'mayfly status' lists the VMs there are"))
             }
             (None, several) => {
                 let ids: Vec<&str> = several.iter().map(VmId::as_str).collect();
                 Err(Refusal::new(
-                    Kind::Usage,
+                    RefusalKind::Usage,
                     format!("{:?} could mean {} VMs: {}", self.0, ids.len(), ids.join(", ")),
                 )
                 .hint("type more of the id"))
@@ -168,7 +168,10 @@ impl FromStr for VmRef {
         // An empty string would be a prefix of every id, as in `rm "$unset"`.
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
         if text.is_empty() || text.len() > MAX_NAME || !text.bytes().all(plain) {
-            return Err(Refusal::new(Kind::Usage, format!("{text:?} is not a VM id or name")));
+            return Err(Refusal::new(
+                RefusalKind::Usage,
+                format!("{text:?} is not a VM id or name"),
+            ));
         }
         Ok(VmRef(text.to_owned()))
     }
@@ -184,7 +187,7 @@ impl fmt::Display for VmRef {
 mod tests {
     use super::*;
 
-    fn resolve(typed: &str, vms: &[(&str, Option<&str>)]) -> Result<String, Kind> {
+    fn resolve(typed: &str, vms: &[(&str, Option<&str>)]) -> Result<String, RefusalKind> {
         let vms: Vec<(VmId, Option<VmName>)> = vms
             .iter()
             .map(|(id, name)| (id.parse().unwrap(), name.map(|name| name.parse().unwrap())))
@@ -227,7 +230,7 @@ mod tests {
         assert_eq!(resolve("one", &vms), Ok("aaaaaaaaaaaa".into()));
         assert_eq!(resolve("aaaaaaaaaaa", &vms), Ok("aaaaaaaaaaab".into()));
         assert_eq!(resolve("b", &vms), Ok("bbbb00000000".into()));
-        assert_eq!(resolve("aa", &vms), Err(Kind::Usage));
-        assert_eq!(resolve("c", &vms), Err(Kind::NotFound));
+        assert_eq!(resolve("aa", &vms), Err(RefusalKind::Usage));
+        assert_eq!(resolve("c", &vms), Err(RefusalKind::NotFound));
     }
 }

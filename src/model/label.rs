@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Refusal, RefusalKind};
 
 /// How many labels a VM may have.
 pub const MAX_LABELS: usize = 16;
@@ -23,7 +23,7 @@ pub const MAX_TOTAL: usize = 1024;
 
 /// One label: `KEY=VALUE`, or `KEY` for an empty value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Label {
+pub struct VmLabel {
     key: String,
     value: String,
 }
@@ -38,15 +38,15 @@ pub struct LabelQuery {
 /// The labels of one VM, within the bounds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
-pub struct Labels(BTreeMap<String, String>);
+pub struct VmLabels(BTreeMap<String, String>);
 
-impl Labels {
+impl VmLabels {
     /// All of these; of two with the same key the last counts.
     ///
     /// Errors: `Usage` where they are too many, or too long together.
-    pub fn collect(labels: impl IntoIterator<Item = Label>) -> Result<Labels, Refusal> {
+    pub fn collect(labels: impl IntoIterator<Item = VmLabel>) -> Result<VmLabels, Refusal> {
         let pairs = labels.into_iter().map(|label| (label.key, label.value));
-        Labels(pairs.collect()).bounded()
+        VmLabels(pairs.collect()).bounded()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -64,17 +64,17 @@ impl Labels {
         found.is_some_and(|found| query.value.as_ref().is_none_or(|value| value == found))
     }
 
-    fn bounded(self) -> Result<Labels, Refusal> {
+    fn bounded(self) -> Result<VmLabels, Refusal> {
         let total: usize = self.0.iter().map(|(key, value)| key.len() + value.len()).sum();
         if self.0.len() > MAX_LABELS {
             let message = format!("{} labels are too many for one VM", self.0.len());
             return Err(
-                Refusal::new(Kind::Usage, message).hint(format!("it may have {MAX_LABELS}"))
+                Refusal::new(RefusalKind::Usage, message).hint(format!("it may have {MAX_LABELS}"))
             );
         }
         if total > MAX_TOTAL {
             let message = format!("the labels are too long together: {total} bytes");
-            return Err(Refusal::new(Kind::Usage, message)
+            return Err(Refusal::new(RefusalKind::Usage, message)
                 .hint(format!("keys and values of a VM may have {MAX_TOTAL} bytes in all")));
         }
         Ok(self)
@@ -82,24 +82,24 @@ impl Labels {
 }
 
 // Checked, not trusted: what a file holds must obey the same grammar as what a user types.
-impl TryFrom<BTreeMap<String, String>> for Labels {
+impl TryFrom<BTreeMap<String, String>> for VmLabels {
     type Error = Refusal;
 
-    fn try_from(pairs: BTreeMap<String, String>) -> Result<Labels, Refusal> {
+    fn try_from(pairs: BTreeMap<String, String>) -> Result<VmLabels, Refusal> {
         for (key, value) in &pairs {
             check_key(key)?;
             check_value(value)?;
         }
-        Labels(pairs).bounded()
+        VmLabels(pairs).bounded()
     }
 }
 
-impl FromStr for Label {
+impl FromStr for VmLabel {
     type Err = Refusal;
 
-    fn from_str(text: &str) -> Result<Label, Refusal> {
+    fn from_str(text: &str) -> Result<VmLabel, Refusal> {
         let LabelQuery { key, value } = text.parse()?;
-        Ok(Label { key, value: value.unwrap_or_default() })
+        Ok(VmLabel { key, value: value.unwrap_or_default() })
     }
 }
 
@@ -128,7 +128,7 @@ impl fmt::Display for LabelQuery {
 
 fn check_key(key: &str) -> Result<(), Refusal> {
     let refuse = |why: &str| {
-        Err(Refusal::new(Kind::Usage, format!("{key:?} cannot be a label's key: {why}"))
+        Err(Refusal::new(RefusalKind::Usage, format!("{key:?} cannot be a label's key: {why}"))
             .hint("write KEY=VALUE, with letters, digits and inner '.', '_', '-', '/' in the key"))
     };
     let inner = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
@@ -150,7 +150,7 @@ fn check_key(key: &str) -> Result<(), Refusal> {
 
 fn check_value(value: &str) -> Result<(), Refusal> {
     let refuse = |why: &str| {
-        Err(Refusal::new(Kind::Usage, format!("{value:?} cannot be a label's value: {why}"))
+        Err(Refusal::new(RefusalKind::Usage, format!("{value:?} cannot be a label's value: {why}"))
             .hint("use printable ASCII characters"))
     };
     if value.len() > MAX_VALUE {
@@ -166,17 +166,17 @@ fn check_value(value: &str) -> Result<(), Refusal> {
 mod tests {
     use super::*;
 
-    fn labels(pairs: &[&str]) -> Result<Labels, Refusal> {
-        Labels::collect(pairs.iter().map(|pair| pair.parse().unwrap()))
+    fn labels(pairs: &[&str]) -> Result<VmLabels, Refusal> {
+        VmLabels::collect(pairs.iter().map(|pair| pair.parse().unwrap()))
     }
 
     #[test]
     fn the_grammar_takes_what_is_plain_and_nothing_else() {
         for good in ["ci", "ci=", "ci=1", "a/b.c_d-e=f g=h", "commit=3f2a", "url=https://x/?a=b"] {
-            assert!(good.parse::<Label>().is_ok(), "{good}");
+            assert!(good.parse::<VmLabel>().is_ok(), "{good}");
         }
         let long = |key, value| format!("{}={}", "k".repeat(key), "v".repeat(value));
-        assert!(long(MAX_KEY, MAX_VALUE).parse::<Label>().is_ok());
+        assert!(long(MAX_KEY, MAX_VALUE).parse::<VmLabel>().is_ok());
         for bad in [
             "",
             "=",
@@ -193,24 +193,24 @@ mod tests {
             "k=\u{202e}",
             "k\0=v",
         ] {
-            assert!(bad.parse::<Label>().is_err(), "{bad:?}");
+            assert!(bad.parse::<VmLabel>().is_err(), "{bad:?}");
             assert!(bad.parse::<LabelQuery>().is_err(), "{bad:?}");
         }
         for (key, value) in [(MAX_KEY + 1, 0), (1, MAX_VALUE + 1)] {
-            assert!(long(key, value).parse::<Label>().is_err());
+            assert!(long(key, value).parse::<VmLabel>().is_err());
         }
     }
 
     #[test]
     fn number_and_size_are_bounded_and_the_last_of_a_key_counts() {
-        let numbered = |count: usize, length: usize| -> Vec<Label> {
+        let numbered = |count: usize, length: usize| -> Vec<VmLabel> {
             let one = |n| format!("k{n:02}={}", "v".repeat(length)).parse().unwrap();
             (0..count).map(one).collect()
         };
-        assert!(Labels::collect(numbered(MAX_LABELS, 1)).is_ok());
-        assert!(Labels::collect(numbered(MAX_LABELS + 1, 1)).is_err());
-        assert!(Labels::collect(numbered(4, 253)).is_ok());
-        assert!(Labels::collect(numbered(4, 254)).is_err());
+        assert!(VmLabels::collect(numbered(MAX_LABELS, 1)).is_ok());
+        assert!(VmLabels::collect(numbered(MAX_LABELS + 1, 1)).is_err());
+        assert!(VmLabels::collect(numbered(4, 253)).is_ok());
+        assert!(VmLabels::collect(numbered(4, 254)).is_err());
         let same = labels(&["k=1", "k=2"]).unwrap();
         assert!(same.answer(&"k=2".parse().unwrap()) && !same.answer(&"k=1".parse().unwrap()));
     }
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_file_obeys_the_grammar_too() {
-        let read = |json: &str| serde_json::from_str::<Labels>(json);
+        let read = |json: &str| serde_json::from_str::<VmLabels>(json);
         assert_eq!(read(r#"{"ci":"7"}"#).unwrap(), labels(&["ci=7"]).unwrap());
         for bad in [r#"{"":"v"}"#, r#"{"k":"\u001b"}"#, r#"{"k":1}"#, r#"["k"]"#] {
             assert!(read(bad).is_err(), "{bad}");

@@ -2,10 +2,12 @@
 
 use proptest::prelude::*;
 
-use super::reconcile::{Repair, repair};
+use super::reconcile::{RecordRepair, repair};
 use super::record::reason;
 use super::state_tests::{now, process, record};
-use super::{BootId, Instance, Liveness, Now, Phase, ProcessId, Refusal, VmRecord};
+use super::{
+    BootId, ClockReading, ProcessId, ProcessLiveness, Refusal, VmInstance, VmPhase, VmRecord,
+};
 
 /// One VM on one host, and commands that go through the protocol of `lifecycle` step by
 /// step, until they end or are killed.
@@ -45,7 +47,7 @@ struct Over;
 
 impl World {
     fn new() -> World {
-        let record = record(Phase::Created);
+        let record = record(VmPhase::Created);
         World {
             promise: record.expiry.expires_at,
             record: Some(record),
@@ -72,7 +74,7 @@ impl World {
         }
         if let Some(record) = &self.record {
             assert!(record.expiry.expires_at >= self.promise, "less time than was promised");
-            let runs = self.vmm.is_some() && matches!(record.state, Phase::Started { .. });
+            let runs = self.vmm.is_some() && matches!(record.state, VmPhase::Started { .. });
             let end = record.expiry.expires_at;
             assert!(!runs || self.power_off.unwrap() >= end, "a guest that ends too early");
         }
@@ -80,8 +82,8 @@ impl World {
         Ok(())
     }
 
-    fn now(&self) -> Now {
-        Now { boot_id: self.boot_id(), ..now(self.time) }
+    fn now(&self) -> ClockReading {
+        ClockReading { boot_id: self.boot_id(), ..now(self.time) }
     }
 
     fn change(
@@ -92,18 +94,20 @@ impl World {
         change(self.record.as_mut().ok_or(Over)?).map_err(|_| Over)
     }
 
-    fn fate(&self) -> Option<Liveness> {
+    fn fate(&self) -> Option<ProcessLiveness> {
         let known = self.record.as_ref()?.state.instance()?;
         Some(match &known.process {
-            process if process.boot_id != self.boot_id() => Liveness::OtherBoot,
-            process if [self.vmm, self.gated].contains(&Some(process.pid)) => Liveness::Alive,
-            _ => Liveness::Dead,
+            process if process.boot_id != self.boot_id() => ProcessLiveness::OtherBoot,
+            process if [self.vmm, self.gated].contains(&Some(process.pid)) => {
+                ProcessLiveness::Alive
+            }
+            _ => ProcessLiveness::Dead,
         })
     }
 
     fn kill(&mut self) -> Result<(), Over> {
         self.step()?;
-        if self.fate() == Some(Liveness::Alive) {
+        if self.fate() == Some(ProcessLiveness::Alive) {
             (self.vmm, self.gated) = (None, None);
         }
         Ok(())
@@ -112,12 +116,12 @@ impl World {
     fn settle(&mut self) -> Result<(), Over> {
         let Some(record) = &self.record else { return Err(Over) };
         match repair(&record.state, self.fate()) {
-            Repair::Keep => Ok(()),
-            Repair::Stop(error) => {
+            RecordRepair::Keep => Ok(()),
+            RecordRepair::Stop(error) => {
                 self.kill()?;
                 self.change(|record| record.finish_stop(error.map(str::to_owned)))
             }
-            Repair::RollBack | Repair::Remove => self.remove(),
+            RecordRepair::RollBack | RecordRepair::Remove => self.remove(),
         }
     }
 
@@ -138,7 +142,7 @@ impl World {
         self.pids += 1;
         self.gated = Some(self.pids);
         let process = ProcessId { boot_id: self.boot_id(), ..process(self.pids) };
-        self.change(|record| record.launched(Instance { process, template: None }))?;
+        self.change(|record| record.launched(VmInstance { process, template: None }))?;
         self.step()?;
         assert_eq!(self.vmm, None, "two VMMs on one disk");
         self.vmm = self.gated.take();
@@ -237,12 +241,12 @@ proptest! {
     fn more_time_is_never_less_and_keeps_the_books(
         life in prop::collection::vec((0.0..40f64, 1..200u64, 0.0..1e9f64), 1..20)
     ) {
-        let mut record = record(Phase::Created);
+        let mut record = record(VmPhase::Created);
         let (mut time, created) = (0.0, record.manifest.created_at);
         for (passes, seconds, jump) in life {
             time += passes;
             // The wall clock is set to whatever; within a boot it has no say.
-            let now = Now { unix: jump, ..now(time) };
+            let now = ClockReading { unix: jump, ..now(time) };
             let before = record.clone();
             let moved = record.extend(&now, seconds).unwrap();
             let (was, is) = (before.expiry.remaining(&now), record.expiry.remaining(&now));

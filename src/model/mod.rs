@@ -21,14 +21,17 @@ pub mod time;
 pub mod units;
 
 pub use command::CommandDefaults;
-pub use filter::{Filter, Sort};
+pub use filter::{StatusFilter, StatusSort};
 pub use id::{VmId, VmName, VmRef};
-pub use label::{Label, LabelQuery, Labels};
+pub use label::{LabelQuery, VmLabel, VmLabels};
 pub use layout::{BootFiles, FrozenFiles, VmPaths};
 pub use platform::{Accelerator, BackendChoice, BackendKind, Isolation};
-pub use process::{Liveness, ProcessId};
-pub use profile::{Bounds, DebianRecipe, Form, Import, Limits, Profile, Profiles, Recipe};
-pub use record::{Instance, Manifest, Phase, VmRecord};
-pub use refusal::{Kind, Refusal};
-pub use time::{BootId, Expiry, Now};
-pub use units::{MemMib, Span};
+pub use process::{ProcessId, ProcessLiveness};
+pub use profile::{
+    DebianRecipe, ImageRecipe, ImportRecipe, Profile, ProfileSet, RootfsFormat, ValueRange,
+    VmLimits,
+};
+pub use record::{VmInstance, VmManifest, VmPhase, VmRecord};
+pub use refusal::{Refusal, RefusalKind};
+pub use time::{BootId, ClockReading, VmExpiry};
+pub use units::{MemMib, TimeSpan};

@@ -16,7 +16,7 @@ pub struct ProcessId {
 
 /// What became of a recorded process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Liveness {
+pub enum ProcessLiveness {
     Alive,
     /// Gone, or a zombie, or the pid belongs to another process by now.
     Dead,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::CommandDefaults;
 use super::platform::Isolation;
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Refusal, RefusalKind};
 
 /// The file beside an imported image's others that has its profile.
 pub const IMPORTED_PROFILE: &str = "profile.toml";
@@ -17,7 +17,7 @@ pub struct Profile {
     pub name: String,
     pub description: String,
     /// What its image is made of.
-    pub recipe: Recipe,
+    pub recipe: ImageRecipe,
     pub vcpu_count: u32,
     /// MiB of memory.
     pub mem_mib: u32,
@@ -36,9 +36,9 @@ pub struct Profile {
 /// Where an image comes from. Two equal ones make interchangeable images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Recipe {
+pub enum ImageRecipe {
     /// From elsewhere, once: nothing here can make it again.
-    Imported(Import),
+    Imported(ImportRecipe),
     #[serde(untagged)]
     Debian(DebianRecipe),
 }
@@ -46,10 +46,10 @@ pub enum Recipe {
 /// What was imported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Import {
+pub struct ImportRecipe {
     /// The file or directory it was read from; `-` for standard input.
     pub source: String,
-    pub form: Form,
+    pub form: RootfsFormat,
     /// What the archive calls the image, such as `localhost/my-app:latest`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
@@ -64,7 +64,7 @@ pub struct Import {
 /// How a root file system can be packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Form {
+pub enum RootfsFormat {
     /// A directory with its files.
     Dir,
     /// A tar archive with its files.
@@ -75,31 +75,31 @@ pub enum Form {
     Docker,
 }
 
-impl std::fmt::Display for Form {
+impl std::fmt::Display for RootfsFormat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Form::Dir => "dir",
-            Form::Tar => "tar",
-            Form::Oci => "oci",
-            Form::Docker => "docker",
+            RootfsFormat::Dir => "dir",
+            RootfsFormat::Tar => "tar",
+            RootfsFormat::Oci => "oci",
+            RootfsFormat::Docker => "docker",
         })
     }
 }
 
-impl Recipe {
+impl ImageRecipe {
     /// The packages it is made of, if it is.
     pub fn debian(&self) -> Option<&DebianRecipe> {
         match self {
-            Recipe::Debian(recipe) => Some(recipe),
-            Recipe::Imported(_) => None,
+            ImageRecipe::Debian(recipe) => Some(recipe),
+            ImageRecipe::Imported(_) => None,
         }
     }
 
     /// The package of the kernel its VMs boot.
     pub fn kernel(&self) -> &str {
         match self {
-            Recipe::Debian(recipe) => &recipe.kernel,
-            Recipe::Imported(import) => &import.kernel,
+            ImageRecipe::Debian(recipe) => &recipe.kernel,
+            ImageRecipe::Imported(import) => &import.kernel,
         }
     }
 }
@@ -133,14 +133,14 @@ fn first_kernel() -> String {
 
 /// The bounds a request must respect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Limits {
+pub struct VmLimits {
     /// How many VMs may exist at once in one state directory.
     pub max_active_vms: u32,
-    pub vcpu_count: Bounds,
-    pub mem_mib: Bounds,
-    pub ttl_seconds: Bounds,
+    pub vcpu_count: ValueRange,
+    pub mem_mib: ValueRange,
+    pub ttl_seconds: ValueRange,
     /// The host users that root's VMMs run as, one each.
-    pub vmm_uid: Bounds,
+    pub vmm_uid: ValueRange,
     /// How long a template may lie unused before `reap` deletes it.
     pub template_unused_seconds: u64,
     /// How much one copy may bring out of a VM, in MiB.
@@ -154,12 +154,12 @@ pub struct Limits {
 /// An inclusive range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Bounds {
+pub struct ValueRange {
     pub min: u64,
     pub max: u64,
 }
 
-impl Bounds {
+impl ValueRange {
     pub fn contains(self, value: u64) -> bool {
         (self.min..=self.max).contains(&value)
     }
@@ -169,16 +169,16 @@ impl Bounds {
         if self.contains(value) {
             return Ok(());
         }
-        let Bounds { min, max } = self;
+        let ValueRange { min, max } = self;
         let message = format!("{field} must be between {min} and {max}, not {value}");
         let hint = format!("change {given}, or [limits] in a profiles.toml of yours");
-        Err(Refusal::new(Kind::Usage, message).hint(hint))
+        Err(Refusal::new(RefusalKind::Usage, message).hint(hint))
     }
 }
 
 /// Everything the profile files say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Profiles {
-    pub limits: Limits,
+pub struct ProfileSet {
+    pub limits: VmLimits,
     pub profiles: BTreeMap<String, Profile>,
 }

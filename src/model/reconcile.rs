@@ -3,12 +3,12 @@
 //! Two pure functions over one table: [`observe`] is what a reader is shown, and [`repair`] is what
 //! somebody who holds the VM's lock must do about an operation that nobody finished.
 
-use super::process::Liveness;
-use super::record::{Phase, VmRecord};
+use super::process::ProcessLiveness;
+use super::record::{VmPhase, VmRecord};
 
 /// What a holder of the VM's lock must do to bring record and world together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Repair {
+pub enum RecordRepair {
     /// They agree.
     Keep,
     /// The VM was never acknowledged: delete what there is of it.
@@ -24,27 +24,27 @@ pub const INTERRUPTED: &str = "its start was interrupted";
 pub const REBOOTED: &str = "host rebooted";
 
 /// The table. `process` is what became of the process on record; `None` where none is recorded.
-pub fn repair(state: &Phase, process: Option<Liveness>) -> Repair {
-    use Liveness::{Alive, Dead, OtherBoot};
+pub fn repair(state: &VmPhase, process: Option<ProcessLiveness>) -> RecordRepair {
+    use ProcessLiveness::{Alive, Dead, OtherBoot};
     match (state, process) {
-        (Phase::Removing { .. }, _) => Repair::Remove,
-        (_, Some(OtherBoot)) => Repair::Stop(Some(REBOOTED)),
-        (Phase::Creating, _) => Repair::RollBack,
-        (Phase::Created | Phase::Stopped { .. }, _) => Repair::Keep,
-        (Phase::Starting { .. }, _) => Repair::Stop(Some(INTERRUPTED)),
-        (Phase::Started { .. }, Some(Alive)) => Repair::Keep,
-        (Phase::Started { .. }, Some(Dead) | None) => Repair::Stop(Some(DIED)),
-        (Phase::Stopping { .. }, _) => Repair::Stop(None),
+        (VmPhase::Removing { .. }, _) => RecordRepair::Remove,
+        (_, Some(OtherBoot)) => RecordRepair::Stop(Some(REBOOTED)),
+        (VmPhase::Creating, _) => RecordRepair::RollBack,
+        (VmPhase::Created | VmPhase::Stopped { .. }, _) => RecordRepair::Keep,
+        (VmPhase::Starting { .. }, _) => RecordRepair::Stop(Some(INTERRUPTED)),
+        (VmPhase::Started { .. }, Some(Alive)) => RecordRepair::Keep,
+        (VmPhase::Started { .. }, Some(Dead) | None) => RecordRepair::Stop(Some(DIED)),
+        (VmPhase::Stopping { .. }, _) => RecordRepair::Stop(None),
     }
 }
 
 /// The record as a reader must see it: a `started` VM whose VMM is gone is a stopped one. Operations
 /// in flight are shown as recorded, because only the VM's lock tells them from abandoned ones.
-pub fn observe(mut record: VmRecord, process: Option<Liveness>) -> VmRecord {
-    if let Phase::Started { .. } = record.state
-        && let Repair::Stop(error) = repair(&record.state, process)
+pub fn observe(mut record: VmRecord, process: Option<ProcessLiveness>) -> VmRecord {
+    if let VmPhase::Started { .. } = record.state
+        && let RecordRepair::Stop(error) = repair(&record.state, process)
     {
-        record.state = Phase::Stopped { last_error: error.map(str::to_owned) };
+        record.state = VmPhase::Stopped { last_error: error.map(str::to_owned) };
     }
     record
 }

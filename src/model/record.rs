@@ -19,17 +19,17 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::id::{VmId, VmName};
-use super::label::Labels;
+use super::label::VmLabels;
 use super::platform::{Accelerator, BackendKind, Isolation};
 use super::process::ProcessId;
-use super::refusal::{Kind, Refusal};
-use super::time::{Expiry, Now};
+use super::refusal::{Refusal, RefusalKind};
+use super::time::{ClockReading, VmExpiry};
 
 /// What a VM is, as its user wants it. It is also written to `vms/<id>/manifest.json`, from which a lost
 /// registry can be rebuilt. Only [`VmRecord::extend`] and [`VmRecord::rename`] change it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Manifest {
+pub struct VmManifest {
     pub vm_id: VmId,
     pub name: Option<VmName>,
     pub profile: String,
@@ -56,11 +56,11 @@ pub struct Manifest {
     pub owner: Option<ProcessId>,
     pub metadata: BTreeMap<String, String>,
     /// What its user finds it by.
-    #[serde(default, skip_serializing_if = "Labels::is_empty")]
-    pub labels: Labels,
+    #[serde(default, skip_serializing_if = "VmLabels::is_empty")]
+    pub labels: VmLabels,
 }
 
-impl Manifest {
+impl VmManifest {
     pub fn isolation(&self) -> Isolation {
         self.accelerator.isolation()
     }
@@ -87,7 +87,7 @@ impl Manifest {
 /// A VM that runs: everything the next command needs to reach it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Instance {
+pub struct VmInstance {
     pub process: ProcessId,
     /// The template it is a copy of, if it did not boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,29 +97,29 @@ pub struct Instance {
 /// Where a VM is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Phase {
+pub enum VmPhase {
     Creating,
     Created,
     /// `instance` is there once the launcher's identity is known, before it becomes the VMM.
     Starting {
-        instance: Option<Instance>,
+        instance: Option<VmInstance>,
     },
     Started {
-        instance: Instance,
+        instance: VmInstance,
     },
     Stopping {
-        instance: Instance,
+        instance: VmInstance,
     },
     Stopped {
         last_error: Option<String>,
     },
     Removing {
-        instance: Option<Instance>,
+        instance: Option<VmInstance>,
         reason: String,
     },
 }
 
-impl Phase {
+impl VmPhase {
     /// Every name there is.
     pub const NAMES: [&str; 7] =
         ["creating", "created", "starting", "started", "stopping", "stopped", "removing"];
@@ -127,27 +127,32 @@ impl Phase {
     /// The name a user sees in `state`.
     pub fn name(&self) -> &'static str {
         match self {
-            Phase::Creating => "creating",
-            Phase::Created => "created",
-            Phase::Starting { .. } => "starting",
-            Phase::Started { .. } => "started",
-            Phase::Stopping { .. } => "stopping",
-            Phase::Stopped { .. } => "stopped",
-            Phase::Removing { .. } => "removing",
+            VmPhase::Creating => "creating",
+            VmPhase::Created => "created",
+            VmPhase::Starting { .. } => "starting",
+            VmPhase::Started { .. } => "started",
+            VmPhase::Stopping { .. } => "stopping",
+            VmPhase::Stopped { .. } => "stopped",
+            VmPhase::Removing { .. } => "removing",
         }
     }
 
     /// Whether its VM runs, or is about to begin or to end doing so.
     pub fn is_up(&self) -> bool {
-        matches!(self, Phase::Starting { .. } | Phase::Started { .. } | Phase::Stopping { .. })
+        matches!(
+            self,
+            VmPhase::Starting { .. } | VmPhase::Started { .. } | VmPhase::Stopping { .. }
+        )
     }
 
     /// The process on record, in whatever phase.
-    pub fn instance(&self) -> Option<&Instance> {
+    pub fn instance(&self) -> Option<&VmInstance> {
         match self {
-            Phase::Started { instance } | Phase::Stopping { instance } => Some(instance),
-            Phase::Starting { instance } | Phase::Removing { instance, .. } => instance.as_ref(),
-            Phase::Creating | Phase::Created | Phase::Stopped { .. } => None,
+            VmPhase::Started { instance } | VmPhase::Stopping { instance } => Some(instance),
+            VmPhase::Starting { instance } | VmPhase::Removing { instance, .. } => {
+                instance.as_ref()
+            }
+            VmPhase::Creating | VmPhase::Created | VmPhase::Stopped { .. } => None,
         }
     }
 }
@@ -156,9 +161,9 @@ impl Phase {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VmRecord {
-    pub manifest: Manifest,
-    pub expiry: Expiry,
-    pub state: Phase,
+    pub manifest: VmManifest,
+    pub expiry: VmExpiry,
+    pub state: VmPhase,
 }
 
 impl VmRecord {
@@ -166,28 +171,28 @@ impl VmRecord {
         &self.manifest.vm_id
     }
 
-    pub fn has_expired(&self, now: &Now) -> bool {
+    pub fn has_expired(&self, now: &ClockReading) -> bool {
         self.expiry.has_passed(now)
     }
 
     /// The last thing that went wrong, for a VM that is down because of it.
     pub fn last_error(&self) -> Option<&str> {
         match &self.state {
-            Phase::Stopped { last_error } => last_error.as_deref(),
+            VmPhase::Stopped { last_error } => last_error.as_deref(),
             _ => None,
         }
     }
 
     /// The running instance, or why a command cannot be run in this VM.
-    pub fn running(&self) -> Result<&Instance, Refusal> {
-        let Phase::Started { instance } = &self.state else {
+    pub fn running(&self) -> Result<&VmInstance, Refusal> {
+        let VmPhase::Started { instance } = &self.state else {
             let why = match self.last_error() {
                 Some(error) => format!(" ({error})"),
                 None => String::new(),
             };
             return Err(self.refuse(&format!("is {}{why}, not started", self.state.name())).hint(
                 match self.state {
-                    Phase::Created | Phase::Stopped { .. } => {
+                    VmPhase::Created | VmPhase::Stopped { .. } => {
                         format!("start it with 'mayfly start {}'", self.id())
                     }
                     _ => "wait for the other operation to end, or see 'mayfly status'".into(),
@@ -200,7 +205,7 @@ impl VmRecord {
     /// creating → created.
     pub fn finish_create(&mut self) -> Result<(), Refusal> {
         match self.state {
-            Phase::Creating => self.pass_to(Phase::Created),
+            VmPhase::Creating => self.pass_to(VmPhase::Created),
             _ => Err(self.refuse("was taken away while it was being created")),
         }
     }
@@ -208,18 +213,18 @@ impl VmRecord {
     /// created or stopped → starting.
     pub fn begin_start(&mut self) -> Result<(), Refusal> {
         match self.state {
-            Phase::Created | Phase::Stopped { .. } => {
-                self.pass_to(Phase::Starting { instance: None })
+            VmPhase::Created | VmPhase::Stopped { .. } => {
+                self.pass_to(VmPhase::Starting { instance: None })
             }
             _ => Err(self.refuse(&format!("cannot be started: it is {}", self.state.name()))),
         }
     }
 
     /// Puts the identity of the process that will become the VMM on record.
-    pub fn launched(&mut self, instance: Instance) -> Result<(), Refusal> {
+    pub fn launched(&mut self, instance: VmInstance) -> Result<(), Refusal> {
         match self.state {
-            Phase::Starting { instance: None } => {
-                self.pass_to(Phase::Starting { instance: Some(instance) })
+            VmPhase::Starting { instance: None } => {
+                self.pass_to(VmPhase::Starting { instance: Some(instance) })
             }
             _ => Err(self.refuse(&format!("cannot be launched: it is {}", self.state.name()))),
         }
@@ -228,7 +233,7 @@ impl VmRecord {
     /// Takes a process off the record that is proven gone, so that another can be launched.
     pub fn unlaunched(&mut self) -> Result<(), Refusal> {
         match self.state {
-            Phase::Starting { .. } => self.pass_to(Phase::Starting { instance: None }),
+            VmPhase::Starting { .. } => self.pass_to(VmPhase::Starting { instance: None }),
             _ => Err(self.refuse(&format!("is not starting: it is {}", self.state.name()))),
         }
     }
@@ -236,22 +241,22 @@ impl VmRecord {
     /// starting → started.
     pub fn finish_start(&mut self) -> Result<(), Refusal> {
         match &self.state {
-            Phase::Starting { instance: Some(instance) } => {
+            VmPhase::Starting { instance: Some(instance) } => {
                 let instance = instance.clone();
-                self.pass_to(Phase::Started { instance })
+                self.pass_to(VmPhase::Started { instance })
             }
             _ => Err(self.refuse(&format!("did not start: it is {}", self.state.name()))),
         }
     }
 
     /// started → stopping; hands out the instance to end.
-    pub fn begin_stop(&mut self) -> Result<Instance, Refusal> {
+    pub fn begin_stop(&mut self) -> Result<VmInstance, Refusal> {
         match &self.state {
-            Phase::Started { instance }
-            | Phase::Stopping { instance }
-            | Phase::Starting { instance: Some(instance) } => {
+            VmPhase::Started { instance }
+            | VmPhase::Stopping { instance }
+            | VmPhase::Starting { instance: Some(instance) } => {
                 let instance = instance.clone();
-                self.state = Phase::Stopping { instance: instance.clone() };
+                self.state = VmPhase::Stopping { instance: instance.clone() };
                 Ok(instance)
             }
             _ => Err(self.refuse(&format!("cannot be stopped: it is {}", self.state.name()))),
@@ -261,10 +266,10 @@ impl VmRecord {
     /// created, starting, started or stopping → stopped; a VMM is proven gone.
     pub fn finish_stop(&mut self, last_error: Option<String>) -> Result<(), Refusal> {
         match self.state {
-            Phase::Created
-            | Phase::Starting { .. }
-            | Phase::Started { .. }
-            | Phase::Stopping { .. } => self.pass_to(Phase::Stopped { last_error }),
+            VmPhase::Created
+            | VmPhase::Starting { .. }
+            | VmPhase::Started { .. }
+            | VmPhase::Stopping { .. } => self.pass_to(VmPhase::Stopped { last_error }),
             _ => Err(self.refuse(&format!("is not stopping: it is {}", self.state.name()))),
         }
     }
@@ -272,7 +277,7 @@ impl VmRecord {
     /// Lets the VM live for `ttl_seconds` from now, or for as long as it would anyway. Returns by how many
     /// seconds its end has moved: whole ones, so that the end stays `ttl_seconds` after the creation on
     /// either clock, however those were set meanwhile.
-    pub fn extend(&mut self, now: &Now, ttl_seconds: u64) -> Result<u64, Refusal> {
+    pub fn extend(&mut self, now: &ClockReading, ttl_seconds: u64) -> Result<u64, Refusal> {
         self.check_at_rest("cannot be extended")?;
         let missing = (ttl_seconds as f64 - self.expiry.remaining(now)).ceil().max(0.0) as u64;
         self.manifest.ttl_seconds = self.manifest.ttl_seconds.saturating_add(missing);
@@ -289,7 +294,7 @@ impl VmRecord {
 
     /// Whether no operation is under way, and none was abandoned.
     pub fn is_at_rest(&self) -> bool {
-        matches!(self.state, Phase::Created | Phase::Started { .. } | Phase::Stopped { .. })
+        matches!(self.state, VmPhase::Created | VmPhase::Started { .. } | VmPhase::Stopped { .. })
     }
 
     fn check_at_rest(&self, what: &str) -> Result<(), Refusal> {
@@ -301,22 +306,22 @@ impl VmRecord {
 
     /// Anything → removing; a removal may always be begun, and begun again.
     pub fn begin_remove(&mut self, reason: &str) {
-        self.state = Phase::Removing {
+        self.state = VmPhase::Removing {
             instance: self.state.instance().cloned(),
             reason: match &self.state {
-                Phase::Removing { reason, .. } => reason.clone(),
+                VmPhase::Removing { reason, .. } => reason.clone(),
                 _ => reason.to_owned(),
             },
         };
     }
 
-    fn pass_to(&mut self, next: Phase) -> Result<(), Refusal> {
+    fn pass_to(&mut self, next: VmPhase) -> Result<(), Refusal> {
         self.state = next;
         Ok(())
     }
 
     fn refuse(&self, what: &str) -> Refusal {
-        Refusal::new(Kind::WrongState, format!("VM {} {what}", self.id()))
+        Refusal::new(RefusalKind::WrongState, format!("VM {} {what}", self.id()))
     }
 }
 

@@ -12,7 +12,7 @@ use super::nearest::nearest;
 /// The class of a refusal. It decides the exit code, and scripts see its name in `--json` errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum RefusalKind {
     /// The request itself is malformed or out of range.
     Usage,
     /// No such VM or profile.
@@ -35,20 +35,20 @@ pub enum Kind {
     Failure,
 }
 
-impl Kind {
+impl RefusalKind {
     /// The name used in `--json` errors.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Usage => "usage",
-            Kind::NotFound => "not_found",
-            Kind::Expired => "expired",
-            Kind::WrongState => "wrong_state",
-            Kind::NameTaken => "name_taken",
-            Kind::LimitReached => "limit_reached",
-            Kind::Busy => "busy",
-            Kind::Host => "host",
-            Kind::Agent => "agent",
-            Kind::Failure => "failure",
+            RefusalKind::Usage => "usage",
+            RefusalKind::NotFound => "not_found",
+            RefusalKind::Expired => "expired",
+            RefusalKind::WrongState => "wrong_state",
+            RefusalKind::NameTaken => "name_taken",
+            RefusalKind::LimitReached => "limit_reached",
+            RefusalKind::Busy => "busy",
+            RefusalKind::Host => "host",
+            RefusalKind::Agent => "agent",
+            RefusalKind::Failure => "failure",
         }
     }
 
@@ -56,12 +56,12 @@ impl Kind {
     /// failures because the small numbers belong to the guest's command there.
     pub fn exit_code(self) -> u8 {
         match self {
-            Kind::Agent | Kind::Failure => 1,
-            Kind::Usage => 2,
-            Kind::NotFound | Kind::Expired => 3,
-            Kind::WrongState | Kind::NameTaken => 4,
-            Kind::LimitReached | Kind::Busy => 5,
-            Kind::Host => 6,
+            RefusalKind::Agent | RefusalKind::Failure => 1,
+            RefusalKind::Usage => 2,
+            RefusalKind::NotFound | RefusalKind::Expired => 3,
+            RefusalKind::WrongState | RefusalKind::NameTaken => 4,
+            RefusalKind::LimitReached | RefusalKind::Busy => 5,
+            RefusalKind::Host => 6,
         }
     }
 }
@@ -69,7 +69,7 @@ impl Kind {
 /// Why something was not done, and what the user can do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    pub kind: Kind,
+    pub kind: RefusalKind,
     /// What was refused and why: one sentence, no full stop.
     pub message: String,
     /// What to do now: one line, usually a command.
@@ -78,7 +78,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal without a hint; add one with [`Refusal::hint`].
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
         Refusal { kind, message: message.into(), hint: None }
     }
 
@@ -88,7 +88,7 @@ impl Refusal {
     }
 
     /// Whether an error is a refusal of this kind.
-    pub fn is_of_kind(error: &anyhow::Error, kind: Kind) -> bool {
+    pub fn is_of_kind(error: &anyhow::Error, kind: RefusalKind) -> bool {
         Refusal::find(error).is_some_and(|refusal| refusal.kind == kind)
     }
 

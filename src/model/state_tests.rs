@@ -2,25 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::reconcile::{DIED, INTERRUPTED, REBOOTED, Repair, observe, repair};
+use super::reconcile::{DIED, INTERRUPTED, REBOOTED, RecordRepair, observe, repair};
 use super::record::reason;
 use super::{
-    Accelerator, BackendKind, BootId, Expiry, Instance, Labels, Liveness, Manifest, Now, Phase,
-    ProcessId, Refusal, VmId, VmRecord,
+    Accelerator, BackendKind, BootId, ClockReading, ProcessId, ProcessLiveness, Refusal, VmExpiry,
+    VmId, VmInstance, VmLabels, VmManifest, VmPhase, VmRecord,
 };
 
 pub fn process(pid: i32) -> ProcessId {
     ProcessId { pid, start_ticks: 7, boot_id: BootId("this".into()) }
 }
 
-fn instance(pid: i32) -> Instance {
-    Instance { process: process(pid), template: None }
+fn instance(pid: i32) -> VmInstance {
+    VmInstance { process: process(pid), template: None }
 }
 
-impl Manifest {
+impl VmManifest {
     /// One of a VM without a machine.
-    pub fn sample() -> Manifest {
-        Manifest {
+    pub fn sample() -> VmManifest {
+        VmManifest {
             vm_id: VmId::from_random([1; 16]),
             name: None,
             profile: "debian-base".into(),
@@ -37,42 +37,42 @@ impl Manifest {
             vmm_uid: None,
             owner: None,
             metadata: BTreeMap::new(),
-            labels: Labels::default(),
+            labels: VmLabels::default(),
         }
     }
 }
 
-pub fn record(state: Phase) -> VmRecord {
+pub fn record(state: VmPhase) -> VmRecord {
     let boot_id = BootId("this".into());
     VmRecord {
-        manifest: Manifest::sample(),
-        expiry: Expiry { expires_at: 60.0, expires_boottime: 60.0, boot_id },
+        manifest: VmManifest::sample(),
+        expiry: VmExpiry { expires_at: 60.0, expires_boottime: 60.0, boot_id },
         state,
     }
 }
 
 /// Seconds after the boot and the creation of [`record`].
-pub fn now(seconds: f64) -> Now {
-    Now { unix: seconds, boottime: seconds, boot_id: BootId("this".into()) }
+pub fn now(seconds: f64) -> ClockReading {
+    ClockReading { unix: seconds, boottime: seconds, boot_id: BootId("this".into()) }
 }
 
-fn removing(instance: Option<Instance>, reason: &str) -> Phase {
-    Phase::Removing { instance, reason: reason.into() }
+fn removing(instance: Option<VmInstance>, reason: &str) -> VmPhase {
+    VmPhase::Removing { instance, reason: reason.into() }
 }
 
-fn stopped(last_error: Option<&str>) -> Phase {
-    Phase::Stopped { last_error: last_error.map(str::to_owned) }
+fn stopped(last_error: Option<&str>) -> VmPhase {
+    VmPhase::Stopped { last_error: last_error.map(str::to_owned) }
 }
 
 /// Every shape of a state.
-fn states() -> [Phase; 10] {
+fn states() -> [VmPhase; 10] {
     [
-        Phase::Creating,
-        Phase::Created,
-        Phase::Starting { instance: None },
-        Phase::Starting { instance: Some(instance(1)) },
-        Phase::Started { instance: instance(1) },
-        Phase::Stopping { instance: instance(1) },
+        VmPhase::Creating,
+        VmPhase::Created,
+        VmPhase::Starting { instance: None },
+        VmPhase::Starting { instance: Some(instance(1)) },
+        VmPhase::Started { instance: instance(1) },
+        VmPhase::Stopping { instance: instance(1) },
         stopped(None),
         stopped(Some("it broke")),
         removing(None, reason::EXPIRED),
@@ -81,7 +81,10 @@ fn states() -> [Phase; 10] {
 }
 
 /// Where one operation leads from each of [`states`]; `None` where it is refused.
-fn leads(operation: impl Fn(&mut VmRecord) -> Result<(), Refusal>, expected: [Option<Phase>; 10]) {
+fn leads(
+    operation: impl Fn(&mut VmRecord) -> Result<(), Refusal>,
+    expected: [Option<VmPhase>; 10],
+) {
     for (before, expected) in states().into_iter().zip(expected) {
         let mut record = record(before.clone());
         let result = operation(&mut record);
@@ -96,12 +99,12 @@ fn leads(operation: impl Fn(&mut VmRecord) -> Result<(), Refusal>, expected: [Op
 
 #[test]
 fn every_operation_from_every_state() {
-    let started = || Some(Phase::Started { instance: instance(1) });
-    let starting = |instance| Some(Phase::Starting { instance });
-    let stopping = || Some(Phase::Stopping { instance: instance(1) });
-    const NO: Option<Phase> = None;
+    let started = || Some(VmPhase::Started { instance: instance(1) });
+    let starting = |instance| Some(VmPhase::Starting { instance });
+    let stopping = || Some(VmPhase::Stopping { instance: instance(1) });
+    const NO: Option<VmPhase> = None;
 
-    let created = Some(Phase::Created);
+    let created = Some(VmPhase::Created);
     leads(VmRecord::finish_create, [created, NO, NO, NO, NO, NO, NO, NO, NO, NO]);
     leads(
         VmRecord::begin_start,
@@ -122,7 +125,7 @@ fn every_operation_from_every_state() {
         );
     }
     // What is at rest may change its name and its end, and nothing else of it changes.
-    let at_rest: [Option<Phase>; 10] = {
+    let at_rest: [Option<VmPhase>; 10] = {
         let mut states = states().map(Some);
         for index in [0, 2, 3, 5, 8, 9] {
             states[index] = None;
@@ -133,7 +136,7 @@ fn every_operation_from_every_state() {
     leads(|record| record.extend(&now(0.0), 90).map(|by| assert_eq!(by, 30)), at_rest);
     // Always possible, and what was the reason first stays the reason.
     let going = |instance| Some(removing(instance, reason::EXPLICIT));
-    let mut expected: [Option<Phase>; 10] = std::array::from_fn(|_| going(None));
+    let mut expected: [Option<VmPhase>; 10] = std::array::from_fn(|_| going(None));
     expected[3..6].fill_with(|| going(Some(instance(1))));
     expected[8] = Some(removing(None, reason::EXPIRED));
     expected[9] = Some(removing(Some(instance(1)), reason::EXPIRED));
@@ -146,8 +149,8 @@ fn every_operation_from_every_state() {
 
 #[test]
 fn every_state_has_a_name_that_is_known() {
-    let names: BTreeSet<&str> = states().iter().map(Phase::name).collect();
-    assert_eq!(names, Phase::NAMES.into());
+    let names: BTreeSet<&str> = states().iter().map(VmPhase::name).collect();
+    assert_eq!(names, VmPhase::NAMES.into());
 }
 
 #[test]
@@ -155,7 +158,7 @@ fn only_a_started_vm_runs_commands_and_the_others_say_why_not() {
     for state in states() {
         let record = record(state.clone());
         match record.running() {
-            Ok(running) => assert_eq!(state, Phase::Started { instance: running.clone() }),
+            Ok(running) => assert_eq!(state, VmPhase::Started { instance: running.clone() }),
             Err(refusal) => {
                 assert!(refusal.message.contains(state.name()), "{refusal}");
                 assert!(refusal.hint.is_some());
@@ -166,12 +169,12 @@ fn only_a_started_vm_runs_commands_and_the_others_say_why_not() {
 
 #[test]
 fn every_state_with_every_fate_of_its_process() {
-    use Liveness::{Alive, Dead, OtherBoot};
-    use Repair::{Keep, Remove, RollBack, Stop};
+    use ProcessLiveness::{Alive, Dead, OtherBoot};
+    use RecordRepair::{Keep, Remove, RollBack, Stop};
     let broken = || Stop(Some(INTERRUPTED));
     let rebooted = || Stop(Some(REBOOTED));
     // Without a process on record, then alive, dead, and of another boot.
-    let table: [[Repair; 4]; 10] = [
+    let table: [[RecordRepair; 4]; 10] = [
         [RollBack, RollBack, RollBack, rebooted()],
         [Keep, Keep, Keep, rebooted()],
         [broken(), broken(), broken(), rebooted()],
@@ -197,22 +200,22 @@ fn every_state_with_every_fate_of_its_process() {
 }
 
 /// A repaired record needs no second repair, whether its process is gone or was right to live.
-fn mends(state: &Phase, fate: Option<Liveness>, verdict: &Repair) {
+fn mends(state: &VmPhase, fate: Option<ProcessLiveness>, verdict: &RecordRepair) {
     let mut record = record(state.clone());
     match verdict {
-        Repair::Keep => {}
-        Repair::Stop(error) => record.finish_stop(error.map(str::to_owned)).unwrap(),
-        Repair::RollBack | Repair::Remove => return,
+        RecordRepair::Keep => {}
+        RecordRepair::Stop(error) => record.finish_stop(error.map(str::to_owned)).unwrap(),
+        RecordRepair::RollBack | RecordRepair::Remove => return,
     }
     let fate = fate.filter(|_| record.state.instance().is_some());
-    assert_eq!(repair(&record.state, fate), Repair::Keep, "{state:?}");
+    assert_eq!(repair(&record.state, fate), RecordRepair::Keep, "{state:?}");
 }
 
 /// What a reader sees is what is on record, but for a started VM that is not alive.
-fn shows(state: &Phase, fate: Option<Liveness>, verdict: &Repair) {
+fn shows(state: &VmPhase, fate: Option<ProcessLiveness>, verdict: &RecordRepair) {
     let seen = observe(record(state.clone()), fate).state;
     match (state, verdict) {
-        (Phase::Started { .. }, Repair::Stop(error)) => assert_eq!(seen, stopped(*error)),
+        (VmPhase::Started { .. }, RecordRepair::Stop(error)) => assert_eq!(seen, stopped(*error)),
         _ => assert_eq!(&seen, state),
     }
 }

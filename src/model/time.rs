@@ -10,7 +10,7 @@ pub struct BootId(pub String);
 
 /// One reading of both clocks.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Now {
+pub struct ClockReading {
     /// Seconds since the Unix epoch.
     pub unix: f64,
     /// Seconds since boot, suspend included (CLOCK_BOOTTIME).
@@ -21,16 +21,16 @@ pub struct Now {
 /// When a VM's time is up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Expiry {
+pub struct VmExpiry {
     pub expires_at: f64,
     pub expires_boottime: f64,
     pub boot_id: BootId,
 }
 
-impl Expiry {
+impl VmExpiry {
     /// The moment `ttl_seconds` after `now`.
-    pub fn after(now: &Now, ttl_seconds: u64) -> Self {
-        Expiry {
+    pub fn after(now: &ClockReading, ttl_seconds: u64) -> Self {
+        VmExpiry {
             expires_at: now.unix + ttl_seconds as f64,
             expires_boottime: now.boottime + ttl_seconds as f64,
             boot_id: now.boot_id.clone(),
@@ -44,7 +44,7 @@ impl Expiry {
     }
 
     /// Seconds left at `now`; negative once it has passed.
-    pub fn remaining(&self, now: &Now) -> f64 {
+    pub fn remaining(&self, now: &ClockReading) -> f64 {
         if self.boot_id == now.boot_id {
             self.expires_boottime - now.boottime
         } else {
@@ -53,7 +53,7 @@ impl Expiry {
     }
 
     /// As in the reference, a VM has expired at its very last instant.
-    pub fn has_passed(&self, now: &Now) -> bool {
+    pub fn has_passed(&self, now: &ClockReading) -> bool {
         self.remaining(now) <= 0.0
     }
 }
@@ -62,20 +62,20 @@ impl Expiry {
 mod tests {
     use super::*;
 
-    fn now(unix: f64, boottime: f64, boot: &str) -> Now {
-        Now { unix, boottime, boot_id: BootId(boot.into()) }
+    fn now(unix: f64, boottime: f64, boot: &str) -> ClockReading {
+        ClockReading { unix, boottime, boot_id: BootId(boot.into()) }
     }
 
     #[test]
     fn a_wall_clock_that_jumps_does_not_expire_a_vm_of_this_boot() {
-        let expiry = Expiry::after(&now(1000.0, 50.0, "a"), 60);
+        let expiry = VmExpiry::after(&now(1000.0, 50.0, "a"), 60);
         assert!(!expiry.has_passed(&now(9_999_999.0, 109.0, "a")));
         assert!(expiry.has_passed(&now(0.0, 110.0, "a")));
     }
 
     #[test]
     fn after_a_reboot_the_wall_clock_decides() {
-        let expiry = Expiry::after(&now(1000.0, 50.0, "a"), 60);
+        let expiry = VmExpiry::after(&now(1000.0, 50.0, "a"), 60);
         assert!(!expiry.has_passed(&now(1059.0, 3.0, "b")));
         assert!(expiry.has_passed(&now(1060.0, 3.0, "b")));
     }

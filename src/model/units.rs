@@ -4,16 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Refusal, RefusalKind};
 
 /// A duration: a number with a unit (`90s`, `10m`, `1h30m`), or a bare number of seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span(pub Duration);
+pub struct TimeSpan(pub Duration);
 
-impl Span {
+impl TimeSpan {
     /// This many seconds, without what is left of the last one; none where the number is negative.
-    pub fn whole(seconds: f64) -> Span {
-        Span(Duration::from_secs(seconds.max(0.0) as u64))
+    pub fn whole(seconds: f64) -> TimeSpan {
+        TimeSpan(Duration::from_secs(seconds.max(0.0) as u64))
     }
 
     /// Whole seconds, rounded up, so that `500ms` is not nothing.
@@ -22,7 +22,7 @@ impl Span {
     }
 }
 
-impl FromStr for Span {
+impl FromStr for TimeSpan {
     type Err = Refusal;
 
     fn from_str(text: &str) -> Result<Self, Refusal> {
@@ -32,14 +32,14 @@ impl FromStr for Span {
         };
         // A century keeps every later sum far from overflow.
         match parsed {
-            Some(span) if span.as_secs() < 100 * 366 * 86_400 => Ok(Span(span)),
-            _ => Err(Refusal::new(Kind::Usage, format!("{text:?} is not a duration"))
+            Some(span) if span.as_secs() < 100 * 366 * 86_400 => Ok(TimeSpan(span)),
+            _ => Err(Refusal::new(RefusalKind::Usage, format!("{text:?} is not a duration"))
                 .hint("give a number with a unit, such as 90s, 10m or 1h30m")),
         }
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for TimeSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&humantime::format_duration(self.0).to_string().replace(' ', ""))
     }
@@ -67,7 +67,7 @@ impl FromStr for MemMib {
             .filter(|_| factor > 0)
             .map(MemMib)
             .ok_or_else(|| {
-                Refusal::new(Kind::Usage, format!("{text:?} is not an amount of memory"))
+                Refusal::new(RefusalKind::Usage, format!("{text:?} is not an amount of memory"))
                     .hint("give MiB or GiB, such as 512M or 2G")
             })
     }
@@ -90,12 +90,12 @@ mod tests {
     fn spans() {
         for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1ms", 1)]
         {
-            assert_eq!(text.parse::<Span>().unwrap().seconds(), seconds, "{text}");
+            assert_eq!(text.parse::<TimeSpan>().unwrap().seconds(), seconds, "{text}");
         }
         for bad in ["", "x", "-1", "1y1000000h", "1.5", "99999999999999999999", "5 parsecs"] {
-            assert!(bad.parse::<Span>().is_err(), "{bad}");
+            assert!(bad.parse::<TimeSpan>().is_err(), "{bad}");
         }
-        assert_eq!("1h30m".parse::<Span>().unwrap().to_string(), "1h30m");
+        assert_eq!("1h30m".parse::<TimeSpan>().unwrap().to_string(), "1h30m");
     }
 
     #[test]

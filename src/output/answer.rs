@@ -4,8 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 
-use crate::guest::{Exit, Outcome};
-use crate::lifecycle::{Removed, Timings};
+use crate::guest::{CommandExit, CommandOutcome};
+use crate::lifecycle::{PhaseTimings, RemovalReport};
 use crate::model::VmId;
 
 /// A finished command.
@@ -23,8 +23,8 @@ pub struct ExecAnswer<'a> {
     pub exit_code: u8,
     pub duration_ms: u64,
     pub timed_out: bool,
-    pub cleanup: Option<Removed>,
-    pub timings_ms: &'a Timings,
+    pub cleanup: Option<RemovalReport>,
+    pub timings_ms: &'a PhaseTimings,
 }
 
 impl<'a> ExecAnswer<'a> {
@@ -32,9 +32,9 @@ impl<'a> ExecAnswer<'a> {
     pub fn new(
         vm_id: &'a VmId,
         command: String,
-        outcome: Outcome,
-        cleanup: Option<Removed>,
-        timings_ms: &'a Timings,
+        outcome: CommandOutcome,
+        cleanup: Option<RemovalReport>,
+        timings_ms: &'a PhaseTimings,
     ) -> Self {
         let truncated = outcome.stdout.truncated || outcome.stderr.truncated;
         let (stdout, stdout_encoding) = encode(outcome.stdout.bytes);
@@ -49,7 +49,7 @@ impl<'a> ExecAnswer<'a> {
             truncated,
             exit_code: outcome.exit.code(),
             duration_ms: outcome.duration.as_millis() as u64,
-            timed_out: outcome.exit == Exit::TimedOut,
+            timed_out: outcome.exit == CommandExit::TimedOut,
             cleanup,
             timings_ms,
         }

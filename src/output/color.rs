@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 /// When to print in colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Color {
+pub enum ColorMode {
     /// On a terminal that can, unless NO_COLOR or CLICOLOR=0 is set; CLICOLOR_FORCE stands for a terminal.
     #[default]
     Auto,
@@ -20,63 +20,63 @@ pub enum Color {
     Never,
 }
 
-impl Color {
-    fn paint(self, stream: &impl RawStream) -> Paint {
-        Paint(match self {
-            Color::Auto => AutoStream::choice(stream) != ColorChoice::Never,
-            Color::Always => true,
-            Color::Never => false,
+impl ColorMode {
+    fn paint(self, stream: &impl RawStream) -> StreamColor {
+        StreamColor(match self {
+            ColorMode::Auto => AutoStream::choice(stream) != ColorChoice::Never,
+            ColorMode::Always => true,
+            ColorMode::Never => false,
         })
     }
 
-    pub fn on_stdout(self) -> Paint {
+    pub fn on_stdout(self) -> StreamColor {
         self.paint(&stdout())
     }
 
-    pub fn on_stderr(self) -> Paint {
+    pub fn on_stderr(self) -> StreamColor {
         self.paint(&stderr())
     }
 }
 
 /// For the parser's own help.
-impl From<Color> for clap::ColorChoice {
-    fn from(color: Color) -> clap::ColorChoice {
+impl From<ColorMode> for clap::ColorChoice {
+    fn from(color: ColorMode) -> clap::ColorChoice {
         match color {
-            Color::Auto => clap::ColorChoice::Auto,
-            Color::Always => clap::ColorChoice::Always,
-            Color::Never => clap::ColorChoice::Never,
+            ColorMode::Auto => clap::ColorChoice::Auto,
+            ColorMode::Always => clap::ColorChoice::Always,
+            ColorMode::Never => clap::ColorChoice::Never,
         }
     }
 }
 
 /// Whether one stream gets colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Paint(bool);
+pub struct StreamColor(bool);
 
 /// What a colour stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
+pub enum TextTone {
     Good,
     Doubtful,
     Bad,
     Advice,
 }
 
-impl Tone {
+impl TextTone {
     /// Colours of the terminal's own palette, which its user has made legible.
     fn color(self) -> AnsiColor {
         match self {
-            Tone::Good => AnsiColor::Green,
-            Tone::Doubtful => AnsiColor::Yellow,
-            Tone::Bad => AnsiColor::Red,
-            Tone::Advice => AnsiColor::Cyan,
+            TextTone::Good => AnsiColor::Green,
+            TextTone::Doubtful => AnsiColor::Yellow,
+            TextTone::Bad => AnsiColor::Red,
+            TextTone::Advice => AnsiColor::Cyan,
         }
     }
 }
 
-impl Paint {
+impl StreamColor {
     /// The text in its tone, or as it is where there are no colours.
-    pub fn paint(self, tone: Tone, text: impl Display) -> String {
+    pub fn paint(self, tone: TextTone, text: impl Display) -> String {
         let style = match self.0 {
             true => Style::new().bold().fg_color(Some(tone.color().into())),
             false => Style::new(),

@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::escape::escape;
 use super::printer::Printer;
-use crate::archive::Watch;
+use crate::archive::CopyObserver;
 
 /// As long as nobody has said how much it is.
 const UNKNOWN: &str = "{spinner} {prefix} {bytes} {bytes_per_sec}";
@@ -31,7 +31,7 @@ impl CopyProgress {
     }
 }
 
-impl Watch for CopyProgress {
+impl CopyObserver for CopyProgress {
     fn is_there(&self) -> bool {
         self.0.is_some()
     }

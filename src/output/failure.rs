@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::escape::escape;
 use super::usage;
-use crate::host::signals::Interrupted;
-use crate::model::{Kind, Refusal};
+use crate::host::signals::SignalInterrupt;
+use crate::model::{Refusal, RefusalKind};
 
 /// The exit code of `exec` and `run` for everything that is mayfly's own failure, as with docker:
 /// every smaller one could be the command's.
@@ -13,18 +13,18 @@ pub const MAYFLY_FAILED: u8 = 125;
 
 /// What an error comes down to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Failure {
+pub struct ErrorReport {
     pub kind: &'static str,
     pub message: String,
     pub hint: Option<String>,
     pub exit_code: u8,
 }
 
-impl Failure {
+impl ErrorReport {
     /// Finds the refusal or interruption in an error's chain; an error without one is a plain failure.
-    pub fn of(error: &anyhow::Error) -> Failure {
-        if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
-            return Failure {
+    pub fn of(error: &anyhow::Error) -> ErrorReport {
+        if let Some(interrupted) = error.downcast_ref::<SignalInterrupt>() {
+            return ErrorReport {
                 kind: "interrupted",
                 message: interrupted.to_string(),
                 hint: None,
@@ -32,8 +32,8 @@ impl Failure {
             };
         }
         let refusal = Refusal::find(error);
-        let kind = refusal.map_or(Kind::Failure, |refusal| refusal.kind);
-        Failure {
+        let kind = refusal.map_or(RefusalKind::Failure, |refusal| refusal.kind);
+        ErrorReport {
             kind: kind.name(),
             message: escape(&format!("{error:#}")),
             hint: refusal.and_then(|refusal| refusal.hint.as_deref()).map(escape),
@@ -43,7 +43,7 @@ impl Failure {
 
     /// What the parser of the command line says, in the form of every other error: clap prints what
     /// the user typed as it is, escapes and all, and shows as usage whatever variables are set.
-    pub fn of_usage(error: &clap::Error, verb: Option<&str>, exit_code: u8) -> Failure {
+    pub fn of_usage(error: &clap::Error, verb: Option<&str>, exit_code: u8) -> ErrorReport {
         let text = error.render().to_string();
         let mut paragraphs = text.split("\n\n").map(|paragraph| {
             let words: Vec<&str> = paragraph.lines().map(str::trim).collect();
@@ -51,16 +51,16 @@ impl Failure {
         });
         let message = paragraphs.next().unwrap_or_default();
         let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
-        let kind = Kind::Usage.name();
-        Failure { kind, message, hint: Some(usage::hint(error, verb)), exit_code }
+        let kind = RefusalKind::Usage.name();
+        ErrorReport { kind, message, hint: Some(usage::hint(error, verb)), exit_code }
     }
 
     /// The same failure of a verb whose exit codes belong to the guest's command.
-    pub fn of_command(error: &anyhow::Error) -> Failure {
-        let failure = Failure::of(error);
-        match error.downcast_ref::<Interrupted>() {
+    pub fn of_command(error: &anyhow::Error) -> ErrorReport {
+        let failure = ErrorReport::of(error);
+        match error.downcast_ref::<SignalInterrupt>() {
             Some(_) => failure,
-            None => Failure { exit_code: MAYFLY_FAILED, ..failure },
+            None => ErrorReport { exit_code: MAYFLY_FAILED, ..failure },
         }
     }
 }

@@ -7,7 +7,7 @@ use super::escape::escape;
 /// As [`escape`], for bytes: those that are no UTF-8 become `\x…`, and what a serial line has before its line
 /// ends is left out.
 #[derive(Debug, Default)]
-pub struct Foreign {
+pub struct ForeignText {
     /// The beginning of a character whose rest is yet to come: at most three bytes.
     begun: Vec<u8>,
     /// Carriage returns whose line end is yet to come, up to [`RETURNS`].
@@ -17,7 +17,7 @@ pub struct Foreign {
 /// Terminals are told to put one carriage return before a line end, and some consoles do so again.
 const RETURNS: usize = 4;
 
-impl Foreign {
+impl ForeignText {
     /// The text of a piece, but for what depends on the next one.
     pub fn text(&mut self, piece: &[u8]) -> String {
         let mut bytes = std::mem::take(&mut self.begun);
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     fn shown(pieces: &[&[u8]]) -> String {
-        let mut foreign = Foreign::default();
+        let mut foreign = ForeignText::default();
         let mut text: String = pieces.iter().map(|piece| foreign.text(piece)).collect();
         text += &foreign.rest();
         text
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn nothing_is_held_back_without_end() {
-        let mut foreign = Foreign::default();
+        let mut foreign = ForeignText::default();
         let text = foreign.text(&[b'\r'; 1000]);
         assert_eq!(text.matches("\\u{d}").count(), 1000 - RETURNS);
         assert_eq!(foreign.text(b"\n"), "\n");

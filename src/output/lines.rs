@@ -10,27 +10,27 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::termios::tcgetwinsize;
 
-use super::foreign::Foreign;
-use crate::host::signals::{Interrupted, Signals};
+use super::foreign::ForeignText;
+use crate::host::signals::{PendingSignals, SignalInterrupt};
 
 /// A stream that several write lines to.
 #[derive(Debug)]
-pub struct Shared(Mutex<File>);
+pub struct SharedStream(Mutex<File>);
 
-impl Shared {
+impl SharedStream {
     /// Standard output.
-    pub fn stdout() -> Result<Shared> {
-        Shared::of(std::io::stdout().as_fd())
+    pub fn stdout() -> Result<SharedStream> {
+        SharedStream::of(std::io::stdout().as_fd())
     }
 
     /// Standard error.
-    pub fn stderr() -> Result<Shared> {
-        Shared::of(std::io::stderr().as_fd())
+    pub fn stderr() -> Result<SharedStream> {
+        SharedStream::of(std::io::stderr().as_fd())
     }
 
-    fn of(stream: BorrowedFd<'_>) -> Result<Shared> {
+    fn of(stream: BorrowedFd<'_>) -> Result<SharedStream> {
         let stream = stream.try_clone_to_owned().context("cannot use a standard stream")?;
-        Ok(Shared(Mutex::new(stream.into())))
+        Ok(SharedStream(Mutex::new(stream.into())))
     }
 
     /// Where a person looks at it, the columns that there are now; 0 where nobody knows.
@@ -50,7 +50,7 @@ impl Shared {
     ///
     /// Errors: those of the stream, and a second signal while nobody takes anything: a terminal may have
     /// been told to stand still.
-    pub fn write(&self, mut lines: &[u8], patience: &mut Patience<'_>) -> Result<bool> {
+    pub fn write(&self, mut lines: &[u8], patience: &mut WritePatience<'_>) -> Result<bool> {
         let mut file = self.file();
         while !lines.is_empty() {
             patience.wait_for_room(&file)?;
@@ -76,14 +76,14 @@ impl Shared {
 /// How long one of them waits for a stream to take something: until a second signal arrives. The first is
 /// the command's, which may have a last word.
 #[derive(Debug)]
-pub struct Patience<'a> {
-    signals: &'a mut Signals,
+pub struct WritePatience<'a> {
+    signals: &'a mut PendingSignals,
     is_tried: bool,
 }
 
-impl Patience<'_> {
-    pub fn of(signals: &mut Signals) -> Patience<'_> {
-        Patience { signals, is_tried: false }
+impl WritePatience<'_> {
+    pub fn of(signals: &mut PendingSignals) -> WritePatience<'_> {
+        WritePatience { signals, is_tried: false }
     }
 
     fn wait_for_room(&mut self, file: &File) -> Result<()> {
@@ -102,7 +102,7 @@ impl Patience<'_> {
             }
             while let Some(signal) = self.signals.take() {
                 if self.is_tried {
-                    return Err(Interrupted(signal).into());
+                    return Err(SignalInterrupt(signal).into());
                 }
                 self.is_tried = true;
             }
@@ -119,28 +119,28 @@ const LONGEST: usize = 64 << 10;
 /// that the terminal breaks by itself would begin with whatever the source has put there, for example
 /// another one's name.
 #[derive(Debug)]
-pub struct Lines {
+pub struct PrefixedLines {
     prefix: String,
     /// Before the rest of a line that is too long for a row.
     more: String,
-    foreign: Foreign,
+    foreign: ForeignText,
     /// A line whose end is yet to come.
     begun: Vec<u8>,
 }
 
-impl Lines {
+impl PrefixedLines {
     /// Those of a source of this name, padded to `width`.
-    pub fn of(name: &str, width: usize) -> Lines {
-        Lines {
+    pub fn of(name: &str, width: usize) -> PrefixedLines {
+        PrefixedLines {
             prefix: format!("{name:width$} | "),
             more: format!("{name:width$} : "),
-            foreign: Foreign::default(),
+            foreign: ForeignText::default(),
             begun: Vec::new(),
         }
     }
 
     /// The lines that a piece completes, as they are to be written in one go: for a terminal of so many
-    /// columns ([`Shared::columns`]), or as they are.
+    /// columns ([`SharedStream::columns`]), or as they are.
     pub fn take(&mut self, piece: &[u8], columns: Option<usize>) -> Vec<u8> {
         match columns {
             Some(_) => {
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     fn shown(columns: Option<usize>, pieces: &[&[u8]]) -> String {
-        let mut lines = Lines::of("ci", 4);
+        let mut lines = PrefixedLines::of("ci", 4);
         let mut all: Vec<u8> = pieces.iter().flat_map(|piece| lines.take(piece, columns)).collect();
         all.extend(lines.rest(columns));
         String::from_utf8(all).unwrap()
@@ -278,15 +278,15 @@ mod tests {
     #[test]
     fn a_reader_that_stops_is_waited_for_until_a_second_signal() {
         let (reader, writer) = std::io::pipe().unwrap();
-        let shared = Shared::of(writer.as_fd()).unwrap();
-        let (relay, mut signals) = Signals::relayed().unwrap();
+        let shared = SharedStream::of(writer.as_fd()).unwrap();
+        let (relay, mut signals) = PendingSignals::relayed().unwrap();
         relay.pass_on(Signal::SIGINT);
         relay.pass_on(Signal::SIGTERM);
-        let mut patience = Patience::of(&mut signals);
+        let mut patience = WritePatience::of(&mut signals);
         // What fits is written whatever is waiting to be heard.
         assert!(shared.write(b"ci | one\n", &mut patience).unwrap());
         let error = shared.write(&[b'x'; 1 << 20], &mut patience).unwrap_err();
-        assert_eq!(error.downcast_ref(), Some(&Interrupted(Signal::SIGTERM)));
+        assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGTERM)));
         drop(reader);
         assert!(!shared.write(b"ci | two\n", &mut patience).unwrap());
     }

@@ -18,15 +18,15 @@ mod usage;
 mod view;
 
 pub use answer::ExecAnswer;
-pub use color::Color;
+pub use color::ColorMode;
 pub use copying::CopyProgress;
 pub use escape::escape;
-pub use failure::{Failure, MAYFLY_FAILED};
-pub use foreign::Foreign;
-pub use lines::{Lines, Patience, Shared};
-pub use printer::{Printer, Style};
+pub use failure::{ErrorReport, MAYFLY_FAILED};
+pub use foreign::ForeignText;
+pub use lines::{PrefixedLines, SharedStream, WritePatience};
+pub use printer::{PrintStyle, Printer};
 pub use progress::BuildProgress;
-pub use screen::Screen;
+pub use screen::TerminalScreen;
 pub use table::{
     checks_table, images_table, profiles_table, settings_table, status_text, templates_table,
 };

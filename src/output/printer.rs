@@ -5,27 +5,27 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::color::{Color, Paint, Tone};
+use super::color::{ColorMode, StreamColor, TextTone};
 use super::escape::{escape, escape_json};
-use super::failure::Failure;
-use crate::archive::Tally;
-use crate::lifecycle::{Remark, Timings};
+use super::failure::ErrorReport;
+use crate::archive::CopyTally;
+use crate::lifecycle::{PhaseTimings, StartRemark};
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Style {
+pub struct PrintStyle {
     pub json: bool,
     /// Say nothing but data and errors.
     pub quiet: bool,
     /// Say more: phases and their times.
     pub verbose: bool,
-    pub color: Color,
+    pub color: ColorMode,
 }
 
 /// The way out of the program.
 #[derive(Debug, Clone, Copy)]
 pub struct Printer {
-    pub style: Style,
+    pub style: PrintStyle,
 }
 
 impl Printer {
@@ -54,14 +54,14 @@ impl Printer {
     /// which the user named it, unless quiet.
     pub fn done(&self, value: &impl Serialize, named: &str) -> Result<()> {
         match self.style {
-            Style { json: true, .. } => self.json(value),
-            Style { quiet: true, .. } => Ok(()),
+            PrintStyle { json: true, .. } => self.json(value),
+            PrintStyle { quiet: true, .. } => Ok(()),
             _ => self.data(named),
         }
     }
 
     /// The colours of data for people.
-    pub fn paint(&self) -> Paint {
+    pub fn paint(&self) -> StreamColor {
         self.style.color.on_stdout()
     }
 
@@ -91,15 +91,15 @@ impl Printer {
     }
 
     /// What there is to say while a VM starts.
-    pub fn remark(&self, remark: &Remark) {
+    pub fn remark(&self, remark: &StartRemark) {
         match remark {
-            Remark::Odd(text) => self.note(&format!("mayfly: {text}")),
-            Remark::Slow(text) => self.aside(&format!("mayfly: {text}")),
+            StartRemark::Odd(text) => self.note(&format!("mayfly: {text}")),
+            StartRemark::Slow(text) => self.aside(&format!("mayfly: {text}")),
         }
     }
 
     /// What a copy left out.
-    pub fn skipped(&self, tally: &Tally) {
+    pub fn skipped(&self, tally: &CopyTally) {
         for (name, kind) in &tally.skipped {
             // In quotes, because it may have more than one line.
             self.note(&format!("mayfly: left out {:?}: {kind}", name.to_string()));
@@ -123,19 +123,19 @@ impl Printer {
     }
 
     /// The phases of an operation, for somebody who wants to know more.
-    pub fn timings(&self, timings: &Timings) {
+    pub fn timings(&self, timings: &PhaseTimings) {
         for (phase, milliseconds) in timings.phases() {
             self.detail(&format!("{phase:>10} {milliseconds:9.1} ms"));
         }
     }
 
     /// An error, in the form asked for.
-    pub fn failure(&self, failure: &Failure) {
+    pub fn failure(&self, failure: &ErrorReport) {
         if self.style.json {
             // A struct keeps the order of the fields; a JSON map would sort them.
             #[derive(Serialize)]
             struct Whole<'a> {
-                error: &'a Failure,
+                error: &'a ErrorReport,
             }
             if let Ok(line) = serde_json::to_string(&Whole { error: failure }) {
                 to_stderr(&format!("{}\n", escape_json(&line)));
@@ -143,9 +143,9 @@ impl Printer {
             return;
         }
         let paint = self.style.color.on_stderr();
-        let mut text = format!("{} {}\n", paint.paint(Tone::Bad, "mayfly:"), failure.message);
+        let mut text = format!("{} {}\n", paint.paint(TextTone::Bad, "mayfly:"), failure.message);
         if let Some(hint) = &failure.hint {
-            text.push_str(&format!("{} {hint}\n", paint.paint(Tone::Advice, "hint:")));
+            text.push_str(&format!("{} {hint}\n", paint.paint(TextTone::Advice, "hint:")));
         }
         to_stderr(&text);
     }

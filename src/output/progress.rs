@@ -6,20 +6,20 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::escape::escape;
 use super::printer::Printer;
-use crate::host::signals::Signals;
-use crate::image::Progress;
+use crate::host::signals::PendingSignals;
+use crate::image::ProgressSink;
 
 /// Shows the building of an image.
 #[derive(Debug)]
 pub struct BuildProgress<'a> {
     printer: Printer,
     /// A signal that arrives cancels the work.
-    signals: &'a Signals,
+    signals: &'a PendingSignals,
     bar: Option<ProgressBar>,
 }
 
 impl<'a> BuildProgress<'a> {
-    pub fn new(printer: Printer, signals: &'a Signals) -> Self {
+    pub fn new(printer: Printer, signals: &'a PendingSignals) -> Self {
         BuildProgress { printer, signals, bar: None }
     }
 
@@ -42,7 +42,7 @@ impl<'a> BuildProgress<'a> {
     }
 }
 
-impl Progress for BuildProgress<'_> {
+impl ProgressSink for BuildProgress<'_> {
     fn phase(&mut self, name: &str, index: usize, total: usize) {
         match self.bar(total) {
             Some(bar) => {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 
 use super::printer::to_stdout;
-use crate::host::job::{Event, Events};
-use crate::host::terminal::Terminal;
+use crate::host::job::{TerminalEvent, TerminalEvents};
+use crate::host::terminal::HostTerminal;
 
 /// The terminal's other screen, which has no memory; no cursor; and lines that are cut where they do not fit
 /// instead of going on in the next row. Sequences of xterm, which every terminal of today knows.
@@ -24,14 +24,14 @@ static HAS_IT: AtomicBool = AtomicBool::new(false);
 
 /// The screen of the terminal on standard output.
 #[derive(Debug)]
-pub struct Screen {
-    terminal: Terminal,
-    events: Events,
+pub struct TerminalScreen {
+    terminal: HostTerminal,
+    events: TerminalEvents,
     /// What is on it; `None` where nobody knows any more.
     shown: Option<String>,
 }
 
-impl Screen {
+impl TerminalScreen {
     /// Whether standard output is a terminal that can be drawn on.
     pub fn can_be_taken() -> bool {
         let can = std::env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb");
@@ -41,10 +41,11 @@ impl Screen {
     /// Takes it, with the first drawing.
     ///
     /// Errors: it is none, or is gone; or there are no more descriptors.
-    pub fn take() -> Result<Screen> {
-        let terminal = Terminal::of(stdout().as_fd())?.context("standard output is no terminal")?;
+    pub fn take() -> Result<TerminalScreen> {
+        let terminal =
+            HostTerminal::of(stdout().as_fd())?.context("standard output is no terminal")?;
         leave_in_a_panic();
-        Ok(Screen { terminal, events: Events::block()?, shown: None })
+        Ok(TerminalScreen { terminal, events: TerminalEvents::block()?, shown: None })
     }
 
     /// Draws lines, as many as have room. They must be harmless by now. Nothing is written where they are
@@ -74,7 +75,7 @@ impl Screen {
     /// Errors: those of the terminal.
     pub fn attend(&mut self) -> Result<()> {
         while let Some(event) = self.events.take() {
-            if event == Event::Suspended {
+            if event == TerminalEvent::Suspended {
                 leave();
                 self.events.stand_still()?;
             }
@@ -84,14 +85,14 @@ impl Screen {
     }
 }
 
-impl AsFd for Screen {
+impl AsFd for TerminalScreen {
     /// Readable while there is something to attend to.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
 }
 
-impl Drop for Screen {
+impl Drop for TerminalScreen {
     fn drop(&mut self) {
         leave();
     }

@@ -5,21 +5,23 @@ use std::collections::BTreeSet;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
-use super::color::{Paint, Tone};
+use super::color::{StreamColor, TextTone};
 use super::escape::escape;
 use super::printer::Printer;
-use crate::host::directory::Usage;
+use crate::host::directory::DiskUsage;
 use crate::image::ImageInfo;
-use crate::lifecycle::{Check, Verdict};
-use crate::model::{Accelerator, MemMib, Now, Phase, Profile, Recipe, Span, VmRecord};
-use crate::template::Listed;
+use crate::lifecycle::{CheckVerdict, HostCheck};
+use crate::model::{
+    Accelerator, ClockReading, ImageRecipe, MemMib, Profile, TimeSpan, VmPhase, VmRecord,
+};
+use crate::template::ListedTemplate;
 
 /// The columns by which [`status_text`] shows VMs.
 const STATUS: [&str; 8] =
     ["VM", "NAME", "PROFILE", "STATE", "RUNS ON", "ISOLATION", "SIZE", "LEFT"];
 
 /// VMs for people: with `--quiet` their ids alone, a line each.
-pub fn status_text(printer: Printer, records: &[VmRecord], now: &Now) -> String {
+pub fn status_text(printer: Printer, records: &[VmRecord], now: &ClockReading) -> String {
     if printer.style.quiet {
         return records.iter().map(|vm| vm.id().as_str()).collect::<Vec<_>>().join("\n");
     }
@@ -27,7 +29,7 @@ pub fn status_text(printer: Printer, records: &[VmRecord], now: &Now) -> String 
 }
 
 /// One line a VM.
-fn status_table(records: &[VmRecord], now: &Now, paint: Paint) -> String {
+fn status_table(records: &[VmRecord], now: &ClockReading, paint: StreamColor) -> String {
     let mut table = bare(&STATUS);
     let mut states = Vec::new();
     for record in records {
@@ -57,22 +59,27 @@ fn status_table(records: &[VmRecord], now: &Now, paint: Paint) -> String {
 }
 
 /// A VM's state, in the colour of what runs, is under way or has failed.
-fn state(record: &VmRecord) -> (String, Option<Tone>) {
+fn state(record: &VmRecord) -> (String, Option<TextTone>) {
     let name = record.state.name();
     if let Some(error) = record.last_error() {
-        return (format!("{name} ({})", first_line(error)), Some(Tone::Bad));
+        return (format!("{name} ({})", first_line(error)), Some(TextTone::Bad));
     }
     let tone = match &record.state {
-        Phase::Created | Phase::Stopped { .. } => None,
-        Phase::Started { .. } => Some(Tone::Good),
-        _ => Some(Tone::Doubtful),
+        VmPhase::Created | VmPhase::Stopped { .. } => None,
+        VmPhase::Started { .. } => Some(TextTone::Good),
+        _ => Some(TextTone::Doubtful),
     };
     (name.to_owned(), tone)
 }
 
 /// A table with the cells of one column in their tones. They are painted where the finished table has
 /// them: whoever lays it out knows nothing of colours.
-fn painted(table: &str, title: &str, cells: &[(String, Option<Tone>)], paint: Paint) -> String {
+fn painted(
+    table: &str,
+    title: &str,
+    cells: &[(String, Option<TextTone>)],
+    paint: StreamColor,
+) -> String {
     let mut lines = table.lines();
     let head = lines.next().unwrap_or_default();
     let column = head.find(title).unwrap_or(head.len());
@@ -99,7 +106,7 @@ pub fn profiles_table<'a>(
             image.to_owned(),
             profile.vcpu_count.to_string(),
             MemMib(profile.mem_mib).to_string(),
-            Span(std::time::Duration::from_secs(profile.ttl_seconds)).to_string(),
+            TimeSpan(std::time::Duration::from_secs(profile.ttl_seconds)).to_string(),
             escape(&profile.description),
         ]);
     }
@@ -116,7 +123,7 @@ pub fn settings_table(rows: impl Iterator<Item = [String; 3]>) -> String {
 }
 
 /// One line an image.
-pub fn images_table(images: &[(ImageInfo, Usage)]) -> String {
+pub fn images_table(images: &[(ImageInfo, DiskUsage)]) -> String {
     let mut table = bare(&["PROFILE", "MADE OF", "KERNEL", "ON DISK", "IMAGE"]);
     for (image, usage) in images {
         table.add_row([
@@ -134,15 +141,15 @@ pub fn images_table(images: &[(ImageInfo, Usage)]) -> String {
 }
 
 /// In a word or two, what an image is made of.
-fn made_of(recipe: &Recipe) -> String {
+fn made_of(recipe: &ImageRecipe) -> String {
     match recipe {
-        Recipe::Debian(recipe) => escape(&recipe.suite),
-        Recipe::Imported(import) => format!("imported ({})", import.form),
+        ImageRecipe::Debian(recipe) => escape(&recipe.suite),
+        ImageRecipe::Imported(import) => format!("imported ({})", import.form),
     }
 }
 
 /// One line a template.
-pub fn templates_table(templates: &[Listed], now: &Now) -> String {
+pub fn templates_table(templates: &[ListedTemplate], now: &ClockReading) -> String {
     let mut table =
         bare(&["TEMPLATE", "PROFILE", "RUNS ON", "SIZE", "ON DISK", "MADE", "LAST USED"]);
     for template in templates {
@@ -170,14 +177,14 @@ pub fn templates_table(templates: &[Listed], now: &Now) -> String {
 }
 
 /// One line a check, with its remedy below.
-pub fn checks_table(checks: &[Check], paint: Paint) -> String {
+pub fn checks_table(checks: &[HostCheck], paint: StreamColor) -> String {
     let mut lines = Vec::new();
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     for check in checks {
         let verdict = match check.verdict {
-            Verdict::Ok => paint.paint(Tone::Good, "ok"),
-            Verdict::Warning => paint.paint(Tone::Doubtful, "--"),
-            Verdict::Failed => paint.paint(Tone::Bad, "no"),
+            CheckVerdict::Ok => paint.paint(TextTone::Good, "ok"),
+            CheckVerdict::Warning => paint.paint(TextTone::Doubtful, "--"),
+            CheckVerdict::Failed => paint.paint(TextTone::Bad, "no"),
         };
         lines.push(format!("{verdict}  {:width$}  {}", check.name, escape(&check.detail)));
         if let Some(remedy) = &check.remedy {
@@ -206,7 +213,7 @@ fn left(seconds: f64) -> String {
     if seconds <= 0.0 {
         return "expired".into();
     }
-    Span::whole(seconds).to_string()
+    TimeSpan::whole(seconds).to_string()
 }
 
 /// How long something has been, in its largest unit: whoever deletes what is old needs no more.

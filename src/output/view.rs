@@ -6,14 +6,15 @@ use serde::Serialize;
 
 use super::answer::encode;
 use super::escape::escape;
-use crate::archive::Tally;
-use crate::host::directory::Usage;
+use crate::archive::CopyTally;
+use crate::host::directory::DiskUsage;
 use crate::image::{FileInfo, ImageInfo};
-use crate::lifecycle::Log;
+use crate::lifecycle::LogKind;
 use crate::model::{
-    Accelerator, BackendKind, Import, Isolation, Labels, Recipe, VmId, VmName, VmRecord,
+    Accelerator, BackendKind, ImageRecipe, ImportRecipe, Isolation, VmId, VmLabels, VmName,
+    VmRecord,
 };
-use crate::template::{Listed, TemplateInfo};
+use crate::template::{ListedTemplate, TemplateInfo};
 
 /// The reference's fields, then ours. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,7 +34,7 @@ pub struct VmView<'a> {
     isolation: Isolation,
     keep: bool,
     last_error: Option<String>,
-    labels: &'a Labels,
+    labels: &'a VmLabels,
 }
 
 impl<'a> From<&'a VmRecord> for VmView<'a> {
@@ -86,7 +87,7 @@ impl<'a> CopyView<'a> {
         vm_id: &'a VmId,
         source: &'a str,
         destination: &'a str,
-        tally: Option<&Tally>,
+        tally: Option<&CopyTally>,
     ) -> Self {
         let skipped = tally.into_iter().flat_map(|tally| &tally.skipped);
         CopyView {
@@ -112,7 +113,7 @@ pub struct ImageView<'a> {
     id: String,
     suite: Option<&'a str>,
     /// Where it came from, if it was not built here.
-    imported: Option<&'a Import>,
+    imported: Option<&'a ImportRecipe>,
     kernel_release: &'a str,
     built_at: f64,
     /// The lengths of the files.
@@ -124,14 +125,14 @@ pub struct ImageView<'a> {
 }
 
 impl<'a> ImageView<'a> {
-    pub fn new(info: &'a ImageInfo, usage: Usage) -> Self {
+    pub fn new(info: &'a ImageInfo, usage: DiskUsage) -> Self {
         ImageView {
             profile: &info.profile,
             id: info.id(),
             suite: info.recipe.debian().map(|recipe| recipe.suite.as_str()),
             imported: match &info.recipe {
-                Recipe::Imported(import) => Some(import),
-                Recipe::Debian(_) => None,
+                ImageRecipe::Imported(import) => Some(import),
+                ImageRecipe::Debian(_) => None,
             },
             kernel_release: &info.kernel_release,
             built_at: info.built_at,
@@ -162,7 +163,7 @@ pub struct TemplateView<'a> {
 }
 
 impl<'a> TemplateView<'a> {
-    pub fn new(listed: &'a Listed) -> Self {
+    pub fn new(listed: &'a ListedTemplate) -> Self {
         let info: Option<&TemplateInfo> = listed.info.as_ref();
         TemplateView {
             name: &listed.name,
@@ -192,10 +193,10 @@ pub struct LogView<'a> {
 }
 
 impl<'a> LogView<'a> {
-    pub fn new(vm_id: &'a VmId, log: Log, bytes: Vec<u8>) -> Self {
+    pub fn new(vm_id: &'a VmId, log: LogKind, bytes: Vec<u8>) -> Self {
         let log = match log {
-            Log::Console => "console",
-            Log::Vmm => "vmm",
+            LogKind::Console => "console",
+            LogKind::Vmm => "vmm",
         };
         let (text, text_encoding) = encode(bytes);
         LogView { vm_id, log, text, text_encoding }

@@ -18,7 +18,7 @@ pub const STREAM_PAYLOAD: usize = MAX_PAYLOAD - HEADER;
 
 /// Who sends a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub enum FrameSide {
     Host,
     Agent,
 }
@@ -28,25 +28,25 @@ macro_rules! kinds {
         /// What a frame is.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u8)]
-        pub enum Kind { $($(#[$doc])* $name = $code,)* }
+        pub enum FrameKind { $($(#[$doc])* $name = $code,)* }
 
-        impl Kind {
+        impl FrameKind {
             /// Every kind.
-            pub const ALL: &[Kind] = &[$(Kind::$name),*];
+            pub const ALL: &[FrameKind] = &[$(FrameKind::$name),*];
 
             /// The kind of this code, if there is one.
-            pub fn from_code(code: u8) -> Option<Kind> {
-                match code { $($code => Some(Kind::$name),)* _ => None }
+            pub fn from_code(code: u8) -> Option<FrameKind> {
+                match code { $($code => Some(FrameKind::$name),)* _ => None }
             }
 
             /// Who may send it.
-            pub fn side(self) -> Side {
-                match self { $(Kind::$name => Side::$side,)* }
+            pub fn side(self) -> FrameSide {
+                match self { $(FrameKind::$name => FrameSide::$side,)* }
             }
 
             /// How long its payload may be.
             pub fn lengths(self) -> std::ops::RangeInclusive<usize> {
-                match self { $(Kind::$name => $range,)* }
+                match self { $(FrameKind::$name => $range,)* }
             }
         }
     };
@@ -54,77 +54,77 @@ macro_rules! kinds {
 
 // Zero is no kind: a run of zero bytes must not be a run of frames.
 kinds! {
-    /// [`Setup`](super::Setup), answered by `Done` or `Error`.
+    /// [`Setup`](super::SetupRequest), answered by `Done` or `Error`.
     Setup = 1, Host, 2..=8192;
     /// A piece of a request too long for one frame; an `Exec` with the last piece follows.
     ExecPart = 2, Host, 1..=MAX_PAYLOAD;
-    /// [`Exec`](super::Exec), or the rest of it after `ExecPart`s.
+    /// [`Exec`](super::ExecRequest), or the rest of it after `ExecPart`s.
     Exec = 3, Host, 1..=MAX_PAYLOAD;
     /// Bytes for the command's standard input, within the credit.
     Stdin = 4, Host, 1..=MAX_PAYLOAD;
     /// No more standard input.
     StdinEof = 5, Host, 0..=0;
-    /// [`Signal`](super::Signal) for the command's process group.
+    /// [`Signal`](super::SignalRequest) for the command's process group.
     Signal = 6, Host, 2..=64;
     /// The new [`WindowSize`](super::WindowSize) of the command's terminal.
     WindowSize = 7, Host, 2..=64;
-    /// [`Shutdown`](super::Shutdown), answered by `Done` when it begins.
+    /// [`Shutdown`](super::ShutdownRequest), answered by `Done` when it begins.
     Shutdown = 8, Host, 2..=64;
-    /// [`Ttl`](super::Ttl), answered by `Done` or `Error`.
+    /// [`Ttl`](super::TtlRequest), answered by `Done` or `Error`.
     Ttl = 9, Host, 2..=64;
-    /// A piece of a [`Secret`](super::Secret) for the `Exec` that follows.
+    /// A piece of a [`Secret`](super::NamedSecret) for the `Exec` that follows.
     Secret = 10, Host, 3..=MAX_PAYLOAD;
     /// [`AgentInfo`](super::AgentInfo), right after the `Ack`.
     AgentInfo = 65, Agent, 2..=4096;
     /// The request was carried out.
     Done = 66, Agent, 0..=0;
-    /// [`Started`](super::Started): the command runs.
+    /// [`Started`](super::ExecStarted): the command runs.
     Started = 67, Agent, 2..=64;
     /// Bytes from the command's standard output.
     Stdout = 68, Agent, 1..=MAX_PAYLOAD;
     /// Bytes from the command's standard error.
     Stderr = 69, Agent, 1..=MAX_PAYLOAD;
-    /// [`Credit`](super::Credit) for more standard input.
+    /// [`Credit`](super::StdinCredit) for more standard input.
     StdinCredit = 70, Agent, 2..=64;
-    /// [`Exit`](super::Exit): the command ended and all its output was sent.
+    /// [`Exit`](super::ExecExit): the command ended and all its output was sent.
     Exit = 71, Agent, 2..=256;
-    /// [`Failure`](super::Failure): the request was not carried out.
+    /// [`Failure`](super::AgentFailure): the request was not carried out.
     Error = 72, Agent, 2..=4096;
 }
 
 /// A received frame, borrowed from the buffer it arrived in.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    pub kind: Kind,
+    pub kind: FrameKind,
     pub payload: &'a [u8],
 }
 
 /// How the other side broke the protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Violation {
+pub enum ProtocolViolation {
     /// No kind has this code.
     UnknownKind(u8),
     /// The kind belongs to the other direction.
-    WrongSide(Kind),
+    WrongSide(FrameKind),
     /// The length is outside what the kind allows.
-    Length(Kind, u32),
+    Length(FrameKind, u32),
     /// Not this session's frame.
-    WrongTag(Kind),
+    WrongTag(FrameKind),
     /// The payload is not what the kind promises.
-    Malformed(Kind, String),
+    Malformed(FrameKind, String),
     /// A frame that nothing asked for.
-    Unexpected(Kind),
+    Unexpected(FrameKind),
 }
 
 /// A checked header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
-    pub kind: Kind,
+pub(super) struct FrameHeader {
+    pub kind: FrameKind,
     pub length: usize,
 }
 
-impl Header {
-    pub(super) fn encode(kind: Kind, tag: u64, length: usize) -> [u8; HEADER] {
+impl FrameHeader {
+    pub(super) fn encode(kind: FrameKind, tag: u64, length: usize) -> [u8; HEADER] {
         let length = u32::try_from(length).expect("a payload is at most MAX_PAYLOAD");
         let mut bytes = [0; HEADER];
         bytes[..4].copy_from_slice(&length.to_le_bytes());
@@ -133,19 +133,24 @@ impl Header {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8; HEADER], from: Side, tag: u64) -> Result<Header, Violation> {
-        let kind = Kind::from_code(bytes[4]).ok_or(Violation::UnknownKind(bytes[4]))?;
+    pub(super) fn decode(
+        bytes: &[u8; HEADER],
+        from: FrameSide,
+        tag: u64,
+    ) -> Result<FrameHeader, ProtocolViolation> {
+        let kind =
+            FrameKind::from_code(bytes[4]).ok_or(ProtocolViolation::UnknownKind(bytes[4]))?;
         if kind.side() != from {
-            return Err(Violation::WrongSide(kind));
+            return Err(ProtocolViolation::WrongSide(kind));
         }
         let length = u32::from_le_bytes(bytes[..4].try_into().expect("four bytes"));
         if !kind.lengths().contains(&(length as usize)) {
-            return Err(Violation::Length(kind, length));
+            return Err(ProtocolViolation::Length(kind, length));
         }
         if u64::from_le_bytes(bytes[5..].try_into().expect("eight bytes")) != tag {
-            return Err(Violation::WrongTag(kind));
+            return Err(ProtocolViolation::WrongTag(kind));
         }
-        Ok(Header { kind, length: length as usize })
+        Ok(FrameHeader { kind, length: length as usize })
     }
 }
 
@@ -153,29 +158,33 @@ impl Frame<'_> {
     /// The JSON payload as `T`.
     ///
     /// # Errors
-    /// [`Violation::Malformed`] when it is not one.
-    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Violation> {
+    /// [`ProtocolViolation::Malformed`] when it is not one.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, ProtocolViolation> {
         serde_json::from_slice(self.payload)
-            .map_err(|error| Violation::Malformed(self.kind, error.to_string()))
+            .map_err(|error| ProtocolViolation::Malformed(self.kind, error.to_string()))
     }
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for ProtocolViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Violation::UnknownKind(code) => write!(f, "a frame of unknown kind {code}"),
-            Violation::WrongSide(kind) => write!(f, "a {kind:?} frame from the wrong side"),
-            Violation::Length(kind, length) => {
+            ProtocolViolation::UnknownKind(code) => write!(f, "a frame of unknown kind {code}"),
+            ProtocolViolation::WrongSide(kind) => write!(f, "a {kind:?} frame from the wrong side"),
+            ProtocolViolation::Length(kind, length) => {
                 write!(f, "a {kind:?} frame that claims {length} bytes")
             }
-            Violation::WrongTag(kind) => write!(f, "a {kind:?} frame of another session"),
-            Violation::Malformed(kind, why) => write!(f, "a malformed {kind:?} frame: {why}"),
-            Violation::Unexpected(kind) => write!(f, "a {kind:?} frame that nothing asked for"),
+            ProtocolViolation::WrongTag(kind) => write!(f, "a {kind:?} frame of another session"),
+            ProtocolViolation::Malformed(kind, why) => {
+                write!(f, "a malformed {kind:?} frame: {why}")
+            }
+            ProtocolViolation::Unexpected(kind) => {
+                write!(f, "a {kind:?} frame that nothing asked for")
+            }
         }
     }
 }
 
-impl std::error::Error for Violation {}
+impl std::error::Error for ProtocolViolation {}
 
 #[cfg(test)]
 mod tests {
@@ -183,11 +192,11 @@ mod tests {
 
     #[test]
     fn kinds_and_codes_agree_and_zero_is_none() {
-        for &kind in Kind::ALL {
-            assert_eq!(Kind::from_code(kind as u8), Some(kind));
+        for &kind in FrameKind::ALL {
+            assert_eq!(FrameKind::from_code(kind as u8), Some(kind));
             assert!(*kind.lengths().end() <= MAX_PAYLOAD);
         }
-        assert_eq!(Kind::from_code(0), None);
-        assert!(Header::decode(&[0; HEADER], Side::Host, 0).is_err());
+        assert_eq!(FrameKind::from_code(0), None);
+        assert!(FrameHeader::decode(&[0; HEADER], FrameSide::Host, 0).is_err());
     }
 }

@@ -4,7 +4,7 @@
 /// beyond every limit, so that a `Hello` where a frame is expected is noticed at once.
 const SYNC: [u8; 16] = *b"\xf3mayfly\x9e\x1c\xd7\x42\x88\xe5\x0b\xb6\x71";
 
-/// Begins an [`Ack`]; different from [`SYNC`], so that a looped-back line is not mistaken for an
+/// Begins an [`HelloAck`]; different from [`SYNC`], so that a looped-back line is not mistaken for an
 /// agent.
 const ANSWER: [u8; 16] = *b"\xceAGENT\xa4\x17\xf9\x03\x5d\xe8\x96\x2a\xbb\x60";
 
@@ -19,7 +19,7 @@ pub struct Hello {
 
 /// What the agent answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ack {
+pub struct HelloAck {
     /// The agent's [`VERSION`](super::VERSION).
     pub version: u32,
     /// The nonce of the `Hello` that is answered.
@@ -43,7 +43,7 @@ impl Hello {
     }
 }
 
-impl Ack {
+impl HelloAck {
     /// Bytes on the wire; the layout is the [`Hello`]'s.
     pub const SIZE: usize = Hello::SIZE;
 
@@ -52,10 +52,10 @@ impl Ack {
         encode(ANSWER, self.version, self.nonce)
     }
 
-    /// Finds the first whole `Ack`; see [`Hello::find`].
-    pub fn find(bytes: &[u8]) -> (Option<Ack>, usize) {
+    /// Finds the first whole `HelloAck`; see [`Hello::find`].
+    pub fn find(bytes: &[u8]) -> (Option<HelloAck>, usize) {
         let (found, used) = find(ANSWER, bytes);
-        (found.map(|(version, nonce)| Ack { version, nonce }), used)
+        (found.map(|(version, nonce)| HelloAck { version, nonce }), used)
     }
 }
 
@@ -109,9 +109,9 @@ mod tests {
 
     #[test]
     fn an_answer_is_not_a_hello() {
-        let ack = Ack { version: 1, nonce: 7 }.encode();
+        let ack = HelloAck { version: 1, nonce: 7 }.encode();
         assert_eq!(Hello::find(&ack).0, None);
-        assert_eq!(Ack::find(&ack).0, Some(Ack { version: 1, nonce: 7 }));
+        assert_eq!(HelloAck::find(&ack).0, Some(HelloAck { version: 1, nonce: 7 }));
     }
 
     #[test]

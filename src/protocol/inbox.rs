@@ -2,33 +2,33 @@
 
 use zeroize::Zeroize;
 
-use super::frame::Header;
-use super::{Ack, Frame, HEADER, Hello, MAX_PAYLOAD, Side, Violation};
+use super::frame::FrameHeader;
+use super::{Frame, FrameSide, HEADER, Hello, HelloAck, MAX_PAYLOAD, ProtocolViolation};
 
 /// Two of the largest frames: one can be completed while the beginning of the next is here.
 const CAPACITY: usize = 2 * (HEADER + MAX_PAYLOAD);
 
 /// Bytes that arrived and were not taken yet. Its size never changes, whatever lengths arrive.
 #[derive(Debug)]
-pub struct Inbox {
+pub struct FrameInbox {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
 }
 
-impl Default for Inbox {
+impl Default for FrameInbox {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Inbox {
+impl FrameInbox {
     /// An empty inbox.
     pub fn new() -> Self {
-        Inbox { bytes: vec![0; CAPACITY].into(), start: 0, end: 0 }
+        FrameInbox { bytes: vec![0; CAPACITY].into(), start: 0, end: 0 }
     }
 
-    /// Where to read the next bytes to; tell how many with [`Inbox::filled`]. Never empty when all
+    /// Where to read the next bytes to; tell how many with [`FrameInbox::filled`]. Never empty when all
     /// complete frames have been taken.
     pub fn space(&mut self) -> &mut [u8] {
         if self.start == self.end {
@@ -40,7 +40,7 @@ impl Inbox {
         &mut self.bytes[self.end..]
     }
 
-    /// `count` bytes were read to [`Inbox::space`].
+    /// `count` bytes were read to [`FrameInbox::space`].
     pub fn filled(&mut self, count: usize) {
         assert!(count <= CAPACITY - self.end, "more bytes than there was space");
         self.end += count;
@@ -65,14 +65,18 @@ impl Inbox {
     /// Takes the next frame from `from` with this `tag`; `None` until it is complete.
     ///
     /// # Errors
-    /// A [`Violation`], as soon as the header shows it. The offending bytes stay, for
-    /// [`Inbox::find_hello`] to look through.
-    pub fn next_frame(&mut self, from: Side, tag: u64) -> Result<Option<Frame<'_>>, Violation> {
+    /// A [`ProtocolViolation`], as soon as the header shows it. The offending bytes stay, for
+    /// [`FrameInbox::find_hello`] to look through.
+    pub fn next_frame(
+        &mut self,
+        from: FrameSide,
+        tag: u64,
+    ) -> Result<Option<Frame<'_>>, ProtocolViolation> {
         let waiting = &self.bytes[self.start..self.end];
         let Some(header) = waiting.first_chunk::<HEADER>() else {
             return Ok(None);
         };
-        let Header { kind, length } = Header::decode(header, from, tag)?;
+        let FrameHeader { kind, length } = FrameHeader::decode(header, from, tag)?;
         if waiting.len() < HEADER + length {
             return Ok(None);
         }
@@ -88,10 +92,10 @@ impl Inbox {
         found
     }
 
-    /// Takes the [`Ack`] with this nonce, throwing away what precedes it, other `Ack`s included.
-    pub fn find_ack(&mut self, nonce: u64) -> Option<Ack> {
+    /// Takes the [`HelloAck`] with this nonce, throwing away what precedes it, other `HelloAck`s included.
+    pub fn find_ack(&mut self, nonce: u64) -> Option<HelloAck> {
         loop {
-            let (found, used) = Ack::find(&self.bytes[self.start..self.end]);
+            let (found, used) = HelloAck::find(&self.bytes[self.start..self.end]);
             self.start += used;
             match found {
                 Some(ack) if ack.nonce != nonce => {}

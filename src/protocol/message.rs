@@ -3,13 +3,13 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Secret, Text};
+use super::{NamedSecret, WireText};
 
 /// What a guest must know of the outside before it serves: sent once after every start, and before
 /// the first command of a clone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Setup {
+pub struct SetupRequest {
     /// The VM's id; commands see it as `MAYFLY_VM`.
     pub vm_id: String,
     /// The host's wall clock in nanoseconds since 1970.
@@ -25,14 +25,14 @@ pub struct Setup {
 /// A command to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Exec {
-    pub program: Program,
+pub struct ExecRequest {
+    pub program: ExecProgram,
     /// Variables on top of the guest's own defaults; the last of a name wins.
     #[serde(default)]
-    pub env: Vec<(Text, Text)>,
+    pub env: Vec<(WireText, WireText)>,
     /// Where it runs; by default in its user's home.
     #[serde(default)]
-    pub cwd: Option<Text>,
+    pub cwd: Option<WireText>,
     /// `name`, `uid`, `name:group` or `uid:gid`; by default the agent's own.
     #[serde(default)]
     pub user: Option<String>,
@@ -44,16 +44,16 @@ pub struct Exec {
     pub stdin: bool,
     /// A terminal for its three streams; without one they are pipes.
     #[serde(default)]
-    pub tty: Option<Terminal>,
-    /// What it is given in confidence, as files. They are no part of the JSON: see [`Secret`].
+    pub tty: Option<TerminalRequest>,
+    /// What it is given in confidence, as files. They are no part of the JSON: see [`NamedSecret`].
     #[serde(skip)]
-    pub secrets: Vec<Secret>,
+    pub secrets: Vec<NamedSecret>,
 }
 
-impl Exec {
+impl ExecRequest {
     /// A request to run this, with everything else at its default.
-    pub fn of(program: Program) -> Exec {
-        Exec {
+    pub fn of(program: ExecProgram) -> ExecRequest {
+        ExecRequest {
             program,
             env: Vec::new(),
             cwd: None,
@@ -69,25 +69,25 @@ impl Exec {
 /// What to execute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Program {
+pub enum ExecProgram {
     /// A program and its arguments; looked up in `PATH` when it has no slash.
-    Argv(Vec<Text>),
+    Argv(Vec<WireText>),
     /// A command line for `bash -lc`.
-    Shell(Text),
+    Shell(WireText),
     /// The user's login shell, or `/bin/sh` where that is not there.
     Login,
     /// The agent itself, which sends a tree of files to its standard output.
-    Pack(Pack),
+    Pack(PackRequest),
     /// The agent itself, which makes a tree of files from its standard input.
-    Unpack(Unpack),
+    Unpack(UnpackRequest),
 }
 
 /// Which files to send; the room `archive` says how they look on the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pack {
+pub struct PackRequest {
     /// A file or a directory; a relative path begins where the command runs.
-    pub path: Text,
+    pub path: WireText,
     /// If it is a link, send what it leads to.
     pub follow: bool,
     /// Say first how much it is.
@@ -97,20 +97,20 @@ pub struct Pack {
 /// Where to put files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Unpack {
+pub struct UnpackRequest {
     /// A relative path begins where the command runs.
-    pub path: Text,
-    pub input: Input,
+    pub path: WireText,
+    pub input: UnpackInput,
 }
 
-/// What an [`Unpack`] reads.
+/// What an [`UnpackRequest`] reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Input {
-    /// What a [`Pack`] would send. The path says where it goes by docker cp's rules.
+pub enum UnpackInput {
+    /// What a [`PackRequest`] would send. The path says where it goes by docker cp's rules.
     Tree {
         /// What it is called where it comes from, if that has a name.
-        name: Option<Text>,
+        name: Option<WireText>,
         /// Of a directory, only what is in it.
         contents: bool,
         /// Make the directories above the path that are not there.
@@ -123,7 +123,7 @@ pub enum Input {
 /// A signal for the command's process group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Signal {
+pub struct SignalRequest {
     /// Linux's number on x86-64, 1 to 64.
     pub number: u8,
 }
@@ -131,10 +131,10 @@ pub struct Signal {
 /// A terminal for a command, like the one the person sits at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Terminal {
+pub struct TerminalRequest {
     pub size: WindowSize,
     /// What kind it is: `TERM`, unless the guest knows none of that name or the request has another.
-    pub name: Text,
+    pub name: WireText,
 }
 
 /// A terminal's size in characters.
@@ -148,7 +148,7 @@ pub struct WindowSize {
 /// End the VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Shutdown {
+pub struct ShutdownRequest {
     /// Milliseconds between asking processes to end and killing them.
     pub grace_ms: u64,
 }
@@ -156,8 +156,8 @@ pub struct Shutdown {
 /// More time for the VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Ttl {
-    /// Milliseconds this VM may still live, in place of what `Setup` said.
+pub struct TtlRequest {
+    /// Milliseconds this VM may still live, in place of what `SetupRequest` said.
     pub ttl_ms: u64,
 }
 
@@ -176,7 +176,7 @@ pub struct AgentInfo {
 /// The command runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Started {
+pub struct ExecStarted {
     /// Its process id in the guest, which is its process group and session too.
     pub pid: u32,
 }
@@ -184,14 +184,14 @@ pub struct Started {
 /// More standard input may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Credit {
+pub struct StdinCredit {
     pub bytes: u32,
 }
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum End {
+pub enum ProcessEnd {
     /// It returned this code.
     Code(u8),
     /// This signal killed it.
@@ -201,8 +201,8 @@ pub enum End {
 /// The command ended, and all its output precedes this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Exit {
-    pub end: End,
+pub struct ExecExit {
+    pub end: ProcessEnd,
     /// Whether it was killed because its time was over.
     pub timed_out: bool,
     /// Milliseconds from start to end of the process, by the agent's clock.
@@ -212,7 +212,7 @@ pub struct Exit {
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Failure {
+pub struct AgentFailure {
     pub kind: FailureKind,
     /// One line for people, whatever was sent: more could look like a line of somebody else.
     #[serde(deserialize_with = "one_line")]
@@ -225,7 +225,7 @@ fn one_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Err
     Ok(text)
 }
 
-/// The class of a [`Failure`].
+/// The class of a [`AgentFailure`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {

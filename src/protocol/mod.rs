@@ -8,20 +8,20 @@
 //! need be; and bytes the agent wrote for the first client reach the second.
 //!
 //! **Opening.** The host speaks first: a [`Hello`] of [`Hello::SIZE`] bytes with a random nonce.
-//! The agent answers with an [`Ack`] that repeats it, then an [`Kind::AgentInfo`] frame. The host
-//! throws away whatever precedes the `Ack` it waits for. These two layouts never change, so that
+//! The agent answers with an [`HelloAck`] that repeats it, then an [`FrameKind::AgentInfo`] frame. The host
+//! throws away whatever precedes the `HelloAck` it waits for. These two layouts never change, so that
 //! any two versions can tell each other theirs; a difference is refused by the host.
 //!
 //! **Frames.** `len: u32 LE | kind: u8 | tag: u64 LE | payload`. The tag is the session's nonce.
 //! `len` counts the payload and is checked against the kind's own limit before anything is
 //! allocated; no frame is larger than [`MAX_PAYLOAD`], and a request that needs more is sent in
-//! parts ([`Kind::ExecPart`]).
+//! parts ([`FrameKind::ExecPart`]).
 //!
 //! **Losing and finding the thread.** A frame with a wrong tag, an unknown kind or an impossible
 //! length ends the session and kills its command. The agent then looks for a `Hello` from the
 //! offending bytes on, so one that follows directly is found. An agent that was left inside a frame
 //! swallows what comes next as that frame's payload; therefore a host that takes over a line that
-//! may be in that state, or gets no `Ack`, sends [`FLUSH`] zero bytes and another `Hello` with
+//! may be in that state, or gets no `HelloAck`, sends [`FLUSH`] zero bytes and another `Hello` with
 //! another nonce. Zeros can complete any frame and begin none.
 //!
 //! **Flow control.** Output has none of its own: an agent that cannot write stops reading the
@@ -34,9 +34,9 @@
 //! When its session breaks off, the terminal is hung up, and what the command has put beyond the
 //! reach of that lives on, as under any terminal that is closed.
 //!
-//! **One request at a time.** `Setup`, `Ttl` and `Shutdown` are answered by `Done` or `Error`; `Exec` by
-//! `Error`, or by `Started`, output, and exactly one `Exit`. What belongs to an `Exec` and must not be
-//! in it, its secrets, precedes it ([`Kind::Secret`]). Control payloads are JSON, data is raw.
+//! **One request at a time.** `SetupRequest`, `TtlRequest` and `ShutdownRequest` are answered by `Done` or `Error`; `ExecRequest` by
+//! `Error`, or by `ExecStarted`, output, and exactly one `ExecExit`. What belongs to an `ExecRequest` and must not be
+//! in it, its secrets, precedes it ([`FrameKind::Secret`]). Control payloads are JSON, data is raw.
 
 mod frame;
 mod hello;
@@ -46,16 +46,19 @@ mod outbox;
 mod secret;
 mod text;
 
-pub use frame::{Frame, HEADER, Kind, MAX_PAYLOAD, STREAM_PAYLOAD, Side, Violation};
-pub use hello::{Ack, Hello};
-pub use inbox::Inbox;
-pub use message::{
-    AgentInfo, Credit, End, Exec, Exit, Failure, FailureKind, Input, Pack, Program, Setup,
-    Shutdown, Signal, Started, Terminal, Ttl, Unpack, WindowSize,
+pub use frame::{
+    Frame, FrameKind, FrameSide, HEADER, MAX_PAYLOAD, ProtocolViolation, STREAM_PAYLOAD,
 };
-pub use outbox::Outbox;
-pub use secret::{MAX_SECRETS, Received, Secret, is_secret_name};
-pub use text::Text;
+pub use hello::{Hello, HelloAck};
+pub use inbox::FrameInbox;
+pub use message::{
+    AgentFailure, AgentInfo, ExecExit, ExecProgram, ExecRequest, ExecStarted, FailureKind,
+    PackRequest, ProcessEnd, SetupRequest, ShutdownRequest, SignalRequest, StdinCredit,
+    TerminalRequest, TtlRequest, UnpackInput, UnpackRequest, WindowSize,
+};
+pub use outbox::FrameOutbox;
+pub use secret::{MAX_SECRETS, NamedSecret, ReceivedSecrets, is_secret_name};
+pub use text::WireText;
 
 /// The protocol's version. Any change to the kinds, their payloads or their meaning raises it.
 pub const VERSION: u32 = 3;

@@ -4,8 +4,8 @@ use std::io;
 
 use zeroize::Zeroize;
 
-use super::frame::Header;
-use super::{HEADER, Kind, MAX_PAYLOAD};
+use super::frame::FrameHeader;
+use super::{FrameKind, HEADER, MAX_PAYLOAD};
 
 /// Room that data frames leave for control frames, so that an answer can always be queued.
 pub const RESERVE: usize = 8 * 1024;
@@ -15,7 +15,7 @@ const CAPACITY: usize = 2 * (HEADER + MAX_PAYLOAD) + RESERVE;
 
 /// Bytes waiting for the transport to take them.
 #[derive(Debug)]
-pub struct Outbox {
+pub struct FrameOutbox {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
@@ -23,16 +23,16 @@ pub struct Outbox {
     confidential: bool,
 }
 
-impl Default for Outbox {
+impl Default for FrameOutbox {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Outbox {
+impl FrameOutbox {
     /// An empty outbox.
     pub fn new() -> Self {
-        Outbox { bytes: vec![0; CAPACITY].into(), start: 0, end: 0, confidential: false }
+        FrameOutbox { bytes: vec![0; CAPACITY].into(), start: 0, end: 0, confidential: false }
     }
 
     /// Whether a control frame with a payload of at most 4 KiB can be queued.
@@ -64,11 +64,11 @@ impl Outbox {
     ///
     /// # Panics
     /// When there is no room, or the payload is larger than the kind allows; ask first.
-    pub fn push(&mut self, kind: Kind, tag: u64, payload: &[u8]) {
+    pub fn push(&mut self, kind: FrameKind, tag: u64, payload: &[u8]) {
         assert!(kind.lengths().contains(&payload.len()), "{kind:?} of {} bytes", payload.len());
-        self.confidential |= kind == Kind::Secret;
+        self.confidential |= kind == FrameKind::Secret;
         self.make_contiguous(HEADER + payload.len());
-        self.push_raw(&Header::encode(kind, tag, payload.len()));
+        self.push_raw(&FrameHeader::encode(kind, tag, payload.len()));
         self.push_raw(payload);
     }
 
@@ -79,7 +79,7 @@ impl Outbox {
     /// What `fill` returns; nothing is queued then.
     pub fn push_with(
         &mut self,
-        kind: Kind,
+        kind: FrameKind,
         tag: u64,
         limit: usize,
         fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
@@ -89,7 +89,7 @@ impl Outbox {
         let payload = self.end + HEADER;
         let count = fill(&mut self.bytes[payload..payload + limit])?;
         if count > 0 {
-            self.bytes[self.end..payload].copy_from_slice(&Header::encode(kind, tag, count));
+            self.bytes[self.end..payload].copy_from_slice(&FrameHeader::encode(kind, tag, count));
             self.end = payload + count;
         }
         Ok(count)
@@ -105,7 +105,7 @@ impl Outbox {
         self.start == self.end
     }
 
-    /// The transport took `count` of the [`Outbox::pending`] bytes.
+    /// The transport took `count` of the [`FrameOutbox::pending`] bytes.
     pub fn sent(&mut self, count: usize) {
         assert!(count <= self.end - self.start, "more bytes than were waiting");
         self.start += count;
@@ -137,7 +137,7 @@ impl Outbox {
     }
 }
 
-impl Drop for Outbox {
+impl Drop for FrameOutbox {
     fn drop(&mut self) {
         self.clear();
         self.wipe();
@@ -150,9 +150,10 @@ mod tests {
 
     #[test]
     fn no_secret_stays_in_an_outbox_that_was_wiped() {
-        let contains = |outbox: &Outbox| outbox.bytes.windows(6).any(|bytes| bytes == b"canary");
-        let mut outbox = Outbox::new();
-        outbox.push(Kind::Secret, 1, b"\x01acanary");
+        let contains =
+            |outbox: &FrameOutbox| outbox.bytes.windows(6).any(|bytes| bytes == b"canary");
+        let mut outbox = FrameOutbox::new();
+        outbox.push(FrameKind::Secret, 1, b"\x01acanary");
         outbox.wipe();
         assert!(contains(&outbox), "it is waiting still");
         outbox.sent(outbox.pending().len());

@@ -1,6 +1,6 @@
 //! Secrets: what a command is given in confidence.
 //!
-//! They travel apart from their request, in [`Kind::Secret`] frames before it, so that no JSON has them
+//! They travel apart from their request, in [`FrameKind::Secret`] frames before it, so that no JSON has them
 //! in it. A payload is a name's length in one byte, the name, and a piece of the secret; pieces of one
 //! name follow each other.
 
@@ -8,7 +8,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::{Kind, MAX_PAYLOAD, Violation};
+use super::{FrameKind, MAX_PAYLOAD, ProtocolViolation};
 
 /// The most bytes of all secrets of one command together, names included: as much as docker takes for
 /// one.
@@ -19,15 +19,15 @@ const MAX_NAME: usize = 64;
 
 /// One of them.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret {
+pub struct NamedSecret {
     name: String,
     value: Zeroizing<Vec<u8>>,
 }
 
-impl Secret {
+impl NamedSecret {
     /// A secret with a name for its file; `None` if the name does not obey [`is_secret_name`].
-    pub fn new(name: &str, value: Zeroizing<Vec<u8>>) -> Option<Secret> {
-        is_secret_name(name).then(|| Secret { name: name.to_owned(), value })
+    pub fn new(name: &str, value: Zeroizing<Vec<u8>>) -> Option<NamedSecret> {
+        is_secret_name(name).then(|| NamedSecret { name: name.to_owned(), value })
     }
 
     pub fn name(&self) -> &str {
@@ -58,7 +58,7 @@ impl Secret {
 }
 
 /// Not what it says.
-impl fmt::Debug for Secret {
+impl fmt::Debug for NamedSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Secret({:?}, {} bytes)", self.name, self.value.len())
     }
@@ -75,18 +75,18 @@ pub fn is_secret_name(name: &str) -> bool {
 
 /// The secrets of a request that is on its way.
 #[derive(Debug, Default)]
-pub struct Received {
-    secrets: Vec<Secret>,
+pub struct ReceivedSecrets {
+    secrets: Vec<NamedSecret>,
     size: usize,
 }
 
-impl Received {
+impl ReceivedSecrets {
     /// Takes a frame's payload.
     ///
     /// # Errors
-    /// A [`Violation`] where it is not what [`Secret::payloads`] makes, or too much.
-    pub fn add(&mut self, payload: &[u8]) -> Result<(), Violation> {
-        let malformed = |why: &str| Violation::Malformed(Kind::Secret, why.into());
+    /// A [`ProtocolViolation`] where it is not what [`NamedSecret::payloads`] makes, or too much.
+    pub fn add(&mut self, payload: &[u8]) -> Result<(), ProtocolViolation> {
+        let malformed = |why: &str| ProtocolViolation::Malformed(FrameKind::Secret, why.into());
         let (&length, rest) = payload.split_first().ok_or_else(|| malformed("it is empty"))?;
         let (name, piece) =
             rest.split_at_checked(length.into()).ok_or_else(|| malformed("it is cut off"))?;
@@ -96,7 +96,7 @@ impl Received {
             .ok_or_else(|| malformed("it has a bad name"))?;
         self.size += payload.len();
         if self.size > MAX_SECRETS {
-            return Err(Violation::Length(Kind::Secret, payload.len() as u32));
+            return Err(ProtocolViolation::Length(FrameKind::Secret, payload.len() as u32));
         }
         match self.secrets.last_mut().filter(|last| last.name == name) {
             Some(last) => {
@@ -108,13 +108,13 @@ impl Received {
             }
             None => self
                 .secrets
-                .push(Secret { name: name.to_owned(), value: Zeroizing::new(piece.to_vec()) }),
+                .push(NamedSecret { name: name.to_owned(), value: Zeroizing::new(piece.to_vec()) }),
         }
         Ok(())
     }
 
     /// All there are, for the request they were sent for.
-    pub fn take(&mut self) -> Vec<Secret> {
+    pub fn take(&mut self) -> Vec<NamedSecret> {
         self.size = 0;
         std::mem::take(&mut self.secrets)
     }
@@ -124,8 +124,8 @@ impl Received {
 mod tests {
     use super::*;
 
-    fn secret(name: &str, value: &[u8]) -> Secret {
-        Secret::new(name, Zeroizing::new(value.to_vec())).unwrap()
+    fn secret(name: &str, value: &[u8]) -> NamedSecret {
+        NamedSecret::new(name, Zeroizing::new(value.to_vec())).unwrap()
     }
 
     #[test]
@@ -144,29 +144,29 @@ mod tests {
     fn what_is_sent_in_pieces_arrives_whole() {
         let long: Vec<u8> = (0..MAX_PAYLOAD * 3).map(|n| n as u8).collect();
         let sent = [secret("a", b"1"), secret("long", &long), secret("b", &[0; MAX_PAYLOAD - 2])];
-        let mut received = Received::default();
+        let mut received = ReceivedSecrets::default();
         let mut size = 0;
-        for payload in sent.iter().flat_map(Secret::payloads) {
+        for payload in sent.iter().flat_map(NamedSecret::payloads) {
             assert!(payload.len() <= MAX_PAYLOAD);
             size += payload.len();
             received.add(&payload).unwrap();
         }
-        assert_eq!(size, sent.iter().map(Secret::size).sum::<usize>());
+        assert_eq!(size, sent.iter().map(NamedSecret::size).sum::<usize>());
         assert_eq!(received.take(), sent);
         assert!(received.take().is_empty());
     }
 
     #[test]
     fn payloads_that_make_no_sense_and_too_many_are_violations() {
-        let mut received = Received::default();
+        let mut received = ReceivedSecrets::default();
         for bad in [&b""[..], b"\x05abc", b"\x00x", b"\x02..x", b"\x02\xff\xffx"] {
-            assert!(matches!(received.add(bad), Err(Violation::Malformed(..))), "{bad:?}");
+            assert!(matches!(received.add(bad), Err(ProtocolViolation::Malformed(..))), "{bad:?}");
         }
         let payload = secret("a", &[1; MAX_PAYLOAD - 2]).payloads().next().unwrap();
         for _ in 0..MAX_SECRETS / MAX_PAYLOAD {
             received.add(&payload).unwrap();
         }
-        assert!(matches!(received.add(&payload), Err(Violation::Length(..))));
+        assert!(matches!(received.add(&payload), Err(ProtocolViolation::Length(..))));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// An argument, a path or a variable. In JSON a plain string where it is UTF-8, else
 /// `{"base64": "…"}`, so that no argument is refused or changed on its way.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct Text(pub Vec<u8>);
+pub struct WireText(pub Vec<u8>);
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -24,7 +24,7 @@ struct Bytes {
     base64: String,
 }
 
-impl Text {
+impl WireText {
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -36,7 +36,7 @@ impl Text {
     }
 }
 
-impl Serialize for Text {
+impl Serialize for WireText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match str::from_utf8(&self.0) {
             Ok(text) => serializer.serialize_str(text),
@@ -45,44 +45,44 @@ impl Serialize for Text {
     }
 }
 
-impl<'de> Deserialize<'de> for Text {
+impl<'de> Deserialize<'de> for WireText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Wire::deserialize(deserializer)? {
-            Wire::Plain(text) => Ok(Text(text.into_bytes())),
+            Wire::Plain(text) => Ok(WireText(text.into_bytes())),
             Wire::Bytes { base64 } => {
-                BASE64_STANDARD.decode(base64).map(Text).map_err(de::Error::custom)
+                BASE64_STANDARD.decode(base64).map(WireText).map_err(de::Error::custom)
             }
         }
     }
 }
 
-impl fmt::Debug for Text {
+impl fmt::Debug for WireText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_os_str().fmt(f)
     }
 }
 
-impl From<&str> for Text {
+impl From<&str> for WireText {
     fn from(text: &str) -> Self {
-        Text(text.into())
+        WireText(text.into())
     }
 }
 
-impl From<String> for Text {
+impl From<String> for WireText {
     fn from(text: String) -> Self {
-        Text(text.into_bytes())
+        WireText(text.into_bytes())
     }
 }
 
-impl From<OsString> for Text {
+impl From<OsString> for WireText {
     fn from(text: OsString) -> Self {
-        Text(text.into_vec())
+        WireText(text.into_vec())
     }
 }
 
-impl From<&OsStr> for Text {
+impl From<&OsStr> for WireText {
     fn from(text: &OsStr) -> Self {
-        Text(text.as_bytes().to_vec())
+        WireText(text.as_bytes().to_vec())
     }
 }
 
@@ -93,9 +93,9 @@ mod tests {
     #[test]
     fn any_bytes_survive_json() {
         for bytes in [&b""[..], b"plain", "z\u{fc}rich".as_bytes(), b"\xff\x00\xfe"] {
-            let json = serde_json::to_string(&Text(bytes.to_vec())).unwrap();
-            assert_eq!(serde_json::from_str::<Text>(&json).unwrap().as_bytes(), bytes);
+            let json = serde_json::to_string(&WireText(bytes.to_vec())).unwrap();
+            assert_eq!(serde_json::from_str::<WireText>(&json).unwrap().as_bytes(), bytes);
         }
-        assert_eq!(serde_json::to_string(&Text::from("a b")).unwrap(), r#""a b""#);
+        assert_eq!(serde_json::to_string(&WireText::from("a b")).unwrap(), r#""a b""#);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Kind, Refusal, VmId, VmName, VmRecord, VmRef};
+use crate::model::{Refusal, RefusalKind, VmId, VmName, VmRecord, VmRef};
 
 /// The layout of the file that this program writes. A file of a newer one is refused, not guessed at.
 /// One of an older one is read, because what it lacks has a default, and is written anew with the next
@@ -18,25 +18,27 @@ pub const SCHEMA: u32 = 2;
 /// The registry's content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Contents {
+pub struct RegistryContents {
     pub schema: u32,
     /// Grows by one with every change.
     pub generation: u64,
     pub vms: BTreeMap<VmId, VmRecord>,
 }
 
-impl Contents {
+impl RegistryContents {
     /// The registry of a state directory nobody has used yet.
     pub fn empty() -> Self {
-        Contents { schema: SCHEMA, generation: 0, vms: BTreeMap::new() }
+        RegistryContents { schema: SCHEMA, generation: 0, vms: BTreeMap::new() }
     }
 
     /// Parses a registry file. Errors: damaged, or written by a newer mayfly.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, UnreadableRegistry> {
         // Parsed once, however many VMs it holds. Only a file that is not understood is asked what
         // it claims to be.
-        let contents = match serde_json::from_slice::<Contents>(bytes) {
-            Ok(contents) if contents.schema <= SCHEMA => Contents { schema: SCHEMA, ..contents },
+        let contents = match serde_json::from_slice::<RegistryContents>(bytes) {
+            Ok(contents) if contents.schema <= SCHEMA => {
+                RegistryContents { schema: SCHEMA, ..contents }
+            }
             Ok(contents) => return Err(newer(contents.schema)),
             Err(error) => match serde_json::from_slice::<Header>(bytes) {
                 Ok(header) if header.schema > SCHEMA => return Err(newer(header.schema)),
@@ -73,23 +75,23 @@ impl Contents {
             return Ok(());
         }
         let message = format!("a VM named {name:?} exists already", name = name.as_str());
-        Err(Refusal::new(Kind::NameTaken, message)
+        Err(Refusal::new(RefusalKind::NameTaken, message)
             .hint(format!("choose another name, or delete it with 'mayfly rm {name}'")))
     }
 }
 
 /// Why a registry file is not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unreadable {
+pub enum UnreadableRegistry {
     Damaged(Refusal),
     /// A newer mayfly wrote it.
     Newer(Refusal),
 }
 
-impl From<Unreadable> for Refusal {
-    fn from(unreadable: Unreadable) -> Refusal {
+impl From<UnreadableRegistry> for Refusal {
+    fn from(unreadable: UnreadableRegistry) -> Refusal {
         match unreadable {
-            Unreadable::Damaged(refusal) | Unreadable::Newer(refusal) => refusal,
+            UnreadableRegistry::Damaged(refusal) | UnreadableRegistry::Newer(refusal) => refusal,
         }
     }
 }
@@ -100,23 +102,23 @@ struct Header {
     schema: u32,
 }
 
-fn newer(schema: u32) -> Unreadable {
+fn newer(schema: u32) -> UnreadableRegistry {
     let message = format!("the registry has schema {schema}, and this mayfly knows up to {SCHEMA}");
-    Unreadable::Newer(
-        Refusal::new(Kind::Failure, message).hint("use the newer mayfly that wrote it"),
+    UnreadableRegistry::Newer(
+        Refusal::new(RefusalKind::Failure, message).hint("use the newer mayfly that wrote it"),
     )
 }
 
-fn damage(how: &str) -> Unreadable {
-    Unreadable::Damaged(
-        Refusal::new(Kind::Failure, format!("the registry is damaged: {how}"))
+fn damage(how: &str) -> UnreadableRegistry {
+    UnreadableRegistry::Damaged(
+        Refusal::new(RefusalKind::Failure, format!("the registry is damaged: {how}"))
             .hint("'mayfly reap --rebuild' makes a new one from the VMs' manifests"),
     )
 }
 
 /// The refusal for a VM that has no record.
 pub fn gone(id: &VmId) -> Refusal {
-    Refusal::new(Kind::NotFound, format!("VM {id} does not exist"))
+    Refusal::new(RefusalKind::NotFound, format!("VM {id} does not exist"))
         .hint("'mayfly status' lists the VMs there are")
 }
 
@@ -135,7 +137,9 @@ mod tests {
             r#"{"schema":1}"#,
             r#"{"schema":1,"generation":1,"vms":{"x":{}}}"#,
         ] {
-            let Unreadable::Damaged(refusal) = Contents::parse(bad.as_bytes()).unwrap_err() else {
+            let UnreadableRegistry::Damaged(refusal) =
+                RegistryContents::parse(bad.as_bytes()).unwrap_err()
+            else {
                 panic!("{bad}");
             };
             assert!(refusal.hint.unwrap().contains("--rebuild"), "{bad}");
@@ -144,8 +148,8 @@ mod tests {
 
     #[test]
     fn a_newer_schema_is_refused_without_looking_further() {
-        let newer = Contents::parse(br#"{"schema":3,"machines":[]}"#).unwrap_err();
-        let Unreadable::Newer(refusal) = newer else { panic!("{newer:?}") };
+        let newer = RegistryContents::parse(br#"{"schema":3,"machines":[]}"#).unwrap_err();
+        let UnreadableRegistry::Newer(refusal) = newer else { panic!("{newer:?}") };
         assert!(refusal.message.contains("schema 3"), "{refusal}");
     }
 
@@ -160,17 +164,17 @@ mod tests {
             "expiry":{"expires_at":601.5,"expires_boottime":700.0,"boot_id":"b"},
             "state":{"phase":"started","instance":{"process":{"pid":7,"start_ticks":8,
             "boot_id":"b"}}}}}}"#;
-        let read = Contents::parse(older.as_bytes()).unwrap();
+        let read = RegistryContents::parse(older.as_bytes()).unwrap();
         let id = "0123456789ab".parse().unwrap();
         assert_eq!((read.schema, read.generation), (SCHEMA, 41));
         assert!(read.vms[&id].manifest.labels.is_empty());
         let written = serde_json::to_vec(&read).unwrap();
-        assert_eq!(Contents::parse(&written).unwrap(), read);
+        assert_eq!(RegistryContents::parse(&written).unwrap(), read);
     }
 
     #[test]
     fn survives_its_own_round_trip() {
-        let empty = Contents::empty();
-        assert_eq!(Contents::parse(&serde_json::to_vec(&empty).unwrap()).unwrap(), empty);
+        let empty = RegistryContents::empty();
+        assert_eq!(RegistryContents::parse(&serde_json::to_vec(&empty).unwrap()).unwrap(), empty);
     }
 }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::host::durable;
-use crate::model::Manifest;
+use crate::model::VmManifest;
 
 /// Writes the manifest, in place of an earlier one as a whole.
-pub fn write_manifest(path: &Path, manifest: &Manifest) -> Result<()> {
+pub fn write_manifest(path: &Path, manifest: &VmManifest) -> Result<()> {
     let mut bytes = serde_json::to_vec_pretty(manifest).context("cannot serialize the manifest")?;
     bytes.push(b'\n');
     durable::replace(path, &bytes).map(drop)
@@ -33,7 +33,7 @@ pub fn sweep_manifest(path: &Path, dry_run: bool) -> Result<Option<PathBuf>> {
 /// Reads a manifest back; `None` if there is none that makes sense.
 ///
 /// Errors: it could not be read, which says nothing about what is in it.
-pub fn read_manifest(path: &Path) -> Result<Option<Manifest>> {
+pub fn read_manifest(path: &Path) -> Result<Option<VmManifest>> {
     match fs::read(path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

@@ -10,6 +10,6 @@ mod reserve;
 mod store;
 mod version;
 
-pub use contents::{Contents, SCHEMA, gone};
+pub use contents::{RegistryContents, SCHEMA, gone};
 pub use manifest::{read_manifest, sweep_manifest, write_manifest};
-pub use store::{Change, Registry};
+pub use store::{Registry, RegistryChange};

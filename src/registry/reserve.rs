@@ -15,12 +15,12 @@ const BYTES: i64 = 2 << 20;
 
 /// The file that takes up the space.
 #[derive(Debug, Clone)]
-pub struct Reserve(PathBuf);
+pub struct DiskReserve(PathBuf);
 
-impl Reserve {
+impl DiskReserve {
     /// The reserve of the state directory `state`.
-    pub fn of(state: &Path) -> Reserve {
-        Reserve(state.join("reserve"))
+    pub fn of(state: &Path) -> DiskReserve {
+        DiskReserve(state.join("reserve"))
     }
 
     /// Takes the space, where that is not done already. Does without where there is none: who has no
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn it_is_spent_where_there_is_no_space_and_taken_again() {
         let dir = tempfile::tempdir().unwrap();
-        let reserve = Reserve::of(dir.path());
+        let reserve = DiskReserve::of(dir.path());
         reserve.keep();
         let held = reserve.0.metadata().unwrap();
         assert!(held.blocks() * 512 >= BYTES as u64 && held.mode() & 0o777 == 0o600);

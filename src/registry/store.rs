@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::contents::{Contents, Unreadable};
-use super::reserve::Reserve;
-use super::version::Version;
-use crate::host::lock::Lock;
+use super::contents::{RegistryContents, UnreadableRegistry};
+use super::reserve::DiskReserve;
+use super::version::FileVersion;
+use crate::host::lock::FileLock;
 use crate::host::{directory, durable};
-use crate::model::{Kind, Refusal, VmId};
+use crate::model::{Refusal, RefusalKind, VmId};
 
 /// How long an update waits for the registry. Every holder lets go within milliseconds, so this is
 /// many times what the largest crowd of commands needs.
@@ -21,7 +21,7 @@ const REGISTRY_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether an update's closure changed anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum RegistryChange {
     /// It survives a power cut.
     Made,
     /// It says something of this boot of the host alone. After a power cut it may be gone, which then
@@ -38,7 +38,7 @@ pub struct Registry {
     seen: Arc<Mutex<Option<Seen>>>,
 }
 
-type Seen = (Version, Arc<Contents>);
+type Seen = (FileVersion, Arc<RegistryContents>);
 
 /// Puts a new version of a file in place.
 type Write = fn(&Path, &[u8]) -> Result<File>;
@@ -50,7 +50,7 @@ impl Registry {
         for part in ["locks", "vms"] {
             directory::ensure_private(&state.join(part))?;
         }
-        Reserve::of(state).keep();
+        DiskReserve::of(state).keep();
         Ok(Registry::at(state))
     }
 
@@ -78,14 +78,14 @@ impl Registry {
     }
 
     /// The content as of the last committed change; takes no lock.
-    pub fn read(&self) -> Result<Arc<Contents>> {
+    pub fn read(&self) -> Result<Arc<RegistryContents>> {
         if let Some((version, contents)) = &*self.seen()
             && version.is_at(&self.file())
         {
             return Ok(Arc::clone(contents));
         }
-        let parse = |(version, bytes): (Version, Vec<u8>)| {
-            let contents = Contents::parse(&bytes)
+        let parse = |(version, bytes): (FileVersion, Vec<u8>)| {
+            let contents = RegistryContents::parse(&bytes)
                 .map_err(Refusal::from)
                 .with_context(|| format!("in {}", self.file().display()))?;
             let contents = Arc::new(contents);
@@ -98,7 +98,7 @@ impl Registry {
         // Every VM is registered before it gets a directory, so directories without a registry mean
         // that it was lost, and not that there are no VMs: `reap` would delete them all.
         if directory::names(&self.state.join("vms"))?.is_empty() {
-            return Ok(Arc::new(Contents::empty()));
+            return Ok(Arc::new(RegistryContents::empty()));
         }
         match self.bytes()? {
             // The very first VM was created between our two looks.
@@ -108,8 +108,8 @@ impl Registry {
     }
 
     /// The registry file, if there is one.
-    fn bytes(&self) -> Result<Option<(Version, Vec<u8>)>> {
-        match Version::read(&self.file()) {
+    fn bytes(&self) -> Result<Option<(FileVersion, Vec<u8>)>> {
+        match FileVersion::read(&self.file()) {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => {
@@ -119,11 +119,11 @@ impl Registry {
     }
 
     /// One transaction: reads under the lock, lets `change` work on the content, and commits what it
-    /// did. An error from `change`, or [`Change::Nothing`], leaves the file as it was. When this
-    /// returns, everybody sees the change; what survives a power cut is for [`Change`] to say.
+    /// did. An error from `change`, or [`RegistryChange::Nothing`], leaves the file as it was. When this
+    /// returns, everybody sees the change; what survives a power cut is for [`RegistryChange`] to say.
     pub fn update<T>(
         &self,
-        change: impl FnOnce(&mut Contents) -> Result<(T, Change)>,
+        change: impl FnOnce(&mut RegistryContents) -> Result<(T, RegistryChange)>,
     ) -> Result<T> {
         let _lock = self.lock()?;
         let contents = self.read()?;
@@ -132,9 +132,9 @@ impl Registry {
         let mut contents = Arc::unwrap_or_clone(contents);
         let (result, changed) = change(&mut contents)?;
         match changed {
-            Change::Made => self.commit(contents, durable::replace)?,
-            Change::OfThisBoot => self.commit(contents, durable::exchange)?,
-            Change::Nothing => {}
+            RegistryChange::Made => self.commit(contents, durable::replace)?,
+            RegistryChange::OfThisBoot => self.commit(contents, durable::exchange)?,
+            RegistryChange::Nothing => {}
         }
         Ok(result)
     }
@@ -145,13 +145,16 @@ impl Registry {
     ///
     /// Errors: a newer mayfly wrote it. That is no damage, and what this one does not understand would
     /// be lost.
-    pub fn replace_damaged(&self, make: impl FnOnce(u64) -> Result<Contents>) -> Result<bool> {
+    pub fn replace_damaged(
+        &self,
+        make: impl FnOnce(u64) -> Result<RegistryContents>,
+    ) -> Result<bool> {
         let _lock = self.lock()?;
         let damaged = self.bytes()?.map(|(_, bytes)| bytes);
-        match damaged.as_deref().map(Contents::parse) {
+        match damaged.as_deref().map(RegistryContents::parse) {
             Some(Ok(_)) => return Ok(false),
-            Some(Err(Unreadable::Newer(refusal))) => return Err(refusal.into()),
-            Some(Err(Unreadable::Damaged(_))) | None => {}
+            Some(Err(UnreadableRegistry::Newer(refusal))) => return Err(refusal.into()),
+            Some(Err(UnreadableRegistry::Damaged(_))) | None => {}
         }
         let contents = make(last_generation(damaged.as_deref().unwrap_or_default()))?;
         if let Some(damaged) = damaged {
@@ -161,12 +164,12 @@ impl Registry {
         Ok(true)
     }
 
-    fn commit(&self, mut contents: Contents, write: Write) -> Result<()> {
+    fn commit(&self, mut contents: RegistryContents, write: Write) -> Result<()> {
         contents.generation += 1;
         let mut bytes = serde_json::to_vec(&contents).context("cannot serialize the registry")?;
         bytes.push(b'\n');
-        let file = Reserve::of(&self.state).spend(|| write(&self.file(), &bytes))?;
-        let version = Version::of(file).context("cannot look at the registry")?;
+        let file = DiskReserve::of(&self.state).spend(|| write(&self.file(), &bytes))?;
+        let version = FileVersion::of(file).context("cannot look at the registry")?;
         *self.seen() = Some((version, Arc::new(contents)));
         Ok(())
     }
@@ -182,7 +185,7 @@ impl Registry {
         if !unfinished.iter().any(|path| path.symlink_metadata().is_ok()) {
             return Ok(Vec::new());
         }
-        let Some(_lock) = Lock::try_acquire(&self.lock_file())? else { return Ok(Vec::new()) };
+        let Some(_lock) = FileLock::try_acquire(&self.lock_file())? else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         for path in unfinished.into_iter().filter(|path| path.symlink_metadata().is_ok()) {
             if !dry_run {
@@ -194,8 +197,8 @@ impl Registry {
         Ok(found)
     }
 
-    fn lock(&self) -> Result<Lock> {
-        Lock::acquire(&self.lock_file(), "the registry", Instant::now() + REGISTRY_PATIENCE)
+    fn lock(&self) -> Result<FileLock> {
+        FileLock::acquire(&self.lock_file(), "the registry", Instant::now() + REGISTRY_PATIENCE)
     }
 
     fn lock_file(&self) -> PathBuf {
@@ -203,19 +206,19 @@ impl Registry {
     }
 
     /// Waits for the lock of one VM, at most `patience`.
-    pub fn lock_vm(&self, id: &VmId, patience: Duration) -> Result<Lock> {
-        Lock::acquire(&self.vm_lock(id), &format!("VM {id}"), Instant::now() + patience)
+    pub fn lock_vm(&self, id: &VmId, patience: Duration) -> Result<FileLock> {
+        FileLock::acquire(&self.vm_lock(id), &format!("VM {id}"), Instant::now() + patience)
     }
 
     /// The lock of one VM, if nobody holds it.
-    pub fn try_lock_vm(&self, id: &VmId) -> Result<Option<Lock>> {
-        Lock::try_acquire(&self.vm_lock(id))
+    pub fn try_lock_vm(&self, id: &VmId) -> Result<Option<FileLock>> {
+        FileLock::try_acquire(&self.vm_lock(id))
     }
 
     /// Whether somebody holds the lock of one VM now. Leaves no trace.
     pub fn is_vm_locked(&self, id: &VmId) -> Result<bool> {
         let path = self.vm_lock(id);
-        Ok(path.exists() && Lock::try_share(&path)?.is_none())
+        Ok(path.exists() && FileLock::try_share(&path)?.is_none())
     }
 
     /// The ids that have a lock file.
@@ -230,8 +233,11 @@ impl Registry {
 }
 
 fn lost(file: &Path) -> Refusal {
-    Refusal::new(Kind::Failure, format!("there are VMs but no registry at {}", file.display()))
-        .hint("'mayfly reap --rebuild' makes a new one from the VMs' manifests")
+    Refusal::new(
+        RefusalKind::Failure,
+        format!("there are VMs but no registry at {}", file.display()),
+    )
+    .hint("'mayfly reap --rebuild' makes a new one from the VMs' manifests")
 }
 
 /// The generation written in a file that does not parse; zero if even that is lost.
@@ -247,14 +253,14 @@ mod tests {
     use super::*;
 
     fn bump(registry: &Registry) {
-        registry.update(|_| Ok(((), Change::Made))).unwrap();
+        registry.update(|_| Ok(((), RegistryChange::Made))).unwrap();
     }
 
     #[test]
     fn an_update_that_fails_or_changes_nothing_writes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::open(&dir.path().join("state")).unwrap();
-        registry.update(|_| Ok(((), Change::Nothing))).unwrap();
+        registry.update(|_| Ok(((), RegistryChange::Nothing))).unwrap();
         assert!(!registry.file().exists());
         bump(&registry);
         let failed: Result<()> = registry.update(|_| anyhow::bail!("no"));
@@ -280,8 +286,8 @@ mod tests {
         let registry = Registry::open(&dir.path().join("state")).unwrap();
         fs::write(registry.file(), r#"{"schema":1,"generation":41,"vms":{"#).unwrap();
         assert!(registry.read().is_err());
-        assert!(registry.update(|_| Ok(((), Change::Made))).is_err());
-        let make = |generation| Ok(Contents { generation, ..Contents::empty() });
+        assert!(registry.update(|_| Ok(((), RegistryChange::Made))).is_err());
+        let make = |generation| Ok(RegistryContents { generation, ..RegistryContents::empty() });
         assert!(registry.replace_damaged(make).unwrap());
         assert_eq!(registry.read().unwrap().generation, 42);
         assert!(registry.damaged().exists());

@@ -11,24 +11,24 @@ use std::path::Path;
 /// same path is the same version. Size and time are compared for the sake of those who write to it
 /// all the same.
 #[derive(Debug)]
-pub struct Version {
+pub struct FileVersion {
     stamp: [i64; 5],
     _held: File,
 }
 
-impl Version {
+impl FileVersion {
     /// The version at `path`, and its content.
-    pub fn read(path: &Path) -> io::Result<(Version, Vec<u8>)> {
+    pub fn read(path: &Path) -> io::Result<(FileVersion, Vec<u8>)> {
         let mut file = File::open(path)?;
         let stamp = stamp(&file.metadata()?);
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        Ok((Version { stamp, _held: file }, bytes))
+        Ok((FileVersion { stamp, _held: file }, bytes))
     }
 
     /// The version in a file that was written just now.
-    pub fn of(file: File) -> io::Result<Version> {
-        Ok(Version { stamp: stamp(&file.metadata()?), _held: file })
+    pub fn of(file: File) -> io::Result<FileVersion> {
+        Ok(FileVersion { stamp: stamp(&file.metadata()?), _held: file })
     }
 
     /// Whether this is the version at `path` now.

@@ -8,26 +8,26 @@ use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 use sha2::{Digest, Sha256};
 
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 /// The places this command works in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Directories {
+pub struct MayflyDirectories {
     pub state: PathBuf,
     /// Sockets; a directory of its own for each state directory.
     pub run: PathBuf,
     pub artifacts: PathBuf,
-    /// Where [`Directories::run`] is, beside those of other state directories.
+    /// Where [`MayflyDirectories::run`] is, beside those of other state directories.
     pub runtime: PathBuf,
 }
 
-impl Directories {
+impl MayflyDirectories {
     /// Fills in what was not given from the environment and the user's kind.
     pub fn resolve(
         state: Option<PathBuf>,
         artifacts: Option<PathBuf>,
         runtime: Option<PathBuf>,
-    ) -> Result<Directories> {
+    ) -> Result<MayflyDirectories> {
         let root = geteuid().is_root();
         let state = match state {
             Some(state) => std::path::absolute(&state).context("cannot resolve --state-dir")?,
@@ -37,7 +37,7 @@ impl Directories {
         // It marks a VM's processes and stands in JSON, where two such names could become one.
         if state.to_str().is_none() {
             let message = format!("the state directory {} is not UTF-8", state.display());
-            return Err(Refusal::new(Kind::Usage, message)
+            return Err(Refusal::new(RefusalKind::Usage, message)
                 .hint("name another one with --state-dir")
                 .into());
         }
@@ -55,7 +55,7 @@ impl Directories {
             None => runtime_base(root),
         };
         let run = runtime.join(short_name(&state));
-        Ok(Directories { state, run, artifacts, runtime })
+        Ok(MayflyDirectories { state, run, artifacts, runtime })
     }
 
     /// Programs that are not looked for elsewhere first. No profile, and so no image, has this name.

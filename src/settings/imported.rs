@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::layer::ProfileLayer;
 use super::profiles::is_profile_name;
 use crate::model::profile::IMPORTED_PROFILE;
-use crate::model::{CommandDefaults, Import, Kind, Refusal};
+use crate::model::{CommandDefaults, ImportRecipe, Refusal, RefusalKind};
 
 const HEAD: &str = "\
 # Written by 'mayfly image import', and deleted with the image. To change what is in [profile], say it
@@ -22,13 +22,13 @@ const HEAD: &str = "\
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    imported: Import,
+    imported: ImportRecipe,
     profile: ProfileLayer,
 }
 
 /// What whoever imported an image wished for its VMs; `None` leaves it to the defaults.
 #[derive(Debug, Clone, Default)]
-pub struct Wishes {
+pub struct ImportedDefaults {
     pub description: String,
     pub vcpu_count: Option<u32>,
     pub mem_mib: Option<u32>,
@@ -36,7 +36,11 @@ pub struct Wishes {
 }
 
 /// The text of such a file.
-pub fn text(wishes: &Wishes, import: &Import, command: &CommandDefaults) -> Result<String> {
+pub fn text(
+    wishes: &ImportedDefaults,
+    import: &ImportRecipe,
+    command: &CommandDefaults,
+) -> Result<String> {
     let list = |words: &Vec<String>| (!words.is_empty()).then(|| words.clone());
     let profile = ProfileLayer {
         description: Some(wishes.description.clone()),
@@ -83,7 +87,7 @@ fn read(path: &Path, name: &str) -> Result<Option<ProfileLayer>> {
     };
     let file: File = toml::from_str(&text).map_err(|error| {
         let message = format!("{}: {}", path.display(), error.to_string().trim_end());
-        Refusal::new(Kind::Host, message)
+        Refusal::new(RefusalKind::Host, message)
             .hint(format!("import the image again, or delete it: mayfly image rm {name}"))
     })?;
     Ok(Some(ProfileLayer { imported: Some(file.imported), ..file.profile }))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
-use crate::model::{Bounds, Import, Isolation, Kind, Refusal};
+use crate::model::{ImportRecipe, Isolation, Refusal, RefusalKind, ValueRange};
 
 /// A table of a file: its keys, how it is read, and how it is laid over another. What comes after it is no
 /// key.
@@ -36,10 +36,10 @@ macro_rules! table {
 
 table!(LimitsLayer {
     max_active_vms: u32,
-    vcpu_count: Bounds,
-    mem_mib: Bounds,
-    ttl_seconds: Bounds,
-    vmm_uid: Bounds,
+    vcpu_count: ValueRange,
+    mem_mib: ValueRange,
+    ttl_seconds: ValueRange,
+    vmm_uid: ValueRange,
     template_unused_seconds: u64,
     copy_out_mib: u64,
     copy_out_files: u64,
@@ -70,7 +70,7 @@ table!(ProfileLayer {
     workdir: String,
 } and
 /// Where the image was imported from; no file of the user's says so.
-imported: Import);
+imported: ImportRecipe);
 
 impl ProfileLayer {
     pub(super) fn over(mut self, mut lower: ProfileLayer) -> ProfileLayer {
@@ -86,7 +86,7 @@ impl ProfileLayer {
 /// A whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Layer {
+pub struct ProfilesFile {
     #[serde(default)]
     pub(super) limits: LimitsLayer,
     #[serde(default)]
@@ -95,33 +95,33 @@ pub struct Layer {
     pub(super) profiles: BTreeMap<String, ProfileLayer>,
 }
 
-impl Layer {
+impl ProfilesFile {
     /// Reads a file's text.
     ///
     /// # Errors
     /// `Usage`, naming the file, the place and the key.
-    pub(super) fn parse(text: &str, origin: &str) -> Result<Layer, Refusal> {
+    pub(super) fn parse(text: &str, origin: &str) -> Result<ProfilesFile, Refusal> {
         // Of what is no TOML at all, what follows says more.
         if let Ok(whole) = DeTable::parse(text) {
             check(whole.get_ref()).map_err(|unknown| unknown.refusal(text, origin))?;
         }
         toml::from_str(text).map_err(|error| {
-            Refusal::new(Kind::Usage, format!("{origin}: {}", error.to_string().trim_end()))
+            Refusal::new(RefusalKind::Usage, format!("{origin}: {}", error.to_string().trim_end()))
         })
     }
 
     /// The profiles of imported images.
-    pub(super) fn imported(profiles: BTreeMap<String, ProfileLayer>) -> Layer {
-        Layer { profiles, ..Layer::default() }
+    pub(super) fn imported(profiles: BTreeMap<String, ProfileLayer>) -> ProfilesFile {
+        ProfilesFile { profiles, ..ProfilesFile::default() }
     }
 
-    pub(super) fn over(self, lower: Layer) -> Layer {
+    pub(super) fn over(self, lower: ProfilesFile) -> ProfilesFile {
         let mut profiles = lower.profiles;
         for (name, upper) in self.profiles {
             let below = profiles.remove(&name).unwrap_or_default();
             profiles.insert(name, upper.over(below));
         }
-        Layer {
+        ProfilesFile {
             limits: self.limits.or(lower.limits),
             defaults: self.defaults.over(lower.defaults),
             profiles,
@@ -146,7 +146,7 @@ impl Unknown<'_> {
         let place = if table.is_empty() { String::new() } else { format!(" in [{table}]") };
         let message = format!("{origin}:{line}: unknown key {key:?}{place}");
         let all = format!("the keys there are {}", known.join(", "));
-        Refusal::new(Kind::Usage, message).hint_at_nearest(key, known.iter().copied(), all)
+        Refusal::new(RefusalKind::Usage, message).hint_at_nearest(key, known.iter().copied(), all)
     }
 }
 
@@ -194,8 +194,8 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> (String, String) {
-        let refusal = Layer::parse(text, "my.toml").unwrap_err();
-        assert_eq!(refusal.kind, Kind::Usage);
+        let refusal = ProfilesFile::parse(text, "my.toml").unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Usage);
         (refusal.message, refusal.hint.unwrap_or_default())
     }
 

@@ -9,9 +9,11 @@ mod profiles;
 mod resolved;
 mod trusted;
 
-pub use config::{Config, Form, KEYS, Key, Origin, own_file, usual as config_files};
-pub use directories::Directories;
-pub use imported::{Wishes, text as imported_profile};
-pub use layer::Layer;
+pub use config::{
+    ConfigFiles, ConfigKey, KEYS, KeyForm, ValueOrigin, own_file, usual as config_files,
+};
+pub use directories::MayflyDirectories;
+pub use imported::{ImportedDefaults, text as imported_profile};
+pub use layer::ProfilesFile;
 pub use profiles::{BUILT_IN, DISK_MIB, is_profile_name, load as load_profiles, merge};
-pub use resolved::{Overrides, Settings, Sources, find_profile};
+pub use resolved::{SettingOverrides, SettingSources, Settings, find_profile};

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::layer::{Layer, ProfileLayer};
+use super::layer::{ProfileLayer, ProfilesFile};
 use super::{imported, trusted};
 use crate::model::{
-    Bounds, CommandDefaults, DebianRecipe, Isolation, Kind, Limits, Profile, Profiles, Recipe,
-    Refusal,
+    CommandDefaults, DebianRecipe, ImageRecipe, Isolation, Profile, ProfileSet, Refusal,
+    RefusalKind, ValueRange, VmLimits,
 };
 
 /// The file at the top of the repository, so that the program is complete without it.
@@ -19,11 +19,11 @@ pub const BUILT_IN: &str = include_str!("../../profiles.toml");
 const RESERVED: [&str; 2] = ["bin", "templates"];
 
 /// How large a VM's own disk may be: ext4 refuses one larger than 16 TiB.
-pub const DISK_MIB: Bounds = Bounds { min: 64, max: 1 << 24 };
+pub const DISK_MIB: ValueRange = ValueRange { min: 64, max: 1 << 24 };
 
 /// Reads every layer there is. `artifacts` is where the images are, of which imported ones bring a
 /// profile along; `extra` is the file named by `MAYFLY_PROFILES`, which must exist.
-pub fn load(artifacts: &Path, extra: Option<&Path>) -> Result<Profiles> {
+pub fn load(artifacts: &Path, extra: Option<&Path>) -> Result<ProfileSet> {
     let usual = [Some(Path::new(trusted::SYSTEM_DIRECTORY).to_owned()), trusted::user_directory()];
     let usual = usual.into_iter().flatten();
     let mut files: Vec<(PathBuf, bool)> =
@@ -36,24 +36,25 @@ pub fn load(artifacts: &Path, extra: Option<&Path>) -> Result<Profiles> {
             texts.push((path.display().to_string(), text));
         }
     }
-    let imported = Layer::imported(imported::read_all(artifacts)?);
+    let imported = ProfilesFile::imported(imported::read_all(artifacts)?);
     Ok(merge_with(imported, &texts)?)
 }
 
 /// Merges `(origin, text)` pairs, the last one winning, and checks the outcome.
-pub fn merge(texts: &[(String, String)]) -> Result<Profiles, Refusal> {
-    merge_with(Layer::default(), texts)
+pub fn merge(texts: &[(String, String)]) -> Result<ProfileSet, Refusal> {
+    merge_with(ProfilesFile::default(), texts)
 }
 
 /// The same on top of what else there is.
-fn merge_with(lowest: Layer, texts: &[(String, String)]) -> Result<Profiles, Refusal> {
+fn merge_with(lowest: ProfilesFile, texts: &[(String, String)]) -> Result<ProfileSet, Refusal> {
     let mut merged = lowest;
     for (origin, text) in texts {
-        merged = Layer::parse(text, origin)?.over(merged);
+        merged = ProfilesFile::parse(text, origin)?.over(merged);
     }
     let limits = merged.limits;
-    let missing = |what: &str| Refusal::new(Kind::Usage, format!("no profile file sets {what}"));
-    let limits = Limits {
+    let missing =
+        |what: &str| Refusal::new(RefusalKind::Usage, format!("no profile file sets {what}"));
+    let limits = VmLimits {
         max_active_vms: limits.max_active_vms.ok_or_else(|| missing("limits.max_active_vms"))?,
         vcpu_count: limits.vcpu_count.ok_or_else(|| missing("limits.vcpu_count"))?,
         mem_mib: limits.mem_mib.ok_or_else(|| missing("limits.mem_mib"))?,
@@ -69,13 +70,13 @@ fn merge_with(lowest: Layer, texts: &[(String, String)]) -> Result<Profiles, Ref
             .ok_or_else(|| missing("limits.copy_out_free_mib"))?,
     };
     // 0 is root; what is beyond 31 bits, some programs take for a negative number.
-    let uids = Bounds { min: 1, max: (1 << 31) - 1 };
+    let uids = ValueRange { min: 1, max: (1 << 31) - 1 };
     if !uids.contains(limits.vmm_uid.min)
         || !uids.contains(limits.vmm_uid.max)
         || limits.vmm_uid.min > limits.vmm_uid.max
     {
         let message = format!("limits.vmm_uid must lie between {} and {}", uids.min, uids.max);
-        return Err(Refusal::new(Kind::Usage, message));
+        return Err(Refusal::new(RefusalKind::Usage, message));
     }
     let mut profiles = BTreeMap::new();
     for name in merged.profiles.keys() {
@@ -86,7 +87,7 @@ fn merge_with(lowest: Layer, texts: &[(String, String)]) -> Result<Profiles, Ref
         let whole = whole.over(merged.defaults.clone());
         profiles.insert(name.clone(), finish(name, whole, &limits)?);
     }
-    Ok(Profiles { limits, profiles })
+    Ok(ProfileSet { limits, profiles })
 }
 
 /// Follows `extends`, at most as many steps as there are profiles.
@@ -115,7 +116,7 @@ fn inherit(
 }
 
 fn invalid(profile: &str, why: String) -> Refusal {
-    Refusal::new(Kind::Usage, format!("profile {profile:?}: {why}"))
+    Refusal::new(RefusalKind::Usage, format!("profile {profile:?}: {why}"))
 }
 
 /// What is in an imported image was decided elsewhere.
@@ -138,15 +139,15 @@ fn refuse_ingredients(name: &str, layer: &ProfileLayer) -> Result<(), Refusal> {
     }
 }
 
-fn recipe(name: &str, layer: &ProfileLayer) -> Result<Recipe, Refusal> {
+fn recipe(name: &str, layer: &ProfileLayer) -> Result<ImageRecipe, Refusal> {
     if let Some(import) = &layer.imported {
-        return Ok(Recipe::Imported(import.clone()));
+        return Ok(ImageRecipe::Imported(import.clone()));
     }
     let missing = |field: &str| invalid(name, format!("it has no {field}"));
     let mut packages = layer.packages.clone().unwrap_or_default();
     packages.sort();
     packages.dedup();
-    Ok(Recipe::Debian(DebianRecipe {
+    Ok(ImageRecipe::Debian(DebianRecipe {
         suite: layer.suite.clone().ok_or_else(|| missing("suite"))?,
         mirror: layer.mirror.clone(),
         kernel: layer.kernel.clone().ok_or_else(|| missing("kernel"))?,
@@ -156,7 +157,7 @@ fn recipe(name: &str, layer: &ProfileLayer) -> Result<Recipe, Refusal> {
     }))
 }
 
-fn finish(name: &str, layer: ProfileLayer, limits: &Limits) -> Result<Profile, Refusal> {
+fn finish(name: &str, layer: ProfileLayer, limits: &VmLimits) -> Result<Profile, Refusal> {
     let missing = |field: &str| invalid(name, format!("it has no {field}"));
     let recipe = recipe(name, &layer)?;
     let profile = Profile {
@@ -182,7 +183,7 @@ fn finish(name: &str, layer: ProfileLayer, limits: &Limits) -> Result<Profile, R
 }
 
 /// Names become directories and arguments of other programs: they obey a strict grammar.
-fn check(profile: &Profile, limits: &Limits) -> Result<(), Refusal> {
+fn check(profile: &Profile, limits: &VmLimits) -> Result<(), Refusal> {
     let bad =
         |what: &str, text: &str| Err(invalid(&profile.name, format!("{text:?} is not {what}")));
     if RESERVED.contains(&profile.name.as_str()) {
@@ -197,7 +198,7 @@ fn check(profile: &Profile, limits: &Limits) -> Result<(), Refusal> {
     if let Some(problem) = profile.command.problem() {
         return Err(invalid(&profile.name, problem));
     }
-    if let Recipe::Debian(recipe) = &profile.recipe {
+    if let ImageRecipe::Debian(recipe) = &profile.recipe {
         check_recipe(&profile.name, recipe)?;
     }
     let within = [
@@ -228,13 +229,13 @@ fn check_recipe(name: &str, recipe: &DebianRecipe) -> Result<(), Refusal> {
     }
     let within = [
         // A file system smaller than this holds no Debian; one larger than 16 TiB ext4 refuses.
-        ("root_mib", u64::from(recipe.root_mib), Bounds { min: 512, max: 1 << 24 }),
+        ("root_mib", u64::from(recipe.root_mib), ValueRange { min: 512, max: 1 << 24 }),
         ("disk_mib", u64::from(recipe.disk_mib), DISK_MIB),
     ];
     check_bounds(name, &within)
 }
 
-fn check_bounds(name: &str, within: &[(&str, u64, Bounds)]) -> Result<(), Refusal> {
+fn check_bounds(name: &str, within: &[(&str, u64, ValueRange)]) -> Result<(), Refusal> {
     match within.iter().find(|(_, value, bounds)| !bounds.contains(*value)) {
         Some((field, value, bounds)) => {
             let range = format!("between {} and {}", bounds.min, bounds.max);
@@ -259,7 +260,7 @@ fn is_word(text: &str, others: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn with(text: &str) -> Result<Profiles, Refusal> {
+    fn with(text: &str) -> Result<ProfileSet, Refusal> {
         merge(&[("built-in".into(), BUILT_IN.into()), ("extra.toml".into(), text.into())])
     }
 
@@ -270,9 +271,9 @@ mod tests {
         assert_eq!(names, ["debian-base", "debian-build", "debian-git", "debian-kvm"]);
         let limits = built_in.limits;
         assert_eq!(limits.max_active_vms, 4);
-        assert_eq!(limits.vcpu_count, Bounds { min: 1, max: 8 });
-        assert_eq!(limits.mem_mib, Bounds { min: 256, max: 32768 });
-        assert_eq!(limits.ttl_seconds, Bounds { min: 60, max: 3600 });
+        assert_eq!(limits.vcpu_count, ValueRange { min: 1, max: 8 });
+        assert_eq!(limits.mem_mib, ValueRange { min: 256, max: 32768 });
+        assert_eq!(limits.ttl_seconds, ValueRange { min: 60, max: 3600 });
         let build = &built_in.profiles["debian-build"].recipe.debian().unwrap().packages;
         for package in ["git", "gcc", "make", "cmake", "python3", "bash"] {
             assert!(build.iter().any(|name| name == package), "{package}");
@@ -332,7 +333,7 @@ mod tests {
         let recipe = &with("").unwrap().profiles["debian-base"].recipe;
         let mut written = serde_json::to_value(recipe).unwrap();
         assert!(written.as_object_mut().unwrap().remove("kernel").is_some());
-        assert_eq!(serde_json::from_value::<Recipe>(written).unwrap(), *recipe);
+        assert_eq!(serde_json::from_value::<ImageRecipe>(written).unwrap(), *recipe);
     }
 
     #[test]
@@ -357,7 +358,7 @@ mod tests {
         ] {
             let refusal = with(text).unwrap_err();
             assert!(refusal.message.contains(word), "{text}: {refusal}");
-            assert_eq!(refusal.kind, Kind::Usage);
+            assert_eq!(refusal.kind, RefusalKind::Usage);
         }
     }
 }

@@ -7,14 +7,14 @@ use std::sync::OnceLock;
 
 use anyhow::Result;
 
-use super::config::{Config, Key, Origin};
-use super::directories::Directories;
+use super::config::{ConfigFiles, ConfigKey, ValueOrigin};
+use super::directories::MayflyDirectories;
 use super::profiles;
-use crate::model::{Accelerator, BackendChoice, Kind, Profile, Profiles, Refusal};
+use crate::model::{Accelerator, BackendChoice, Profile, ProfileSet, Refusal, RefusalKind};
 
 /// What flags, their variables and files said.
 #[derive(Debug, Clone, Default)]
-pub struct Overrides {
+pub struct SettingOverrides {
     pub state_dir: Option<PathBuf>,
     pub artifacts_dir: Option<PathBuf>,
     pub runtime_dir: Option<PathBuf>,
@@ -31,7 +31,7 @@ pub struct Overrides {
 /// The settings of this command.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    pub directories: Directories,
+    pub directories: MayflyDirectories,
     pub backend: BackendChoice,
     /// Refuse every other accelerator.
     pub accelerator: Option<Accelerator>,
@@ -42,25 +42,25 @@ pub struct Settings {
     pub jailer_bin: PathBuf,
     profiles_file: Option<PathBuf>,
     max_active_vms: Option<u32>,
-    sources: Sources,
+    sources: SettingSources,
     /// What the files of profiles said when they were first asked.
-    profiles: OnceLock<Profiles>,
+    profiles: OnceLock<ProfileSet>,
 }
 
 /// Who said what, for the question where a value comes from.
 #[derive(Debug, Clone, Default)]
-pub struct Sources {
+pub struct SettingSources {
     /// What was typed, by key.
     pub flags: BTreeMap<&'static str, OsString>,
-    pub config: Config,
+    pub config: ConfigFiles,
 }
 
 impl Settings {
     /// Completes what was said with defaults. Touches no file.
-    pub fn resolve(overrides: Overrides, sources: Sources) -> Result<Settings> {
-        let Overrides { state_dir, artifacts_dir, runtime_dir, .. } = overrides;
+    pub fn resolve(overrides: SettingOverrides, sources: SettingSources) -> Result<Settings> {
+        let SettingOverrides { state_dir, artifacts_dir, runtime_dir, .. } = overrides;
         Ok(Settings {
-            directories: Directories::resolve(state_dir, artifacts_dir, runtime_dir)?,
+            directories: MayflyDirectories::resolve(state_dir, artifacts_dir, runtime_dir)?,
             backend: overrides.backend,
             accelerator: overrides.accelerator,
             debian_mirror: overrides.debian_mirror,
@@ -76,9 +76,9 @@ impl Settings {
 
     /// A key's value as a flag would have it, and where it comes from. `None` where nobody has said
     /// anything and nothing is built in.
-    pub fn explain(&self, key: &Key) -> (Option<OsString>, Origin) {
+    pub fn explain(&self, key: &ConfigKey) -> (Option<OsString>, ValueOrigin) {
         if let Some(value) = self.sources.flags.get(key.name) {
-            return (Some(value.clone()), Origin::Flag);
+            return (Some(value.clone()), ValueOrigin::Flag);
         }
         if let Some((value, origin)) = self.sources.config.or_variable(key) {
             return (Some(value), origin);
@@ -89,12 +89,12 @@ impl Settings {
             "runtime_dir" => Some(self.directories.runtime.clone().into()),
             _ => key.built_in.map(OsString::from),
         };
-        (built_in, Origin::BuiltIn)
+        (built_in, ValueOrigin::BuiltIn)
     }
 
     /// All profiles and the limits. Read when they are first asked for, as most verbs need none, and not
     /// again: to one command they are the same from its beginning to its end.
-    pub fn profiles(&self) -> Result<&Profiles> {
+    pub fn profiles(&self) -> Result<&ProfileSet> {
         if let Some(profiles) = self.profiles.get() {
             return Ok(profiles);
         }
@@ -108,11 +108,11 @@ impl Settings {
 }
 
 /// The profile of that name.
-pub fn find_profile<'a>(profiles: &'a Profiles, name: &str) -> Result<&'a Profile, Refusal> {
+pub fn find_profile<'a>(profiles: &'a ProfileSet, name: &str) -> Result<&'a Profile, Refusal> {
     profiles.profiles.get(name).ok_or_else(|| {
         let known: Vec<&str> = profiles.profiles.keys().map(String::as_str).collect();
         let all = format!("the profiles are {}; see 'mayfly profiles'", known.join(", "));
-        Refusal::new(Kind::NotFound, format!("no profile {name:?}"))
+        Refusal::new(RefusalKind::NotFound, format!("no profile {name:?}"))
             .hint_at_nearest(name, known, all)
     })
 }

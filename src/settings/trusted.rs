@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::unistd::{getegid, geteuid};
 
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 /// Where the system's files are.
 pub const SYSTEM_DIRECTORY: &str = "/etc/mayfly";
@@ -52,7 +52,7 @@ pub fn read(path: &Path, required: bool) -> Result<Option<String>> {
 fn check(path: &Path, about: &Metadata) -> Result<(), Refusal> {
     let me = geteuid();
     let refuse = |why: String, hint: &str| {
-        Err(Refusal::new(Kind::Host, format!("{} {why}", path.display())).hint(hint))
+        Err(Refusal::new(RefusalKind::Host, format!("{} {why}", path.display())).hint(hint))
     };
     if about.uid() != me.as_raw() && about.uid() != 0 {
         let hint = "only your own files and root's say what mayfly does; copy it";
@@ -88,7 +88,7 @@ mod tests {
         }
         for mode in [0o646, 0o602] {
             let refused = read_as(mode).unwrap_err();
-            assert_eq!(Refusal::find(&refused).unwrap().kind, Kind::Host, "{mode:o}");
+            assert_eq!(Refusal::find(&refused).unwrap().kind, RefusalKind::Host, "{mode:o}");
         }
         // An ordinary user's files belong to a group of his own.
         assert_eq!(read_as(0o660).is_ok(), !geteuid().is_root());

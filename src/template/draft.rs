@@ -8,35 +8,35 @@ use anyhow::{Context, Result};
 use nix::sys::statvfs::statvfs;
 
 use super::info::{DISK, FILES, INFO, MEMORY, STATE, TemplateInfo, mark_used};
-use super::shape::Shape;
-use crate::host::lock::Lock;
+use super::shape::TemplateShape;
+use crate::host::lock::FileLock;
 use crate::host::{clock, directory, sparse};
 use crate::image::FileInfo;
-use crate::image::verified::Verified;
-use crate::model::{FrozenFiles, Kind, Refusal};
+use crate::image::verified::DigestCache;
+use crate::model::{FrozenFiles, Refusal, RefusalKind};
 
 /// The place for a new template, which nobody else can make or use until this value is gone. Unless it
 /// is completed, everything in it goes with it.
 #[derive(Debug)]
-pub struct Draft {
-    shape: Shape,
+pub struct TemplateDraft {
+    shape: TemplateShape,
     directory: PathBuf,
     place: PathBuf,
     /// Why it is made although there was one.
     why: Option<String>,
-    _lock: Lock,
+    _lock: FileLock,
 }
 
-impl Draft {
+impl TemplateDraft {
     pub(super) fn create(
-        shape: &Shape,
+        shape: &TemplateShape,
         directory: PathBuf,
         place: PathBuf,
         why: Option<String>,
-        lock: Lock,
-    ) -> Result<Draft> {
+        lock: FileLock,
+    ) -> Result<TemplateDraft> {
         directory::create_new(&directory)?;
-        Ok(Draft { shape: shape.clone(), directory, place, why, _lock: lock })
+        Ok(TemplateDraft { shape: shape.clone(), directory, place, why, _lock: lock })
     }
 
     /// What is wrong with the one that is there, if there is one.
@@ -63,7 +63,7 @@ impl Draft {
         if free_mib < u64::from(mem_mib) {
             let message =
                 format!("a template takes up to {mem_mib} MiB, and {free_mib} MiB are free");
-            return Err(Refusal::new(Kind::Host, message).into());
+            return Err(Refusal::new(RefusalKind::Host, message).into());
         }
         let memory =
             OpenOptions::new().write(true).create_new(true).open(&files.memory).and_then(|file| {
@@ -78,7 +78,7 @@ impl Draft {
     pub fn complete(self, vmm_version: String) -> Result<()> {
         let mut info = TemplateInfo::new(&self.shape, clock::unix_time().as_secs_f64());
         info.vmm_version = vmm_version;
-        let mut verified = Verified::load_of_boot(&self.directory, &clock::boot_id()?);
+        let mut verified = DigestCache::load_of_boot(&self.directory, &clock::boot_id()?);
         for (name, method) in FILES {
             let digest = verified.digest(name, &self.directory.join(name), method)?;
             info.files
@@ -95,7 +95,7 @@ impl Draft {
     }
 }
 
-impl Drop for Draft {
+impl Drop for TemplateDraft {
     fn drop(&mut self) {
         let _ = directory::remove(&self.directory);
     }

@@ -12,9 +12,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::shape::Shape;
+use super::shape::TemplateShape;
 use crate::host::clock;
-use crate::image::digest::{self, Method};
+use crate::image::digest::{self, DigestMethod};
 use crate::image::{FileInfo, ImageInfo};
 use crate::model::{Accelerator, BackendKind};
 
@@ -24,8 +24,8 @@ pub const STATE: &str = "state";
 pub const DISK: &str = "disk.img";
 
 /// The files of a template and how their digests are taken.
-pub const FILES: [(&str, Method); 3] =
-    [(MEMORY, Method::NonZero), (STATE, Method::Whole), (DISK, Method::NonZero)];
+pub const FILES: [(&str, DigestMethod); 3] =
+    [(MEMORY, DigestMethod::NonZero), (STATE, DigestMethod::Whole), (DISK, DigestMethod::NonZero)];
 
 /// Its time of modification is when the template was last used.
 const USED: &str = "used";
@@ -50,7 +50,7 @@ pub struct TemplateInfo {
     pub accelerator: Accelerator,
     pub vcpu_count: u32,
     pub mem_mib: u32,
-    /// As in [`Shape`].
+    /// As in [`TemplateShape`].
     pub shape: String,
     /// What froze it, as that said itself.
     pub vmm_version: String,
@@ -63,7 +63,7 @@ pub struct TemplateInfo {
 
 impl TemplateInfo {
     /// One without files.
-    pub fn new(shape: &Shape, made_at: f64) -> Self {
+    pub fn new(shape: &TemplateShape, made_at: f64) -> Self {
         TemplateInfo {
             schema: SCHEMA,
             name: shape.name(),

@@ -2,12 +2,12 @@
 
 use crate::image::ImageInfo;
 use crate::image::digest;
-use crate::model::{Accelerator, BackendKind, Manifest};
+use crate::model::{Accelerator, BackendKind, VmManifest};
 
 /// Everything that a VM and a template of it must have in common, as lines of text. Two shapes are the
 /// same where their texts are. The rest is there for people, and to tell which image it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shape {
+pub struct TemplateShape {
     pub(super) profile: String,
     pub(super) image: String,
     pub(super) agent: String,
@@ -18,10 +18,10 @@ pub struct Shape {
     text: String,
 }
 
-impl Shape {
+impl TemplateShape {
     /// The shape of VMs like this one, which boot this image. The text has everything that counts.
-    pub fn new(manifest: &Manifest, image: &ImageInfo, text: String) -> Shape {
-        Shape {
+    pub fn new(manifest: &VmManifest, image: &ImageInfo, text: String) -> TemplateShape {
+        TemplateShape {
             profile: manifest.profile.clone(),
             image: image.id(),
             agent: image.agent.digest.clone(),
@@ -46,8 +46,8 @@ impl Shape {
 }
 
 #[cfg(test)]
-pub(super) fn example(text: &str) -> Shape {
-    Shape {
+pub(super) fn example(text: &str) -> TemplateShape {
+    TemplateShape {
         profile: "debian-base".into(),
         image: "0123".into(),
         agent: "sha256:4567".into(),

@@ -11,45 +11,45 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::draft::{Draft, files_in};
+use super::draft::{TemplateDraft, files_in};
 use super::info::{FILES, TemplateInfo, last_used, mark_used};
-use super::shape::Shape;
-use crate::host::lock::Lock;
+use super::shape::TemplateShape;
+use crate::host::lock::FileLock;
 use crate::host::{clock, directory, random};
-use crate::image::verified::Verified;
-use crate::model::{FrozenFiles, Kind, Refusal};
+use crate::image::verified::DigestCache;
+use crate::model::{FrozenFiles, Refusal, RefusalKind};
 
 /// Begins the name of a directory that is on its way in or out.
 const MAKING: &str = ".making-";
 
 /// The templates of one artifacts directory.
 #[derive(Debug)]
-pub struct Templates {
+pub struct TemplateStore {
     root: PathBuf,
 }
 
 /// A template that was checked, and that nobody can delete or replace as long as this value lives.
 #[derive(Debug)]
-pub struct Template {
+pub struct LockedTemplate {
     directory: PathBuf,
     info: TemplateInfo,
-    _shared: Lock,
+    _shared: FileLock,
 }
 
 /// What came of asking for a template.
 #[derive(Debug)]
-pub enum Claim {
+pub enum TemplateClaim {
     /// Here it is.
-    Ready(Template),
+    Ready(LockedTemplate),
     /// There is none that will do, and the caller is the one to make it.
-    Make(Draft),
+    Make(TemplateDraft),
     /// Somebody is making it, or about to delete it. Ask again.
     Wait,
 }
 
 /// A template in a list.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Listed {
+pub struct ListedTemplate {
     pub name: String,
     /// `None` where its description cannot be read, or a file is not as large as it says.
     pub info: Option<TemplateInfo>,
@@ -59,7 +59,7 @@ pub struct Listed {
     pub last_used: f64,
 }
 
-impl Template {
+impl LockedTemplate {
     pub fn name(&self) -> &str {
         &self.info.name
     }
@@ -69,42 +69,50 @@ impl Template {
     }
 }
 
-impl Templates {
+impl TemplateStore {
     /// The templates in `artifacts`, whose place is made if need be.
     ///
     /// Errors: `Host` when the directory is somebody else's or writable by others.
-    pub fn open(artifacts: &Path) -> Result<Templates> {
+    pub fn open(artifacts: &Path) -> Result<TemplateStore> {
         let root = artifacts.join("templates");
         directory::ensure_private(&root)?;
-        Ok(Templates { root: std::path::absolute(root)? })
+        Ok(TemplateStore { root: std::path::absolute(root)? })
     }
 
     /// The template of this shape, or the right to make it. Waits for nobody.
-    pub fn claim(&self, shape: &Shape) -> Result<Claim> {
+    pub fn claim(&self, shape: &TemplateShape) -> Result<TemplateClaim> {
         let name = shape.name();
         let place = self.root.join(&name);
-        let Some(shared) = Lock::try_share(&self.lock(&name))? else { return Ok(Claim::Wait) };
+        let Some(shared) = FileLock::try_share(&self.lock(&name))? else {
+            return Ok(TemplateClaim::Wait);
+        };
         match check(&place, shape) {
             Ok(Some(info)) => {
                 mark_used(&place)?;
-                return Ok(Claim::Ready(Template { directory: place, info, _shared: shared }));
+                return Ok(TemplateClaim::Ready(LockedTemplate {
+                    directory: place,
+                    info,
+                    _shared: shared,
+                }));
             }
             Ok(None) | Err(_) => drop(shared),
         }
-        let Some(lock) = Lock::try_acquire(&self.lock(&name))? else { return Ok(Claim::Wait) };
+        let Some(lock) = FileLock::try_acquire(&self.lock(&name))? else {
+            return Ok(TemplateClaim::Wait);
+        };
         // Again, because somebody may have made it since.
         let why = match check(&place, shape) {
-            Ok(Some(_)) => return Ok(Claim::Wait),
+            Ok(Some(_)) => return Ok(TemplateClaim::Wait),
             Ok(None) => None,
             Err(why) => Some(format!("{why:#}")),
         };
         self.clear_leftovers(&name)?;
-        let draft = Draft::create(shape, self.scratch(&name)?, place, why, lock)?;
-        Ok(Claim::Make(draft))
+        let draft = TemplateDraft::create(shape, self.scratch(&name)?, place, why, lock)?;
+        Ok(TemplateClaim::Make(draft))
     }
 
     /// All templates, by name, the damaged ones too.
-    pub fn list(&self) -> Result<Vec<Listed>> {
+    pub fn list(&self) -> Result<Vec<ListedTemplate>> {
         let names = directory::names(&self.root)?;
         Ok(names.into_iter().filter_map(|name| self.look(name)).collect())
     }
@@ -117,11 +125,11 @@ impl Templates {
         if !is_name(name) || (!self.is_there(name) && !path.exists()) {
             return Ok(false);
         }
-        match Lock::try_acquire(&path)? {
+        match FileLock::try_acquire(&path)? {
             Some(lock) => self.remove_locked(name, lock),
             // Not with the name of a process: whoever starts from it leaves none.
             None => Err(Refusal::new(
-                Kind::Busy,
+                RefusalKind::Busy,
                 format!("template {name} is being made, or a VM is being started from it"),
             )
             .hint("try again when the other command has ended")
@@ -131,10 +139,14 @@ impl Templates {
 
     /// Deletes the templates that are `useless`, but for those that are being made or started from;
     /// with `dry_run` they are only found. Returns their names.
-    pub fn prune(&self, useless: impl Fn(&Listed) -> bool, dry_run: bool) -> Result<Vec<String>> {
+    pub fn prune(
+        &self,
+        useless: impl Fn(&ListedTemplate) -> bool,
+        dry_run: bool,
+    ) -> Result<Vec<String>> {
         let mut pruned = Vec::new();
         for name in self.list()?.into_iter().filter(&useless).map(|listed| listed.name) {
-            let Some(lock) = Lock::try_acquire(&self.lock(&name))? else { continue };
+            let Some(lock) = FileLock::try_acquire(&self.lock(&name))? else { continue };
             // Again: somebody may have used it or made it anew before it was ours.
             if !self.look(name.clone()).is_some_and(|listed| useless(&listed)) {
                 continue;
@@ -152,7 +164,7 @@ impl Templates {
         for entry in directory::names(&self.root)? {
             let Some(name) = made_for(&entry) else { continue };
             // Free: whoever made the directory held this lock, and is dead.
-            let Some(lock) = Lock::try_acquire(&self.lock(name))? else { continue };
+            let Some(lock) = FileLock::try_acquire(&self.lock(name))? else { continue };
             let path = self.root.join(&entry);
             if !dry_run {
                 directory::remove(&path)?;
@@ -183,19 +195,19 @@ impl Templates {
             let Some(name) = name.filter(|name| is_name(name) && !self.is_there(name)) else {
                 continue;
             };
-            if let Some(lock) = Lock::try_acquire(&self.lock(name))? {
+            if let Some(lock) = FileLock::try_acquire(&self.lock(name))? {
                 self.remove_lock_of_nothing(name, lock)?;
             }
         }
         Ok(())
     }
 
-    fn remove_lock_of_nothing(&self, name: &str, lock: Lock) -> Result<()> {
+    fn remove_lock_of_nothing(&self, name: &str, lock: FileLock) -> Result<()> {
         if self.is_there(name) { Ok(()) } else { lock.remove() }
     }
 
     /// The holder of the lock deletes a template, and the lock with it; false if there was none.
-    fn remove_locked(&self, name: &str, lock: Lock) -> Result<bool> {
+    fn remove_locked(&self, name: &str, lock: FileLock) -> Result<bool> {
         let place = self.root.join(name);
         let is_there = self.is_there(name);
         if is_there {
@@ -210,9 +222,9 @@ impl Templates {
     }
 
     /// What there is under a name.
-    fn look(&self, name: String) -> Option<Listed> {
+    fn look(&self, name: String) -> Option<ListedTemplate> {
         let place = self.root.join(&name);
-        (is_name(&name) && place.is_dir()).then(|| Listed {
+        (is_name(&name) && place.is_dir()).then(|| ListedTemplate {
             info: TemplateInfo::read(&place).ok().flatten().filter(|info| is_whole(&place, info)),
             bytes: disk_usage(&place),
             last_used: last_used(&place),
@@ -242,10 +254,10 @@ impl Templates {
 /// read in an earlier boot proves nothing.
 ///
 /// Errors: what is wrong with it.
-fn check(place: &Path, shape: &Shape) -> Result<Option<TemplateInfo>> {
+fn check(place: &Path, shape: &TemplateShape) -> Result<Option<TemplateInfo>> {
     let Some(info) = TemplateInfo::read(place)? else { return Ok(None) };
     ensure!(info.shape == shape.text(), "it is of another shape");
-    let mut verified = Verified::load_of_boot(place, &clock::boot_id()?);
+    let mut verified = DigestCache::load_of_boot(place, &clock::boot_id()?);
     for (name, method) in FILES {
         let digest = verified.digest(name, &place.join(name), method)?;
         if !digest.is_of(info.files.get(name)) {

@@ -5,18 +5,20 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
-fn shape(text: &str) -> Shape {
+fn shape(text: &str) -> TemplateShape {
     super::shape::example(text)
 }
 
-fn templates(directory: &tempfile::TempDir) -> Templates {
-    Templates::open(directory.path()).unwrap()
+fn templates(directory: &tempfile::TempDir) -> TemplateStore {
+    TemplateStore::open(directory.path()).unwrap()
 }
 
-fn make(templates: &Templates, shape: &Shape) -> Option<String> {
-    let Claim::Make(draft) = templates.claim(shape).unwrap() else { panic!("there is one") };
+fn make(templates: &TemplateStore, shape: &TemplateShape) -> Option<String> {
+    let TemplateClaim::Make(draft) = templates.claim(shape).unwrap() else {
+        panic!("there is one")
+    };
     let why = draft.why().map(str::to_owned);
     let seed = tempfile::NamedTempFile::new().unwrap();
     fs::write(seed.path(), "a disk").unwrap();
@@ -36,9 +38,11 @@ fn a_template_is_made_once_and_then_ready() {
     let directory = tempfile::tempdir().unwrap();
     let (templates, shape) = (templates(&directory), shape("one"));
     assert_eq!(make(&templates, &shape), None);
-    let Claim::Ready(template) = templates.claim(&shape).unwrap() else { panic!("not ready") };
+    let TemplateClaim::Ready(template) = templates.claim(&shape).unwrap() else {
+        panic!("not ready")
+    };
     assert_eq!(fs::read(template.files().state).unwrap(), b"registers");
-    assert!(matches!(templates.claim(&shape).unwrap(), Claim::Ready(_)));
+    assert!(matches!(templates.claim(&shape).unwrap(), TemplateClaim::Ready(_)));
     let listed = templates.list().unwrap();
     assert_eq!(listed.len(), 1);
     assert!(listed[0].info.is_some() && listed[0].bytes > 0 && listed[0].name == shape.name());
@@ -48,23 +52,25 @@ fn a_template_is_made_once_and_then_ready() {
 fn who_comes_second_waits_and_an_unfinished_one_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (templates, shape) = (templates(&directory), shape("one"));
-    let Claim::Make(draft) = templates.claim(&shape).unwrap() else { panic!("there is one") };
-    assert!(matches!(templates.claim(&shape).unwrap(), Claim::Wait));
+    let TemplateClaim::Make(draft) = templates.claim(&shape).unwrap() else {
+        panic!("there is one")
+    };
+    assert!(matches!(templates.claim(&shape).unwrap(), TemplateClaim::Wait));
     assert!(templates.sweep(false).unwrap().is_empty());
     drop(draft);
     assert!(templates.list().unwrap().is_empty());
-    assert!(matches!(templates.claim(&shape).unwrap(), Claim::Make(_)));
+    assert!(matches!(templates.claim(&shape).unwrap(), TemplateClaim::Make(_)));
 }
 
 #[test]
 fn memory_for_which_there_is_no_room_is_refused_before_anything_is_made() {
     let directory = tempfile::tempdir().unwrap();
     let templates = templates(&directory);
-    let Claim::Make(draft) = templates.claim(&shape("one")).unwrap() else {
+    let TemplateClaim::Make(draft) = templates.claim(&shape("one")).unwrap() else {
         panic!("there is one")
     };
     let error = draft.prepare(u32::MAX, directory.path()).unwrap_err();
-    assert_eq!(Refusal::find(&error).unwrap().kind, Kind::Host);
+    assert_eq!(Refusal::find(&error).unwrap().kind, RefusalKind::Host);
     assert!(!draft.files().memory.exists());
 }
 
@@ -94,7 +100,7 @@ fn a_byte_changed_anywhere_is_refused_and_the_template_made_anew() {
         file.write_all_at(&[byte[0] ^ 1], at).unwrap();
         let why = make(&templates, &shape).expect("the damage was not noticed");
         assert!(why.contains(name), "{why}");
-        assert!(matches!(templates.claim(&shape).unwrap(), Claim::Ready(_)));
+        assert!(matches!(templates.claim(&shape).unwrap(), TemplateClaim::Ready(_)));
     }
 }
 
@@ -128,7 +134,9 @@ fn one_that_is_used_is_not_deleted() {
 fn one_that_is_being_made_is_not_deleted() {
     let directory = tempfile::tempdir().unwrap();
     let (templates, shape) = (templates(&directory), shape("one"));
-    let Claim::Make(draft) = templates.claim(&shape).unwrap() else { panic!("there is one") };
+    let TemplateClaim::Make(draft) = templates.claim(&shape).unwrap() else {
+        panic!("there is one")
+    };
     assert!(templates.remove(&shape.name()).is_err());
     drop(draft);
     assert!(!templates.remove(&shape.name()).unwrap());
@@ -145,7 +153,7 @@ fn the_useless_ones_are_pruned_unless_somebody_uses_them() {
     make(&templates, &one);
     make(&templates, &two);
     let name = one.name();
-    let is_one = |listed: &Listed| listed.name == name;
+    let is_one = |listed: &ListedTemplate| listed.name == name;
     assert_eq!(templates.prune(is_one, true).unwrap(), [one.name()]);
     let claim = templates.claim(&one).unwrap();
     for dry_run in [true, false] {
@@ -154,7 +162,7 @@ fn the_useless_ones_are_pruned_unless_somebody_uses_them() {
     drop(claim);
     // Used since it was looked at.
     let looks = std::cell::Cell::new(0);
-    let at_first = |listed: &Listed| is_one(listed) && looks.replace(looks.get() + 1) == 0;
+    let at_first = |listed: &ListedTemplate| is_one(listed) && looks.replace(looks.get() + 1) == 0;
     assert!(templates.prune(at_first, false).unwrap().is_empty());
     assert_eq!(templates.prune(is_one, false).unwrap(), [one.name()]);
     let left: Vec<String> = templates.list().unwrap().into_iter().map(|l| l.name).collect();
@@ -168,7 +176,8 @@ fn what_is_damaged_is_listed_as_that_and_what_is_no_template_is_not() {
     make(&templates, &shape);
     let root = directory.path().join("templates");
     fs::write(root.join("a-file"), "").unwrap();
-    let is_good = || matches!(&templates.list().unwrap()[..], [Listed { info: Some(_), .. }]);
+    let is_good =
+        || matches!(&templates.list().unwrap()[..], [ListedTemplate { info: Some(_), .. }]);
     assert!(is_good());
     let disk = root.join(shape.name()).join("disk.img");
     let whole = fs::read(&disk).unwrap();
@@ -191,7 +200,7 @@ fn a_template_is_of_one_image_with_one_agent() {
         .unwrap(),
         kernel_release: "6.1".into(),
         built_at: 0.0,
-        agent: crate::image::AgentInfo { version: "0.1.0".into(), digest: agent.into() },
+        agent: crate::image::InitrdAgent { version: "0.1.0".into(), digest: agent.into() },
         files: Default::default(),
     };
     let own = image("debian-base", "sha256:4567");

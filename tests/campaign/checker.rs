@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use mayfly::model::Phase;
-use mayfly::registry::Contents;
+use mayfly::model::VmPhase;
+use mayfly::registry::RegistryContents;
 
 use super::ground::Ground;
 use super::support::traces;
@@ -77,14 +77,14 @@ impl Ground {
         }
     }
 
-    fn check_processes(&self, contents: &Contents, after: &str) {
+    fn check_processes(&self, contents: &RegistryContents, after: &str) {
         let marked = self.processes();
         let mut owners = BTreeSet::new();
         for record in contents.vms.values() {
             let id = record.id().to_string();
             match &record.state {
-                Phase::Created | Phase::Stopped { .. } => {}
-                Phase::Started { instance } => {
+                VmPhase::Created | VmPhase::Stopped { .. } => {}
+                VmPhase::Started { instance } => {
                     let pid = instance.process.pid;
                     let lives = marked.iter().any(|process| process.pid == pid);
                     assert!(lives, "after {after}: {id} is started without a VMM");

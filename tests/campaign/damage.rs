@@ -36,8 +36,9 @@ fn damaged(how: impl Fn(&str) -> String, keeps_generation: bool) {
 
     ground.ok(&["reap", "--rebuild"]);
     let after = ground.registry();
-    let ids =
-        |contents: &mayfly::registry::Contents| contents.vms.keys().cloned().collect::<Vec<_>>();
+    let ids = |contents: &mayfly::registry::RegistryContents| {
+        contents.vms.keys().cloned().collect::<Vec<_>>()
+    };
     assert_eq!(ids(&before), ids(&after));
     if keeps_generation {
         assert!(after.generation > before.generation, "{} {}", after.generation, before.generation);

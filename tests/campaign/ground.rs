@@ -11,8 +11,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use mayfly::host::clock;
-use mayfly::model::{Manifest, VmId, VmPaths};
-use mayfly::registry::{Contents, Registry, read_manifest};
+use mayfly::model::{VmId, VmManifest, VmPaths};
+use mayfly::registry::{Registry, RegistryContents, read_manifest};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -198,7 +198,7 @@ impl Ground {
     }
 
     /// The registry as it is on disk. Read with mayfly's own types: they are the format.
-    pub fn registry(&self) -> Contents {
+    pub fn registry(&self) -> RegistryContents {
         let read = Registry::at(&self.state).read().unwrap_or_else(|error| panic!("{error:#}"));
         std::sync::Arc::unwrap_or_clone(read)
     }
@@ -228,7 +228,7 @@ impl Ground {
         let manifest = VmPaths::new(&self.state, Path::new(""), &id).manifest();
         let manifest = read_manifest(&manifest).unwrap().expect("there is a manifest");
         let name =
-            |manifest: &Manifest| manifest.name.as_ref().map_or(String::new(), |n| n.to_string());
+            |manifest: &VmManifest| manifest.name.as_ref().map_or(String::new(), |n| n.to_string());
         (name(&self.registry().vms[&id].manifest), name(&manifest))
     }
 

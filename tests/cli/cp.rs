@@ -123,7 +123,7 @@ fn what_cannot_be_is_said_and_costs_nothing() {
     .prints("");
     let before = names(root);
     for (from, to, code, said) in [
-        ("a", "b", 2, "neither \"a\" nor \"b\" is in a VM\nhint: write what is in a VM as VM:PATH"),
+        ("a", "b", 2, "neither \"a\" nor \"b\" is in a VM\nhint: write what is in a VM:PATH"),
         ("-", "-", 2, "neither '-' nor '-' is in a VM\nhint: [..]"),
         ("box:a", "box:b", 2, "both SRC and DST are in a VM\nhint: copy by way of here: [..]"),
         ("", "box:b", 2, "SRC is empty"),

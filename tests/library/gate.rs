@@ -4,12 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use assert_cmd::Command;
-use mayfly::host::gate::{Access, Bind, Bounds, Program};
+use mayfly::host::gate::{BindAccess, BindMount, LaunchBounds, LaunchProgram};
 use nix::unistd::geteuid;
 
 /// What a line of shell prints when the launcher has become the shell.
-fn becomes(line: &str, bounds: Bounds) -> String {
-    let program = Program {
+fn becomes(line: &str, bounds: LaunchBounds) -> String {
+    let program = LaunchProgram {
         path: "/bin/sh".into(),
         args: vec!["-c".into(), line.into()],
         env: vec![("PATH".into(), "/usr/bin:/bin".into())],
@@ -28,7 +28,7 @@ fn becomes(line: &str, bounds: Bounds) -> String {
 fn no_file_grows_beyond_the_limit_and_nobody_dies_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
-    let bounds = Bounds { file_size: Some(4096), ..Bounds::default() };
+    let bounds = LaunchBounds { file_size: Some(4096), ..LaunchBounds::default() };
     let line = format!(
         "dd if=/dev/zero of={0} bs=1000 count=9 2>&1 | grep -o 'File too large'; stat -c %s {0}",
         file.display()
@@ -38,15 +38,15 @@ fn no_file_grows_beyond_the_limit_and_nobody_dies_of_it() {
 
 #[test]
 fn what_it_may_open_is_counted() {
-    let bounds = Bounds { open_files: Some(77), ..Bounds::default() };
+    let bounds = LaunchBounds { open_files: Some(77), ..LaunchBounds::default() };
     assert_eq!(becomes("ulimit -n; ulimit -Hn; ulimit -c", bounds), "77\n77\n0\n");
 }
 
 #[test]
 fn only_that_signal_is_blocked() {
     let blocked = |bounds| becomes("grep SigBlk /proc/$$/status | cut -f 2", bounds);
-    assert_eq!(blocked(Bounds::default()), "0000000000000000\n");
-    let bounds = Bounds { file_size: Some(4096), ..Bounds::default() };
+    assert_eq!(blocked(LaunchBounds::default()), "0000000000000000\n");
+    let bounds = LaunchBounds { file_size: Some(4096), ..LaunchBounds::default() };
     assert_eq!(blocked(bounds), "0000000001000000\n");
 }
 
@@ -62,15 +62,15 @@ fn files_appear_in_its_own_view_only() {
         fs::write(&path, text).unwrap();
         path
     };
-    let bind = |name: &str, access| Bind {
+    let bind = |name: &str, access| BindMount {
         file: file(name, name),
         at: file(&format!("{name}-place"), "empty"),
         access,
     };
-    let binds = vec![bind("read", Access::Read), bind("write", Access::Write)];
+    let binds = vec![bind("read", BindAccess::Read), bind("write", BindAccess::Write)];
     let read = binds[0].at.display().to_string();
     let write = binds[1].at.display().to_string();
-    let bounds = Bounds { no_network: true, binds, ..Bounds::default() };
+    let bounds = LaunchBounds { no_network: true, binds, ..LaunchBounds::default() };
     let line = format!(
         "cat {read} {write}; echo; (echo x > {read}) 2>&1 | grep -o 'Read-only file system'; \
          echo changed > {write}; ls /sys/class/net > /dev/null; grep -c : /proc/net/dev; \

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mayfly::host::sparse::clone_file;
-use mayfly::host::tool::{Interrupted, Run};
-use mayfly::image::{Lines, Progress, Store, Verification};
-use mayfly::model::{Kind, Profile, Recipe, Refusal};
+use mayfly::host::tool::{ToolInterrupted, ToolRun};
+use mayfly::image::{ImageStore, ImageVerification, ProgressLines, ProgressSink};
+use mayfly::model::{ImageRecipe, Profile, Refusal, RefusalKind};
 
 use crate::support::{images, programs};
 
@@ -16,7 +16,7 @@ use crate::support::{images, programs};
 fn an_image_has_its_files_and_they_are_what_they_should_be() {
     let image = images::image("debian-base");
     image.verify().unwrap();
-    assert_eq!(image.verify().unwrap(), Verification::Unchanged);
+    assert_eq!(image.verify().unwrap(), ImageVerification::Unchanged);
 
     let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(image.dir().to_owned()), 0o700);
@@ -48,7 +48,7 @@ fn an_image_has_its_files_and_they_are_what_they_should_be() {
 fn small(packages: &[&str]) -> Profile {
     let mut profile = images::profile("debian-base");
     profile.name = "small".into();
-    let Recipe::Debian(recipe) = &mut profile.recipe else { panic!("it is of packages") };
+    let ImageRecipe::Debian(recipe) = &mut profile.recipe else { panic!("it is of packages") };
     recipe.packages = packages.iter().map(|&name| name.to_owned()).collect();
     profile
 }
@@ -79,10 +79,10 @@ fn processes_of(directory: &Path) -> Vec<String> {
 #[test]
 fn an_interrupted_build_leaves_no_process_and_no_file() {
     struct UntilItInstalls {
-        said: Lines,
+        said: ProgressLines,
         since: Option<Instant>,
     }
-    impl Progress for UntilItInstalls {
+    impl ProgressSink for UntilItInstalls {
         fn phase(&mut self, name: &str, index: usize, total: usize) {
             self.said.phase(name, index, total);
         }
@@ -101,10 +101,10 @@ fn an_interrupted_build_leaves_no_process_and_no_file() {
     }
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("artifacts");
-    let store = Store::open(&root, images::mirror()).unwrap();
-    let mut progress = UntilItInstalls { said: Lines::default(), since: None };
+    let store = ImageStore::open(&root, images::mirror()).unwrap();
+    let mut progress = UntilItInstalls { said: ProgressLines::default(), since: None };
     let error = store.ensure(&small(&[]), &programs::agent(), &mut progress).unwrap_err();
-    assert!(error.is::<Interrupted>(), "{error:#}\n{}", progress.said.0.join("\n"));
+    assert!(error.is::<ToolInterrupted>(), "{error:#}\n{}", progress.said.0.join("\n"));
     let since = progress.since.unwrap().elapsed();
     assert!(since < Duration::from_secs(10), "it took {since:?} to give up");
     assert_eq!(names(&root), [""; 0]);
@@ -115,10 +115,10 @@ fn an_interrupted_build_leaves_no_process_and_no_file() {
 fn a_killed_build_leaves_a_directory_that_a_sweep_takes() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("artifacts");
-    let store = Store::open(&root, images::mirror()).unwrap();
+    let store = ImageStore::open(&root, images::mirror()).unwrap();
     // Killed once the new system has files of several owners.
     let started = Instant::now();
-    let status = Run::new(Path::new(env!("CARGO_BIN_EXE_mayfly")))
+    let status = ToolRun::new(Path::new(env!("CARGO_BIN_EXE_mayfly")))
         .args(["image", "build", "debian-base"])
         .env("MAYFLY_STATE_DIR", dir.path().join("state"))
         .env("MAYFLY_RUNTIME_DIR", dir.path().join("run"))
@@ -130,7 +130,7 @@ fn a_killed_build_leaves_a_directory_that_a_sweep_takes() {
             waited_enough
                 || build.is_some_and(|build| root.join(build).join("work/tree/etc/passwd").exists())
         });
-    assert!(status.unwrap_err().is::<Interrupted>());
+    assert!(status.unwrap_err().is::<ToolInterrupted>());
 
     let builds = || names(&root).into_iter().filter(|name| name.starts_with(".build-"));
     let left: Vec<String> = builds().collect();
@@ -150,11 +150,12 @@ fn a_killed_build_leaves_a_directory_that_a_sweep_takes() {
 fn a_package_that_does_not_exist_is_named_with_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("artifacts");
-    let store = Store::open(&root, images::mirror()).unwrap();
+    let store = ImageStore::open(&root, images::mirror()).unwrap();
     let profile = small(&["no-such-package-anywhere"]);
-    let error = store.ensure(&profile, &programs::agent(), &mut Lines::default()).unwrap_err();
+    let error =
+        store.ensure(&profile, &programs::agent(), &mut ProgressLines::default()).unwrap_err();
     let refusal = Refusal::find(&error).unwrap();
-    assert_eq!(refusal.kind, Kind::Host);
+    assert_eq!(refusal.kind, RefusalKind::Host);
     assert!(refusal.message.contains("no-such-package-anywhere"), "{}", refusal.message);
     assert!(refusal.hint.as_ref().unwrap().contains("packages"), "{refusal:?}");
     assert_eq!(names(&root), [""; 0]);

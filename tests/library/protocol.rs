@@ -1,16 +1,18 @@
 //! The frame decoder against arbitrary bytes in arbitrary pieces.
 
-use mayfly::protocol::{Ack, Hello, Inbox, Kind, MAX_PAYLOAD, Outbox, Side};
+use mayfly::protocol::{
+    FrameInbox, FrameKind, FrameOutbox, FrameSide, Hello, HelloAck, MAX_PAYLOAD,
+};
 use proptest::prelude::*;
 
 /// Feeds bytes in pieces and takes whatever comes out, the way both ends do.
 fn frames(
-    side: Side,
+    side: FrameSide,
     tag: u64,
     bytes: &[u8],
     pieces: &[usize],
-) -> (Vec<(Kind, Vec<u8>)>, Option<usize>) {
-    let mut inbox = Inbox::new();
+) -> (Vec<(FrameKind, Vec<u8>)>, Option<usize>) {
+    let mut inbox = FrameInbox::new();
     let mut taken = Vec::new();
     let mut pieces = pieces.iter().cycle();
     let mut at = 0;
@@ -37,19 +39,19 @@ fn frames(
     (taken, None)
 }
 
-fn agent_frame() -> impl Strategy<Value = (Kind, Vec<u8>)> {
-    let kinds: Vec<Kind> =
-        Kind::ALL.iter().copied().filter(|kind| kind.side() == Side::Agent).collect();
+fn agent_frame() -> impl Strategy<Value = (FrameKind, Vec<u8>)> {
+    let kinds: Vec<FrameKind> =
+        FrameKind::ALL.iter().copied().filter(|kind| kind.side() == FrameSide::Agent).collect();
     (prop::sample::select(kinds), 0..=MAX_PAYLOAD, any::<u8>()).prop_map(|(kind, length, byte)| {
         let length = length.clamp(*kind.lengths().start(), *kind.lengths().end());
         (kind, vec![byte; length])
     })
 }
 
-fn encode(tag: u64, frames: &[(Kind, Vec<u8>)]) -> Vec<u8> {
+fn encode(tag: u64, frames: &[(FrameKind, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (kind, payload) in frames {
-        let mut outbox = Outbox::new();
+        let mut outbox = FrameOutbox::new();
         outbox.push(*kind, tag, payload);
         bytes.extend(outbox.pending());
     }
@@ -65,7 +67,7 @@ proptest! {
         pieces in prop::collection::vec(1_usize..200_000, 1..8),
         tag: u64,
     ) {
-        let (got, violation) = frames(Side::Agent, tag, &encode(tag, &sent), &pieces);
+        let (got, violation) = frames(FrameSide::Agent, tag, &encode(tag, &sent), &pieces);
         prop_assert_eq!(violation, None);
         prop_assert!(got == sent);
     }
@@ -76,8 +78,8 @@ proptest! {
         pieces in prop::collection::vec(1_usize..100, 1..4),
         tag: u64,
     ) {
-        frames(Side::Agent, tag, &bytes, &pieces);
-        frames(Side::Host, tag, &bytes, &pieces);
+        frames(FrameSide::Agent, tag, &bytes, &pieces);
+        frames(FrameSide::Host, tag, &bytes, &pieces);
     }
 
     #[test]
@@ -89,7 +91,7 @@ proptest! {
     ) {
         let mut bytes = encode(tag, std::slice::from_ref(&frame));
         bytes[at] ^= with;
-        let (got, violation) = frames(Side::Agent, tag, &bytes, &[1 << 20]);
+        let (got, violation) = frames(FrameSide::Agent, tag, &bytes, &[1 << 20]);
         // A changed length or kind may be possible too; a changed tag never is.
         prop_assert!(at < 5 || (got.is_empty() && violation.is_some()));
         prop_assert!(got != [frame]);
@@ -102,24 +104,24 @@ proptest! {
         tag: u64,
     ) {
         let hello = Hello { version: 1, nonce };
-        let mut inbox = Inbox::new();
+        let mut inbox = FrameInbox::new();
         let line = [&junk[..], &hello.encode()].concat();
         inbox.space()[..line.len()].copy_from_slice(&line);
         inbox.filled(line.len());
         // Whatever frames the junk may hold are taken; the rest is searched.
-        while let Ok(Some(_)) = inbox.next_frame(Side::Host, tag) {}
+        while let Ok(Some(_)) = inbox.next_frame(FrameSide::Host, tag) {}
         prop_assert_eq!(inbox.find_hello(), Some(hello));
         prop_assert!(inbox.is_empty());
     }
 
     #[test]
     fn only_the_awaited_ack_counts(others in prop::collection::vec(any::<u64>(), 0..5), nonce: u64) {
-        let mut inbox = Inbox::new();
+        let mut inbox = FrameInbox::new();
         for other in others.iter().filter(|other| **other != nonce).chain([&nonce]) {
-            let ack = Ack { version: 1, nonce: *other }.encode();
+            let ack = HelloAck { version: 1, nonce: *other }.encode();
             inbox.space()[..ack.len()].copy_from_slice(&ack);
             inbox.filled(ack.len());
         }
-        prop_assert_eq!(inbox.find_ack(nonce), Some(Ack { version: 1, nonce }));
+        prop_assert_eq!(inbox.find_ack(nonce), Some(HelloAck { version: 1, nonce }));
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use mayfly::image::{Image, Lines, Store};
+use mayfly::image::{ImageStore, LockedImage, ProgressLines};
 use mayfly::model::Profile;
 use mayfly::settings::load_profiles;
 
@@ -33,9 +33,9 @@ pub fn profile(name: &str) -> Profile {
 }
 
 /// The image of a built-in profile, built if need be.
-pub fn image(name: &str) -> Image {
-    let store = Store::open(&directory(), mirror()).expect("the test artifacts are ours");
-    let mut progress = Lines::default();
+pub fn image(name: &str) -> LockedImage {
+    let store = ImageStore::open(&directory(), mirror()).expect("the test artifacts are ours");
+    let mut progress = ProgressLines::default();
     match store.ensure(&profile(name), &programs::agent(), &mut progress) {
         Ok(image) => image,
         Err(error) => panic!("no image of {name}: {error:#}\n{}", progress.0.join("\n")),

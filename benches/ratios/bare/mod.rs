@@ -7,15 +7,18 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use mayfly::backend::{Backend, Machine, Memory, Monitor, Programs, Purpose, Start, Wish, select};
-use mayfly::guest::Session;
-use mayfly::host::gate::Launch;
-use mayfly::host::wait::Wait;
+use mayfly::backend::{
+    Backend, BackendPrograms, BackendRequest, BackendVm, MemorySource, MonitorStream,
+    StreamPurpose, VmmStart, select,
+};
+use mayfly::guest::AgentSession;
+use mayfly::host::gate::LaunchSpec;
+use mayfly::host::wait::WaitLimit;
 use mayfly::host::{directory, random, socket, sparse};
-use mayfly::image::{Image, Lines, Store};
-use mayfly::model::{BackendChoice, BootFiles, FrozenFiles, Manifest, VmId, VmPaths};
+use mayfly::image::{ImageStore, LockedImage, ProgressLines};
+use mayfly::model::{BackendChoice, BootFiles, FrozenFiles, VmId, VmManifest, VmPaths};
 use mayfly::settings::load_profiles;
-use mayfly::template::Shape;
+use mayfly::template::TemplateShape;
 
 pub use self::vm::{BareVm, exec, open};
 use self::vmm::Vmm;
@@ -36,8 +39,8 @@ const RAW_PORT: &str = "raw";
 pub struct Bench {
     backend: Box<dyn Backend>,
     boot: BootFiles,
-    manifest: Manifest,
-    image: Image,
+    manifest: VmManifest,
+    image: LockedImage,
 }
 
 impl Bench {
@@ -45,21 +48,24 @@ impl Bench {
     /// where root runs this.
     pub fn prepare(choice: BackendChoice, jailed: bool) -> Result<Bench> {
         let agent = programs::agent();
-        let programs = Programs {
+        let programs = BackendPrograms {
             qemu: "qemu-system-x86_64".into(),
             firecracker: "firecracker".into(),
             jailer: "jailer".into(),
             agent: agent.clone(),
         };
-        let backend = select(Wish { choice, no_jailer: !jailed, ..Wish::default() }, &programs)?;
+        let backend = select(
+            BackendRequest { choice, no_jailer: !jailed, ..BackendRequest::default() },
+            &programs,
+        )?;
         let profiles = load_profiles(&Workspace::artifacts(), None)?;
         let profile = &profiles.profiles[PROFILE];
-        let store = Store::open(&Workspace::artifacts(), None)?;
+        let store = ImageStore::open(&Workspace::artifacts(), None)?;
         let image = store
-            .ensure(profile, &agent, &mut Lines::default())
+            .ensure(profile, &agent, &mut ProgressLines::default())
             .context("cannot build the image to boot")?;
         image.verify()?;
-        let manifest = Manifest {
+        let manifest = VmManifest {
             vm_id: VmId::from_random(random::bytes()?),
             name: None,
             profile: PROFILE.into(),
@@ -82,8 +88,8 @@ impl Bench {
     }
 
     /// The shape of these VMs, which a template says in these words.
-    pub fn shape(&self, text: String) -> Shape {
-        Shape::new(&self.manifest, self.image.info(), text)
+    pub fn shape(&self, text: String) -> TemplateShape {
+        TemplateShape::new(&self.manifest, self.image.info(), text)
     }
 
     /// Boots a VM and waits for the agent. With `raw`, the machine has one more port, which the agent
@@ -91,7 +97,7 @@ impl Bench {
     pub fn boot(&self, workspace: &Workspace, raw: bool) -> Result<BareVm> {
         let paths = self.make_room(workspace)?;
         sparse::clone_file(&self.image.disk_seed(), &paths.disk())?;
-        let machine = Machine::new(&self.manifest, &paths, Some(&self.boot));
+        let machine = BackendVm::new(&self.manifest, &paths, Some(&self.boot));
         let mut start = self.backend.launch(machine)?;
         if raw {
             add_raw_port(&mut start.launch, &paths)?;
@@ -108,8 +114,9 @@ impl Bench {
         let begun = Instant::now();
         sparse::clone_file(&frozen.disk, &paths.disk())?;
         let copied_ms = ms_since(begun);
-        let memory = Memory::Frozen(frozen);
-        let machine = Machine { memory, ..Machine::new(&self.manifest, &paths, Some(&self.boot)) };
+        let memory = MemorySource::Frozen(frozen);
+        let machine =
+            BackendVm { memory, ..BackendVm::new(&self.manifest, &paths, Some(&self.boot)) };
         let start = self.backend.launch(machine)?;
         let begun = Instant::now();
         let (vmm, session) = self.bring_up(machine, start)?;
@@ -127,7 +134,7 @@ impl Bench {
         Ok(paths)
     }
 
-    fn bring_up(&self, machine: Machine, start: Start) -> Result<(Vmm, Session)> {
+    fn bring_up(&self, machine: BackendVm, start: VmmStart) -> Result<(Vmm, AgentSession)> {
         // Killed when this fails.
         let vmm = match machine.manifest.jailed {
             true => Vmm::in_jail(start.launch, &machine.manifest.vm_id)?,
@@ -138,17 +145,17 @@ impl Bench {
     }
 
     /// Greets the agent of a VM that is starting.
-    fn meet(&self, machine: Machine, monitor: &Monitor) -> Result<Session> {
-        let mut wait = Wait::within(LIMIT);
-        if let Memory::Frozen(_) = machine.memory {
+    fn meet(&self, machine: BackendVm, monitor: &MonitorStream) -> Result<AgentSession> {
+        let mut wait = WaitLimit::within(LIMIT);
+        if let MemorySource::Frozen(_) = machine.memory {
             self.backend.thaw(machine, monitor, &mut wait)?;
         }
-        let dialled = self.backend.dial(machine, Purpose::Session, &mut wait)?;
-        Session::open(dialled.channel, dialled.dirty, &mut wait)
+        let dialled = self.backend.dial(machine, StreamPurpose::Session, &mut wait)?;
+        AgentSession::open(dialled.channel, dialled.dirty, &mut wait)
     }
 }
 
-fn add_raw_port(launch: &mut Launch, paths: &VmPaths) -> Result<()> {
+fn add_raw_port(launch: &mut LaunchSpec, paths: &VmPaths) -> Result<()> {
     let listener = socket::listen(&paths.run.join(RAW_PORT))?;
     launch.program.args.extend([
         "-chardev".into(),

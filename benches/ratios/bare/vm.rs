@@ -4,13 +4,13 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use mayfly::guest::{ExecIo, Exit, Session, Sink};
-use mayfly::host::channel::Channel;
-use mayfly::host::signals::Signals;
+use mayfly::guest::{AgentSession, CommandExit, ExecIo, OutputSink};
+use mayfly::host::channel::AgentChannel;
+use mayfly::host::signals::PendingSignals;
 use mayfly::host::socket;
-use mayfly::host::wait::Wait;
+use mayfly::host::wait::WaitLimit;
 use mayfly::model::VmPaths;
-use mayfly::protocol::{Exec, Program, Text};
+use mayfly::protocol::{ExecProgram, ExecRequest, WireText};
 
 use super::vmm::Vmm;
 use super::{LIMIT, RAW_PORT};
@@ -22,12 +22,12 @@ pub struct BareVm {
     pub(super) paths: VmPaths,
     /// Milliseconds from its start to the agent's answer.
     pub ready_ms: f64,
-    pub(super) session: Session,
+    pub(super) session: AgentSession,
 }
 
 impl BareVm {
     /// Runs a command, without anything of mayfly but the protocol.
-    pub fn exec(&mut self, argv: &[&str], signals: &mut Signals) -> Result<String> {
+    pub fn exec(&mut self, argv: &[&str], signals: &mut PendingSignals) -> Result<String> {
         exec(&mut self.session, argv, signals)
     }
 
@@ -37,7 +37,7 @@ impl BareVm {
     }
 
     /// The raw port's device in the guest, which has no udev to name it.
-    pub fn raw_device(&mut self, signals: &mut Signals) -> Result<String> {
+    pub fn raw_device(&mut self, signals: &mut PendingSignals) -> Result<String> {
         let script = format!("grep -lx {RAW_PORT} /sys/class/virtio-ports/*/name");
         let found = self.exec(&["sh", "-c", &script], signals)?;
         let name = found.trim().rsplit('/').nth(1).context("the guest has no raw port")?;
@@ -50,19 +50,23 @@ fn connect(path: &Path) -> Result<UnixStream> {
 }
 
 /// Greets the agent at a port.
-pub fn open(paths: &VmPaths, port: u32) -> Result<Session> {
+pub fn open(paths: &VmPaths, port: u32) -> Result<AgentSession> {
     let stream = connect(&paths.port(port))?;
-    Session::open(Channel { stream, claim: None }, false, &mut Wait::within(LIMIT))
+    AgentSession::open(AgentChannel { stream, claim: None }, false, &mut WaitLimit::within(LIMIT))
 }
 
 /// Runs a command that must succeed; its output.
-pub fn exec(session: &mut Session, argv: &[&str], signals: &mut Signals) -> Result<String> {
-    let program = Program::Argv(argv.iter().map(|&word| Text::from(word)).collect());
-    let request = Exec::of(program);
-    let keep = || Sink::Capture { limit: 4096 };
+pub fn exec(
+    session: &mut AgentSession,
+    argv: &[&str],
+    signals: &mut PendingSignals,
+) -> Result<String> {
+    let program = ExecProgram::Argv(argv.iter().map(|&word| WireText::from(word)).collect());
+    let request = ExecRequest::of(program);
+    let keep = || OutputSink::Capture { limit: 4096 };
     let io = ExecIo { stdin: None, stdout: keep(), stderr: keep(), signals };
     let outcome = session.exec(&request, io)?;
-    if outcome.exit != Exit::Exited(0) {
+    if outcome.exit != CommandExit::Exited(0) {
         bail!("{argv:?}: {:?} {}", outcome.exit, String::from_utf8_lossy(&outcome.stderr.bytes));
     }
     Ok(String::from_utf8_lossy(&outcome.stdout.bytes).into_owned())

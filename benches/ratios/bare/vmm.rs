@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use command_fds::CommandFdExt;
 use mayfly::host::cgroup;
-use mayfly::host::gate::{self, Launch, Released};
+use mayfly::host::gate::{self, LaunchSpec, ReleasedChild};
 use mayfly::host::process::PidFd;
 use mayfly::model::VmId;
 
@@ -21,7 +21,7 @@ pub enum Vmm {
     InJail {
         process: PidFd,
         /// Collected once it is dead.
-        _released: Released,
+        _released: ReleasedChild,
         id: VmId,
     },
 }
@@ -31,7 +31,7 @@ impl Vmm {
         clippy::disallowed_methods,
         reason = "a bare VMM is started without mayfly's launcher"
     )]
-    pub fn alone(launch: Launch) -> Result<Vmm> {
+    pub fn alone(launch: LaunchSpec) -> Result<Vmm> {
         let child = Command::new(&launch.program.path)
             .args(&launch.program.args)
             .env_clear()
@@ -45,7 +45,7 @@ impl Vmm {
         Ok(Vmm::Alone(child))
     }
 
-    pub fn in_jail(launch: Launch, id: &VmId) -> Result<Vmm> {
+    pub fn in_jail(launch: LaunchSpec, id: &VmId) -> Result<Vmm> {
         let gated = gate::spawn(launch, "bench")?;
         let process = PidFd::open(&gated.process)?.context("the launcher ended at once")?;
         Ok(Vmm::InJail { process, _released: gated.release()?, id: id.clone() })

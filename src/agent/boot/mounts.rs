@@ -23,13 +23,13 @@ const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
 /// What is needed to bring everything to the disk at the end.
 #[derive(Debug, Default)]
-pub struct Mounts {
+pub struct GuestMounts {
     /// The root of the VM's own disk, which has no path any more; `None` in a guest without disks.
     disk: Option<File>,
 }
 
 /// A step that failed, in words.
-pub type Failure = String;
+pub type MountError = String;
 
 struct FileSystem {
     kind: &'static str,
@@ -69,7 +69,7 @@ const QUIET: MsFlags = PRIVATE.union(MsFlags::MS_NOEXEC);
 ///
 /// # Errors
 /// What could not be mounted.
-pub fn early() -> Result<(), Failure> {
+pub fn early() -> Result<(), MountError> {
     EARLY.iter().try_for_each(|file_system| file_system.mount())
 }
 
@@ -77,7 +77,7 @@ pub fn early() -> Result<(), Failure> {
 ///
 /// # Errors
 /// The step that failed.
-pub fn root() -> Result<Mounts, Failure> {
+pub fn root() -> Result<GuestMounts, MountError> {
     let image = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
     let own = MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
     mount_at(Some(ROOT_DISK), "/lower", "ext4", image, "")?;
@@ -92,14 +92,14 @@ pub fn root() -> Result<Mounts, Failure> {
         move_mount(target, &format!("/newroot{target}"))?;
     }
     switch_root("/newroot")?;
-    Ok(Mounts { disk: Some(disk) })
+    Ok(GuestMounts { disk: Some(disk) })
 }
 
 /// Mounts what belongs on top of the root.
 ///
 /// # Errors
 /// What could not be mounted; a kernel without cgroup2 is not an error.
-pub fn late() -> Result<(), Failure> {
+pub fn late() -> Result<(), MountError> {
     for file_system in &LATE {
         let mounted = match file_system.target {
             "/run" => run_directories::keep(Path::new("/run"), || file_system.mount()),
@@ -123,7 +123,7 @@ pub fn late() -> Result<(), Failure> {
         .map_err(|error| said("/tmp", &error))
 }
 
-impl Mounts {
+impl GuestMounts {
     /// Brings everything to the disk and makes it read-only, so that the next start finds it whole.
     pub fn settle(&self) {
         sync();
@@ -139,7 +139,7 @@ impl Mounts {
 }
 
 impl FileSystem {
-    fn mount(&self) -> Result<(), Failure> {
+    fn mount(&self) -> Result<(), MountError> {
         mount_at(Some(self.kind), self.target, self.kind, self.flags, self.options)
     }
 }
@@ -150,7 +150,7 @@ fn mount_at(
     kind: &str,
     flags: MsFlags,
     options: &str,
-) -> Result<(), Failure> {
+) -> Result<(), MountError> {
     fs::create_dir_all(target).map_err(|error| said(target, &error))?;
     match mount(source, target, Some(kind), flags, Some(options)) {
         // The kernel has mounted /dev itself where it was built to.
@@ -162,14 +162,14 @@ fn mount_at(
     }
 }
 
-fn move_mount(from: &str, to: &str) -> Result<(), Failure> {
+fn move_mount(from: &str, to: &str) -> Result<(), MountError> {
     fs::create_dir_all(to).map_err(|error| said(to, &error))?;
     mount(Some(from), to, None::<&str>, MsFlags::MS_MOVE, None::<&str>)
         .map_err(|errno| format!("move {from} to {to}: {}", errno.desc()))
 }
 
 /// Empties the initial file system, which lives in memory, and goes to the new root for good.
-fn switch_root(new_root: &str) -> Result<(), Failure> {
+fn switch_root(new_root: &str) -> Result<(), MountError> {
     let error =
         |step: &str, errno: Errno| format!("switch to {new_root}: {step}: {}", errno.desc());
     chdir(new_root).map_err(|errno| error("chdir", errno))?;
@@ -202,6 +202,6 @@ fn empty(directory: &Path, device: u64) {
     }
 }
 
-fn said(what: &str, error: &io::Error) -> Failure {
+fn said(what: &str, error: &io::Error) -> MountError {
     format!("{what}: {error}")
 }

@@ -14,7 +14,7 @@ const PREFIX: &str = "mayfly.";
 
 /// What the kernel knows of the ports at one moment.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Ports {
+pub struct SerialPorts {
     /// The device files of ours.
     pub ours: Vec<PathBuf>,
     /// Ports whose names are still on their way. A device announces all its ports before it names the
@@ -22,10 +22,10 @@ pub struct Ports {
     pub unnamed: usize,
 }
 
-impl Ports {
+impl SerialPorts {
     /// Looks at this moment's ports.
-    pub fn now() -> Ports {
-        Ports::listed(Path::new(LIST), Path::new(DEVICES))
+    pub fn now() -> SerialPorts {
+        SerialPorts::listed(Path::new(LIST), Path::new(DEVICES))
     }
 
     /// Whether no port of ours is still to come.
@@ -33,7 +33,7 @@ impl Ports {
         !self.ours.is_empty() && self.unnamed == 0
     }
 
-    fn listed(list: &Path, devices: &Path) -> Ports {
+    fn listed(list: &Path, devices: &Path) -> SerialPorts {
         let announced = || fs::read_dir(list).into_iter().flatten().flatten();
         let mut ours = Vec::new();
         let mut others = 0;
@@ -47,7 +47,7 @@ impl Ports {
         }
         // Counted now: a list from before the first name may lack the last ports.
         let unnamed = announced().count().saturating_sub(ours.len() + others);
-        Ports { ours, unnamed }
+        SerialPorts { ours, unnamed }
     }
 }
 
@@ -59,7 +59,7 @@ mod tests {
     fn a_port_without_a_name_is_still_to_come() {
         let dir = tempfile::tempdir().unwrap();
         let (list, devices) = (dir.path().join("list"), dir.path().join("dev"));
-        let look = || Ports::listed(&list, &devices);
+        let look = || SerialPorts::listed(&list, &devices);
         assert!(!look().all_here(), "no driver yet");
 
         fs::create_dir(&devices).unwrap();
@@ -74,7 +74,7 @@ mod tests {
         assert!(!look().all_here(), "announced, and not named");
 
         name("vport0p1", "mayfly.0\n");
-        assert_eq!(look(), Ports { ours: vec![devices.join("vport0p1")], unnamed: 2 });
+        assert_eq!(look(), SerialPorts { ours: vec![devices.join("vport0p1")], unnamed: 2 });
         assert!(!look().all_here(), "the first of them is named");
 
         name("vport0p2", "mayfly.1\n");
@@ -89,6 +89,6 @@ mod tests {
         let port = dir.path().join("vport0p1");
         fs::create_dir(&port).unwrap();
         fs::write(port.join("name"), "mayfly.0\n").unwrap();
-        assert!(!Ports::listed(dir.path(), Path::new("/nowhere")).all_here());
+        assert!(!SerialPorts::listed(dir.path(), Path::new("/nowhere")).all_here());
     }
 }

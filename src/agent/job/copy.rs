@@ -16,10 +16,10 @@ use serde::de::DeserializeOwned;
 
 use super::failure::failure;
 use crate::archive::{
-    self, Cargo, Destination, Kind, Quota, Reader, Rules, Source, Staged, Target, Writer, receive,
-    receive_foreign,
+    self, ArchiveReader, ArchiveWriter, CopyDestination, CopySource, CopyTarget, EntryKind,
+    PackSource, StagingDirectory, UnpackQuota, UnpackRules, receive, receive_foreign,
 };
-use crate::protocol::{Failure, FailureKind, Input, Pack, Unpack};
+use crate::protocol::{AgentFailure, FailureKind, PackRequest, UnpackInput, UnpackRequest};
 
 /// The arguments that make a command of this program; JSON follows.
 pub const PACK: &str = "--pack";
@@ -41,7 +41,7 @@ const STOPPING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, 
 ///
 /// # Errors
 /// Where the request cannot be passed on.
-pub fn argv(argument: &str, request: &impl Serialize) -> Result<Vec<OsString>, Failure> {
+pub fn argv(argument: &str, request: &impl Serialize) -> Result<Vec<OsString>, AgentFailure> {
     let json = serde_json::to_string(request)
         .map_err(|error| failure(FailureKind::Internal, error.to_string()))?;
     Ok(vec!["mayfly-agent".into(), argument.into(), json.into()])
@@ -73,46 +73,46 @@ fn parse<T: DeserializeOwned>(request: &OsStr) -> Result<T> {
     serde_json::from_slice(request.as_encoded_bytes()).context("the request is not understood")
 }
 
-fn pack(request: &Pack) -> Result<()> {
+fn pack(request: &PackRequest) -> Result<()> {
     // Nothing is left behind by a sender that ends when nobody listens.
     on_signals(SigHandler::SigDfl, &[Signal::SIGPIPE])?;
-    let source = Source { path: path(&request.path), follow: request.follow };
+    let source = PackSource { path: path(&request.path), follow: request.follow };
     source.stat()?;
-    let mut writer = Writer::new(stream(io::stdout())?);
+    let mut writer = ArchiveWriter::new(stream(io::stdout())?);
     if request.announce {
-        writer.announce(Source::total(source.everything()))?;
+        writer.announce(PackSource::total(source.everything()))?;
     }
     source.pack(source.everything(), &mut writer, &())?;
     writer.finish().context("cannot send the end")?;
     Ok(())
 }
 
-fn unpack(request: &Unpack) -> Result<()> {
+fn unpack(request: &UnpackRequest) -> Result<()> {
     on_signals(SigHandler::Handler(ask_to_stop), &STOPPING)?;
     let path = path(&request.path);
-    if let Input::Tree { parents: true, .. } = request.input {
+    if let UnpackInput::Tree { parents: true, .. } = request.input {
         archive::make_parents(path)?;
     }
-    let destination = Destination::look(path)?;
-    let staged = Staged::beside(destination.directory().as_fd())
+    let destination = CopyDestination::look(path)?;
+    let staged = StagingDirectory::beside(destination.directory().as_fd())
         .with_context(|| format!("cannot copy to {path:?}"))?;
     // Modes are kept as they come; everything belongs to whoever this is.
-    let mut tree = staged.tree(Rules { umask: 0, links: true })?;
+    let mut tree = staged.tree(UnpackRules { umask: 0, links: true })?;
     let input = BufReader::with_capacity(BUFFER, Unless(stream(io::stdin())?));
     let target = match &request.input {
-        Input::Archive => {
+        UnpackInput::Archive => {
             let target = directory_only(&destination, path)?;
             receive_foreign(input, &mut tree)?;
             target
         }
-        Input::Tree { name, contents, .. } => {
-            let mut reader = Reader::new(input);
-            let (root, _) = receive(&mut reader, &mut tree, &mut Quota::unlimited(), &())
+        UnpackInput::Tree { name, contents, .. } => {
+            let mut reader = ArchiveReader::new(input);
+            let (root, _) = receive(&mut reader, &mut tree, &mut UnpackQuota::unlimited(), &())
                 .context("what the host sent")?;
-            destination.target(&Cargo {
+            destination.target(&CopySource {
                 name: name.as_ref().map(|name| name.as_os_str()),
                 contents: *contents,
-                is_directory: root == Kind::Directory,
+                is_directory: root == EntryKind::Directory,
             })?
         }
     };
@@ -123,15 +123,15 @@ fn unpack(request: &Unpack) -> Result<()> {
     staged.place(&target)
 }
 
-fn directory_only(destination: &Destination, path: &Path) -> Result<Target> {
-    let cargo = Cargo { name: None, contents: true, is_directory: true };
+fn directory_only(destination: &CopyDestination, path: &Path) -> Result<CopyTarget> {
+    let cargo = CopySource { name: None, contents: true, is_directory: true };
     match destination.target(&cargo)? {
-        into @ Target::Into { .. } => Ok(into),
-        Target::As { .. } => bail!("there is no directory {path:?}"),
+        into @ CopyTarget::Into { .. } => Ok(into),
+        CopyTarget::As { .. } => bail!("there is no directory {path:?}"),
     }
 }
 
-fn path(text: &crate::protocol::Text) -> &Path {
+fn path(text: &crate::protocol::WireText) -> &Path {
     match text.as_bytes() {
         b"" => Path::new("."),
         _ => Path::new(text.as_os_str()),

@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use nix::unistd::{AccessFlags, access};
 
-use super::user::{self, Account};
-use crate::agent::vm::{World, WorldKind};
+use super::user::{self, UserAccount};
+use crate::agent::vm::{AgentContext, AgentMode};
 
 /// A guest's `PATH`: Debian's for root.
 const GUEST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -20,7 +20,7 @@ const PLAIN_SHELL: &str = "/bin/sh";
 ///
 /// # Errors
 /// The user or group that is not known.
-pub fn account(spec: Option<&str>, world: &World) -> Result<Option<Account>, String> {
+pub fn account(spec: Option<&str>, world: &AgentContext) -> Result<Option<UserAccount>, String> {
     match spec {
         Some(spec) => look_up(spec).map(Some),
         None if world.is_guest() => look_up("0").map(Some),
@@ -28,21 +28,21 @@ pub fn account(spec: Option<&str>, world: &World) -> Result<Option<Account>, Str
     }
 }
 
-fn look_up(spec: &str) -> Result<Account, String> {
+fn look_up(spec: &str) -> Result<UserAccount, String> {
     let read = |path| fs::read(path).unwrap_or_default();
     user::resolve(spec, &read("/etc/passwd"), &read("/etc/group"))
 }
 
 /// The variables a command has unless its request sets others.
-pub fn variables(account: Option<&Account>, world: &World) -> Vec<(OsString, OsString)> {
+pub fn variables(account: Option<&UserAccount>, world: &AgentContext) -> Vec<(OsString, OsString)> {
     let mut variables: Vec<(OsString, OsString)> = Vec::new();
     let mut set = |name: &str, value: OsString| variables.push((name.into(), value));
     match &world.kind {
-        WorldKind::Guest { .. } => {
+        AgentMode::Guest { .. } => {
             set("PATH", GUEST_PATH.into());
             set("LANG", "C.UTF-8".into());
         }
-        WorldKind::Process { root, .. } => {
+        AgentMode::Process { root, .. } => {
             // By MAYFLY_VM_DIR the host finds what is left of a VM.
             for name in ["PATH", "HOME", "MAYFLY_VM_DIR"] {
                 if let Some(value) = std::env::var_os(name) {
@@ -67,7 +67,7 @@ pub fn variables(account: Option<&Account>, world: &World) -> Vec<(OsString, OsS
 }
 
 /// The shell a user logs in with: the one in `/etc/passwd`, if it can be executed.
-pub fn shell(account: Option<&Account>) -> OsString {
+pub fn shell(account: Option<&UserAccount>) -> OsString {
     let shell = match account {
         Some(account) => Some(account.shell.clone()),
         None => look_up(&nix::unistd::geteuid().to_string()).ok().map(|account| account.shell),
@@ -79,9 +79,9 @@ pub fn shell(account: Option<&Account>) -> OsString {
 }
 
 /// The directories to try to run a command in, in order.
-pub fn directories(account: Option<&Account>, world: &World) -> Vec<OsString> {
+pub fn directories(account: Option<&UserAccount>, world: &AgentContext) -> Vec<OsString> {
     match (&world.kind, account) {
-        (WorldKind::Process { root, .. }, _) => vec![root.clone().into()],
+        (AgentMode::Process { root, .. }, _) => vec![root.clone().into()],
         (_, Some(account)) if account.home.as_bytes().starts_with(b"/") => {
             vec![account.home.clone(), "/".into()]
         }

@@ -1,15 +1,15 @@
 //! Refusals of a command, as the host is told.
 
-use crate::protocol::{Failure, FailureKind};
+use crate::protocol::{AgentFailure, FailureKind};
 
 /// Bytes of a message. A frame for an error has 4096, and JSON may escape each byte with six.
 const MAX_MESSAGE: usize = 500;
 
 /// A failure whose message fits its frame.
-pub fn failure(kind: FailureKind, message: impl Into<String>) -> Failure {
+pub fn failure(kind: FailureKind, message: impl Into<String>) -> AgentFailure {
     let mut message: String = message.into();
     message.truncate(message.floor_char_boundary(MAX_MESSAGE));
-    Failure { kind, message }
+    AgentFailure { kind, message }
 }
 
 #[cfg(test)]

@@ -13,4 +13,4 @@ mod terminal;
 mod user;
 
 pub use failure::failure;
-pub use running::Job;
+pub use running::RunningCommand;

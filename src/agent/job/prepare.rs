@@ -1,4 +1,4 @@
-//! From the host's request to a [`Plan`].
+//! From the host's request to a [`SpawnPlan`].
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::OwnedFd;
@@ -7,24 +7,24 @@ use std::path::Path;
 
 use super::copy;
 use super::failure::failure;
-use super::secrets::Placed;
-use super::spawn::{Identity, Plan};
-use super::user::Account;
+use super::secrets::PlacedSecrets;
+use super::spawn::{SpawnPlan, UserIds};
+use super::user::UserAccount;
 use super::{defaults, terminal};
-use crate::agent::vm::World;
-use crate::protocol::{Exec, Failure, FailureKind, Program};
+use crate::agent::vm::AgentContext;
+use crate::protocol::{AgentFailure, ExecProgram, ExecRequest, FailureKind};
 
 /// Decides everything about a command but its cgroup.
 ///
 /// # Errors
 /// What in the request cannot be carried out.
 pub fn plan(
-    request: &Exec,
-    account: Option<&Account>,
-    world: &World,
+    request: &ExecRequest,
+    account: Option<&UserAccount>,
+    world: &AgentContext,
     stdio: [OwnedFd; 3],
-    secrets: Option<&mut Placed>,
-) -> Result<Plan, Failure> {
+    secrets: Option<&mut PlacedSecrets>,
+) -> Result<SpawnPlan, AgentFailure> {
     let mut variables = defaults::variables(account, world);
     let mut set = |name: &OsStr, value: OsString| {
         variables.retain(|(known, _)| known != name);
@@ -37,7 +37,7 @@ pub fn plan(
         set(OsStr::new("TERM"), terminal::kind(terminal.name.as_os_str()));
     }
     let shell = match request.program {
-        Program::Login => Some(defaults::shell(account)),
+        ExecProgram::Login => Some(defaults::shell(account)),
         _ => None,
     };
     if let Some(shell) = &shell {
@@ -55,13 +55,13 @@ pub fn plan(
         variables.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
     let path = path.unwrap_or(OsStr::new("/usr/bin:/bin"));
     let argv: Vec<OsString> = match &request.program {
-        Program::Argv(argv) => argv.iter().map(|text| text.as_os_str().to_owned()).collect(),
-        Program::Shell(line) => {
+        ExecProgram::Argv(argv) => argv.iter().map(|text| text.as_os_str().to_owned()).collect(),
+        ExecProgram::Shell(line) => {
             vec![line_shell(path).into(), "-lc".into(), line.as_os_str().to_owned()]
         }
-        Program::Login => vec![login_name(shell.as_deref().unwrap_or_default())],
-        Program::Pack(pack) => copy::argv(copy::PACK, pack)?,
-        Program::Unpack(unpack) => copy::argv(copy::UNPACK, unpack)?,
+        ExecProgram::Login => vec![login_name(shell.as_deref().unwrap_or_default())],
+        ExecProgram::Pack(pack) => copy::argv(copy::PACK, pack)?,
+        ExecProgram::Unpack(unpack) => copy::argv(copy::UNPACK, unpack)?,
     };
     let program = argv
         .first()
@@ -69,7 +69,7 @@ pub fn plan(
         .ok_or_else(|| failure(FailureKind::NotFound, "there is no program in an empty command"))?;
     let candidates = match (shell, &request.program) {
         (Some(shell), _) => vec![shell],
-        (None, Program::Pack(_) | Program::Unpack(_)) => vec![copy::OURSELVES.into()],
+        (None, ExecProgram::Pack(_) | ExecProgram::Unpack(_)) => vec![copy::OURSELVES.into()],
         _ => candidates(program, path),
     };
     let directories = match &request.cwd {
@@ -85,12 +85,12 @@ pub fn plan(
         variable.push(value);
         variable
     });
-    let identity = account.map(|account| Identity {
+    let identity = account.map(|account| UserIds {
         uid: account.uid,
         gid: account.gid,
         groups: account.groups.clone(),
     });
-    Ok(Plan {
+    Ok(SpawnPlan {
         candidates: c_strings(candidates)?,
         argv: c_strings(argv)?,
         envp: c_strings(envp)?,
@@ -136,7 +136,7 @@ fn login_name(shell: &OsStr) -> OsString {
     name
 }
 
-fn c_strings(strings: impl IntoIterator<Item = OsString>) -> Result<Vec<CString>, Failure> {
+fn c_strings(strings: impl IntoIterator<Item = OsString>) -> Result<Vec<CString>, AgentFailure> {
     strings
         .into_iter()
         .map(|string| CString::new(string.into_vec()))

@@ -14,13 +14,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::failure::failure;
 use super::input::StandardInput;
 use super::prepare::plan;
-use super::spawn::{SpawnError, Step};
-use super::stdio::{Output, Streams};
+use super::spawn::{SpawnError, SpawnStep};
+use super::stdio::{CommandOutput, CommandStdio};
 use super::{defaults, secrets, spawn, terminal};
-use crate::agent::processes::Tree;
-use crate::agent::processes::{Ending, Reaper};
-use crate::agent::vm::World;
-use crate::protocol::{End, Exec, Exit, Failure, FailureKind, Outbox, Program, Text, WindowSize};
+use crate::agent::processes::ProcessTree;
+use crate::agent::processes::{ChildExit, ChildReaper};
+use crate::agent::vm::AgentContext;
+use crate::protocol::{
+    AgentFailure, ExecExit, ExecProgram, ExecRequest, FailureKind, FrameOutbox, ProcessEnd,
+    WindowSize, WireText,
+};
 
 /// After the command ended, somebody it left behind may hold its output open. What it wrote itself
 /// is always waited for; what comes from others only as long as it comes without a pause of this
@@ -35,17 +38,17 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A command that was started.
 #[derive(Debug)]
-pub struct Job {
-    pub ending: Arc<Ending>,
-    tree: Tree,
+pub struct RunningCommand {
+    pub ending: Arc<ChildExit>,
+    tree: ProcessTree,
     started: Instant,
     /// When it is killed.
     deadline: Option<Instant>,
     timed_out: bool,
     /// Its secrets, where they must be taken away when it has ended.
-    secrets: Option<secrets::Directory>,
+    secrets: Option<secrets::SecretDirectory>,
     pub input: StandardInput,
-    outputs: [Option<Output>; 2],
+    outputs: [Option<CommandOutput>; 2],
     /// Whether its streams are one terminal.
     has_terminal: bool,
     /// Which output is read first, so that neither starves the other.
@@ -56,23 +59,26 @@ pub struct Job {
 
 #[derive(Debug, Clone, Copy)]
 struct Ended {
-    end: End,
+    end: ProcessEnd,
     duration: Duration,
     /// When waiting for others' output is over.
     quiet: Instant,
     linger: Option<Instant>,
 }
 
-impl Job {
+impl RunningCommand {
     /// Starts what the host asks for.
     ///
     /// # Errors
-    /// A [`Failure`] that says which part was not possible.
-    pub fn start(request: &Exec, world: &World) -> Result<Job, Failure> {
+    /// A [`AgentFailure`] that says which part was not possible.
+    pub fn start(
+        request: &ExecRequest,
+        world: &AgentContext,
+    ) -> Result<RunningCommand, AgentFailure> {
         let account = defaults::account(request.user.as_deref(), world)
             .map_err(|message| failure(FailureKind::NoSuchUser, message))?;
         let started = Instant::now();
-        let (streams, stdio) = Streams::open(request, account.as_ref())
+        let (streams, stdio) = CommandStdio::open(request, account.as_ref())
             .map_err(|error| failure(FailureKind::Busy, format!("make its streams: {error}")))?;
         let mut secrets = match &request.secrets[..] {
             [] => None,
@@ -91,15 +97,15 @@ impl Job {
         };
         let program = match &request.program {
             // What it is called is not what it is.
-            Program::Login => plan.candidates.first(),
+            ExecProgram::Login => plan.candidates.first(),
             _ => plan.argv.first(),
         };
         let program = program.cloned().unwrap_or_default();
         let (pid, ending) = spawn::spawn(plan, &world.reaper)
             .map_err(|error| spawn_failure(error, &program, request))?;
-        Ok(Job {
+        Ok(RunningCommand {
             ending,
-            tree: Tree { pid, cgroup },
+            tree: ProcessTree { pid, cgroup },
             started,
             deadline: request.timeout_ms.map(|ms| started + Duration::from_millis(ms)),
             timed_out: false,
@@ -126,7 +132,7 @@ impl Job {
     }
 
     /// Moves output into the outbox while it takes a full frame.
-    pub fn read_outputs(&mut self, outbox: &mut Outbox, tag: u64) {
+    pub fn read_outputs(&mut self, outbox: &mut FrameOutbox, tag: u64) {
         for turn in 0..2 {
             let index = (self.first + turn) % 2;
             let Some(output) = &mut self.outputs[index] else { continue };
@@ -153,7 +159,7 @@ impl Job {
 
     /// Looks whether the command ended or its time is over, and acts on it. While the outbox is
     /// full (`blocked`) an output's silence means nothing.
-    pub fn tick(&mut self, reaper: &Reaper, blocked: bool) {
+    pub fn tick(&mut self, reaper: &ChildReaper, blocked: bool) {
         let now = Instant::now();
         if self.ended.is_none()
             && let Some((end, at)) = self.ending.get()
@@ -197,12 +203,12 @@ impl Job {
     }
 
     /// What to report, once the command ended and its output is complete.
-    pub fn exit(&self) -> Option<Exit> {
+    pub fn exit(&self) -> Option<ExecExit> {
         let ended = self.ended.as_ref()?;
         let now = Instant::now();
         let over = self.outputs.iter().all(Option::is_none)
             || ended.linger.is_some_and(|linger| now >= linger || now >= ended.quiet);
-        over.then_some(Exit {
+        over.then_some(ExecExit {
             end: ended.end,
             timed_out: self.timed_out,
             duration_ms: ended.duration.as_millis() as u64,
@@ -215,7 +221,7 @@ impl Job {
     }
 
     /// Sends a signal to the command's process group.
-    pub fn signal(&self, reaper: &Reaper, number: i32) {
+    pub fn signal(&self, reaper: &ChildReaper, number: i32) {
         self.tree.signal(reaper, number);
     }
 
@@ -230,7 +236,7 @@ impl Job {
     /// Ends the command because there is nobody left whom it could tell anything. Everything it
     /// started is killed; but a terminal is hung up, and a command that ends by itself then has had
     /// the chance to save what there was to save, and to leave behind what shall live on.
-    pub fn abandon(mut self, reaper: &Reaper) {
+    pub fn abandon(mut self, reaper: &ChildReaper) {
         if self.has_terminal {
             // With the last descriptor of this end, the kernel tells the other.
             self.input.close();
@@ -246,34 +252,38 @@ impl Job {
 }
 
 /// Why a command did not start, for the host.
-fn spawn_failure(error: SpawnError, program: &CString, request: &Exec) -> Failure {
+fn spawn_failure(error: SpawnError, program: &CString, request: &ExecRequest) -> AgentFailure {
     let program = OsStr::from_bytes(program.as_bytes()).display();
     let why = error.errno.desc();
     match (error.step, error.errno) {
-        (Step::Exec, Errno::ENOENT | Errno::ENOTDIR) => {
+        (SpawnStep::Exec, Errno::ENOENT | Errno::ENOTDIR) => {
             failure(FailureKind::NotFound, format!("{program}: not found"))
         }
-        (Step::Exec, Errno::E2BIG) => failure(FailureKind::Refused, format!("{program}: {why}")),
-        (Step::Exec, Errno::ENOMEM | Errno::EAGAIN) | (Step::Fork, _) => {
+        (SpawnStep::Exec, Errno::E2BIG) => {
+            failure(FailureKind::Refused, format!("{program}: {why}"))
+        }
+        (SpawnStep::Exec, Errno::ENOMEM | Errno::EAGAIN) | (SpawnStep::Fork, _) => {
             failure(FailureKind::Busy, format!("cannot start {program}: {why}"))
         }
-        (Step::Exec, _) => failure(FailureKind::NotExecutable, format!("{program}: {why}")),
-        (Step::Directory, _) => {
-            let directory = request.cwd.as_ref().map_or(OsStr::new("home"), Text::as_os_str);
+        (SpawnStep::Exec, _) => failure(FailureKind::NotExecutable, format!("{program}: {why}")),
+        (SpawnStep::Directory, _) => {
+            let directory = request.cwd.as_ref().map_or(OsStr::new("home"), WireText::as_os_str);
             let message = format!("cannot run in {}: {why}", directory.display());
             failure(FailureKind::NoSuchDirectory, message)
         }
-        (Step::Identity, _) => {
+        (SpawnStep::Identity, _) => {
             let user = request.user.as_deref().unwrap_or_default();
             failure(FailureKind::Refused, format!("cannot become {user:?}: {why}"))
         }
-        (Step::Secrets, _) => {
+        (SpawnStep::Secrets, _) => {
             failure(FailureKind::Internal, format!("cannot mount its secrets: {why}"))
         }
-        (Step::Terminal, _) => {
+        (SpawnStep::Terminal, _) => {
             failure(FailureKind::Internal, format!("cannot take over the terminal: {why}"))
         }
-        (Step::Cgroup, _) => failure(FailureKind::Busy, format!("cannot join a cgroup: {why}")),
+        (SpawnStep::Cgroup, _) => {
+            failure(FailureKind::Busy, format!("cannot join a cgroup: {why}"))
+        }
     }
 }
 

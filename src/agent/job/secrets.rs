@@ -25,9 +25,9 @@ use rustix::mount::{
 };
 
 use super::failure::failure;
-use super::user::Account;
-use crate::agent::vm::{World, WorldKind};
-use crate::protocol::{Failure, FailureKind, Secret};
+use super::user::UserAccount;
+use crate::agent::vm::{AgentContext, AgentMode};
+use crate::protocol::{AgentFailure, FailureKind, NamedSecret};
 
 /// Where a guest's commands find them, as in containers.
 pub const DIRECTORY: &str = "/run/secrets";
@@ -40,20 +40,20 @@ const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
 /// Secrets that are in their place.
 #[derive(Debug)]
-pub struct Placed {
+pub struct PlacedSecrets {
     /// The directory with them, as the command sees it.
     pub path: OsString,
     /// A file system to be mounted there, in a namespace of the command's own.
     pub mount: Option<OwnedFd>,
     /// What must be deleted, where nothing else takes them away.
-    pub directory: Option<Directory>,
+    pub directory: Option<SecretDirectory>,
 }
 
 /// A directory that is deleted with this value.
 #[derive(Debug)]
-pub struct Directory(PathBuf);
+pub struct SecretDirectory(PathBuf);
 
-impl Drop for Directory {
+impl Drop for SecretDirectory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -62,23 +62,23 @@ impl Drop for Directory {
 /// Makes files of secrets, for the user who runs the command.
 ///
 /// # Errors
-/// A [`Failure`] that says why there can be none. Nothing is left of them then.
+/// A [`AgentFailure`] that says why there can be none. Nothing is left of them then.
 pub fn place(
-    secrets: &[Secret],
-    account: Option<&Account>,
-    world: &World,
-) -> Result<Placed, Failure> {
+    secrets: &[NamedSecret],
+    account: Option<&UserAccount>,
+    world: &AgentContext,
+) -> Result<PlacedSecrets, AgentFailure> {
     match &world.kind {
-        WorldKind::Guest { .. } => in_a_mount(secrets, account)
+        AgentMode::Guest { .. } => in_a_mount(secrets, account)
             .map_err(|error| failure(FailureKind::Internal, format!("place secrets: {error}"))),
-        WorldKind::Process { secrets: Some(place), .. } => in_a_directory(place, secrets, account),
-        WorldKind::Process { secrets: None, .. } => {
+        AgentMode::Process { secrets: Some(place), .. } => in_a_directory(place, secrets, account),
+        AgentMode::Process { secrets: None, .. } => {
             Err(failure(FailureKind::Refused, "this agent has no place for secrets"))
         }
     }
 }
 
-fn in_a_mount(secrets: &[Secret], account: Option<&Account>) -> io::Result<Placed> {
+fn in_a_mount(secrets: &[NamedSecret], account: Option<&UserAccount>) -> io::Result<PlacedSecrets> {
     provide_mount_point()?;
     let context = fsopen("ramfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "mode", "0700")?;
@@ -88,7 +88,7 @@ fn in_a_mount(secrets: &[Secret], account: Option<&Account>) -> io::Result<Place
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     fill(mount.as_fd(), secrets, account)?;
-    Ok(Placed { path: DIRECTORY.into(), mount: Some(mount), directory: None })
+    Ok(PlacedSecrets { path: DIRECTORY.into(), mount: Some(mount), directory: None })
 }
 
 /// Makes sure that what is mounted at [`DIRECTORY`] is seen in that namespace only, and that what is
@@ -108,9 +108,9 @@ fn provide_mount_point() -> io::Result<()> {
 
 fn in_a_directory(
     place: &Path,
-    secrets: &[Secret],
-    account: Option<&Account>,
-) -> Result<Placed, Failure> {
+    secrets: &[NamedSecret],
+    account: Option<&UserAccount>,
+) -> Result<PlacedSecrets, AgentFailure> {
     let failed =
         |error: io::Error| failure(FailureKind::Internal, format!("place secrets: {error}"));
     make_directory(place).or_else(if_there).map_err(failed)?;
@@ -132,10 +132,10 @@ fn in_a_directory(
         })
         .expect("numbers do not run out")
         .map_err(failed)?;
-    let directory = Directory(path.clone());
+    let directory = SecretDirectory(path.clone());
     let opened = File::open(&path).map_err(failed)?;
     fill(opened.as_fd(), secrets, account).map_err(failed)?;
-    Ok(Placed { path: path.into(), mount: None, directory: Some(directory) })
+    Ok(PlacedSecrets { path: path.into(), mount: None, directory: Some(directory) })
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
@@ -146,7 +146,11 @@ fn if_there(error: io::Error) -> io::Result<()> {
     if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
 }
 
-fn fill(place: BorrowedFd<'_>, secrets: &[Secret], account: Option<&Account>) -> io::Result<()> {
+fn fill(
+    place: BorrowedFd<'_>,
+    secrets: &[NamedSecret],
+    account: Option<&UserAccount>,
+) -> io::Result<()> {
     let owner = account.map(|account| (Uid::from_raw(account.uid), Gid::from_raw(account.gid)));
     for secret in secrets {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;

@@ -13,14 +13,14 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::{self, c_char, c_int};
 use nix::unistd::{Pid, pipe2};
 
-use crate::agent::processes::{Ending, Reaper};
+use crate::agent::processes::{ChildExit, ChildReaper};
 
 /// The child's stack; it needs less than a page.
 const STACK: usize = 64 * 1024;
 
 /// Everything decided before the fork; the child only carries it out.
 #[derive(Debug)]
-pub struct Plan {
+pub struct SpawnPlan {
     /// Paths to try to execute, in order: more than one where `PATH` is searched.
     pub candidates: Vec<CString>,
     pub argv: Vec<CString>,
@@ -28,7 +28,7 @@ pub struct Plan {
     /// Directories to try to run in, in order.
     pub directories: Vec<CString>,
     /// Who to become; `None` to stay.
-    pub identity: Option<Identity>,
+    pub identity: Option<UserIds>,
     /// A file system with the command's secrets, for its eyes only.
     pub secrets: Option<OwnedFd>,
     /// A cgroup's `cgroup.procs`, open for writing, to join.
@@ -43,7 +43,7 @@ pub struct Plan {
 
 /// The numbers of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub struct UserIds {
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
@@ -52,7 +52,7 @@ pub struct Identity {
 /// A step between fork and exec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Step {
+pub enum SpawnStep {
     Fork,
     Cgroup,
     Secrets,
@@ -65,7 +65,7 @@ pub enum Step {
 /// A command that did not start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpawnError {
-    pub step: Step,
+    pub step: SpawnStep,
     pub errno: Errno,
 }
 
@@ -78,7 +78,7 @@ pub struct SpawnError {
 ///
 /// # Errors
 /// The step that failed and why; nothing runs then.
-pub fn spawn(plan: Plan, reaper: &Reaper) -> Result<(Pid, Arc<Ending>), SpawnError> {
+pub fn spawn(plan: SpawnPlan, reaper: &ChildReaper) -> Result<(Pid, Arc<ChildExit>), SpawnError> {
     let argv = pointers(&plan.argv);
     let envp = pointers(&plan.envp);
     let mut child = Child { plan: &plan, argv: &argv, envp: &envp, failure: None };
@@ -96,7 +96,7 @@ pub fn spawn(plan: Plan, reaper: &Reaper) -> Result<(Pid, Arc<Ending>), SpawnErr
         };
         Errno::result(pid).map(Pid::from_raw)
     });
-    let (pid, ending) = adopted.map_err(|errno| SpawnError { step: Step::Fork, errno })?;
+    let (pid, ending) = adopted.map_err(|errno| SpawnError { step: SpawnStep::Fork, errno })?;
     // SAFETY: the child wrote it, through a pointer the compiler knows nothing of, before this
     // thread went on.
     match unsafe { ptr::read_volatile(&raw const child.failure) } {
@@ -118,7 +118,7 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
 }
 
 struct Child<'a> {
-    plan: &'a Plan,
+    plan: &'a SpawnPlan,
     argv: &'a [*const c_char],
     envp: &'a [*const c_char],
     failure: Option<SpawnError>,
@@ -141,7 +141,7 @@ extern "C" fn run_child(child: *mut libc::c_void) -> c_int {
 }
 
 impl Child<'_> {
-    unsafe fn prepare_and_exec(&self) -> Result<std::convert::Infallible, (Step, Errno)> {
+    unsafe fn prepare_and_exec(&self) -> Result<std::convert::Infallible, (SpawnStep, Errno)> {
         let plan = self.plan;
         // SAFETY: every call is a plain system call on valid data prepared before.
         unsafe {
@@ -149,7 +149,7 @@ impl Child<'_> {
             default_signals();
             if let Some(cgroup) = &plan.cgroup {
                 let joined = libc::write(cgroup.as_raw_fd(), c"0".as_ptr().cast(), 1);
-                Errno::result(joined).map_err(|errno| (Step::Cgroup, errno))?;
+                Errno::result(joined).map_err(|errno| (SpawnStep::Cgroup, errno))?;
             }
             if plan.reset_oom_score {
                 let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
@@ -157,21 +157,21 @@ impl Child<'_> {
                 libc::close(file);
             }
             if let Some(secrets) = &plan.secrets {
-                mount_secrets(secrets).map_err(|errno| (Step::Secrets, errno))?;
+                mount_secrets(secrets).map_err(|errno| (SpawnStep::Secrets, errno))?;
             }
             for (number, fd) in plan.stdio.iter().enumerate() {
                 libc::dup2(fd.as_raw_fd(), number as c_int);
             }
             if plan.terminal {
                 let taken = libc::ioctl(0, libc::TIOCSCTTY, 0);
-                Errno::result(taken).map_err(|errno| (Step::Terminal, errno))?;
+                Errno::result(taken).map_err(|errno| (SpawnStep::Terminal, errno))?;
             }
             libc::umask(0o022);
             if let Some(identity) = &plan.identity {
-                become_user(identity).map_err(|errno| (Step::Identity, errno))?;
+                become_user(identity).map_err(|errno| (SpawnStep::Identity, errno))?;
             }
-            enter(&plan.directories).map_err(|errno| (Step::Directory, errno))?;
-            Err((Step::Exec, self.exec()))
+            enter(&plan.directories).map_err(|errno| (SpawnStep::Directory, errno))?;
+            Err((SpawnStep::Exec, self.exec()))
         }
     }
 
@@ -226,7 +226,7 @@ unsafe fn mount_secrets(secrets: &OwnedFd) -> Result<(), Errno> {
     }
 }
 
-unsafe fn become_user(identity: &Identity) -> Result<(), Errno> {
+unsafe fn become_user(identity: &UserIds) -> Result<(), Errno> {
     let groups = &identity.groups;
     // SAFETY: system calls on valid data. They are made directly because the C library's versions
     // signal all threads of the process, which in a forked child are not there.

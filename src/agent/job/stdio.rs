@@ -7,41 +7,46 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::user::Account;
+use super::user::UserAccount;
 use super::{spawn, terminal};
 use crate::agent::serve::transport::set_nonblocking;
-use crate::protocol::{Exec, Kind};
+use crate::protocol::{ExecRequest, FrameKind};
 
 /// The agent's ends.
 #[derive(Debug)]
-pub struct Streams {
+pub struct CommandStdio {
     /// `None` where the command reads an empty input.
     pub input: Option<File>,
-    pub outputs: [Option<Output>; 2],
+    pub outputs: [Option<CommandOutput>; 2],
 }
 
 /// Something the command writes to.
 #[derive(Debug)]
-pub struct Output {
+pub struct CommandOutput {
     pub source: File,
-    pub kind: Kind,
+    pub kind: FrameKind,
     /// Bytes the command itself had written and that were not read when it ended.
     pub owed: usize,
 }
 
-impl Streams {
+impl CommandStdio {
     /// What the request asks for, with the command's standard input, output and error.
     ///
     /// # Errors
     /// Where there are no more descriptors, or no more terminals.
-    pub fn open(request: &Exec, account: Option<&Account>) -> io::Result<(Streams, [OwnedFd; 3])> {
+    pub fn open(
+        request: &ExecRequest,
+        account: Option<&UserAccount>,
+    ) -> io::Result<(CommandStdio, [OwnedFd; 3])> {
         match &request.tty {
-            Some(terminal) => Streams::terminal(terminal.size, account.map(|account| account.uid)),
-            None => Streams::pipes(request.stdin),
+            Some(terminal) => {
+                CommandStdio::terminal(terminal.size, account.map(|account| account.uid))
+            }
+            None => CommandStdio::pipes(request.stdin),
         }
     }
 
-    fn pipes(with_input: bool) -> io::Result<(Streams, [OwnedFd; 3])> {
+    fn pipes(with_input: bool) -> io::Result<(CommandStdio, [OwnedFd; 3])> {
         let (stdin, input) = if with_input {
             let (theirs, ours) = spawn::pipe()?;
             (theirs, Some(ours))
@@ -53,27 +58,30 @@ impl Streams {
         if let Some(input) = &input {
             set_nonblocking(input)?;
         }
-        let outputs = [Output::new(output, Kind::Stdout)?, Output::new(error, Kind::Stderr)?];
-        let streams = Streams { input: input.map(File::from), outputs: outputs.map(Some) };
+        let outputs = [
+            CommandOutput::new(output, FrameKind::Stdout)?,
+            CommandOutput::new(error, FrameKind::Stderr)?,
+        ];
+        let streams = CommandStdio { input: input.map(File::from), outputs: outputs.map(Some) };
         Ok((streams, [stdin, stdout, stderr]))
     }
 
     fn terminal(
         size: crate::protocol::WindowSize,
         owner: Option<u32>,
-    ) -> io::Result<(Streams, [OwnedFd; 3])> {
+    ) -> io::Result<(CommandStdio, [OwnedFd; 3])> {
         let (ours, theirs) = terminal::open(size, owner)?;
         let input = File::from(ours.try_clone()?);
-        let output = Output::new(ours, Kind::Stdout)?;
+        let output = CommandOutput::new(ours, FrameKind::Stdout)?;
         let stdio = [theirs.try_clone()?, theirs.try_clone()?, theirs];
-        Ok((Streams { input: Some(input), outputs: [Some(output), None] }, stdio))
+        Ok((CommandStdio { input: Some(input), outputs: [Some(output), None] }, stdio))
     }
 }
 
-impl Output {
-    fn new(source: OwnedFd, kind: Kind) -> io::Result<Output> {
+impl CommandOutput {
+    fn new(source: OwnedFd, kind: FrameKind) -> io::Result<CommandOutput> {
         set_nonblocking(&source)?;
-        Ok(Output { source: source.into(), kind, owed: 0 })
+        Ok(CommandOutput { source: source.into(), kind, owed: 0 })
     }
 
     /// How many bytes wait, at least.

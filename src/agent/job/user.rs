@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 /// A resolved user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct UserAccount {
     pub name: OsString,
     pub uid: u32,
     pub gid: u32,
@@ -29,7 +29,7 @@ struct Entry<'a> {
 ///
 /// # Errors
 /// The part that is not known.
-pub fn resolve(spec: &str, passwd: &[u8], group: &[u8]) -> Result<Account, String> {
+pub fn resolve(spec: &str, passwd: &[u8], group: &[u8]) -> Result<UserAccount, String> {
     let (user, explicit_group) = match spec.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (spec, None),
@@ -50,7 +50,7 @@ pub fn resolve(spec: &str, passwd: &[u8], group: &[u8]) -> Result<Account, Strin
     Ok(account)
 }
 
-fn by_user(user: &str, passwd: &[u8]) -> Option<Account> {
+fn by_user(user: &str, passwd: &[u8]) -> Option<UserAccount> {
     let number = user.parse::<u32>().ok();
     // A name that is a number is looked up as a name first, as POSIX's chown does.
     let entry = entries(passwd)
@@ -58,7 +58,7 @@ fn by_user(user: &str, passwd: &[u8]) -> Option<Account> {
         .or_else(|| entries(passwd).find(|entry| Some(entry.uid) == number));
     let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
     match entry {
-        Some(entry) => Some(Account {
+        Some(entry) => Some(UserAccount {
             name: text(entry.name),
             uid: entry.uid,
             gid: entry.gid,
@@ -66,7 +66,7 @@ fn by_user(user: &str, passwd: &[u8]) -> Option<Account> {
             home: text(if entry.home.is_empty() { b"/" } else { entry.home }),
             shell: text(if entry.shell.is_empty() { b"/bin/sh" } else { entry.shell }),
         }),
-        None => number.map(|uid| Account {
+        None => number.map(|uid| UserAccount {
             name: user.into(),
             uid,
             gid: 0,

@@ -11,7 +11,7 @@ const SPARE_TASKS: u64 = 256;
 
 /// Where the commands' cgroups are made.
 #[derive(Debug)]
-pub struct Cgroups {
+pub struct CgroupRoot {
     root: PathBuf,
     book: Arc<Mutex<Book>>,
     /// One that was made when there was time for it.
@@ -19,7 +19,7 @@ pub struct Cgroups {
 }
 
 /// A cgroup, and what a process writes `0` to in order to join it.
-type Made = (Cgroup, OwnedFd);
+type Made = (CommandCgroup, OwnedFd);
 
 #[derive(Debug, Default)]
 struct Book {
@@ -31,15 +31,15 @@ struct Book {
 
 /// One command's cgroup.
 #[derive(Debug)]
-pub struct Cgroup {
+pub struct CommandCgroup {
     path: PathBuf,
     book: Arc<Mutex<Book>>,
 }
 
-impl Cgroups {
+impl CgroupRoot {
     /// Prepares `mayfly` under a cgroup2 mount, with a limit on tasks that leaves some to the rest.
     /// `None` where that is not possible: commands then are killed as process families.
-    pub fn prepare(mount: &Path) -> Option<Cgroups> {
+    pub fn prepare(mount: &Path) -> Option<CgroupRoot> {
         // Controllers are optional: without them the groups still can be killed as one.
         let controllers = mount.join("cgroup.subtree_control");
         let _ = fs::write(&controllers, "+pids");
@@ -49,7 +49,7 @@ impl Cgroups {
         if let Some(limit) = task_limit() {
             let _ = fs::write(root.join("pids.max"), limit.to_string());
         }
-        Some(Cgroups { root, book: Arc::default(), spare: Mutex::default() })
+        Some(CgroupRoot { root, book: Arc::default(), spare: Mutex::default() })
     }
 
     /// A new cgroup: the spare one, if there is one.
@@ -85,7 +85,7 @@ impl Cgroups {
         let path = self.root.join(number.to_string());
         fs::create_dir(&path)?;
         let procs = OpenOptions::new().write(true).open(path.join("cgroup.procs"))?;
-        Ok((Cgroup { path, book: Arc::clone(&self.book) }, procs.into()))
+        Ok((CommandCgroup { path, book: Arc::clone(&self.book) }, procs.into()))
     }
 
     /// Kills everything in all of them.
@@ -94,7 +94,7 @@ impl Cgroups {
     }
 }
 
-impl Cgroup {
+impl CommandCgroup {
     /// Kills everything in it at once, a fork bomb included. `false` where the kernel cannot
     /// (before 5.14).
     pub fn kill(&self) -> bool {
@@ -102,7 +102,7 @@ impl Cgroup {
     }
 }
 
-impl Drop for Cgroup {
+impl Drop for CommandCgroup {
     /// The kernel refuses while a process is in it; then it is tried again later.
     fn drop(&mut self) {
         if fs::remove_dir(&self.path).is_err() {

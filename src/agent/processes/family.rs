@@ -8,7 +8,7 @@ use nix::libc;
 
 /// One process at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Process {
+pub struct ProcessSnapshot {
     pub pid: i32,
     pub parent: i32,
     pub session: i32,
@@ -20,7 +20,7 @@ pub struct Process {
 }
 
 /// All processes.
-pub fn all() -> Vec<Process> {
+pub fn all() -> Vec<ProcessSnapshot> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -30,16 +30,16 @@ pub fn all() -> Vec<Process> {
         .collect()
 }
 
-fn one(pid: i32) -> Option<Process> {
+fn one(pid: i32) -> Option<ProcessSnapshot> {
     parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// Reads a `stat` line; the command's name in it may contain anything, parentheses and blanks
 /// included, so what follows the last parenthesis counts.
-fn parse(stat: &str) -> Option<Process> {
+fn parse(stat: &str) -> Option<ProcessSnapshot> {
     let pid = stat.split_once(' ')?.0.parse().ok()?;
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-    Some(Process {
+    Some(ProcessSnapshot {
         pid,
         dead: matches!(*fields.first()?, "Z" | "X"),
         parent: fields.get(1)?.parse().ok()?,
@@ -50,7 +50,11 @@ fn parse(stat: &str) -> Option<Process> {
 }
 
 /// The members of `all` that are `roots`, or of their sessions, or descend from such, and live.
-fn family(all: &[Process], roots: &HashSet<i32>, with_sessions: bool) -> Vec<Process> {
+fn family(
+    all: &[ProcessSnapshot],
+    roots: &HashSet<i32>,
+    with_sessions: bool,
+) -> Vec<ProcessSnapshot> {
     let mut members: HashSet<i32> = roots.clone();
     loop {
         let before = members.len();
@@ -110,7 +114,7 @@ pub fn hang_up_descendants() {
     signal_those(libc::SIGHUP, |process| process.at_terminal);
 }
 
-fn signal_those(number: i32, which: impl Fn(&Process) -> bool) {
+fn signal_those(number: i32, which: impl Fn(&ProcessSnapshot) -> bool) {
     let roots = HashSet::from([std::process::id() as i32]);
     for process in family(&all(), &roots, false) {
         if roots.contains(&process.pid) || !which(&process) {
@@ -123,7 +127,7 @@ fn signal_those(number: i32, which: impl Fn(&Process) -> bool) {
 }
 
 /// A handle on this very process; `None` when the number meanwhile belongs to nobody or another.
-fn hold(process: Process) -> Option<OwnedFd> {
+fn hold(process: ProcessSnapshot) -> Option<OwnedFd> {
     // SAFETY: pidfd_open takes two integers and returns a new descriptor or -1.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.pid, 0) };
     if fd < 0 {
@@ -153,8 +157,8 @@ fn signal(handle: &OwnedFd, number: i32) {
 mod tests {
     use super::*;
 
-    fn process(pid: i32, parent: i32, session: i32) -> Process {
-        Process { pid, parent, session, started: 1, dead: false, at_terminal: false }
+    fn process(pid: i32, parent: i32, session: i32) -> ProcessSnapshot {
+        ProcessSnapshot { pid, parent, session, started: 1, dead: false, at_terminal: false }
     }
 
     #[test]
@@ -162,7 +166,7 @@ mod tests {
         let stat = "71 (a) R 9 (b c) S 70 71 60 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 1 2";
         assert_eq!(
             parse(stat),
-            Some(Process {
+            Some(ProcessSnapshot {
                 pid: 71,
                 parent: 70,
                 session: 60,

@@ -5,6 +5,6 @@ pub mod family;
 mod reaper;
 mod tree;
 
-pub use cgroup::Cgroups;
-pub use reaper::{Ending, Reaper};
-pub use tree::Tree;
+pub use cgroup::CgroupRoot;
+pub use reaper::{ChildExit, ChildReaper};
+pub use tree::ProcessTree;

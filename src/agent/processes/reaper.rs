@@ -12,18 +12,18 @@ use nix::libc;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::Pid;
 
-use crate::protocol::End;
+use crate::protocol::ProcessEnd;
 
 /// Collects every child that ends and tells whoever asked for it.
 #[derive(Debug, Default)]
-pub struct Reaper {
+pub struct ChildReaper {
     children: Mutex<Children>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Children {
-    awaited: HashMap<Pid, Arc<Ending>>,
+    awaited: HashMap<Pid, Arc<ChildExit>>,
     /// How many are being started, whose pids are not known yet.
     starting: usize,
     /// Whether the kernel said that there is no child at all, and none was started since.
@@ -32,29 +32,29 @@ struct Children {
 
 /// How one child ended, once it has.
 #[derive(Debug)]
-pub struct Ending {
-    end: OnceLock<(End, Instant)>,
+pub struct ChildExit {
+    end: OnceLock<(ProcessEnd, Instant)>,
     event: EventFd,
 }
 
-impl Ending {
+impl ChildExit {
     /// How and when it ended, if it did.
-    pub fn get(&self) -> Option<(End, Instant)> {
+    pub fn get(&self) -> Option<(ProcessEnd, Instant)> {
         self.end.get().copied()
     }
 }
 
-impl AsFd for Ending {
+impl AsFd for ChildExit {
     /// Readable from the end on.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }
 }
 
-impl Reaper {
+impl ChildReaper {
     /// A reaper and its thread.
-    pub fn start() -> Arc<Reaper> {
-        let reaper = Arc::new(Reaper::default());
+    pub fn start() -> Arc<ChildReaper> {
+        let reaper = Arc::new(ChildReaper::default());
         let worker = Arc::clone(&reaper);
         std::thread::spawn(move || worker.run());
         reaper
@@ -70,9 +70,9 @@ impl Reaper {
     pub fn adopt(
         &self,
         start: impl FnOnce() -> nix::Result<Pid>,
-    ) -> nix::Result<(Pid, Arc<Ending>)> {
+    ) -> nix::Result<(Pid, Arc<ChildExit>)> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let ending = Arc::new(Ending { end: OnceLock::new(), event });
+        let ending = Arc::new(ChildExit { end: OnceLock::new(), event });
         {
             let mut children = self.lock();
             children.starting += 1;
@@ -159,7 +159,7 @@ fn first_dead_child() -> nix::Result<Pid> {
 }
 
 /// Collects a dead child.
-fn collect_status(pid: Pid) -> Option<End> {
+fn collect_status(pid: Pid) -> Option<ProcessEnd> {
     let mut status = 0;
     // SAFETY: waitpid writes only to the integer it is given.
     let collected =
@@ -168,8 +168,8 @@ fn collect_status(pid: Pid) -> Option<End> {
         return None;
     }
     if libc::WIFEXITED(status) {
-        Some(End::Code(libc::WEXITSTATUS(status) as u8))
+        Some(ProcessEnd::Code(libc::WEXITSTATUS(status) as u8))
     } else {
-        Some(End::Signal(libc::WTERMSIG(status) as u8))
+        Some(ProcessEnd::Signal(libc::WTERMSIG(status) as u8))
     }
 }

@@ -2,21 +2,21 @@
 
 use nix::unistd::Pid;
 
-use super::cgroup::Cgroup;
+use super::cgroup::CommandCgroup;
 use super::family;
-use super::reaper::Reaper;
+use super::reaper::ChildReaper;
 
 /// What a command and everything it started can be reached by.
 #[derive(Debug)]
-pub struct Tree {
+pub struct ProcessTree {
     pub pid: Pid,
     /// In a guest; it holds whatever was started, new sessions and orphans included.
-    pub cgroup: Option<Cgroup>,
+    pub cgroup: Option<CommandCgroup>,
 }
 
-impl Tree {
+impl ProcessTree {
     /// Kills everything at once.
-    pub fn kill(&self, reaper: &Reaper) {
+    pub fn kill(&self, reaper: &ChildReaper) {
         if let Some(cgroup) = &self.cgroup
             && cgroup.kill()
         {
@@ -28,7 +28,7 @@ impl Tree {
     }
 
     /// Sends a signal to the command's process group, if the command still runs.
-    pub fn signal(&self, reaper: &Reaper, number: i32) {
+    pub fn signal(&self, reaper: &ChildReaper, number: i32) {
         reaper.while_alive(self.pid, || {
             // SAFETY: kill takes two integers. The group is the command's own: it has not been
             // waited for. nix's wrapper has no real-time signals.

@@ -12,24 +12,24 @@ use nix::sys::socket::{
 
 /// A socket that hands out one connection for each client.
 #[derive(Debug)]
-pub enum Listener {
+pub enum AgentListener {
     /// The mock backend's, inherited.
     Unix(UnixListener),
     /// A guest's.
     Vsock(OwnedFd),
 }
 
-impl Listener {
+impl AgentListener {
     /// Listens in a guest.
     ///
     /// # Errors
     /// The kernel has no vsock, or the port is taken.
-    pub fn vsock(port: u32) -> io::Result<Listener> {
+    pub fn vsock(port: u32) -> io::Result<AgentListener> {
         let kind = SockType::Stream;
         let socket = socket(AddressFamily::Vsock, kind, SockFlag::SOCK_CLOEXEC, None)?;
         bind(socket.as_raw_fd(), &VsockAddr::new(VMADDR_CID_ANY, port))?;
         listen(&socket, Backlog::MAXCONN)?;
-        Ok(Listener::Vsock(socket))
+        Ok(AgentListener::Vsock(socket))
     }
 
     /// Waits for the next client.
@@ -39,8 +39,8 @@ impl Listener {
     /// does, it does for the host, and as root.
     pub fn accept(&self) -> io::Result<OwnedFd> {
         match self {
-            Listener::Unix(listener) => listener.accept().map(|(stream, _)| stream.into()),
-            Listener::Vsock(listener) => {
+            AgentListener::Unix(listener) => listener.accept().map(|(stream, _)| stream.into()),
+            AgentListener::Vsock(listener) => {
                 let number = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
                 // SAFETY: the descriptor was just made, and nobody else has it.
                 let client = unsafe { OwnedFd::from_raw_fd(number) };

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
-use super::transport::{Line, not_now};
+use super::transport::{HostStream, not_now};
 use crate::agent::console;
-use crate::agent::job::Job;
+use crate::agent::job::RunningCommand;
 use crate::agent::job::failure;
-use crate::agent::vm::{World, shutdown};
+use crate::agent::vm::{AgentContext, shutdown};
 use crate::protocol::{
-    Ack, Credit, Exec, Failure, FailureKind, Frame, Hello, Inbox, Kind, MAX_REQUEST, Outbox,
-    Received, Setup, Shutdown, Side, Signal, Started, Ttl, VERSION, Violation,
+    AgentFailure, ExecRequest, ExecStarted, FailureKind, Frame, FrameInbox, FrameKind, FrameOutbox,
+    FrameSide, Hello, HelloAck, MAX_REQUEST, ProtocolViolation, ReceivedSecrets, SetupRequest,
+    ShutdownRequest, SignalRequest, StdinCredit, TtlRequest, VERSION,
 };
 
 /// How long an answer may take to leave before the VM ends whether it was heard or not.
@@ -22,35 +23,35 @@ const FAREWELL: Duration = Duration::from_millis(200);
 
 /// Why a session is over.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Over {
+pub enum SessionEnd {
     /// The client went away.
     Lost,
     /// The line carries something else now: perhaps the next client's `Hello`, still in the inbox.
     Disturbed,
 }
 
-/// Serves one session. Its command does not outlive it ([`Job::abandon`]).
+/// Serves one session. Its command does not outlive it ([`RunningCommand::abandon`]).
 pub fn serve(
     hello: Hello,
-    line: &Line,
-    inbox: &mut Inbox,
-    outbox: &mut Outbox,
-    world: &World,
-) -> Over {
+    line: &HostStream,
+    inbox: &mut FrameInbox,
+    outbox: &mut FrameOutbox,
+    world: &AgentContext,
+) -> SessionEnd {
     outbox.clear();
     let mut session = Session {
         world,
         tag: hello.nonce,
         outbox,
         request: Vec::new(),
-        secrets: Received::default(),
+        secrets: ReceivedSecrets::default(),
         confided: false,
         job: None,
         reported: None,
         ending: None,
     };
-    session.outbox.push_raw(&Ack { version: VERSION, nonce: hello.nonce }.encode());
-    session.answer(Kind::AgentInfo, &world.info());
+    session.outbox.push_raw(&HelloAck { version: VERSION, nonce: hello.nonce }.encode());
+    session.answer(FrameKind::AgentInfo, &world.info());
     let over = session.run(line, inbox);
     if session.confided {
         inbox.wipe();
@@ -62,18 +63,18 @@ pub fn serve(
 }
 
 struct Session<'a> {
-    world: &'a World,
+    world: &'a AgentContext,
     tag: u64,
-    outbox: &'a mut Outbox,
+    outbox: &'a mut FrameOutbox,
     /// The parts of a request so far.
     request: Vec<u8>,
     /// What belongs to it and came before it.
-    secrets: Received,
+    secrets: ReceivedSecrets,
     /// Whether the inbox still holds what nobody needs any more and nobody shall find.
     confided: bool,
-    job: Option<Job>,
+    job: Option<RunningCommand>,
     /// The last one, until the host knows of its end and there is time to clear it away.
-    reported: Option<Job>,
+    reported: Option<RunningCommand>,
     /// When the VM was asked to end: by when the answer must have left, and the grace.
     ending: Option<(Instant, Duration)>,
 }
@@ -88,16 +89,16 @@ enum Source {
 }
 
 impl Session<'_> {
-    fn run(&mut self, line: &Line, inbox: &mut Inbox) -> Over {
+    fn run(&mut self, line: &HostStream, inbox: &mut FrameInbox) -> SessionEnd {
         loop {
             while self.outbox.takes_control() {
-                let handled = match inbox.next_frame(Side::Host, self.tag) {
+                let handled = match inbox.next_frame(FrameSide::Host, self.tag) {
                     Ok(Some(frame)) => self.handle(&frame),
                     Ok(None) => break,
                     Err(violation) => Err(violation),
                 };
                 if handled.is_err() {
-                    return Over::Disturbed;
+                    return SessionEnd::Disturbed;
                 }
             }
             if std::mem::take(&mut self.confided) {
@@ -105,7 +106,7 @@ impl Session<'_> {
             }
             self.advance();
             if self.flush(line).is_err() {
-                return Over::Lost;
+                return SessionEnd::Lost;
             }
             self.clear_away();
             if let Some((deadline, grace)) = self.ending
@@ -125,82 +126,82 @@ impl Session<'_> {
                 job.read_outputs(self.outbox, self.tag);
             }
             if ready.contains(&Source::Line) && self.receive(line, inbox).is_err() {
-                return Over::Lost;
+                return SessionEnd::Lost;
             }
         }
     }
 
-    fn handle(&mut self, frame: &Frame<'_>) -> Result<(), Violation> {
+    fn handle(&mut self, frame: &Frame<'_>) -> Result<(), ProtocolViolation> {
         match frame.kind {
-            Kind::Setup => {
-                let setup: Setup = frame.json()?;
+            FrameKind::Setup => {
+                let setup: SetupRequest = frame.json()?;
                 self.report(self.world.set_up(&setup));
             }
-            Kind::Ttl => {
-                let Ttl { ttl_ms } = frame.json()?;
+            FrameKind::Ttl => {
+                let TtlRequest { ttl_ms } = frame.json()?;
                 self.report(self.world.set_ttl(Some(ttl_ms)));
             }
-            Kind::Secret => {
+            FrameKind::Secret => {
                 self.confided = true;
                 self.secrets.add(frame.payload)?;
             }
-            Kind::ExecPart | Kind::Exec => {
+            FrameKind::ExecPart | FrameKind::Exec => {
                 if self.request.len() + frame.payload.len() > MAX_REQUEST {
-                    return Err(Violation::Length(frame.kind, frame.payload.len() as u32));
+                    return Err(ProtocolViolation::Length(frame.kind, frame.payload.len() as u32));
                 }
                 self.request.extend(frame.payload);
-                if frame.kind == Kind::Exec {
+                if frame.kind == FrameKind::Exec {
                     let request = std::mem::take(&mut self.request);
-                    let whole = Frame { kind: Kind::Exec, payload: &request };
+                    let whole = Frame { kind: FrameKind::Exec, payload: &request };
                     let secrets = self.secrets.take();
-                    self.exec(&Exec { secrets, ..whole.json()? });
+                    self.exec(&ExecRequest { secrets, ..whole.json()? });
                 }
             }
             // Input and signals may cross the end of the command on their way.
-            Kind::Stdin => {
+            FrameKind::Stdin => {
                 if self.job.as_mut().is_some_and(|job| !job.input.feed(frame.payload)) {
-                    return Err(Violation::Unexpected(Kind::Stdin));
+                    return Err(ProtocolViolation::Unexpected(FrameKind::Stdin));
                 }
             }
-            Kind::StdinEof => {
+            FrameKind::StdinEof => {
                 if let Some(job) = &mut self.job {
                     job.input.finish();
                 }
             }
-            Kind::Signal => {
-                let Signal { number } = frame.json()?;
+            FrameKind::Signal => {
+                let SignalRequest { number } = frame.json()?;
                 if !(1..=64).contains(&number) {
-                    return Err(Violation::Malformed(frame.kind, "no such signal".into()));
+                    return Err(ProtocolViolation::Malformed(frame.kind, "no such signal".into()));
                 }
                 if let Some(job) = &self.job {
                     job.signal(&self.world.reaper, number.into());
                 }
             }
-            Kind::WindowSize => {
+            FrameKind::WindowSize => {
                 let size = frame.json()?;
                 if let Some(job) = &self.job {
                     job.resize(size);
                 }
             }
-            Kind::Shutdown => {
-                let Shutdown { grace_ms } = frame.json()?;
-                self.outbox.push(Kind::Done, self.tag, &[]);
+            FrameKind::Shutdown => {
+                let ShutdownRequest { grace_ms } = frame.json()?;
+                self.outbox.push(FrameKind::Done, self.tag, &[]);
                 let grace = Duration::from_millis(grace_ms);
                 self.ending = Some((Instant::now() + FAREWELL, grace));
             }
-            _ => return Err(Violation::WrongSide(frame.kind)),
+            _ => return Err(ProtocolViolation::WrongSide(frame.kind)),
         }
         Ok(())
     }
 
-    fn exec(&mut self, request: &Exec) {
+    fn exec(&mut self, request: &ExecRequest) {
         if self.job.is_some() {
             self.refuse(&failure(FailureKind::Busy, "this session runs a command already"));
             return;
         }
-        match Job::start(request, self.world) {
+        match RunningCommand::start(request, self.world) {
             Ok(job) => {
-                self.answer(Kind::Started, &Started { pid: job.pid() });
+                self.answer(FrameKind::Started, &ExecStarted { pid: job.pid() });
                 self.job = Some(job);
             }
             Err(failure) => self.refuse(&failure),
@@ -215,13 +216,13 @@ impl Session<'_> {
             return;
         }
         if let Some(bytes) = job.input.take_credit() {
-            let credit = Credit { bytes };
-            self.answer(Kind::StdinCredit, &credit);
+            let credit = StdinCredit { bytes };
+            self.answer(FrameKind::StdinCredit, &credit);
         }
         if self.outbox.takes_control()
-            && let Some(exit) = self.job.as_ref().and_then(Job::exit)
+            && let Some(exit) = self.job.as_ref().and_then(RunningCommand::exit)
         {
-            self.answer(Kind::Exit, &exit);
+            self.answer(FrameKind::Exit, &exit);
             self.reported = self.job.take();
         }
     }
@@ -235,7 +236,7 @@ impl Session<'_> {
         }
     }
 
-    fn wait(&self, line: &Line) -> Vec<Source> {
+    fn wait(&self, line: &HostStream) -> Vec<Source> {
         let mut sources = Vec::with_capacity(5);
         let mut fds = Vec::with_capacity(5);
         let mut events = PollFlags::empty();
@@ -275,7 +276,7 @@ impl Session<'_> {
 
     /// Reads until nothing is left or there is room for no more: a port hands out one page at a
     /// time, and waiting for each of them would cost more than reading it.
-    fn receive(&mut self, line: &Line, inbox: &mut Inbox) -> Result<(), ()> {
+    fn receive(&mut self, line: &HostStream, inbox: &mut FrameInbox) -> Result<(), ()> {
         if inbox.space().is_empty() {
             // Nothing can be read now, but a client that is gone must be noticed all the same.
             return if line.gone() { Err(()) } else { Ok(()) };
@@ -292,7 +293,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn flush(&mut self, line: &Line) -> Result<(), ()> {
+    fn flush(&mut self, line: &HostStream) -> Result<(), ()> {
         while !self.outbox.is_empty() {
             match line.write(self.outbox.pending()) {
                 Ok(count) => self.outbox.sent(count),
@@ -306,16 +307,16 @@ impl Session<'_> {
     /// Answers a request that is done or has failed at once.
     fn report(&mut self, result: Result<(), String>) {
         match result {
-            Ok(()) => self.outbox.push(Kind::Done, self.tag, &[]),
+            Ok(()) => self.outbox.push(FrameKind::Done, self.tag, &[]),
             Err(message) => self.refuse(&failure(FailureKind::Internal, message)),
         }
     }
 
-    fn refuse(&mut self, failure: &Failure) {
-        self.answer(Kind::Error, failure);
+    fn refuse(&mut self, failure: &AgentFailure) {
+        self.answer(FrameKind::Error, failure);
     }
 
-    fn answer(&mut self, kind: Kind, message: &impl Serialize) {
+    fn answer(&mut self, kind: FrameKind, message: &impl Serialize) {
         match serde_json::to_vec(message) {
             Ok(json) => self.outbox.push(kind, self.tag, &json),
             Err(error) => console::say(&format!("cannot encode {kind:?}: {error}")),

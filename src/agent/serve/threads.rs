@@ -4,21 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::listener::Listener;
-use super::session::{self, Over};
-use super::transport::{Line, not_now};
-use crate::agent::vm::World;
-use crate::protocol::{Inbox, Outbox};
+use super::listener::AgentListener;
+use super::session::{self, SessionEnd};
+use super::transport::{HostStream, not_now};
+use crate::agent::vm::AgentContext;
+use crate::protocol::{FrameInbox, FrameOutbox};
 
 /// Connections served at once; each costs a thread and half a MiB of buffers. More wait.
 const MAX_CONNECTIONS: usize = 64;
 
 /// Gives each connection a thread.
-pub fn accept_forever(listener: &Listener, world: &Arc<World>) {
+pub fn accept_forever(listener: &AgentListener, world: &Arc<AgentContext>) {
     let open = Arc::new(AtomicUsize::new(0));
     loop {
         let accepted = listener.accept();
-        match accepted.map(Line::connection) {
+        match accepted.map(HostStream::connection) {
             Ok(Ok(line)) => {
                 open.fetch_add(1, Ordering::SeqCst);
                 let (world, open) = (Arc::clone(world), Arc::clone(&open));
@@ -44,19 +44,19 @@ pub fn accept_forever(listener: &Listener, world: &Arc<World>) {
 }
 
 /// Serves a line's clients, one after the other, in a thread of its own.
-pub fn serve_in_thread(line: Line, world: &Arc<World>) {
+pub fn serve_in_thread(line: HostStream, world: &Arc<AgentContext>) {
     let world = Arc::clone(world);
     std::thread::spawn(move || serve(&line, &world));
 }
 
 /// Serves a line's clients one after the other: for ever on a port, until its end on a connection.
-fn serve(line: &Line, world: &World) {
+fn serve(line: &HostStream, world: &AgentContext) {
     // For all sessions: large, so that making them anew would cost each some milliseconds.
-    let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new());
+    let (mut inbox, mut outbox) = (FrameInbox::new(), FrameOutbox::new());
     loop {
         if let Some(hello) = inbox.find_hello() {
             let over = session::serve(hello, line, &mut inbox, &mut outbox, world);
-            if over == Over::Lost {
+            if over == SessionEnd::Lost {
                 if line.is_connection() {
                     return;
                 }

@@ -22,31 +22,31 @@ const GONE_AFTER: Duration = Duration::from_millis(50);
 
 /// A byte stream to the host.
 #[derive(Debug)]
-pub struct Line {
+pub struct HostStream {
     fd: OwnedFd,
     changes: Option<Epoll>,
 }
 
-impl Line {
+impl HostStream {
     /// A line that ends with its client.
     ///
     /// # Errors
     /// When the descriptor cannot be made non-blocking.
-    pub fn connection(fd: OwnedFd) -> nix::Result<Line> {
+    pub fn connection(fd: OwnedFd) -> nix::Result<HostStream> {
         set_nonblocking(&fd)?;
-        Ok(Line { fd, changes: None })
+        Ok(HostStream { fd, changes: None })
     }
 
     /// A line that outlives its clients.
     ///
     /// # Errors
     /// When the descriptor cannot be made non-blocking or watched.
-    pub fn port(fd: OwnedFd) -> nix::Result<Line> {
+    pub fn port(fd: OwnedFd) -> nix::Result<HostStream> {
         set_nonblocking(&fd)?;
         let changes = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let all = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
         changes.add(&fd, EpollEvent::new(all, 0))?;
-        Ok(Line { fd, changes: Some(changes) })
+        Ok(HostStream { fd, changes: Some(changes) })
     }
 
     /// Waits, without using the CPU, until reading may bring something.
@@ -63,7 +63,7 @@ impl Line {
     }
 
     /// Reads what is there: `Ok(0)` is the end of the client, or on a port perhaps of an earlier
-    /// one (ask [`Line::lost`]); [`ErrorKind::WouldBlock`] is nothing now.
+    /// one (ask [`HostStream::lost`]); [`ErrorKind::WouldBlock`] is nothing now.
     ///
     /// # Errors
     /// The transport's.
@@ -112,13 +112,13 @@ impl Line {
     }
 }
 
-impl AsFd for Line {
+impl AsFd for HostStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-/// Whether an error of [`Line::read`] or [`Line::write`] only means "not now".
+/// Whether an error of [`HostStream::read`] or [`HostStream::write`] only means "not now".
 pub fn not_now(error: &io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock
 }

@@ -5,4 +5,4 @@ pub mod shutdown;
 mod state;
 mod watchdog;
 
-pub use state::{World, WorldKind};
+pub use state::{AgentContext, AgentMode};

@@ -1,4 +1,4 @@
-//! What `Setup` changes in a guest: its clock, its randomness, its name.
+//! What `SetupRequest` changes in a guest: its clock, its randomness, its name.
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -14,12 +14,12 @@ use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
 use nix::unistd::sethostname;
 
-use crate::protocol::Setup;
+use crate::protocol::SetupRequest;
 
 /// Fewer bytes than the generator's 256-bit key do not make it secret.
 const MIN_ENTROPY: usize = 32;
 
-/// The kernel's `struct rand_pool_info` with room for as much as a `Setup` frame can carry.
+/// The kernel's `struct rand_pool_info` with room for as much as a `SetupRequest` frame can carry.
 #[repr(C)]
 struct RandPoolInfo {
     /// Bits credited.
@@ -37,7 +37,7 @@ const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
 ///
 /// # Errors
 /// What failed, for people; the rest was not applied.
-pub fn apply(setup: &Setup) -> Result<(), String> {
+pub fn apply(setup: &SetupRequest) -> Result<(), String> {
     let failed = |what: &str, error: io::Error| format!("{what}: {error}");
     credit_entropy(&setup.entropy)?;
     let time = TimeSpec::from_duration(Duration::from_nanos(setup.unix_ns));

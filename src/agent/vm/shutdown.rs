@@ -10,9 +10,9 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-use super::state::{World, WorldKind};
+use super::state::{AgentContext, AgentMode};
 use crate::agent::console;
-use crate::agent::processes::{Reaper, family};
+use crate::agent::processes::{ChildReaper, family};
 
 /// How long processes may take to end, where the host does not say, before they are killed.
 const GRACE: Duration = Duration::from_millis(500);
@@ -36,7 +36,7 @@ pub fn block_signals() -> nix::Result<()> {
 }
 
 /// Ends the VM when SIGTERM arrives.
-pub fn wait_for_sigterm(world: &World) -> ! {
+pub fn wait_for_sigterm(world: &AgentContext) -> ! {
     let term = SigSet::from(Signal::SIGTERM);
     loop {
         if term.wait().is_ok() {
@@ -46,7 +46,7 @@ pub fn wait_for_sigterm(world: &World) -> ! {
 }
 
 /// Starts the thread that ends the VM past its TTL.
-pub fn end_past_ttl(world: &Arc<World>) {
+pub fn end_past_ttl(world: &Arc<AgentContext>) {
     let world = Arc::clone(world);
     std::thread::spawn(move || {
         loop {
@@ -61,21 +61,21 @@ pub fn end_past_ttl(world: &Arc<World>) {
 
 /// Ends the VM: asks processes to end, kills those that have not after `grace`, then powers off or
 /// exits. Only the first caller does; others wait for the end.
-pub fn end(world: &World, grace: Duration) -> ! {
+pub fn end(world: &AgentContext, grace: Duration) -> ! {
     if world.ending.swap(true, Ordering::SeqCst) {
         loop {
             std::thread::park();
         }
     }
     match &world.kind {
-        WorldKind::Process { secrets, .. } => {
+        AgentMode::Process { secrets, .. } => {
             end_descendants(&world.reaper, grace);
             if let Some(secrets) = secrets {
                 let _ = fs::remove_dir_all(secrets);
             }
             std::process::exit(0);
         }
-        WorldKind::Guest { cgroups, mounts, power } => {
+        AgentMode::Guest { cgroups, mounts, power } => {
             signal_all(libc::SIGTERM);
             family::hang_up_descendants();
             // Stopped processes receive SIGTERM only when they continue.
@@ -96,7 +96,7 @@ pub fn end(world: &World, grace: Duration) -> ! {
     }
 }
 
-fn end_descendants(reaper: &Reaper, grace: Duration) {
+fn end_descendants(reaper: &ChildReaper, grace: Duration) {
     family::signal_descendants(libc::SIGTERM);
     family::hang_up_descendants();
     family::signal_descendants(libc::SIGCONT);

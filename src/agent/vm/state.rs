@@ -9,40 +9,40 @@ use std::time::Duration;
 use nix::sys::reboot::RebootMode;
 
 use super::setup;
-use super::watchdog::Watchdog;
-use crate::agent::boot::mounts::Mounts;
-use crate::agent::processes::{Cgroups, Reaper};
-use crate::protocol::{AgentInfo, Setup};
+use super::watchdog::TtlWatchdog;
+use crate::agent::boot::mounts::GuestMounts;
+use crate::agent::processes::{CgroupRoot, ChildReaper};
+use crate::protocol::{AgentInfo, SetupRequest};
 
 /// Shared by all sessions.
 #[derive(Debug)]
-pub struct World {
-    pub reaper: Arc<Reaper>,
-    pub kind: WorldKind,
-    pub(super) watchdog: Watchdog,
+pub struct AgentContext {
+    pub reaper: Arc<ChildReaper>,
+    pub kind: AgentMode,
+    pub(super) watchdog: TtlWatchdog,
     vm_id: Mutex<Option<OsString>>,
     pub(super) ending: AtomicBool,
 }
 
 /// The two worlds.
 #[derive(Debug)]
-pub enum WorldKind {
+pub enum AgentMode {
     /// A guest; the agent is its first process.
-    Guest { cgroups: Option<Cgroups>, mounts: Mounts, power: RebootMode },
+    Guest { cgroups: Option<CgroupRoot>, mounts: GuestMounts, power: RebootMode },
     /// A plain process of the host, with the directory commands run in and the one for their secrets.
     Process { root: PathBuf, secrets: Option<PathBuf> },
 }
 
-impl World {
+impl AgentContext {
     /// A world without a TTL.
     ///
     /// # Errors
     /// Where the kernel has no timers for the TTL.
-    pub fn new(kind: WorldKind, reaper: Arc<Reaper>) -> nix::Result<Arc<World>> {
-        Ok(Arc::new(World {
+    pub fn new(kind: AgentMode, reaper: Arc<ChildReaper>) -> nix::Result<Arc<AgentContext>> {
+        Ok(Arc::new(AgentContext {
             reaper,
             kind,
-            watchdog: Watchdog::new()?,
+            watchdog: TtlWatchdog::new()?,
             vm_id: Mutex::new(std::env::var_os("MAYFLY_VM")),
             ending: AtomicBool::new(false),
         }))
@@ -58,14 +58,14 @@ impl World {
 
     /// Whether this is a guest.
     pub fn is_guest(&self) -> bool {
-        matches!(self.kind, WorldKind::Guest { .. })
+        matches!(self.kind, AgentMode::Guest { .. })
     }
 
     /// The commands' cgroups, where there are any.
-    pub fn cgroups(&self) -> Option<&Cgroups> {
+    pub fn cgroups(&self) -> Option<&CgroupRoot> {
         match &self.kind {
-            WorldKind::Guest { cgroups, .. } => cgroups.as_ref(),
-            WorldKind::Process { .. } => None,
+            AgentMode::Guest { cgroups, .. } => cgroups.as_ref(),
+            AgentMode::Process { .. } => None,
         }
     }
 
@@ -79,7 +79,7 @@ impl World {
     ///
     /// # Errors
     /// What failed, for people.
-    pub fn set_up(&self, setup: &Setup) -> Result<(), String> {
+    pub fn set_up(&self, setup: &SetupRequest) -> Result<(), String> {
         if self.is_guest() {
             setup::apply(setup)?;
         }

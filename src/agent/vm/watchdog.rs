@@ -9,15 +9,15 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags};
 
 /// A deadline on the clock that also runs while the machine sleeps.
 #[derive(Debug)]
-pub struct Watchdog(TimerFd);
+pub struct TtlWatchdog(TimerFd);
 
-impl Watchdog {
+impl TtlWatchdog {
     /// One without a deadline.
     ///
     /// # Errors
     /// Where the kernel has no such timers.
-    pub fn new() -> nix::Result<Watchdog> {
-        TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC).map(Watchdog)
+    pub fn new() -> nix::Result<TtlWatchdog> {
+        TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC).map(TtlWatchdog)
     }
 
     /// Sets the deadline, replacing an earlier one; `None` takes it away.
@@ -36,7 +36,7 @@ impl Watchdog {
     }
 }
 
-impl AsFd for Watchdog {
+impl AsFd for TtlWatchdog {
     /// Readable past the deadline.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -16,8 +16,8 @@ use nix::poll::PollFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::host::socket;
-use crate::host::wait::Wait;
-use crate::model::{Kind, Refusal};
+use crate::host::wait::WaitLimit;
+use crate::model::{Refusal, RefusalKind};
 
 /// Between two tries to connect. A VMM needs some milliseconds before it listens, and nothing tells that
 /// it does.
@@ -34,7 +34,7 @@ const REASON: usize = 400;
 
 /// One thing to be done.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<B> {
+pub struct ApiRequest<B> {
     pub method: &'static str,
     pub path: &'static str,
     pub body: B,
@@ -44,18 +44,18 @@ pub struct Request<B> {
 
 /// A conversation with one Firecracker.
 #[derive(Debug)]
-pub struct Conversation<'a, 'w> {
+pub struct ApiClient<'a, 'w> {
     stream: UnixStream,
-    wait: &'a mut Wait<'w>,
+    wait: &'a mut WaitLimit<'w>,
 }
 
-impl<'a, 'w> Conversation<'a, 'w> {
+impl<'a, 'w> ApiClient<'a, 'w> {
     /// Waits for Firecracker to listen at `path`, and takes the socket's name away. `owner` is the user
     /// it runs as.
     ///
     /// # Errors
-    /// `Host` if something else is there; those of [`Wait::ready`].
-    pub fn open(path: &Path, owner: u32, wait: &'a mut Wait<'w>) -> Result<Self> {
+    /// `Host` if something else is there; those of [`WaitLimit::ready`].
+    pub fn open(path: &Path, owner: u32, wait: &'a mut WaitLimit<'w>) -> Result<Self> {
         let stream = loop {
             if let Some(stream) = socket::connect_to(path, owner)? {
                 break stream;
@@ -64,7 +64,7 @@ impl<'a, 'w> Conversation<'a, 'w> {
         };
         std::fs::remove_file(path).context("cannot take Firecracker's socket away")?;
         stream.set_nonblocking(true)?;
-        Ok(Conversation { stream, wait })
+        Ok(ApiClient { stream, wait })
     }
 
     /// The same, allowing this much longer.
@@ -75,8 +75,8 @@ impl<'a, 'w> Conversation<'a, 'w> {
     /// Has something done.
     ///
     /// # Errors
-    /// `Host` with Firecracker's reason, or for an answer that is none; those of [`Wait::ready`].
-    pub fn ask<B: Serialize>(&mut self, request: &Request<B>) -> Result<()> {
+    /// `Host` with Firecracker's reason, or for an answer that is none; those of [`WaitLimit::ready`].
+    pub fn ask<B: Serialize>(&mut self, request: &ApiRequest<B>) -> Result<()> {
         let purpose = request.purpose;
         self.say(&encode(request)?, purpose)?;
         let answer = self.hear(purpose)?;
@@ -126,8 +126,8 @@ impl<'a, 'w> Conversation<'a, 'w> {
     }
 }
 
-fn encode<B: Serialize>(request: &Request<B>) -> Result<Vec<u8>> {
-    let Request { method, path, body, .. } = request;
+fn encode<B: Serialize>(request: &ApiRequest<B>) -> Result<Vec<u8>> {
+    let ApiRequest { method, path, body, .. } = request;
     let body = serde_json::to_string(body)?;
     let length = body.len();
     let text = format!(
@@ -191,7 +191,7 @@ fn nonsense() -> anyhow::Error {
 }
 
 fn host(message: String) -> anyhow::Error {
-    Refusal::new(Kind::Host, message).into()
+    Refusal::new(RefusalKind::Host, message).into()
 }
 
 #[cfg(test)]
@@ -204,8 +204,8 @@ mod tests {
 
     use super::*;
 
-    const REQUEST: Request<&str> =
-        Request { method: "PUT", path: "/thing", body: "a body", purpose: "to do a thing" };
+    const REQUEST: ApiRequest<&str> =
+        ApiRequest { method: "PUT", path: "/thing", body: "a body", purpose: "to do a thing" };
 
     /// What comes of asking twice something that answers like a VMM: these parts to the first request,
     /// and to the second that it is well. It listens late.
@@ -242,9 +242,9 @@ mod tests {
                 }
             }
         });
-        let mut wait = Wait::within(Duration::from_secs(20));
+        let mut wait = WaitLimit::within(Duration::from_secs(20));
         let mut vmm_heard = || {
-            let mut conversation = Conversation::open(&path, geteuid().as_raw(), &mut wait)?;
+            let mut conversation = ApiClient::open(&path, geteuid().as_raw(), &mut wait)?;
             assert!(!path.exists());
             conversation.ask(&REQUEST)?;
             conversation.ask(&REQUEST)
@@ -257,7 +257,7 @@ mod tests {
     fn refusal(parts: &[&str]) -> String {
         let error = ask(parts).unwrap_err();
         let refusal = Refusal::find(&error).unwrap_or_else(|| panic!("{error:#}"));
-        assert_eq!(refusal.kind, Kind::Host);
+        assert_eq!(refusal.kind, RefusalKind::Host);
         refusal.message.clone()
     }
 
@@ -312,11 +312,11 @@ mod tests {
     fn silence_ends_with_the_callers_patience() {
         let dir = tempfile::tempdir().unwrap();
         let (path, me) = (dir.path().join("api.sock"), geteuid().as_raw());
-        let mut wait = Wait::within(Duration::from_millis(20));
-        assert!(Conversation::open(&path, me, &mut wait).is_err());
+        let mut wait = WaitLimit::within(Duration::from_millis(20));
+        assert!(ApiClient::open(&path, me, &mut wait).is_err());
         let _listener = UnixListener::bind(&path).unwrap();
-        let mut wait = Wait::within(Duration::from_millis(50));
-        let error = Conversation::open(&path, me, &mut wait)
+        let mut wait = WaitLimit::within(Duration::from_millis(50));
+        let error = ApiClient::open(&path, me, &mut wait)
             .and_then(|mut conversation| conversation.ask(&REQUEST))
             .unwrap_err();
         assert!(error.to_string().contains("Firecracker to do a thing"), "{error:#}");
@@ -328,8 +328,8 @@ mod tests {
         let (path, stranger) = (dir.path().join("api.sock"), dir.path().join("stranger"));
         let _listener = UnixListener::bind(&stranger).unwrap();
         std::os::unix::fs::symlink(&stranger, &path).unwrap();
-        let mut wait = Wait::within(Duration::from_secs(20));
-        assert!(Conversation::open(&path, geteuid().as_raw(), &mut wait).is_err());
+        let mut wait = WaitLimit::within(Duration::from_secs(20));
+        assert!(ApiClient::open(&path, geteuid().as_raw(), &mut wait).is_err());
         assert!(stranger.exists());
     }
 }

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::model::Manifest;
+use crate::model::VmManifest;
 
 pub const FILE: &str = "config.json";
 pub const KERNEL: &str = "vmlinux";
@@ -81,7 +81,7 @@ struct Logger {
 }
 
 /// The file's text.
-pub fn build(manifest: &Manifest) -> String {
+pub fn build(manifest: &VmManifest) -> String {
     let configuration = Configuration {
         boot_source: BootSource {
             kernel_image_path: KERNEL,
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_vm() {
-        let manifest = Manifest { vcpu_count: 2, mem_mib: 512, ..Manifest::sample() };
+        let manifest = VmManifest { vcpu_count: 2, mem_mib: 512, ..VmManifest::sample() };
         let golden = serde_json::json!({
             "boot-source": {
                 "kernel_image_path": "vmlinux",

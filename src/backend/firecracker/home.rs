@@ -10,11 +10,11 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Gid, Uid, geteuid};
 
 use super::configuration::{self, API, DISK, INITRD, KERNEL, MEMORY, ROOTFS, STATE};
-use crate::backend::{Machine, Memory};
-use crate::host::cgroup::{self, Hierarchy};
-use crate::host::gate::{Access, Bind, Bounds, Program, User};
+use crate::backend::{BackendVm, MemorySource};
+use crate::host::cgroup::{self, CgroupHierarchy};
+use crate::host::gate::{BindAccess, BindMount, HostUser, LaunchBounds, LaunchProgram};
 use crate::host::{directory, kvm};
-use crate::model::{BootFiles, FrozenFiles, Kind, Manifest, Refusal};
+use crate::model::{BootFiles, FrozenFiles, Refusal, RefusalKind, VmManifest};
 
 /// The VMM's own need of memory, and the page cache of its disk, in MiB: what a control group counts
 /// beside the guest's memory.
@@ -28,7 +28,7 @@ const OPEN_FILES: u64 = 2048;
 
 /// The programs, as absolute paths.
 #[derive(Debug)]
-pub struct Programs {
+pub struct JailPrograms {
     pub firecracker: PathBuf,
     /// `None` starts Firecracker itself.
     pub jailer: Option<PathBuf>,
@@ -39,11 +39,11 @@ pub struct Programs {
 /// Whatever was there is deleted and nothing that is there is used: what an earlier VMM could write
 /// must not lead this one, or root, anywhere.
 pub fn prepare(
-    machine: Machine,
+    machine: BackendVm,
     boot: &BootFiles,
-    programs: &Programs,
+    programs: &JailPrograms,
     file_size: u64,
-) -> Result<Program> {
+) -> Result<LaunchProgram> {
     let (manifest, paths) = (machine.manifest, machine.paths);
     let home = paths.vmm_home(programs.jailer.is_some());
     directory::remove(&paths.jail())?;
@@ -54,13 +54,13 @@ pub fn prepare(
         let text = configuration::build(manifest);
         write_file(&home.join(configuration::FILE), text.as_bytes(), FOR_ALL)?;
     }
-    if let Memory::ToFreeze(files) = machine.memory {
+    if let MemorySource::ToFreeze(files) = machine.memory {
         // Its memory and disk are there already.
         write_file(&files.state, b"", 0o600)?;
     }
 
     let files = files(machine, boot);
-    let mut bounds = Bounds { file_size: Some(file_size), ..Bounds::default() };
+    let mut bounds = LaunchBounds { file_size: Some(file_size), ..LaunchBounds::default() };
     let Some(uid) = manifest.vmm_uid else {
         // An ordinary user's VMM opens files as that user.
         for (file, name, _) in files {
@@ -73,7 +73,7 @@ pub fn prepare(
     // home instead, where their modes decide.
     bounds.no_network = true;
     for (file, name, access) in files {
-        if access == Access::Write {
+        if access == BindAccess::Write {
             give(&file, uid)?;
         }
         bounds.binds.push(bind(file, home.join(name), access)?);
@@ -88,7 +88,7 @@ pub fn prepare(
             bounds.binds.push(bind(
                 programs.firecracker.clone(),
                 program.clone(),
-                Access::Execute,
+                BindAccess::Execute,
             )?);
             let jail = Jail {
                 machine,
@@ -97,7 +97,7 @@ pub fn prepare(
                 program: &program,
                 cgroups: cgroup::usable(),
             };
-            Ok(Program {
+            Ok(LaunchProgram {
                 path: jailer.clone(),
                 args: jail.arguments(),
                 env: Vec::new(),
@@ -110,7 +110,7 @@ pub fn prepare(
         None => {
             give(&home, uid)?;
             let groups = kvm::device_group().into_iter().collect();
-            let user = User { uid, gid: uid, groups };
+            let user = HostUser { uid, gid: uid, groups };
             Ok(direct(programs, machine, home, Some(user), bounds))
         }
     }
@@ -118,7 +118,7 @@ pub fn prepare(
 
 /// After a freeze: the files that the VMM has written are the caller's again, and its memory and state
 /// are as they are for good.
-pub fn take_back(manifest: &Manifest, files: &FrozenFiles) -> Result<()> {
+pub fn take_back(manifest: &VmManifest, files: &FrozenFiles) -> Result<()> {
     if manifest.vmm_uid.is_some() {
         let me = geteuid().as_raw();
         for path in [&files.memory, &files.state, &files.disk] {
@@ -134,17 +134,19 @@ pub fn take_back(manifest: &Manifest, files: &FrozenFiles) -> Result<()> {
 
 /// The files that a VMM finds in its home: where they are, under which name they are found, and what
 /// may be done with them.
-fn files(machine: Machine, boot: &BootFiles) -> Vec<(PathBuf, &'static str, Access)> {
-    let mut files =
-        vec![(boot.rootfs.clone(), ROOTFS, Access::Read), (machine.disk(), DISK, Access::Write)];
+fn files(machine: BackendVm, boot: &BootFiles) -> Vec<(PathBuf, &'static str, BindAccess)> {
+    let mut files = vec![
+        (boot.rootfs.clone(), ROOTFS, BindAccess::Read),
+        (machine.disk(), DISK, BindAccess::Write),
+    ];
     if boots(machine.memory) {
-        files.push((boot.kernel.clone(), KERNEL, Access::Read));
-        files.push((boot.initrd.clone(), INITRD, Access::Read));
+        files.push((boot.kernel.clone(), KERNEL, BindAccess::Read));
+        files.push((boot.initrd.clone(), INITRD, BindAccess::Read));
     }
     let frozen = match machine.memory {
-        Memory::Fresh => None,
-        Memory::ToFreeze(frozen) => Some((frozen, Access::Write)),
-        Memory::Frozen(frozen) => Some((frozen, Access::Read)),
+        MemorySource::Fresh => None,
+        MemorySource::ToFreeze(frozen) => Some((frozen, BindAccess::Write)),
+        MemorySource::Frozen(frozen) => Some((frozen, BindAccess::Read)),
     };
     if let Some((frozen, access)) = frozen {
         files.push((frozen.memory.clone(), MEMORY, access));
@@ -153,42 +155,42 @@ fn files(machine: Machine, boot: &BootFiles) -> Vec<(PathBuf, &'static str, Acce
     files
 }
 
-fn boots(memory: Memory) -> bool {
-    !matches!(memory, Memory::Frozen(_))
+fn boots(memory: MemorySource) -> bool {
+    !matches!(memory, MemorySource::Frozen(_))
 }
 
 /// Firecracker without a jail, and without the jailer's limit on open files, which it gets here.
 fn direct(
-    programs: &Programs,
-    machine: Machine,
+    programs: &JailPrograms,
+    machine: BackendVm,
     cwd: PathBuf,
-    user: Option<User>,
-    bounds: Bounds,
-) -> Program {
+    user: Option<HostUser>,
+    bounds: LaunchBounds,
+) -> LaunchProgram {
     let mut args = vec!["--id".to_owned(), machine.manifest.vm_id.to_string()];
     args.extend(arguments(machine.memory).iter().map(|&argument| argument.to_owned()));
     let path = programs.firecracker.clone();
-    let bounds = Bounds { open_files: Some(OPEN_FILES), ..bounds };
-    Program { path, args, env: Vec::new(), cwd, user, files: Vec::new(), bounds }
+    let bounds = LaunchBounds { open_files: Some(OPEN_FILES), ..bounds };
+    LaunchProgram { path, args, env: Vec::new(), cwd, user, files: Vec::new(), bounds }
 }
 
 /// Nobody talks to a VMM that boots what its file says, or fails and says why in its log. One whose VM
 /// shall be frozen is told so, and one that goes on from a frozen VM has no file that would tell it.
-fn arguments(memory: Memory) -> &'static [&'static str] {
+fn arguments(memory: MemorySource) -> &'static [&'static str] {
     match memory {
-        Memory::Fresh => &["--no-api", "--config-file", configuration::FILE],
-        Memory::ToFreeze(_) => &["--api-sock", API, "--config-file", configuration::FILE],
-        Memory::Frozen(_) => &["--api-sock", API, "--level", configuration::LOG_LEVEL],
+        MemorySource::Fresh => &["--no-api", "--config-file", configuration::FILE],
+        MemorySource::ToFreeze(_) => &["--api-sock", API, "--config-file", configuration::FILE],
+        MemorySource::Frozen(_) => &["--api-sock", API, "--level", configuration::LOG_LEVEL],
     }
 }
 
 /// Everything the jailer's command line depends on.
 struct Jail<'a> {
-    machine: Machine<'a>,
+    machine: BackendVm<'a>,
     uid: u32,
     base: &'a Path,
     program: &'a Path,
-    cgroups: Option<Hierarchy>,
+    cgroups: Option<CgroupHierarchy>,
 }
 
 impl Jail<'_> {
@@ -206,8 +208,8 @@ impl Jail<'_> {
         add("--resource-limit", &format!("no-file={OPEN_FILES}"));
         if let Some(hierarchy) = self.cgroups {
             let version = match hierarchy {
-                Hierarchy::V1 => "1",
-                Hierarchy::V2 => "2",
+                CgroupHierarchy::V1 => "1",
+                CgroupHierarchy::V2 => "2",
             };
             add("--cgroup-version", version);
             add("--parent-cgroup", cgroup::PARENT);
@@ -221,19 +223,19 @@ impl Jail<'_> {
     }
 
     /// What the guest was given, and a little for the VMM around it.
-    fn limits(&self, hierarchy: Hierarchy) -> [String; 3] {
-        let Manifest { mem_mib, vcpu_count, .. } = *self.machine.manifest;
+    fn limits(&self, hierarchy: CgroupHierarchy) -> [String; 3] {
+        let VmManifest { mem_mib, vcpu_count, .. } = *self.machine.manifest;
         let memory = (u64::from(mem_mib) + OVERHEAD_MIB) << 20;
         // In microseconds of every 100,000: one more CPU than the guest has, for its devices.
         let quota = (vcpu_count + 1) * 100_000;
         let pids = vcpu_count + THREADS;
         match hierarchy {
-            Hierarchy::V1 => [
+            CgroupHierarchy::V1 => [
                 format!("memory.limit_in_bytes={memory}"),
                 format!("cpu.cfs_quota_us={quota}"),
                 format!("pids.max={pids}"),
             ],
-            Hierarchy::V2 => [
+            CgroupHierarchy::V2 => [
                 format!("memory.max={memory}"),
                 format!("cpu.max={quota} 100000"),
                 format!("pids.max={pids}"),
@@ -251,7 +253,7 @@ fn check_mount(directory: &Path) -> Result<()> {
                 "the jailer cannot work in {}: its file system is mounted with {name}",
                 directory.display()
             );
-            return Err(Refusal::new(Kind::Host, message)
+            return Err(Refusal::new(RefusalKind::Host, message)
                 .hint("name another state directory with --state-dir, or create with --no-jailer")
                 .into());
         }
@@ -260,9 +262,9 @@ fn check_mount(directory: &Path) -> Result<()> {
 }
 
 /// Makes the file that another will appear at.
-fn bind(file: PathBuf, at: PathBuf, access: Access) -> Result<Bind> {
+fn bind(file: PathBuf, at: PathBuf, access: BindAccess) -> Result<BindMount> {
     write_file(&at, b"", FOR_ALL)?;
-    Ok(Bind { file, at, access })
+    Ok(BindMount { file, at, access })
 }
 
 /// The mode of a file that everybody who gets there can read.
@@ -290,9 +292,9 @@ mod tests {
     use super::*;
     use crate::model::VmPaths;
 
-    fn manifest() -> Manifest {
+    fn manifest() -> VmManifest {
         let vmm_uid = Some(1_900_000_007);
-        Manifest { vcpu_count: 2, mem_mib: 512, jailed: true, vmm_uid, ..Manifest::sample() }
+        VmManifest { vcpu_count: 2, mem_mib: 512, jailed: true, vmm_uid, ..VmManifest::sample() }
     }
 
     fn paths() -> VmPaths {
@@ -304,10 +306,10 @@ mod tests {
         FrozenFiles { memory: file("m"), state: file("s"), disk: file("d") }
     }
 
-    fn jailed(memory: Memory, cgroups: Option<Hierarchy>) -> String {
+    fn jailed(memory: MemorySource, cgroups: Option<CgroupHierarchy>) -> String {
         let (manifest, paths) = (manifest(), paths());
         let jail = Jail {
-            machine: Machine { memory, ..Machine::new(&manifest, &paths, None) },
+            machine: BackendVm { memory, ..BackendVm::new(&manifest, &paths, None) },
             uid: 1_900_000_007,
             base: Path::new("/s/vms/x/jail"),
             program: Path::new("/s/vms/x/jail/bin/firecracker"),
@@ -322,16 +324,16 @@ mod tests {
 
     #[test]
     fn a_jail_on_each_kind_of_host() {
-        let jailed = |cgroups| jailed(Memory::Fresh, cgroups);
+        let jailed = |cgroups| jailed(MemorySource::Fresh, cgroups);
         assert_eq!(jailed(None), format!("{BEFORE} -- {AFTER}"));
         let limits = "--cgroup memory.max=671088640 --cgroup cpu.max=300000 100000 \
             --cgroup pids.max=18";
         let second = format!("--cgroup-version 2 --parent-cgroup mayfly {limits}");
-        assert_eq!(jailed(Some(Hierarchy::V2)), format!("{BEFORE} {second} -- {AFTER}"));
+        assert_eq!(jailed(Some(CgroupHierarchy::V2)), format!("{BEFORE} {second} -- {AFTER}"));
         let limits = "--cgroup memory.limit_in_bytes=671088640 --cgroup cpu.cfs_quota_us=300000 \
             --cgroup pids.max=18";
         let first = format!("--cgroup-version 1 --parent-cgroup mayfly {limits}");
-        assert_eq!(jailed(Some(Hierarchy::V1)), format!("{BEFORE} {first} -- {AFTER}"));
+        assert_eq!(jailed(Some(CgroupHierarchy::V1)), format!("{BEFORE} {first} -- {AFTER}"));
     }
 
     #[test]
@@ -341,15 +343,15 @@ mod tests {
         let to_freeze = "--api-sock api.sock --config-file config.json";
         let thawed = "--api-sock api.sock --level Warn";
         let cases = [
-            (Memory::Fresh, AFTER),
-            (Memory::ToFreeze(&files), to_freeze),
-            (Memory::Frozen(&files), thawed),
+            (MemorySource::Fresh, AFTER),
+            (MemorySource::ToFreeze(&files), to_freeze),
+            (MemorySource::Frozen(&files), thawed),
         ];
         for (memory, expected) in cases {
             assert_eq!(jailed(memory, None), format!("{BEFORE} -- {expected}"));
-            let machine = Machine { memory, ..Machine::new(&manifest, &paths, None) };
-            let programs = Programs { firecracker: "/bin/firecracker".into(), jailer: None };
-            let program = direct(&programs, machine, "/home".into(), None, Bounds::default());
+            let machine = BackendVm { memory, ..BackendVm::new(&manifest, &paths, None) };
+            let programs = JailPrograms { firecracker: "/bin/firecracker".into(), jailer: None };
+            let program = direct(&programs, machine, "/home".into(), None, LaunchBounds::default());
             let args = program.args.join(" ").replace(manifest.vm_id.as_str(), "ID");
             assert_eq!(args, format!("--id ID {expected}"));
         }
@@ -362,34 +364,34 @@ mod tests {
         let elsewhere = dir.path().join("elsewhere");
         std::fs::create_dir(&elsewhere).unwrap();
         std::fs::write(elsewhere.join("canary"), "alive").unwrap();
-        let manifest = Manifest { vmm_uid: None, jailed: false, ..manifest() };
+        let manifest = VmManifest { vmm_uid: None, jailed: false, ..manifest() };
         let paths = VmPaths::new(dir.path(), dir.path(), &manifest.vm_id);
         std::fs::create_dir_all(&paths.dir).unwrap();
         symlink(&elsewhere, paths.jail()).unwrap();
         symlink(&elsewhere, paths.vmm_home(false)).unwrap();
         let file = |name: &str| dir.path().join(name);
         let boot = BootFiles { kernel: file("k"), initrd: file("i"), rootfs: file("r") };
-        let fresh = Machine::new(&manifest, &paths, Some(&boot));
+        let fresh = BackendVm::new(&manifest, &paths, Some(&boot));
         let files = frozen(dir.path());
-        let programs = Programs { firecracker: "/usr/bin/firecracker".into(), jailer: None };
+        let programs = JailPrograms { firecracker: "/usr/bin/firecracker".into(), jailer: None };
         let to_boot = ["config.json", "disk.img", "initrd.img", "rootfs.ext4", "vmlinux"];
         let to_freeze = [&to_boot[..3], &["memory", "rootfs.ext4", "state", "vmlinux"]].concat();
         let to_thaw = ["disk.img", "memory", "rootfs.ext4", "state"];
-        let cases: [(Memory, &[&str]); 4] = [
-            (Memory::Fresh, &to_boot),
-            (Memory::Fresh, &to_boot),
-            (Memory::ToFreeze(&files), &to_freeze),
-            (Memory::Frozen(&files), &to_thaw),
+        let cases: [(MemorySource, &[&str]); 4] = [
+            (MemorySource::Fresh, &to_boot),
+            (MemorySource::Fresh, &to_boot),
+            (MemorySource::ToFreeze(&files), &to_freeze),
+            (MemorySource::Frozen(&files), &to_thaw),
         ];
         for (memory, expected) in cases {
-            let machine = Machine { memory, ..fresh };
+            let machine = BackendVm { memory, ..fresh };
             let program = prepare(machine, &boot, &programs, 1 << 30).unwrap();
             assert_eq!(program.cwd, paths.vmm_home(false));
             assert!(!program.cwd.is_symlink() && !paths.jail().is_symlink());
             let mut names = directory::names(&program.cwd).unwrap();
             names.sort();
             assert_eq!(names, expected);
-            let template = matches!(memory, Memory::ToFreeze(_)).then_some(&files.disk);
+            let template = matches!(memory, MemorySource::ToFreeze(_)).then_some(&files.disk);
             let disk = std::fs::read_link(program.cwd.join(DISK)).unwrap();
             assert_eq!(&disk, template.unwrap_or(&paths.disk()));
         }

@@ -18,16 +18,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
-use self::api::Conversation;
-pub use self::version::Version;
-use super::claim::{self, Claim, Dialled};
-use super::{Backend, Machine, Memory, Monitor, Purpose, Start};
-use crate::host::channel::Channel;
-use crate::host::gate::Launch;
-use crate::host::kvm::Kvm;
-use crate::host::wait::Wait;
+use self::api::ApiClient;
+pub use self::version::FirecrackerVersion;
+use super::claim::{self, DialedStream, LineClaim};
+use super::{Backend, BackendVm, MemorySource, MonitorStream, StreamPurpose, VmmStart};
+use crate::host::channel::AgentChannel;
+use crate::host::gate::LaunchSpec;
+use crate::host::kvm::KvmSupport;
+use crate::host::wait::WaitLimit;
 use crate::host::{kvm, log, namespaces, program, sparse};
-use crate::model::{Accelerator, BackendKind, Kind, Manifest, Refusal};
+use crate::model::{Accelerator, BackendKind, Refusal, RefusalKind, VmManifest};
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
 /// What to use instead.
@@ -38,15 +38,15 @@ const WRITING: Duration = Duration::from_millis(20);
 
 /// Runs `firecracker`, as named by the user or by default.
 #[derive(Debug, Clone)]
-pub struct Firecracker {
+pub struct FirecrackerBackend {
     pub program: PathBuf,
     /// `None` starts it without a jail.
     pub jailer: Option<PathBuf>,
 }
 
-impl Firecracker {
+impl FirecrackerBackend {
     /// Refuses where it cannot run VMs: without KVM, without its programs, or with too old ones.
-    pub fn check(&self, kvm: &Kvm) -> Result<home::Programs> {
+    pub fn check(&self, kvm: &KvmSupport) -> Result<home::JailPrograms> {
         if let Some(problem) = kvm.problem() {
             return Err(refuse(problem).hint(INSTEAD).into());
         }
@@ -60,7 +60,7 @@ impl Firecracker {
         let jailer = self.jailer.as_deref();
         let without = ", or create VMs with '--no-jailer'";
         let jailer = jailer.map(|jailer| find(jailer, without)).transpose()?;
-        match Version::of(&firecracker)? {
+        match FirecrackerVersion::of(&firecracker)? {
             Some(version) => version.check()?,
             None => {
                 return Err(refuse(format!("{} is something else", firecracker.display()))
@@ -68,7 +68,7 @@ impl Firecracker {
                     .into());
             }
         }
-        Ok(home::Programs { firecracker, jailer })
+        Ok(home::JailPrograms { firecracker, jailer })
     }
 
     fn found(&self) -> Result<PathBuf> {
@@ -87,10 +87,10 @@ fn find(named: &Path, rest: &str) -> Result<PathBuf> {
 }
 
 fn refuse(why: String) -> Refusal {
-    Refusal::new(Kind::Host, format!("firecracker cannot be used: {why}"))
+    Refusal::new(RefusalKind::Host, format!("firecracker cannot be used: {why}"))
 }
 
-impl Backend for Firecracker {
+impl Backend for FirecrackerBackend {
     fn kind(&self) -> BackendKind {
         BackendKind::Firecracker
     }
@@ -107,30 +107,37 @@ impl Backend for Firecracker {
         self.jailer.is_some()
     }
 
-    fn launch(&self, machine: Machine) -> Result<Start> {
+    fn launch(&self, machine: BackendVm) -> Result<VmmStart> {
         let boot = machine.boot.context("a Firecracker VM boots an image")?;
-        let programs = self.check(&Kvm::probe())?;
+        let programs = self.check(&KvmSupport::probe())?;
         let limit = log::limit(machine.largest_file()?);
         let program = home::prepare(machine, boot, &programs, limit)?;
-        let launch = Launch {
+        let launch = LaunchSpec {
             program,
             files: Vec::new(),
             // Its standard output is the guest's serial console.
             output: Some(log::open(&machine.paths.console(), Some(limit))?),
             log: log::open(&machine.paths.vmm_log(), Some(limit))?,
         };
-        Ok(Start { launch, monitor: None })
+        Ok(VmmStart { launch, monitor: None })
     }
 
-    fn shape(&self, manifest: &Manifest) -> Result<Option<String>> {
+    fn shape(&self, manifest: &VmManifest) -> Result<Option<String>> {
         let stamp = program::stamp(&self.found()?)?;
         // KVM is a part of the kernel, and much of the state is its.
         let kernel = kvm::kernel_release();
         Ok(Some(format!("{stamp}\nhost {kernel}\n{}", configuration::build(manifest))))
     }
 
-    fn freeze(&self, machine: Machine, _: &Monitor, wait: &mut Wait<'_>) -> Result<String> {
-        let Memory::ToFreeze(files) = machine.memory else { bail!("the VM is not to be frozen") };
+    fn freeze(
+        &self,
+        machine: BackendVm,
+        _: &MonitorStream,
+        wait: &mut WaitLimit<'_>,
+    ) -> Result<String> {
+        let MemorySource::ToFreeze(files) = machine.memory else {
+            bail!("the VM is not to be frozen")
+        };
         let mut firecracker = converse(machine, wait)?;
         firecracker.extend(WRITING * machine.manifest.mem_mib);
         firecracker.ask(&snapshot::PAUSE)?;
@@ -138,29 +145,34 @@ impl Backend for Firecracker {
         // It has written what the guest never touched as well.
         sparse::dig_holes(&files.memory)?;
         home::take_back(machine.manifest, files)?;
-        let version = Version::of(&self.found()?)?;
+        let version = FirecrackerVersion::of(&self.found()?)?;
         Ok(version.map(|version| version.to_string()).unwrap_or_default())
     }
 
-    fn thaw(&self, machine: Machine, _: &Monitor, wait: &mut Wait<'_>) -> Result<()> {
+    fn thaw(&self, machine: BackendVm, _: &MonitorStream, wait: &mut WaitLimit<'_>) -> Result<()> {
         converse(machine, wait)?.ask(&snapshot::LOAD)?;
         let (socket, owner) = socket(machine, configuration::VSOCK);
         vsock::knock(&socket, owner, wait)
     }
 
-    fn dial(&self, machine: Machine, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled> {
+    fn dial(
+        &self,
+        machine: BackendVm,
+        purpose: StreamPurpose,
+        wait: &mut WaitLimit<'_>,
+    ) -> Result<DialedStream> {
         let Some(claim) = claim::free(machine.paths, purpose)?.next() else {
             return Err(claim::none_free(purpose).into());
         };
-        let Claim { lock, .. } = claim?;
+        let LineClaim { lock, .. } = claim?;
         let port = match purpose {
-            Purpose::Control => VSOCK_CONTROL,
-            Purpose::Session => VSOCK_SESSION,
+            StreamPurpose::Control => VSOCK_CONTROL,
+            StreamPurpose::Session => VSOCK_SESSION,
         };
         let (socket, owner) = socket(machine, configuration::VSOCK);
         let stream = vsock::connect(&socket, owner, port, wait)?;
         // Every connection is a new one: nothing of an earlier client is on it.
-        Ok(Dialled { channel: Channel { stream, claim: Some(lock) }, dirty: false })
+        Ok(DialedStream { channel: AgentChannel { stream, claim: Some(lock) }, dirty: false })
     }
 
     fn boot_deadline(&self) -> Duration {
@@ -171,14 +183,14 @@ impl Backend for Firecracker {
 }
 
 /// Begins the only conversation with a VMM.
-fn converse<'a, 'w>(machine: Machine, wait: &'a mut Wait<'w>) -> Result<Conversation<'a, 'w>> {
+fn converse<'a, 'w>(machine: BackendVm, wait: &'a mut WaitLimit<'w>) -> Result<ApiClient<'a, 'w>> {
     let (socket, owner) = socket(machine, configuration::API);
-    Conversation::open(&socket, owner, wait)
+    ApiClient::open(&socket, owner, wait)
 }
 
 /// Where a VMM's socket is, and whose it must be.
-fn socket(machine: Machine, name: &str) -> (PathBuf, u32) {
-    let Manifest { jailed, vmm_uid, .. } = *machine.manifest;
+fn socket(machine: BackendVm, name: &str) -> (PathBuf, u32) {
+    let VmManifest { jailed, vmm_uid, .. } = *machine.manifest;
     let owner = vmm_uid.unwrap_or_else(|| geteuid().as_raw());
     (machine.paths.vmm_home(jailed).join(name), owner)
 }

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::api::Request;
+use super::api::ApiRequest;
 use super::configuration::{MEMORY, STATE};
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -12,14 +12,14 @@ pub struct VmState {
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Create {
+pub struct CreateSnapshot {
     snapshot_type: &'static str,
     snapshot_path: &'static str,
     mem_file_path: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Load {
+pub struct LoadSnapshot {
     snapshot_path: &'static str,
     mem_backend: MemoryBackend,
     resume_vm: bool,
@@ -32,7 +32,7 @@ struct MemoryBackend {
 }
 
 /// Stops the guest's CPUs, without which it cannot be frozen.
-pub const PAUSE: Request<VmState> = Request {
+pub const PAUSE: ApiRequest<VmState> = ApiRequest {
     method: "PATCH",
     path: "/vm",
     body: VmState { state: "Paused" },
@@ -40,18 +40,18 @@ pub const PAUSE: Request<VmState> = Request {
 };
 
 /// Writes the guest's memory, every byte of it, and the rest of the machine.
-pub const CREATE: Request<Create> = Request {
+pub const CREATE: ApiRequest<CreateSnapshot> = ApiRequest {
     method: "PUT",
     path: "/snapshot/create",
-    body: Create { snapshot_type: "Full", snapshot_path: STATE, mem_file_path: MEMORY },
+    body: CreateSnapshot { snapshot_type: "Full", snapshot_path: STATE, mem_file_path: MEMORY },
     purpose: "to freeze the VM",
 };
 
 /// Maps that memory privately, and lets the guest run.
-pub const LOAD: Request<Load> = Request {
+pub const LOAD: ApiRequest<LoadSnapshot> = ApiRequest {
     method: "PUT",
     path: "/snapshot/load",
-    body: Load {
+    body: LoadSnapshot {
         snapshot_path: STATE,
         mem_backend: MemoryBackend { backend_type: "File", backend_path: MEMORY },
         resume_vm: true,
@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    fn check<B: Serialize>(request: &Request<B>, method: &str, path: &str, body: Value) {
+    fn check<B: Serialize>(request: &ApiRequest<B>, method: &str, path: &str, body: Value) {
         assert_eq!((request.method, request.path), (method, path));
         assert_eq!(to_value(&request.body).unwrap(), body);
     }

@@ -8,42 +8,44 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 
 use crate::host::program;
-use crate::model::{Kind, Refusal};
+use crate::model::{Refusal, RefusalKind};
 
 /// A release, as its programs print it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(u32, u32, u32);
+pub struct FirecrackerVersion(u32, u32, u32);
 
 /// The first with ACPI tables (Firecracker's changelog, 1.8.0): Debian's kernel finds virtio devices
 /// no other way.
-const FIRST_WITH_ACPI: Version = Version(1, 8, 0);
+const FIRST_WITH_ACPI: FirecrackerVersion = FirecrackerVersion(1, 8, 0);
 
 /// The first two without CVE-2026-1386.
-const JAILER_FIXED: [Version; 2] = [Version(1, 13, 2), Version(1, 14, 1)];
+const JAILER_FIXED: [FirecrackerVersion; 2] =
+    [FirecrackerVersion(1, 13, 2), FirecrackerVersion(1, 14, 1)];
 
-impl Version {
+impl FirecrackerVersion {
     /// Asks a program, once: `run` checks it when it creates a VM and when it starts it. `None` if it
     /// says nothing that looks like a version.
     ///
     /// Errors: it cannot be run.
-    pub fn of(program: &Path) -> Result<Option<Version>> {
-        static ASKED: Mutex<BTreeMap<PathBuf, Option<Version>>> = Mutex::new(BTreeMap::new());
+    pub fn of(program: &Path) -> Result<Option<FirecrackerVersion>> {
+        static ASKED: Mutex<BTreeMap<PathBuf, Option<FirecrackerVersion>>> =
+            Mutex::new(BTreeMap::new());
         let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(version) = asked.get(program) {
             return Ok(*version);
         }
-        let version = Version::parse(&program::output(program, &["--version"])?);
+        let version = FirecrackerVersion::parse(&program::output(program, &["--version"])?);
         asked.insert(program.to_owned(), version);
         Ok(version)
     }
 
     /// Reads `Firecracker v1.12.1`, with whatever follows.
-    fn parse(said: &str) -> Option<Version> {
+    fn parse(said: &str) -> Option<FirecrackerVersion> {
         let word =
             said.lines().next()?.split_whitespace().find_map(|word| word.strip_prefix('v'))?;
         let mut numbers = word.split(['.', '-', '+']).map(str::parse);
         let mut next = || numbers.next()?.ok();
-        Some(Version(next()?, next()?, next()?))
+        Some(FirecrackerVersion(next()?, next()?, next()?))
     }
 
     /// Refuses a Firecracker that cannot boot our images.
@@ -52,7 +54,7 @@ impl Version {
             return Ok(());
         }
         Err(Refusal::new(
-            Kind::Host,
+            RefusalKind::Host,
             format!("firecracker {self} is too old: mayfly needs {FIRST_WITH_ACPI} or newer"),
         )
         .hint("install a newer release, and name it with MAYFLY_FIRECRACKER_BIN"))
@@ -62,11 +64,11 @@ impl Version {
     /// user, to overwrite files of the host.
     pub fn jailer_follows_links(self) -> bool {
         let [older, newer] = JAILER_FIXED;
-        self < older || (self >= Version(1, 14, 0) && self < newer)
+        self < older || (self >= FirecrackerVersion(1, 14, 0) && self < newer)
     }
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for FirecrackerVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.0, self.1, self.2)
     }
@@ -76,17 +78,20 @@ impl fmt::Display for Version {
 mod tests {
     use super::*;
 
-    fn version(text: &str) -> Version {
-        Version::parse(&format!("Firecracker v{text}\n\nexiting successfully")).unwrap()
+    fn version(text: &str) -> FirecrackerVersion {
+        FirecrackerVersion::parse(&format!("Firecracker v{text}\n\nexiting successfully")).unwrap()
     }
 
     #[test]
     fn versions_are_read_as_they_are_printed() {
-        assert_eq!(version("1.12.1"), Version(1, 12, 1));
-        assert_eq!(version("1.13.0-dev"), Version(1, 13, 0));
-        assert_eq!(Version::parse("Jailer v1.12.1\n"), Some(Version(1, 12, 1)));
+        assert_eq!(version("1.12.1"), FirecrackerVersion(1, 12, 1));
+        assert_eq!(version("1.13.0-dev"), FirecrackerVersion(1, 13, 0));
+        assert_eq!(
+            FirecrackerVersion::parse("Jailer v1.12.1\n"),
+            Some(FirecrackerVersion(1, 12, 1))
+        );
         for nonsense in ["", "Firecracker", "v1.2", "version 1.2.3", "v1.x.3"] {
-            assert_eq!(Version::parse(nonsense), None, "{nonsense:?}");
+            assert_eq!(FirecrackerVersion::parse(nonsense), None, "{nonsense:?}");
         }
     }
 

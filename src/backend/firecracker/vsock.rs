@@ -19,8 +19,8 @@ use nix::poll::PollFlags;
 use std::os::fd::AsFd;
 
 use crate::host::socket;
-use crate::host::wait::Wait;
-use crate::model::{Kind, Refusal};
+use crate::host::wait::WaitLimit;
+use crate::model::{Refusal, RefusalKind};
 
 /// Between two tries. They wait for the VMM to make its socket; then one is held until the guest has a
 /// driver, which it loads when its agent listens. So this is short against a boot, not against a tick.
@@ -36,7 +36,7 @@ const LONGEST_ANSWER: usize = 14;
 const WHAT: &str = "its agent to listen";
 
 /// A stream to this port of the guest. `owner` is the user the VMM runs as.
-pub fn connect(path: &Path, owner: u32, port: u32, wait: &mut Wait<'_>) -> Result<UnixStream> {
+pub fn connect(path: &Path, owner: u32, port: u32, wait: &mut WaitLimit<'_>) -> Result<UnixStream> {
     loop {
         if let Some(stream) = socket::connect_to(path, owner)?
             && let Some(stream) = ask(stream, port, wait)?
@@ -49,7 +49,7 @@ pub fn connect(path: &Path, owner: u32, port: u32, wait: &mut Wait<'_>) -> Resul
 
 /// Goes to a port where nobody listens. The guest's kernel has heard all that came before when it has
 /// refused: it looks at all queues of the device at once, and does the work in that order.
-pub fn knock(path: &Path, owner: u32, wait: &mut Wait<'_>) -> Result<()> {
+pub fn knock(path: &Path, owner: u32, wait: &mut WaitLimit<'_>) -> Result<()> {
     loop {
         if let Some(stream) = socket::connect_to(path, owner)? {
             return ask(stream, NOBODY, wait).map(drop);
@@ -59,7 +59,7 @@ pub fn knock(path: &Path, owner: u32, wait: &mut Wait<'_>) -> Result<()> {
 }
 
 /// Asks for a port; `None` if nobody listens there yet.
-fn ask(mut stream: UnixStream, port: u32, wait: &mut Wait<'_>) -> Result<Option<UnixStream>> {
+fn ask(mut stream: UnixStream, port: u32, wait: &mut WaitLimit<'_>) -> Result<Option<UnixStream>> {
     stream.set_nonblocking(true)?;
     match stream.write_all(format!("CONNECT {port}\n").as_bytes()) {
         Ok(()) => {}
@@ -97,7 +97,7 @@ fn is_hung_up(error: &std::io::Error) -> bool {
 }
 
 fn nonsense() -> anyhow::Error {
-    Refusal::new(Kind::Agent, "the VMM answers nonsense at its vsock socket").into()
+    Refusal::new(RefusalKind::Agent, "the VMM answers nonsense at its vsock socket").into()
 }
 
 #[cfg(test)]
@@ -112,7 +112,7 @@ mod tests {
 
     /// Something that answers like a VMM: to each client in turn what is written here.
     fn connect_to(answers: &'static [&'static [u8]]) -> Result<String> {
-        let mut wait = Wait::within(Duration::from_secs(20));
+        let mut wait = WaitLimit::within(Duration::from_secs(20));
         let connected =
             with_vmm(answers, 1025, |path| connect(path, geteuid().as_raw(), 1025, &mut wait));
         let mut rest = String::new();
@@ -147,10 +147,10 @@ mod tests {
     fn a_knock_is_heard_whether_it_is_answered_or_not() {
         let either: [&[&[u8]]; 2] = [&[b""], &[b"OK 1073741824\n"]];
         for answers in either {
-            let mut wait = Wait::within(Duration::from_secs(20));
+            let mut wait = WaitLimit::within(Duration::from_secs(20));
             with_vmm(answers, NOBODY, |path| knock(path, geteuid().as_raw(), &mut wait)).unwrap();
         }
-        let mut wait = Wait::within(Duration::from_millis(30));
+        let mut wait = WaitLimit::within(Duration::from_millis(30));
         assert!(knock(Path::new("/nowhere/v.sock"), 0, &mut wait).is_err());
     }
 
@@ -165,7 +165,7 @@ mod tests {
             [&[b"KO 1\n"], &[b"OK \n"], &[b"OK x\n"], &[b"\n"], &[b"OK 11111111111111111111\n"]];
         for answers in nonsense {
             let error = connect_to(answers).unwrap_err();
-            assert_eq!(Refusal::find(&error).unwrap().kind, Kind::Agent);
+            assert_eq!(Refusal::find(&error).unwrap().kind, RefusalKind::Agent);
         }
     }
 
@@ -173,10 +173,10 @@ mod tests {
     fn what_never_answers_is_given_up_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("v.sock");
-        let mut wait = Wait::within(Duration::from_millis(30));
+        let mut wait = WaitLimit::within(Duration::from_millis(30));
         assert!(connect(&path, geteuid().as_raw(), 1025, &mut wait).is_err());
         let _listener = UnixListener::bind(&path).unwrap();
-        let mut wait = Wait::within(Duration::from_millis(30));
+        let mut wait = WaitLimit::within(Duration::from_millis(30));
         assert!(connect(&path, geteuid().as_raw(), 1025, &mut wait).is_err());
     }
 }

@@ -6,7 +6,7 @@ use crate::model::Accelerator;
 
 /// The open files, by the number QEMU finds them under.
 #[derive(Debug)]
-pub struct Opened {
+pub struct InheritedFiles {
     pub kernel: RawFd,
     pub initrd: RawFd,
     pub rootfs: RawFd,
@@ -15,14 +15,14 @@ pub struct Opened {
     /// Listening sockets, the control port first.
     pub ports: Vec<RawFd>,
     /// The guest's memory, where it is in a file.
-    pub memory: Option<(RawFd, Mapping)>,
+    pub memory: Option<(RawFd, MemoryMapping)>,
     /// Our line to QEMU itself.
     pub monitor: Option<RawFd>,
 }
 
 /// How the guest's memory is mapped from its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mapping {
+pub enum MemoryMapping {
     /// What the guest writes is in the file.
     Shared,
     /// What the guest writes is its own, and the file stays as it is.
@@ -46,7 +46,7 @@ const NOT_NESTED: &str = ",-svm,-vmx";
 
 /// Everything the command line depends on.
 #[derive(Debug)]
-pub struct Arguments<'a> {
+pub struct QemuArguments<'a> {
     pub name: &'a str,
     pub vcpu_count: u32,
     pub mem_mib: u32,
@@ -55,10 +55,10 @@ pub struct Arguments<'a> {
     pub nested: bool,
     /// The rate of the host's time stamp counter.
     pub tsc_khz: u64,
-    pub opened: &'a Opened,
+    pub opened: &'a InheritedFiles,
 }
 
-impl Arguments<'_> {
+impl QemuArguments<'_> {
     /// The arguments, without the program's name.
     pub fn build(&self) -> Vec<String> {
         let kvm = self.accelerator == Accelerator::Kvm;
@@ -72,9 +72,9 @@ impl Arguments<'_> {
         if let Some((file, mapping)) = opened.memory {
             machine.push_str(",memory-backend=memory");
             let how = match mapping {
-                Mapping::Shared => "share=on",
-                Mapping::Private => "share=off",
-                Mapping::PrivateReadOnly => "share=off,readonly=on,rom=off",
+                MemoryMapping::Shared => "share=on",
+                MemoryMapping::Private => "share=off",
+                MemoryMapping::PrivateReadOnly => "share=off,readonly=on,rom=off",
             };
             let size = self.mem_mib;
             let path = format!("/proc/self/fd/{file}");
@@ -82,7 +82,7 @@ impl Arguments<'_> {
                 "-object",
                 format!("memory-backend-file,id=memory,size={size}M,mem-path={path},{how}"),
             );
-            if mapping != Mapping::Shared {
+            if mapping != MemoryMapping::Shared {
                 add("-incoming", "defer".into());
             }
         }
@@ -180,9 +180,9 @@ mod tests {
     fn build_with(
         accelerator: Accelerator,
         nested: bool,
-        memory: Option<(RawFd, Mapping)>,
+        memory: Option<(RawFd, MemoryMapping)>,
     ) -> Vec<String> {
-        let opened = Opened {
+        let opened = InheritedFiles {
             kernel: 10,
             initrd: 11,
             rootfs: 12,
@@ -192,7 +192,7 @@ mod tests {
             memory,
             monitor: memory.map(|_| 18),
         };
-        Arguments {
+        QemuArguments {
             name: "0123456789ab",
             vcpu_count: 2,
             mem_mib: 512,
@@ -234,9 +234,9 @@ mod tests {
     #[test]
     fn frozen_and_its_copies() {
         for (mapping, how, waits) in [
-            (Mapping::Shared, "share=on", false),
-            (Mapping::Private, "share=off", true),
-            (Mapping::PrivateReadOnly, "share=off,readonly=on,rom=off", true),
+            (MemoryMapping::Shared, "share=on", false),
+            (MemoryMapping::Private, "share=off", true),
+            (MemoryMapping::PrivateReadOnly, "share=off,readonly=on,rom=off", true),
         ] {
             let fresh = build(Accelerator::Tcg, false).join(" ");
             let line = build_with(Accelerator::Tcg, false, Some((17, mapping))).join(" ");

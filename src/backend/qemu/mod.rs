@@ -15,28 +15,28 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use self::arguments::{Arguments, Mapping, Opened};
-use self::monitor::{Conversation, Version};
-use super::claim::Dialled;
-use super::{Backend, Machine, Memory, Monitor, Purpose, Start, port};
-use crate::host::gate::{Bounds, Launch, Program, User};
-use crate::host::tsc::Calibration;
-use crate::host::wait::Wait;
+use self::arguments::{InheritedFiles, MemoryMapping, QemuArguments};
+use self::monitor::{QemuVersion, QmpClient};
+use super::claim::DialedStream;
+use super::{Backend, BackendVm, MemorySource, MonitorStream, StreamPurpose, VmmStart, port};
+use crate::host::gate::{HostUser, LaunchBounds, LaunchProgram, LaunchSpec};
+use crate::host::tsc::TscCalibration;
+use crate::host::wait::WaitLimit;
 use crate::host::{kvm, log, program};
 use crate::model::layout::SESSION_PORTS;
-use crate::model::{Accelerator, BackendKind, FrozenFiles, Manifest};
+use crate::model::{Accelerator, BackendKind, FrozenFiles, VmManifest};
 
 /// Runs `qemu-system-x86_64`.
 #[derive(Debug, Clone)]
-pub struct Qemu {
+pub struct QemuBackend {
     /// The program, as an absolute path.
     pub program: PathBuf,
     pub accelerator: Accelerator,
     /// Begun when the backend was chosen; an emulated guest must be told the rate.
-    pub tsc: Calibration,
+    pub tsc: TscCalibration,
 }
 
-impl Backend for Qemu {
+impl Backend for QemuBackend {
     fn kind(&self) -> BackendKind {
         BackendKind::Qemu
     }
@@ -51,12 +51,12 @@ impl Backend for Qemu {
 
     /// Every file and socket is opened here and handed over by number: QEMU opens nothing by name,
     /// so it can run as a user that owns nothing, in a directory it cannot write.
-    fn launch(&self, machine: Machine) -> Result<Start> {
+    fn launch(&self, machine: BackendVm) -> Result<VmmStart> {
         let boot = machine.boot.context("a QEMU VM boots an image")?;
         let limit = log::limit(machine.largest_file()?);
         let (monitor, theirs) = match machine.memory {
-            Memory::Fresh => (None, None),
-            Memory::ToFreeze(_) | Memory::Frozen(_) => {
+            MemorySource::Fresh => (None, None),
+            MemorySource::ToFreeze(_) | MemorySource::Frozen(_) => {
                 let (ours, theirs) = UnixStream::pair().context("cannot make a socket")?;
                 (Some(ours), Some(theirs))
             }
@@ -67,18 +67,18 @@ impl Backend for Qemu {
             files.push(file);
             number
         };
-        let opened = Opened {
+        let opened = InheritedFiles {
             kernel: keep(open(&boot.kernel, false)?),
             initrd: keep(open(&boot.initrd, false)?),
             rootfs: keep(open(&boot.rootfs, false)?),
             disk: keep(open(&machine.disk(), true)?),
             console: keep(log::open(&machine.paths.console(), Some(limit))?.into()),
             memory: match machine.memory {
-                Memory::Fresh => None,
-                Memory::ToFreeze(files) => {
-                    Some((keep(open(&files.memory, true)?), Mapping::Shared))
+                MemorySource::Fresh => None,
+                MemorySource::ToFreeze(files) => {
+                    Some((keep(open(&files.memory, true)?), MemoryMapping::Shared))
                 }
-                Memory::Frozen(files) => {
+                MemorySource::Frozen(files) => {
                     let (file, mapping) = open_memory(&files.memory)?;
                     Some((keep(file), mapping))
                 }
@@ -88,26 +88,26 @@ impl Backend for Qemu {
         };
         let tsc_khz = match machine.memory {
             // Its kernel knows.
-            Memory::Frozen(_) => 0,
-            Memory::Fresh | Memory::ToFreeze(_) => self.tsc.khz(),
+            MemorySource::Frozen(_) => 0,
+            MemorySource::Fresh | MemorySource::ToFreeze(_) => self.tsc.khz(),
         };
         let id = machine.manifest.vm_id.as_str();
-        let program = Program {
+        let program = LaunchProgram {
             path: self.program.clone(),
             args: self.arguments(machine.manifest, id, tsc_khz, &opened),
             env: Vec::new(),
             cwd: PathBuf::from("/"),
             user: machine.manifest.vmm_uid.map(|uid| self.user(uid)),
             files: Vec::new(),
-            bounds: Bounds { file_size: Some(limit), ..Bounds::default() },
+            bounds: LaunchBounds { file_size: Some(limit), ..LaunchBounds::default() },
         };
         let log = log::open(&machine.paths.vmm_log(), Some(limit))?;
-        Ok(Start { launch: Launch { program, files, output: None, log }, monitor })
+        Ok(VmmStart { launch: LaunchSpec { program, files, output: None, log }, monitor })
     }
 
-    fn shape(&self, manifest: &Manifest) -> Result<Option<String>> {
+    fn shape(&self, manifest: &VmManifest) -> Result<Option<String>> {
         // What differs from VM to VM, and is no part of its shape.
-        let nothing = Opened {
+        let nothing = InheritedFiles {
             kernel: 0,
             initrd: 0,
             rootfs: 0,
@@ -121,7 +121,12 @@ impl Backend for Qemu {
         Ok(Some(format!("{}\n{arguments}", program::stamp(&self.program)?)))
     }
 
-    fn freeze(&self, machine: Machine, monitor: &Monitor, wait: &mut Wait<'_>) -> Result<String> {
+    fn freeze(
+        &self,
+        machine: BackendVm,
+        monitor: &MonitorStream,
+        wait: &mut WaitLimit<'_>,
+    ) -> Result<String> {
         let files = frozen_files(machine)?;
         let state = OpenOptions::new()
             .write(true)
@@ -129,7 +134,7 @@ impl Backend for Qemu {
             .mode(0o600)
             .open(&files.state)
             .with_context(|| format!("cannot create {}", files.state.display()))?;
-        let mut qemu = Conversation::open(monitor.as_ref(), wait)?;
+        let mut qemu = QmpClient::open(monitor.as_ref(), wait)?;
         qemu.save(state)?;
         if qemu.version() >= READS_ONLY {
             let memory = std::fs::set_permissions(&files.memory, Permissions::from_mode(0o444));
@@ -138,12 +143,22 @@ impl Backend for Qemu {
         Ok(qemu.version().to_string())
     }
 
-    fn thaw(&self, machine: Machine, monitor: &Monitor, wait: &mut Wait<'_>) -> Result<()> {
+    fn thaw(
+        &self,
+        machine: BackendVm,
+        monitor: &MonitorStream,
+        wait: &mut WaitLimit<'_>,
+    ) -> Result<()> {
         let files = frozen_files(machine)?;
-        Conversation::open(monitor.as_ref(), wait)?.load(open(&files.state, false)?)
+        QmpClient::open(monitor.as_ref(), wait)?.load(open(&files.state, false)?)
     }
 
-    fn dial(&self, machine: Machine, purpose: Purpose, wait: &mut Wait<'_>) -> Result<Dialled> {
+    fn dial(
+        &self,
+        machine: BackendVm,
+        purpose: StreamPurpose,
+        wait: &mut WaitLimit<'_>,
+    ) -> Result<DialedStream> {
         port::dial(machine.paths, purpose, wait)
     }
 
@@ -157,34 +172,34 @@ impl Backend for Qemu {
 }
 
 /// The first version that maps a file privately without asking to write it.
-const READS_ONLY: Version = Version(8, 2, 0);
+const READS_ONLY: QemuVersion = QemuVersion(8, 2, 0);
 
-fn frozen_files<'a>(machine: Machine<'a>) -> Result<&'a FrozenFiles> {
+fn frozen_files<'a>(machine: BackendVm<'a>) -> Result<&'a FrozenFiles> {
     match machine.memory {
-        Memory::ToFreeze(files) | Memory::Frozen(files) => Ok(files),
-        Memory::Fresh => bail!("a VM that boots has no frozen files"),
+        MemorySource::ToFreeze(files) | MemorySource::Frozen(files) => Ok(files),
+        MemorySource::Fresh => bail!("a VM that boots has no frozen files"),
     }
 }
 
 /// The memory of a frozen VM, as its copies open it: for reading, unless it was left writable because
 /// the VMM cannot do so.
-fn open_memory(path: &Path) -> Result<(OwnedFd, Mapping)> {
+fn open_memory(path: &Path) -> Result<(OwnedFd, MemoryMapping)> {
     let mode = std::fs::metadata(path).map(|about| about.permissions().mode());
     let is_writable =
         mode.with_context(|| format!("cannot look at {}", path.display()))? & 0o222 != 0;
-    let mapping = if is_writable { Mapping::Private } else { Mapping::PrivateReadOnly };
+    let mapping = if is_writable { MemoryMapping::Private } else { MemoryMapping::PrivateReadOnly };
     Ok((open(path, is_writable)?, mapping))
 }
 
-impl Qemu {
+impl QemuBackend {
     fn arguments(
         &self,
-        manifest: &Manifest,
+        manifest: &VmManifest,
         name: &str,
         tsc_khz: u64,
-        opened: &Opened,
+        opened: &InheritedFiles,
     ) -> Vec<String> {
-        let arguments = Arguments {
+        let arguments = QemuArguments {
             name,
             vcpu_count: manifest.vcpu_count,
             mem_mib: manifest.mem_mib,
@@ -196,12 +211,12 @@ impl Qemu {
         arguments.build()
     }
 
-    fn user(&self, uid: u32) -> User {
+    fn user(&self, uid: u32) -> HostUser {
         let groups = match self.accelerator {
             Accelerator::Kvm => kvm::device_group().into_iter().collect(),
             Accelerator::Tcg | Accelerator::None => Vec::new(),
         };
-        User { uid, gid: uid, groups }
+        HostUser { uid, gid: uid, groups }
     }
 }
 

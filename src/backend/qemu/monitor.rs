@@ -15,8 +15,8 @@ use qapi::qmp::{
 };
 use qapi::{Command, ExecuteError, Qmp, Stream};
 
-use crate::host::wait::Wait;
-use crate::model::{Kind, Refusal};
+use crate::host::wait::WaitLimit;
+use crate::model::{Refusal, RefusalKind};
 
 /// More than QEMU ever says at a time.
 const MOST: u64 = 1 << 20;
@@ -29,32 +29,32 @@ const FILE: &str = "state";
 
 /// A version of QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(pub i64, pub i64, pub i64);
+pub struct QemuVersion(pub i64, pub i64, pub i64);
 
-impl fmt::Display for Version {
+impl fmt::Display for QemuVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.0, self.1, self.2)
     }
 }
 
 /// A conversation with one QEMU.
-pub struct Conversation<'a, 'w> {
+pub struct QmpClient<'a, 'w> {
     qmp: Qmp<Stream<BufReader<io::Take<Ear<'a, 'w>>>, Mouth<'a>>>,
-    version: Version,
+    version: QemuVersion,
 }
 
-impl<'a, 'w> Conversation<'a, 'w> {
+impl<'a, 'w> QmpClient<'a, 'w> {
     /// Waits for QEMU's greeting. It comes when its machine is made.
     ///
     /// # Errors
-    /// Those of [`Wait::ready`]; a QEMU that ends.
-    pub fn open(monitor: Option<&'a UnixStream>, wait: &'a mut Wait<'w>) -> Result<Self> {
+    /// Those of [`WaitLimit::ready`]; a QEMU that ends.
+    pub fn open(monitor: Option<&'a UnixStream>, wait: &'a mut WaitLimit<'w>) -> Result<Self> {
         let socket = monitor.context("there is no line to QEMU")?;
         socket.set_nonblocking(true)?;
         let ear = Ear { socket, wait, trouble: None };
         let mouth = Mouth { socket, said: Vec::new(), with: None };
         let qmp = Qmp::new(Stream::new(BufReader::new(ear.take(MOST)), mouth));
-        let mut conversation = Conversation { qmp, version: Version(0, 0, 0) };
+        let mut conversation = QmpClient { qmp, version: QemuVersion(0, 0, 0) };
         let mut line = Vec::new();
         let read = conversation.qmp.inner_mut().read_until(b'\n', &mut line);
         if let Err(error) = read {
@@ -62,9 +62,9 @@ impl<'a, 'w> Conversation<'a, 'w> {
         }
         // Not the crate's own handshake: where QEMU has ended, it panics.
         let greeting: QapiCapabilities = serde_json::from_slice(&line)
-            .map_err(|_| Refusal::new(Kind::Host, "QEMU ended before it was ready"))?;
+            .map_err(|_| Refusal::new(RefusalKind::Host, "QEMU ended before it was ready"))?;
         let version = greeting.QMP.version.qemu;
-        conversation.version = Version(version.major, version.minor, version.micro);
+        conversation.version = QemuVersion(version.major, version.minor, version.micro);
         conversation.ask(&qmp::qmp_capabilities { enable: None })?;
         // The guest's memory is in a file of its own on either side.
         let capabilities = vec![MigrationCapabilityStatus {
@@ -76,14 +76,14 @@ impl<'a, 'w> Conversation<'a, 'w> {
     }
 
     /// What it said it is.
-    pub fn version(&self) -> Version {
+    pub fn version(&self) -> QemuVersion {
         self.version
     }
 
     /// Stops the guest and writes the state of its CPUs and devices.
     ///
     /// # Errors
-    /// What QEMU says, and those of [`Conversation::open`].
+    /// What QEMU says, and those of [`QmpClient::open`].
     pub fn save(&mut self, state: impl Into<OwnedFd>) -> Result<()> {
         self.ask(&qmp::stop {})?;
         self.hand_over(state.into())?;
@@ -109,7 +109,7 @@ impl<'a, 'w> Conversation<'a, 'w> {
     /// comes to one of the guest's ports before is heard of by nobody.
     ///
     /// # Errors
-    /// As for [`Conversation::save`]; a state that QEMU does not like ends it.
+    /// As for [`QmpClient::save`]; a state that QEMU does not like ends it.
     pub fn load(&mut self, state: impl Into<OwnedFd>) -> Result<()> {
         self.hand_over(state.into())?;
         self.ask(&qmp::migrate_incoming {
@@ -155,7 +155,7 @@ impl<'a, 'w> Conversation<'a, 'w> {
 /// Listens no longer than somebody wants to wait.
 struct Ear<'a, 'w> {
     socket: &'a UnixStream,
-    wait: &'a mut Wait<'w>,
+    wait: &'a mut WaitLimit<'w>,
     /// What ended the waiting: the crate's errors have no room for it.
     trouble: Option<anyhow::Error>,
 }
@@ -224,10 +224,9 @@ mod tests {
                 writeln!(&theirs, "{line}").unwrap();
             }
         });
-        let mut wait = Wait::within(Duration::from_secs(20));
+        let mut wait = WaitLimit::within(Duration::from_secs(20));
         let state = std::fs::File::open("/dev/null").unwrap();
-        let loaded =
-            Conversation::open(Some(&ours), &mut wait).and_then(|mut qemu| qemu.load(state));
+        let loaded = QmpClient::open(Some(&ours), &mut wait).and_then(|mut qemu| qemu.load(state));
         qemu.join().unwrap();
         loaded
     }
@@ -259,8 +258,8 @@ mod tests {
     #[test]
     fn silence_ends_with_the_callers_patience() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let mut wait = Wait::within(Duration::from_millis(20));
-        let error = Conversation::open(Some(&ours), &mut wait).err().unwrap();
+        let mut wait = WaitLimit::within(Duration::from_millis(20));
+        let error = QmpClient::open(Some(&ours), &mut wait).err().unwrap();
         assert!(Refusal::find(&error).is_some(), "{error}");
     }
 }

@@ -16,7 +16,7 @@ use super::candidates::is_wanted;
 
 /// Bash 4.4 or later.
 #[derive(Debug)]
-pub struct Bash;
+pub struct BashCompleter;
 
 /// The words as bash has them; the one at the cursor only up to there and as it means it, unless it is
 /// such a break itself.
@@ -31,7 +31,7 @@ const SCRIPT: &str = r#"_mayfly() {
 }
 complete -o bashdefault -o nosort -F _mayfly NAME"#;
 
-impl EnvCompleter for Bash {
+impl EnvCompleter for BashCompleter {
     fn name(&self) -> &'static str {
         "bash"
     }
@@ -61,7 +61,7 @@ impl EnvCompleter for Bash {
     ) -> Result<()> {
         let variable = |name| std::env::var(name).unwrap_or_default();
         let at = variable("COMP_CWORD").parse().unwrap_or(words.len().saturating_sub(1));
-        let line = Line::put_together(&words, at, &variable("COMP_LINE"));
+        let line = CompletionLine::put_together(&words, at, &variable("COMP_LINE"));
         let current = line.words.last().cloned().unwrap_or_default();
         let known = current.rfind(['=', ':']).map_or(0, |at| at + 1);
         let index = line.words.len() - 1;
@@ -81,14 +81,14 @@ impl EnvCompleter for Bash {
 
 /// A command line up to the cursor.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct CompletionLine {
     pub words: Vec<String>,
 }
 
-impl Line {
+impl CompletionLine {
     /// The words that a user typed, of those that bash made of them. `at` is the one at the cursor, and
     /// `line` what it made them of.
-    pub fn put_together(pieces: &[OsString], at: usize, line: &str) -> Line {
+    pub fn put_together(pieces: &[OsString], at: usize, line: &str) -> CompletionLine {
         let mut words: Vec<String> = Vec::new();
         // How far the line has been read, and whether what comes next belongs to the last word.
         let mut rest = line;
@@ -109,7 +109,7 @@ impl Line {
         if words.is_empty() {
             words.push(String::new());
         }
-        Line { words }
+        CompletionLine { words }
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
     /// What is made of a line that bash has torn apart like this, the cursor being at its end.
     fn words(line: &str, pieces: &[&str]) -> Vec<String> {
         let pieces: Vec<OsString> = pieces.iter().map(OsString::from).collect();
-        Line::put_together(&pieces, pieces.len() - 1, line).words
+        CompletionLine::put_together(&pieces, pieces.len() - 1, line).words
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
     fn what_bash_says_may_be_anything() {
         assert_eq!(words("", &[""]), [""]);
         assert_eq!(words("x", &["elsewhere", ":", "="]), ["elsewhere", ":", "="]);
-        assert_eq!(Line::put_together(&[], 7, "m rm").words, [""]);
+        assert_eq!(CompletionLine::put_together(&[], 7, "m rm").words, [""]);
         assert_eq!(words("é:é", &["é", ":", "é"]), ["é:é"]);
     }
 }

@@ -9,22 +9,24 @@ use clap::ValueEnum;
 use clap_complete::CompletionCandidate;
 use clap_complete::engine::{PathCompleter, ValueCompleter};
 
-use crate::lifecycle::{self, Manager};
-use crate::model::{BackendKind, Bounds, Limits, MemMib, Phase, Sort, Span, VmRecord};
-use crate::settings::{Overrides, Settings, Sources};
+use crate::lifecycle::{self, VmManager};
+use crate::model::{
+    BackendKind, MemMib, StatusSort, TimeSpan, ValueRange, VmLimits, VmPhase, VmRecord,
+};
+use crate::settings::{SettingOverrides, SettingSources, Settings};
 
 /// What flags on the line, variables and files say.
-static SAID: OnceLock<Overrides> = OnceLock::new();
+static SAID: OnceLock<SettingOverrides> = OnceLock::new();
 
 /// Lets everything below go by that.
-pub fn heed(said: Overrides) {
+pub fn heed(said: SettingOverrides) {
     // Only a second time could fail, and there is none.
     let _ = SAID.set(said);
 }
 
-fn manager() -> Option<Manager> {
+fn manager() -> Option<VmManager> {
     let said = SAID.get().cloned().unwrap_or_default();
-    Manager::open_to_read(Settings::resolve(said, Sources::default()).ok()?).ok()
+    VmManager::open_to_read(Settings::resolve(said, SettingSources::default()).ok()?).ok()
 }
 
 /// Those of some words that begin with what was typed.
@@ -66,7 +68,7 @@ fn all_vms() -> Vec<VmRecord> {
     manager().and_then(|manager| lifecycle::status_all(&manager, &[]).ok()).unwrap_or_default()
 }
 
-fn vms_that(current: &OsStr, wanted: impl Fn(&Phase) -> bool) -> Vec<CompletionCandidate> {
+fn vms_that(current: &OsStr, wanted: impl Fn(&VmPhase) -> bool) -> Vec<CompletionCandidate> {
     let found = all_vms();
     let found = found.iter().filter(|record| wanted(&record.state));
     let words = found.flat_map(|record| {
@@ -87,7 +89,7 @@ pub fn vms(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// The same of those that run, or are about to begin or to end doing so.
 pub fn vms_that_run(current: &OsStr) -> Vec<CompletionCandidate> {
-    vms_that(current, Phase::is_up)
+    vms_that(current, VmPhase::is_up)
 }
 
 /// The same of the others.
@@ -110,7 +112,7 @@ pub fn filters(current: &OsStr) -> Vec<CompletionCandidate> {
     };
     let value = OsStr::new(value);
     let values = match key {
-        "state" => matching(value, Phase::NAMES),
+        "state" => matching(value, VmPhase::NAMES),
         "profile" => profiles(value),
         "backend" => matching(value, BackendKind::value_variants().iter().map(ToString::to_string)),
         "name" => matching(
@@ -125,7 +127,7 @@ pub fn filters(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Orders of VMs.
 pub fn sorts(current: &OsStr) -> Vec<CompletionCandidate> {
-    matching(current, Sort::keys())
+    matching(current, StatusSort::keys())
 }
 
 /// What `cp` copies from and to: VMs, each with the colon that a path in it follows, and local files.
@@ -166,12 +168,12 @@ pub fn images(current: &OsStr) -> Vec<CompletionCandidate> {
     matching(current, images.into_iter().map(|(image, _)| image.profile))
 }
 
-fn limits() -> Option<Limits> {
+fn limits() -> Option<VmLimits> {
     Some(manager()?.settings.profiles().ok()?.limits.clone())
 }
 
 /// Those of some values that a limit allows; all of them where it is not known.
-fn within(values: &[u64], bounds: Option<Bounds>) -> Vec<u64> {
+fn within(values: &[u64], bounds: Option<ValueRange>) -> Vec<u64> {
     let allowed = |value: &u64| {
         bounds.as_ref().is_none_or(|bounds| (bounds.min..=bounds.max).contains(value))
     };
@@ -203,7 +205,7 @@ pub fn durations(current: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 fn spans(current: &OsStr, seconds: &[u64]) -> Vec<CompletionCandidate> {
-    let spans = seconds.iter().map(|&seconds| Span(Duration::from_secs(seconds)).to_string());
+    let spans = seconds.iter().map(|&seconds| TimeSpan(Duration::from_secs(seconds)).to_string());
     matching(current, spans)
 }
 

@@ -12,8 +12,8 @@ use clap::{ArgMatches, Command};
 use clap_complete::CompleteEnv;
 use clap_complete::env::{EnvCompleter, Fish, Shells, Zsh};
 
-use crate::commands::App;
-use crate::settings::Overrides;
+use crate::commands::AppContext;
+use crate::settings::SettingOverrides;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,7 +27,7 @@ pub const VARIABLE: &str = "MAYFLY_COMPLETE";
 
 /// The shells that are completed for.
 const SHELLS: Shells<'static> =
-    Shells(&[&bash::Bash, &Terse { shell: &Zsh }, &Terse { shell: &Fish }]);
+    Shells(&[&bash::BashCompleter, &Terse { shell: &Zsh }, &Terse { shell: &Fish }]);
 
 /// Print a shell's completion script
 ///
@@ -38,29 +38,29 @@ const SHELLS: Shells<'static> =
 pub struct Args {
     /// The shell to print it for
     #[arg(value_enum)]
-    shell: Shell,
+    shell: ShellKind,
 }
 
 /// Shells there is a script for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Shell {
+pub enum ShellKind {
     Bash,
     Zsh,
     Fish,
 }
 
-impl Shell {
+impl ShellKind {
     fn name(self) -> &'static str {
         match self {
-            Shell::Bash => "bash",
-            Shell::Zsh => "zsh",
-            Shell::Fish => "fish",
+            ShellKind::Bash => "bash",
+            ShellKind::Zsh => "zsh",
+            ShellKind::Fish => "fish",
         }
     }
 }
 
 /// The completion script of a shell.
-pub fn script(shell: Shell) -> Result<String> {
+pub fn script(shell: ShellKind) -> Result<String> {
     let completer = SHELLS.completer(shell.name()).context("the shell has no completer")?;
     let mut script = Vec::new();
     completer
@@ -74,7 +74,7 @@ pub fn script(shell: Shell) -> Result<String> {
 pub fn answer_shell(
     args: &[OsString],
     tree: impl Fn() -> Command,
-    overrides: impl Fn(&ArgMatches) -> Overrides,
+    overrides: impl Fn(&ArgMatches) -> SettingOverrides,
 ) {
     if std::env::var_os(VARIABLE).is_none() {
         return;
@@ -95,7 +95,7 @@ pub fn answer_shell(
     }
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     app.printer.data(script(args.shell)?.trim_end())?;
     Ok(0)
 }

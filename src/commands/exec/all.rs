@@ -4,36 +4,36 @@ use std::io::{PipeReader, Read, pipe};
 
 use anyhow::{Context, Result};
 
-use crate::commands::App;
-use crate::commands::flags::guest_command::GuestCommand;
-use crate::commands::flags::selection::All;
-use crate::guest::{Outcome, Sink};
+use crate::commands::AppContext;
+use crate::commands::flags::guest_command::CommandFlags;
+use crate::commands::flags::selection::SelectionFlags;
+use crate::guest::{CommandOutcome, OutputSink};
 use crate::host::clock;
-use crate::host::signals::Signals;
-use crate::lifecycle::{self, Command, Finished, Manager, Streams, Timings};
-use crate::model::{Kind, Phase, Refusal, VmRecord};
-use crate::output::{Failure, Lines, Patience, Shared};
-use crate::protocol::Exec;
+use crate::host::signals::PendingSignals;
+use crate::lifecycle::{self, ExecCommand, ExecStreams, FinishedCommand, PhaseTimings, VmManager};
+use crate::model::{Refusal, RefusalKind, VmPhase, VmRecord};
+use crate::output::{ErrorReport, PrefixedLines, SharedStream, WritePatience};
+use crate::protocol::ExecRequest;
 
 /// What is asked for.
 #[derive(Debug)]
-pub struct Request<'a> {
-    pub all: &'a All,
+pub struct ExecAllRequest<'a> {
+    pub all: &'a SelectionFlags,
     pub keep: bool,
-    pub command: &'a GuestCommand,
+    pub command: &'a CommandFlags,
     /// In how many VMs at a time.
     pub jobs: usize,
 }
 
-pub fn serve(app: &App, request: &Request) -> Result<u8> {
+pub fn serve(app: &AppContext, request: &ExecAllRequest) -> Result<u8> {
     let exec = request.command.prepare_for_many()?;
-    let manager = Manager::open(app.settings.clone())?;
-    let mut signals = Signals::block()?;
+    let manager = VmManager::open(app.settings.clone())?;
+    let mut signals = PendingSignals::block()?;
     let now = clock::now()?;
     let mut vms = request.all.find(&manager)?;
-    vms.retain(|vm| matches!(vm.state, Phase::Started { .. }) && !vm.has_expired(&now));
+    vms.retain(|vm| matches!(vm.state, VmPhase::Started { .. }) && !vm.has_expired(&now));
     if vms.is_empty() {
-        let refusal = Refusal::new(Kind::NotFound, "no VM to run the command in");
+        let refusal = Refusal::new(RefusalKind::NotFound, "no VM to run the command in");
         return Err(refusal
             .hint("of all that are meant none is started; see 'mayfly status'")
             .into());
@@ -44,12 +44,12 @@ pub fn serve(app: &App, request: &Request) -> Result<u8> {
         exec: &exec,
         keep: request.keep,
         width: vms.iter().map(|vm| vm.manifest.called().len()).max().unwrap_or(0),
-        stdout: Shared::stdout()?,
-        stderr: Shared::stderr()?,
+        stdout: SharedStream::stdout()?,
+        stderr: SharedStream::stderr()?,
     };
     // The highest, which is the same in whatever order they end.
     let (mut code, mut deleted) = (0, 0);
-    let run = |vm: &VmRecord, ears: &mut [Signals; 3]| crowd.run(vm, ears);
+    let run = |vm: &VmRecord, ears: &mut [PendingSignals; 3]| crowd.run(vm, ears);
     lifecycle::at_once(&vms, request.jobs, &mut signals, run, |vm, ran| {
         let reported = ran.and_then(|ran| {
             let was_deleted = ran.finished.cleanup.as_ref().is_some_and(|removed| removed.deleted);
@@ -67,33 +67,33 @@ pub fn serve(app: &App, request: &Request) -> Result<u8> {
 
 /// What is the same for all of them.
 struct Crowd<'a> {
-    app: &'a App,
-    manager: &'a Manager,
-    exec: &'a Exec,
+    app: &'a AppContext,
+    manager: &'a VmManager,
+    exec: &'a ExecRequest,
     keep: bool,
     /// Of the longest name.
     width: usize,
-    stdout: Shared,
-    stderr: Shared,
+    stdout: SharedStream,
+    stderr: SharedStream,
 }
 
 /// What came of the command in one VM.
 struct Ran {
-    finished: Finished,
-    timings: Timings,
+    finished: FinishedCommand,
+    timings: PhaseTimings,
 }
 
 impl Crowd<'_> {
-    fn run(&self, vm: &VmRecord, ears: &mut [Signals; 3]) -> Result<Ran> {
-        let mut timings = Timings::begin();
+    fn run(&self, vm: &VmRecord, ears: &mut [PendingSignals; 3]) -> Result<Ran> {
+        let mut timings = PhaseTimings::begin();
         let [signals, for_stdout, for_stderr] = ears;
         let mut exec = |stdout, stderr| {
-            let streams = Streams { stdin: None, stdout, stderr };
-            let command = Command { exec: self.exec.clone(), streams, keep: self.keep };
+            let streams = ExecStreams { stdin: None, stdout, stderr };
+            let command = ExecCommand { exec: self.exec.clone(), streams, keep: self.keep };
             lifecycle::exec(self.manager, vm.id(), command, signals, &mut timings)
         };
         let finished = match self.app.printer.style.json {
-            true => exec(GuestCommand::capture(), GuestCommand::capture()),
+            true => exec(CommandFlags::capture(), CommandFlags::capture()),
             false => {
                 let (out, stdout) = pipe().context("make a pipe")?;
                 let (err, stderr) = pipe().context("make a pipe")?;
@@ -101,7 +101,7 @@ impl Crowd<'_> {
                     scope.spawn(|| self.print(vm, out, &self.stdout, for_stdout));
                     scope.spawn(|| self.print(vm, err, &self.stderr, for_stderr));
                     // Its ends of the pipes are closed with it, and the two are done then.
-                    exec(Sink::Stream(stdout.into()), Sink::Stream(stderr.into()))
+                    exec(OutputSink::Stream(stdout.into()), OutputSink::Stream(stderr.into()))
                 })
             }
         }?;
@@ -109,9 +109,15 @@ impl Crowd<'_> {
     }
 
     /// Prints what comes, line by line. When it stops before the end, the command sees its output closed.
-    fn print(&self, vm: &VmRecord, mut from: PipeReader, to: &Shared, signals: &mut Signals) {
-        let mut lines = Lines::of(vm.manifest.called(), self.width);
-        let mut patience = Patience::of(signals);
+    fn print(
+        &self,
+        vm: &VmRecord,
+        mut from: PipeReader,
+        to: &SharedStream,
+        signals: &mut PendingSignals,
+    ) {
+        let mut lines = PrefixedLines::of(vm.manifest.called(), self.width);
+        let mut patience = WritePatience::of(signals);
         let mut piece = vec![0; 64 << 10];
         while let Ok(count @ 1..) = from.read(&mut piece) {
             let whole = lines.take(&piece[..count], to.columns());
@@ -123,8 +129,8 @@ impl Crowd<'_> {
     }
 
     /// Says how a command ended, unless its output says it all; gives its exit code.
-    fn report(&self, command: &GuestCommand, vm: &VmRecord, ran: Ran) -> Result<u8> {
-        let Finished { outcome, cleanup } = ran.finished;
+    fn report(&self, command: &CommandFlags, vm: &VmRecord, ran: Ran) -> Result<u8> {
+        let FinishedCommand { outcome, cleanup } = ran.finished;
         if self.app.printer.style.json {
             let (program, timings) = (&self.exec.program, &ran.timings);
             return command.report(self.app, vm.id(), program, outcome, cleanup, timings);
@@ -132,7 +138,7 @@ impl Crowd<'_> {
         let (printer, name) = (&self.app.printer, vm.manifest.called());
         printer.detail(&format!("{name}:"));
         printer.timings(&ran.timings);
-        let Outcome { exit, .. } = outcome;
+        let CommandOutcome { exit, .. } = outcome;
         let code = exit.code();
         match command.verdict(&exit) {
             Some(verdict) => {
@@ -147,9 +153,9 @@ impl Crowd<'_> {
 
     /// Says what kept the command from its end; gives the exit code for that.
     fn complain(&self, vm: &VmRecord, error: &anyhow::Error) -> u8 {
-        let failure = Failure::of_command(error);
+        let failure = ErrorReport::of_command(error);
         let message = format!("{}: {}", vm.manifest.called(), failure.message);
-        let failure = Failure { message, ..failure };
+        let failure = ErrorReport { message, ..failure };
         self.stderr.between(|| self.app.printer.failure(&failure));
         failure.exit_code
     }

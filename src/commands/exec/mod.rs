@@ -5,13 +5,13 @@ mod all;
 use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
-use crate::commands::App;
+use crate::commands::AppContext;
 use crate::commands::completions::candidates;
-use crate::commands::flags::guest_command::GuestCommand;
-use crate::commands::flags::selection::All;
-use crate::host::signals::Signals;
-use crate::lifecycle::{self, Command, Manager, Timings};
-use crate::model::{Kind, Refusal, VmRef};
+use crate::commands::flags::guest_command::CommandFlags;
+use crate::commands::flags::selection::SelectionFlags;
+use crate::host::signals::PendingSignals;
+use crate::lifecycle::{self, ExecCommand, PhaseTimings, VmManager};
+use crate::model::{Refusal, RefusalKind, VmRef};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,7 +48,7 @@ pub struct Args {
     vm: Option<VmRef>,
 
     #[command(flatten)]
-    all: All,
+    all: SelectionFlags,
 
     /// With --all, run it in N VMs at a time
     #[arg(
@@ -64,12 +64,12 @@ pub struct Args {
     keep: bool,
 
     #[command(flatten)]
-    command: GuestCommand,
+    command: CommandFlags,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     if args.command.is_login() {
-        let refusal = Refusal::new(Kind::Usage, "no command is given");
+        let refusal = Refusal::new(RefusalKind::Usage, "no command is given");
         let hint = match args.vm {
             Some(vm) => format!("'mayfly shell {vm}' gives you a shell, and keeps the VM"),
             None => "write it behind '--', or a line for a shell behind '-c'".into(),
@@ -78,15 +78,15 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     }
     let Some(vm) = args.vm else {
         let (all, command, jobs) = (&args.all, &args.command, args.jobs.into());
-        return all::serve(app, &all::Request { all, keep: args.keep, command, jobs });
+        return all::serve(app, &all::ExecAllRequest { all, keep: args.keep, command, jobs });
     };
     let (exec, streams) = args.command.prepare(app)?;
     let program = exec.program.clone();
-    let command = Command { exec, streams, keep: args.keep };
-    let manager = Manager::open(app.settings.clone())?;
-    let mut signals = Signals::block()?;
+    let command = ExecCommand { exec, streams, keep: args.keep };
+    let manager = VmManager::open(app.settings.clone())?;
+    let mut signals = PendingSignals::block()?;
     let id = manager.resolve(&vm)?;
-    let mut timings = Timings::begin();
+    let mut timings = PhaseTimings::begin();
     let finished = lifecycle::exec(&manager, &id, command, &mut signals, &mut timings)?;
     if let Some(removed) = finished.cleanup.as_ref().filter(|removed| removed.deleted) {
         app.printer

@@ -7,19 +7,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result};
 use clap::{Args, ValueHint};
 
-use crate::archive::{Destination, own_name};
-use crate::commands::App;
-use crate::host::signals::{Interrupted, Signals};
+use crate::archive::{CopyDestination, own_name};
+use crate::commands::AppContext;
+use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::lifecycle::{
-    Conversation, CopyIn, CopyOut, Manager, Parcel, Store, Timings, Who, copy_in, copy_out,
+    AgentConversation, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser, PhaseTimings, VmManager,
+    copy_in, copy_out,
 };
-use crate::model::{CommandDefaults, Kind, Refusal};
+use crate::model::{CommandDefaults, Refusal, RefusalKind};
 use crate::output::CopyProgress;
-use crate::protocol::{Exec, Text};
+use crate::protocol::{ExecRequest, WireText};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Files")]
-pub struct Copies {
+pub struct CopyFlags {
     /// Copy DIR into the VM, and run the command there
     ///
     /// It is then at PATH; if that is not given, in the home directory, under its own name. A PATH that
@@ -48,7 +49,7 @@ pub struct Copies {
 
 /// The same, looked at before there is a VM.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedCopies {
     inward: Vec<(OsString, CopyIn)>,
     outward: Vec<Outward>,
 }
@@ -57,16 +58,20 @@ pub struct Prepared {
 struct Outward {
     path: OsString,
     to: PathBuf,
-    who: Who,
+    who: CopyUser,
 }
 
-impl Copies {
+impl CopyFlags {
     /// What is to be copied, and where `exec` runs because of it. A profile's `defaults` say for whom, and
     /// where it runs if nothing else does.
     ///
     /// # Errors
     /// What can be seen to be wrong before anything is done.
-    pub fn prepare(&self, exec: &mut Exec, defaults: CommandDefaults) -> Result<Prepared> {
+    pub fn prepare(
+        &self,
+        exec: &mut ExecRequest,
+        defaults: CommandDefaults,
+    ) -> Result<PreparedCopies> {
         exec.user = exec.user.take().or(defaults.user);
         let user = exec.user.clone();
         let mut inward = Vec::new();
@@ -80,42 +85,42 @@ impl Copies {
                 None => name_of(path)?,
             };
             if meta.is_dir() && exec.cwd.is_none() {
-                exec.cwd = Some(Text::from(&*to));
+                exec.cwd = Some(WireText::from(&*to));
             }
-            let parcel = Parcel::Tree {
+            let parcel = CopyPayload::Tree {
                 path: path.into(),
                 follow: true,
                 contents: true,
                 exclude_ignored: self.exclude_ignored,
             };
-            let who = Who { user: user.clone(), cwd: None };
-            let copy = CopyIn { parcel, to: Text::from(&*to), parents: true, who };
+            let who = CopyUser { user: user.clone(), cwd: None };
+            let copy = CopyIn { parcel, to: WireText::from(&*to), parents: true, who };
             inward.push((path.to_owned(), copy));
         }
-        exec.cwd = exec.cwd.take().or_else(|| defaults.workdir.as_deref().map(Text::from));
+        exec.cwd = exec.cwd.take().or_else(|| defaults.workdir.as_deref().map(WireText::from));
         let mut outward = Vec::new();
         for typed in &self.copy_out {
             let (path, to) = split(typed, "--copy-out")?;
             let to = PathBuf::from(to.unwrap_or(OsStr::new(".")));
             check_directory(&to)?;
-            let who = Who { user: user.clone(), cwd: exec.cwd.clone() };
+            let who = CopyUser { user: user.clone(), cwd: exec.cwd.clone() };
             outward.push(Outward { path: path.to_owned(), to, who });
         }
-        Ok(Prepared { inward, outward })
+        Ok(PreparedCopies { inward, outward })
     }
 }
 
-impl Prepared {
+impl PreparedCopies {
     /// Copies everything into the VM.
     ///
     /// # Errors
     /// The first copy that fails.
     pub fn bring(
         &mut self,
-        app: &App,
-        conversation: &mut Conversation<'_>,
-        signals: &mut Signals,
-        timings: &mut Timings,
+        app: &AppContext,
+        conversation: &mut AgentConversation<'_>,
+        signals: &mut PendingSignals,
+        timings: &mut PhaseTimings,
     ) -> Result<()> {
         let any = !self.inward.is_empty();
         for (path, copy) in self.inward.drain(..) {
@@ -136,21 +141,21 @@ impl Prepared {
     /// Copies everything out of the VM, as far as that goes. Gives what went wrong.
     pub fn fetch(
         self,
-        app: &App,
-        manager: &Manager,
-        conversation: &mut Conversation<'_>,
-        signals: &mut Signals,
-        timings: &mut Timings,
+        app: &AppContext,
+        manager: &VmManager,
+        conversation: &mut AgentConversation<'_>,
+        signals: &mut PendingSignals,
+        timings: &mut PhaseTimings,
     ) -> Vec<Error> {
         let mut failed = Vec::new();
         let any = !self.outward.is_empty();
         for Outward { path, to, who } in self.outward {
             let shown = path.display().to_string();
             let progress = CopyProgress::new(app.printer, &shown);
-            let fetched = Destination::make(&to).and_then(|made| {
+            let fetched = CopyDestination::make(&to).and_then(|made| {
                 let (destination, made) = made;
-                let to = Store::Place(destination);
-                let copy = CopyOut { path: Text::from(&*path), follow: false, to, who };
+                let to = CopyStore::Place(destination);
+                let copy = CopyOut { path: WireText::from(&*path), follow: false, to, who };
                 let limits = &manager.settings.profiles()?.limits;
                 conversation
                     .ask(|session| copy_out(session, copy, limits, signals, &progress))
@@ -162,7 +167,7 @@ impl Prepared {
             match fetched {
                 Ok(tally) => app.printer.skipped(&tally),
                 Err(error) => {
-                    let stop = error.is::<Interrupted>();
+                    let stop = error.is::<SignalInterrupt>();
                     failed.push(error);
                     if stop {
                         break;
@@ -186,7 +191,7 @@ fn split<'a>(typed: &'a OsStr, flag: &str) -> Result<(&'a OsStr, Option<&'a OsSt
     };
     if before.is_empty() {
         let message = format!("{flag} {typed:?} does not say what to copy");
-        return Err(Refusal::new(Kind::Usage, message).into());
+        return Err(Refusal::new(RefusalKind::Usage, message).into());
     }
     let behind = behind.filter(|behind| !behind.is_empty());
     Ok((OsStr::from_bytes(before), behind.map(OsStr::from_bytes)))
@@ -197,7 +202,7 @@ fn name_of(path: &OsStr) -> Result<OsString> {
     let real = std::fs::canonicalize(path).with_context(|| format!("cannot look at {path:?}"))?;
     let name = own_name(path).or(real.file_name()).map(OsStr::to_owned);
     name.ok_or_else(|| {
-        Refusal::new(Kind::Usage, format!("{path:?} has no name"))
+        Refusal::new(RefusalKind::Usage, format!("{path:?} has no name"))
             .hint("say where it goes, as in '--copy-in DIR:PATH'")
             .into()
     })
@@ -211,7 +216,7 @@ fn check_directory(path: &Path) -> Result<()> {
     });
     match there {
         Some((above, false)) => {
-            Err(Refusal::new(Kind::Usage, format!("{above:?} is not a directory")).into())
+            Err(Refusal::new(RefusalKind::Usage, format!("{above:?} is not a directory")).into())
         }
         _ => Ok(()),
     }

@@ -10,13 +10,15 @@ use clap_complete::ArgValueCompleter;
 
 use super::env_file;
 use crate::commands::completions::candidates;
-use crate::host::confidential::{self, Guarded};
-use crate::model::{Kind, Refusal};
-use crate::protocol::{Exec, MAX_REQUEST, MAX_SECRETS, Secret, Text, is_secret_name};
+use crate::host::confidential::{self, FilePrivacy};
+use crate::model::{Refusal, RefusalKind};
+use crate::protocol::{
+    ExecRequest, MAX_REQUEST, MAX_SECRETS, NamedSecret, WireText, is_secret_name,
+};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The command")]
-pub struct Given {
+pub struct EnvAndSecrets {
     /// Set an environment variable; without a value, pass on the one here
     ///
     /// May be given several times. Nothing else of this environment reaches the VM, but with a
@@ -46,19 +48,19 @@ pub struct Given {
     secrets: Vec<OsString>,
 }
 
-impl Given {
+impl EnvAndSecrets {
     /// Puts all of it into a request. `input` is the flag that makes standard input the command's own.
     ///
     /// # Errors
     /// `Usage`, before anything was done. What is secret is in no message.
-    pub fn give(&self, exec: &mut Exec, input: Option<&'static str>) -> Result<()> {
+    pub fn give(&self, exec: &mut ExecRequest, input: Option<&'static str>) -> Result<()> {
         let mut reader = Reader { input };
         for file in &self.env_file {
-            let text = reader.read(file, "'--env-file'", MAX_REQUEST, Guarded::May)?;
+            let text = reader.read(file, "'--env-file'", MAX_REQUEST, FilePrivacy::May)?;
             let variables = env_file::parse(&text, |name| std::env::var_os(name));
             exec.env.extend(variables.map_err(|(line, why)| {
                 let message = format!("line {line} of {} {why}", file.display());
-                Refusal::new(Kind::Usage, message).hint("write KEY=VALUE")
+                Refusal::new(RefusalKind::Usage, message).hint("write KEY=VALUE")
             })?);
         }
         for setting in &self.env {
@@ -90,7 +92,7 @@ impl Reader {
         file: &Path,
         flag: &'static str,
         limit: usize,
-        guarded: Guarded,
+        guarded: FilePrivacy,
     ) -> Result<zeroize::Zeroizing<Vec<u8>>> {
         if file == Path::new(confidential::STDIN)
             && let Some(other) = self.input.replace(flag)
@@ -101,7 +103,7 @@ impl Reader {
     }
 }
 
-fn variable(setting: &OsStr) -> Result<(Text, Text)> {
+fn variable(setting: &OsStr) -> Result<(WireText, WireText)> {
     let bytes = setting.as_bytes();
     let (key, value) = match bytes.iter().position(|&b| b == b'=') {
         // What follows may be anything, and is not shown.
@@ -123,10 +125,10 @@ fn variable(setting: &OsStr) -> Result<(Text, Text)> {
             (bytes.to_owned(), value.into_vec())
         }
     };
-    Ok((Text(key), Text(value)))
+    Ok((WireText(key), WireText(value)))
 }
 
-fn secret(given: &OsStr, left: usize, reader: &mut Reader) -> Result<Secret> {
+fn secret(given: &OsStr, left: usize, reader: &mut Reader) -> Result<NamedSecret> {
     let hint = "write '--secret NAME=FILE'; FILE has the secret in it";
     let bytes = given.as_bytes();
     // It may be the secret itself, and is not shown.
@@ -143,14 +145,14 @@ fn secret(given: &OsStr, left: usize, reader: &mut Reader) -> Result<Secret> {
         )
     })?;
     let file = Path::new(OsStr::from_bytes(file));
-    let value = reader.read(file, "'--secret'", MAX_SECRETS, Guarded::Must)?;
+    let value = reader.read(file, "'--secret'", MAX_SECRETS, FilePrivacy::Must)?;
     if value.is_empty() {
         // A command in <(…) that failed, most likely.
         return Err(
             usage(format!("secret {name:?} is empty: nothing is in {}", file.display())).into()
         );
     }
-    let secret = Secret::new(name, value).expect("the name was checked");
+    let secret = NamedSecret::new(name, value).expect("the name was checked");
     if secret.size() > left {
         let message =
             format!("the secrets are longer than the {} KiB that fit", MAX_SECRETS / 1024);
@@ -160,7 +162,7 @@ fn secret(given: &OsStr, left: usize, reader: &mut Reader) -> Result<Secret> {
 }
 
 fn usage(message: impl Into<String>) -> Refusal {
-    Refusal::new(Kind::Usage, message)
+    Refusal::new(RefusalKind::Usage, message)
 }
 
 #[cfg(test)]
@@ -170,7 +172,7 @@ mod tests {
     #[test]
     fn a_variable_may_hold_anything_but_must_have_a_name() {
         let variable = |text: &str| variable(OsStr::new(text));
-        assert_eq!(variable("A=b=c").unwrap(), (Text(b"A".into()), Text(b"b=c".into())));
+        assert_eq!(variable("A=b=c").unwrap(), (WireText(b"A".into()), WireText(b"b=c".into())));
         assert!(!variable("=x").unwrap_err().to_string().contains('x'));
         assert!(variable("").is_err());
         assert!(variable("MAYFLY_NO_SUCH_VARIABLE").is_err());

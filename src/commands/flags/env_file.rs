@@ -7,7 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use crate::protocol::Text;
+use crate::protocol::WireText;
 
 /// The variables of a file.
 ///
@@ -16,7 +16,7 @@ use crate::protocol::Text;
 pub fn parse(
     file: &[u8],
     here: impl Fn(&OsStr) -> Option<OsString>,
-) -> Result<Vec<(Text, Text)>, (usize, &'static str)> {
+) -> Result<Vec<(WireText, WireText)>, (usize, &'static str)> {
     let file = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
     let mut variables = Vec::new();
     for (number, line) in (1..).zip(file.split(|&byte| byte == b'\n')) {
@@ -37,7 +37,7 @@ pub fn parse(
                 Some(at) => Some(line[at + 1..].to_owned()),
                 None => here(OsStr::from_bytes(key)).map(OsString::into_vec),
             };
-            variables.extend(value.map(|value| (Text(key.to_owned()), Text(value))));
+            variables.extend(value.map(|value| (WireText(key.to_owned()), WireText(value))));
             continue;
         };
         return Err((number, problem));
@@ -51,7 +51,7 @@ mod tests {
 
     fn parsed(text: &str) -> Result<Vec<(String, String)>, (usize, &'static str)> {
         let here = |name: &OsStr| (name == "HERE").then(|| "from here".into());
-        let shown = |text: Text| String::from_utf8(text.0).unwrap();
+        let shown = |text: WireText| String::from_utf8(text.0).unwrap();
         let variables = parse(text.as_bytes(), here)?;
         Ok(variables.into_iter().map(|(key, value)| (shown(key), shown(value))).collect())
     }

@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::Result;
 use clap::Args;
 
-use super::env_and_secrets::Given;
-use crate::protocol::{Exec, Program, Text};
+use super::env_and_secrets::EnvAndSecrets;
+use crate::protocol::{ExecProgram, ExecRequest, WireText};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The command")]
-pub struct Circumstances {
+pub struct ExecContext {
     /// Run in DIR of the VM
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<OsString>,
@@ -24,19 +24,19 @@ pub struct Circumstances {
     user: Option<String>,
 
     #[command(flatten)]
-    given: Given,
+    given: EnvAndSecrets,
 }
 
-impl Circumstances {
+impl ExecContext {
     /// A request to run `program` so. `input` is the flag that makes standard input the command's own.
     ///
     /// # Errors
     /// Flags that make no sense, before anything was done.
-    pub fn exec(&self, program: Program, input: Option<&'static str>) -> Result<Exec> {
-        let mut exec = Exec {
+    pub fn exec(&self, program: ExecProgram, input: Option<&'static str>) -> Result<ExecRequest> {
+        let mut exec = ExecRequest {
             cwd: self.workdir.as_ref().map(text),
             user: self.user.clone(),
-            ..Exec::of(program)
+            ..ExecRequest::of(program)
         };
         self.given.give(&mut exec, input)?;
         Ok(exec)
@@ -44,11 +44,11 @@ impl Circumstances {
 }
 
 /// The program with these words, which there must be.
-pub fn program(words: &[OsString]) -> Program {
-    Program::Argv(words.iter().map(text).collect())
+pub fn program(words: &[OsString]) -> ExecProgram {
+    ExecProgram::Argv(words.iter().map(text).collect())
 }
 
 /// What the user typed, byte by byte.
-pub fn text(text: &OsString) -> Text {
-    Text(text.as_bytes().to_owned())
+pub fn text(text: &OsString) -> WireText {
+    WireText(text.as_bytes().to_owned())
 }

@@ -8,15 +8,15 @@ use clap::{ArgGroup, Args};
 use clap_complete::ArgValueCompleter;
 use nix::sys::signal::Signal;
 
-use super::exec_context::{self, Circumstances};
+use super::exec_context::{self, ExecContext};
 use super::tty;
-use crate::commands::App;
+use crate::commands::AppContext;
 use crate::commands::completions::candidates;
-use crate::guest::{Exit, Outcome, Sink, Stdin};
-use crate::lifecycle::{Removed, Streams, Timings};
-use crate::model::{Kind, Refusal, Span, VmId};
+use crate::guest::{CommandExit, CommandOutcome, OutputSink, StdinSource};
+use crate::lifecycle::{ExecStreams, PhaseTimings, RemovalReport};
+use crate::model::{Refusal, RefusalKind, TimeSpan, VmId};
 use crate::output::ExecAnswer;
-use crate::protocol::{Exec, Program, Text};
+use crate::protocol::{ExecProgram, ExecRequest, WireText};
 
 /// How much of each stream `--json` keeps. The answer is one JSON value, so it is held in memory;
 /// who wants more reads the streams.
@@ -25,14 +25,14 @@ const CAPTURE_LIMIT: usize = 4 << 20;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The command")]
 #[command(group = ArgGroup::new("what").args(["command", "shell"]))]
-pub struct GuestCommand {
+pub struct CommandFlags {
     /// Kill the command after DURATION and exit with 124
     ///
     /// Everything it started is killed too; what it wrote until then is kept.
     #[arg(
         long, value_name = "DURATION", add = ArgValueCompleter::new(candidates::durations)
     )]
-    timeout: Option<Span>,
+    timeout: Option<TimeSpan>,
 
     /// Pass standard input on to the command
     ///
@@ -49,7 +49,7 @@ pub struct GuestCommand {
     tty: bool,
 
     #[command(flatten)]
-    circumstances: Circumstances,
+    circumstances: ExecContext,
 
     /// Run STRING in a login shell, as 'bash -lc' does
     ///
@@ -62,7 +62,7 @@ pub struct GuestCommand {
     command: Vec<OsString>,
 }
 
-impl GuestCommand {
+impl CommandFlags {
     /// Whether there is nothing to run but the user's login shell.
     pub fn is_login(&self) -> bool {
         self.shell.is_none() && self.command.is_empty()
@@ -80,7 +80,7 @@ impl GuestCommand {
 
     /// The request for the agent, and where its streams go: to our own, or into the JSON answer.
     /// Errors: flags that make no sense, before anything was done.
-    pub fn prepare(&self, app: &App) -> Result<(Exec, Streams)> {
+    pub fn prepare(&self, app: &AppContext) -> Result<(ExecRequest, ExecStreams)> {
         let mut exec = self.exec()?;
         let streams = match self.tty {
             true => tty::take(app, &mut exec, "'-t'", "'-i' passes any other input on")?,
@@ -94,23 +94,23 @@ impl GuestCommand {
 
     /// The request for the agents of several VMs. Errors: that there is one input, too, which cannot be
     /// for all of them.
-    pub fn prepare_for_many(&self) -> Result<Exec> {
+    pub fn prepare_for_many(&self) -> Result<ExecRequest> {
         if let Some(flag) = self.input() {
             let message = format!("{flag} and '--all' exclude each other");
-            return Err(Refusal::new(Kind::Usage, message)
+            return Err(Refusal::new(RefusalKind::Usage, message)
                 .hint("there is one standard input: name the VM whose it shall be")
                 .into());
         }
         self.exec()
     }
 
-    fn exec(&self) -> Result<Exec> {
+    fn exec(&self) -> Result<ExecRequest> {
         if self.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
-            return Err(Refusal::new(Kind::Usage, "--timeout must be positive").into());
+            return Err(Refusal::new(RefusalKind::Usage, "--timeout must be positive").into());
         }
         let program = match &self.shell {
-            Some(line) => Program::Shell(exec_context::text(line)),
-            None if self.is_login() => Program::Login,
+            Some(line) => ExecProgram::Shell(exec_context::text(line)),
+            None if self.is_login() => ExecProgram::Login,
             None => exec_context::program(&self.command),
         };
         let mut exec = self.circumstances.exec(program, self.input())?;
@@ -128,42 +128,42 @@ impl GuestCommand {
     }
 
     /// Keeps an output for the JSON answer.
-    pub fn capture() -> Sink {
-        Sink::Capture { limit: CAPTURE_LIMIT }
+    pub fn capture() -> OutputSink {
+        OutputSink::Capture { limit: CAPTURE_LIMIT }
     }
 
-    fn streams(&self, app: &App) -> Result<Streams> {
+    fn streams(&self, app: &AppContext) -> Result<ExecStreams> {
         let ours = |fd: std::os::fd::BorrowedFd| {
             fd.try_clone_to_owned().context("cannot use a standard stream")
         };
         let stdin = match self.interactive {
-            true => Some(Stdin::Bytes(ours(std::io::stdin().as_fd())?)),
+            true => Some(StdinSource::Bytes(ours(std::io::stdin().as_fd())?)),
             false => None,
         };
         let (stdout, stderr) = match app.printer.style.json {
-            true => (GuestCommand::capture(), GuestCommand::capture()),
+            true => (CommandFlags::capture(), CommandFlags::capture()),
             false => (
-                Sink::Stream(ours(std::io::stdout().as_fd())?),
-                Sink::Stream(ours(std::io::stderr().as_fd())?),
+                OutputSink::Stream(ours(std::io::stdout().as_fd())?),
+                OutputSink::Stream(ours(std::io::stderr().as_fd())?),
             ),
         };
-        Ok(Streams { stdin, stdout, stderr })
+        Ok(ExecStreams { stdin, stdout, stderr })
     }
 
     /// What there is to say about an end, where its exit code alone does not.
-    pub fn verdict(&self, exit: &Exit) -> Option<String> {
+    pub fn verdict(&self, exit: &CommandExit) -> Option<String> {
         verdict(exit, self.timeout, self.tty)
     }
 
     /// Prints what `--json` answers and what a timeout says; gives the exit code.
     pub fn report(
         &self,
-        app: &App,
+        app: &AppContext,
         vm_id: &VmId,
-        program: &Program,
-        outcome: Outcome,
-        cleanup: Option<Removed>,
-        timings: &Timings,
+        program: &ExecProgram,
+        outcome: CommandOutcome,
+        cleanup: Option<RemovalReport>,
+        timings: &PhaseTimings,
     ) -> Result<u8> {
         let verdict = self.verdict(&outcome.exit);
         let exit_code = outcome.exit.code();
@@ -185,20 +185,22 @@ impl GuestCommand {
 
 /// What there is to say about an end, where its exit code alone does not. Of a signal that killed a
 /// command, a person at its terminal is told, as a shell would tell.
-pub fn verdict(exit: &Exit, timeout: Option<Span>, at_terminal: bool) -> Option<String> {
+pub fn verdict(exit: &CommandExit, timeout: Option<TimeSpan>, at_terminal: bool) -> Option<String> {
     let name = |signal: u8| {
         Signal::try_from(i32::from(signal))
             .map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string())
     };
     match exit {
-        Exit::TimedOut => {
-            let limit = timeout.map_or(0, Span::seconds);
+        CommandExit::TimedOut => {
+            let limit = timeout.map_or(0, TimeSpan::seconds);
             Some(format!("command timed out after {limit}s"))
         }
-        Exit::NotStarted(failure) => Some(format!("mayfly: {}", failure.message)),
-        Exit::HungUp(signal) if *signal == Signal::SIGHUP as u8 => Some("mayfly: hung up".into()),
-        Exit::HungUp(signal) => Some(format!("mayfly: interrupted by {}", name(*signal))),
-        Exit::Signalled(signal) if at_terminal => {
+        CommandExit::NotStarted(failure) => Some(format!("mayfly: {}", failure.message)),
+        CommandExit::HungUp(signal) if *signal == Signal::SIGHUP as u8 => {
+            Some("mayfly: hung up".into())
+        }
+        CommandExit::HungUp(signal) => Some(format!("mayfly: interrupted by {}", name(*signal))),
+        CommandExit::Signalled(signal) if at_terminal => {
             Some(format!("mayfly: killed by {}", name(*signal)))
         }
         _ => None,
@@ -206,15 +208,15 @@ pub fn verdict(exit: &Exit, timeout: Option<Span>, at_terminal: bool) -> Option<
 }
 
 /// A command as a user could have typed it.
-fn shown(program: &Program) -> String {
+fn shown(program: &ExecProgram) -> String {
     match program {
-        Program::Shell(line) => line.as_os_str().to_string_lossy().into_owned(),
-        Program::Argv(words) => {
-            let word = |word: &Text| quote(&word.as_os_str().to_string_lossy());
+        ExecProgram::Shell(line) => line.as_os_str().to_string_lossy().into_owned(),
+        ExecProgram::Argv(words) => {
+            let word = |word: &WireText| quote(&word.as_os_str().to_string_lossy());
             words.iter().map(word).collect::<Vec<_>>().join(" ")
         }
         // Nobody types the other two.
-        Program::Login | Program::Pack(_) | Program::Unpack(_) => String::new(),
+        ExecProgram::Login | ExecProgram::Pack(_) | ExecProgram::Unpack(_) => String::new(),
     }
 }
 

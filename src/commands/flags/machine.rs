@@ -4,12 +4,12 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use crate::commands::completions::candidates;
-use crate::lifecycle::Request;
+use crate::lifecycle::CreateRequest;
 use crate::model::{Isolation, MemMib};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The VM")]
-pub struct MachineRequest {
+pub struct MachineFlags {
     /// Make a VM of PROFILE; 'mayfly profiles' lists them
     #[arg(
         short, long, value_name = "PROFILE", env = "MAYFLY_PROFILE",
@@ -39,16 +39,16 @@ pub struct MachineRequest {
     no_jailer: bool,
 }
 
-impl MachineRequest {
+impl MachineFlags {
     /// A request for a VM that has these properties and no others.
-    pub fn into_request(self) -> Request {
-        Request {
+    pub fn into_request(self) -> CreateRequest {
+        CreateRequest {
             profile: self.profile,
             vcpu_count: self.vcpus,
             mem: self.mem,
             require: self.require,
             no_jailer: self.no_jailer,
-            ..Request::default()
+            ..CreateRequest::default()
         }
     }
 }

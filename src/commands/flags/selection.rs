@@ -4,14 +4,14 @@ use anyhow::Result;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
-use crate::commands::App;
+use crate::commands::AppContext;
 use crate::commands::completions::candidates;
 use crate::commands::each::each;
-use crate::lifecycle::{self, Manager};
-use crate::model::{Filter, Kind, LabelQuery, Refusal, VmId, VmRecord, VmRef};
+use crate::lifecycle::{self, VmManager};
+use crate::model::{LabelQuery, Refusal, RefusalKind, StatusFilter, VmId, VmRecord, VmRef};
 
 #[derive(Debug, Args)]
-pub struct Selection {
+pub struct VmSelection {
     /// An id, the beginning of one, or a name
     #[arg(
         required_unless_present = "all", value_name = "VM",
@@ -20,12 +20,12 @@ pub struct Selection {
     vms: Vec<VmRef>,
 
     #[command(flatten)]
-    all: All,
+    all: SelectionFlags,
 }
 
 /// The flags that stand for VMs without naming them.
 #[derive(Debug, Args)]
-pub struct All {
+pub struct SelectionFlags {
     /// Take all VMs instead of naming them
     #[arg(long, conflicts_with = "vms")]
     pub all: bool,
@@ -44,26 +44,26 @@ pub struct All {
         long = "filter", value_name = "KEY=VALUE", requires = "all", conflicts_with = "vms",
         add = ArgValueCompleter::new(candidates::filters)
     )]
-    filters: Vec<Filter>,
+    filters: Vec<StatusFilter>,
 }
 
-impl All {
+impl SelectionFlags {
     /// Those VMs of all that fulfil every condition, oldest first, as they are now.
-    pub fn find(&self, manager: &Manager) -> Result<Vec<VmRecord>> {
+    pub fn find(&self, manager: &VmManager) -> Result<Vec<VmRecord>> {
         let mut filters = self.filters.clone();
-        filters.extend(self.labels.iter().cloned().map(Filter::Label));
+        filters.extend(self.labels.iter().cloned().map(StatusFilter::Label));
         lifecycle::status_all(manager, &filters)
     }
 }
 
-impl Selection {
+impl VmSelection {
     /// Calls `act` with the id of every one, if there is such a VM, and the word for it. As [`each`], and with `--all` only for
     /// those of which `concerned` says so; one that somebody else deletes meanwhile is then none of
     /// `--all`. Where there is none, it says that there is none to `verb`, which is a success.
     pub fn each(
         &self,
-        app: &App,
-        manager: &Manager,
+        app: &AppContext,
+        manager: &VmManager,
         verb: &str,
         concerned: impl Fn(&VmRecord) -> bool,
         mut act: impl FnMut(Result<VmId>, &str) -> Result<()>,
@@ -87,5 +87,5 @@ impl Selection {
 
 /// Whether an error says that there is no such VM, or none any more.
 pub fn is_absent(error: &anyhow::Error) -> bool {
-    Refusal::is_of_kind(error, Kind::NotFound)
+    Refusal::is_of_kind(error, RefusalKind::NotFound)
 }

@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use crate::lifecycle::{Purpose, Way};
+use crate::lifecycle::{StartOptions, StreamPurpose};
 
 #[derive(Debug, Args)]
-pub struct StartWay {
+pub struct StartFlags {
     /// Boot the VM, instead of starting it as a copy of one that has booted
     ///
     /// The first start of a VM makes a template of its shape, and those after it are copies of that.
@@ -14,9 +14,9 @@ pub struct StartWay {
     cold: bool,
 }
 
-impl StartWay {
+impl StartFlags {
     /// What `lifecycle` is asked for.
-    pub fn way(&self, purpose: Purpose) -> Way {
-        Way { cold: self.cold, purpose }
+    pub fn way(&self, purpose: StreamPurpose) -> StartOptions {
+        StartOptions { cold: self.cold, purpose }
     }
 }

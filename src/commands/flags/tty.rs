@@ -4,12 +4,12 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 
-use crate::commands::App;
-use crate::guest::{Sink, Stdin};
-use crate::host::terminal::Terminal;
-use crate::lifecycle::Streams;
-use crate::model::{Kind, Refusal};
-use crate::protocol::{self, Exec, Text, WindowSize};
+use crate::commands::AppContext;
+use crate::guest::{OutputSink, StdinSource};
+use crate::host::terminal::HostTerminal;
+use crate::lifecycle::ExecStreams;
+use crate::model::{Refusal, RefusalKind};
+use crate::protocol::{self, ExecRequest, WindowSize, WireText};
 
 /// What a terminal is whose name nobody says, as with docker.
 const UNNAMED: &str = "xterm";
@@ -19,28 +19,33 @@ const UNNAMED: &str = "xterm";
 ///
 /// # Errors
 /// A [`Refusal`] where there is none, or where output is captured instead of shown.
-pub fn take(app: &App, exec: &mut Exec, flag: &str, instead: &str) -> Result<Streams> {
+pub fn take(
+    app: &AppContext,
+    exec: &mut ExecRequest,
+    flag: &str,
+    instead: &str,
+) -> Result<ExecStreams> {
     if app.printer.style.json {
         let message = format!("{flag} and '--json' exclude each other: a screen is no data");
-        return Err(Refusal::new(Kind::Usage, message).hint("leave one of them out").into());
+        return Err(Refusal::new(RefusalKind::Usage, message).hint("leave one of them out").into());
     }
-    let terminal = Terminal::of(std::io::stdin().as_fd())?.ok_or_else(|| {
+    let terminal = HostTerminal::of(std::io::stdin().as_fd())?.ok_or_else(|| {
         let message = format!("{flag} needs a terminal, and standard input is not one");
-        Refusal::new(Kind::Usage, message).hint(instead)
+        Refusal::new(RefusalKind::Usage, message).hint(instead)
     })?;
     let size = terminal.size();
     exec.stdin = true;
-    exec.tty = Some(protocol::Terminal {
+    exec.tty = Some(protocol::TerminalRequest {
         size: WindowSize { rows: size.rows, columns: size.columns },
         name: std::env::var_os("TERM")
             .filter(|name| !name.is_empty())
-            .map_or(UNNAMED.into(), Text::from),
+            .map_or(UNNAMED.into(), WireText::from),
     });
     let screen = std::io::stdout().as_fd().try_clone_to_owned();
-    Ok(Streams {
-        stdin: Some(Stdin::Terminal(terminal)),
-        stdout: Sink::Stream(screen.context("cannot use a standard stream")?),
+    Ok(ExecStreams {
+        stdin: Some(StdinSource::Terminal(terminal)),
+        stdout: OutputSink::Stream(screen.context("cannot use a standard stream")?),
         // A terminal has one stream of output only.
-        stderr: Sink::Capture { limit: 0 },
+        stderr: OutputSink::Capture { limit: 0 },
     })
 }

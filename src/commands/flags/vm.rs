@@ -4,23 +4,23 @@ use anyhow::Result;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
-use super::machine::MachineRequest;
+use super::machine::MachineFlags;
 use crate::commands::completions::candidates;
-use crate::lifecycle::Request;
-use crate::model::{Label, Labels, ProcessId, Span, VmName};
+use crate::lifecycle::CreateRequest;
+use crate::model::{ProcessId, TimeSpan, VmLabel, VmLabels, VmName};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The VM")]
-pub struct VmRequest {
+pub struct VmFlags {
     #[command(flatten)]
-    machine: MachineRequest,
+    machine: MachineFlags,
 
     /// Let it live for DURATION at most, such as 90s or 1h
     ///
     /// A bare number is seconds. When the time is up, the VM ends by itself, and the next 'reap',
     /// 'create' or 'run' deletes it.
     #[arg(long, value_name = "DURATION", env = "MAYFLY_TTL", add = ArgValueCompleter::new(candidates::ttls))]
-    ttl: Option<Span>,
+    ttl: Option<TimeSpan>,
 
     /// Call it NAME, which its hostname is then too
     ///
@@ -33,16 +33,20 @@ pub struct VmRequest {
     /// KEY alone stands for an empty value. 'status --filter label=KEY=VALUE' lists the VMs with a label,
     /// and 'stop', 'rm' and 'exec' take '--all --label KEY=VALUE'. A VM may have 16 labels.
     #[arg(long = "label", value_name = "KEY=VALUE")]
-    labels: Vec<Label>,
+    labels: Vec<VmLabel>,
 }
 
-impl VmRequest {
+impl VmFlags {
     /// What `lifecycle` is asked for.
     ///
     /// Errors: more labels than a VM may have.
-    pub fn into_request(self, keep: Option<bool>, owner: Option<ProcessId>) -> Result<Request> {
-        let labels = Labels::collect(self.labels)?;
+    pub fn into_request(
+        self,
+        keep: Option<bool>,
+        owner: Option<ProcessId>,
+    ) -> Result<CreateRequest> {
+        let labels = VmLabels::collect(self.labels)?;
         let (ttl, name) = (self.ttl, self.name);
-        Ok(Request { ttl, name, labels, keep, owner, ..self.machine.into_request() })
+        Ok(CreateRequest { ttl, name, labels, keep, owner, ..self.machine.into_request() })
     }
 }

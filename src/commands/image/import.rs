@@ -6,15 +6,15 @@ use anyhow::Result;
 use clap::ValueEnum;
 use clap_complete::ArgValueCompleter;
 
-use crate::commands::App;
+use crate::commands::AppContext;
 use crate::commands::building::building;
 use crate::commands::completions::candidates;
-use crate::host::signals::Signals;
-use crate::import::{Bounds, Named};
-use crate::lifecycle::{self, ImportRequest, Manager};
-use crate::model::{Form, Kind, MemMib, Refusal, Span};
+use crate::host::signals::PendingSignals;
+use crate::import::{NamedSource, UnpackBounds};
+use crate::lifecycle::{self, ImportRequest, VmManager};
+use crate::model::{MemMib, Refusal, RefusalKind, RootfsFormat, TimeSpan};
 use crate::output::ImageView;
-use crate::settings::Wishes;
+use crate::settings::ImportedDefaults;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,7 +72,7 @@ pub struct Args {
 
     /// Let VMs of it live for DURATION at most, such as 90s or 1h
     #[arg(long, value_name = "DURATION")]
-    ttl: Option<Span>,
+    ttl: Option<TimeSpan>,
 
     /// Give VMs of it disks of SIZE; what is not written to takes no room
     #[arg(long, value_name = "SIZE")]
@@ -100,31 +100,34 @@ enum FormName {
     Docker,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let is_stdin = args.source.as_os_str() == "-";
     let name = match args.name {
         Some(name) => name,
         None if is_stdin => {
-            return Err(Refusal::new(Kind::Usage, "what comes from standard input has no name")
-                .hint("name it: mayfly image import - NAME")
-                .into());
+            return Err(Refusal::new(
+                RefusalKind::Usage,
+                "what comes from standard input has no name",
+            )
+            .hint("name it: mayfly image import - NAME")
+            .into());
         }
         None => name_of(&args.source),
     };
-    let named = Named {
+    let named = NamedSource {
         path: match is_stdin {
             true => None,
             false => Some(std::path::absolute(&args.source)?),
         },
         form: args.from.map(FormName::form),
         reference: args.reference,
-        bounds: Bounds { bytes: u64::from(args.max_size.0) << 20, ..Bounds::default() },
+        bounds: UnpackBounds { bytes: u64::from(args.max_size.0) << 20, ..UnpackBounds::default() },
     };
-    let wishes = Wishes {
+    let wishes = ImportedDefaults {
         description: String::new(),
         vcpu_count: args.vcpus,
         mem_mib: args.mem.map(|mem| mem.0),
-        ttl_seconds: args.ttl.map(Span::seconds),
+        ttl_seconds: args.ttl.map(TimeSpan::seconds),
     };
     let request = ImportRequest {
         named,
@@ -134,8 +137,8 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
         kernel_of: args.kernel_of,
         force: args.force,
     };
-    let manager = Manager::open(app.settings.clone())?;
-    let mut signals = Signals::block()?;
+    let manager = VmManager::open(app.settings.clone())?;
+    let mut signals = PendingSignals::block()?;
     let info = building(app, &mut signals, |progress| {
         lifecycle::import_image(&manager, request, progress)
     })?;
@@ -145,12 +148,12 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
 }
 
 impl FormName {
-    fn form(self) -> Form {
+    fn form(self) -> RootfsFormat {
         match self {
-            FormName::Dir => Form::Dir,
-            FormName::Tar => Form::Tar,
-            FormName::Oci => Form::Oci,
-            FormName::Docker => Form::Docker,
+            FormName::Dir => RootfsFormat::Dir,
+            FormName::Tar => RootfsFormat::Tar,
+            FormName::Oci => RootfsFormat::Oci,
+            FormName::Docker => RootfsFormat::Docker,
         }
     }
 }

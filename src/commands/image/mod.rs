@@ -8,11 +8,11 @@ use clap::Subcommand;
 use clap_complete::ArgValueCompleter;
 use serde_json::json;
 
-use crate::commands::App;
+use crate::commands::AppContext;
 use crate::commands::building::building;
 use crate::commands::completions::candidates;
-use crate::host::signals::Signals;
-use crate::lifecycle::{self, Manager};
+use crate::host::signals::PendingSignals;
+use crate::lifecycle::{self, VmManager};
 use crate::output::{ImageView, images_table};
 
 const EXAMPLES: &str = "\
@@ -98,7 +98,7 @@ enum Action {
     Prune(prune::Args),
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     match args.action {
         Action::Build { profile, force } => build(app, &profile, force),
         Action::Import(args) => import::serve(app, args),
@@ -108,9 +108,9 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     }
 }
 
-fn build(app: &App, profile: &str, force: bool) -> Result<u8> {
-    let manager = Manager::open(app.settings.clone())?;
-    let mut signals = Signals::block()?;
+fn build(app: &AppContext, profile: &str, force: bool) -> Result<u8> {
+    let manager = VmManager::open(app.settings.clone())?;
+    let mut signals = PendingSignals::block()?;
     let info = building(app, &mut signals, |progress| {
         lifecycle::build_image(&manager, profile, force, progress)
     })?;
@@ -119,8 +119,8 @@ fn build(app: &App, profile: &str, force: bool) -> Result<u8> {
     Ok(0)
 }
 
-fn list(app: &App) -> Result<u8> {
-    let manager = Manager::open_to_read(app.settings.clone())?;
+fn list(app: &AppContext) -> Result<u8> {
+    let manager = VmManager::open_to_read(app.settings.clone())?;
     let images = manager.list_images()?;
     match app.printer.style.json {
         true => {
@@ -133,8 +133,8 @@ fn list(app: &App) -> Result<u8> {
     Ok(0)
 }
 
-fn remove(app: &App, profile: &str, force: bool) -> Result<u8> {
-    let manager = Manager::open(app.settings.clone())?;
+fn remove(app: &AppContext, profile: &str, force: bool) -> Result<u8> {
+    let manager = VmManager::open(app.settings.clone())?;
     let deleted = lifecycle::remove_image(&manager, profile, force)?;
     app.printer.done(&json!({ "profile": profile, "deleted": deleted }), profile)?;
     Ok(0)

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use crate::commands::App;
-use crate::lifecycle::{self, Manager};
+use crate::commands::AppContext;
+use crate::lifecycle::{self, VmManager};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,10 +29,10 @@ pub struct Args {
     dry_run: bool,
 }
 
-pub fn serve(app: &App, args: &Args) -> Result<u8> {
+pub fn serve(app: &AppContext, args: &Args) -> Result<u8> {
     let manager = match args.dry_run {
-        true => Manager::open_to_read(app.settings.clone())?,
-        false => Manager::open(app.settings.clone())?,
+        true => VmManager::open_to_read(app.settings.clone())?,
+        false => VmManager::open(app.settings.clone())?,
     };
     let pruned = lifecycle::prune_images(&manager, args.all, args.dry_run)?;
     if app.printer.style.json {

@@ -5,12 +5,12 @@ mod watch;
 use anyhow::Result;
 use clap_complete::ArgValueCompleter;
 
-use crate::commands::App;
+use crate::commands::AppContext;
 use crate::commands::completions::candidates;
 use crate::commands::each::each;
 use crate::host::clock;
-use crate::lifecycle::{self, Manager};
-use crate::model::{Filter, Sort, VmRecord, VmRef};
+use crate::lifecycle::{self, VmManager};
+use crate::model::{StatusFilter, StatusSort, VmRecord, VmRef};
 use crate::output::{VmView, status_text};
 
 const EXAMPLES: &str = "\
@@ -41,7 +41,7 @@ pub struct Args {
         long = "filter", value_name = "KEY=VALUE", conflicts_with = "vms",
         add = ArgValueCompleter::new(candidates::filters)
     )]
-    filters: Vec<Filter>,
+    filters: Vec<StatusFilter>,
 
     /// Sort by KEY, or in reverse by -KEY
     ///
@@ -54,7 +54,7 @@ pub struct Args {
         conflicts_with = "vms",
         add = ArgValueCompleter::new(candidates::sorts)
     )]
-    sort: Sort,
+    sort: StatusSort,
 
     /// Go on showing them, as they change, until Ctrl-C
     ///
@@ -65,8 +65,8 @@ pub struct Args {
     watch: bool,
 }
 
-pub fn serve(app: &App, args: Args) -> Result<u8> {
-    let manager = Manager::open_to_read(app.settings.clone())?;
+pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
+    let manager = VmManager::open_to_read(app.settings.clone())?;
     if args.watch {
         let named = args.vms.iter().map(|vm| manager.resolve(vm)).collect::<Result<Vec<_>>>()?;
         let is_meant = |vm: &VmRecord| args.vms.is_empty() || named.iter().any(|id| id == vm.id());
@@ -97,13 +97,13 @@ pub fn serve(app: &App, args: Args) -> Result<u8> {
     Ok(code)
 }
 
-fn list(manager: &Manager, args: &Args) -> Result<Vec<VmRecord>> {
+fn list(manager: &VmManager, args: &Args) -> Result<Vec<VmRecord>> {
     let mut all = lifecycle::status_all(manager, &args.filters)?;
     args.sort.apply(&mut all, &clock::now()?);
     Ok(all)
 }
 
-fn show(app: &App, records: &[VmRecord]) -> Result<()> {
+fn show(app: &AppContext, records: &[VmRecord]) -> Result<()> {
     match app.printer.style.quiet && records.is_empty() {
         true => Ok(()),
         false => app.printer.data(&status_text(app.printer, records, &clock::now()?)),

@@ -5,23 +5,27 @@ use std::os::fd::AsFd;
 
 use anyhow::Result;
 
-use crate::commands::App;
+use crate::commands::AppContext;
 use crate::host::clock;
-use crate::host::signals::{Interrupted, Signals};
-use crate::lifecycle::{Lookout, Manager};
-use crate::model::{Now, VmRecord};
-use crate::output::{Screen, VmView, status_text};
+use crate::host::signals::{PendingSignals, SignalInterrupt};
+use crate::lifecycle::{VmManager, VmWatcher};
+use crate::model::{ClockReading, VmRecord};
+use crate::output::{TerminalScreen, VmView, status_text};
 
 /// Shows what `look` sees, again and again. On a terminal until a signal ends it, which its exit code then
-/// tells; elsewhere until nobody reads any more, or a signal ends it as it would any program.
-pub fn serve(app: &App, manager: &Manager, look: impl Fn() -> Result<Vec<VmRecord>>) -> Result<u8> {
-    let lookout = Lookout::new(manager)?;
+/// tells; elsewhere until nobody reads any more, or a signal ends it would any program.
+pub fn serve(
+    app: &AppContext,
+    manager: &VmManager,
+    look: impl Fn() -> Result<Vec<VmRecord>>,
+) -> Result<u8> {
+    let lookout = VmWatcher::new(manager)?;
     if app.printer.style.json {
         return stream(&lookout, look, |vms, _| app.printer.json(&views(vms)));
     }
     // Before the screen is taken, so that no signal ends it without giving that back.
-    if Screen::can_be_taken() {
-        let mut signals = Signals::block()?;
+    if TerminalScreen::can_be_taken() {
+        let mut signals = PendingSignals::block()?;
         return draw(app, &lookout, look, &mut signals);
     }
     let mut is_first = true;
@@ -34,18 +38,18 @@ pub fn serve(app: &App, manager: &Manager, look: impl Fn() -> Result<Vec<VmRecor
 }
 
 fn draw(
-    app: &App,
-    lookout: &Lookout,
+    app: &AppContext,
+    lookout: &VmWatcher,
     look: impl Fn() -> Result<Vec<VmRecord>>,
-    signals: &mut Signals,
+    signals: &mut PendingSignals,
 ) -> Result<u8> {
-    let mut screen = Screen::take()?;
+    let mut screen = TerminalScreen::take()?;
     loop {
         screen.draw(&status_text(app.printer, &look()?, &clock::now()?))?;
         let others = [signals.as_fd(), screen.as_fd()];
         let is_there = lookout.wait(&others, stdout().as_fd())?;
         if let Some(signal) = signals.take() {
-            return Ok(Interrupted(signal).code());
+            return Ok(SignalInterrupt(signal).code());
         }
         if !is_there {
             return Ok(0);
@@ -55,9 +59,9 @@ fn draw(
 }
 
 fn stream(
-    lookout: &Lookout,
+    lookout: &VmWatcher,
     look: impl Fn() -> Result<Vec<VmRecord>>,
-    mut print: impl FnMut(&[VmRecord], &Now) -> Result<()>,
+    mut print: impl FnMut(&[VmRecord], &ClockReading) -> Result<()>,
 ) -> Result<u8> {
     let mut printed: Option<(Vec<VmRecord>, Vec<bool>)> = None;
     loop {

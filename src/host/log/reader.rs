@@ -24,19 +24,19 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// A log, and how far it was read.
 #[derive(Debug)]
-pub struct Reader {
+pub struct LogReader {
     file: File,
     position: u64,
     /// What precedes the position.
     mark: Vec<u8>,
 }
 
-impl Reader {
+impl LogReader {
     /// The log at `path`, from its beginning; `None` if there is none. Of one that nothing bounds, what
     /// lies further back than [`MOST`] is passed over.
     ///
     /// Errors: it cannot be read, or is something else.
-    pub fn open(path: &Path) -> Result<Option<Reader>> {
+    pub fn open(path: &Path) -> Result<Option<LogReader>> {
         let cannot = || format!("cannot read {}", path.display());
         let file = match open_to_read(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -45,7 +45,7 @@ impl Reader {
         let length = file.metadata().with_context(cannot)?.len();
         let begin = begin(&file).with_context(cannot)?;
         let position = begin.max(length.saturating_sub(MOST));
-        Ok(Some(Reader { file, position, mark: Vec::new() }))
+        Ok(Some(LogReader { file, position, mark: Vec::new() }))
     }
 
     /// The next piece; empty where there is no more yet.
@@ -117,7 +117,7 @@ mod tests {
     use super::super::{limit, open, trim};
     use super::*;
 
-    fn rest(reader: &mut Reader) -> String {
+    fn rest(reader: &mut LogReader) -> String {
         let mut all = Vec::new();
         loop {
             match reader.read().unwrap() {
@@ -131,10 +131,10 @@ mod tests {
     fn it_goes_on_where_it_was_also_when_the_log_was_shortened() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("console.log");
-        assert!(Reader::open(&path).unwrap().is_none());
+        assert!(LogReader::open(&path).unwrap().is_none());
         for limit in [None, Some(limit(5 << 30))] {
             let mut writer = open(&path, limit).unwrap();
-            let mut reader = Reader::open(&path).unwrap().unwrap();
+            let mut reader = LogReader::open(&path).unwrap().unwrap();
             assert_eq!(rest(&mut reader), "");
             let mut read = String::new();
             let mut written = String::new();
@@ -160,7 +160,7 @@ mod tests {
         let mut writer = open(&path, Some(limit(0))).unwrap();
         let text: String = (0..100_000).map(|number| format!("{number}\n")).collect();
         writer.write_all(text.as_bytes()).unwrap();
-        let mut reader = Reader::open(&path).unwrap().unwrap();
+        let mut reader = LogReader::open(&path).unwrap().unwrap();
         assert!(rest(&mut reader) == text);
         // As trim does, and interrupted at the worst moments.
         let (hole, end) = (limit(0) - MOST, &text.as_bytes()[text.len() - (MOST / 8) as usize..]);
@@ -186,7 +186,7 @@ mod tests {
         let path = dir.path().join("console.log");
         let mut writer = open(&path, Some(limit(0))).unwrap();
         writer.write_all(b"first\n").unwrap();
-        let mut reader = Reader::open(&path).unwrap().unwrap();
+        let mut reader = LogReader::open(&path).unwrap().unwrap();
         assert_eq!(rest(&mut reader), "first\n");
         (0..100_000).for_each(|number| writeln!(writer, "{number}").unwrap());
         trim(&path);
@@ -209,7 +209,7 @@ mod tests {
         let pipe = dir.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         for path in [&link, &pipe, dir.path()] {
-            assert!(Reader::open(path).is_err(), "{}", path.display());
+            assert!(LogReader::open(path).is_err(), "{}", path.display());
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
         let path = dir.path().join("vmm.log");
         let mut writer = open(&path, None).unwrap();
         writer.write_all(&vec![b'x'; 3 * MOST as usize]).unwrap();
-        let mut reader = Reader::open(&path).unwrap().unwrap();
+        let mut reader = LogReader::open(&path).unwrap().unwrap();
         assert_eq!(rest(&mut reader).len() as u64, MOST);
     }
 }

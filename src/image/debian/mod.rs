@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::builder::{Builder, PHASES};
-use super::progress::Progress;
+use super::builder::{ImageBuilder, PHASES};
+use super::progress::ProgressSink;
 use super::sandbox::{self, silent, watch};
 use super::{file_systems, initrd, kernel, modules};
 use crate::host::directory;
-use crate::host::tool::Tool;
-use crate::model::{DebianRecipe, Kind, Refusal};
+use crate::host::tool::HostTool;
+use crate::model::{DebianRecipe, Refusal, RefusalKind};
 
-const MMDEBSTRAP: Tool = Tool { program: "mmdebstrap", package: "mmdebstrap" };
-const DPKG_DEB: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
-const SH: Tool = Tool { program: "sh", package: "dash" };
+const MMDEBSTRAP: HostTool = HostTool { program: "mmdebstrap", package: "mmdebstrap" };
+const DPKG_DEB: HostTool = HostTool { program: "dpkg-deb", package: "dpkg" };
+const SH: HostTool = HostTool { program: "sh", package: "dash" };
 
 const KERNEL_SCRIPT: &str = include_str!("kernel.sh");
 const TIDY_SCRIPT: &str = include_str!("tidy.sh");
@@ -27,7 +27,7 @@ const TIDY_SCRIPT: &str = include_str!("tidy.sh");
 const KMOD: &str = "kmod";
 
 /// Every program that building an image runs, for this user.
-pub fn tools() -> Vec<Tool> {
+pub fn tools() -> Vec<HostTool> {
     let mut tools = vec![MMDEBSTRAP, DPKG_DEB];
     tools.extend(file_systems::tools());
     tools.extend(sandbox::tools());
@@ -36,18 +36,18 @@ pub fn tools() -> Vec<Tool> {
 
 /// Builds images from Debian packages.
 #[derive(Debug, Clone, Default)]
-pub struct Debian {
+pub struct DebianBuilder {
     /// Where packages come from for recipes that do not say; `None` is mmdebstrap's own default.
     pub mirror: Option<String>,
 }
 
-impl Builder for Debian {
+impl ImageBuilder for DebianBuilder {
     fn build(
         &self,
         recipe: &DebianRecipe,
         work: &Path,
         into: &Path,
-        progress: &mut dyn Progress,
+        progress: &mut dyn ProgressSink,
     ) -> Result<String> {
         recipe::check(recipe, self.mirror.as_deref())?;
         for tool in [MMDEBSTRAP, file_systems::MKE2FS, DPKG_DEB] {
@@ -76,13 +76,13 @@ impl Builder for Debian {
     }
 }
 
-impl Debian {
+impl DebianBuilder {
     fn install(
         &self,
         recipe: &DebianRecipe,
         work: &Path,
         tree: &Path,
-        progress: &mut dyn Progress,
+        progress: &mut dyn ProgressSink,
     ) -> Result<()> {
         let temporary = work.join("tmp");
         directory::create_new(&temporary)?;
@@ -110,7 +110,7 @@ fn kernel_release(tree: &Path) -> Result<String> {
     match <[String; 1]>::try_from(releases) {
         Ok([release]) => Ok(release),
         Err(releases) => Err(Refusal::new(
-            Kind::Host,
+            RefusalKind::Host,
             format!("the kernel package has modules for {} kernels, not for one", releases.len()),
         )
         .into()),
@@ -126,7 +126,7 @@ fn modules_archive(base: &Path) -> Result<Vec<u8>> {
 }
 
 /// Takes away what came from this host or serves nobody.
-fn tidy(tree: &Path, progress: &mut dyn Progress) -> Result<()> {
+fn tidy(tree: &Path, progress: &mut dyn ProgressSink) -> Result<()> {
     let run = sandbox::run(SH)?.args(["-c", TIDY_SCRIPT, "tidy"]).arg(tree);
     watch(run, tree, "cannot tidy up the new system", silent, progress)
 }

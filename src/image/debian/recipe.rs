@@ -2,7 +2,7 @@
 //! every word of one is checked before it becomes part of a command line.
 
 use super::KMOD;
-use crate::model::{DebianRecipe, Kind, Refusal};
+use crate::model::{DebianRecipe, Refusal, RefusalKind};
 
 /// What a throwaway machine does not need: most of the documentation (licences stay), and a package
 /// manager that waits for the disk after every file. Guests keep these options.
@@ -51,7 +51,7 @@ pub fn check(recipe: &DebianRecipe, default_mirror: Option<&str>) -> Result<(), 
 }
 
 fn unfit(what: &str, word: &str) -> Refusal {
-    Refusal::new(Kind::Usage, format!("{word:?} is no {what}")).hint("correct the profile")
+    Refusal::new(RefusalKind::Usage, format!("{word:?} is no {what}")).hint("correct the profile")
 }
 
 fn is_word(word: &str, punctuation: &str) -> bool {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::host::lock::{Lock, busy};
-use crate::host::tool::Interrupted;
-use crate::image::progress::Progress;
+use crate::host::lock::{FileLock, busy};
+use crate::host::tool::ToolInterrupted;
+use crate::image::progress::ProgressSink;
 
 /// Between two tries. Builds take seconds, so nobody minds ten milliseconds.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -17,7 +17,7 @@ const UNREMARKABLE: Duration = Duration::from_millis(200);
 
 /// How long to wait for a lock.
 #[derive(Debug, Clone, Copy)]
-pub enum Wait {
+pub enum LockWait {
     /// Errors: `Busy` afterwards.
     Until(Instant),
     /// Until the caller gives up: for work that takes as long as it takes.
@@ -27,11 +27,11 @@ pub enum Wait {
 /// Waits until `take` gets the lock at `path`. `what` names it, as in "the image of debian-base".
 pub fn wait_for(
     path: &Path,
-    take: impl Fn(&Path) -> Result<Option<Lock>>,
+    take: impl Fn(&Path) -> Result<Option<FileLock>>,
     what: &str,
-    wait: Wait,
-    progress: &mut dyn Progress,
-) -> Result<Lock> {
+    wait: LockWait,
+    progress: &mut dyn ProgressSink,
+) -> Result<FileLock> {
     let started = Instant::now();
     let mut mentioned = false;
     loop {
@@ -39,9 +39,9 @@ pub fn wait_for(
             return Ok(lock);
         }
         if progress.cancelled() {
-            return Err(Interrupted.into());
+            return Err(ToolInterrupted.into());
         }
-        if let Wait::Until(deadline) = wait
+        if let LockWait::Until(deadline) = wait
             && Instant::now() >= deadline
         {
             return Err(busy(path, what).into());

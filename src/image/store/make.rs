@@ -10,24 +10,24 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use super::lock::Wait;
-use super::{Found, ImageInfo, Progress, Store, Verified, handle, info};
-use crate::host::tool::Interrupted;
+use super::lock::LockWait;
+use super::{DigestCache, FoundImage, ImageInfo, ImageStore, ProgressSink, handle, info};
+use crate::host::tool::ToolInterrupted;
 use crate::host::{clock, directory, durable};
 use crate::image::builder::PHASES;
 use crate::image::digest;
-use crate::image::info::{AgentInfo, FILES, FileInfo, INFO, INITRD, MODULES, SCHEMA};
+use crate::image::info::{FILES, FileInfo, INFO, INITRD, InitrdAgent, MODULES, SCHEMA};
 use crate::image::initrd;
-use crate::image::scratch::Scratch;
+use crate::image::scratch::ScratchDirectory;
 use crate::image::static_program;
-use crate::model::{Kind, Profile, Recipe, Refusal};
+use crate::model::{ImageRecipe, Profile, Refusal, RefusalKind};
 
 /// What an image is made of, once its files are there.
 #[derive(Debug)]
 pub struct ImageParts {
     /// As in `uname -r`.
     pub kernel_release: String,
-    pub recipe: Recipe,
+    pub recipe: ImageRecipe,
 }
 
 /// The agent's name among the verified files.
@@ -40,38 +40,44 @@ const NEW_INITRD: &str = "initrd.img.new";
 const TICK: Duration = Duration::from_millis(12);
 
 /// The program that becomes `/init`.
-pub struct Agent {
+pub struct AgentProgram {
     pub content: Vec<u8>,
     pub digest: String,
 }
 
-impl Agent {
-    pub fn read(path: &Path) -> Result<Agent> {
+impl AgentProgram {
+    pub fn read(path: &Path) -> Result<AgentProgram> {
         let content = fs::read(path).map_err(|error| no_agent(path, &error.into()))?;
         static_program::check(&content).map_err(|error| no_agent(path, &error))?;
         let digest = digest::of_bytes(&content);
-        Ok(Agent { content, digest })
+        Ok(AgentProgram { content, digest })
     }
 
-    fn info(&self) -> AgentInfo {
+    fn info(&self) -> InitrdAgent {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        AgentInfo { version, digest: self.digest.clone() }
+        InitrdAgent { version, digest: self.digest.clone() }
     }
 }
 
 pub fn no_agent(path: &Path, error: &anyhow::Error) -> Refusal {
-    Refusal::new(Kind::Host, format!("the agent {} cannot be used: {error:#}", path.display()))
-        .hint("install mayfly-agent beside mayfly, as 'make install' and 'cargo install' do")
+    Refusal::new(
+        RefusalKind::Host,
+        format!("the agent {} cannot be used: {error:#}", path.display()),
+    )
+    .hint("install mayfly-agent beside mayfly, as 'make install' and 'cargo install' do")
 }
 
 /// The refusal to make an image that came from elsewhere.
 pub fn cannot_be_made(profile: &Profile) -> Refusal {
     let (name, from) = match &profile.recipe {
-        Recipe::Imported(import) => (&profile.name, import.source.as_str()),
-        Recipe::Debian(_) => (&profile.name, "SOURCE"),
+        ImageRecipe::Imported(import) => (&profile.name, import.source.as_str()),
+        ImageRecipe::Debian(_) => (&profile.name, "SOURCE"),
     };
-    Refusal::new(Kind::WrongState, format!("the image of {name} was imported, and cannot be built"))
-        .hint(format!("import it again: mayfly image import {from} {name}"))
+    Refusal::new(
+        RefusalKind::WrongState,
+        format!("the image of {name} was imported, and cannot be built"),
+    )
+    .hint(format!("import it again: mayfly image import {from} {name}"))
 }
 
 /// Whether a killed command left the image with another initrd than `image.json` speaks of.
@@ -79,15 +85,15 @@ pub fn is_half_repacked(image: &Path) -> bool {
     fs::symlink_metadata(image.join(NEW_INITRD)).is_ok()
 }
 
-impl Store {
+impl ImageStore {
     /// Builds the image and puts it in place. The caller holds the build lock.
     pub(super) fn make(
         &self,
         profile: &Profile,
-        agent: &Agent,
-        progress: &mut dyn Progress,
+        agent: &AgentProgram,
+        progress: &mut dyn ProgressSink,
     ) -> Result<()> {
-        let Recipe::Debian(recipe) = &profile.recipe else {
+        let ImageRecipe::Debian(recipe) = &profile.recipe else {
             return Err(cannot_be_made(profile).into());
         };
         self.put_together(&profile.name, agent, progress, |work, image, progress| {
@@ -100,12 +106,12 @@ impl Store {
     pub(super) fn put_together(
         &self,
         name: &str,
-        agent: &Agent,
-        progress: &mut dyn Progress,
-        make: impl FnOnce(&Path, &Path, &mut dyn Progress) -> Result<ImageParts>,
+        agent: &AgentProgram,
+        progress: &mut dyn ProgressSink,
+        make: impl FnOnce(&Path, &Path, &mut dyn ProgressSink) -> Result<ImageParts>,
     ) -> Result<()> {
         self.clear_leftovers(name)?;
-        let scratch = Scratch::create(&self.root, name, self.builder.as_ref())?;
+        let scratch = ScratchDirectory::create(&self.root, name, self.builder.as_ref())?;
         let (work, image) = (scratch.path().join("work"), scratch.path().join("image"));
         directory::create_new(&work)?;
         directory::create_new(&image)?;
@@ -116,7 +122,7 @@ impl Store {
         durable::write_new(&image.join(INITRD), &packed(modules, agent)?)?;
         settle_files(&image)?;
         std::thread::sleep(TICK);
-        let mut verified = Verified::default();
+        let mut verified = DigestCache::default();
         let mut files = BTreeMap::new();
         for (file, method, _) in FILES {
             let digest = verified.digest(file, &image.join(file), method)?;
@@ -135,9 +141,9 @@ impl Store {
         verified.save(&image)?;
 
         if progress.cancelled() {
-            return Err(Interrupted.into());
+            return Err(ToolInterrupted.into());
         }
-        let alone = self.take_alone(name, Wait::WhileWanted, progress)?;
+        let alone = self.take_alone(name, LockWait::WhileWanted, progress)?;
         let target = self.root.join(name);
         put_in_place(&image, &target, &scratch.path().join("old"))?;
         durable::sync_directory_of(&target)?;
@@ -151,19 +157,19 @@ impl Store {
     pub(super) fn repack(
         &self,
         mut info: ImageInfo,
-        agent: &Agent,
-        progress: &mut dyn Progress,
+        agent: &AgentProgram,
+        progress: &mut dyn ProgressSink,
     ) -> Result<()> {
         let profile = info.profile.clone();
         let image = self.root.join(&profile);
-        let mut verified = Verified::load(&image);
+        let mut verified = DigestCache::load(&image);
         handle::check(&image, &info, &mut verified, MODULES)?;
         let modules = fs::read(image.join(MODULES)).context("cannot read the modules")?;
         let initrd = packed(modules, agent)?;
         let size = u64::try_from(initrd.len())?;
         let file = FileInfo { size, digest: digest::of_bytes(&initrd) };
 
-        let alone = self.take_alone(&profile, Wait::WhileWanted, progress)?;
+        let alone = self.take_alone(&profile, LockWait::WhileWanted, progress)?;
         // From here to the end somebody may kill us at any point; `settle` finishes or undoes it.
         durable::write_new(&image.join(NEW_INITRD), &initrd)?;
         set_mode(&image.join(NEW_INITRD), INITRD)?;
@@ -176,13 +182,13 @@ impl Store {
     }
 
     /// Finishes or undoes what a killed `repack` left. The caller holds the build lock.
-    pub(super) fn settle(&self, profile: &str, progress: &mut dyn Progress) -> Result<()> {
+    pub(super) fn settle(&self, profile: &str, progress: &mut dyn ProgressSink) -> Result<()> {
         let image = self.root.join(profile);
         if !is_half_repacked(&image) {
             return Ok(());
         }
-        let _alone = self.take_alone(profile, Wait::WhileWanted, progress)?;
-        let Found::Image(info) = info::read(&image)? else { return Ok(()) };
+        let _alone = self.take_alone(profile, LockWait::WhileWanted, progress)?;
+        let FoundImage::Image(info) = info::read(&image)? else { return Ok(()) };
         let (new, current) = (image.join(NEW_INITRD), image.join(INITRD));
         let content = fs::read(&new).context("cannot read the new initrd")?;
         let recorded = info.files.get(INITRD).map(|file| file.digest.as_str());
@@ -204,7 +210,7 @@ impl Store {
     }
 }
 
-fn packed(modules: Vec<u8>, agent: &Agent) -> Result<Vec<u8>> {
+fn packed(modules: Vec<u8>, agent: &AgentProgram) -> Result<Vec<u8>> {
     let mut initrd = modules;
     initrd.extend(initrd::agent_archive(&agent.content)?);
     Ok(initrd)

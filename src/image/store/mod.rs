@@ -4,7 +4,7 @@
 //!
 //! - `.<profile>.build` is held alone by whoever builds or changes the image, for as long as that
 //!   takes. A second builder waits for it, and then finds the image made.
-//! - `.<profile>.use` is shared by every [`Image`] in hand, and held alone for the instant in which a
+//! - `.<profile>.use` is shared by every [`LockedImage`] in hand, and held alone for the instant in which a
 //!   new image takes the place of the old one. So a rebuild never keeps a VM from starting, and
 //!   nobody's files change under them.
 //! - `.<profile>.turn` is passed through on the way to sharing `.use`, and held by a builder that has
@@ -23,19 +23,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::builder::Builder;
-use super::debian::Debian;
-use super::digest::Method;
-use super::handle::{self, Image};
-use super::info::{self, Found, ImageInfo};
-use super::progress::{Progress, Silent};
+use super::builder::ImageBuilder;
+use super::debian::DebianBuilder;
+use super::digest::DigestMethod;
+use super::handle::{self, LockedImage};
+use super::info::{self, FoundImage, ImageInfo};
+use super::progress::{ProgressSink, SilentProgress};
 use super::scratch;
-use super::verified::Verified;
-use crate::host::directory::{self, Usage};
-use crate::host::lock::Lock;
-use crate::model::{Kind, Profile, Refusal};
-use lock::{Wait, wait_for};
-use make::Agent;
+use super::verified::DigestCache;
+use crate::host::directory::{self, DiskUsage};
+use crate::host::lock::FileLock;
+use crate::model::{Profile, Refusal, RefusalKind};
+use lock::{LockWait, wait_for};
+use make::AgentProgram;
 pub use make::ImageParts;
 
 /// How long a command that only needs an image waits for the instant in which it is replaced, and one
@@ -49,29 +49,29 @@ const POLITENESS: Duration = Duration::from_secs(1);
 const RESERVED: [&str; 1] = ["templates"];
 
 /// The images of one artifacts directory.
-pub struct Store {
+pub struct ImageStore {
     root: PathBuf,
-    builder: Box<dyn Builder>,
+    builder: Box<dyn ImageBuilder>,
 }
 
 /// Whether the program at `agent` can be packed into an image.
 pub fn check_agent(agent: &Path) -> Result<()> {
-    Agent::read(agent).map(|_| ())
+    AgentProgram::read(agent).map(|_| ())
 }
 
-impl Store {
+impl ImageStore {
     /// The store in `root`, made if need be. Images are built from Debian packages, which come from
     /// that mirror where a recipe names none.
     ///
     /// Errors: `Host` when the directory is somebody else's or writable by others.
-    pub fn open(root: &Path, mirror: Option<String>) -> Result<Store> {
-        Store::with_builder(root, Box::new(Debian { mirror }))
+    pub fn open(root: &Path, mirror: Option<String>) -> Result<ImageStore> {
+        ImageStore::with_builder(root, Box::new(DebianBuilder { mirror }))
     }
 
     /// The same with another way to make images.
-    pub fn with_builder(root: &Path, builder: Box<dyn Builder>) -> Result<Store> {
+    pub fn with_builder(root: &Path, builder: Box<dyn ImageBuilder>) -> Result<ImageStore> {
         directory::ensure_private(root)?;
-        Ok(Store { root: std::path::absolute(root)?, builder })
+        Ok(ImageStore { root: std::path::absolute(root)?, builder })
     }
 
     /// What images there are, by profile name. Waits for nobody; leaves out damaged ones.
@@ -81,7 +81,7 @@ impl Store {
             .iter()
             .filter(|name| check_name(name).is_ok())
             .filter_map(|name| match info::read(&self.root.join(name)) {
-                Ok(Found::Image(info)) => Some(*info),
+                Ok(FoundImage::Image(info)) => Some(*info),
                 _ => None,
             })
             .collect())
@@ -91,13 +91,13 @@ impl Store {
     pub fn info(&self, profile: &str) -> Result<Option<ImageInfo>> {
         check_name(profile)?;
         match info::read(&self.root.join(profile))? {
-            Found::Image(info) => Ok(Some(*info)),
-            Found::Nothing | Found::OtherSchema => Ok(None),
+            FoundImage::Image(info) => Ok(Some(*info)),
+            FoundImage::Nothing | FoundImage::OtherSchema => Ok(None),
         }
     }
 
     /// What the image of a profile takes on the disk.
-    pub fn usage(&self, profile: &str) -> Result<Usage> {
+    pub fn usage(&self, profile: &str) -> Result<DiskUsage> {
         check_name(profile)?;
         // Tests have links to images that all of them share.
         let directory = self.root.join(profile);
@@ -116,16 +116,19 @@ impl Store {
     /// The image of a profile, whatever recipe and agent it has; `None` where there is none.
     ///
     /// Errors: `Busy` when it is being replaced for longer than 30 seconds, `Host` when it is damaged.
-    pub fn find(&self, profile: &str) -> Result<Option<Image>> {
+    pub fn find(&self, profile: &str) -> Result<Option<LockedImage>> {
         check_name(profile)?;
-        let shared = self.share(profile, &mut Silent)?;
+        let shared = self.share(profile, &mut SilentProgress)?;
         if make::is_half_repacked(&self.root.join(profile)) {
             drop(shared);
-            let build =
-                self.lock_build(profile, Wait::Until(Instant::now() + PATIENCE), &mut Silent)?;
-            self.settle(profile, &mut Silent)?;
+            let build = self.lock_build(
+                profile,
+                LockWait::Until(Instant::now() + PATIENCE),
+                &mut SilentProgress,
+            )?;
+            self.settle(profile, &mut SilentProgress)?;
             drop(build);
-            let shared = self.share(profile, &mut Silent)?;
+            let shared = self.share(profile, &mut SilentProgress)?;
             return self.take(profile, shared);
         }
         self.take(profile, shared)
@@ -134,21 +137,21 @@ impl Store {
     /// The image of `profile` with the agent at `agent`: as it is if it has that recipe and that
     /// agent, with another initrd if only the agent differs, and built anew otherwise.
     ///
-    /// Errors: what [`Store::build`] gives.
+    /// Errors: what [`ImageStore::build`] gives.
     pub fn ensure(
         &self,
         profile: &Profile,
         agent: &Path,
-        progress: &mut dyn Progress,
-    ) -> Result<Image> {
+        progress: &mut dyn ProgressSink,
+    ) -> Result<LockedImage> {
         check_name(&profile.name)?;
         loop {
             if let Some(image) = self.current(profile, agent, progress)? {
                 return Ok(image);
             }
-            let build = self.lock_build(&profile.name, Wait::WhileWanted, progress)?;
+            let build = self.lock_build(&profile.name, LockWait::WhileWanted, progress)?;
             self.settle(&profile.name, progress)?;
-            let agent = Agent::read(agent)?;
+            let agent = AgentProgram::read(agent)?;
             match self.info(&profile.name)? {
                 Some(info) if info.recipe == profile.recipe => {
                     if info.agent.digest != agent.digest {
@@ -166,37 +169,37 @@ impl Store {
     /// one serves until the new one is complete.
     ///
     /// Errors: `Host` for a missing program or package, a network or a disk that will not do, each
-    /// with its remedy; [`crate::host::tool::Interrupted`] when `progress` says to give up. In every
+    /// with its remedy; [`crate::host::tool::ToolInterrupted`] when `progress` says to give up. In every
     /// case nothing is left behind, and an image that was there is still there.
     pub fn build(
         &self,
         profile: &Profile,
         agent: &Path,
-        progress: &mut dyn Progress,
-    ) -> Result<Image> {
+        progress: &mut dyn ProgressSink,
+    ) -> Result<LockedImage> {
         check_name(&profile.name)?;
-        let build = self.lock_build(&profile.name, Wait::WhileWanted, progress)?;
-        self.make(profile, &Agent::read(agent)?, progress)?;
+        let build = self.lock_build(&profile.name, LockWait::WhileWanted, progress)?;
+        self.make(profile, &AgentProgram::read(agent)?, progress)?;
         drop(build);
         self.ensure(profile, agent, progress)
     }
 
     /// Makes the image `name`, with the agent at `agent`, of the parts that `make` puts into its second
-    /// directory: those of [`Builder::build`]. The first is for temporary files. An existing image of
+    /// directory: those of [`ImageBuilder::build`]. The first is for temporary files. An existing image of
     /// that name serves until the new one is complete.
     ///
     /// # Errors
-    /// Those of [`Store::build`] and of `make`.
+    /// Those of [`ImageStore::build`] and of `make`.
     pub fn build_with(
         &self,
         name: &str,
         agent: &Path,
-        progress: &mut dyn Progress,
-        make: impl FnOnce(&Path, &Path, &mut dyn Progress) -> Result<ImageParts>,
+        progress: &mut dyn ProgressSink,
+        make: impl FnOnce(&Path, &Path, &mut dyn ProgressSink) -> Result<ImageParts>,
     ) -> Result<ImageInfo> {
         check_name(name)?;
-        let agent = Agent::read(agent)?;
-        let _build = self.lock_build(name, Wait::WhileWanted, progress)?;
+        let agent = AgentProgram::read(agent)?;
+        let _build = self.lock_build(name, LockWait::WhileWanted, progress)?;
         self.put_together(name, &agent, progress, make)?;
         self.info(name)?.context("the image was deleted meanwhile")
     }
@@ -220,13 +223,18 @@ impl Store {
         if std::fs::symlink_metadata(&directory).is_err() {
             return Ok(false);
         }
-        let build = self.lock_build(profile, Wait::Until(Instant::now()), &mut Silent)?;
-        let alone =
-            self.take_alone(profile, Wait::Until(Instant::now() + PATIENCE), &mut Silent)?;
+        let build =
+            self.lock_build(profile, LockWait::Until(Instant::now()), &mut SilentProgress)?;
+        let alone = self.take_alone(
+            profile,
+            LockWait::Until(Instant::now() + PATIENCE),
+            &mut SilentProgress,
+        )?;
         if !is_unwanted()? {
             return Ok(false);
         }
-        let scratch = scratch::Scratch::create(&self.root, profile, self.builder.as_ref())?;
+        let scratch =
+            scratch::ScratchDirectory::create(&self.root, profile, self.builder.as_ref())?;
         // First out of sight, then deleted: nobody ever sees a part of it.
         let removed = match std::fs::rename(&directory, scratch.path().join("old")) {
             Ok(()) => true,
@@ -267,7 +275,7 @@ impl Store {
                 continue;
             };
             // Free: whoever made the directory held this lock, and is dead.
-            if let Some(_build) = Lock::try_acquire(&self.build_lock(profile))? {
+            if let Some(_build) = FileLock::try_acquire(&self.build_lock(profile))? {
                 visit(&self.root.join(&name))?;
             }
         }
@@ -279,54 +287,65 @@ impl Store {
         &self,
         profile: &Profile,
         agent: &Path,
-        progress: &mut dyn Progress,
-    ) -> Result<Option<Image>> {
+        progress: &mut dyn ProgressSink,
+    ) -> Result<Option<LockedImage>> {
         let directory = self.root.join(&profile.name);
         let shared = self.share(&profile.name, progress)?;
         let Some(image) = self.take(&profile.name, shared)? else { return Ok(None) };
         if image.info().recipe != profile.recipe || make::is_half_repacked(&directory) {
             return Ok(None);
         }
-        let mut verified = Verified::load(&directory);
+        let mut verified = DigestCache::load(&directory);
         let digest = verified
-            .digest(make::AGENT, agent, Method::Whole)
+            .digest(make::AGENT, agent, DigestMethod::Whole)
             .map_err(|error| make::no_agent(agent, &error))?;
         let _ = verified.save(&directory);
         Ok((digest.value == image.agent_digest()).then_some(image))
     }
 
-    fn take(&self, profile: &str, shared: Lock) -> Result<Option<Image>> {
+    fn take(&self, profile: &str, shared: FileLock) -> Result<Option<LockedImage>> {
         let directory = self.root.join(profile);
         match info::read(&directory)? {
-            Found::Image(info) => Ok(Some(Image::new(directory, *info, shared))),
-            Found::Nothing | Found::OtherSchema => Ok(None),
+            FoundImage::Image(info) => Ok(Some(LockedImage::new(directory, *info, shared))),
+            FoundImage::Nothing | FoundImage::OtherSchema => Ok(None),
         }
     }
 
-    fn share(&self, profile: &str, progress: &mut dyn Progress) -> Result<Lock> {
+    fn share(&self, profile: &str, progress: &mut dyn ProgressSink) -> Result<FileLock> {
         let what = format!("the image of {profile}");
-        let wait = Wait::Until(Instant::now() + PATIENCE);
-        let _turn = wait_for(&self.turn_lock(profile), Lock::try_share, &what, wait, progress)?;
-        wait_for(&self.use_lock(profile), Lock::try_share, &what, wait, progress)
+        let wait = LockWait::Until(Instant::now() + PATIENCE);
+        let _turn = wait_for(&self.turn_lock(profile), FileLock::try_share, &what, wait, progress)?;
+        wait_for(&self.use_lock(profile), FileLock::try_share, &what, wait, progress)
     }
 
-    fn take_alone(&self, profile: &str, wait: Wait, progress: &mut dyn Progress) -> Result<Lock> {
+    fn take_alone(
+        &self,
+        profile: &str,
+        wait: LockWait,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<FileLock> {
         let what = format!("the image of {profile}");
         let path = self.use_lock(profile);
-        let polite = Wait::Until(Instant::now() + POLITENESS);
-        match wait_for(&path, Lock::try_acquire, &what, polite, &mut Silent) {
+        let polite = LockWait::Until(Instant::now() + POLITENESS);
+        match wait_for(&path, FileLock::try_acquire, &what, polite, &mut SilentProgress) {
             Err(error) if Refusal::find(&error).is_some() => {}
             taken_or_broken => return taken_or_broken,
         }
         // Those who share it overlap without end; from here on nobody new is let in.
-        let _turn = wait_for(&self.turn_lock(profile), Lock::try_acquire, &what, wait, progress)?;
-        wait_for(&path, Lock::try_acquire, &what, wait, progress)
+        let _turn =
+            wait_for(&self.turn_lock(profile), FileLock::try_acquire, &what, wait, progress)?;
+        wait_for(&path, FileLock::try_acquire, &what, wait, progress)
     }
 
-    fn lock_build(&self, profile: &str, wait: Wait, progress: &mut dyn Progress) -> Result<Lock> {
+    fn lock_build(
+        &self,
+        profile: &str,
+        wait: LockWait,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<FileLock> {
         let path = self.build_lock(profile);
         let what = format!("the building of the image of {profile}");
-        wait_for(&path, Lock::try_acquire, &what, wait, progress)
+        wait_for(&path, FileLock::try_acquire, &what, wait, progress)
     }
 
     fn build_lock(&self, profile: &str) -> PathBuf {
@@ -351,6 +370,6 @@ fn check_name(name: &str) -> Result<(), Refusal> {
     if fits {
         return Ok(());
     }
-    Err(Refusal::new(Kind::Usage, format!("{name:?} cannot be the name of an image"))
+    Err(Refusal::new(RefusalKind::Usage, format!("{name:?} cannot be the name of an image"))
         .hint("use up to 64 letters, digits, '-', '_' and '.', a letter or digit first"))
 }

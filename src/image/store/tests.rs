@@ -7,11 +7,11 @@ use anyhow::bail;
 use tempfile::TempDir;
 
 use super::*;
-use crate::host::tool::Interrupted;
-use crate::image::handle::Verification;
+use crate::host::tool::ToolInterrupted;
+use crate::image::handle::ImageVerification;
 use crate::image::info::{DISK, INFO, INITRD, KERNEL, MODULES, ROOTFS};
-use crate::image::progress::Lines;
-use crate::model::{CommandDefaults, DebianRecipe, Isolation, Recipe};
+use crate::image::progress::ProgressLines;
+use crate::model::{CommandDefaults, DebianRecipe, ImageRecipe, Isolation};
 
 /// Writes small files instead of running mmdebstrap, and counts how often.
 #[derive(Clone, Default)]
@@ -21,13 +21,13 @@ struct Fake {
     slow: bool,
 }
 
-impl Builder for Fake {
+impl ImageBuilder for Fake {
     fn build(
         &self,
         recipe: &DebianRecipe,
         work: &Path,
         into: &Path,
-        progress: &mut dyn Progress,
+        progress: &mut dyn ProgressSink,
     ) -> Result<String> {
         let count = self.builds.fetch_add(1, Ordering::SeqCst);
         progress.phase("faking", 1, 4);
@@ -39,7 +39,7 @@ impl Builder for Fake {
             thread::sleep(Duration::from_millis(500));
         }
         if progress.cancelled() {
-            return Err(Interrupted.into());
+            return Err(ToolInterrupted.into());
         }
         if self.fails.load(Ordering::SeqCst) {
             bail!("the mirror is on fire");
@@ -85,12 +85,12 @@ impl World {
         self.dir.path().join("artifacts")
     }
 
-    fn store(&self) -> Store {
-        Store::with_builder(&self.root(), Box::new(self.fake.clone())).unwrap()
+    fn store(&self) -> ImageStore {
+        ImageStore::with_builder(&self.root(), Box::new(self.fake.clone())).unwrap()
     }
 
-    fn ensure(&self) -> Result<Image> {
-        self.store().ensure(&profile("bookworm"), &self.agent(), &mut Silent)
+    fn ensure(&self) -> Result<LockedImage> {
+        self.store().ensure(&profile("bookworm"), &self.agent(), &mut SilentProgress)
     }
 
     fn builds(&self) -> usize {
@@ -110,7 +110,7 @@ fn profile(suite: &str) -> Profile {
     Profile {
         name: "p".into(),
         description: String::new(),
-        recipe: Recipe::Debian(DebianRecipe {
+        recipe: ImageRecipe::Debian(DebianRecipe {
             suite: suite.into(),
             mirror: None,
             kernel: "linux-image-cloud-amd64".into(),
@@ -138,7 +138,7 @@ fn an_image_is_built_once_and_again_when_its_recipe_changes() {
     assert!(world.store().find("p").unwrap().is_none());
     assert!(world.store().list().unwrap().is_empty());
     let first = world.ensure().unwrap();
-    assert_eq!(first.verify().unwrap(), Verification::Unchanged);
+    assert_eq!(first.verify().unwrap(), ImageVerification::Unchanged);
     let id = first.id();
     drop(first);
     assert_eq!(world.ensure().unwrap().id(), id);
@@ -147,12 +147,12 @@ fn an_image_is_built_once_and_again_when_its_recipe_changes() {
     assert_eq!(world.store().list().unwrap()[0].kernel_release, "6.1.0");
 
     let store = world.store();
-    let other = store.ensure(&profile("trixie"), &world.agent(), &mut Silent).unwrap();
+    let other = store.ensure(&profile("trixie"), &world.agent(), &mut SilentProgress).unwrap();
     assert_ne!(other.id(), id);
     assert_eq!(world.builds(), 2);
     assert_eq!(world.names(), ["p"]);
     drop(other);
-    drop(store.build(&profile("trixie"), &world.agent(), &mut Silent).unwrap());
+    drop(store.build(&profile("trixie"), &world.agent(), &mut SilentProgress).unwrap());
     assert_eq!(world.builds(), 3);
 }
 
@@ -172,9 +172,9 @@ fn an_image_from_before_recipes_named_kernels_stays_as_it_is() {
     image.verify().unwrap();
     drop(image);
     let mut full = profile("bookworm");
-    let Recipe::Debian(recipe) = &mut full.recipe else { panic!("it is of packages") };
+    let ImageRecipe::Debian(recipe) = &mut full.recipe else { panic!("it is of packages") };
     recipe.kernel = "linux-image-amd64".into();
-    drop(world.store().ensure(&full, &world.agent(), &mut Silent).unwrap());
+    drop(world.store().ensure(&full, &world.agent(), &mut SilentProgress).unwrap());
     assert_eq!(world.builds(), 2);
 }
 
@@ -193,9 +193,9 @@ fn another_agent_only_changes_the_initrd() {
 
     drop(image);
     fs::write(world.agent(), "#!/bin/sh").unwrap();
-    assert_eq!(refusal(&world.ensure().unwrap_err()).kind, Kind::Host);
+    assert_eq!(refusal(&world.ensure().unwrap_err()).kind, RefusalKind::Host);
     fs::remove_file(world.agent()).unwrap();
-    assert_eq!(refusal(&world.ensure().unwrap_err()).kind, Kind::Host);
+    assert_eq!(refusal(&world.ensure().unwrap_err()).kind, RefusalKind::Host);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn one_changed_byte_anywhere_is_refused() {
         fs::File::options().append(true).open(&path).unwrap().set_modified(before).unwrap();
         let error = image.verify().unwrap_err();
         let refusal = refusal(&error);
-        assert_eq!(refusal.kind, Kind::Host);
+        assert_eq!(refusal.kind, RefusalKind::Host);
         assert!(refusal.message.contains(name), "{}", refusal.message);
         assert!(refusal.hint.as_ref().unwrap().contains("--force p"));
 
@@ -246,8 +246,8 @@ fn one_changed_byte_anywhere_is_refused() {
         *content.last_mut().unwrap() ^= 1;
         fs::write(&path, &content).unwrap();
         thread::sleep(Duration::from_millis(25));
-        assert_eq!(image.verify().unwrap(), Verification::Read);
-        assert_eq!(image.verify().unwrap(), Verification::Unchanged);
+        assert_eq!(image.verify().unwrap(), ImageVerification::Read);
+        assert_eq!(image.verify().unwrap(), ImageVerification::Unchanged);
         fs::remove_file(&path).unwrap();
         assert!(image.verify().is_err());
     }
@@ -269,11 +269,11 @@ fn a_damaged_description_is_an_error_until_the_image_is_built_anew() {
     let text = fs::read_to_string(&path).unwrap();
     for bad in ["", "{}", &text[..text.len() / 2], &text.replace("\"profile\"", "\"profil\"")] {
         fs::write(&path, bad).unwrap();
-        assert_eq!(refusal(&world.ensure().unwrap_err()).kind, Kind::Host);
-        assert_eq!(refusal(&world.store().find("p").unwrap_err()).kind, Kind::Host);
+        assert_eq!(refusal(&world.ensure().unwrap_err()).kind, RefusalKind::Host);
+        assert_eq!(refusal(&world.store().find("p").unwrap_err()).kind, RefusalKind::Host);
         assert!(world.store().list().unwrap().is_empty());
     }
-    drop(world.store().build(&profile("bookworm"), &world.agent(), &mut Silent).unwrap());
+    drop(world.store().build(&profile("bookworm"), &world.agent(), &mut SilentProgress).unwrap());
     world.ensure().unwrap().verify().unwrap();
 
     // Made by another version: simply built anew.
@@ -290,7 +290,7 @@ fn builders_at_once_make_one_image_and_the_later_ones_say_that_they_wait() {
         let workers: Vec<_> = (0..6)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut lines = Lines::default();
+                    let mut lines = ProgressLines::default();
                     let image =
                         world.store().ensure(&profile("bookworm"), &world.agent(), &mut lines);
                     image.unwrap().verify().unwrap();
@@ -326,9 +326,15 @@ fn readers_see_one_whole_image_while_it_is_replaced_again_and_again() {
         for n in 0..6 {
             if n % 3 == 0 {
                 world.set_agent(&format!("agent {n}"));
-                drop(store.ensure(&profile("bookworm"), &world.agent(), &mut Silent).unwrap());
+                drop(
+                    store
+                        .ensure(&profile("bookworm"), &world.agent(), &mut SilentProgress)
+                        .unwrap(),
+                );
             } else {
-                drop(store.build(&profile("bookworm"), &world.agent(), &mut Silent).unwrap());
+                drop(
+                    store.build(&profile("bookworm"), &world.agent(), &mut SilentProgress).unwrap(),
+                );
             }
         }
         done.store(true, Ordering::SeqCst);
@@ -343,7 +349,11 @@ fn an_image_in_hand_stays_while_a_new_one_is_built() {
     let id = held.id();
     thread::scope(|scope| {
         let builder = scope.spawn(|| {
-            world.store().build(&profile("bookworm"), &world.agent(), &mut Silent).unwrap().id()
+            world
+                .store()
+                .build(&profile("bookworm"), &world.agent(), &mut SilentProgress)
+                .unwrap()
+                .id()
         });
         while world.builds() < 2 {
             thread::sleep(Duration::from_millis(5));
@@ -359,7 +369,7 @@ fn an_image_in_hand_stays_while_a_new_one_is_built() {
 #[test]
 fn a_build_that_fails_or_is_interrupted_leaves_what_was_there() {
     struct Impatient;
-    impl Progress for Impatient {
+    impl ProgressSink for Impatient {
         fn phase(&mut self, _: &str, _: usize, _: usize) {}
         fn detail(&mut self, _: &str) {}
         fn note(&mut self, _: &str) {}
@@ -373,13 +383,13 @@ fn a_build_that_fails_or_is_interrupted_leaves_what_was_there() {
     assert!(world.names().is_empty());
     let store = world.store();
     let error = store.ensure(&profile("bookworm"), &world.agent(), &mut Impatient).unwrap_err();
-    assert!(error.is::<Interrupted>());
+    assert!(error.is::<ToolInterrupted>());
     assert!(world.names().is_empty());
 
     world.fake.fails.store(false, Ordering::SeqCst);
     let id = world.ensure().unwrap().id();
     world.fake.fails.store(true, Ordering::SeqCst);
-    assert!(store.build(&profile("bookworm"), &world.agent(), &mut Silent).is_err());
+    assert!(store.build(&profile("bookworm"), &world.agent(), &mut SilentProgress).is_err());
     assert_eq!(world.names(), ["p"]);
     let image = world.ensure().unwrap();
     image.verify().unwrap();
@@ -397,7 +407,7 @@ fn sweeping_takes_what_killed_builds_left_and_nothing_else() {
         fs::create_dir(world.root().join(stranger)).unwrap();
     }
     // A living build holds its lock.
-    let lock = Lock::try_acquire(&store.build_lock("q")).unwrap().unwrap();
+    let lock = FileLock::try_acquire(&store.build_lock("q")).unwrap().unwrap();
     assert!(store.sweep().unwrap().is_empty());
     drop(lock);
     assert_eq!(store.leftovers().unwrap(), std::slice::from_ref(&left));
@@ -413,8 +423,8 @@ fn removing_is_whole_and_waits_for_nobody_who_builds() {
     assert!(!store.remove("p").unwrap());
     drop(world.ensure().unwrap());
     assert!(store.usage("p").unwrap().bytes > 0);
-    let lock = Lock::try_acquire(&store.build_lock("p")).unwrap().unwrap();
-    assert_eq!(refusal(&store.remove("p").unwrap_err()).kind, Kind::Busy);
+    let lock = FileLock::try_acquire(&store.build_lock("p")).unwrap().unwrap();
+    assert_eq!(refusal(&store.remove("p").unwrap_err()).kind, RefusalKind::Busy);
     drop(lock);
     assert!(store.remove("p").unwrap());
     assert!(world.names().is_empty());
@@ -427,10 +437,10 @@ fn names_that_would_leave_the_store_are_refused() {
     let store = world.store();
     for bad in ["", ".", "..", "../x", "a/b", ".hidden", "templates", "-x", "a b", &"a".repeat(65)]
     {
-        assert_eq!(refusal(&store.find(bad).unwrap_err()).kind, Kind::Usage, "{bad:?}");
+        assert_eq!(refusal(&store.find(bad).unwrap_err()).kind, RefusalKind::Usage, "{bad:?}");
         assert!(store.info(bad).is_err() && store.remove(bad).is_err());
         let named = Profile { name: bad.into(), ..profile("bookworm") };
-        assert!(store.ensure(&named, &world.agent(), &mut Silent).is_err());
+        assert!(store.ensure(&named, &world.agent(), &mut SilentProgress).is_err());
     }
     assert_eq!(world.builds(), 0);
 }

@@ -8,8 +8,8 @@ use tar::EntryType;
 use tar::EntryType::{Block, Char, Directory, Fifo, Regular};
 
 use super::{Place, Tar, snapshot};
-use crate::import::budget::{Bounds, Budget};
-use crate::import::rootfs::Tree;
+use crate::import::budget::{UnpackBounds, UnpackBudget};
+use crate::import::rootfs::RootfsTree;
 
 /// What must come of a hostile archive.
 enum Comes {
@@ -370,7 +370,8 @@ fn a_link_in_the_tree_leads_nowhere_either() {
     symlink(place.outside(), place.tree().join("l")).unwrap();
     let before = snapshot(&place.outside());
     place.put(&[Tar::default().file("l/canary", "dead")]).unwrap_err();
-    let mut tree = Tree::open(&place.tree(), Budget::new(Bounds::default())).unwrap();
+    let mut tree =
+        RootfsTree::open(&place.tree(), UnpackBudget::new(UnpackBounds::default())).unwrap();
     tree.remove(Path::new("l/canary")).unwrap();
     assert_eq!(tree.names(Path::new("l")).unwrap(), [""; 0]);
     tree.remove(Path::new("l")).unwrap();

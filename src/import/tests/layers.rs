@@ -9,9 +9,9 @@ use tar::EntryType;
 use tar::EntryType::{Block, Char, Fifo, Regular};
 
 use super::{Place, Tar};
-use crate::import::budget::{Bounds, Budget};
-use crate::import::layer::{LeftOut, Names, apply};
-use crate::import::rootfs::Tree;
+use crate::import::budget::{UnpackBounds, UnpackBudget};
+use crate::import::layer::{SkippedEntries, WhiteoutNames, apply};
+use crate::import::rootfs::RootfsTree;
 
 #[test]
 fn an_archive_comes_out_as_it_went_in() {
@@ -112,10 +112,18 @@ fn an_archive_may_end_with_its_last_file() {
 #[test]
 fn a_plain_archive_has_no_whiteouts() {
     let place = Place::new();
-    let mut tree = Tree::open(&place.tree(), Budget::new(Bounds::default())).unwrap();
+    let mut tree =
+        RootfsTree::open(&place.tree(), UnpackBudget::new(UnpackBounds::default())).unwrap();
     let mut tar = Tar::default().file("x", "1").file(".wh.x", "2");
-    let mut apply =
-        |tar: &Tar| apply(&tar.0[..], Names::Plain, &mut tree, &mut LeftOut::default(), &mut || {});
+    let mut apply = |tar: &Tar| {
+        apply(
+            &tar.0[..],
+            WhiteoutNames::Plain,
+            &mut tree,
+            &mut SkippedEntries::default(),
+            &mut || {},
+        )
+    };
     // Nor digests that could say whether it is whole.
     let error = apply(&tar).unwrap_err();
     assert_eq!(error.to_string(), "the archive is cut short");

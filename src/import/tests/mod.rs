@@ -14,9 +14,9 @@ use tar::EntryType::{Directory, Link, Regular, Symlink};
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
-use super::budget::{Bounds, Budget};
-use super::layer::{LeftOut, Names, apply};
-use super::rootfs::Tree;
+use super::budget::{UnpackBounds, UnpackBudget};
+use super::layer::{SkippedEntries, WhiteoutNames, apply};
+use super::rootfs::RootfsTree;
 
 /// A tar archive, with whatever in it.
 #[derive(Default)]
@@ -116,12 +116,12 @@ impl Place {
         self.outside().join(name).to_str().unwrap().to_owned()
     }
 
-    fn put(&self, layers: &[Tar]) -> Result<LeftOut> {
-        let bounds = Bounds { bytes: 10 << 20, entries: 1000 };
-        let mut tree = Tree::open(&self.tree(), Budget::new(bounds)).unwrap();
-        let mut left_out = LeftOut::default();
+    fn put(&self, layers: &[Tar]) -> Result<SkippedEntries> {
+        let bounds = UnpackBounds { bytes: 10 << 20, entries: 1000 };
+        let mut tree = RootfsTree::open(&self.tree(), UnpackBudget::new(bounds)).unwrap();
+        let mut left_out = SkippedEntries::default();
         for layer in layers {
-            apply(&layer.0[..], Names::Whiteouts, &mut tree, &mut left_out, &mut || {})?;
+            apply(&layer.0[..], WhiteoutNames::Whiteouts, &mut tree, &mut left_out, &mut || {})?;
         }
         Ok(left_out)
     }

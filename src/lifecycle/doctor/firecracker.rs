@@ -5,39 +5,44 @@ use std::path::Path;
 use nix::unistd::geteuid;
 
 use super::backends::select;
-use super::{Check, Verdict};
-use crate::backend::FirecrackerVersion as Version;
-use crate::host::cgroup::{self, Hierarchy};
-use crate::host::kvm::Kvm;
+use super::{CheckVerdict, HostCheck};
+use crate::backend::FirecrackerVersion;
+use crate::host::cgroup::{self, CgroupHierarchy};
+use crate::host::kvm::KvmSupport;
 use crate::host::program;
-use crate::lifecycle::manager::Manager;
-use crate::model::{BackendChoice, Kind, Refusal};
+use crate::lifecycle::manager::VmManager;
+use crate::model::{BackendChoice, Refusal, RefusalKind};
 
 /// The check of Firecracker itself, and where there is one, those of its jail.
-pub fn look(manager: &Manager, kvm: &Kvm) -> Vec<Check> {
+pub fn look(manager: &VmManager, kvm: &KvmSupport) -> Vec<HostCheck> {
     let name = "firecracker";
     let named = manager.program(&manager.settings.firecracker_bin);
     let Some(path) = program::find(&named) else {
         let detail = format!("{} is not installed", named.display());
-        return vec![Check::lacks(name, Verdict::Warning, detail, how_to_get_it(manager, kvm))];
+        return vec![HostCheck::lacks(
+            name,
+            CheckVerdict::Warning,
+            detail,
+            how_to_get_it(manager, kvm),
+        )];
     };
     let version = match version_of(&path, "MAYFLY_FIRECRACKER_BIN") {
         Ok(version) => version,
-        Err(refusal) => return vec![Check::of(name, Verdict::Warning, Err(refusal))],
+        Err(refusal) => return vec![HostCheck::of(name, CheckVerdict::Warning, Err(refusal))],
     };
-    let firecracker = Check::of(name, Verdict::Warning, taken(manager, &path, version));
+    let firecracker = HostCheck::of(name, CheckVerdict::Warning, taken(manager, &path, version));
     if !geteuid().is_root() {
-        return vec![firecracker, Check::ok("jailer", "not used: only root's VMs are jailed")];
+        return vec![firecracker, HostCheck::ok("jailer", "not used: only root's VMs are jailed")];
     }
     // Where auto does not take Firecracker, a jailer that does not work stops nobody.
     let lack = match firecracker.verdict {
-        Verdict::Ok => Verdict::Failed,
-        _ => Verdict::Warning,
+        CheckVerdict::Ok => CheckVerdict::Failed,
+        _ => CheckVerdict::Warning,
     };
     vec![firecracker, jailer(manager, version, lack), cgroups(cgroup::usable())]
 }
 
-fn how_to_get_it(manager: &Manager, kvm: &Kvm) -> String {
+fn how_to_get_it(manager: &VmManager, kvm: &KvmSupport) -> String {
     if kvm.problem().is_some() {
         return "it would not work here: use '--backend qemu', which needs no hardware \
                 virtualization"
@@ -51,12 +56,12 @@ fn how_to_get_it(manager: &Manager, kvm: &Kvm) -> String {
 }
 
 /// What a program says its version is. `variable` is the one that names another.
-fn version_of(path: &Path, variable: &str) -> Result<Version, Refusal> {
+fn version_of(path: &Path, variable: &str) -> Result<FirecrackerVersion, Refusal> {
     let refuse = |why: String| {
         let hint = format!("install a release of Firecracker's anew, or name one with {variable}");
-        Refusal::new(Kind::Host, why).hint(hint)
+        Refusal::new(RefusalKind::Host, why).hint(hint)
     };
-    match Version::of(path) {
+    match FirecrackerVersion::of(path) {
         Ok(Some(version)) => Ok(version),
         Ok(None) => Err(refuse(format!("{} names no version", path.display()))),
         Err(error) => Err(refuse(format!("{error:#}"))),
@@ -64,7 +69,7 @@ fn version_of(path: &Path, variable: &str) -> Result<Version, Refusal> {
 }
 
 /// Which Firecracker that is, or why `auto` does not take it.
-fn taken(manager: &Manager, path: &Path, version: Version) -> Result<String, Refusal> {
+fn taken(manager: &VmManager, path: &Path, version: FirecrackerVersion) -> Result<String, Refusal> {
     let shown = format!("Firecracker {version} ({})", path.display());
     let obstacle = match version.check() {
         Err(too_old) => too_old.into(),
@@ -75,21 +80,21 @@ fn taken(manager: &Manager, path: &Path, version: Version) -> Result<String, Ref
     };
     let detail = format!("{shown}; auto does not take it, because {obstacle:#}");
     let hint = Refusal::find(&obstacle).and_then(|refusal| refusal.hint.clone());
-    Err(Refusal { kind: Kind::Host, message: detail, hint })
+    Err(Refusal { kind: RefusalKind::Host, message: detail, hint })
 }
 
-fn jailer(manager: &Manager, firecracker: Version, lack: Verdict) -> Check {
+fn jailer(manager: &VmManager, firecracker: FirecrackerVersion, lack: CheckVerdict) -> HostCheck {
     let name = "jailer";
     let named = manager.program(&manager.settings.jailer_bin);
     let Some(path) = program::find(&named) else {
         let remedy = "it comes with every release of Firecracker: put it on PATH, or name it with \
                       MAYFLY_JAILER_BIN; or create VMs with '--no-jailer'";
         let detail = format!("{} is not installed", named.display());
-        return Check::lacks(name, Verdict::Warning, detail, remedy);
+        return HostCheck::lacks(name, CheckVerdict::Warning, detail, remedy);
     };
     let version = match version_of(&path, "MAYFLY_JAILER_BIN") {
         Ok(version) => version,
-        Err(refusal) => return Check::of(name, lack, Err(refusal)),
+        Err(refusal) => return HostCheck::of(name, lack, Err(refusal)),
     };
     let mut detail = format!("jailer {version} ({})", path.display());
     let mut remedies = Vec::new();
@@ -106,23 +111,23 @@ fn jailer(manager: &Manager, firecracker: Version, lack: Verdict) -> Check {
         remedies.push("install both from one release, as Firecracker's documentation wants it");
     }
     match remedies.is_empty() {
-        true => Check::ok(name, detail),
-        false => Check::lacks(name, Verdict::Warning, detail, remedies.join("; ")),
+        true => HostCheck::ok(name, detail),
+        false => HostCheck::lacks(name, CheckVerdict::Warning, detail, remedies.join("; ")),
     }
 }
 
 /// What limits a jailed VMM.
-fn cgroups(usable: Option<Hierarchy>) -> Check {
+fn cgroups(usable: Option<CgroupHierarchy>) -> HostCheck {
     let ok = |version| {
         let detail = format!("version {version}, which limits memory, CPU and processes of VMMs");
-        Check::ok("cgroups", detail)
+        HostCheck::ok("cgroups", detail)
     };
     match usable {
-        Some(Hierarchy::V2) => ok(2),
-        Some(Hierarchy::V1) => ok(1),
-        None => Check::lacks(
+        Some(CgroupHierarchy::V2) => ok(2),
+        Some(CgroupHierarchy::V1) => ok(1),
+        None => HostCheck::lacks(
             "cgroups",
-            Verdict::Warning,
+            CheckVerdict::Warning,
             "there are none that could be used: a VM's VMM is not limited in memory, CPU and \
              processes",
             "mount control groups at /sys/fs/cgroup with the controllers memory, cpu and pids; in \

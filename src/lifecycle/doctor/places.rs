@@ -5,33 +5,33 @@ use std::path::Path;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 
-use super::{Check, Verdict};
+use super::{CheckVerdict, HostCheck};
 use crate::host::{directory, namespaces, socket};
-use crate::lifecycle::manager::Manager;
-use crate::model::{Kind, Refusal, VmId};
+use crate::lifecycle::manager::VmManager;
+use crate::model::{Refusal, RefusalKind, VmId};
 
 /// An image and a few VMs' disks take this much; less is not wrong, but soon will be.
 const ROOMY: u64 = 4 << 30;
 
 /// An ordinary user builds images in a user namespace.
-pub fn user_namespaces() -> Vec<Check> {
+pub fn user_namespaces() -> Vec<HostCheck> {
     if geteuid().is_root() {
         return Vec::new();
     }
     let subordinate = match namespaces::has_subordinate_ids() {
-        true => Check::ok("subuid", "you have subordinate user and group ids"),
-        false => Check::lacks(
+        true => HostCheck::ok("subuid", "you have subordinate user and group ids"),
+        false => HostCheck::lacks(
             "subuid",
-            Verdict::Warning,
+            CheckVerdict::Warning,
             "you have no subordinate user and group ids, which building images needs",
             "add some: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER",
         ),
     };
     let allowed = match namespaces::are_allowed() {
-        true => Check::ok("userns", "user namespaces are allowed"),
-        false => Check::lacks(
+        true => HostCheck::ok("userns", "user namespaces are allowed"),
+        false => HostCheck::lacks(
             "userns",
-            Verdict::Warning,
+            CheckVerdict::Warning,
             "user namespaces are not allowed, which building images needs",
             "build images as root, or: sudo sysctl kernel.unprivileged_userns_clone=1",
         ),
@@ -40,7 +40,7 @@ pub fn user_namespaces() -> Vec<Check> {
 }
 
 /// Where things are kept, and whether there is room.
-pub fn directories(manager: &Manager) -> Vec<Check> {
+pub fn directories(manager: &VmManager) -> Vec<HostCheck> {
     let directories = &manager.settings.directories;
     let private = |path: &Path| {
         let will_be_made = if directory::is_private(path)? { "" } else { " (will be made)" };
@@ -50,10 +50,10 @@ pub fn directories(manager: &Manager) -> Vec<Check> {
     let sockets = private(&directories.run)
         .and_then(|shown| socket::check_length(&longest).map(|()| shown).map_err(Into::into));
     vec![
-        Check::of("state directory", Verdict::Failed, private(&directories.state)),
-        Check::of("images", Verdict::Failed, private(&directories.artifacts)),
-        Check::of("sockets", Verdict::Failed, sockets),
-        Check::of("disk space", Verdict::Warning, space(&directories.state)),
+        HostCheck::of("state directory", CheckVerdict::Failed, private(&directories.state)),
+        HostCheck::of("images", CheckVerdict::Failed, private(&directories.artifacts)),
+        HostCheck::of("sockets", CheckVerdict::Failed, sockets),
+        HostCheck::of("disk space", CheckVerdict::Warning, space(&directories.state)),
     ]
 }
 
@@ -64,7 +64,7 @@ fn space(path: &Path) -> anyhow::Result<String> {
     let detail = format!("{} MB free at {}", free / 1_000_000, existing.display());
     match free >= ROOMY {
         true => Ok(detail),
-        false => Err(Refusal::new(Kind::Host, detail)
+        false => Err(Refusal::new(RefusalKind::Host, detail)
             .hint("an image takes about 1 GB, and a VM's disk what its guest writes")
             .into()),
     }

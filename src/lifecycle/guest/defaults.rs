@@ -10,17 +10,17 @@ use std::io::ErrorKind;
 use anyhow::{Context, Result};
 
 use crate::host::durable;
-use crate::lifecycle::manager::Manager;
-use crate::model::{CommandDefaults, Kind, Refusal, VmId};
-use crate::protocol::{Exec, Program, Text};
+use crate::lifecycle::manager::VmManager;
+use crate::model::{CommandDefaults, Refusal, RefusalKind, VmId};
+use crate::protocol::{ExecProgram, ExecRequest, WireText};
 use crate::settings::find_profile;
 
 /// What a user of `run` said of its command.
 #[derive(Debug, Clone, Default)]
 pub struct EntryWords {
-    pub words: Vec<Text>,
+    pub words: Vec<WireText>,
     /// Instead of the profile's entrypoint; its command then has no meaning either.
-    pub entrypoint: Option<Vec<Text>>,
+    pub entrypoint: Option<Vec<WireText>>,
 }
 
 /// What `run` runs, as docker does: the entrypoint, and behind it the words, or the profile's command
@@ -28,14 +28,14 @@ pub struct EntryWords {
 ///
 /// Errors: `NotFound` for an unknown profile. Where there is nothing to run, that is the inner one.
 pub fn entry(
-    manager: &Manager,
+    manager: &VmManager,
     profile: &str,
     said: EntryWords,
-) -> Result<Result<Program, Refusal>> {
+) -> Result<Result<ExecProgram, Refusal>> {
     let defaults = of_profile(manager, profile)?;
     Ok(program(&defaults, said).ok_or_else(|| {
         Refusal::new(
-            Kind::Usage,
+            RefusalKind::Usage,
             format!("no command is given, and profile {profile} has none of its own"),
         )
         .hint("name one behind '--', or with -c; '-t' gives you a shell")
@@ -45,25 +45,25 @@ pub fn entry(
 /// What a profile says of the commands in its VMs.
 ///
 /// Errors: `NotFound` for an unknown profile.
-pub fn of_profile(manager: &Manager, profile: &str) -> Result<CommandDefaults> {
+pub fn of_profile(manager: &VmManager, profile: &str) -> Result<CommandDefaults> {
     let profiles = manager.settings.profiles()?;
     Ok(find_profile(profiles, profile)?.command.clone())
 }
 
-fn program(defaults: &CommandDefaults, said: EntryWords) -> Option<Program> {
-    let texts = |words: &[String]| words.iter().map(|word| Text::from(word.as_str())).collect();
+fn program(defaults: &CommandDefaults, said: EntryWords) -> Option<ExecProgram> {
+    let texts = |words: &[String]| words.iter().map(|word| WireText::from(word.as_str())).collect();
     let is_overridden = said.entrypoint.is_some();
-    let mut argv: Vec<Text> = said.entrypoint.unwrap_or_else(|| texts(&defaults.entrypoint));
+    let mut argv: Vec<WireText> = said.entrypoint.unwrap_or_else(|| texts(&defaults.entrypoint));
     match said.words.is_empty() {
         false => argv.extend(said.words),
         true if is_overridden => {}
-        true => argv.extend::<Vec<Text>>(texts(&defaults.cmd)),
+        true => argv.extend::<Vec<WireText>>(texts(&defaults.cmd)),
     }
-    (!argv.is_empty()).then_some(Program::Argv(argv))
+    (!argv.is_empty()).then_some(ExecProgram::Argv(argv))
 }
 
 /// Keeps what the commands of a VM will have, if that is anything.
-pub fn keep(manager: &Manager, id: &VmId, defaults: &CommandDefaults) -> Result<()> {
+pub fn keep(manager: &VmManager, id: &VmId, defaults: &CommandDefaults) -> Result<()> {
     if defaults.is_empty() {
         return Ok(());
     }
@@ -72,7 +72,7 @@ pub fn keep(manager: &Manager, id: &VmId, defaults: &CommandDefaults) -> Result<
 }
 
 /// Completes a command with what its VM keeps for it. What the user said wins.
-pub fn complete(manager: &Manager, id: &VmId, exec: &mut Exec) -> Result<()> {
+pub fn complete(manager: &VmManager, id: &VmId, exec: &mut ExecRequest) -> Result<()> {
     let path = manager.paths(id).command();
     let text = match fs::read(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -84,14 +84,14 @@ pub fn complete(manager: &Manager, id: &VmId, exec: &mut Exec) -> Result<()> {
     Ok(())
 }
 
-fn apply(defaults: CommandDefaults, exec: &mut Exec) {
+fn apply(defaults: CommandDefaults, exec: &mut ExecRequest) {
     // The last of a name wins.
     let named = std::mem::take(&mut exec.env);
     let kept = defaults.env.iter();
     exec.env = kept.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
     exec.env.extend(named);
     exec.user = exec.user.take().or(defaults.user);
-    exec.cwd = exec.cwd.take().or_else(|| defaults.workdir.as_deref().map(Text::from));
+    exec.cwd = exec.cwd.take().or_else(|| defaults.workdir.as_deref().map(WireText::from));
 }
 
 #[cfg(test)]
@@ -113,10 +113,10 @@ mod tests {
         words: &[&str],
         entrypoint: Option<&[&str]>,
     ) -> Vec<String> {
-        let texts = |words: &[&str]| words.iter().map(|&word| Text::from(word)).collect();
+        let texts = |words: &[&str]| words.iter().map(|&word| WireText::from(word)).collect();
         let said = EntryWords { words: texts(words), entrypoint: entrypoint.map(texts) };
         match program(defaults, said) {
-            Some(Program::Argv(argv)) => {
+            Some(ExecProgram::Argv(argv)) => {
                 argv.iter().map(|word| word.as_os_str().to_str().unwrap().to_owned()).collect()
             }
             Some(_) => unreachable!("only words were given"),
@@ -139,16 +139,16 @@ mod tests {
 
     #[test]
     fn what_the_user_said_wins() {
-        let mut exec = Exec::of(Program::Argv(vec![Text::from("true")]));
+        let mut exec = ExecRequest::of(ExecProgram::Argv(vec![WireText::from("true")]));
         apply(defaults(), &mut exec);
-        assert_eq!((exec.user.as_deref(), &exec.cwd), (Some("app"), &Some(Text::from("/srv"))));
+        assert_eq!((exec.user.as_deref(), &exec.cwd), (Some("app"), &Some(WireText::from("/srv"))));
 
-        let mut exec = Exec::of(Program::Argv(vec![Text::from("true")]));
+        let mut exec = ExecRequest::of(ExecProgram::Argv(vec![WireText::from("true")]));
         exec.user = Some("0".into());
-        exec.cwd = Some(Text::from("/"));
-        exec.env = vec![(Text::from("A"), Text::from("flag"))];
+        exec.cwd = Some(WireText::from("/"));
+        exec.env = vec![(WireText::from("A"), WireText::from("flag"))];
         apply(defaults(), &mut exec);
-        assert_eq!((exec.user.as_deref(), &exec.cwd), (Some("0"), &Some(Text::from("/"))));
-        assert_eq!(exec.env.last(), Some(&(Text::from("A"), Text::from("flag"))));
+        assert_eq!((exec.user.as_deref(), &exec.cwd), (Some("0"), &Some(WireText::from("/"))));
+        assert_eq!(exec.env.last(), Some(&(WireText::from("A"), WireText::from("flag"))));
     }
 }

@@ -2,40 +2,40 @@
 
 use anyhow::Result;
 
-use super::conversation::Conversation;
-use crate::guest::{ExecIo, Outcome, Sink, Stdin};
-use crate::host::signals::Signals;
-use crate::lifecycle::manager::Manager;
-use crate::lifecycle::recover::teardown::Removed;
+use super::conversation::AgentConversation;
+use crate::guest::{CommandOutcome, ExecIo, OutputSink, StdinSource};
+use crate::host::signals::PendingSignals;
+use crate::lifecycle::manager::VmManager;
+use crate::lifecycle::recover::teardown::RemovalReport;
 use crate::lifecycle::remove::remove_if_there;
-use crate::lifecycle::timings::Timings;
+use crate::lifecycle::timings::PhaseTimings;
 use crate::model::VmId;
 use crate::model::record::reason;
-use crate::protocol::Exec;
+use crate::protocol::ExecRequest;
 
 /// A command and what connects it with this side.
 #[derive(Debug)]
-pub struct Command {
-    pub exec: Exec,
-    pub streams: Streams,
+pub struct ExecCommand {
+    pub exec: ExecRequest,
+    pub streams: ExecStreams,
     /// Keep the VM whatever its record says.
     pub keep: bool,
 }
 
 /// This side's ends of a command's three streams.
 #[derive(Debug)]
-pub struct Streams {
-    pub stdin: Option<Stdin>,
-    pub stdout: Sink,
-    pub stderr: Sink,
+pub struct ExecStreams {
+    pub stdin: Option<StdinSource>,
+    pub stdout: OutputSink,
+    pub stderr: OutputSink,
 }
 
 /// A command that ran to its end.
 #[derive(Debug)]
-pub struct Finished {
-    pub outcome: Outcome,
+pub struct FinishedCommand {
+    pub outcome: CommandOutcome,
     /// The deletion that followed, unless the VM is kept.
-    pub cleanup: Option<Removed>,
+    pub cleanup: Option<RemovalReport>,
 }
 
 /// Runs `command` and, unless the VM is kept, deletes the VM afterwards. Holds no lock while the
@@ -43,35 +43,35 @@ pub struct Finished {
 ///
 /// Errors are mayfly's own; the VM is then left as it is, for a look at it.
 pub fn exec(
-    manager: &Manager,
+    manager: &VmManager,
     id: &VmId,
-    command: Command,
-    signals: &mut Signals,
-    timings: &mut Timings,
-) -> Result<Finished> {
-    let mut conversation = Conversation::begin(manager, id, signals)?;
+    command: ExecCommand,
+    signals: &mut PendingSignals,
+    timings: &mut PhaseTimings,
+) -> Result<FinishedCommand> {
+    let mut conversation = AgentConversation::begin(manager, id, signals)?;
     timings.end("connect");
     let keep = command.keep || conversation.record.manifest.keep;
     let outcome = run_in(&mut conversation, command, signals, timings)?;
     conversation.end();
     if keep {
-        return Ok(Finished { outcome, cleanup: None });
+        return Ok(FinishedCommand { outcome, cleanup: None });
     }
     let cleanup = Some(remove_if_there(manager, id, reason::POST_EXEC)?);
     timings.end("cleanup");
-    Ok(Finished { outcome, cleanup })
+    Ok(FinishedCommand { outcome, cleanup })
 }
 
 /// Runs `command` and leaves the conversation open. What becomes of the VM is the caller's business.
 pub fn run_in(
-    conversation: &mut Conversation<'_>,
-    command: Command,
-    signals: &mut Signals,
-    timings: &mut Timings,
-) -> Result<Outcome> {
-    let Command { mut exec, streams, .. } = command;
+    conversation: &mut AgentConversation<'_>,
+    command: ExecCommand,
+    signals: &mut PendingSignals,
+    timings: &mut PhaseTimings,
+) -> Result<CommandOutcome> {
+    let ExecCommand { mut exec, streams, .. } = command;
     conversation.complete(&mut exec)?;
-    let Streams { stdin, stdout, stderr } = streams;
+    let ExecStreams { stdin, stdout, stderr } = streams;
     let io = ExecIo { stdin, stdout, stderr, signals };
     let outcome = conversation.ask(|session| session.exec(&exec, io))?;
     timings.end("exec");

@@ -6,8 +6,8 @@ pub mod defaults;
 mod exec;
 mod parallel;
 
-pub use conversation::Conversation;
-pub use copy::{CopyIn, CopyOut, Parcel, Store, Who, copy_in, copy_out};
+pub use conversation::AgentConversation;
+pub use copy::{CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser, copy_in, copy_out};
 pub use defaults::{EntryWords, entry, of_profile as command_defaults};
-pub use exec::{Command, Finished, Streams, exec, run_in};
+pub use exec::{ExecCommand, ExecStreams, FinishedCommand, exec, run_in};
 pub use parallel::at_once;

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
-use crate::host::signals::{Interrupted, Relay, Signals};
+use crate::host::signals::{PendingSignals, SignalInterrupt, SignalRelay};
 use crate::model::VmRecord;
 
 /// Calls `work` for every VM, `jobs` at a time, each in a thread of its own, and `done` with what came of
@@ -19,18 +19,18 @@ use crate::model::VmRecord;
 pub fn at_once<T: Send, const N: usize>(
     vms: &[VmRecord],
     jobs: usize,
-    signals: &mut Signals,
-    work: impl Fn(&VmRecord, &mut [Signals; N]) -> Result<T> + Sync,
+    signals: &mut PendingSignals,
+    work: impl Fn(&VmRecord, &mut [PendingSignals; N]) -> Result<T> + Sync,
     mut done: impl FnMut(&VmRecord, Result<T>),
 ) -> Result<()> {
     let mut relays = Vec::new();
     let mut workers = Vec::new();
     for _ in 0..jobs.min(vms.len()) {
-        let pairs: Vec<(Relay, Signals)> =
-            std::iter::repeat_with(Signals::relayed).take(N).collect::<Result<_>>()?;
-        let (mouths, ears): (Vec<Relay>, Vec<Signals>) = pairs.into_iter().unzip();
+        let pairs: Vec<(SignalRelay, PendingSignals)> =
+            std::iter::repeat_with(PendingSignals::relayed).take(N).collect::<Result<_>>()?;
+        let (mouths, ears): (Vec<SignalRelay>, Vec<PendingSignals>) = pairs.into_iter().unzip();
         relays.extend(mouths);
-        workers.push(<[Signals; N]>::try_from(ears).expect("as many as were made"));
+        workers.push(<[PendingSignals; N]>::try_from(ears).expect("as many as were made"));
     }
     let (over, running) = pipe().context("make a pipe")?;
     let next = AtomicUsize::new(0);
@@ -44,7 +44,7 @@ pub fn at_once<T: Send, const N: usize>(
                 while let Some(vm) = vms.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let stopped = *arrived.lock().unwrap_or_else(PoisonError::into_inner);
                     let result = match stopped {
-                        Some(signal) => Err(Interrupted(signal).into()),
+                        Some(signal) => Err(SignalInterrupt(signal).into()),
                         None => work(vm, &mut ears),
                     };
                     if sender.send((vm, result)).is_err() {
@@ -71,21 +71,21 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{BootId, Expiry, Manifest, Phase};
+    use crate::model::{BootId, VmExpiry, VmManifest, VmPhase};
 
     fn vms(count: usize) -> Vec<VmRecord> {
         let boot_id = BootId("this".into());
-        let expiry = Expiry { expires_at: 60.0, expires_boottime: 60.0, boot_id };
-        let vm = VmRecord { manifest: Manifest::sample(), expiry, state: Phase::Created };
+        let expiry = VmExpiry { expires_at: 60.0, expires_boottime: 60.0, boot_id };
+        let vm = VmRecord { manifest: VmManifest::sample(), expiry, state: VmPhase::Created };
         vec![vm; count]
     }
 
     #[test]
     fn each_is_worked_on_once_and_no_more_than_so_many_at_a_time() {
-        let (_relay, mut signals) = Signals::relayed().unwrap();
+        let (_relay, mut signals) = PendingSignals::relayed().unwrap();
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let mut ended = 0;
-        let work = |_: &VmRecord, _: &mut [Signals; 1]| {
+        let work = |_: &VmRecord, _: &mut [PendingSignals; 1]| {
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             std::thread::yield_now();
             now.fetch_sub(1, Ordering::SeqCst);
@@ -103,10 +103,10 @@ mod tests {
 
     #[test]
     fn a_signal_reaches_all_who_work_and_keeps_the_others_from_it() {
-        let (relay, mut signals) = Signals::relayed().unwrap();
+        let (relay, mut signals) = PendingSignals::relayed().unwrap();
         let begun = AtomicUsize::new(0);
         let (mut heard, mut spared) = (0, 0);
-        let work = |_: &VmRecord, ears: &mut [Signals; 2]| {
+        let work = |_: &VmRecord, ears: &mut [PendingSignals; 2]| {
             if begun.fetch_add(1, Ordering::SeqCst) == 1 {
                 relay.pass_on(Signal::SIGTERM);
             }
@@ -121,7 +121,7 @@ mod tests {
         at_once(&vms(10), 2, &mut signals, work, |_, result| match result {
             Ok(()) => heard += 1,
             Err(error) => {
-                assert_eq!(error.downcast_ref(), Some(&Interrupted(Signal::SIGTERM)));
+                assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGTERM)));
                 spared += 1;
             }
         })

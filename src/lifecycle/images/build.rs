@@ -3,18 +3,18 @@
 use anyhow::Result;
 
 use super::templates;
-use crate::image::{ImageInfo, Progress};
-use crate::lifecycle::manager::Manager;
-use crate::model::{Kind, Refusal, VmId, VmRecord};
+use crate::image::{ImageInfo, ProgressSink};
+use crate::lifecycle::manager::VmManager;
+use crate::model::{Refusal, RefusalKind, VmId, VmRecord};
 use crate::settings::find_profile;
 
 /// Builds the image of a profile if it is missing or out of date, or in any case with `force`. The
 /// templates of an older one go.
 pub fn build_image(
-    manager: &Manager,
+    manager: &VmManager,
     profile: &str,
     force: bool,
-    progress: &mut dyn Progress,
+    progress: &mut dyn ProgressSink,
 ) -> Result<ImageInfo> {
     let profiles = manager.settings.profiles()?;
     let profile = find_profile(profiles, profile)?;
@@ -33,7 +33,7 @@ pub fn build_image(
 /// Deletes the image of a profile, and its templates. Returns whether there was an image.
 ///
 /// Errors: `NotFound` if there is none and `WrongState` if VMs need it, unless `force`.
-pub fn remove_image(manager: &Manager, profile: &str, force: bool) -> Result<bool> {
+pub fn remove_image(manager: &VmManager, profile: &str, force: bool) -> Result<bool> {
     let images = manager.images()?;
     let deleted = match force {
         true => images.remove(profile)?,
@@ -42,13 +42,16 @@ pub fn remove_image(manager: &Manager, profile: &str, force: bool) -> Result<boo
     };
     if !deleted && !force {
         let images = manager.images()?.list()?;
-        return Err(Refusal::new(Kind::NotFound, format!("profile {profile:?} has no image"))
-            .hint_at_nearest(
-                profile,
-                images.iter().map(|image| image.profile.as_str()),
-                "'mayfly image ls' lists the images there are",
-            )
-            .into());
+        return Err(Refusal::new(
+            RefusalKind::NotFound,
+            format!("profile {profile:?} has no image"),
+        )
+        .hint_at_nearest(
+            profile,
+            images.iter().map(|image| image.profile.as_str()),
+            "'mayfly image ls' lists the images there are",
+        )
+        .into());
     }
     templates::prune_superseded(manager, profile)?;
     Ok(deleted)
@@ -56,11 +59,11 @@ pub fn remove_image(manager: &Manager, profile: &str, force: bool) -> Result<boo
 
 /// A VM's disk is a layer over the root file system it was created with, so it cannot start on
 /// another. One that runs has its files open and loses nothing.
-pub(super) fn refuse_if_needed(manager: &Manager, profile: &str, doing: &str) -> Result<()> {
+pub(super) fn refuse_if_needed(manager: &VmManager, profile: &str, doing: &str) -> Result<()> {
     let users = users_of(manager, profile)?;
     let Some(first) = users.first() else { return Ok(()) };
     Err(Refusal::new(
-        Kind::WrongState,
+        RefusalKind::WrongState,
         format!(
             "{doing} the image of {profile:?} would strand {} VMs, such as {first}",
             users.len()
@@ -71,7 +74,7 @@ pub(super) fn refuse_if_needed(manager: &Manager, profile: &str, doing: &str) ->
 }
 
 /// The VMs that were made from the image of a profile.
-pub(super) fn users_of(manager: &Manager, profile: &str) -> Result<Vec<VmId>> {
+pub(super) fn users_of(manager: &VmManager, profile: &str) -> Result<Vec<VmId>> {
     let contents = manager.registry.read()?;
     let is_user = |record: &&VmRecord| {
         record.manifest.profile == profile && !record.manifest.image.is_empty()

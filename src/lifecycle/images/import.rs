@@ -5,21 +5,23 @@ use anyhow::Result;
 use super::build::refuse_if_needed;
 use super::templates;
 use crate::host::durable;
-use crate::image::{ImageInfo, ImageParts, Progress};
-use crate::import::{self, Named};
-use crate::lifecycle::manager::Manager;
+use crate::image::{ImageInfo, ImageParts, ProgressSink};
+use crate::import::{self, NamedSource};
+use crate::lifecycle::manager::VmManager;
 use crate::model::profile::IMPORTED_PROFILE;
-use crate::model::{Bounds, Import, Kind, Limits, Profiles, Recipe, Refusal};
-use crate::settings::{self, Wishes, find_profile};
+use crate::model::{
+    ImageRecipe, ImportRecipe, ProfileSet, Refusal, RefusalKind, ValueRange, VmLimits,
+};
+use crate::settings::{self, ImportedDefaults, find_profile};
 
 /// What to import, and as what.
 #[derive(Debug)]
 pub struct ImportRequest {
-    pub named: Named,
+    pub named: NamedSource,
     /// The name of the profile that is made for it.
     pub name: String,
     /// What VMs of it get; an empty description is written here.
-    pub wishes: Wishes,
+    pub wishes: ImportedDefaults,
     /// MiB of each VM's own disk; `None` for as much as the profile has that the kernel is taken from.
     pub disk_mib: Option<u32>,
     /// The profile whose image's kernel it boots.
@@ -35,9 +37,9 @@ pub struct ImportRequest {
 /// replaced, unless `force`; `LimitReached` and `Usage` for wishes that no VM may have; and what is wrong
 /// with the source.
 pub fn import_image(
-    manager: &Manager,
+    manager: &VmManager,
     request: ImportRequest,
-    progress: &mut dyn Progress,
+    progress: &mut dyn ProgressSink,
 ) -> Result<ImageInfo> {
     let ImportRequest { named, name, mut wishes, .. } = request;
     let profiles = manager.settings.profiles()?;
@@ -54,14 +56,14 @@ pub fn import_image(
     kernel.verify()?;
     let disk_mib = match (request.disk_mib, &kernel_of.recipe) {
         (Some(mib), _) => mib,
-        (None, Recipe::Debian(recipe)) => recipe.disk_mib,
-        (None, Recipe::Imported(_)) => kernel.disk_mib()?,
+        (None, ImageRecipe::Debian(recipe)) => recipe.disk_mib,
+        (None, ImageRecipe::Imported(_)) => kernel.disk_mib()?,
     };
     let path = named.path.as_ref().map_or_else(|| "-".into(), |path| path.display().to_string());
     let info = images.build_with(&name, &agent, progress, |work, into, progress| {
-        let what = import::Import { named, source, kernel: &kernel, disk_mib };
+        let what = import::ImageImport { named, source, kernel: &kernel, disk_mib };
         let imported = import::make(what, work, into, progress)?;
-        let recipe = Import {
+        let recipe = ImportRecipe {
             source: path,
             form: imported.form,
             reference: imported.reference,
@@ -73,14 +75,17 @@ pub fn import_image(
         }
         let profile = settings::imported_profile(&wishes, &recipe, &imported.command)?;
         durable::write_new(&into.join(IMPORTED_PROFILE), profile.as_bytes())?;
-        Ok(ImageParts { kernel_release: imported.kernel_release, recipe: Recipe::Imported(recipe) })
+        Ok(ImageParts {
+            kernel_release: imported.kernel_release,
+            recipe: ImageRecipe::Imported(recipe),
+        })
     })?;
     templates::prune_superseded(manager, &name)?;
     Ok(info)
 }
 
 /// What a profile is about whose image was imported: where it was, and what the archive calls it.
-fn description(import: &Import) -> String {
+fn description(import: &ImportRecipe) -> String {
     let source = match import.source.as_str() {
         "-" => "standard input",
         source => source,
@@ -91,14 +96,19 @@ fn description(import: &Import) -> String {
     }
 }
 
-fn check_name(profiles: &Profiles, name: &str) -> Result<(), Refusal> {
+fn check_name(profiles: &ProfileSet, name: &str) -> Result<(), Refusal> {
     if !settings::is_profile_name(name) {
-        return Err(Refusal::new(Kind::Usage, format!("{name:?} cannot be the name of a profile"))
-            .hint("name it with lower-case letters, digits and hyphens: mayfly image import SOURCE NAME"));
+        return Err(Refusal::new(
+            RefusalKind::Usage,
+            format!("{name:?} cannot be the name of a profile"),
+        )
+        .hint(
+            "name it with lower-case letters, digits and hyphens: mayfly image import SOURCE NAME",
+        ));
     }
     match profiles.profiles.get(name).map(|profile| &profile.recipe) {
-        Some(Recipe::Debian(_)) => Err(Refusal::new(
-            Kind::NameTaken,
+        Some(ImageRecipe::Debian(_)) => Err(Refusal::new(
+            RefusalKind::NameTaken,
             format!("{name:?} is a profile already, made of Debian packages"),
         )
         .hint("choose another name: mayfly image import SOURCE NAME")),
@@ -106,7 +116,11 @@ fn check_name(profiles: &Profiles, name: &str) -> Result<(), Refusal> {
     }
 }
 
-fn check_wishes(wishes: &Wishes, disk_mib: Option<u32>, limits: &Limits) -> Result<(), Refusal> {
+fn check_wishes(
+    wishes: &ImportedDefaults,
+    disk_mib: Option<u32>,
+    limits: &VmLimits,
+) -> Result<(), Refusal> {
     let asked = [
         ("--vcpus", wishes.vcpu_count.map(u64::from), limits.vcpu_count),
         ("--mem", wishes.mem_mib.map(u64::from), limits.mem_mib),
@@ -115,9 +129,9 @@ fn check_wishes(wishes: &Wishes, disk_mib: Option<u32>, limits: &Limits) -> Resu
     ];
     for (flag, value, bounds) in asked {
         if let Some(value) = value.filter(|value| !bounds.contains(*value)) {
-            let Bounds { min, max } = bounds;
+            let ValueRange { min, max } = bounds;
             let message = format!("{flag} must be between {min} and {max}, not {value}");
-            return Err(Refusal::new(Kind::Usage, message));
+            return Err(Refusal::new(RefusalKind::Usage, message));
         }
     }
     Ok(())

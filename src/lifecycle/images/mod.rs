@@ -7,5 +7,5 @@ pub mod templates;
 
 pub use build::{build_image, remove_image};
 pub use import::{ImportRequest, import_image};
-pub use prune::{Pruned, prune_images};
+pub use prune::{PruneReport, prune_images};
 pub use templates::{list_templates, remove_template};

@@ -6,13 +6,13 @@ use serde::Serialize;
 use super::build::users_of;
 use super::templates;
 use crate::host::directory;
-use crate::image::Store;
-use crate::lifecycle::manager::Manager;
-use crate::model::{Kind, Profiles, Recipe, Refusal};
+use crate::image::ImageStore;
+use crate::lifecycle::manager::VmManager;
+use crate::model::{ImageRecipe, ProfileSet, Refusal, RefusalKind};
 
 /// What a prune deleted, or would delete.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Pruned {
+pub struct PruneReport {
     /// Images, by the names of their profiles.
     pub deleted: Vec<String>,
     /// Templates of these, and of others that are gone.
@@ -25,8 +25,8 @@ pub struct Pruned {
 /// Deletes the images that no VM here was made from and that no profile has, or not any more in this
 /// form. With `all` also those that can be built again when somebody needs them. What another command
 /// works on is skipped; with `dry_run` everything is left as it is.
-pub fn prune_images(manager: &Manager, all: bool, dry_run: bool) -> Result<Pruned> {
-    let mut pruned = Pruned::default();
+pub fn prune_images(manager: &VmManager, all: bool, dry_run: bool) -> Result<PruneReport> {
+    let mut pruned = PruneReport::default();
     if !manager.settings.directories.artifacts.exists() {
         return Ok(pruned);
     }
@@ -63,9 +63,9 @@ pub fn prune_images(manager: &Manager, all: bool, dry_run: bool) -> Result<Prune
 
 /// Whether a profile has this image. One that cannot be understood may be imported, and cannot be had
 /// again then: that is for its owner to decide.
-fn is_wanted(images: &Store, profiles: &Profiles, name: &str, all: bool) -> bool {
+fn is_wanted(images: &ImageStore, profiles: &ProfileSet, name: &str, all: bool) -> bool {
     let Some(profile) = profiles.profiles.get(name) else { return false };
-    let is_imported = matches!(profile.recipe, Recipe::Imported(_));
+    let is_imported = matches!(profile.recipe, ImageRecipe::Imported(_));
     match images.info(name) {
         Ok(Some(info)) => info.recipe == profile.recipe && (!all || is_imported),
         Ok(None) => is_imported,
@@ -74,5 +74,5 @@ fn is_wanted(images: &Store, profiles: &Profiles, name: &str, all: bool) -> bool
 }
 
 fn is_busy(error: &anyhow::Error) -> bool {
-    Refusal::is_of_kind(error, Kind::Busy)
+    Refusal::is_of_kind(error, RefusalKind::Busy)
 }

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::host::clock;
-use crate::image::Store;
-use crate::lifecycle::manager::Manager;
-use crate::model::{Kind, Refusal};
-use crate::template::{Listed, TemplateInfo};
+use crate::image::ImageStore;
+use crate::lifecycle::manager::VmManager;
+use crate::model::{Refusal, RefusalKind};
+use crate::template::{ListedTemplate, TemplateInfo};
 
 /// All templates, by name. Makes no directory.
-pub fn list_templates(manager: &Manager) -> Result<Vec<Listed>> {
+pub fn list_templates(manager: &VmManager) -> Result<Vec<ListedTemplate>> {
     manager.templates_if_any()?.map_or_else(|| Ok(Vec::new()), |templates| templates.list())
 }
 
@@ -20,12 +20,12 @@ pub fn list_templates(manager: &Manager) -> Result<Vec<Listed>> {
 ///
 /// Errors: `Busy` while it is being made or started from, and `NotFound` if there is none, unless
 /// `force`. Returns whether there was one.
-pub fn remove_template(manager: &Manager, name: &str, force: bool) -> Result<bool> {
+pub fn remove_template(manager: &VmManager, name: &str, force: bool) -> Result<bool> {
     let templates = manager.templates_if_any()?;
     let deleted = templates.map_or(Ok(false), |templates| templates.remove(name))?;
     if !deleted && !force {
         let templates = list_templates(manager)?;
-        return Err(Refusal::new(Kind::NotFound, format!("no template {name:?}"))
+        return Err(Refusal::new(RefusalKind::NotFound, format!("no template {name:?}"))
             .hint_at_nearest(
                 name,
                 templates.iter().map(|listed| listed.name.as_str()),
@@ -39,12 +39,12 @@ pub fn remove_template(manager: &Manager, name: &str, force: bool) -> Result<boo
 /// Deletes what no VM will be started from: the templates that were not used for as long as the profiles
 /// say, and those of images that are gone. Whatever is in use is left alone; with `dry_run` everything
 /// is. Returns their names.
-pub fn prune(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
+pub fn prune(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
     let Some(templates) = manager.templates_if_any()? else { return Ok(Vec::new()) };
     let limit = manager.settings.profiles()?.limits.template_unused_seconds as f64;
     let images = manager.images()?;
     let now = clock::unix_time().as_secs_f64();
-    let is_useless = |listed: &Listed| {
+    let is_useless = |listed: &ListedTemplate| {
         now - listed.last_used > limit || is_superseded(&images, listed.info.as_ref())
     };
     templates.prune(is_useless, dry_run)
@@ -52,10 +52,10 @@ pub fn prune(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
 
 /// Deletes the templates of a profile's images that are gone, for whoever has just replaced or deleted
 /// one.
-pub fn prune_superseded(manager: &Manager, profile: &str) -> Result<()> {
+pub fn prune_superseded(manager: &VmManager, profile: &str) -> Result<()> {
     let Some(templates) = manager.templates_if_any()? else { return Ok(()) };
     let images = manager.images()?;
-    let is_useless = |listed: &Listed| {
+    let is_useless = |listed: &ListedTemplate| {
         let info = listed.info.as_ref().filter(|info| info.profile == profile);
         is_superseded(&images, info)
     };
@@ -65,13 +65,13 @@ pub fn prune_superseded(manager: &Manager, profile: &str) -> Result<()> {
 /// Deletes the templates whose image is not there any more, or is of one of the profiles in `gone`.
 /// With `dry_run` they are only found. Returns their names and what each takes on the disk.
 pub fn prune_without_images(
-    manager: &Manager,
+    manager: &VmManager,
     gone: &[String],
     dry_run: bool,
 ) -> Result<Vec<(String, u64)>> {
     let Some(templates) = manager.templates_if_any()? else { return Ok(Vec::new()) };
     let images = manager.images()?;
-    let is_useless = |listed: &Listed| {
+    let is_useless = |listed: &ListedTemplate| {
         let is_gone = |info: &TemplateInfo| gone.contains(&info.profile);
         listed.info.as_ref().is_some_and(is_gone) || is_superseded(&images, listed.info.as_ref())
     };
@@ -87,7 +87,7 @@ pub fn prune_without_images(
 
 /// Whether the image of a template is not there any more. Read anew each time: who makes a template
 /// holds its image, so the two are never of different times.
-fn is_superseded(images: &Store, info: Option<&TemplateInfo>) -> bool {
+fn is_superseded(images: &ImageStore, info: Option<&TemplateInfo>) -> bool {
     let Some(info) = info else { return false };
     match images.info(&info.profile) {
         Ok(image) => !image.is_some_and(|image| info.is_of(&image)),

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::host::process::PidFd;
-use crate::host::watch::{Watch, Woken};
-use crate::lifecycle::manager::{Manager, this_boot};
+use crate::host::watch::{FileWatch, WakeReason};
+use crate::lifecycle::manager::{VmManager, this_boot};
 use crate::model::{VmId, VmRecord};
 
 /// How long an operation on a VM may leave no trace before it is looked at whether it goes on at all.
@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// What is to be expected of a VM.
 #[derive(Debug)]
-pub enum Course {
+pub enum VmActivity {
     /// Its VMM runs. Its start or its end may be under way.
     Runs(VmRecord, PidFd),
     /// An operation is under way, with no VMM at the moment.
@@ -26,12 +26,12 @@ pub enum Course {
     Gone,
 }
 
-impl Course {
+impl VmActivity {
     /// Looks at a VM.
-    pub fn of(manager: &Manager, id: &VmId) -> Result<Course> {
+    pub fn of(manager: &VmManager, id: &VmId) -> Result<VmActivity> {
         loop {
             let Some(record) = manager.registry.read()?.vms.get(id).cloned() else {
-                return Ok(Course::Gone);
+                return Ok(VmActivity::Gone);
             };
             let vmm = manager.process_of(&record)?;
             if !record.is_at_rest() && !manager.registry.is_vm_locked(id)? {
@@ -39,14 +39,14 @@ impl Course {
                     // It was done between the two looks.
                     continue;
                 }
-                return Ok(Course::Rests(record));
+                return Ok(VmActivity::Rests(record));
             }
             return Ok(match vmm {
-                Some(vmm) => Course::Runs(record, vmm),
+                Some(vmm) => VmActivity::Runs(record, vmm),
                 None if record.is_at_rest() => {
-                    Course::Rests(manager.observe(record, &this_boot()?)?)
+                    VmActivity::Rests(manager.observe(record, &this_boot()?)?)
                 }
-                None => Course::Changes(record),
+                None => VmActivity::Changes(record),
             });
         }
     }
@@ -54,10 +54,10 @@ impl Course {
     /// The VM, as long as there is one.
     pub fn record(&self) -> Option<&VmRecord> {
         match self {
-            Course::Runs(record, _) | Course::Changes(record) | Course::Rests(record) => {
-                Some(record)
-            }
-            Course::Gone => None,
+            VmActivity::Runs(record, _)
+            | VmActivity::Changes(record)
+            | VmActivity::Rests(record) => Some(record),
+            VmActivity::Gone => None,
         }
     }
 
@@ -65,30 +65,30 @@ impl Course {
     /// reader, or until `deadline`.
     pub fn wait(
         &self,
-        watch: &Watch,
+        watch: &FileWatch,
         output: Option<BorrowedFd<'_>>,
         deadline: Option<Instant>,
-    ) -> Result<Woken> {
+    ) -> Result<WakeReason> {
         match self {
-            Course::Runs(_, vmm) => watch.wait(&[vmm.as_fd()], output, deadline),
-            Course::Changes(_) => {
+            VmActivity::Runs(_, vmm) => watch.wait(&[vmm.as_fd()], output, deadline),
+            VmActivity::Changes(_) => {
                 let look = Instant::now() + LOOK;
                 let until = deadline.map_or(look, |deadline| deadline.min(look));
                 match watch.wait(&[], output, Some(until))? {
-                    Woken::TimedOut if deadline.is_none_or(|deadline| look < deadline) => {
-                        Ok(Woken::Changed)
+                    WakeReason::TimedOut if deadline.is_none_or(|deadline| look < deadline) => {
+                        Ok(WakeReason::Changed)
                     }
                     woken => Ok(woken),
                 }
             }
-            Course::Rests(_) | Course::Gone => watch.wait(&[], output, deadline),
+            VmActivity::Rests(_) | VmActivity::Gone => watch.wait(&[], output, deadline),
         }
     }
 }
 
 /// Hears of every change of the registry.
-pub fn watch_registry(manager: &Manager) -> Result<Watch> {
-    let watch = Watch::new()?;
+pub fn watch_registry(manager: &VmManager) -> Result<FileWatch> {
+    let watch = FileWatch::new()?;
     watch.arrivals(&manager.settings.directories.state)?;
     Ok(watch)
 }

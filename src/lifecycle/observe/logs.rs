@@ -5,15 +5,15 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::activity::{Course, watch_registry};
-use crate::host::log::Reader;
-use crate::host::watch::{Watch, Woken};
-use crate::lifecycle::manager::Manager;
+use super::activity::{VmActivity, watch_registry};
+use crate::host::log::LogReader;
+use crate::host::watch::{FileWatch, WakeReason};
+use crate::lifecycle::manager::VmManager;
 use crate::model::{BackendKind, VmId, VmRecord};
 
 /// One of a VM's logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Log {
+pub enum LogKind {
     /// What the guest's kernel, its agent and its programs printed on the console. A VM of the mock backend
     /// has none: its agent is its VMM.
     Console,
@@ -22,9 +22,9 @@ pub enum Log {
 }
 
 /// All that is in a log; empty if the VM was never started. A VM whose time is up still has one.
-pub fn read_log(manager: &Manager, id: &VmId, log: Log) -> Result<Vec<u8>> {
+pub fn read_log(manager: &VmManager, id: &VmId, log: LogKind) -> Result<Vec<u8>> {
     let path = path(manager, manager.registry.read()?.get(id)?, log);
-    Ok(match Reader::open(&path)? {
+    Ok(match LogReader::open(&path)? {
         Some(mut reader) => rest(&mut reader)?,
         None => Vec::new(),
     })
@@ -32,21 +32,25 @@ pub fn read_log(manager: &Manager, id: &VmId, log: Log) -> Result<Vec<u8>> {
 
 /// A log that is read on as it is written.
 #[derive(Debug)]
-pub struct Follow<'a> {
-    manager: &'a Manager,
+pub struct LogFollower<'a> {
+    manager: &'a VmManager,
     id: &'a VmId,
     path: PathBuf,
-    watch: Watch,
-    reader: Option<Reader>,
+    watch: FileWatch,
+    reader: Option<LogReader>,
 }
 
-impl<'a> Follow<'a> {
+impl<'a> LogFollower<'a> {
     /// Begins to follow a log, and gives what is in it by now.
-    pub fn begin(manager: &'a Manager, id: &'a VmId, log: Log) -> Result<(Follow<'a>, Vec<u8>)> {
+    pub fn begin(
+        manager: &'a VmManager,
+        id: &'a VmId,
+        log: LogKind,
+    ) -> Result<(LogFollower<'a>, Vec<u8>)> {
         let path = path(manager, manager.registry.read()?.get(id)?, log);
         let watch = watch_registry(manager)?;
         watch.arrivals(&manager.paths(id).dir)?;
-        let mut follow = Follow { manager, id, path, watch, reader: None };
+        let mut follow = LogFollower { manager, id, path, watch, reader: None };
         let begun = follow.open()?.map_or(Ok(Vec::new()), rest)?;
         Ok((follow, begun))
     }
@@ -60,7 +64,7 @@ impl<'a> Follow<'a> {
     ) -> Result<()> {
         loop {
             // Looked at first: what a VM wrote before its end is there afterwards.
-            let course = Course::of(self.manager, self.id)?;
+            let course = VmActivity::of(self.manager, self.id)?;
             if let Some(reader) = self.open()? {
                 loop {
                     let piece = reader.read()?;
@@ -72,26 +76,26 @@ impl<'a> Follow<'a> {
                     }
                 }
             }
-            if let Course::Rests(_) | Course::Gone = course {
+            if let VmActivity::Rests(_) | VmActivity::Gone = course {
                 return Ok(());
             }
-            if course.wait(&self.watch, output, None)? == Woken::Unheard {
+            if course.wait(&self.watch, output, None)? == WakeReason::Unheard {
                 return Ok(());
             }
         }
     }
 
     /// The log, as soon as there is one. It is watched before it is read, so that nothing falls in between.
-    fn open(&mut self) -> Result<Option<&mut Reader>> {
+    fn open(&mut self) -> Result<Option<&mut LogReader>> {
         if self.reader.is_none() {
-            self.reader = Reader::open(&self.path)?;
+            self.reader = LogReader::open(&self.path)?;
             self.watch.writes(&self.path)?;
         }
         Ok(self.reader.as_mut())
     }
 }
 
-fn rest(reader: &mut Reader) -> Result<Vec<u8>> {
+fn rest(reader: &mut LogReader) -> Result<Vec<u8>> {
     let mut all = Vec::new();
     loop {
         let piece = reader.read()?;
@@ -102,10 +106,10 @@ fn rest(reader: &mut Reader) -> Result<Vec<u8>> {
     }
 }
 
-fn path(manager: &Manager, record: &VmRecord, log: Log) -> PathBuf {
+fn path(manager: &VmManager, record: &VmRecord, log: LogKind) -> PathBuf {
     let paths = manager.paths(record.id());
     match log {
-        Log::Console if record.manifest.backend != BackendKind::Mock => paths.console(),
-        Log::Console | Log::Vmm => paths.vmm_log(),
+        LogKind::Console if record.manifest.backend != BackendKind::Mock => paths.console(),
+        LogKind::Console | LogKind::Vmm => paths.vmm_log(),
     }
 }

@@ -6,7 +6,7 @@ mod status;
 mod wait;
 mod watch;
 
-pub use logs::{Follow, Log, read_log};
+pub use logs::{LogFollower, LogKind, read_log};
 pub use status::{status, status_all};
-pub use wait::{Goal, Reached, wait};
-pub use watch::Lookout;
+pub use wait::{WaitGoal, WaitOutcome, wait};
+pub use watch::VmWatcher;

@@ -3,13 +3,13 @@
 use anyhow::Result;
 
 use crate::host::clock;
-use crate::lifecycle::manager::{Manager, expired, this_boot};
+use crate::lifecycle::manager::{VmManager, expired, this_boot};
 use crate::lifecycle::remove::remove;
 use crate::model::record::reason;
-use crate::model::{Filter, VmRecord, VmRef};
+use crate::model::{StatusFilter, VmRecord, VmRef};
 
 /// All VMs that fulfil every one of the conditions, as they are, oldest first. Writes nothing.
-pub fn status_all(manager: &Manager, filters: &[Filter]) -> Result<Vec<VmRecord>> {
+pub fn status_all(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<VmRecord>> {
     let boot = this_boot()?;
     let mut records: Vec<VmRecord> = manager
         .registry
@@ -24,7 +24,7 @@ pub fn status_all(manager: &Manager, filters: &[Filter]) -> Result<Vec<VmRecord>
 }
 
 /// One VM as it is. As in the reference, one that has expired is deleted and refused.
-pub fn status(manager: &Manager, vm: &VmRef) -> Result<VmRecord> {
+pub fn status(manager: &VmManager, vm: &VmRef) -> Result<VmRecord> {
     let contents = manager.registry.read()?;
     let id = contents.resolve(vm)?;
     let record = contents.get(&id)?.clone();

@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::ValueEnum;
 
-use super::activity::{Course, watch_registry};
+use super::activity::{VmActivity, watch_registry};
 use crate::host::clock;
-use crate::lifecycle::manager::Manager;
+use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::recover::settle::settle;
-use crate::model::{Kind, Now, Phase, Refusal, VmId, VmRecord};
+use crate::model::{ClockReading, Refusal, RefusalKind, VmId, VmPhase, VmRecord};
 use crate::registry::gone;
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Goal {
+pub enum WaitGoal {
     /// The VM runs, and its agent answers
     Started,
     /// The VM does not run: it has stopped or expired, was deleted, or never ran
@@ -26,7 +26,7 @@ pub enum Goal {
 
 /// How a waiting ended well.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Reached {
+pub enum WaitOutcome {
     /// The VM is there, as it should be.
     Here(Box<VmRecord>),
     /// Its time is up. It may still run for a moment.
@@ -39,19 +39,19 @@ pub enum Reached {
 /// Errors: `WrongState` at the deadline; `NotFound` or `Expired` when a VM that is to be started never will
 /// be.
 pub fn wait(
-    manager: &Manager,
+    manager: &VmManager,
     id: &VmId,
-    goal: Goal,
+    goal: WaitGoal,
     deadline: Option<Instant>,
-) -> Result<Reached> {
+) -> Result<WaitOutcome> {
     let watch = watch_registry(manager)?;
     loop {
-        let course = Course::of(manager, id)?;
+        let course = VmActivity::of(manager, id)?;
         let now = clock::now()?;
         if let Some(reached) = reached(&course, goal, id, &now)? {
             return Ok(reached);
         }
-        if let Course::Rests(record) = &course
+        if let VmActivity::Rests(record) = &course
             && !record.is_at_rest()
         {
             // Nobody else would ever finish it.
@@ -69,39 +69,44 @@ pub fn wait(
 }
 
 /// Whether a course is the goal, or can never be.
-fn reached(course: &Course, goal: Goal, id: &VmId, now: &Now) -> Result<Option<Reached>, Refusal> {
+fn reached(
+    course: &VmActivity,
+    goal: WaitGoal,
+    id: &VmId,
+    now: &ClockReading,
+) -> Result<Option<WaitOutcome>, Refusal> {
     let Some(record) = course.record() else {
         return match goal {
-            Goal::Started => Err(gone(id)),
-            Goal::Ended | Goal::Removed => Ok(Some(Reached::Removed)),
+            WaitGoal::Started => Err(gone(id)),
+            WaitGoal::Ended | WaitGoal::Removed => Ok(Some(WaitOutcome::Removed)),
         };
     };
     let is_expired = record.has_expired(now);
     let is_there = match (goal, &record.state) {
-        (Goal::Started, _) if is_expired => {
-            return Err(Refusal::new(Kind::Expired, format!("VM {id} has expired")));
+        (WaitGoal::Started, _) if is_expired => {
+            return Err(Refusal::new(RefusalKind::Expired, format!("VM {id} has expired")));
         }
-        (Goal::Started, Phase::Started { .. }) => true,
-        (Goal::Ended, Phase::Created | Phase::Stopped { .. }) => true,
-        (Goal::Ended, _) => is_expired,
-        (Goal::Started | Goal::Removed, _) => false,
+        (WaitGoal::Started, VmPhase::Started { .. }) => true,
+        (WaitGoal::Ended, VmPhase::Created | VmPhase::Stopped { .. }) => true,
+        (WaitGoal::Ended, _) => is_expired,
+        (WaitGoal::Started | WaitGoal::Removed, _) => false,
     };
     let reached = |record: &VmRecord| match is_expired {
-        true => Reached::Expired(Box::new(record.clone())),
-        false => Reached::Here(Box::new(record.clone())),
+        true => WaitOutcome::Expired(Box::new(record.clone())),
+        false => WaitOutcome::Here(Box::new(record.clone())),
     };
     Ok(is_there.then(|| reached(record)))
 }
 
 /// When a VM's time is up, if it is not yet.
-fn expiry(course: &Course, now: &Now) -> Option<Instant> {
+fn expiry(course: &VmActivity, now: &ClockReading) -> Option<Instant> {
     let left = course.record()?.expiry.remaining(now);
     let left = Duration::try_from_secs_f64(left).ok().filter(|left| !left.is_zero())?;
     Instant::now().checked_add(left)
 }
 
-fn late(course: &Course, id: &VmId) -> Refusal {
+fn late(course: &VmActivity, id: &VmId) -> Refusal {
     let state = course.record().map_or("gone", |record| record.state.name());
-    Refusal::new(Kind::WrongState, format!("VM {id} is still {state}"))
+    Refusal::new(RefusalKind::WrongState, format!("VM {id} is still {state}"))
         .hint("give it more time with '--timeout'")
 }

@@ -10,6 +10,6 @@ pub mod settle;
 mod sweep;
 pub mod teardown;
 
-pub use reap::{Reaped, reap};
+pub use reap::{ReapReport, reap};
 pub use rebuild::rebuild;
-pub use teardown::Removed;
+pub use teardown::RemovalReport;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::host::directory;
-use crate::host::process::{self, Marks, PidFd};
-use crate::lifecycle::manager::Manager;
+use crate::host::process::{self, PidFd, ProcessMarks};
+use crate::lifecycle::manager::VmManager;
 use crate::model::{ProcessId, VmId};
 
 /// How long a killed process may take to go. Killing needs no consent, only for the kernel to free
@@ -18,16 +18,16 @@ use crate::model::{ProcessId, VmId};
 const DEATH: Duration = Duration::from_secs(10);
 
 /// The living processes of one VM.
-pub fn of(manager: &Manager, id: &VmId) -> Result<Vec<ProcessId>> {
-    let mut marks = Marks::of(manager.mark(id));
+pub fn of(manager: &VmManager, id: &VmId) -> Result<Vec<ProcessId>> {
+    let mut marks = ProcessMarks::of(manager.mark(id));
     add_jail(manager, id, &mut marks);
     Ok(process::find(&marks)?.into_iter().map(|(process, _)| process).collect())
 }
 
 /// The living processes of all VMs that this state directory has or had.
-pub fn all(manager: &Manager) -> Result<Vec<(ProcessId, VmId)>> {
+pub fn all(manager: &VmManager) -> Result<Vec<(ProcessId, VmId)>> {
     let vms = manager.settings.directories.state.join("vms");
-    let mut marks = Marks::below(&vms);
+    let mut marks = ProcessMarks::below(&vms);
     for id in directory::names(&vms)?.iter().filter_map(|name| name.parse().ok()) {
         add_jail(manager, &id, &mut marks);
     }
@@ -36,7 +36,7 @@ pub fn all(manager: &Manager) -> Result<Vec<(ProcessId, VmId)>> {
     Ok(found.into_iter().filter_map(|(process, mark)| Some((process, id_of(&mark)?))).collect())
 }
 
-fn add_jail(manager: &Manager, id: &VmId, marks: &mut Marks) {
+fn add_jail(manager: &VmManager, id: &VmId, marks: &mut ProcessMarks) {
     if let Ok(root) = manager.paths(id).vmm_home(true).symlink_metadata() {
         marks.roots.insert((root.dev(), root.ino()), manager.mark(id));
     }
@@ -54,7 +54,7 @@ pub fn kill(process: &PidFd) -> Result<()> {
 /// Kills every process of a VM.
 ///
 /// A process can start another while this looks, so it looks until it finds none, at most ten times.
-pub fn kill_all(manager: &Manager, id: &VmId) -> Result<()> {
+pub fn kill_all(manager: &VmManager, id: &VmId) -> Result<()> {
     for _ in 0..10 {
         let mut found = false;
         for process in of(manager, id)? {

@@ -5,19 +5,19 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::settle::{Settled, settle};
+use super::settle::{SettledVm, settle};
 use super::sweep;
 use crate::host::{clock, log, process};
 use crate::lifecycle::images::templates;
-use crate::lifecycle::manager::{Manager, liveness_of, this_boot};
+use crate::lifecycle::manager::{VmManager, liveness_of, this_boot};
 use crate::lifecycle::remove::remove_settled;
-use crate::model::reconcile::{Repair, repair};
+use crate::model::reconcile::{RecordRepair, repair};
 use crate::model::record::reason;
-use crate::model::{Liveness, Now, Phase, VmId, VmRecord};
+use crate::model::{ClockReading, ProcessLiveness, VmId, VmPhase, VmRecord};
 
 /// What a reap did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Reaped {
+pub struct ReapReport {
     pub deleted_vm_ids: Vec<VmId>,
     pub count: usize,
     /// Templates that nobody has used for long, or whose image is gone.
@@ -26,7 +26,7 @@ pub struct Reaped {
     pub swept: Vec<String>,
 }
 
-impl Reaped {
+impl ReapReport {
     fn delete(&mut self, id: &VmId) {
         self.deleted_vm_ids.push(id.clone());
         self.count += 1;
@@ -38,9 +38,9 @@ impl Reaped {
 /// returned.
 ///
 /// Errors: the first VM's that could not be brought in order, after everything else was.
-pub fn reap(manager: &Manager, dry_run: bool) -> Result<Reaped> {
+pub fn reap(manager: &VmManager, dry_run: bool) -> Result<ReapReport> {
     let now = clock::now()?;
-    let mut reaped = Reaped::default();
+    let mut reaped = ReapReport::default();
     let mut failed = Ok(());
     let with_processes = sweep::marked_ids(manager)?;
     for record in manager.registry.read()?.vms.values() {
@@ -70,11 +70,11 @@ pub fn reap(manager: &Manager, dry_run: bool) -> Result<Reaped> {
 
 /// The part of a reap that `create` does first: floods of logs, and VMs that take up a place and will
 /// not be used any more, because their time is up or their creation or deletion was abandoned.
-pub fn reap_expired(manager: &Manager) -> Result<()> {
+pub fn reap_expired(manager: &VmManager) -> Result<()> {
     let now = clock::now()?;
     for record in manager.registry.read()?.vms.values() {
         trim_logs(manager, record.id());
-        let abandoned = matches!(record.state, Phase::Creating | Phase::Removing { .. });
+        let abandoned = matches!(record.state, VmPhase::Creating | VmPhase::Removing { .. });
         if abandoned || doom(record, &now)?.is_some() {
             // One that cannot be deleted takes up its place, and no more; `reap` says why.
             let _ = reap_one(manager, record.id(), &now);
@@ -84,12 +84,12 @@ pub fn reap_expired(manager: &Manager) -> Result<()> {
 }
 
 /// Why a VM must go, if it must.
-fn doom(record: &VmRecord, now: &Now) -> Result<Option<&'static str>> {
+fn doom(record: &VmRecord, now: &ClockReading) -> Result<Option<&'static str>> {
     if record.has_expired(now) {
         return Ok(Some(reason::EXPIRED));
     }
     Ok(match &record.manifest.owner {
-        Some(owner) if process::liveness(owner, &now.boot_id)? != Liveness::Alive => {
+        Some(owner) if process::liveness(owner, &now.boot_id)? != ProcessLiveness::Alive => {
             Some(reason::ABANDONED)
         }
         _ => None,
@@ -98,23 +98,27 @@ fn doom(record: &VmRecord, now: &Now) -> Result<Option<&'static str>> {
 
 /// Whether a VM may need something done, as far as can be told without its lock. Among a crowd of
 /// healthy ones this is all that a reap does.
-fn needs_care(record: &VmRecord, with_processes: &BTreeSet<VmId>, now: &Now) -> Result<bool> {
+fn needs_care(
+    record: &VmRecord,
+    with_processes: &BTreeSet<VmId>,
+    now: &ClockReading,
+) -> Result<bool> {
     let process = liveness_of(record, &now.boot_id)?;
-    let strays = process != Some(Liveness::Alive) && with_processes.contains(record.id());
+    let strays = process != Some(ProcessLiveness::Alive) && with_processes.contains(record.id());
     let repair = repair(&record.state, process);
-    Ok(strays || repair != Repair::Keep || doom(record, now)?.is_some())
+    Ok(strays || repair != RecordRepair::Keep || doom(record, now)?.is_some())
 }
 
 /// Whether [`reap_one`] would delete a VM, and nobody else is about to.
-fn would_delete(manager: &Manager, record: &VmRecord, now: &Now) -> Result<bool> {
+fn would_delete(manager: &VmManager, record: &VmRecord, now: &ClockReading) -> Result<bool> {
     let repair = repair(&record.state, liveness_of(record, &now.boot_id)?);
-    let unfinished = matches!(repair, Repair::RollBack | Repair::Remove);
+    let unfinished = matches!(repair, RecordRepair::RollBack | RecordRepair::Remove);
     let doomed = unfinished || doom(record, now)?.is_some();
     Ok(doomed && !manager.registry.is_vm_locked(record.id())?)
 }
 
 /// A guest may write to its console for as long as it lives.
-fn trim_logs(manager: &Manager, id: &VmId) {
+fn trim_logs(manager: &VmManager, id: &VmId) {
     let paths = manager.paths(id);
     for path in [paths.console(), paths.vmm_log()] {
         log::trim(&path);
@@ -122,12 +126,12 @@ fn trim_logs(manager: &Manager, id: &VmId) {
 }
 
 /// Brings one VM in order and deletes it if it must go. Returns whether it is gone.
-fn reap_one(manager: &Manager, id: &VmId, now: &Now) -> Result<bool> {
+fn reap_one(manager: &VmManager, id: &VmId, now: &ClockReading) -> Result<bool> {
     let Some(lock) = manager.registry.try_lock_vm(id)? else { return Ok(false) };
     match settle(manager, id, lock)? {
-        Settled::Unknown => Ok(false),
-        Settled::Gone(_) => Ok(true),
-        Settled::Here(record, lock) => match doom(&record, now)? {
+        SettledVm::Unknown => Ok(false),
+        SettledVm::Gone(_) => Ok(true),
+        SettledVm::Here(record, lock) => match doom(&record, now)? {
             Some(reason) => remove_settled(manager, *record, lock, reason).map(|_| true),
             None => {
                 sweep::kill_strays(manager, &record, &this_boot()?)?;

@@ -2,53 +2,53 @@
 
 use anyhow::Result;
 
-use super::teardown::{self, Removed, finish_removal};
-use crate::host::lock::Lock;
-use crate::lifecycle::manager::{Manager, VM_PATIENCE, liveness_of, this_boot};
-use crate::model::reconcile::{Repair, repair};
+use super::teardown::{self, RemovalReport, finish_removal};
+use crate::host::lock::FileLock;
+use crate::lifecycle::manager::{VM_PATIENCE, VmManager, liveness_of, this_boot};
+use crate::model::reconcile::{RecordRepair, repair};
 use crate::model::record::reason;
 use crate::model::{VmId, VmRecord};
 use crate::registry::gone;
 
 /// A VM whose lock we hold.
-pub enum Settled {
+pub enum SettledVm {
     /// Here it is, and what the record says is true. The lock stays ours.
-    Here(Box<VmRecord>, Lock),
+    Here(Box<VmRecord>, FileLock),
     /// An abandoned operation was finished, and there is no such VM any more.
-    Gone(Removed),
+    Gone(RemovalReport),
     /// There is no record of it, and its lock file is gone too.
     Unknown,
 }
 
 /// Waits for a VM's lock and settles it. Errors: `NotFound` if there is no such VM, or none any more.
-pub fn acquire(manager: &Manager, id: &VmId) -> Result<(VmRecord, Lock)> {
+pub fn acquire(manager: &VmManager, id: &VmId) -> Result<(VmRecord, FileLock)> {
     let lock = manager.registry.lock_vm(id, VM_PATIENCE)?;
     match settle(manager, id, lock)? {
-        Settled::Here(record, lock) => Ok((*record, lock)),
-        Settled::Gone(_) | Settled::Unknown => Err(gone(id).into()),
+        SettledVm::Here(record, lock) => Ok((*record, lock)),
+        SettledVm::Gone(_) | SettledVm::Unknown => Err(gone(id).into()),
     }
 }
 
 /// Finishes whatever an earlier command left undone.
-pub fn settle(manager: &Manager, id: &VmId, lock: Lock) -> Result<Settled> {
+pub fn settle(manager: &VmManager, id: &VmId, lock: FileLock) -> Result<SettledVm> {
     let Some(record) = manager.registry.read()?.vms.get(id).cloned() else {
         lock.remove()?;
-        return Ok(Settled::Unknown);
+        return Ok(SettledVm::Unknown);
     };
     let verdict = repair(&record.state, liveness_of(&record, &this_boot()?)?);
     match verdict {
-        Repair::Keep => Ok(Settled::Here(Box::new(record), lock)),
-        Repair::Stop(error) => {
+        RecordRepair::Keep => Ok(SettledVm::Here(Box::new(record), lock)),
+        RecordRepair::Stop(error) => {
             let record = teardown::bring_down(manager, &record, error.map(str::to_owned))?;
-            Ok(Settled::Here(Box::new(record), lock))
+            Ok(SettledVm::Here(Box::new(record), lock))
         }
-        Repair::RollBack => {
+        RecordRepair::RollBack => {
             let record = manager.change(id, |record| {
                 record.begin_remove(reason::ABANDONED);
                 Ok(record.clone())
             })?;
-            Ok(Settled::Gone(finish_removal(manager, &record, lock)?))
+            Ok(SettledVm::Gone(finish_removal(manager, &record, lock)?))
         }
-        Repair::Remove => Ok(Settled::Gone(finish_removal(manager, &record, lock)?)),
+        RecordRepair::Remove => Ok(SettledVm::Gone(finish_removal(manager, &record, lock)?)),
     }
 }

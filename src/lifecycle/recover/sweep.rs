@@ -6,15 +6,15 @@ use anyhow::Result;
 
 use super::processes;
 use crate::host::{cgroup, directory};
-use crate::lifecycle::manager::{Manager, liveness_of};
-use crate::model::{BootId, Liveness, VmId, VmRecord};
+use crate::lifecycle::manager::{VmManager, liveness_of};
+use crate::model::{BootId, ProcessLiveness, VmId, VmRecord};
 use crate::registry::sweep_manifest;
 
 /// Deletes what belongs to VMs that are not in the registry. Returns what was found, for people.
 ///
 /// A VM is looked at under its lock, and looked up in the registry after that: `create` takes the
 /// lock first and `rm` keeps it to the end, so what has no record then has no future.
-pub fn sweep(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
+pub fn sweep(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
     let directories = &manager.settings.directories;
     let mut swept = Vec::new();
     // A look without the locks keeps the crowd of healthy VMs cheap. The suspects come first: a VM
@@ -55,7 +55,7 @@ pub fn sweep(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
 }
 
 /// Deletes what killed commands have left of VMs' manifests.
-fn sweep_manifests(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
+fn sweep_manifests(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
     let mut swept = Vec::new();
     for id in manager.registry.read()?.vms.keys() {
         let manifest = manager.paths(id).manifest();
@@ -71,7 +71,7 @@ fn sweep_manifests(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
 }
 
 /// Every id that something is left of.
-fn suspects(manager: &Manager) -> Result<BTreeSet<VmId>> {
+fn suspects(manager: &VmManager) -> Result<BTreeSet<VmId>> {
     let directories = &manager.settings.directories;
     let mut ids: BTreeSet<VmId> = manager.registry.locked_ids()?.into_iter().collect();
     for directory in [directories.state.join("vms"), directories.run.clone()] {
@@ -82,11 +82,11 @@ fn suspects(manager: &Manager) -> Result<BTreeSet<VmId>> {
 }
 
 /// The ids of VMs that any process belongs to, on record or not.
-pub fn marked_ids(manager: &Manager) -> Result<BTreeSet<VmId>> {
+pub fn marked_ids(manager: &VmManager) -> Result<BTreeSet<VmId>> {
     Ok(processes::all(manager)?.into_iter().map(|(_, id)| id).collect())
 }
 
-fn leftovers(manager: &Manager, id: &VmId) -> Result<Vec<String>> {
+fn leftovers(manager: &VmManager, id: &VmId) -> Result<Vec<String>> {
     let paths = manager.paths(id);
     let mut found: Vec<String> = processes::of(manager, id)?
         .iter()
@@ -101,8 +101,8 @@ fn leftovers(manager: &Manager, id: &VmId) -> Result<Vec<String>> {
 
 /// Kills processes of a VM that its record does not account for: those of an earlier start, or all
 /// of them when it is not running. The VM's lock is held, and the record is true.
-pub fn kill_strays(manager: &Manager, record: &VmRecord, boot: &BootId) -> Result<()> {
-    if liveness_of(record, boot)? == Some(Liveness::Alive) {
+pub fn kill_strays(manager: &VmManager, record: &VmRecord, boot: &BootId) -> Result<()> {
+    if liveness_of(record, boot)? == Some(ProcessLiveness::Alive) {
         return Ok(());
     }
     processes::kill_all(manager, record.id())

@@ -5,15 +5,15 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::processes;
-use crate::host::lock::Lock;
+use crate::host::lock::FileLock;
 use crate::host::{cgroup, directory};
-use crate::lifecycle::manager::Manager;
-use crate::model::{BackendKind, Manifest, Phase, VmId, VmRecord};
-use crate::registry::Change;
+use crate::lifecycle::manager::VmManager;
+use crate::model::{BackendKind, VmId, VmManifest, VmPhase, VmRecord};
+use crate::registry::RegistryChange;
 
 /// What a deletion reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Removed {
+pub struct RemovalReport {
     pub vm_id: VmId,
     pub deleted: bool,
     pub reason: String,
@@ -22,7 +22,7 @@ pub struct Removed {
 /// Ends whatever process of a VM is on record, and records the VM as stopped once that is proven
 /// gone. The VM's lock is held.
 pub fn bring_down(
-    manager: &Manager,
+    manager: &VmManager,
     record: &VmRecord,
     last_error: Option<String>,
 ) -> Result<VmRecord> {
@@ -38,7 +38,7 @@ pub fn bring_down(
 
 /// Clears away what outlives a VMM and means nothing without it: processes, where no machine is around
 /// a VM's commands, and a jail.
-pub fn clear(manager: &Manager, manifest: &Manifest) -> Result<()> {
+pub fn clear(manager: &VmManager, manifest: &VmManifest) -> Result<()> {
     match manifest.backend {
         BackendKind::Mock => {
             processes::kill_all(manager, &manifest.vm_id)?;
@@ -56,7 +56,11 @@ pub fn clear(manager: &Manager, manifest: &Manifest) -> Result<()> {
 }
 
 /// Everything after the intention is on record; may be done again from the start.
-pub fn finish_removal(manager: &Manager, record: &VmRecord, lock: Lock) -> Result<Removed> {
+pub fn finish_removal(
+    manager: &VmManager,
+    record: &VmRecord,
+    lock: FileLock,
+) -> Result<RemovalReport> {
     let id = record.id();
     if let Some(process) = manager.process_of(record)? {
         processes::kill(&process)?;
@@ -67,11 +71,11 @@ pub fn finish_removal(manager: &Manager, record: &VmRecord, lock: Lock) -> Resul
     directory::remove_if_empty(&manager.settings.directories.run);
     directory::remove(&paths.dir)?;
     // The record goes last: until here a crash leaves it to be found.
-    manager.registry.update(|contents| Ok((contents.vms.remove(id), Change::Made)))?;
+    manager.registry.update(|contents| Ok((contents.vms.remove(id), RegistryChange::Made)))?;
     lock.remove()?;
     let reason = match &record.state {
-        Phase::Removing { reason, .. } => reason.clone(),
+        VmPhase::Removing { reason, .. } => reason.clone(),
         _ => String::new(),
     };
-    Ok(Removed { vm_id: id.clone(), deleted: true, reason })
+    Ok(RemovalReport { vm_id: id.clone(), deleted: true, reason })
 }

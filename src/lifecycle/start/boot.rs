@@ -7,61 +7,61 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::caller::Caller;
-use crate::backend::{self, Backend, Machine, Memory, Monitor, Purpose};
-use crate::guest::Session;
-use crate::host::gate::{self, Released};
+use super::caller::StartCaller;
+use crate::backend::{self, Backend, BackendVm, MemorySource, MonitorStream, StreamPurpose};
+use crate::guest::AgentSession;
+use crate::host::gate::{self, ReleasedChild};
 use crate::host::process::PidFd;
-use crate::host::signals::{Interrupted, Signals};
-use crate::host::wait::Wait;
+use crate::host::signals::{PendingSignals, SignalInterrupt};
+use crate::host::wait::WaitLimit;
 use crate::host::{clock, directory, log, random};
-use crate::lifecycle::manager::Manager;
+use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::recover::{processes, teardown};
-use crate::model::{BootFiles, Instance, Kind, Refusal, VmPaths, VmRecord};
-use crate::protocol::Setup;
+use crate::model::{BootFiles, Refusal, RefusalKind, VmInstance, VmPaths, VmRecord};
+use crate::protocol::SetupRequest;
 
 /// Lines of the console shown when a boot fails: enough for a kernel's last words.
 const CONSOLE_LINES: usize = 20;
 
 /// A VM that is being started; its lock is held, and `starting` is on record.
-pub struct Boot<'a> {
-    pub manager: &'a Manager,
+pub struct VmBoot<'a> {
+    pub manager: &'a VmManager,
     pub record: &'a VmRecord,
     pub backend: &'a dyn Backend,
     pub files: Option<&'a BootFiles>,
     /// What the conversation with its agent is for.
-    pub purpose: Purpose,
+    pub purpose: StreamPurpose,
 }
 
 /// A VM whose agent answers.
 #[derive(Debug)]
-pub struct Up {
+pub struct BootedVm {
     pub vmm: PidFd,
-    pub session: Session,
-    monitor: Monitor,
+    pub session: AgentSession,
+    monitor: MonitorStream,
     /// As long as this command lives, it is the VMM's parent.
-    child: Released,
+    child: ReleasedChild,
 }
 
-impl Up {
+impl BootedVm {
     /// Ends the conversation with the agent. The VMM goes on.
-    pub fn hang_up(self) -> (PidFd, Monitor) {
+    pub fn hang_up(self) -> (PidFd, MonitorStream) {
         backend::hang_up(self.session.is_clean(), self.session.into_channel());
         drop(self.child);
         (self.vmm, self.monitor)
     }
 }
 
-impl Boot<'_> {
+impl VmBoot<'_> {
     /// Starts the VMM, with its memory from there, and waits for the agent. `template` goes on record.
     ///
     /// On an error no process is left, nor on record.
     pub fn launch(
         &self,
-        memory: Memory,
+        memory: MemorySource,
         template: Option<&str>,
-        caller: &mut Caller<'_>,
-    ) -> Result<Up> {
+        caller: &mut StartCaller<'_>,
+    ) -> Result<BootedVm> {
         let (id, paths) = (self.record.id(), self.paths());
         // Sockets and claims of an earlier start mean nothing any more.
         directory::remove(&paths.run)?;
@@ -70,10 +70,10 @@ impl Boot<'_> {
 
         let gated = gate::spawn(start.launch, &self.manager.mark(id))?;
         let instance =
-            Instance { process: gated.process.clone(), template: template.map(str::to_owned) };
+            VmInstance { process: gated.process.clone(), template: template.map(str::to_owned) };
         // Before the release: a VMM that cannot be watched and ended must not come to be.
         let Some(vmm) = PidFd::open(&instance.process)? else {
-            return Err(Refusal::new(Kind::Host, "the launcher ended at once").into());
+            return Err(Refusal::new(RefusalKind::Host, "the launcher ended at once").into());
         };
         self.manager.change_on_the_way_up(id, |record| record.launched(instance.clone()))?;
         let released = gated.release();
@@ -83,10 +83,10 @@ impl Boot<'_> {
             Ok(child) => {
                 self.meet(memory, &start.monitor, &vmm, caller).map(|session| (session, child))
             }
-            Err(error) => Err(Refusal::new(Kind::Host, format!("{error:#}")).into()),
+            Err(error) => Err(Refusal::new(RefusalKind::Host, format!("{error:#}")).into()),
         };
         match met {
-            Ok((session, child)) => Ok(Up { vmm, session, monitor: start.monitor, child }),
+            Ok((session, child)) => Ok(BootedVm { vmm, session, monitor: start.monitor, child }),
             Err(error) => {
                 let error = self.explain(error);
                 self.end(&vmm).with_context(|| format!("while undoing: {error:#}"))?;
@@ -106,10 +106,10 @@ impl Boot<'_> {
     /// version.
     pub fn freeze(
         &self,
-        memory: Memory,
+        memory: MemorySource,
         vmm: &PidFd,
-        monitor: &Monitor,
-        signals: &mut Signals,
+        monitor: &MonitorStream,
+        signals: &mut PendingSignals,
     ) -> Result<String> {
         let paths = self.paths();
         let mut wait = self.wait(vmm, signals);
@@ -121,44 +121,44 @@ impl Boot<'_> {
     }
 
     /// As long as a boot may take, interrupted by a signal or the VMM's end.
-    pub fn wait<'w>(&self, vmm: &'w PidFd, signals: &'w mut Signals) -> Wait<'w> {
+    pub fn wait<'w>(&self, vmm: &'w PidFd, signals: &'w mut PendingSignals) -> WaitLimit<'w> {
         let deadline = Instant::now() + self.backend.boot_deadline();
-        Wait::until(deadline).watching(vmm.as_fd()).interruptible(signals)
+        WaitLimit::until(deadline).watching(vmm.as_fd()).interruptible(signals)
     }
 
-    fn machine<'m>(&'m self, paths: &'m VmPaths, memory: Memory<'m>) -> Machine<'m> {
-        Machine { memory, ..Machine::new(&self.record.manifest, paths, self.files) }
+    fn machine<'m>(&'m self, paths: &'m VmPaths, memory: MemorySource<'m>) -> BackendVm<'m> {
+        BackendVm { memory, ..BackendVm::new(&self.record.manifest, paths, self.files) }
     }
 
     /// Waits for the agent and tells it what it must know before it serves.
     fn meet(
         &self,
-        memory: Memory,
-        monitor: &Monitor,
+        memory: MemorySource,
+        monitor: &MonitorStream,
         vmm: &PidFd,
-        caller: &mut Caller<'_>,
-    ) -> Result<Session> {
-        let Caller { signals, timings, .. } = caller;
+        caller: &mut StartCaller<'_>,
+    ) -> Result<AgentSession> {
+        let StartCaller { signals, timings, .. } = caller;
         let mut wait = self.wait(vmm, signals);
-        if let Memory::Frozen(_) = memory {
+        if let MemorySource::Frozen(_) = memory {
             let paths = self.paths();
             self.backend.thaw(self.machine(&paths, memory), monitor, &mut wait)?;
             timings.end("thaw");
         }
         let mut session =
             self.manager.open_session(self.record, self.backend, self.purpose, &mut wait)?;
-        timings.end(if let Memory::Frozen(_) = memory { "greet" } else { "boot" });
+        timings.end(if let MemorySource::Frozen(_) = memory { "greet" } else { "boot" });
         session.setup(&self.setup(memory)?, &mut wait)?;
         timings.end("setup");
         Ok(session)
     }
 
-    fn setup(&self, memory: Memory) -> Result<Setup> {
+    fn setup(&self, memory: MemorySource) -> Result<SetupRequest> {
         let record = self.record;
         let remaining = record.expiry.remaining(&clock::now()?).max(0.0);
         // One to be frozen is set up only so that its copies have done it before; they are told anew.
-        let has_end = !matches!(memory, Memory::ToFreeze(_));
-        Ok(Setup {
+        let has_end = !matches!(memory, MemorySource::ToFreeze(_));
+        Ok(SetupRequest {
             vm_id: record.id().to_string(),
             hostname: record.manifest.hostname(),
             entropy: BASE64.encode(random::bytes::<64>()?),
@@ -171,7 +171,7 @@ impl Boot<'_> {
     /// Adds what the guest and the VMM said last to a failed boot's error.
     fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         // Whoever interrupted the boot knows why it did not finish.
-        if error.is::<Interrupted>() {
+        if error.is::<SignalInterrupt>() {
             return error;
         }
         let paths = self.paths();
@@ -183,7 +183,7 @@ impl Boot<'_> {
             }
         }
         let refusal = Refusal::find(&error);
-        let kind = refusal.map_or(Kind::Host, |refusal| refusal.kind);
+        let kind = refusal.map_or(RefusalKind::Host, |refusal| refusal.kind);
         let hint = refusal.and_then(|refusal| refusal.hint.clone());
         let mut hint =
             hint.unwrap_or_else(|| "'mayfly doctor' checks what this host can do".into());
@@ -194,7 +194,7 @@ impl Boot<'_> {
         }
         Refusal {
             // A guest that does not come up is the host's matter for a script: it cannot do it.
-            kind: if kind == Kind::Agent { Kind::Host } else { kind },
+            kind: if kind == RefusalKind::Agent { RefusalKind::Host } else { kind },
             message: format!("VM {} did not start: {error:#}{said}", self.record.id()),
             hint: Some(hint),
         }

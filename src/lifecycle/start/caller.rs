@@ -1,21 +1,21 @@
 //! Who waits for a VM to come up.
 
-use crate::host::signals::Signals;
-use crate::lifecycle::timings::Timings;
+use crate::host::signals::PendingSignals;
+use crate::lifecycle::timings::PhaseTimings;
 
 /// A command of the user's that waits: it is told what happens, and can end it.
-pub struct Caller<'a> {
+pub struct StartCaller<'a> {
     /// What ends the wait.
-    pub signals: &'a mut Signals,
+    pub signals: &'a mut PendingSignals,
     /// Learns how long each phase took.
-    pub timings: &'a mut Timings,
+    pub timings: &'a mut PhaseTimings,
     /// Hears what is worth saying.
-    pub remark: &'a mut dyn FnMut(Remark),
+    pub remark: &'a mut dyn FnMut(StartRemark),
 }
 
 /// Something to say while a VM starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Remark {
+pub enum StartRemark {
     /// Not what was to be expected.
     Odd(String),
     /// What takes a while, for a person who waits.

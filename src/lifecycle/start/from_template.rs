@@ -11,18 +11,18 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
-use super::boot::{Boot, Up};
-use super::caller::{Caller, Remark};
-use crate::backend::{Backend, Memory};
-use crate::guest::{ExecIo, Exit, Session, Sink};
-use crate::host::signals::{self, Interrupted, Signals};
-use crate::host::wait::Wait;
+use super::boot::{BootedVm, VmBoot};
+use super::caller::{StartCaller, StartRemark};
+use crate::backend::{Backend, MemorySource};
+use crate::guest::{AgentSession, CommandExit, ExecIo, OutputSink};
+use crate::host::signals::{self, PendingSignals, SignalInterrupt};
+use crate::host::wait::WaitLimit;
 use crate::host::{cpu, sparse};
-use crate::image::Image;
+use crate::image::LockedImage;
 use crate::lifecycle::images::templates;
-use crate::model::Manifest;
-use crate::protocol::{Exec, Program, Text};
-use crate::template::{Claim, Draft, Shape, Template};
+use crate::model::VmManifest;
+use crate::protocol::{ExecProgram, ExecRequest, WireText};
+use crate::template::{LockedTemplate, TemplateClaim, TemplateDraft, TemplateShape};
 
 /// What a guest does before it is frozen: what every command needs is then in its memory already, and
 /// needs not be read from a disk by each copy. A login shell, because it needs the most, and programs
@@ -37,12 +37,12 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// The shape of a VM; `None` if it can only boot.
 pub fn shape_of(
-    manifest: &Manifest,
+    manifest: &VmManifest,
     backend: &dyn Backend,
-    image: &Image,
-) -> Result<Option<Shape>> {
+    image: &LockedImage,
+) -> Result<Option<TemplateShape>> {
     let Some(vmm) = backend.shape(manifest)? else { return Ok(None) };
-    let Manifest { vcpu_count, mem_mib, accelerator, nested, .. } = manifest;
+    let VmManifest { vcpu_count, mem_mib, accelerator, nested, .. } = manifest;
     let text = format!(
         "image {}\nagent {}\nmayfly {}\nbackend {} {accelerator}\nvcpus {vcpu_count}\n\
          memory {mem_mib}\nnested {nested}\ncpu {}\nvmm {vmm}",
@@ -52,37 +52,41 @@ pub fn shape_of(
         backend.kind(),
         cpu::model(),
     );
-    Ok(Some(Shape::new(manifest, image.info(), text)))
+    Ok(Some(TemplateShape::new(manifest, image.info(), text)))
 }
 
 /// Why no VM came up from a template.
 #[derive(Debug)]
-pub enum Failed {
+pub enum TemplateFailure {
     /// It does not boot, so it would not without a template either; or nobody wants it any more.
     Boot(anyhow::Error),
     /// The template or its copy did not do. The VM may still boot.
     Template(anyhow::Error),
 }
 
-impl From<anyhow::Error> for Failed {
-    fn from(error: anyhow::Error) -> Failed {
-        if error.is::<Interrupted>() { Failed::Boot(error) } else { Failed::Template(error) }
+impl From<anyhow::Error> for TemplateFailure {
+    fn from(error: anyhow::Error) -> TemplateFailure {
+        if error.is::<SignalInterrupt>() {
+            TemplateFailure::Boot(error)
+        } else {
+            TemplateFailure::Template(error)
+        }
     }
 }
 
 /// Starts a VM from the template of its shape.
 pub fn start(
-    boot: &Boot,
-    shape: &Shape,
-    image: &Image,
-    caller: &mut Caller<'_>,
-) -> Result<Up, Failed> {
+    boot: &VmBoot,
+    shape: &TemplateShape,
+    image: &LockedImage,
+    caller: &mut StartCaller<'_>,
+) -> Result<BootedVm, TemplateFailure> {
     let template = find_or_make(boot, shape, image, caller)?;
     Ok(copy(boot, &template, caller)?)
 }
 
 /// After a start that failed: deletes what it has left, and the template, which did not do.
-pub fn forget(boot: &Boot, shape: &Shape, disk: &Path) -> Result<()> {
+pub fn forget(boot: &VmBoot, shape: &TemplateShape, disk: &Path) -> Result<()> {
     if disk.exists() {
         std::fs::remove_file(disk).context("cannot delete the VM's disk")?;
     }
@@ -91,54 +95,63 @@ pub fn forget(boot: &Boot, shape: &Shape, disk: &Path) -> Result<()> {
     Ok(())
 }
 
-fn copy(boot: &Boot, template: &Template, caller: &mut Caller<'_>) -> Result<Up> {
+fn copy(
+    boot: &VmBoot,
+    template: &LockedTemplate,
+    caller: &mut StartCaller<'_>,
+) -> Result<BootedVm> {
     let files = template.files();
     sparse::clone_file(&files.disk, &boot.paths().disk())?;
     caller.timings.end("disk");
-    boot.launch(Memory::Frozen(&files), Some(template.name()), caller)
+    boot.launch(MemorySource::Frozen(&files), Some(template.name()), caller)
 }
 
 fn find_or_make(
-    boot: &Boot,
-    shape: &Shape,
-    image: &Image,
-    caller: &mut Caller<'_>,
-) -> Result<Template, Failed> {
+    boot: &VmBoot,
+    shape: &TemplateShape,
+    image: &LockedImage,
+    caller: &mut StartCaller<'_>,
+) -> Result<LockedTemplate, TemplateFailure> {
     let templates = boot.manager.templates()?;
     // Whoever makes it may take the one deadline to boot, another to freeze, and longer to write much
     // memory. A maker that dies is noticed at once.
     let patience = 3 * boot.backend.boot_deadline();
-    let mut wait = Wait::within(patience).interruptible(caller.signals);
+    let mut wait = WaitLimit::within(patience).interruptible(caller.signals);
     loop {
         match templates.claim(shape)? {
-            Claim::Ready(template) => {
+            TemplateClaim::Ready(template) => {
                 caller.timings.end("template");
                 return Ok(template);
             }
-            Claim::Wait => wait.pause(PAUSE, "another command to make the template")?,
-            Claim::Make(draft) => {
+            TemplateClaim::Wait => wait.pause(PAUSE, "another command to make the template")?,
+            TemplateClaim::Make(draft) => {
                 let name = shape.name();
                 (caller.remark)(match draft.why() {
-                    Some(why) => {
-                        Remark::Odd(format!("template {name} is damaged ({why}) and is made anew"))
-                    }
-                    None => {
-                        Remark::Slow(format!("making template {name}, for this VM and later ones"))
-                    }
+                    Some(why) => StartRemark::Odd(format!(
+                        "template {name} is damaged ({why}) and is made anew"
+                    )),
+                    None => StartRemark::Slow(format!(
+                        "making template {name}, for this VM and later ones"
+                    )),
                 });
                 make(boot, draft, image, caller)?;
-                wait = Wait::within(patience).interruptible(caller.signals);
+                wait = WaitLimit::within(patience).interruptible(caller.signals);
             }
         }
     }
 }
 
 /// Boots a VM into the draft and freezes it there.
-fn make(boot: &Boot, draft: Draft, image: &Image, caller: &mut Caller<'_>) -> Result<(), Failed> {
+fn make(
+    boot: &VmBoot,
+    draft: TemplateDraft,
+    image: &LockedImage,
+    caller: &mut StartCaller<'_>,
+) -> Result<(), TemplateFailure> {
     draft.prepare(boot.record.manifest.mem_mib, &image.disk_seed())?;
     let files = draft.files();
-    let memory = Memory::ToFreeze(&files);
-    let up = boot.launch(memory, None, caller).map_err(Failed::Boot)?;
+    let memory = MemorySource::ToFreeze(&files);
+    let up = boot.launch(memory, None, caller).map_err(TemplateFailure::Boot)?;
     let version = freeze(boot, memory, up, caller.signals)?;
     caller.timings.end("freeze");
     draft.complete(version)?;
@@ -149,7 +162,12 @@ fn make(boot: &Boot, draft: Draft, image: &Image, caller: &mut Caller<'_>) -> Re
 }
 
 /// Brings a VM to rest and freezes it; its VMM is gone afterwards.
-fn freeze(boot: &Boot, memory: Memory, mut up: Up, signals: &mut Signals) -> Result<String> {
+fn freeze(
+    boot: &VmBoot,
+    memory: MemorySource,
+    mut up: BootedVm,
+    signals: &mut PendingSignals,
+) -> Result<String> {
     let rested = warm_up(&mut up.session, signals);
     let (vmm, monitor) = up.hang_up();
     let frozen = rested.and_then(|()| {
@@ -160,14 +178,16 @@ fn freeze(boot: &Boot, memory: Memory, mut up: Up, signals: &mut Signals) -> Res
     frozen
 }
 
-fn warm_up(session: &mut Session, signals: &mut Signals) -> Result<()> {
-    let exec = Exec::of(Program::Shell(Text::from(WARM_UP)));
-    let nowhere = || Sink::Capture { limit: 0 };
+fn warm_up(session: &mut AgentSession, signals: &mut PendingSignals) -> Result<()> {
+    let exec = ExecRequest::of(ExecProgram::Shell(WireText::from(WARM_UP)));
+    let nowhere = || OutputSink::Capture { limit: 0 };
     let io = ExecIo { stdin: None, stdout: nowhere(), stderr: nowhere(), signals };
     match session.exec(&exec, io)?.exit {
         // A signal of the user's, which was passed on.
-        Exit::Signalled(number) => match Signal::try_from(i32::from(number)) {
-            Ok(signal) if signals::STOPPING.contains(&signal) => Err(Interrupted(signal).into()),
+        CommandExit::Signalled(number) => match Signal::try_from(i32::from(number)) {
+            Ok(signal) if signals::STOPPING.contains(&signal) => {
+                Err(SignalInterrupt(signal).into())
+            }
             _ => Ok(()),
         },
         // An image without a shell does without the warmth.

@@ -4,43 +4,48 @@ mod boot;
 mod caller;
 mod from_template;
 
-pub use self::caller::{Caller, Remark};
+pub use self::caller::{StartCaller, StartRemark};
 
 use anyhow::{Context, Result};
 
-use self::boot::{Boot, Up};
-use self::from_template::Failed;
-use crate::backend::{Memory, Purpose};
+use self::boot::{BootedVm, VmBoot};
+use self::from_template::TemplateFailure;
+use crate::backend::{MemorySource, StreamPurpose};
 use crate::host::{clock, sparse};
-use crate::image::Image;
-use crate::lifecycle::manager::{Manager, expired};
+use crate::image::LockedImage;
+use crate::lifecycle::manager::{VmManager, expired};
 use crate::lifecycle::recover::settle::acquire;
 use crate::lifecycle::recover::teardown;
 use crate::lifecycle::remove::remove_settled;
 use crate::model::record::reason;
-use crate::model::{Kind, Manifest, Refusal, VmId, VmRecord};
+use crate::model::{Refusal, RefusalKind, VmId, VmManifest, VmRecord};
 
 /// How a VM shall be started.
 #[derive(Debug, Clone, Copy)]
-pub struct Way {
+pub struct StartOptions {
     /// Boot, even where there is a template or one could be made.
     pub cold: bool,
     /// What the conversation with the agent will be for.
-    pub purpose: Purpose,
+    pub purpose: StreamPurpose,
 }
 
 /// A VM that was just started, and the conversation with its agent.
 #[derive(Debug)]
-pub struct Started {
+pub struct StartedVm {
     pub record: VmRecord,
-    pub up: Up,
+    pub up: BootedVm,
 }
 
 /// From created or stopped to started; returns when the agent answers. A VM that was never started goes
 /// on from a template of its shape, which is made if need be.
 ///
 /// Errors leave the VM stopped, with what went wrong on record.
-pub fn start(manager: &Manager, id: &VmId, way: Way, mut caller: Caller<'_>) -> Result<Started> {
+pub fn start(
+    manager: &VmManager,
+    id: &VmId,
+    way: StartOptions,
+    mut caller: StartCaller<'_>,
+) -> Result<StartedVm> {
     // Before the VM's lock: images come first in the order of locks.
     let image = image_of(manager, id)?;
     let (record, lock) = acquire(manager, id)?;
@@ -50,11 +55,11 @@ pub fn start(manager: &Manager, id: &VmId, way: Way, mut caller: Caller<'_>) -> 
     }
     let backend = manager.backend_of(&record.manifest)?;
     let image = image_to_boot(&record.manifest, image.as_ref())?;
-    let files = image.map(Image::boot_files);
+    let files = image.map(LockedImage::boot_files);
     manager.change_on_the_way_up(id, |record| record.begin_start())?;
     caller.timings.end("prepare");
 
-    let boot = Boot {
+    let boot = VmBoot {
         manager,
         record: &record,
         backend: backend.as_ref(),
@@ -66,7 +71,7 @@ pub fn start(manager: &Manager, id: &VmId, way: Way, mut caller: Caller<'_>) -> 
             record.finish_start()?;
             Ok(record.clone())
         })?;
-        Ok(Started { record, up })
+        Ok(StartedVm { record, up })
     });
     started.or_else(|error| {
         // Also when only the last line of the record could not be written: a VM that the user was
@@ -76,13 +81,13 @@ pub fn start(manager: &Manager, id: &VmId, way: Way, mut caller: Caller<'_>) -> 
     })
 }
 
-fn undo(manager: &Manager, id: &VmId, error: &anyhow::Error) -> Result<VmRecord> {
+fn undo(manager: &VmManager, id: &VmId, error: &anyhow::Error) -> Result<VmRecord> {
     let record = manager.registry.read()?.get(id)?.clone();
     teardown::bring_down(manager, &record, Some(format!("{error:#}")))
 }
 
 /// The image a VM boots, held against being replaced; `None` if it boots none, or if it is gone.
-fn image_of(manager: &Manager, id: &VmId) -> Result<Option<Image>> {
+fn image_of(manager: &VmManager, id: &VmId) -> Result<Option<LockedImage>> {
     let contents = manager.registry.read()?;
     let manifest = &contents.get(id)?.manifest;
     match manifest.image.is_empty() {
@@ -92,13 +97,19 @@ fn image_of(manager: &Manager, id: &VmId) -> Result<Option<Image>> {
 }
 
 /// That image, checked against what the VM was created with.
-fn image_to_boot<'a>(manifest: &Manifest, image: Option<&'a Image>) -> Result<Option<&'a Image>> {
+fn image_to_boot<'a>(
+    manifest: &VmManifest,
+    image: Option<&'a LockedImage>,
+) -> Result<Option<&'a LockedImage>> {
     if manifest.image.is_empty() {
         return Ok(None);
     }
     let gone = |what: &str| {
-        Refusal::new(Kind::Host, format!("the image of profile {:?} {what}", manifest.profile))
-            .hint("delete this VM with 'mayfly rm' and create another")
+        Refusal::new(
+            RefusalKind::Host,
+            format!("the image of profile {:?} {what}", manifest.profile),
+        )
+        .hint("delete this VM with 'mayfly rm' and create another")
     };
     let image = image.ok_or_else(|| gone("is gone"))?;
     if image.id() != manifest.image {
@@ -108,27 +119,32 @@ fn image_to_boot<'a>(manifest: &Manifest, image: Option<&'a Image>) -> Result<Op
     Ok(Some(image))
 }
 
-fn bring_up(boot: &Boot, image: Option<&Image>, way: Way, caller: &mut Caller<'_>) -> Result<Up> {
-    let Some(image) = image else { return boot.launch(Memory::Fresh, None, caller) };
+fn bring_up(
+    boot: &VmBoot,
+    image: Option<&LockedImage>,
+    way: StartOptions,
+    caller: &mut StartCaller<'_>,
+) -> Result<BootedVm> {
+    let Some(image) = image else { return boot.launch(MemorySource::Fresh, None, caller) };
     let disk = boot.paths().disk();
     // A disk that a guest has used fits no frozen memory.
     if disk.exists() {
-        return boot.launch(Memory::Fresh, None, caller);
+        return boot.launch(MemorySource::Fresh, None, caller);
     }
     if !way.cold
         && let Some(shape) = from_template::shape_of(&boot.record.manifest, boot.backend, image)?
     {
         match from_template::start(boot, &shape, image, caller) {
             Ok(up) => return Ok(up),
-            Err(Failed::Boot(error)) => return Err(error),
-            Err(Failed::Template(error)) => {
+            Err(TemplateFailure::Boot(error)) => return Err(error),
+            Err(TemplateFailure::Template(error)) => {
                 let why = format!("no template could be used, so the VM boots: {error:#}");
-                (caller.remark)(Remark::Odd(why));
+                (caller.remark)(StartRemark::Odd(why));
                 from_template::forget(boot, &shape, &disk)?;
             }
         }
     }
     sparse::clone_file(&image.disk_seed(), &disk)?;
     caller.timings.end("disk");
-    boot.launch(Memory::Fresh, None, caller)
+    boot.launch(MemorySource::Fresh, None, caller)
 }

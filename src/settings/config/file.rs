@@ -5,29 +5,29 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::keys::{KEYS, Key};
-use crate::model::{Kind, Refusal};
+use super::keys::{ConfigKey, KEYS};
+use crate::model::{Refusal, RefusalKind};
 
 /// What a file sets: values as flags have them, each with its line.
-pub(super) type Settings = BTreeMap<&'static str, (String, usize)>;
+pub(super) type FileSettings = BTreeMap<&'static str, (String, usize)>;
 
 /// Reads a file's text.
 ///
 /// # Errors
 /// `Usage`, naming the file, the line and the key.
-pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, Refusal> {
+pub(super) fn parse(text: &str, path: &Path) -> Result<FileSettings, Refusal> {
     let line_at = |at: usize| 1 + text.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count();
     let refuse = |at: usize, why: String| {
-        Refusal::new(Kind::Usage, format!("{}:{}: {why}", path.display(), line_at(at)))
+        Refusal::new(RefusalKind::Usage, format!("{}:{}: {why}", path.display(), line_at(at)))
     };
     let table = DeTable::parse(text).map_err(|error| {
         refuse(error.span().map_or(0, |span| span.start), error.message().to_owned())
     })?;
-    let mut settings = Settings::new();
+    let mut settings = FileSettings::new();
     for (name, value) in table.get_ref() {
         let at = name.span().start;
         let name = name.get_ref().as_ref();
-        let Some(key) = Key::find(name) else {
+        let Some(key) = ConfigKey::find(name) else {
             let known = KEYS.iter().map(|key| key.name);
             return Err(refuse(at, format!("unknown key {name:?}")).hint_at_nearest(
                 name,
@@ -48,7 +48,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, Refusal> {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Result<Settings, Refusal> {
+    fn parsed(text: &str) -> Result<FileSettings, Refusal> {
         parse(text, Path::new("config.toml"))
     }
 
@@ -95,7 +95,7 @@ mod tests {
         ] {
             let refusal = parsed(text).unwrap_err();
             assert!(refusal.message.starts_with(message), "{text}: {refusal}");
-            assert_eq!(refusal.kind, Kind::Usage);
+            assert_eq!(refusal.kind, RefusalKind::Usage);
         }
     }
 

@@ -7,13 +7,13 @@ use std::time::Duration;
 use clap::ValueEnum;
 use toml::de::DeValue;
 
-use crate::model::{Accelerator, BackendChoice, Isolation, MemMib, Span};
+use crate::model::{Accelerator, BackendChoice, Isolation, MemMib, TimeSpan};
 
 /// A key.
 #[derive(Debug)]
-pub struct Key {
+pub struct ConfigKey {
     pub name: &'static str,
-    pub form: Form,
+    pub form: KeyForm,
     /// What holds if nobody says anything; `None` where that depends on something else.
     pub built_in: Option<&'static str>,
     /// The flag of the same meaning, and the verbs that have it.
@@ -24,7 +24,7 @@ pub struct Key {
 
 /// What a value looks like.
 #[derive(Debug, Clone, Copy)]
-pub enum Form {
+pub enum KeyForm {
     /// One of a few words.
     Choice(fn() -> Vec<String>),
     Switch,
@@ -40,161 +40,161 @@ pub enum Form {
 }
 
 /// All keys, in the order of the manual.
-pub static KEYS: [Key; 21] = [
-    Key {
+pub static KEYS: [ConfigKey; 21] = [
+    ConfigKey {
         name: "backend",
-        form: Form::Choice(words::<BackendChoice>),
+        form: KeyForm::Choice(words::<BackendChoice>),
         built_in: Some("auto"),
         flag: Some("--backend"),
         about: "What new VMs run on. 'auto' is Firecracker where that can work, else QEMU.",
     },
-    Key {
+    ConfigKey {
         name: "accel",
-        form: Form::Choice(words::<Accelerator>),
+        form: KeyForm::Choice(words::<Accelerator>),
         built_in: None,
         flag: None,
         about: "The accelerator that new VMs must have. Without it, the best there is.",
     },
-    Key {
+    ConfigKey {
         name: "profile",
-        form: Form::Text,
+        form: KeyForm::Text,
         built_in: Some("debian-base"),
         flag: Some("--profile of create, run and template build"),
         about: "What new VMs are made of.",
     },
-    Key {
+    ConfigKey {
         name: "vcpus",
-        form: Form::Count,
+        form: KeyForm::Count,
         built_in: None,
         flag: Some("--vcpus of create, run and template build"),
         about: "How many virtual CPUs a new VM has, whatever its profile says.",
     },
-    Key {
+    ConfigKey {
         name: "mem",
-        form: Form::Size,
+        form: KeyForm::Size,
         built_in: None,
         flag: Some("--mem of create, run and template build"),
         about: "How much memory a new VM has, whatever its profile says.",
     },
-    Key {
+    ConfigKey {
         name: "ttl",
-        form: Form::Span,
+        form: KeyForm::Span,
         built_in: None,
         flag: Some("--ttl of create and run"),
         about: "How long a new VM lives at most, whatever its profile says.",
     },
-    Key {
+    ConfigKey {
         name: "keep",
-        form: Form::Switch,
+        form: KeyForm::Switch,
         built_in: None,
         flag: Some("--keep of create, run and exec"),
         about: "Whether a VM is kept after its command, whatever its profile says. A VM that was created \
                 to be kept is kept in any case.",
     },
-    Key {
+    ConfigKey {
         name: "require",
-        form: Form::Choice(words::<Isolation>),
+        form: KeyForm::Choice(words::<Isolation>),
         built_in: None,
         flag: Some("--require of create, run and template build"),
         about: "The least isolation a new VM may have. What its profile requires holds as well.",
     },
-    Key {
+    ConfigKey {
         name: "no_jailer",
-        form: Form::Switch,
+        form: KeyForm::Switch,
         built_in: Some("false"),
         flag: Some("--no-jailer of create, run and template build"),
         about: "Whether root runs Firecracker without its jailer.",
     },
-    Key {
+    ConfigKey {
         name: "cold",
-        form: Form::Switch,
+        form: KeyForm::Switch,
         built_in: Some("false"),
         flag: Some("--cold of start and run"),
         about: "Whether VMs boot instead of starting from templates.",
     },
-    Key {
+    ConfigKey {
         name: "grace",
-        form: Form::Span,
+        form: KeyForm::Span,
         built_in: Some("10s"),
         flag: Some("--grace of stop"),
         about: "How long a guest may take to end by itself.",
     },
-    Key {
+    ConfigKey {
         name: "color",
-        form: Form::Choice(|| ["auto", "always", "never"].map(str::to_owned).into()),
+        form: KeyForm::Choice(|| ["auto", "always", "never"].map(str::to_owned).into()),
         built_in: Some("auto"),
         flag: Some("--color"),
         about: "When to print in colours. With 'auto' NO_COLOR, CLICOLOR and CLICOLOR_FORCE count, and \
                 what is no terminal gets none.",
     },
-    Key {
+    ConfigKey {
         name: "max_active_vms",
-        form: Form::Count,
+        form: KeyForm::Count,
         built_in: None,
         flag: None,
         about: "How many VMs there may be, whatever limits.max_active_vms in profiles.toml says.",
     },
-    Key {
+    ConfigKey {
         name: "state_dir",
-        form: Form::Path,
+        form: KeyForm::Path,
         built_in: None,
         flag: Some("--state-dir"),
         about: "Where the registry and the VMs' disks are.",
     },
-    Key {
+    ConfigKey {
         name: "artifacts_dir",
-        form: Form::Path,
+        form: KeyForm::Path,
         built_in: None,
         flag: None,
         about: "Where images and templates are.",
     },
-    Key {
+    ConfigKey {
         name: "runtime_dir",
-        form: Form::Path,
+        form: KeyForm::Path,
         built_in: None,
         flag: None,
         about: "Where sockets are; must be a short path.",
     },
-    Key {
+    ConfigKey {
         name: "profiles",
-        form: Form::Path,
+        form: KeyForm::Path,
         built_in: None,
         flag: None,
         about: "One more file of profiles, which wins over the others.",
     },
-    Key {
+    ConfigKey {
         name: "debian_mirror",
-        form: Form::Text,
+        form: KeyForm::Text,
         built_in: None,
         flag: None,
         about: "Where images' packages come from, if their profile does not say it.",
     },
-    Key {
+    ConfigKey {
         name: "qemu_bin",
-        form: Form::Program,
+        form: KeyForm::Program,
         built_in: Some("qemu-system-x86_64"),
         flag: None,
         about: "The program to use as qemu-system-x86_64.",
     },
-    Key {
+    ConfigKey {
         name: "firecracker_bin",
-        form: Form::Program,
+        form: KeyForm::Program,
         built_in: Some("firecracker"),
         flag: None,
         about: "The program to use as firecracker.",
     },
-    Key {
+    ConfigKey {
         name: "jailer_bin",
-        form: Form::Program,
+        form: KeyForm::Program,
         built_in: Some("jailer"),
         flag: None,
         about: "The program to use as Firecracker's jailer.",
     },
 ];
 
-impl Key {
+impl ConfigKey {
     /// The key of that name.
-    pub fn find(name: &str) -> Option<&'static Key> {
+    pub fn find(name: &str) -> Option<&'static ConfigKey> {
         KEYS.iter().find(|key| key.name == name)
     }
 
@@ -204,30 +204,32 @@ impl Key {
     }
 }
 
-impl Form {
+impl KeyForm {
     /// A value in the form in which flags and variables have it; `None` if it is none of this form.
     pub(super) fn read(self, value: &DeValue<'_>) -> Option<String> {
         let text = match value {
-            DeValue::String(text) if !matches!(self, Form::Switch | Form::Count) => {
+            DeValue::String(text) if !matches!(self, KeyForm::Switch | KeyForm::Count) => {
                 text.clone().into_owned()
             }
-            DeValue::Boolean(value) if matches!(self, Form::Switch) => value.to_string(),
-            DeValue::Integer(number) if matches!(self, Form::Count | Form::Size | Form::Span) => {
+            DeValue::Boolean(value) if matches!(self, KeyForm::Switch) => value.to_string(),
+            DeValue::Integer(number)
+                if matches!(self, KeyForm::Count | KeyForm::Size | KeyForm::Span) =>
+            {
                 i64::from_str_radix(number.as_str(), number.radix()).ok()?.to_string()
             }
             _ => return None,
         };
         let good = match self {
-            Form::Choice(words) => words().contains(&text),
-            Form::Switch => true,
-            Form::Count => text.parse::<u32>().is_ok(),
-            Form::Size => text.parse::<MemMib>().is_ok(),
-            Form::Span => text.parse::<Span>().is_ok(),
-            Form::Path => return at_home(&text).filter(|path| path.starts_with('/')),
-            Form::Program => {
+            KeyForm::Choice(words) => words().contains(&text),
+            KeyForm::Switch => true,
+            KeyForm::Count => text.parse::<u32>().is_ok(),
+            KeyForm::Size => text.parse::<MemMib>().is_ok(),
+            KeyForm::Span => text.parse::<TimeSpan>().is_ok(),
+            KeyForm::Path => return at_home(&text).filter(|path| path.starts_with('/')),
+            KeyForm::Program => {
                 return at_home(&text).filter(|path| path.starts_with('/') || !path.contains('/'));
             }
-            Form::Text => true,
+            KeyForm::Text => true,
         };
         // Nothing at all is what an empty variable stands for, and no value.
         Some(text).filter(|text| good && !text.is_empty() && !text.contains('\0'))
@@ -236,22 +238,22 @@ impl Form {
     /// What a value must be, in words.
     pub fn expected(self) -> String {
         match self {
-            Form::Choice(words) => {
+            KeyForm::Choice(words) => {
                 let words: Vec<String> = words().iter().map(|word| format!("{word:?}")).collect();
                 words.join(" or ")
             }
-            Form::Switch => "true or false".into(),
-            Form::Count => "a number".into(),
-            Form::Size => "a size such as \"512M\" or \"2G\", or a number of MiB".into(),
-            Form::Span => format!(
+            KeyForm::Switch => "true or false".into(),
+            KeyForm::Count => "a number".into(),
+            KeyForm::Size => "a size such as \"512M\" or \"2G\", or a number of MiB".into(),
+            KeyForm::Span => format!(
                 "a duration such as {:?} or \"1h30m\", or a number of seconds",
-                Span(Duration::from_secs(90)).to_string()
+                TimeSpan(Duration::from_secs(90)).to_string()
             ),
-            Form::Path => "an absolute path, or one that begins with \"~/\"".into(),
-            Form::Program => {
+            KeyForm::Path => "an absolute path, or one that begins with \"~/\"".into(),
+            KeyForm::Program => {
                 "a program's name, an absolute path, or one that begins with \"~/\"".into()
             }
-            Form::Text => "a text".into(),
+            KeyForm::Text => "a text".into(),
         }
     }
 }

@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-pub use keys::{Form, KEYS, Key};
+pub use keys::{ConfigKey, KEYS, KeyForm};
 
 use super::trusted;
 use crate::model::Refusal;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueOrigin {
     Flag,
     /// The variable of that name.
     Variable(String),
@@ -33,7 +33,7 @@ pub enum Origin {
 
 /// All files together.
 #[derive(Debug, Clone, Default)]
-pub struct Config {
+pub struct ConfigFiles {
     /// The strongest first.
     layers: Vec<Layer>,
 }
@@ -41,15 +41,15 @@ pub struct Config {
 #[derive(Debug, Clone)]
 struct Layer {
     path: PathBuf,
-    settings: file::Settings,
+    settings: file::FileSettings,
 }
 
-impl Config {
+impl ConfigFiles {
     /// Reads the files that are there.
     ///
     /// # Errors
     /// `Usage` where one has a mistake in it; `Host` where one is not to be trusted.
-    pub fn load() -> Result<Config> {
+    pub fn load() -> Result<ConfigFiles> {
         let named = named();
         // Named, it must be there.
         let named = named.map(|path| (path, true));
@@ -60,30 +60,30 @@ impl Config {
                 texts.push((path, text));
             }
         }
-        Ok(Config::of(&texts)?)
+        Ok(ConfigFiles::of(&texts)?)
     }
 
     /// The same of files that have been read, the strongest first.
-    fn of(texts: &[(PathBuf, String)]) -> Result<Config, Refusal> {
+    fn of(texts: &[(PathBuf, String)]) -> Result<ConfigFiles, Refusal> {
         let layer = |(path, text): &(PathBuf, String)| {
             Ok(Layer { path: path.clone(), settings: file::parse(text, path)? })
         };
-        Ok(Config { layers: texts.iter().map(layer).collect::<Result<_, Refusal>>()? })
+        Ok(ConfigFiles { layers: texts.iter().map(layer).collect::<Result<_, Refusal>>()? })
     }
 
     /// What the files say of a key, in the form in which its flag has it, and where.
-    pub fn get(&self, key: &str) -> Option<(&str, Origin)> {
+    pub fn get(&self, key: &str) -> Option<(&str, ValueOrigin)> {
         self.layers.iter().find_map(|layer| {
             let (value, line) = layer.settings.get(key)?;
-            Some((value.as_str(), Origin::File { path: layer.path.clone(), line: *line }))
+            Some((value.as_str(), ValueOrigin::File { path: layer.path.clone(), line: *line }))
         })
     }
 
     /// What the environment says of a key, or else the files.
-    pub fn or_variable(&self, key: &Key) -> Option<(OsString, Origin)> {
+    pub fn or_variable(&self, key: &ConfigKey) -> Option<(OsString, ValueOrigin)> {
         let variable = key.variable();
         match std::env::var_os(&variable).filter(|value| !value.is_empty()) {
-            Some(value) => Some((value, Origin::Variable(variable))),
+            Some(value) => Some((value, ValueOrigin::Variable(variable))),
             None => self.get(key.name).map(|(value, origin)| (value.into(), origin)),
         }
     }
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn the_first_file_that_says_something_wins() {
         let text = |path: &str, text: &str| (PathBuf::from(path), text.to_owned());
-        let config = Config::of(&[
+        let config = ConfigFiles::of(&[
             text("named", "mem = \"1G\"\n"),
             text("user", "mem = \"2G\"\nvcpus = 2\n"),
             text("system", "mem = \"3G\"\nvcpus = 3\n\nkeep = true\n"),
@@ -119,14 +119,16 @@ mod tests {
         .unwrap();
         let found = |key: &str| config.get(key).map(|(value, origin)| (value.to_owned(), origin));
         let at = |value: &str, path: &str, line| {
-            Some((value.to_owned(), Origin::File { path: path.into(), line }))
+            Some((value.to_owned(), ValueOrigin::File { path: path.into(), line }))
         };
         assert_eq!(found("mem"), at("1G", "named", 1));
         assert_eq!(found("vcpus"), at("2", "user", 2));
         assert_eq!(found("keep"), at("true", "system", 4));
         assert_eq!(found("ttl"), None);
         // A mistake is one in whatever file it is.
-        assert!(Config::of(&[text("user", "mem = 1\n"), text("system", "mem = []\n")]).is_err());
+        assert!(
+            ConfigFiles::of(&[text("user", "mem = 1\n"), text("system", "mem = []\n")]).is_err()
+        );
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use mayfly::archive::{Destination, Rules, Staged, Target, receive_foreign};
+use mayfly::archive::{
+    CopyDestination, CopyTarget, StagingDirectory, UnpackRules, receive_foreign,
+};
 use tempfile::TempDir;
 
 use super::tars::{END, changed, directory, entry, everything, file, head, link, pax};
@@ -168,13 +170,13 @@ fn no_archive_gets_out_of_the_directory_it_is_unpacked_in() {
         // What is there already must not be followed either.
         symlink("../canaries", at("to/d")).unwrap();
         let archive = [parts.concat(), END.to_vec()].concat();
-        let destination = Destination::look(&at("to")).unwrap();
-        let staged = Staged::beside(destination.directory().as_fd()).unwrap();
-        let mut tree = staged.tree(Rules { umask: 0, links: true }).unwrap();
+        let destination = CopyDestination::look(&at("to")).unwrap();
+        let staged = StagingDirectory::beside(destination.directory().as_fd()).unwrap();
+        let mut tree = staged.tree(UnpackRules { umask: 0, links: true }).unwrap();
         let done =
             receive_foreign(&archive[..], &mut tree).and_then(|_| tree.finish()).and_then(|()| {
                 let directory = destination.directory().try_clone().unwrap();
-                staged.place(&Target::Into { directory })
+                staged.place(&CopyTarget::Into { directory })
             });
         taken += usize::from(done.is_ok());
         assert_eq!(canaries(), before, "{case}: a canary was changed ({done:?})");

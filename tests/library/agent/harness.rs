@@ -8,11 +8,11 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mayfly::guest::{ExecIo, Outcome, Session, Sink, Stdin};
-use mayfly::host::channel::Channel;
-use mayfly::host::signals::Signals;
-use mayfly::host::wait::Wait;
-use mayfly::protocol::{Exec, Program, Text};
+use mayfly::guest::{AgentSession, CommandOutcome, ExecIo, OutputSink, StdinSource};
+use mayfly::host::channel::AgentChannel;
+use mayfly::host::signals::PendingSignals;
+use mayfly::host::wait::WaitLimit;
+use mayfly::protocol::{ExecProgram, ExecRequest, WireText};
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -51,7 +51,7 @@ impl Agent {
         UnixStream::connect(self.dir.path().join("agent")).unwrap()
     }
 
-    pub fn session(&self) -> Session {
+    pub fn session(&self) -> AgentSession {
         open(self.connect(), false)
     }
 
@@ -60,7 +60,7 @@ impl Agent {
     }
 
     /// Runs a shell command and captures what it writes.
-    pub fn sh(&self, line: &str) -> Outcome {
+    pub fn sh(&self, line: &str) -> CommandOutcome {
         run(&mut self.session(), &sh(line))
     }
 
@@ -111,38 +111,38 @@ fn spawn(option: &str, fd: &OwnedFd, dir: &TempDir) -> Child {
     command.spawn().unwrap()
 }
 
-pub fn channel(stream: UnixStream) -> Channel {
-    Channel { stream, claim: None }
+pub fn channel(stream: UnixStream) -> AgentChannel {
+    AgentChannel { stream, claim: None }
 }
 
-pub fn open(stream: UnixStream, dirty: bool) -> Session {
-    Session::open(channel(stream), dirty, &mut Wait::within(PATIENCE)).unwrap()
+pub fn open(stream: UnixStream, dirty: bool) -> AgentSession {
+    AgentSession::open(channel(stream), dirty, &mut WaitLimit::within(PATIENCE)).unwrap()
 }
 
-pub fn argv(words: &[&str]) -> Exec {
-    Exec::of(Program::Argv(words.iter().map(|&word| Text::from(word)).collect()))
+pub fn argv(words: &[&str]) -> ExecRequest {
+    ExecRequest::of(ExecProgram::Argv(words.iter().map(|&word| WireText::from(word)).collect()))
 }
 
-pub fn sh(line: &str) -> Exec {
+pub fn sh(line: &str) -> ExecRequest {
     argv(&["sh", "-c", line])
 }
 
 /// Runs a command and captures up to 1 MiB of each output.
-pub fn run(session: &mut Session, request: &Exec) -> Outcome {
+pub fn run(session: &mut AgentSession, request: &ExecRequest) -> CommandOutcome {
     try_run(session, request, None).unwrap()
 }
 
 pub fn try_run(
-    session: &mut Session,
-    request: &Exec,
+    session: &mut AgentSession,
+    request: &ExecRequest,
     stdin: Option<OwnedFd>,
-) -> anyhow::Result<Outcome> {
-    let mut signals = Signals::block().unwrap();
-    let capture = || Sink::Capture { limit: 1 << 20 };
+) -> anyhow::Result<CommandOutcome> {
+    let mut signals = PendingSignals::block().unwrap();
+    let capture = || OutputSink::Capture { limit: 1 << 20 };
     session.exec(
         request,
         ExecIo {
-            stdin: stdin.map(Stdin::Bytes),
+            stdin: stdin.map(StdinSource::Bytes),
             stdout: capture(),
             stderr: capture(),
             signals: &mut signals,
@@ -150,7 +150,7 @@ pub fn try_run(
     )
 }
 
-pub fn stdout(outcome: &Outcome) -> &str {
+pub fn stdout(outcome: &CommandOutcome) -> &str {
     str::from_utf8(&outcome.stdout.bytes).unwrap()
 }
 

@@ -5,11 +5,11 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use mayfly::guest::{Exit, Outcome, Session};
-use mayfly::host::signals::{Interrupted, Signals};
-use mayfly::host::wait::Wait;
-use mayfly::model::{Kind as RefusalKind, Refusal};
-use mayfly::protocol::{Ack, Exec, Hello, Kind, Outbox, VERSION};
+use mayfly::guest::{AgentSession, CommandExit, CommandOutcome};
+use mayfly::host::signals::{PendingSignals, SignalInterrupt};
+use mayfly::host::wait::WaitLimit;
+use mayfly::model::{Refusal, RefusalKind};
+use mayfly::protocol::{ExecRequest, FrameKind, FrameOutbox, Hello, HelloAck, VERSION};
 use nix::sys::signal::{Signal, raise};
 use proptest::prelude::*;
 
@@ -41,19 +41,19 @@ fn fake(stays: bool, script: Script) -> UnixStream {
     ours
 }
 
-fn frame(kind: Kind, nonce: u64, payload: &[u8]) -> Vec<u8> {
-    let mut outbox = Outbox::new();
+fn frame(kind: FrameKind, nonce: u64, payload: &[u8]) -> Vec<u8> {
+    let mut outbox = FrameOutbox::new();
     outbox.push(kind, nonce, payload);
     outbox.pending().to_vec()
 }
 
 fn greeting(nonce: u64) -> Vec<u8> {
-    let ack = Ack { version: VERSION, nonce }.encode();
-    [&ack[..], &frame(Kind::AgentInfo, nonce, INFO)].concat()
+    let ack = HelloAck { version: VERSION, nonce }.encode();
+    [&ack[..], &frame(FrameKind::AgentInfo, nonce, INFO)].concat()
 }
 
 /// Runs a command against an agent that greets well and then says these frames.
-fn against(stays: bool, frames: &[(Kind, &'static [u8])]) -> anyhow::Result<Outcome> {
+fn against(stays: bool, frames: &[(FrameKind, &'static [u8])]) -> anyhow::Result<CommandOutcome> {
     let frames = frames.to_vec();
     let script = move |nonce| {
         let mut bytes = greeting(nonce);
@@ -63,9 +63,9 @@ fn against(stays: bool, frames: &[(Kind, &'static [u8])]) -> anyhow::Result<Outc
     run_against(fake(stays, Box::new(script)), &sh("true"))
 }
 
-fn run_against(stream: UnixStream, request: &Exec) -> anyhow::Result<Outcome> {
-    let mut wait = Wait::within(Duration::from_secs(5));
-    let mut session = Session::open(channel(stream), false, &mut wait)?;
+fn run_against(stream: UnixStream, request: &ExecRequest) -> anyhow::Result<CommandOutcome> {
+    let mut wait = WaitLimit::within(Duration::from_secs(5));
+    let mut session = AgentSession::open(channel(stream), false, &mut wait)?;
     try_run(&mut session, request, None)
 }
 
@@ -75,60 +75,65 @@ fn kind_of(error: &anyhow::Error) -> Option<RefusalKind> {
 
 #[test]
 fn a_well_behaved_fake_is_believed() {
-    let frames = [(Kind::Started, STARTED), (Kind::Stdout, &b"hi"[..]), (Kind::Exit, EXIT)];
+    let frames =
+        [(FrameKind::Started, STARTED), (FrameKind::Stdout, &b"hi"[..]), (FrameKind::Exit, EXIT)];
     let outcome = against(true, &frames).unwrap();
-    assert_eq!((outcome.exit, &outcome.stdout.bytes[..]), (Exit::Exited(0), &b"hi"[..]));
+    assert_eq!((outcome.exit, &outcome.stdout.bytes[..]), (CommandExit::Exited(0), &b"hi"[..]));
 }
 
 #[test]
 fn a_failure_is_told_in_one_line() {
     let refusal = br#"{"kind":"not_found","message":"no such thing\nmayfly: all is well"}"#;
-    let outcome = against(true, &[(Kind::Error, refusal)]).unwrap();
-    let Exit::NotStarted(failure) = outcome.exit else { panic!("{:?}", outcome.exit) };
+    let outcome = against(true, &[(FrameKind::Error, refusal)]).unwrap();
+    let CommandExit::NotStarted(failure) = outcome.exit else { panic!("{:?}", outcome.exit) };
     assert_eq!(failure.message, "no such thing");
 }
 
 #[test]
 fn whatever_breaks_the_protocol_is_never_a_success() {
-    let cases: &[&[(Kind, &[u8])]] = &[
+    let cases: &[&[(FrameKind, &[u8])]] = &[
         // The line ends early.
         &[],
-        &[(Kind::Started, STARTED)],
-        &[(Kind::Started, STARTED), (Kind::Stdout, b"x")],
+        &[(FrameKind::Started, STARTED)],
+        &[(FrameKind::Started, STARTED), (FrameKind::Stdout, b"x")],
         // The order is wrong.
-        &[(Kind::Exit, EXIT)],
-        &[(Kind::Stdout, b"x"), (Kind::Started, STARTED), (Kind::Exit, EXIT)],
-        &[(Kind::Started, STARTED), (Kind::Started, STARTED), (Kind::Exit, EXIT)],
-        &[(Kind::Started, STARTED), (Kind::Exit, EXIT), (Kind::Exit, EXIT)],
-        &[(Kind::Started, STARTED), (Kind::Done, b""), (Kind::Exit, EXIT)],
-        &[(Kind::Started, STARTED), (Kind::AgentInfo, INFO), (Kind::Exit, EXIT)],
+        &[(FrameKind::Exit, EXIT)],
+        &[(FrameKind::Stdout, b"x"), (FrameKind::Started, STARTED), (FrameKind::Exit, EXIT)],
+        &[(FrameKind::Started, STARTED), (FrameKind::Started, STARTED), (FrameKind::Exit, EXIT)],
+        &[(FrameKind::Started, STARTED), (FrameKind::Exit, EXIT), (FrameKind::Exit, EXIT)],
+        &[(FrameKind::Started, STARTED), (FrameKind::Done, b""), (FrameKind::Exit, EXIT)],
+        &[(FrameKind::Started, STARTED), (FrameKind::AgentInfo, INFO), (FrameKind::Exit, EXIT)],
         // Credit that was not asked for.
-        &[(Kind::Started, STARTED), (Kind::StdinCredit, br#"{"bytes":1}"#), (Kind::Exit, EXIT)],
+        &[
+            (FrameKind::Started, STARTED),
+            (FrameKind::StdinCredit, br#"{"bytes":1}"#),
+            (FrameKind::Exit, EXIT),
+        ],
         // Values that cannot be.
-        &[(Kind::Started, STARTED), (Kind::Exit, b"{}")],
+        &[(FrameKind::Started, STARTED), (FrameKind::Exit, b"{}")],
         &[
-            (Kind::Started, STARTED),
-            (Kind::Exit, br#"{"end":{"code":256},"timed_out":false,"duration_ms":0}"#),
+            (FrameKind::Started, STARTED),
+            (FrameKind::Exit, br#"{"end":{"code":256},"timed_out":false,"duration_ms":0}"#),
         ],
         &[
-            (Kind::Started, STARTED),
-            (Kind::Exit, br#"{"end":{"code":-1},"timed_out":false,"duration_ms":0}"#),
+            (FrameKind::Started, STARTED),
+            (FrameKind::Exit, br#"{"end":{"code":-1},"timed_out":false,"duration_ms":0}"#),
         ],
         &[
-            (Kind::Started, STARTED),
-            (Kind::Exit, br#"{"end":{"signal":0},"timed_out":false,"duration_ms":0}"#),
+            (FrameKind::Started, STARTED),
+            (FrameKind::Exit, br#"{"end":{"signal":0},"timed_out":false,"duration_ms":0}"#),
         ],
         &[
-            (Kind::Started, STARTED),
-            (Kind::Exit, br#"{"end":{"signal":200},"timed_out":false,"duration_ms":0}"#),
+            (FrameKind::Started, STARTED),
+            (FrameKind::Exit, br#"{"end":{"signal":200},"timed_out":false,"duration_ms":0}"#),
         ],
         &[
-            (Kind::Started, STARTED),
-            (Kind::Exit, br#"{"end":{"code":0},"timed_out":true,"duration_ms":0}"#),
+            (FrameKind::Started, STARTED),
+            (FrameKind::Exit, br#"{"end":{"code":0},"timed_out":true,"duration_ms":0}"#),
         ],
         &[
-            (Kind::Started, STARTED),
-            (Kind::Exit, br#"{"end":{"code":0},"timed_out":false,"duration_ms":0,"x":1}"#),
+            (FrameKind::Started, STARTED),
+            (FrameKind::Exit, br#"{"end":{"code":0},"timed_out":false,"duration_ms":0,"x":1}"#),
         ],
     ];
     for frames in cases {
@@ -142,7 +147,7 @@ fn headers_that_lie_are_refused_before_anything_is_allocated() {
     let raw = |length: u32, kind: u8, tag_offset: u64| {
         let script = move |nonce: u64| {
             let mut bytes = greeting(nonce);
-            bytes.extend(frame(Kind::Started, nonce, STARTED));
+            bytes.extend(frame(FrameKind::Started, nonce, STARTED));
             bytes.extend(length.to_le_bytes());
             bytes.push(kind);
             bytes.extend((nonce + tag_offset).to_le_bytes());
@@ -151,13 +156,13 @@ fn headers_that_lie_are_refused_before_anything_is_allocated() {
         // The agent stays silent: the header alone must be enough to refuse.
         run_against(fake(true, Box::new(script)), &sh("true")).unwrap_err().to_string()
     };
-    let stdout = Kind::Stdout as u8;
+    let stdout = FrameKind::Stdout as u8;
     assert!(raw(u32::MAX, stdout, 0).contains("claims 4294967295 bytes"));
     assert!(raw(65_537, stdout, 0).contains("claims 65537 bytes"));
-    assert!(raw(257, Kind::Exit as u8, 0).contains("claims 257 bytes"));
+    assert!(raw(257, FrameKind::Exit as u8, 0).contains("claims 257 bytes"));
     assert!(raw(0, stdout, 0).contains("claims 0 bytes"));
     assert!(raw(1, 200, 0).contains("unknown kind 200"));
-    assert!(raw(1, Kind::Stdin as u8, 0).contains("wrong side"));
+    assert!(raw(1, FrameKind::Stdin as u8, 0).contains("wrong side"));
     assert!(raw(1, stdout, 1).contains("another session"));
 }
 
@@ -165,8 +170,8 @@ fn headers_that_lie_are_refused_before_anything_is_allocated() {
 fn silence_and_dripping_end_at_the_deadline() {
     let open = |stream| {
         let asked = Instant::now();
-        let mut wait = Wait::within(Duration::from_millis(400));
-        let error = Session::open(channel(stream), false, &mut wait).unwrap_err();
+        let mut wait = WaitLimit::within(Duration::from_millis(400));
+        let error = AgentSession::open(channel(stream), false, &mut wait).unwrap_err();
         assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
         assert_eq!(kind_of(&error), Some(RefusalKind::Agent), "{error:#}");
         error.to_string()
@@ -178,7 +183,7 @@ fn silence_and_dripping_end_at_the_deadline() {
     std::thread::spawn(move || while agent.write_all(b"\xce").is_ok() {});
     assert_eq!(open(dripping), "no answer from the agent in time (its greeting)");
 
-    let half = |nonce| greeting(nonce)[..Ack::SIZE + 5].to_vec();
+    let half = |nonce| greeting(nonce)[..HelloAck::SIZE + 5].to_vec();
     let error = open(fake(true, Box::new(half)));
     assert_eq!(error, "no answer from the agent in time (its introduction)");
 }
@@ -187,7 +192,8 @@ fn silence_and_dripping_end_at_the_deadline() {
 fn a_line_that_ends_before_the_greeting_is_an_error_at_once() {
     let (gone, agent) = UnixStream::pair().unwrap();
     drop(agent);
-    let error = Session::open(channel(gone), false, &mut Wait::within(Duration::from_secs(20)));
+    let error =
+        AgentSession::open(channel(gone), false, &mut WaitLimit::within(Duration::from_secs(20)));
     assert_eq!(kind_of(&error.unwrap_err()), Some(RefusalKind::Agent));
 }
 
@@ -196,23 +202,24 @@ fn waiting_ends_with_the_vmm_and_with_a_signal() {
     let (silent, _held) = UnixStream::pair().unwrap();
     let (vmm, end) = std::io::pipe().unwrap();
     drop(end);
-    let mut wait = Wait::within(Duration::from_secs(20)).watching(vmm.as_fd());
-    let error = Session::open(channel(silent), false, &mut wait).unwrap_err();
+    let mut wait = WaitLimit::within(Duration::from_secs(20)).watching(vmm.as_fd());
+    let error = AgentSession::open(channel(silent), false, &mut wait).unwrap_err();
     assert_eq!(error.to_string(), "the VM ended while waiting for its greeting");
 
     let (silent, _held) = UnixStream::pair().unwrap();
-    let mut signals = Signals::block().unwrap();
+    let mut signals = PendingSignals::block().unwrap();
     raise(Signal::SIGTERM).unwrap();
-    let mut wait = Wait::within(Duration::from_secs(20)).interruptible(&mut signals);
-    let error = Session::open(channel(silent), false, &mut wait).unwrap_err();
-    assert_eq!(error.downcast_ref::<Interrupted>(), Some(&Interrupted(Signal::SIGTERM)));
+    let mut wait = WaitLimit::within(Duration::from_secs(20)).interruptible(&mut signals);
+    let error = AgentSession::open(channel(silent), false, &mut wait).unwrap_err();
+    assert_eq!(error.downcast_ref::<SignalInterrupt>(), Some(&SignalInterrupt(Signal::SIGTERM)));
 }
 
 #[test]
 fn another_protocol_version_is_refused_with_a_remedy() {
-    let other = |nonce| Ack { version: VERSION + 1, nonce }.encode().to_vec();
+    let other = |nonce| HelloAck { version: VERSION + 1, nonce }.encode().to_vec();
     let stream = fake(true, Box::new(other));
-    let error = Session::open(channel(stream), false, &mut Wait::within(Duration::from_secs(5)));
+    let error =
+        AgentSession::open(channel(stream), false, &mut WaitLimit::within(Duration::from_secs(5)));
     let error = error.unwrap_err();
     let refusal = Refusal::find(&error).unwrap();
     assert_eq!(refusal.kind, RefusalKind::Agent);
@@ -222,13 +229,16 @@ fn another_protocol_version_is_refused_with_a_remedy() {
 #[test]
 fn an_agent_silent_past_the_timeout_is_given_up() {
     let script = |nonce| {
-        let out = frame(Kind::Stdout, nonce, b"so far");
-        [greeting(nonce), frame(Kind::Started, nonce, STARTED), out].concat()
+        let out = frame(FrameKind::Stdout, nonce, b"so far");
+        [greeting(nonce), frame(FrameKind::Started, nonce, STARTED), out].concat()
     };
-    let request = Exec { timeout_ms: Some(100), ..sh("true") };
+    let request = ExecRequest { timeout_ms: Some(100), ..sh("true") };
     let asked = Instant::now();
     let outcome = run_against(fake(true, Box::new(script)), &request).unwrap();
-    assert_eq!((&outcome.exit, &outcome.stdout.bytes[..]), (&Exit::TimedOut, &b"so far"[..]));
+    assert_eq!(
+        (&outcome.exit, &outcome.stdout.bytes[..]),
+        (&CommandExit::TimedOut, &b"so far"[..])
+    );
     assert!((2.0..4.0).contains(&asked.elapsed().as_secs_f64()));
 }
 
@@ -238,16 +248,16 @@ fn bytes_of_an_earlier_session_are_thrown_away() {
         let old = nonce.wrapping_add(1);
         let mut bytes = vec![0xce; 1000];
         bytes.extend(greeting(old));
-        bytes.extend(frame(Kind::Exit, old, EXIT));
-        bytes.extend(&frame(Kind::Stdout, old, &[7; 60_000])[..50_000]);
+        bytes.extend(frame(FrameKind::Exit, old, EXIT));
+        bytes.extend(&frame(FrameKind::Stdout, old, &[7; 60_000])[..50_000]);
         bytes.extend(greeting(nonce));
-        bytes.extend(frame(Kind::Started, nonce, STARTED));
-        bytes.extend(frame(Kind::Stdout, nonce, b"mine"));
-        bytes.extend(frame(Kind::Exit, nonce, EXIT));
+        bytes.extend(frame(FrameKind::Started, nonce, STARTED));
+        bytes.extend(frame(FrameKind::Stdout, nonce, b"mine"));
+        bytes.extend(frame(FrameKind::Exit, nonce, EXIT));
         bytes
     };
     let outcome = run_against(fake(true, Box::new(script)), &sh("true")).unwrap();
-    assert_eq!((&outcome.exit, &outcome.stdout.bytes[..]), (&Exit::Exited(0), &b"mine"[..]));
+    assert_eq!((&outcome.exit, &outcome.stdout.bytes[..]), (&CommandExit::Exited(0), &b"mine"[..]));
 }
 
 proptest! {
@@ -265,9 +275,9 @@ proptest! {
         let script = move |nonce| {
             let mut bytes = [
                 greeting(nonce),
-                frame(Kind::Started, nonce, STARTED),
-                frame(Kind::Stdout, nonce, b"some output"),
-                frame(Kind::Exit, nonce, EXIT),
+                frame(FrameKind::Started, nonce, STARTED),
+                frame(FrameKind::Stdout, nonce, b"some output"),
+                frame(FrameKind::Exit, nonce, EXIT),
             ].concat();
             for (at, with) in flips {
                 let at = at.index(bytes.len());
@@ -276,7 +286,7 @@ proptest! {
             if is_cut {
                 bytes.truncate(cut.index(bytes.len()));
             }
-            seen.send((bytes.clone(), frame(Kind::Exit, nonce, EXIT))).unwrap();
+            seen.send((bytes.clone(), frame(FrameKind::Exit, nonce, EXIT))).unwrap();
             bytes
         };
         let result = run_against(fake(false, Box::new(script)), &sh("true"));

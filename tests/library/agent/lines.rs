@@ -5,9 +5,9 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use mayfly::guest::{Exit, Session};
-use mayfly::host::wait::Wait;
-use mayfly::protocol::{Exec, Hello, Kind, Outbox, VERSION};
+use mayfly::guest::{AgentSession, CommandExit};
+use mayfly::host::wait::WaitLimit;
+use mayfly::protocol::{ExecRequest, FrameKind, FrameOutbox, Hello, VERSION};
 
 use super::harness::{
     Agent, PATIENCE, argv, channel, eventually, input, lives, open, run, sh, stdout, try_run,
@@ -17,24 +17,24 @@ use super::harness::{
 fn transcript(nonce: u64) -> Vec<u8> {
     let mut bytes = Hello { version: VERSION, nonce }.encode().to_vec();
     let mut say = |kind, payload: &[u8]| {
-        let mut outbox = Outbox::new();
+        let mut outbox = FrameOutbox::new();
         outbox.push(kind, nonce, payload);
         bytes.extend(outbox.pending());
     };
-    let request = Exec { stdin: true, ..sh("cat >/dev/null") };
-    say(Kind::Exec, &serde_json::to_vec(&request).unwrap());
-    say(Kind::Stdin, &[0xf3; 65_536]);
-    say(Kind::Stdin, &[0; 40_000]);
-    say(Kind::Stdin, b"short");
+    let request = ExecRequest { stdin: true, ..sh("cat >/dev/null") };
+    say(FrameKind::Exec, &serde_json::to_vec(&request).unwrap());
+    say(FrameKind::Stdin, &[0xf3; 65_536]);
+    say(FrameKind::Stdin, &[0; 40_000]);
+    say(FrameKind::Stdin, b"short");
     bytes
 }
 
 fn exact_after(dirty: bool, line: &UnixStream) {
     let bytes: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
     let mut session = open(line.try_clone().unwrap(), dirty);
-    let request = Exec { stdin: true, ..argv(&["cat"]) };
+    let request = ExecRequest { stdin: true, ..argv(&["cat"]) };
     let outcome = try_run(&mut session, &request, Some(input(bytes.clone()))).unwrap();
-    assert_eq!(outcome.exit, Exit::Exited(0));
+    assert_eq!(outcome.exit, CommandExit::Exited(0));
     // The session made the stream non-blocking, and the clone is the same one.
     line.set_nonblocking(false).unwrap();
     assert!(outcome.stdout.truncated && outcome.stdout.bytes == bytes[..1 << 20]);
@@ -59,13 +59,13 @@ fn two_hundred_clients_die_in_mid_frame_and_the_next_is_exact() {
 fn a_client_that_follows_at_a_frame_boundary_is_served_at_once() {
     let (_agent, line) = Agent::on_port();
     let mut first = open(line.try_clone().unwrap(), false);
-    assert_eq!(run(&mut first, &sh("exit 3")).exit, Exit::Exited(3));
+    assert_eq!(run(&mut first, &sh("exit 3")).exit, CommandExit::Exited(3));
     // Its end goes unnoticed: nothing is closed.
     for n in 0..20 {
         let asked = Instant::now();
         let mut next = open(line.try_clone().unwrap(), false);
         assert!(asked.elapsed() < Duration::from_millis(200), "a second attempt was needed");
-        assert_eq!(run(&mut next, &sh(&format!("exit {n}"))).exit, Exit::Exited(n));
+        assert_eq!(run(&mut next, &sh(&format!("exit {n}"))).exit, CommandExit::Exited(n));
     }
 }
 
@@ -73,10 +73,10 @@ fn a_client_that_follows_at_a_frame_boundary_is_served_at_once() {
 fn the_next_client_ends_the_command_of_the_one_before() {
     let (_agent, mut line) = Agent::on_port();
     let nonce = 77;
-    let mut outbox = Outbox::new();
+    let mut outbox = FrameOutbox::new();
     outbox.push_raw(&Hello { version: VERSION, nonce }.encode());
     let request = sh("setsid sleep 1011 & echo $! > pid; exec yes");
-    outbox.push(Kind::Exec, nonce, &serde_json::to_vec(&request).unwrap());
+    outbox.push(FrameKind::Exec, nonce, &serde_json::to_vec(&request).unwrap());
     line.write_all(outbox.pending()).unwrap();
     let pid_file = _agent.dir.path().join("pid");
     let pid = || std::fs::read_to_string(&pid_file).ok()?.trim().parse::<i32>().ok();
@@ -91,9 +91,13 @@ fn a_connection_that_closes_ends_its_command() {
     let agent = Agent::start();
     let mut line = agent.connect();
     let nonce = 78;
-    let mut outbox = Outbox::new();
+    let mut outbox = FrameOutbox::new();
     outbox.push_raw(&Hello { version: VERSION, nonce }.encode());
-    outbox.push(Kind::Exec, nonce, &serde_json::to_vec(&sh("echo $$ > pid; sleep 1012")).unwrap());
+    outbox.push(
+        FrameKind::Exec,
+        nonce,
+        &serde_json::to_vec(&sh("echo $$ > pid; sleep 1012")).unwrap(),
+    );
     line.write_all(outbox.pending()).unwrap();
     let pid_file = agent.dir.path().join("pid");
     let pid = || std::fs::read_to_string(&pid_file).ok()?.trim().parse::<i32>().ok();
@@ -106,13 +110,13 @@ fn a_connection_that_closes_ends_its_command() {
 fn an_agent_that_comes_late_is_waited_for() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let opening = std::thread::spawn(move || {
-        Session::open(channel(ours), false, &mut Wait::within(PATIENCE)).unwrap()
+        AgentSession::open(channel(ours), false, &mut WaitLimit::within(PATIENCE)).unwrap()
     });
     // Long enough for several attempts to pile up: the scenario, not a synchronisation.
     std::thread::sleep(Duration::from_millis(1200));
     let _agent = Agent::on_stream(theirs);
     let mut session = opening.join().unwrap();
-    assert_eq!(run(&mut session, &sh("exit 8")).exit, Exit::Exited(8));
+    assert_eq!(run(&mut session, &sh("exit 8")).exit, CommandExit::Exited(8));
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use mayfly::guest::{ExecIo, Exit, Outcome, Sink, Stdin};
-use mayfly::host::signals::{Interrupted, Signals};
-use mayfly::protocol::Exec;
+use mayfly::guest::{CommandExit, CommandOutcome, ExecIo, OutputSink, StdinSource};
+use mayfly::host::signals::{PendingSignals, SignalInterrupt};
+use mayfly::protocol::ExecRequest;
 use nix::libc;
 
 use super::harness::{Agent, argv, eventually, input, lives, sh, stdout, try_run};
@@ -26,8 +26,8 @@ fn noise(count: usize) -> Vec<u8> {
     bytes
 }
 
-fn with_stdin(request: Exec) -> Exec {
-    Exec { stdin: true, ..request }
+fn with_stdin(request: ExecRequest) -> ExecRequest {
+    ExecRequest { stdin: true, ..request }
 }
 
 /// Runs a command in a thread of its own, with pipes for its output; returns their reading ends, a
@@ -35,23 +35,23 @@ fn with_stdin(request: Exec) -> Exec {
 struct Background {
     stdout: std::io::PipeReader,
     thread: libc::pthread_t,
-    outcome: mpsc::Receiver<anyhow::Result<Outcome>>,
+    outcome: mpsc::Receiver<anyhow::Result<CommandOutcome>>,
 }
 
 impl Background {
-    fn start(agent: &Agent, request: Exec, stdin: Option<OwnedFd>) -> Background {
+    fn start(agent: &Agent, request: ExecRequest, stdin: Option<OwnedFd>) -> Background {
         let mut session = agent.session();
         let (stdout, out) = std::io::pipe().unwrap();
         let (me, identity) = mpsc::channel();
         let (done, outcome) = mpsc::channel();
         std::thread::spawn(move || {
-            let mut signals = Signals::block().unwrap();
+            let mut signals = PendingSignals::block().unwrap();
             // SAFETY: it only asks who this thread is.
             me.send(unsafe { libc::pthread_self() }).unwrap();
             let io = ExecIo {
-                stdin: stdin.map(Stdin::Bytes),
-                stdout: Sink::Stream(out.into()),
-                stderr: Sink::Capture { limit: 1000 },
+                stdin: stdin.map(StdinSource::Bytes),
+                stdout: OutputSink::Stream(out.into()),
+                stderr: OutputSink::Capture { limit: 1000 },
                 signals: &mut signals,
             };
             let result = session.exec(&request, io);
@@ -77,7 +77,7 @@ impl Background {
         String::from_utf8(line).unwrap()
     }
 
-    fn outcome(&self) -> anyhow::Result<Outcome> {
+    fn outcome(&self) -> anyhow::Result<CommandOutcome> {
         self.outcome.recv_timeout(super::harness::PATIENCE).unwrap()
     }
 }
@@ -90,7 +90,7 @@ fn sixty_four_mib_pass_through_cat_unchanged() {
     let mut back = Vec::with_capacity(bytes.len());
     cat.stdout.read_to_end(&mut back).unwrap();
     assert!(back == bytes, "{} of {} bytes came back, or others", back.len(), bytes.len());
-    assert_eq!(cat.outcome().unwrap().exit, Exit::Exited(0));
+    assert_eq!(cat.outcome().unwrap().exit, CommandExit::Exited(0));
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn the_end_of_input_is_no_end_of_output() {
     let agent = Agent::start();
     let request = with_stdin(sh("cat; sleep 0.3; echo done"));
     let outcome = try_run(&mut agent.session(), &request, Some(input(b"x".to_vec()))).unwrap();
-    assert_eq!((stdout(&outcome), &outcome.exit), ("xdone\n", &Exit::Exited(0)));
+    assert_eq!((stdout(&outcome), &outcome.exit), ("xdone\n", &CommandExit::Exited(0)));
     // Without -i the input is empty, not the host's.
     assert_eq!(stdout(&agent.sh("cat; echo end")), "end\n");
 }
@@ -128,20 +128,20 @@ fn a_command_may_leave_its_input_unread() {
     {
         let request = with_stdin(sh(line));
         let outcome = try_run(&mut session, &request, Some(input(noise(5 << 20)))).unwrap();
-        assert_eq!(outcome.exit, Exit::Exited(3), "{line}");
+        assert_eq!(outcome.exit, CommandExit::Exited(3), "{line}");
     }
-    assert_eq!(super::harness::run(&mut session, &sh("exit 4")).exit, Exit::Exited(4));
+    assert_eq!(super::harness::run(&mut session, &sh("exit 4")).exit, CommandExit::Exited(4));
 }
 
 #[test]
 fn captured_output_is_cut_at_its_limit() {
     let agent = Agent::start();
-    let mut signals = Signals::block().unwrap();
+    let mut signals = PendingSignals::block().unwrap();
     let mut capture = |limit, line: &str| {
         let io = ExecIo {
             stdin: None,
-            stdout: Sink::Capture { limit },
-            stderr: Sink::Capture { limit: 0 },
+            stdout: OutputSink::Capture { limit },
+            stderr: OutputSink::Capture { limit: 0 },
             signals: &mut signals,
         };
         agent.session().exec(&sh(line), io).unwrap()
@@ -149,7 +149,7 @@ fn captured_output_is_cut_at_its_limit() {
     let cut = capture(10_000, "head -c 1000000 /dev/zero");
     assert_eq!(
         (cut.stdout.bytes.len(), cut.stdout.truncated, cut.exit),
-        (10_000, true, Exit::Exited(0))
+        (10_000, true, CommandExit::Exited(0))
     );
     let whole = capture(10_000, "head -c 10000 /dev/zero");
     assert_eq!((whole.stdout.bytes.len(), whole.stdout.truncated), (10_000, false));
@@ -162,7 +162,7 @@ fn output_written_just_before_the_end_is_complete() {
     let mut session = agent.session();
     for _ in 0..20 {
         let outcome = super::harness::run(&mut session, &sh("head -c 200000 /dev/zero; exit 9"));
-        assert_eq!((outcome.stdout.bytes.len(), outcome.exit), (200_000, Exit::Exited(9)));
+        assert_eq!((outcome.stdout.bytes.len(), outcome.exit), (200_000, CommandExit::Exited(9)));
     }
     // Also what a child writes that outlives the command for a moment.
     let late = super::harness::run(&mut session, &sh("(sleep 0.03; echo late) & echo early"));
@@ -190,18 +190,18 @@ fn a_stopped_reader_blocks_the_command_and_nothing_else() {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(peak < 32 * 1024, "the agent took {peak} kB");
-    assert_eq!(agent.sh("exit 6").exit, Exit::Exited(6));
+    assert_eq!(agent.sh("exit 6").exit, CommandExit::Exited(6));
     // Signals are heard although nobody reads; the second gives up.
     yes.signal(libc::SIGINT);
     yes.signal(libc::SIGTERM);
     let error = yes.outcome().unwrap_err();
-    assert_eq!(error.downcast_ref::<Interrupted>().map(|i| i.code()), Some(143));
+    assert_eq!(error.downcast_ref::<SignalInterrupt>().map(|i| i.code()), Some(143));
 }
 
 #[test]
 fn a_timeout_is_not_held_up_by_a_stopped_reader() {
     let agent = Agent::start();
-    let request = Exec { timeout_ms: Some(300), ..sh("echo $$; exec yes") };
+    let request = ExecRequest { timeout_ms: Some(300), ..sh("echo $$; exec yes") };
     let mut yes = Background::start(&agent, request, None);
     let pid = yes.line().parse().unwrap();
     eventually("the end of yes", || !lives(pid));
@@ -210,7 +210,7 @@ fn a_timeout_is_not_held_up_by_a_stopped_reader() {
     let mut rest = Vec::new();
     yes.stdout.read_to_end(&mut rest).unwrap();
     assert!(!rest.is_empty());
-    assert_eq!(yes.outcome().unwrap().exit, Exit::TimedOut);
+    assert_eq!(yes.outcome().unwrap().exit, CommandExit::TimedOut);
 }
 
 #[test]
@@ -223,12 +223,12 @@ fn a_signal_reaches_the_command() {
         assert_eq!(command.line(), "ready");
         command.signal(number);
         assert_eq!(command.line(), "got");
-        assert_eq!(command.outcome().unwrap().exit, Exit::Exited(5));
+        assert_eq!(command.outcome().unwrap().exit, CommandExit::Exited(5));
     }
     let mut command = Background::start(&agent, sh("echo ready; sleep 1007"), None);
     assert_eq!(command.line(), "ready");
     command.signal(libc::SIGTERM);
-    assert_eq!(command.outcome().unwrap().exit, Exit::Signalled(15));
+    assert_eq!(command.outcome().unwrap().exit, CommandExit::Signalled(15));
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn a_signal_is_not_stuck_behind_unread_input() {
     let mut command = Background::start(&agent, request, Some(input(noise(8 << 20))));
     assert_eq!(command.line(), "ready");
     command.signal(libc::SIGTERM);
-    assert_eq!(command.outcome().unwrap().exit, Exit::Signalled(15));
+    assert_eq!(command.outcome().unwrap().exit, CommandExit::Signalled(15));
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn a_second_signal_gives_up_and_the_tree_dies() {
     command.signal(libc::SIGINT);
     command.signal(libc::SIGTERM);
     let error = command.outcome().unwrap_err();
-    assert!(error.downcast_ref::<Interrupted>().is_some(), "{error:?}");
+    assert!(error.downcast_ref::<SignalInterrupt>().is_some(), "{error:?}");
     eventually("the end of the tree", || !lives(pid));
 }
 
@@ -264,7 +264,7 @@ fn output_that_nobody_reads_any_more_stops_the_command() {
         drop(stdout);
         let asked = Instant::now();
         let outcome = outcome.recv_timeout(super::harness::PATIENCE).unwrap().unwrap();
-        assert_eq!((outcome.exit.code(), outcome.exit), (141, Exit::OutputClosed));
+        assert_eq!((outcome.exit.code(), outcome.exit), (141, CommandExit::OutputClosed));
         assert!(asked.elapsed() < Duration::from_secs(2));
         eventually("the command's end", || !lives(pid));
     }
@@ -273,12 +273,12 @@ fn output_that_nobody_reads_any_more_stops_the_command() {
 #[test]
 fn a_full_disk_is_an_error_of_its_own() {
     let agent = Agent::start();
-    let mut signals = Signals::block().unwrap();
+    let mut signals = PendingSignals::block().unwrap();
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let io = ExecIo {
         stdin: None,
-        stdout: Sink::Stream(full.into()),
-        stderr: Sink::Capture { limit: 0 },
+        stdout: OutputSink::Stream(full.into()),
+        stderr: OutputSink::Capture { limit: 0 },
         signals: &mut signals,
     };
     let error = agent.session().exec(&sh("echo x"), io).unwrap_err();
@@ -289,16 +289,16 @@ fn a_full_disk_is_an_error_of_its_own() {
 fn output_goes_to_files_sockets_and_pipes_with_unchanged_flags() {
     let agent = Agent::start();
     let bytes = noise(1 << 20);
-    let mut signals = Signals::block().unwrap();
+    let mut signals = PendingSignals::block().unwrap();
     let mut copy_to = |sink: OwnedFd| {
         let io = ExecIo {
-            stdin: Some(Stdin::Bytes(input(bytes.clone()))),
-            stdout: Sink::Stream(sink),
-            stderr: Sink::Capture { limit: 0 },
+            stdin: Some(StdinSource::Bytes(input(bytes.clone()))),
+            stdout: OutputSink::Stream(sink),
+            stderr: OutputSink::Capture { limit: 0 },
             signals: &mut signals,
         };
         let outcome = agent.session().exec(&with_stdin(argv(&["cat"])), io).unwrap();
-        assert_eq!(outcome.exit, Exit::Exited(0));
+        assert_eq!(outcome.exit, CommandExit::Exited(0));
     };
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(b"before").unwrap();

@@ -9,14 +9,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mayfly::archive::{Destination, Tally};
-use mayfly::guest::Session;
-use mayfly::host::signals::Signals;
-use mayfly::host::wait::Wait;
-use mayfly::lifecycle::{CopyOut, Store, Who, copy_out};
-use mayfly::model::{Bounds, Kind as RefusalKind, Limits, Refusal};
-use mayfly::output::Failure;
-use mayfly::protocol::{Ack, Hello, Kind, Outbox, STREAM_PAYLOAD, VERSION};
+use mayfly::archive::{CopyDestination, CopyTally};
+use mayfly::guest::AgentSession;
+use mayfly::host::signals::PendingSignals;
+use mayfly::host::wait::WaitLimit;
+use mayfly::lifecycle::{CopyOut, CopyStore, CopyUser, copy_out};
+use mayfly::model::{Refusal, RefusalKind, ValueRange, VmLimits};
+use mayfly::output::ErrorReport;
+use mayfly::protocol::{FrameKind, FrameOutbox, Hello, HelloAck, STREAM_PAYLOAD, VERSION};
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
@@ -35,8 +35,8 @@ struct Stdout {
 }
 
 impl Stdout {
-    fn frame(&mut self, kind: Kind, payload: &[u8]) -> std::io::Result<()> {
-        let mut outbox = Outbox::new();
+    fn frame(&mut self, kind: FrameKind, payload: &[u8]) -> std::io::Result<()> {
+        let mut outbox = FrameOutbox::new();
         outbox.push(kind, self.nonce, payload);
         self.line.write_all(outbox.pending())
     }
@@ -46,7 +46,7 @@ impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let count = bytes.len().min(STREAM_PAYLOAD);
         if count > 0 {
-            self.frame(Kind::Stdout, &bytes[..count])?;
+            self.frame(FrameKind::Stdout, &bytes[..count])?;
         }
         Ok(count)
     }
@@ -63,17 +63,17 @@ fn guest(sends: Sends) -> UnixStream {
         let mut hello = [0; Hello::SIZE];
         theirs.read_exact(&mut hello).unwrap();
         let nonce = Hello::find(&hello).0.unwrap().nonce;
-        theirs.write_all(&Ack { version: VERSION, nonce }.encode()).unwrap();
+        theirs.write_all(&HelloAck { version: VERSION, nonce }.encode()).unwrap();
         let mut out = Stdout { line: theirs, nonce };
-        out.frame(Kind::AgentInfo, INFO).unwrap();
-        out.frame(Kind::Started, br#"{"pid":7}"#).unwrap();
+        out.frame(FrameKind::AgentInfo, INFO).unwrap();
+        out.frame(FrameKind::Started, br#"{"pid":7}"#).unwrap();
         // A host that has seen enough goes away; a guest that fails does.
         let mut buffered = BufWriter::with_capacity(STREAM_PAYLOAD, &mut out);
         let sent = sends(&mut buffered).and_then(|()| buffered.flush());
         // What is left in there need not leave any more.
         drop(buffered.into_parts());
         match sent {
-            Ok(()) => drop(out.frame(Kind::Exit, EXIT)),
+            Ok(()) => drop(out.frame(FrameKind::Exit, EXIT)),
             Err(_) => drop(out.line.shutdown(std::net::Shutdown::Write)),
         }
         let _ = out.line.read_to_end(&mut Vec::new());
@@ -109,17 +109,17 @@ impl Ground {
     }
 
     /// Copies what a guest sends to `path` beneath the place.
-    fn copy(&self, path: &str, limits: &Limits, sends: Sends) -> anyhow::Result<Tally> {
-        let destination = Destination::look(&self.to().join(path))?;
+    fn copy(&self, path: &str, limits: &VmLimits, sends: Sends) -> anyhow::Result<CopyTally> {
+        let destination = CopyDestination::look(&self.to().join(path))?;
         let copy = CopyOut {
             path: "/asked/for".into(),
             follow: false,
-            to: Store::Place(destination),
-            who: Who::default(),
+            to: CopyStore::Place(destination),
+            who: CopyUser::default(),
         };
-        let mut wait = Wait::within(Duration::from_secs(5));
-        let mut session = Session::open(channel(guest(sends)), false, &mut wait)?;
-        let mut signals = Signals::block().unwrap();
+        let mut wait = WaitLimit::within(Duration::from_secs(5));
+        let mut session = AgentSession::open(channel(guest(sends)), false, &mut wait)?;
+        let mut signals = PendingSignals::block().unwrap();
         copy_out(&mut session, copy, limits, &mut signals, &())
     }
 
@@ -146,9 +146,9 @@ pub fn everything(root: &Path) -> BTreeMap<PathBuf, String> {
     found
 }
 
-fn limits() -> Limits {
-    let any = Bounds { min: 0, max: 0 };
-    Limits {
+fn limits() -> VmLimits {
+    let any = ValueRange { min: 0, max: 0 };
+    VmLimits {
         max_active_vms: 0,
         vcpu_count: any,
         mem_mib: any,
@@ -439,7 +439,7 @@ fn no_hostile_stream_gets_anywhere() {
             let stream = stream.clone();
             let copied = ground.copy(path, &limits(), Box::new(move |out| out.write_all(&stream)));
             let error = copied.expect_err(case);
-            let said = Failure::of(&error);
+            let said = ErrorReport::of(&error);
             assert!(said.message.contains(why), "{case}: {}", said.message);
             assert!(said.message.bytes().all(|byte| byte >= b' '), "{case}: {:?}", said.message);
             ground.is_untouched(case);
@@ -482,7 +482,7 @@ fn what_is_not_copied_is_named_and_the_rest_comes() {
 #[test]
 fn bombs_are_defused_while_they_come() {
     let ground = Ground::new();
-    let refusal = |limits: &Limits, sends: Sends| {
+    let refusal = |limits: &VmLimits, sends: Sends| {
         let begun = Instant::now();
         let error = ground.copy("new", limits, sends).unwrap_err();
         ground.is_untouched("a bomb");
@@ -531,7 +531,7 @@ fn bombs_are_defused_while_they_come() {
     );
     assert!(large.message.contains("larger than 16 MiB"), "{large}");
     // Too little would be left.
-    let floor = Limits { copy_out_free_mib: u64::MAX, ..limits() };
+    let floor = VmLimits { copy_out_free_mib: u64::MAX, ..limits() };
     let room = refusal(&floor, Box::new(|out| out.write_all(&tree(&[file(b"x")]))));
     assert!(room.message.contains("there is no room for a file"), "{room}");
     assert!(room.hint.unwrap().contains("limits.copy_out_free_mib"));

@@ -1,7 +1,7 @@
 //! mayfly-config(5), written from the table of keys.
 
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
-use mayfly::settings::{Form, KEYS, Key};
+use mayfly::settings::{ConfigKey, KEYS, KeyForm};
 
 /// The page's source.
 pub fn page() -> String {
@@ -72,11 +72,11 @@ fn heading(roff: &mut Roff, title: &str) {
     roff.control("SH", [title]);
 }
 
-fn entry(roff: &mut Roff, key: &Key) {
+fn entry(roff: &mut Roff, key: &ConfigKey) {
     roff.control("TP", []);
     let mut line: Vec<Inline> = vec![bold(key.name), roman(" = ")];
     line.push(italic(match key.form {
-        Form::Choice(words) => {
+        KeyForm::Choice(words) => {
             let words: Vec<String> = words().iter().map(|word| format!("{word:?}")).collect();
             words.join(" | ")
         }
@@ -84,7 +84,7 @@ fn entry(roff: &mut Roff, key: &Key) {
     }));
     roff.text(line);
     let built_in = match (key.built_in, key.form) {
-        (Some(value), Form::Switch) => format!(" Default: {value}."),
+        (Some(value), KeyForm::Switch) => format!(" Default: {value}."),
         (Some(value), _) => format!(" Default: {value:?}."),
         (None, _) => String::new(),
     };

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mayfly::commands::completions::{Shell, script};
+use mayfly::commands::completions::{ShellKind, script};
 
 /// A directory of this repository.
 fn top(name: &str) -> PathBuf {
@@ -69,8 +69,11 @@ fn the_example_of_settings_is_one() {
 
 #[test]
 fn completions_are_what_the_code_says() {
-    let scripts =
-        [("mayfly.bash", Shell::Bash), ("_mayfly", Shell::Zsh), ("mayfly.fish", Shell::Fish)];
+    let scripts = [
+        ("mayfly.bash", ShellKind::Bash),
+        ("_mayfly", ShellKind::Zsh),
+        ("mayfly.fish", ShellKind::Fish),
+    ];
     let scripts = scripts.map(|(name, shell)| (name.to_owned(), script(shell).unwrap()));
     check("completions", &scripts.into());
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use mayfly::model::Kind;
+use mayfly::model::RefusalKind;
 use mayfly::output::MAYFLY_FAILED;
 
 use super::top;
@@ -64,18 +64,18 @@ fn every_variable_is_documented_and_every_documented_one_exists() {
 #[test]
 fn every_exit_code_is_documented() {
     let kinds = [
-        Kind::Usage,
-        Kind::NotFound,
-        Kind::Expired,
-        Kind::WrongState,
-        Kind::NameTaken,
-        Kind::LimitReached,
-        Kind::Busy,
-        Kind::Host,
-        Kind::Agent,
-        Kind::Failure,
+        RefusalKind::Usage,
+        RefusalKind::NotFound,
+        RefusalKind::Expired,
+        RefusalKind::WrongState,
+        RefusalKind::NameTaken,
+        RefusalKind::LimitReached,
+        RefusalKind::Busy,
+        RefusalKind::Host,
+        RefusalKind::Agent,
+        RefusalKind::Failure,
     ];
-    let mut codes: BTreeSet<u8> = kinds.map(Kind::exit_code).into();
+    let mut codes: BTreeSet<u8> = kinds.map(RefusalKind::exit_code).into();
     // Success, and what stands for a command that gives no code of its own.
     codes.extend([0, 124, MAYFLY_FAILED, 126, 127]);
     let help = long_help();

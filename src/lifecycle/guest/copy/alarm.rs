@@ -12,12 +12,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 
-use crate::host::outlet::Outlet;
-use crate::host::signals::Interrupted;
+use crate::host::outlet::NonblockingWriter;
+use crate::host::signals::SignalInterrupt;
 
 /// Rings once, and from then on.
 #[derive(Debug)]
-pub struct Alarm {
+pub struct CancelEvent {
     event: EventFd,
     /// Why it rang: a signal, or the other side has ended.
     why: OnceLock<Option<Signal>>,
@@ -43,13 +43,13 @@ pub fn was_stopped(error: &anyhow::Error) -> bool {
         .any(|inner| inner.is::<Stopped>())
 }
 
-impl Alarm {
+impl CancelEvent {
     /// # Errors
     /// Where there are no more descriptors.
-    pub fn new() -> Result<Alarm> {
+    pub fn new() -> Result<CancelEvent> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let event = EventFd::from_flags(flags).context("cannot make an event")?;
-        Ok(Alarm { event, why: OnceLock::new() })
+        Ok(CancelEvent { event, why: OnceLock::new() })
     }
 
     /// Ends the work. The first reason counts.
@@ -71,26 +71,26 @@ impl Alarm {
     }
 
     /// The signal that it rang for.
-    pub fn interrupted(&self) -> Option<Interrupted> {
-        self.why.get().copied().flatten().map(Interrupted)
+    pub fn interrupted(&self) -> Option<SignalInterrupt> {
+        self.why.get().copied().flatten().map(SignalInterrupt)
     }
 }
 
 /// Our end of a pipe between two threads; the other end is closed when the other thread has ended.
 #[derive(Debug)]
-pub struct Heeding<'a> {
+pub struct CancellablePipe<'a> {
     pub pipe: File,
-    pub alarm: &'a Alarm,
+    pub alarm: &'a CancelEvent,
 }
 
-impl Read for Heeding<'_> {
+impl Read for CancellablePipe<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.alarm.check()?;
         self.pipe.read(buffer)
     }
 }
 
-impl Write for Heeding<'_> {
+impl Write for CancellablePipe<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.alarm.check()?;
         self.pipe.write(bytes).map_err(|error| match error.kind() {
@@ -106,12 +106,12 @@ impl Write for Heeding<'_> {
 
 /// A descriptor of the user's, which may take nothing for as long as it likes.
 #[derive(Debug)]
-pub struct Patient<'a> {
-    pub outlet: Outlet,
-    pub alarm: &'a Alarm,
+pub struct CancellableFile<'a> {
+    pub outlet: NonblockingWriter,
+    pub alarm: &'a CancelEvent,
 }
 
-impl Write for Patient<'_> {
+impl Write for CancellableFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             self.alarm.check()?;

@@ -5,27 +5,27 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Error, Result};
 
-use super::alarm::{Alarm, was_stopped};
+use super::alarm::{CancelEvent, was_stopped};
 use super::ended::ended_well;
-use crate::archive::Broken;
-use crate::guest::Outcome;
-use crate::host::signals::Signals;
+use crate::archive::ArchiveError;
+use crate::guest::CommandOutcome;
+use crate::host::signals::PendingSignals;
 
 /// Calls `work` in a thread and `exec` in this one, each of which ends when the other fails; and, when
 /// both have ended well, `finish` with what the thread made. A signal reaches all of them, whatever they
 /// wait for: those that wait for anything heed the `alarm`.
 ///
 /// # Errors
-/// [`Interrupted`](crate::host::signals::Interrupted) if there was a signal, also one that came when all
+/// [`SignalInterrupt`](crate::host::signals::SignalInterrupt) if there was a signal, also one that came when all
 /// was done; what `exec`, `work`, the command or `finish` says is wrong.
 pub fn beside<T: Send, U>(
-    alarm: &Alarm,
-    signals: &mut Signals,
+    alarm: &CancelEvent,
+    signals: &mut PendingSignals,
     work: impl FnOnce() -> Result<T> + Send,
-    exec: impl FnOnce(&mut Signals) -> Result<Outcome>,
+    exec: impl FnOnce(&mut PendingSignals) -> Result<CommandOutcome>,
     finish: impl FnOnce(T) -> Result<U>,
 ) -> Result<U> {
-    let (relay, mut ears) = Signals::relayed()?;
+    let (relay, mut ears) = PendingSignals::relayed()?;
     let (over, running) = pipe().context("cannot make a pipe")?;
     let done = std::thread::scope(|scope| {
         let worker = scope.spawn(work);
@@ -61,7 +61,7 @@ fn broke_off(error: &Error) -> bool {
     let ended = |error: &io::Error| error.kind() == ErrorKind::UnexpectedEof;
     was_stopped(error)
         || error.chain().any(|cause| {
-            cause.downcast_ref::<Broken>() == Some(&Broken::Truncated)
+            cause.downcast_ref::<ArchiveError>() == Some(&ArchiveError::Truncated)
                 || cause.downcast_ref::<io::Error>().is_some_and(ended)
         })
 }
@@ -74,16 +74,21 @@ mod tests {
     use nix::sys::signal::Signal;
 
     use super::*;
-    use crate::guest::{Captured, Exit};
-    use crate::host::signals::Interrupted;
+    use crate::guest::{CapturedOutput, CommandExit};
+    use crate::host::signals::SignalInterrupt;
 
-    fn ended(exit: Exit, says: &str) -> Result<Outcome> {
-        let stderr = Captured { bytes: says.into(), truncated: false };
-        Ok(Outcome { exit, stdout: Captured::default(), stderr, duration: Duration::ZERO })
+    fn ended(exit: CommandExit, says: &str) -> Result<CommandOutcome> {
+        let stderr = CapturedOutput { bytes: says.into(), truncated: false };
+        Ok(CommandOutcome {
+            exit,
+            stdout: CapturedOutput::default(),
+            stderr,
+            duration: Duration::ZERO,
+        })
     }
 
     /// Works without end.
-    fn toil(alarm: &Alarm) -> Result<()> {
+    fn toil(alarm: &CancelEvent) -> Result<()> {
         while !alarm.rang() {
             std::thread::yield_now();
         }
@@ -92,53 +97,56 @@ mod tests {
 
     #[test]
     fn a_signal_ends_a_thread_that_works_on_after_the_command_has_ended() {
-        let (relay, mut signals) = Signals::relayed().unwrap();
-        let alarm = &Alarm::new().unwrap();
-        let exec = |_: &mut Signals| {
+        let (relay, mut signals) = PendingSignals::relayed().unwrap();
+        let alarm = &CancelEvent::new().unwrap();
+        let exec = |_: &mut PendingSignals| {
             relay.pass_on(Signal::SIGTERM);
-            ended(Exit::Exited(0), "")
+            ended(CommandExit::Exited(0), "")
         };
         let error = beside(alarm, &mut signals, || toil(alarm), exec, Ok).unwrap_err();
-        assert_eq!(error.downcast_ref(), Some(&Interrupted(Signal::SIGTERM)));
+        assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGTERM)));
     }
 
     #[test]
     fn a_signal_ends_both_and_what_is_left_to_do() {
-        let (relay, mut signals) = Signals::relayed().unwrap();
-        let alarm = &Alarm::new().unwrap();
-        let exec = |ears: &mut Signals| {
+        let (relay, mut signals) = PendingSignals::relayed().unwrap();
+        let alarm = &CancelEvent::new().unwrap();
+        let exec = |ears: &mut PendingSignals| {
             relay.pass_on(Signal::SIGINT);
             poll(&mut [PollFd::new(ears.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
             assert_eq!(ears.take(), Some(Signal::SIGINT));
-            ended(Exit::Signalled(2), "")
+            ended(CommandExit::Signalled(2), "")
         };
         let error = beside(alarm, &mut signals, || toil(alarm), exec, Ok).unwrap_err();
-        assert_eq!(error.downcast_ref(), Some(&Interrupted(Signal::SIGINT)));
-        let alarm = &Alarm::new().unwrap();
+        assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGINT)));
+        let alarm = &CancelEvent::new().unwrap();
         let finish = |()| {
             relay.pass_on(Signal::SIGINT);
             toil(alarm)
         };
-        let exec = |_: &mut Signals| ended(Exit::Exited(0), "");
+        let exec = |_: &mut PendingSignals| ended(CommandExit::Exited(0), "");
         let error = beside(alarm, &mut signals, || Ok(()), exec, finish).unwrap_err();
-        assert_eq!(error.downcast_ref(), Some(&Interrupted(Signal::SIGINT)));
+        assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGINT)));
     }
 
     #[test]
     fn the_error_that_is_the_cause_is_told() {
-        let (_relay, mut signals) = Signals::relayed().unwrap();
-        let mut told = |work: fn(&Alarm) -> Result<()>, exit, says| {
-            let alarm = &Alarm::new().unwrap();
-            let exec = |_: &mut Signals| ended(exit, says);
+        let (_relay, mut signals) = PendingSignals::relayed().unwrap();
+        let mut told = |work: fn(&CancelEvent) -> Result<()>, exit, says| {
+            let alarm = &CancelEvent::new().unwrap();
+            let exec = |_: &mut PendingSignals| ended(exit, says);
             beside(alarm, &mut signals, || work(alarm), exec, Ok).map_err(|error| error.to_string())
         };
-        assert_eq!(told(|_| Ok(()), Exit::Exited(0), ""), Ok(()));
+        assert_eq!(told(|_| Ok(()), CommandExit::Exited(0), ""), Ok(()));
         let theirs = Err("in the VM: it is full".to_owned());
-        assert_eq!(told(toil, Exit::Exited(1), "it is full"), theirs);
-        assert_eq!(told(|_| Ok(()), Exit::Exited(1), "it is full"), theirs);
-        assert_eq!(told(|_| Err(Broken::Truncated.into()), Exit::Exited(1), "it is full"), theirs);
+        assert_eq!(told(toil, CommandExit::Exited(1), "it is full"), theirs);
+        assert_eq!(told(|_| Ok(()), CommandExit::Exited(1), "it is full"), theirs);
+        assert_eq!(
+            told(|_| Err(ArchiveError::Truncated.into()), CommandExit::Exited(1), "it is full"),
+            theirs
+        );
         let ours = Err("ours".to_owned());
-        assert_eq!(told(|_| Err(Error::msg("ours")), Exit::Exited(1), "it is full"), ours);
-        assert_eq!(told(|_| Err(Error::msg("ours")), Exit::OutputClosed, ""), ours);
+        assert_eq!(told(|_| Err(Error::msg("ours")), CommandExit::Exited(1), "it is full"), ours);
+        assert_eq!(told(|_| Err(Error::msg("ours")), CommandExit::OutputClosed, ""), ours);
     }
 }

@@ -7,20 +7,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::{Context, Error, Result};
 use rustix::fs::FileType;
 
-use super::alarm::{Alarm, Heeding, Patient};
+use super::alarm::{CancelEvent, CancellableFile, CancellablePipe};
 use super::beside::beside;
 use super::ended::SAYS_LIMIT;
-use super::request::{CopyOut, Store, request};
+use super::request::{CopyOut, CopyStore, request};
 use crate::archive::{
-    Broken, Cargo, Exceeded, Kind, Quota, Reader, Relay, Rules, Staged, Tally, Target, Watch,
-    own_name, receive,
+    ArchiveError, ArchiveReader, CopyObserver, CopySource, CopyTally, CopyTarget, EntryKind,
+    EntryRelay, QuotaExceeded, StagingDirectory, UnpackQuota, UnpackRules, own_name, receive,
 };
-use crate::guest::{ExecIo, Session, Sink};
-use crate::host::outlet::Outlet;
-use crate::host::signals::Signals;
+use crate::guest::{AgentSession, ExecIo, OutputSink};
+use crate::host::outlet::NonblockingWriter;
+use crate::host::signals::PendingSignals;
 use crate::host::{pipe, process};
-use crate::model::{self, Limits, Refusal};
-use crate::protocol::{Pack, Program};
+use crate::model::{self, Refusal, VmLimits};
+use crate::protocol::{ExecProgram, PackRequest};
 
 /// What is read at once.
 const BUFFER: usize = 128 * 1024;
@@ -31,53 +31,54 @@ const BUFFER: usize = 128 * 1024;
 /// It is not there, cannot be put here, or is not what it should be; nothing of it is here then, unless
 /// it went to an archive.
 pub fn copy_out(
-    session: &mut Session,
+    session: &mut AgentSession,
     copy: CopyOut,
-    limits: &Limits,
-    signals: &mut Signals,
-    watch: &dyn Watch,
-) -> Result<Tally> {
+    limits: &VmLimits,
+    signals: &mut PendingSignals,
+    watch: &dyn CopyObserver,
+) -> Result<CopyTally> {
     let CopyOut { path, follow, to, who } = copy;
     let name = own_name(path.as_os_str()).map(OsString::from);
     let announce = watch.is_there();
-    let pack = request(Program::Pack(Pack { path, follow, announce }), who, false);
+    let pack = request(ExecProgram::Pack(PackRequest { path, follow, announce }), who, false);
     let quota = quota_of(limits);
     let floor = limits.copy_out_free_mib.saturating_mul(1 << 20);
     let umask = process::umask()?;
     let (read, write) = pipe::open()?;
-    let alarm = &Alarm::new()?;
+    let alarm = &CancelEvent::new()?;
     let receive = || {
-        let read = Heeding { pipe: read.into(), alarm };
+        let read = CancellablePipe { pipe: read.into(), alarm };
         match to {
-            Store::Archive(out) => {
+            CopyStore::Archive(out) => {
                 let quota = on_disk(&out, quota, floor)?;
-                let outlet = Outlet::new(out.into()).context("cannot use standard output")?;
-                let mut relay = Relay::new(Patient { outlet, alarm }, name);
+                let outlet =
+                    NonblockingWriter::new(out.into()).context("cannot use standard output")?;
+                let mut relay = EntryRelay::new(CancellableFile { outlet, alarm }, name);
                 let (_, tally) = take(read, &mut relay, quota, watch)?;
                 Ok(Arrived::Passed(tally, relay))
             }
-            Store::Place(destination) => {
+            CopyStore::Place(destination) => {
                 let floored = destination.directory().try_clone().context("cannot hold it");
                 let quota = quota.leaving(floor, floored?);
-                let staged = Staged::beside(destination.directory().as_fd())
+                let staged = StagingDirectory::beside(destination.directory().as_fd())
                     .with_context(|| format!("cannot copy to {:?}", destination.path()))?;
-                let mut tree = staged.tree(Rules { umask, links: false })?;
+                let mut tree = staged.tree(UnpackRules { umask, links: false })?;
                 let (root, tally) = take(read, &mut tree, quota, watch)?;
                 tree.finish()?;
-                let cargo = Cargo {
+                let cargo = CopySource {
                     name: name.as_deref(),
                     contents: name.is_none(),
-                    is_directory: root == Kind::Directory,
+                    is_directory: root == EntryKind::Directory,
                 };
                 Ok(Arrived::Staged(tally, staged, destination.target(&cargo)?))
             }
         }
     };
-    let exec = |signals: &mut Signals| {
+    let exec = |signals: &mut PendingSignals| {
         let io = ExecIo {
             stdin: None,
-            stdout: Sink::Stream(write),
-            stderr: Sink::Capture { limit: SAYS_LIMIT },
+            stdout: OutputSink::Stream(write),
+            stderr: OutputSink::Capture { limit: SAYS_LIMIT },
             signals,
         };
         session.exec(&pack, io)
@@ -97,13 +98,13 @@ pub fn copy_out(
 /// All of it is here,
 enum Arrived<'a> {
     /// and was written but for the end,
-    Passed(Tally, Relay<Patient<'a>>),
+    Passed(CopyTally, EntryRelay<CancellableFile<'a>>),
     /// or is not in its place yet.
-    Staged(Tally, Staged, Target),
+    Staged(CopyTally, StagingDirectory, CopyTarget),
 }
 
 /// The quota for an archive, which may be on a disk itself.
-fn on_disk(out: &OwnedFd, quota: Quota, floor: u64) -> Result<Quota> {
+fn on_disk(out: &OwnedFd, quota: UnpackQuota, floor: u64) -> Result<UnpackQuota> {
     let stat = rustix::fs::fstat(out).map_err(std::io::Error::from).context("standard output")?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {
@@ -114,22 +115,22 @@ fn on_disk(out: &OwnedFd, quota: Quota, floor: u64) -> Result<Quota> {
 }
 
 fn take(
-    read: Heeding<'_>,
-    sink: &mut dyn crate::archive::Sink,
-    mut quota: Quota,
-    watch: &dyn Watch,
-) -> Result<(Kind, Tally)> {
-    let mut reader = Reader::new(BufReader::with_capacity(BUFFER, read));
+    read: CancellablePipe<'_>,
+    sink: &mut dyn crate::archive::EntrySink,
+    mut quota: UnpackQuota,
+    watch: &dyn CopyObserver,
+) -> Result<(EntryKind, CopyTally)> {
+    let mut reader = ArchiveReader::new(BufReader::with_capacity(BUFFER, read));
     let (root, tally) = receive(&mut reader, sink, &mut quota, watch)?;
     match root {
-        Kind::Link { .. } => Err(Refusal::new(
-            model::Kind::Failure,
+        EntryKind::Link { .. } => Err(Refusal::new(
+            model::RefusalKind::Failure,
             "it is a symbolic link, which is not copied out of a VM",
         )
         .hint("with '-L', what it leads to is copied")
         .into()),
-        Kind::Special => Err(Refusal::new(
-            model::Kind::Failure,
+        EntryKind::Special => Err(Refusal::new(
+            model::RefusalKind::Failure,
             "it is a FIFO, socket or device, which is not copied",
         )
         .into()),
@@ -138,25 +139,25 @@ fn take(
 }
 
 /// How much may come out of a VM.
-fn quota_of(limits: &Limits) -> Quota {
-    Quota::new(limits.copy_out_mib.saturating_mul(1 << 20), limits.copy_out_files)
+fn quota_of(limits: &VmLimits) -> UnpackQuota {
+    UnpackQuota::new(limits.copy_out_mib.saturating_mul(1 << 20), limits.copy_out_files)
 }
 
 /// What is wrong with what came, for people.
 fn explained(error: Error) -> Error {
-    if let Some(exceeded) = error.downcast_ref::<Exceeded>() {
+    if let Some(exceeded) = error.downcast_ref::<QuotaExceeded>() {
         let key = match exceeded {
-            Exceeded::Bytes { .. } => "copy_out_mib",
-            Exceeded::Entries { .. } => "copy_out_files",
-            Exceeded::Room { .. } => "copy_out_free_mib",
+            QuotaExceeded::Bytes { .. } => "copy_out_mib",
+            QuotaExceeded::Entries { .. } => "copy_out_files",
+            QuotaExceeded::Room { .. } => "copy_out_free_mib",
         };
         let hint = format!("limits.{key} in a profiles.toml of yours says how much");
         let message = format!("what the VM sends is too much: {exceeded}");
-        return Refusal::new(model::Kind::LimitReached, message).hint(hint).into();
+        return Refusal::new(model::RefusalKind::LimitReached, message).hint(hint).into();
     }
-    if let Some(broken) = error.downcast_ref::<Broken>() {
+    if let Some(broken) = error.downcast_ref::<ArchiveError>() {
         let message = format!("what the VM sends is not taken: {broken}");
-        return Refusal::new(model::Kind::Agent, message).into();
+        return Refusal::new(model::RefusalKind::Agent, message).into();
     }
     error
 }

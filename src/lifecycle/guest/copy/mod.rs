@@ -10,5 +10,5 @@ mod request;
 mod send;
 
 pub use fetch::copy_out;
-pub use request::{CopyIn, CopyOut, Parcel, Store, Who};
+pub use request::{CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser};
 pub use send::copy_in;

@@ -3,23 +3,23 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use crate::archive::Destination;
-use crate::protocol::{Exec, Program, Text};
+use crate::archive::CopyDestination;
+use crate::protocol::{ExecProgram, ExecRequest, WireText};
 
 /// Something to be copied into a VM.
 #[derive(Debug)]
 pub struct CopyIn {
-    pub parcel: Parcel,
+    pub parcel: CopyPayload,
     /// Where to, in the VM: docker cp's rules.
-    pub to: Text,
+    pub to: WireText,
     /// Make the directories above that are not there.
     pub parents: bool,
-    pub who: Who,
+    pub who: CopyUser,
 }
 
 /// What is copied in.
 #[derive(Debug)]
-pub enum Parcel {
+pub enum CopyPayload {
     Tree {
         path: PathBuf,
         /// If it is a link, copy what it leads to.
@@ -37,28 +37,28 @@ pub enum Parcel {
 #[derive(Debug)]
 pub struct CopyOut {
     /// Where it is, in the VM.
-    pub path: Text,
+    pub path: WireText,
     /// If it is a link, copy what it leads to.
     pub follow: bool,
-    pub to: Store,
-    pub who: Who,
+    pub to: CopyStore,
+    pub who: CopyUser,
 }
 
 /// Where it goes.
 #[derive(Debug)]
-pub enum Store {
-    Place(Destination),
+pub enum CopyStore {
+    Place(CopyDestination),
     /// A tar archive.
     Archive(OwnedFd),
 }
 
 /// Who copies in the VM, and where relative paths begin; by default as for commands.
 #[derive(Debug, Clone, Default)]
-pub struct Who {
+pub struct CopyUser {
     pub user: Option<String>,
-    pub cwd: Option<Text>,
+    pub cwd: Option<WireText>,
 }
 
-pub fn request(program: Program, who: Who, stdin: bool) -> Exec {
-    Exec { user: who.user, cwd: who.cwd, stdin, ..Exec::of(program) }
+pub fn request(program: ExecProgram, who: CopyUser, stdin: bool) -> ExecRequest {
+    ExecRequest { user: who.user, cwd: who.cwd, stdin, ..ExecRequest::of(program) }
 }
