@@ -13,12 +13,13 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches, ValueEnum};
 
-use self::args::{Cli, Global};
+use self::args::Cli;
 use crate::commands::{self, AppContext};
 use crate::host::gate;
 use crate::import;
+use crate::model::RefusalKind;
 use crate::output::{ColorMode, ErrorReport, MAYFLY_FAILED, PrintStyle, Printer};
-use crate::settings::{ConfigFiles, ConfigKey, KEYS, SettingOverrides, SettingSources, Settings};
+use crate::settings::{ConfigFiles, ConfigKey, KEYS, SettingSources, Settings};
 
 /// The command tree, for completions and man pages.
 pub fn command() -> clap::Command {
@@ -34,46 +35,32 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if args.get(1).is_some_and(|argument| argument == import::ARGUMENT) {
         return exit_after(import::serve());
     }
-    // A file with a mistake in it must not hide what is wrong with the command line, nor its help.
+    // A file with a mistake in it must hide neither a mistake on the command line nor the help.
     let config = ConfigFiles::load();
     let no_config = ConfigFiles::default();
     let usable = config.as_ref().unwrap_or(&no_config);
-    commands::completions::answer_shell(
-        &args,
-        || tree::tree(usable),
-        |typed| Global::from_arg_matches(typed).map(overrides).unwrap_or_default(),
-    );
+    commands::completions::answer_shell(&args, || tree::tree(usable));
     let color = color_asked(&args, usable);
-    let tree = tree::tree(usable);
-    let matches = match tree.color(color.into()).try_get_matches_from(&args) {
-        Ok(matches) => matches,
+    let matches = tree::tree(usable).color(color.into()).try_get_matches_from(&args);
+    let (matches, cli) = match matches
+        .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (matches, cli)))
+    {
+        Ok(parsed) => parsed,
         Err(error) => return usage(&error, &args, color),
     };
-    let cli = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
-        Err(error) => return usage(&error, &args, color),
-    };
-    let global = &cli.global;
-    let style = PrintStyle {
-        json: global.json,
-        quiet: global.quiet,
-        verbose: global.verbose,
-        color: global.color,
-    };
-    let printer = Printer { style };
-    let for_a_guest = cli.command.answers_for_a_guest();
+    let printer = Printer { style: cli.style };
     let served = config
         .and_then(|config| {
-            let sources = SettingSources { flags: flags(&matches), config };
-            Settings::resolve(overrides(cli.global), sources)
+            Settings::resolve(cli.settings, SettingSources { flags: typed(&matches), config })
         })
         .and_then(|settings| cli.command.serve(&AppContext { settings, printer }));
     match served {
         Ok(code) => code.into(),
         Err(error) => {
-            let failure = match for_a_guest {
-                true => ErrorReport::of_command(&error),
-                false => ErrorReport::of(&error),
+            let failure = if is_guest_verb(matches.subcommand_name()) {
+                ErrorReport::of_command(&error)
+            } else {
+                ErrorReport::of(&error)
             };
             printer.failure(&failure);
             failure.exit_code.into()
@@ -81,32 +68,20 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// What was typed, by key.
-fn flags(matches: &ArgMatches) -> BTreeMap<&'static str, OsString> {
-    // The others are the verbs' own, and nobody asks for their origin.
-    let typed = |key: &&ConfigKey| {
+fn is_guest_verb(verb: Option<&str>) -> bool {
+    verb.is_some_and(|verb| commands::GUEST_VERBS.contains(&verb))
+}
+
+/// The values of keys that were typed on the command line.
+fn typed(matches: &ArgMatches) -> BTreeMap<&'static str, OsString> {
+    // A key without an id here belongs to another verb.
+    let is_typed = |key: &&ConfigKey| {
         matches.try_contains_id(key.name).unwrap_or(false)
             && matches.value_source(key.name) == Some(ValueSource::CommandLine)
     };
-    let keys = KEYS.iter().filter(typed);
+    let keys = KEYS.iter().filter(is_typed);
     keys.filter_map(|key| Some((key.name, matches.get_raw(key.name)?.next_back()?.to_owned())))
         .collect()
-}
-
-fn overrides(global: Global) -> SettingOverrides {
-    SettingOverrides {
-        state_dir: global.state_dir,
-        artifacts_dir: global.artifacts_dir,
-        runtime_dir: global.runtime_dir,
-        profiles: global.profiles,
-        backend: global.backend,
-        accelerator: global.accel,
-        debian_mirror: global.debian_mirror,
-        qemu_bin: global.qemu_bin,
-        firecracker_bin: global.firecracker_bin,
-        jailer_bin: global.jailer_bin,
-        max_active_vms: global.max_active_vms,
-    }
 }
 
 /// What is mayfly's own of a command line: past `--` everything is the guest's.
@@ -138,10 +113,8 @@ fn usage(error: &clap::Error, args: &[OsString], color: ColorMode) -> ExitCode {
     }
     let partly = command().ignore_errors(true).try_get_matches_from(args);
     let verb = partly.ok().and_then(|matches| matches.subcommand_name().map(str::to_owned));
-    let exit_code = match verb.as_deref() {
-        Some("exec" | "run" | "shell") => MAYFLY_FAILED,
-        _ => 2,
-    };
+    let exit_code =
+        if is_guest_verb(verb.as_deref()) { MAYFLY_FAILED } else { RefusalKind::Usage.exit_code() };
     let asks_for_help = matches!(
         error.kind(),
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand

@@ -28,3 +28,63 @@ mod each;
 mod flags;
 
 pub use app::AppContext;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// Verbs that exit with the code of a command in the guest: for them, every failure of mayfly itself has
+/// the exit code [`MAYFLY_FAILED`](crate::output::MAYFLY_FAILED).
+pub const GUEST_VERBS: [&str; 3] = ["run", "exec", "shell"];
+
+/// All verbs.
+#[derive(Debug, Subcommand)]
+pub enum CliCommand {
+    Run(run::Args),
+    Create(create::Args),
+    Start(start::Args),
+    Exec(exec::Args),
+    Shell(shell::Args),
+    Cp(cp::Args),
+    Stop(stop::Args),
+    Rm(rm::Args),
+    Logs(logs::Args),
+    Wait(wait::Args),
+    Extend(extend::Args),
+    Rename(rename::Args),
+    Status(status::Args),
+    Reap(reap::Args),
+    Profiles(profiles::Args),
+    Config(config::Args),
+    Image(image::Args),
+    Template(template::Args),
+    Doctor(doctor::Args),
+    Completions(completions::Args),
+}
+
+impl CliCommand {
+    /// Does what the command line asks for. Gives the exit code.
+    pub fn serve(self, app: &AppContext) -> Result<u8> {
+        match self {
+            CliCommand::Run(args) => run::serve(app, args),
+            CliCommand::Create(args) => create::serve(app, args),
+            CliCommand::Start(args) => start::serve(app, args),
+            CliCommand::Exec(args) => exec::serve(app, args),
+            CliCommand::Shell(args) => shell::serve(app, args),
+            CliCommand::Cp(args) => cp::serve(app, args),
+            CliCommand::Stop(args) => stop::serve(app, args),
+            CliCommand::Rm(args) => rm::serve(app, args),
+            CliCommand::Logs(args) => logs::serve(app, args),
+            CliCommand::Wait(args) => wait::serve(app, args),
+            CliCommand::Extend(args) => extend::serve(app, args),
+            CliCommand::Rename(args) => rename::serve(app, args),
+            CliCommand::Status(args) => status::serve(app, args),
+            CliCommand::Reap(args) => reap::serve(app, args),
+            CliCommand::Config(args) => config::serve(app, args),
+            CliCommand::Profiles(args) => profiles::serve(app, args),
+            CliCommand::Image(args) => image::serve(app, args),
+            CliCommand::Template(args) => template::serve(app, args),
+            CliCommand::Doctor(args) => doctor::serve(app, args),
+            CliCommand::Completions(args) => completions::serve(app, args),
+        }
+    }
+}

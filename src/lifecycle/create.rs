@@ -103,8 +103,8 @@ fn choose_backend(
 ) -> Result<Box<dyn Backend>> {
     let settings = &manager.settings;
     let wish = BackendRequest {
-        choice: settings.backend,
-        accelerator: settings.accelerator,
+        choice: settings.flags.backend,
+        accelerator: settings.flags.accel,
         nested: profile.nested,
         no_jailer: request.no_jailer,
     };
@@ -114,7 +114,7 @@ fn choose_backend(
     if isolation >= required {
         return Ok(backend);
     }
-    let offered = match settings.backend {
+    let offered = match settings.flags.backend {
         BackendChoice::Auto => "the best backend here".to_owned(),
         named => format!("the {named} backend"),
     };

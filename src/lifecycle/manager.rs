@@ -56,7 +56,7 @@ impl VmManager {
     /// The images; makes their directory if need be.
     pub fn images(&self) -> Result<ImageStore> {
         let settings = &self.settings;
-        ImageStore::open(&settings.directories.artifacts, settings.debian_mirror.clone())
+        ImageStore::open(&settings.directories.artifacts, settings.flags.debian_mirror.clone())
     }
 
     /// The templates; makes their directory if need be.
@@ -99,9 +99,9 @@ impl VmManager {
 
     pub fn programs(&self) -> Result<BackendPrograms> {
         Ok(BackendPrograms {
-            qemu: self.settings.qemu_bin.clone(),
-            firecracker: self.program(&self.settings.firecracker_bin),
-            jailer: self.program(&self.settings.jailer_bin),
+            qemu: self.settings.flags.qemu_bin.clone(),
+            firecracker: self.program(&self.settings.flags.firecracker_bin),
+            jailer: self.program(&self.settings.flags.jailer_bin),
             agent: self.agent()?,
         })
     }

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 
 use anyhow::{Context, Result};
+use clap::Args;
 use serde::Serialize;
 
 use super::color::{ColorMode, StreamColor, TextTone};
@@ -11,14 +12,29 @@ use super::failure::ErrorReport;
 use crate::archive::CopyTally;
 use crate::lifecycle::{PhaseTimings, StartRemark};
 
-/// How to print.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How to print: global flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct PrintStyle {
+    /// Print JSON: data on stdout, errors on stderr
+    #[arg(long, global = true)]
     pub json: bool,
-    /// Say nothing but data and errors.
+
+    /// Print nothing but data and errors
+    #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Say more: phases and their times.
+
+    /// Print what happens, with the time each phase took
+    #[arg(short, long, global = true)]
     pub verbose: bool,
+
+    /// Print in colours
+    ///
+    /// JSON is never coloured; output of commands in a VM is left as it is.
+    #[arg(
+        long, global = true, value_name = "WHEN", env = "MAYFLY_COLOR",
+        default_value_t = ColorMode::Auto, value_enum
+    )]
     pub color: ColorMode,
 }
 

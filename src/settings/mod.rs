@@ -3,6 +3,7 @@
 
 mod config;
 mod directories;
+mod flags;
 mod imported;
 mod layer;
 mod profiles;
@@ -13,7 +14,8 @@ pub use config::{
     ConfigFiles, ConfigKey, KEYS, KeyForm, ValueOrigin, own_file, usual as config_files,
 };
 pub use directories::MayflyDirectories;
+pub use flags::SettingOverrides;
 pub use imported::{ImportedDefaults, text as imported_profile};
 pub use layer::ProfilesFile;
 pub use profiles::{BUILT_IN, DISK_MIB, is_profile_name, load as load_profiles, merge};
-pub use resolved::{SettingOverrides, SettingSources, Settings, find_profile};
+pub use resolved::{SettingSources, Settings, find_profile};

@@ -2,46 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::Result;
 
 use super::config::{ConfigFiles, ConfigKey, ValueOrigin};
 use super::directories::MayflyDirectories;
+use super::flags::SettingOverrides;
 use super::profiles;
-use crate::model::{Accelerator, BackendChoice, Profile, ProfileSet, Refusal, RefusalKind};
-
-/// What flags, their variables and files said.
-#[derive(Debug, Clone, Default)]
-pub struct SettingOverrides {
-    pub state_dir: Option<PathBuf>,
-    pub artifacts_dir: Option<PathBuf>,
-    pub runtime_dir: Option<PathBuf>,
-    pub profiles: Option<PathBuf>,
-    pub backend: BackendChoice,
-    pub accelerator: Option<Accelerator>,
-    pub debian_mirror: Option<String>,
-    pub qemu_bin: Option<PathBuf>,
-    pub firecracker_bin: Option<PathBuf>,
-    pub jailer_bin: Option<PathBuf>,
-    pub max_active_vms: Option<u32>,
-}
+use crate::model::{Profile, ProfileSet, Refusal, RefusalKind};
 
 /// The settings of this command.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub directories: MayflyDirectories,
-    pub backend: BackendChoice,
-    /// Refuse every other accelerator.
-    pub accelerator: Option<Accelerator>,
-    /// Where packages come from, if their profile does not say it.
-    pub debian_mirror: Option<String>,
-    pub qemu_bin: PathBuf,
-    pub firecracker_bin: PathBuf,
-    pub jailer_bin: PathBuf,
-    profiles_file: Option<PathBuf>,
-    max_active_vms: Option<u32>,
+    pub flags: SettingOverrides,
     sources: SettingSources,
     /// What the files of profiles said when they were first asked.
     profiles: OnceLock<ProfileSet>,
@@ -57,21 +32,10 @@ pub struct SettingSources {
 
 impl Settings {
     /// Completes what was said with defaults. Touches no file.
-    pub fn resolve(overrides: SettingOverrides, sources: SettingSources) -> Result<Settings> {
-        let SettingOverrides { state_dir, artifacts_dir, runtime_dir, .. } = overrides;
-        Ok(Settings {
-            directories: MayflyDirectories::resolve(state_dir, artifacts_dir, runtime_dir)?,
-            backend: overrides.backend,
-            accelerator: overrides.accelerator,
-            debian_mirror: overrides.debian_mirror,
-            qemu_bin: overrides.qemu_bin.unwrap_or_else(|| "qemu-system-x86_64".into()),
-            firecracker_bin: overrides.firecracker_bin.unwrap_or_else(|| "firecracker".into()),
-            jailer_bin: overrides.jailer_bin.unwrap_or_else(|| "jailer".into()),
-            profiles_file: overrides.profiles,
-            max_active_vms: overrides.max_active_vms,
-            sources,
-            profiles: OnceLock::new(),
-        })
+    pub fn resolve(flags: SettingOverrides, sources: SettingSources) -> Result<Settings> {
+        let (state, artifacts) = (flags.state_dir.clone(), flags.artifacts_dir.clone());
+        let directories = MayflyDirectories::resolve(state, artifacts, flags.runtime_dir.clone())?;
+        Ok(Settings { directories, flags, sources, profiles: OnceLock::new() })
     }
 
     /// A key's value as a flag would have it, and where it comes from. `None` where nobody has said
@@ -99,8 +63,8 @@ impl Settings {
             return Ok(profiles);
         }
         let mut profiles =
-            profiles::load(&self.directories.artifacts, self.profiles_file.as_deref())?;
-        if let Some(max) = self.max_active_vms {
+            profiles::load(&self.directories.artifacts, self.flags.profiles.as_deref())?;
+        if let Some(max) = self.flags.max_active_vms {
             profiles.limits.max_active_vms = max;
         }
         Ok(self.profiles.get_or_init(|| profiles))

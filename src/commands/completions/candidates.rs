@@ -15,18 +15,17 @@ use crate::model::{
 };
 use crate::settings::{SettingOverrides, SettingSources, Settings};
 
-/// What flags on the line, variables and files say.
-static SAID: OnceLock<SettingOverrides> = OnceLock::new();
+/// Global flags on the line being completed, with variables and files behind them.
+static FLAGS: OnceLock<SettingOverrides> = OnceLock::new();
 
-/// Lets everything below go by that.
-pub fn heed(said: SettingOverrides) {
-    // Only a second time could fail, and there is none.
-    let _ = SAID.set(said);
+/// Sets the global flags that candidates depend on; to be called once.
+pub fn heed(flags: SettingOverrides) {
+    let _ = FLAGS.set(flags);
 }
 
 fn manager() -> Option<VmManager> {
-    let said = SAID.get().cloned().unwrap_or_default();
-    VmManager::open_to_read(Settings::resolve(said, SettingSources::default()).ok()?).ok()
+    let flags = FLAGS.get()?.clone();
+    VmManager::open_to_read(Settings::resolve(flags, SettingSources::default()).ok()?).ok()
 }
 
 /// Those of some words that begin with what was typed.

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use clap::{ArgMatches, Command};
+use clap::{Command, FromArgMatches};
 use clap_complete::CompleteEnv;
 use clap_complete::env::{EnvCompleter, Fish, Shells, Zsh};
 
@@ -69,19 +69,18 @@ pub fn script(shell: ShellKind) -> Result<String> {
     String::from_utf8(script).context("the script is not UTF-8")
 }
 
-/// Answers a completion script and ends the program, if it is one that asks. `overrides` reads the flags
-/// that are already on the line.
-pub fn answer_shell(
-    args: &[OsString],
-    tree: impl Fn() -> Command,
-    overrides: impl Fn(&ArgMatches) -> SettingOverrides,
-) {
+/// Answers a completion script and ends the program, if one is asking.
+pub fn answer_shell(args: &[OsString], tree: impl Fn() -> Command) {
     if std::env::var_os(VARIABLE).is_none() {
         return;
     }
     let typed = args.iter().skip_while(|arg| *arg != "--").skip(1);
-    if let Ok(matches) = tree().ignore_errors(true).try_get_matches_from(typed) {
-        candidates::heed(overrides(&matches));
+    let parser = tree().ignore_errors(true);
+    let matches = parser.clone().try_get_matches_from(typed);
+    // '--help' on the line is an answer, not flags.
+    let matches = matches.or_else(|_| parser.try_get_matches_from(["mayfly"]));
+    if let Ok(flags) = matches.and_then(|matches| SettingOverrides::from_arg_matches(&matches)) {
+        candidates::heed(flags);
     }
     let directory = std::env::current_dir().ok();
     let answered = CompleteEnv::with_factory(tree)

@@ -39,7 +39,7 @@ pub fn look(manager: &VmManager) -> BackendReport {
 
 /// The backend a VM would get that was asked for like this.
 pub fn select(manager: &VmManager, choice: BackendChoice) -> Result<Box<dyn Backend>> {
-    let accelerator = manager.settings.accelerator;
+    let accelerator = manager.settings.flags.accel;
     backend::select(
         BackendRequest { choice, accelerator, ..BackendRequest::default() },
         &manager.programs()?,
@@ -56,7 +56,7 @@ fn kvm_check(kvm: &KvmSupport) -> HostCheck {
 }
 
 fn qemu(manager: &VmManager, lack: CheckVerdict) -> HostCheck {
-    let named = &manager.settings.qemu_bin;
+    let named = &manager.settings.flags.qemu_bin;
     let Some(path) = program::find(named) else {
         return HostCheck::lacks(
             "qemu",

@@ -16,7 +16,7 @@ use crate::model::{BackendChoice, Refusal, RefusalKind};
 /// The check of Firecracker itself, and where there is one, those of its jail.
 pub fn look(manager: &VmManager, kvm: &KvmSupport) -> Vec<HostCheck> {
     let name = "firecracker";
-    let named = manager.program(&manager.settings.firecracker_bin);
+    let named = manager.program(&manager.settings.flags.firecracker_bin);
     let Some(path) = program::find(&named) else {
         let detail = format!("{} is not installed", named.display());
         return vec![HostCheck::lacks(
@@ -85,7 +85,7 @@ fn taken(manager: &VmManager, path: &Path, version: FirecrackerVersion) -> Resul
 
 fn jailer(manager: &VmManager, firecracker: FirecrackerVersion, lack: CheckVerdict) -> HostCheck {
     let name = "jailer";
-    let named = manager.program(&manager.settings.jailer_bin);
+    let named = manager.program(&manager.settings.flags.jailer_bin);
     let Some(path) = program::find(&named) else {
         let remedy = "it comes with every release of Firecracker: put it on PATH, or name it with \
                       MAYFLY_JAILER_BIN; or create VMs with '--no-jailer'";
