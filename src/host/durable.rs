@@ -40,12 +40,7 @@ pub fn temporary_of(path: &Path) -> PathBuf {
 
 /// Writes a file anew, mode 0600, with its content on the disk; its entry in the directory is not yet.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", path.display()));
-        }
-        _ => {}
-    }
+    remove_if_there(path)?;
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -56,6 +51,16 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<File> {
         .and_then(|()| file.sync_all())
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(file)
+}
+
+/// Deletes a file, if there is one.
+pub fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes the entry of `path` in its directory durable.

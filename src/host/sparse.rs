@@ -1,15 +1,17 @@
 //! Copies of disks that cost what is in them, not what they could hold.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
+
+use super::durable::{remove_if_there, temporary_of};
 
 /// Bytes moved at a time.
 const CHUNK: usize = 1 << 17;
@@ -30,21 +32,33 @@ nix::ioctl_write_int!(
 /// has them (btrfs, XFS, bcachefs), else only the parts that hold data. Not synced to the medium: a
 /// VM's disk is worth nothing after a power cut.
 ///
-/// On any error nothing is left at `dest`, unless something was there before.
+/// `dest` exists only when the copy is complete. Until then the copy is at [`temporary_of`] `dest`, where a
+/// killed process leaves it and the next call replaces it; the caller holds the lock of what it copies to.
+///
+/// # Errors
+/// Nothing is left at `dest`, unless something was there before.
 pub fn clone_file(source: &Path, dest: &Path) -> Result<()> {
-    let from = File::open(source).with_context(|| format!("cannot open {}", source.display()))?;
+    if dest.symlink_metadata().is_ok() {
+        bail!("cannot create {}: it exists", dest.display());
+    }
+    let temporary = temporary_of(dest);
+    let copied = copy_to_new(source, &temporary).and_then(|()| Ok(fs::rename(&temporary, dest)?));
+    if copied.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    copied.with_context(|| format!("cannot copy {} to {}", source.display(), dest.display()))
+}
+
+fn copy_to_new(source: &Path, dest: &Path) -> Result<()> {
+    let from = File::open(source)?;
+    remove_if_there(dest)?;
     let to = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .custom_flags(nix::libc::O_NOFOLLOW)
-        .open(dest)
-        .with_context(|| format!("cannot create {}", dest.display()))?;
-    let copied = clone_into(&from, &to);
-    if copied.is_err() {
-        let _ = std::fs::remove_file(dest);
-    }
-    copied.with_context(|| format!("cannot copy {} to {}", source.display(), dest.display()))
+        .open(dest)?;
+    clone_into(&from, &to)
 }
 
 fn clone_into(from: &File, to: &File) -> Result<()> {
@@ -195,6 +209,17 @@ mod tests {
             let blocks = std::fs::metadata(&path).unwrap().blocks();
             assert!(blocks * 512 < 200_000, "{blocks} blocks");
         }
+    }
+
+    #[test]
+    fn half_a_copy_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, dest) = (dir.path().join("a"), dir.path().join("b"));
+        std::fs::write(&source, "all of it").unwrap();
+        std::fs::write(temporary_of(&dest), "hal").unwrap();
+        clone_file(&source, &dest).unwrap();
+        assert_eq!(std::fs::read_to_string(&dest).unwrap(), "all of it");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

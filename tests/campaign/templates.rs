@@ -2,6 +2,7 @@
 
 use super::chance::{Chance, share_of};
 use super::ground::{Ended, Ground};
+use super::trace::{self, Point};
 
 const RUN: [&str; 4] = ["run", "--", "echo", "here"];
 
@@ -70,4 +71,30 @@ fn killed_makers_of_templates_and_copies_of_jailed_machines_leave_nothing() {
     let mut ground = Ground::new();
     ground.run_machines("firecracker");
     campaign(&ground, share_of(8), &mut Chance::new("templates, firecracker"));
+}
+
+/// A later start boots the disk that it finds, so there must be none until it is whole.
+#[test]
+fn a_disk_whose_copy_was_killed_is_copied_again() {
+    if !trace::is_possible() {
+        return;
+    }
+    let mut ground = Ground::new();
+    ground.run_machines("qemu");
+    run(&ground);
+    for verb in [&["start"][..], &["start", "--cold"]] {
+        let id = ground.created();
+        let third_part = Point { call: "pwrite64".into(), occurrence: 3 };
+        let args = [verb, &[id.as_str()]].concat();
+        let killed = trace::inject(&ground, &third_part, "signal=SIGKILL", &args);
+        if killed.code == Some(0) {
+            println!("SKIPPED: this file system copies by sharing blocks");
+            return;
+        }
+        assert_eq!(killed.signal, Some(9), "{killed:#?}");
+        let vm = ground.path("state").join("vms").join(&id);
+        assert!(!vm.join("disk.img").exists(), "{killed:#?}");
+        ground.check("a start that was killed while it copied the disk");
+        start_again(&ground, &id);
+    }
 }

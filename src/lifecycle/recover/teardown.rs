@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::processes;
 use crate::host::lock::FileLock;
-use crate::host::{cgroup, directory};
+use crate::host::{cgroup, directory, durable};
 use crate::lifecycle::manager::VmManager;
 use crate::model::{BackendKind, VmId, VmManifest, VmPhase, VmRecord};
 use crate::registry::RegistryChange;
@@ -30,6 +30,8 @@ pub fn bring_down(
         processes::kill(&process)?;
     }
     clear(manager, &record.manifest)?;
+    // Of a start that was killed while it copied.
+    durable::remove_if_there(&durable::temporary_of(&manager.paths(record.id()).disk()))?;
     manager.change(record.id(), |record| {
         record.finish_stop(last_error)?;
         Ok(record.clone())

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::sys::signal::Signal;
 
 use super::boot::{BootedVm, VmBoot};
@@ -17,7 +17,7 @@ use crate::backend::{Backend, MemorySource};
 use crate::guest::{AgentSession, CommandExit, ExecIo, OutputSink};
 use crate::host::signals::{self, PendingSignals, SignalInterrupt};
 use crate::host::wait::WaitLimit;
-use crate::host::{cpu, sparse};
+use crate::host::{cpu, durable, sparse};
 use crate::image::LockedImage;
 use crate::lifecycle::images::templates;
 use crate::model::VmManifest;
@@ -87,9 +87,7 @@ pub fn start(
 
 /// After a start that failed: deletes what it has left, and the template, which did not do.
 pub fn forget(boot: &VmBoot, shape: &TemplateShape, disk: &Path) -> Result<()> {
-    if disk.exists() {
-        std::fs::remove_file(disk).context("cannot delete the VM's disk")?;
-    }
+    durable::remove_if_there(disk)?;
     // Whoever else starts from it now will find out for themselves.
     let _ = boot.manager.templates()?.remove(&shape.name());
     Ok(())
