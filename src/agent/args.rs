@@ -1,15 +1,16 @@
-//! The command line of an agent that is a plain process. It is an interface between two programs of
-//! one package, not for people, and a guest's first process has none: hence no argument parser.
+//! The command line of an agent that is a plain process. Only mayfly itself uses it, and a guest's
+//! first process has none, so it needs no argument parser.
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-const HELP: &str = "usage: mayfly-agent (--listen-fd N | --port-fd N)... [--root DIR] [--secrets DIR]
+const HELP: &str =
+    "usage: mayfly-agent (--listen-fd N | --port-fd N)... [--root DIR] [--secrets DIR]
   --listen-fd N  serve each connection to the inherited listening socket N
   --port-fd N    serve the inherited stream N as if it were a virtio-serial port
-  --root DIR     where commands run by default; the current directory if not given
-  --secrets DIR  where commands' secrets are put; it is made when it is needed, and must be on a tmpfs";
+  --root DIR     the directory commands run in by default, instead of the current one
+  --secrets DIR  the directory for commands' secrets, on a tmpfs; created when needed";
 
 /// What to serve, and where.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,17 +21,17 @@ pub struct AgentOptions {
     pub secrets: Option<PathBuf>,
 }
 
-/// Why the agent stops before it began.
+/// A message to print, and an exit code to end with, instead of serving.
 #[derive(Debug, PartialEq, Eq)]
 pub struct EarlyExit {
     pub message: String,
     pub code: u8,
 }
 
-/// Reads the arguments; `None` when none of them says what to serve.
+/// Reads the arguments; `None` if they name nothing to serve.
 ///
 /// # Errors
-/// [`EarlyExit`] with code 2 for what it does not know, with code 0 for `--help` and `--version`.
+/// [`EarlyExit`] with code 2 for an unknown or malformed argument, with code 0 for `--help` and `--version`.
 pub fn parse(
     mut arguments: impl Iterator<Item = OsString>,
 ) -> Result<Option<AgentOptions>, EarlyExit> {
@@ -52,7 +53,7 @@ pub fn parse(
                 return Err(EarlyExit { message: env!("CARGO_PKG_VERSION").into(), code: 0 });
             }
             Some("--help") => return Err(EarlyExit { message: HELP.into(), code: 0 }),
-            // The kernel passes what it does not know of its own command line to the first process.
+            // The kernel passes unknown options of its own command line to the first process.
             _ if std::process::id() == 1 => {}
             _ => {
                 let message = format!("unexpected argument {}\n{HELP}", argument.display());
@@ -60,8 +61,8 @@ pub fn parse(
             }
         }
     }
-    let any = !options.listeners.is_empty() || !options.ports.is_empty();
-    Ok(any.then_some(options))
+    let serves = !options.listeners.is_empty() || !options.ports.is_empty();
+    Ok(serves.then_some(options))
 }
 
 fn descriptor(value: &OsString) -> Result<RawFd, EarlyExit> {
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_to_serve_is_read_and_the_rest_refused() {
+    fn known_arguments_are_read_and_others_refused() {
         let words = ["--listen-fd", "3", "--root", "/r", "--secrets", "/s"];
         let options = parse_words(&words).unwrap().unwrap();
         assert_eq!((&options.listeners[..], &options.ports[..]), (&[3][..], &[][..]));

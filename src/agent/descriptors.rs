@@ -1,4 +1,4 @@
-//! Descriptors that the agent inherits, and that commands must not.
+//! Descriptors that the agent inherits and commands must not.
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 

@@ -18,7 +18,7 @@ pub fn run(options: AgentOptions) -> ExitCode {
     match start(options) {
         Ok(world) => shutdown::wait_for_sigterm(&world),
         Err(message) => {
-            console::say(&message);
+            console::print(&message);
             ExitCode::FAILURE
         }
     }

@@ -1,13 +1,14 @@
-//! The first process of a guest: from the kernel's hand-over to the first session.
+//! The first process of a guest: its boot, from the start of the agent to the first session.
 //!
 //! ```text
 //! /proc /sys /dev ▶ modules ▶ disks ▶ root ▶ other mounts ▶ loopback, limits, cgroups ▶ ports
 //! ```
 //!
-//! Options on the kernel's command line: `mayfly.root=initrd` serves from the initial file system
-//! and needs no disks; `mayfly.poweroff=reboot` ends the VM by a reboot, for VMMs that take only
-//! that; `mayfly.line=vsock` serves vsock connections instead of virtio-serial ports; `mayfly.nested`
-//! makes a host of VMs of the guest.
+//! Options on the kernel's command line:
+//! - `mayfly.root=initrd` keeps the initial file system as the root and needs no disks.
+//! - `mayfly.poweroff=reboot` ends the VM with a reboot, for VMMs that cannot power off.
+//! - `mayfly.line=vsock` serves vsock connections instead of virtio-serial ports.
+//! - `mayfly.nested` provides `/dev/kvm`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -36,33 +37,34 @@ use super::serve::transport::HostStream;
 use super::vm::{AgentContext, AgentMode, shutdown};
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
-/// How long a device may take to appear after its driver was loaded. Drivers probe while they load,
-/// so this is for slow emulation only; still it ends before the host gives up on a boot.
+/// How long a device may take to appear after its driver was loaded. Drivers usually find it while they
+/// load, so only slow emulation needs this. It is shorter than the host's limit on a boot.
 const DEVICE_LIMIT: Duration = Duration::from_secs(20);
 
-/// Where the initial file system has them.
+/// Kernel modules in the initial file system.
 const MODULES: &str = "/modules";
 
-/// What makes a vsock device work.
+/// The driver of vsock devices.
 const VSOCK_DRIVER: &str = "vmw_vsock_virtio_transport.ko";
 
-/// Open files: the soft and the hard limit Debian gives to services. The kernel's own hard limit,
-/// 4096, is too low for some builds.
+/// The soft and the hard limit on open files: Debian's for services. The kernel's hard limit, 4096, is
+/// too low for some builds.
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
 
-/// Boots the guest and serves until it ends. Never returns: a first process that ends is a panic.
+/// Boots the guest and serves until it ends. Returns only if the guest can neither boot nor power off;
+/// the kernel panics then.
 pub fn run() -> ExitCode {
     let mut power = RebootMode::RB_POWER_OFF;
     match boot(&mut power) {
         Ok(world) => {
-            console::say("ready");
+            console::print("ready");
             shutdown::wait_for_sigterm(&world)
         }
         Err(why) => {
-            console::say(&format!("cannot start this guest: {why}"));
+            console::print(&format!("cannot start this guest: {why}"));
             nix::unistd::sync();
             let error = reboot(power);
-            console::say(&format!("cannot power off: {error:?}"));
+            console::print(&format!("cannot power off: {error:?}"));
             ExitCode::FAILURE
         }
     }
@@ -85,7 +87,7 @@ fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>, String> {
         _ if module.contains("_pci") => has_pci,
         _ => true,
     });
-    // It is loaded last, when the initial file system is gone.
+    // It is loaded last, after the initial file system is gone, so it is opened here.
     let vsock_driver = by_vsock.then(|| File::open(Path::new(MODULES).join(VSOCK_DRIVER)));
     let mounts = if has("mayfly.root=initrd") {
         GuestMounts::default()
@@ -96,9 +98,9 @@ fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>, String> {
         mounts::root()?
     };
     mounts::late()?;
-    settle_in();
+    configure();
     if has("mayfly.nested") {
-        complain("provide /dev/kvm", kvm::provide());
+        report("provide /dev/kvm", kvm::provide());
     }
     shutdown::block_signals().map_err(|errno| format!("set up signals: {}", errno.desc()))?;
     let kind = AgentMode::Guest {
@@ -116,7 +118,7 @@ fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>, String> {
     Ok(world)
 }
 
-/// Standard streams, which the kernel leaves closed where it found no console.
+/// Opens the standard streams, which the kernel leaves closed if it found no console.
 fn use_console() {
     let console = OpenOptions::new()
         .read(true)
@@ -137,31 +139,31 @@ fn wait_for_disk(path: &str, failures: &[String]) -> Result<(), String> {
     let deadline = Instant::now() + DEVICE_LIMIT;
     while !fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device()) {
         if Instant::now() >= deadline {
-            return Err(format!("{path} did not appear{}", because(failures)));
+            return Err(format!("{path} did not appear{}", reasons(failures)));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(())
 }
 
-fn because(failures: &[String]) -> String {
+fn reasons(failures: &[String]) -> String {
     if failures.is_empty() { String::new() } else { format!(" ({})", failures.join("; ")) }
 }
 
-fn complain(what: &str, result: io::Result<()>) {
+fn report(what: &str, result: io::Result<()>) {
     if let Err(error) = result {
-        console::say(&format!("{what}: {error}"));
+        console::print(&format!("{what}: {error}"));
     }
 }
 
-/// What makes a guest bearable and is no reason to give up if it fails.
-fn settle_in() {
-    complain("bring up the loopback interface", bring_up_loopback());
-    complain("oom_score_adj", fs::write("/proc/self/oom_score_adj", "-1000"));
+/// Network, limits and host name. A guest is usable without them, so failures are only reported.
+fn configure() {
+    report("bring up the loopback interface", bring_up_loopback());
+    report("oom_score_adj", fs::write("/proc/self/oom_score_adj", "-1000"));
     let (soft, hard) = OPEN_FILES;
     let limit = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
-    complain("limit on open files", limit.map_err(io::Error::from));
-    complain("host name", nix::unistd::sethostname("mayfly").map_err(io::Error::from));
+    report("limit on open files", limit.map_err(io::Error::from));
+    report("host name", nix::unistd::sethostname("mayfly").map_err(io::Error::from));
 }
 
 fn bring_up_loopback() -> io::Result<()> {
@@ -179,11 +181,11 @@ fn bring_up_loopback() -> io::Result<()> {
     Ok(())
 }
 
-/// Serves connections from the host, mayfly's own requests apart from commands, so that no number of
-/// commands can keep those out.
+/// Serves connections from the host on two ports, one for mayfly's own requests and one for commands:
+/// commands cannot use up the connections for requests.
 ///
-/// The driver comes last. Until it does, a connection waits in the VMM; between it and the listeners
-/// each would be refused, and tried again, at the cost of this guest's time.
+/// The driver is loaded after the listeners exist. Before it is loaded, a connection waits in the VMM;
+/// with a driver but no listener it would be refused and retried, which costs this guest time.
 fn serve_vsock(
     world: &Arc<AgentContext>,
     driver: io::Result<File>,
@@ -191,34 +193,34 @@ fn serve_vsock(
 ) -> Result<(), String> {
     for port in [VSOCK_CONTROL, VSOCK_SESSION] {
         let listener = AgentListener::vsock(port).map_err(|error| {
-            format!("listen at vsock port {port}: {error}{}", because(failures))
+            format!("listen on vsock port {port}: {error}{}", reasons(failures))
         })?;
         let world = Arc::clone(world);
         std::thread::spawn(move || accept_forever(&listener, &world));
     }
     let loaded = driver.and_then(|driver| modules::insert(&driver));
-    loaded.map_err(|error| format!("load {VSOCK_DRIVER}: {error}{}", because(failures)))
+    loaded.map_err(|error| format!("load {VSOCK_DRIVER}: {error}{}", reasons(failures)))
 }
 
-/// Serves every port of ours: one that is not would take clients and never answer.
+/// Serves all of mayfly's ports: on a port without a server, clients would wait for ever.
 fn serve_ports(world: &Arc<AgentContext>, failures: &[String]) -> Result<(), String> {
     let deadline = Instant::now() + DEVICE_LIMIT;
     let ports = loop {
-        let ports = SerialPorts::now();
-        if ports.all_here() {
+        let ports = SerialPorts::read();
+        if ports.are_complete() {
             break ports;
         }
         if Instant::now() >= deadline {
             let (here, more) = (ports.ours.len(), ports.unnamed);
-            let found = format!("{here} lines to the host, and {more} without a name");
-            return Err(format!("found {found}{}", because(failures)));
+            let found = format!("{here} ports of mayfly and {more} without a name");
+            return Err(format!("found {found}{}", reasons(failures)));
         }
         std::thread::sleep(Duration::from_millis(1));
     };
     for path in ports.ours {
-        let said = |error: io::Error| format!("{}: {error}", path.display());
-        let port = OpenOptions::new().read(true).write(true).open(&path).map_err(said)?;
-        let line = HostStream::port(File::into(port)).map_err(|errno| said(errno.into()))?;
+        let failed = |error: io::Error| format!("{}: {error}", path.display());
+        let port = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
+        let line = HostStream::port(File::into(port)).map_err(|errno| failed(errno.into()))?;
         serve_in_thread(line, world);
     }
     Ok(())

@@ -1,9 +1,9 @@
-//! The guest's half: a static program that is the first process of a guest, or a plain process of
-//! the host under the mock backend.
+//! The guest agent: a static program that is the first process of a guest ([`init`]), or a plain
+//! process of the host under the mock backend ([`host_process`]).
 //!
-//! One thread serves each line to the host ([`serve`]); one thread owns `waitpid` ([`processes`]); one
-//! watches the TTL ([`vm`]). What differs between a guest and a plain process is in [`vm`] too; what
-//! only a guest's first process does is in [`init`], in the steps of [`boot`].
+//! One thread serves each connection or port from the host ([`serve`]) and the command that it runs
+//! ([`job`]), one owns `waitpid` ([`processes`]), one watches the TTL ([`vm`]). [`boot`] has the steps of
+//! a guest's boot.
 
 mod args;
 mod boot;
@@ -18,24 +18,26 @@ mod vm;
 
 use std::process::ExitCode;
 
-/// Runs the agent until its VM ends, with the arguments after the program's name; or, where those ask
-/// for it, copies files for one command and ends.
+/// Runs the agent until its VM ends; `arguments` begin after the program's name. With the arguments of
+/// [`job::copy`] it only copies files and returns.
 pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     let mut arguments = arguments.peekable();
     if std::process::id() != 1
-        && let Some(transfer) = arguments.next_if(|argument| job::copy::is_one(argument))
+        && let Some(direction) = arguments.next_if(|argument| job::copy::is_direction(argument))
     {
-        return job::copy::serve(&transfer, arguments.next());
+        return job::copy::run(&direction, arguments.next());
     }
     match args::parse(arguments) {
         Ok(Some(options)) => host_process::run(options),
         Ok(None) if std::process::id() == 1 => init::run(),
         Ok(None) => {
-            console::say("it is the first process of a guest; --help says what else it can be");
+            console::print(
+                "this program is the first process of a guest; see --help for other uses",
+            );
             ExitCode::from(2)
         }
         Err(stop) => {
-            console::say(&stop.message);
+            console::print(&stop.message);
             ExitCode::from(stop.code)
         }
     }

@@ -1,4 +1,4 @@
-//! Loading the kernel modules the image brings along.
+//! Loading kernel modules.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -9,11 +9,11 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 
 use crate::agent::console;
 
-/// Loads what `order` in this directory lists and is `wanted`, one path a line, relative to the
-/// directory, each after those it needs. Returns the ones that failed and why: whether that matters
-/// shows later, when a device is missing. Without a list there is nothing to load.
+/// Loads the `wanted` modules of the file `order` in this directory. It lists one path a line, relative
+/// to the directory, dependencies first; without it there is nothing to load. Returns why modules
+/// failed: that matters only if a device is missing later.
 ///
-/// A module that drives nothing costs a hundredth of an emulated boot.
+/// Each module without a device takes about 1 % of an emulated boot.
 pub fn load(directory: &Path, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let Ok(order) = fs::read_to_string(directory.join("order")) else {
         return Vec::new();
@@ -23,27 +23,27 @@ pub fn load(directory: &Path, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     for line in lines.filter(|line| wanted(line)) {
         if let Err(error) = load_file(&directory.join(line)) {
             let failure = format!("module {line}: {error}");
-            console::say(&failure);
+            console::print(&failure);
             failures.push(failure);
         }
     }
     failures
 }
 
-/// Loads one module by name, and before it what it needs, from a directory with a `modules.dep`.
+/// Loads one module and its dependencies from a directory with a `modules.dep`.
 ///
 /// # Errors
-/// There is no such module, or the kernel refuses it or one it needs.
+/// [`ErrorKind::NotFound`] if there is no such module; the kernel's if it refuses one of them.
 pub fn load_by_name(directory: &Path, name: &str) -> io::Result<()> {
     let dependencies = fs::read_to_string(directory.join("modules.dep"))?;
-    let files = needed(&dependencies, name)
-        .ok_or_else(|| io::Error::new(ErrorKind::NotFound, format!("there is no module {name}")))?;
+    let files = load_order(&dependencies, name)
+        .ok_or_else(|| io::Error::new(ErrorKind::NotFound, format!("no module {name}")))?;
     files.into_iter().try_for_each(|file| load_file(&directory.join(file)))
 }
 
-/// The files to load for a module, in order. A line of `modules.dep` is `file: needs…` with
-/// everything that is needed, what must come first last.
-fn needed<'a>(dependencies: &'a str, name: &str) -> Option<Vec<&'a str>> {
+/// The files to load for a module, in order. A line of `modules.dep` is `file: dependencies…`, with all
+/// direct and indirect ones, in reverse order of loading.
+fn load_order<'a>(dependencies: &'a str, name: &str) -> Option<Vec<&'a str>> {
     let file_name = format!("{name}.ko");
     let (file, needs) = dependencies
         .lines()
@@ -56,13 +56,12 @@ fn load_file(path: &Path) -> io::Result<()> {
     insert(&File::open(path)?)
 }
 
-/// Loads one module that is open.
+/// Loads a module from an open file; one that is loaded already counts as success.
 ///
 /// # Errors
-/// The kernel refuses it; not if it is there already.
+/// The kernel's.
 pub fn insert(module: &File) -> io::Result<()> {
     match finit_module(module, c"", ModuleInitFlags::empty()) {
-        // Built in, or loaded before.
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
@@ -73,12 +72,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_module_needs_comes_before_it() {
+    fn dependencies_are_loaded_before_their_module() {
         let dependencies = "kernel/a/kvm.ko: kernel/b/irqbypass.ko\n\
                             kernel/a/kvm-amd.ko: kernel/c/ccp.ko kernel/a/kvm.ko kernel/b/irqbypass.ko\n";
         let order =
             ["kernel/b/irqbypass.ko", "kernel/a/kvm.ko", "kernel/c/ccp.ko", "kernel/a/kvm-amd.ko"];
-        assert_eq!(needed(dependencies, "kvm-amd").unwrap(), order);
-        assert_eq!(needed(dependencies, "kvm-intel"), None);
+        assert_eq!(load_order(dependencies, "kvm-amd").unwrap(), order);
+        assert_eq!(load_order(dependencies, "kvm-intel"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! A guest's file systems: the image below, the VM's own disk above, together the root.
+//! A guest's file systems. The root is an overlay: the image below, the VM's own disk above.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,23 +13,20 @@ use nix::unistd::{chdir, chroot, sync};
 
 use super::run_directories;
 
-/// The image: read-only, shared by all VMs of a profile.
+/// The image: read-only, and shared by all VMs made from it.
 pub const ROOT_DISK: &str = "/dev/vda";
 /// The VM's own disk.
 pub const OWN_DISK: &str = "/dev/vdb";
 
-/// The kernel's initial file system, from linux/magic.h.
+/// The type of the initial file system, from linux/magic.h.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
-/// What is needed to bring everything to the disk at the end.
+/// What must be flushed and remounted read-only at the end.
 #[derive(Debug, Default)]
 pub struct GuestMounts {
-    /// The root of the VM's own disk, which has no path any more; `None` in a guest without disks.
+    /// The root of the VM's own disk, which has no path; `None` in a guest without disks.
     disk: Option<File>,
 }
-
-/// A step that failed, in words.
-pub type MountError = String;
 
 struct FileSystem {
     kind: &'static str,
@@ -38,14 +35,14 @@ struct FileSystem {
     options: &'static str,
 }
 
-/// The kernel's file systems, needed before anything else.
+/// Pseudo file systems, needed before anything else.
 const EARLY: [FileSystem; 3] = [
     FileSystem { kind: "proc", target: "/proc", flags: QUIET, options: "" },
     FileSystem { kind: "sysfs", target: "/sys", flags: QUIET, options: "" },
     FileSystem { kind: "devtmpfs", target: "/dev", flags: MsFlags::MS_NOSUID, options: "mode=755" },
 ];
 
-/// What Debian mounts on top of the root, with Debian's options. `/tmp` stays on the disk.
+/// What Debian mounts, with Debian's options. `/tmp` stays on the disk.
 const LATE: [FileSystem; 5] = [
     FileSystem {
         kind: "devpts",
@@ -68,23 +65,23 @@ const QUIET: MsFlags = PRIVATE.union(MsFlags::MS_NOEXEC);
 /// Mounts `/proc`, `/sys` and `/dev` in the initial file system.
 ///
 /// # Errors
-/// What could not be mounted.
-pub fn early() -> Result<(), MountError> {
+/// The mount that failed.
+pub fn early() -> Result<(), String> {
     EARLY.iter().try_for_each(|file_system| file_system.mount())
 }
 
-/// Puts the image and the VM's own disk together and makes them the root.
+/// Mounts the image and the VM's own disk as one overlay and switches to it as the root.
 ///
 /// # Errors
 /// The step that failed.
-pub fn root() -> Result<GuestMounts, MountError> {
+pub fn root() -> Result<GuestMounts, String> {
     let image = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
     let own = MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
     mount_at(Some(ROOT_DISK), "/lower", "ext4", image, "")?;
     mount_at(Some(OWN_DISK), "/disk", "ext4", own, "")?;
-    let disk = File::open("/disk").map_err(|error| said("open /disk", &error))?;
+    let disk = File::open("/disk").map_err(|error| failed("open /disk", &error))?;
     for directory in ["/disk/upper", "/disk/work"] {
-        fs::create_dir_all(directory).map_err(|error| said(directory, &error))?;
+        fs::create_dir_all(directory).map_err(|error| failed(directory, &error))?;
     }
     let layers = "lowerdir=/lower,upperdir=/disk/upper,workdir=/disk/work";
     mount_at(Some("overlay"), "/newroot", "overlay", MsFlags::MS_NOATIME, layers)?;
@@ -95,14 +92,14 @@ pub fn root() -> Result<GuestMounts, MountError> {
     Ok(GuestMounts { disk: Some(disk) })
 }
 
-/// Mounts what belongs on top of the root.
+/// Mounts what belongs on top of the root. cgroup2 may be missing from the kernel.
 ///
 /// # Errors
-/// What could not be mounted; a kernel without cgroup2 is not an error.
-pub fn late() -> Result<(), MountError> {
+/// The mount that failed.
+pub fn late() -> Result<(), String> {
     for file_system in &LATE {
         let mounted = match file_system.target {
-            "/run" => run_directories::keep(Path::new("/run"), || file_system.mount()),
+            "/run" => run_directories::mount_over(Path::new("/run"), || file_system.mount()),
             _ => file_system.mount(),
         };
         match mounted {
@@ -113,19 +110,19 @@ pub fn late() -> Result<(), MountError> {
     let links =
         [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")];
     for (name, target) in links {
-        // Shells write /dev/fd/63 for process substitution. A link that is there is as good.
+        // Shells use /dev/fd/63 for process substitution. The link may exist already.
         let _ = symlink(target, Path::new("/dev").join(name));
     }
-    // What /etc/hostname and its like lead to, in images of ours.
+    // In mayfly's images, /etc/hostname and similar files are links to here.
     let _ = fs::create_dir_all("/run/mayfly");
     let _ = fs::create_dir_all("/tmp");
     fs::set_permissions("/tmp", fs::Permissions::from_mode(0o1777))
-        .map_err(|error| said("/tmp", &error))
+        .map_err(|error| failed("/tmp", &error))
 }
 
 impl GuestMounts {
-    /// Brings everything to the disk and makes it read-only, so that the next start finds it whole.
-    pub fn settle(&self) {
+    /// Flushes all data and remounts the disk read-only, so that the next start finds it consistent.
+    pub fn flush(&self) {
         sync();
         let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         if let Some(disk) = &self.disk {
@@ -139,7 +136,7 @@ impl GuestMounts {
 }
 
 impl FileSystem {
-    fn mount(&self) -> Result<(), MountError> {
+    fn mount(&self) -> Result<(), String> {
         mount_at(Some(self.kind), self.target, self.kind, self.flags, self.options)
     }
 }
@@ -150,10 +147,10 @@ fn mount_at(
     kind: &str,
     flags: MsFlags,
     options: &str,
-) -> Result<(), MountError> {
-    fs::create_dir_all(target).map_err(|error| said(target, &error))?;
+) -> Result<(), String> {
+    fs::create_dir_all(target).map_err(|error| failed(target, &error))?;
     match mount(source, target, Some(kind), flags, Some(options)) {
-        // The kernel has mounted /dev itself where it was built to.
+        // Some kernels are built to mount /dev themselves.
         Ok(()) | Err(Errno::EBUSY) => Ok(()),
         Err(errno) => {
             let source = source.unwrap_or(kind);
@@ -162,22 +159,22 @@ fn mount_at(
     }
 }
 
-fn move_mount(from: &str, to: &str) -> Result<(), MountError> {
-    fs::create_dir_all(to).map_err(|error| said(to, &error))?;
+fn move_mount(from: &str, to: &str) -> Result<(), String> {
+    fs::create_dir_all(to).map_err(|error| failed(to, &error))?;
     mount(Some(from), to, None::<&str>, MsFlags::MS_MOVE, None::<&str>)
         .map_err(|errno| format!("move {from} to {to}: {}", errno.desc()))
 }
 
-/// Empties the initial file system, which lives in memory, and goes to the new root for good.
-fn switch_root(new_root: &str) -> Result<(), MountError> {
+/// Deletes the files of the initial file system, to free their memory, and moves to the new root.
+fn switch_root(new_root: &str) -> Result<(), String> {
     let error =
         |step: &str, errno: Errno| format!("switch to {new_root}: {step}: {}", errno.desc());
     chdir(new_root).map_err(|errno| error("chdir", errno))?;
     let kind = statfs("/").map_err(|errno| error("statfs", errno))?.filesystem_type();
-    // Never on anything but memory: what is deleted here must be worth nothing.
+    // Only in memory: on any other file system, deleting would lose data.
     if kind == RAMFS_MAGIC || kind == TMPFS_MAGIC {
-        let device = fs::metadata("/").map_err(|error| said("/", &error))?.dev();
-        empty(Path::new("/"), device);
+        let device = fs::metadata("/").map_err(|error| failed("/", &error))?.dev();
+        delete_contents(Path::new("/"), device);
     }
     mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
         .map_err(|errno| error("move", errno))?;
@@ -185,14 +182,14 @@ fn switch_root(new_root: &str) -> Result<(), MountError> {
     chdir("/").map_err(|errno| error("chdir", errno))
 }
 
-/// Deletes what is in `directory` on this device; mount points stay.
-fn empty(directory: &Path, device: u64) {
+/// Deletes the contents of `directory`, except on other devices.
+fn delete_contents(directory: &Path, device: u64) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.dev() != device => {}
             Ok(metadata) if metadata.is_dir() => {
-                empty(&path, device);
+                delete_contents(&path, device);
                 let _ = fs::remove_dir(&path);
             }
             _ => {
@@ -202,6 +199,6 @@ fn empty(directory: &Path, device: u64) {
     }
 }
 
-fn said(what: &str, error: &io::Error) -> MountError {
+fn failed(what: &str, error: &io::Error) -> String {
     format!("{what}: {error}")
 }

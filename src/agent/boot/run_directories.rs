@@ -1,5 +1,5 @@
-//! What an image has where memory is mounted over it: directories that its programs expect, such as
-//! `/run/postgresql`. They are there again in the mounted one, with what small files are in them.
+//! Directories such as `/run/postgresql` that an image has below a mount point and its programs expect.
+//! They are copied into the tmpfs mounted there, with the small files in them.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,18 +7,18 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-/// Bytes of one file, and entries altogether: all of it will be in memory.
+/// Limits on bytes of one file and on all entries: the copies are in memory.
 const MAX_FILE: u64 = 1 << 20;
 const MAX_ENTRIES: usize = 1000;
 
-/// Directories in directories.
+/// Nested directories.
 const MAX_DEPTH: usize = 8;
 
-/// Mounts something on a directory, and puts what was there into it.
+/// Mounts something on a directory, and copies what it hides into it.
 ///
 /// # Errors
-/// Those of the mounting; what cannot be put there is missed by nobody but its program.
-pub fn keep<E>(at: &Path, mount: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+/// Those of `mount`. Files that cannot be copied are left out.
+pub fn mount_over<E>(at: &Path, mount: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
     let below = File::open(at);
     mount()?;
     if let Ok(below) = below {
@@ -44,7 +44,7 @@ fn copy(from: &Path, to: &Path, depth: usize, left: &mut usize) {
     }
 }
 
-/// Copies what is not a directory, or makes one. Says whether it is one.
+/// Copies one entry, without a directory's contents. Returns whether it is a directory.
 fn copy_one(from: &Path, to: &Path) -> io::Result<bool> {
     let about = fs::symlink_metadata(from)?;
     if about.is_dir() {
@@ -56,7 +56,7 @@ fn copy_one(from: &Path, to: &Path) -> io::Result<bool> {
     } else {
         return Ok(false);
     }
-    // The owner first: a change of it takes set-id bits away.
+    // The owner first: changing it clears set-id bits.
     lchown(to, Some(about.uid()), Some(about.gid()))?;
     if !about.is_symlink() {
         fs::set_permissions(to, about.permissions())?;
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_there_is_there_again() {
+    fn hidden_files_are_copied_into_the_mount() {
         let dir = tempfile::tempdir().unwrap();
         let (below, above) = (dir.path().join("below"), dir.path().join("above"));
         fs::create_dir_all(below.join("daemon/inner")).unwrap();
@@ -81,8 +81,8 @@ mod tests {
         File::create(below.join("large")).unwrap().set_len(MAX_FILE + 1).unwrap();
         let at = dir.path().join("at");
         fs::rename(&below, &at).unwrap();
-        // As a mount does: another directory is in its place, and the old one still open.
-        let mounted = keep(&at, || {
+        // Like a mount: another directory takes its place while it is open.
+        let mounted = mount_over(&at, || {
             fs::rename(&at, &below)?;
             fs::create_dir(&above)?;
             fs::rename(&above, &at)

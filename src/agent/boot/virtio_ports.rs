@@ -1,39 +1,38 @@
-//! The guest's virtio-serial ports that lead to mayfly.
+//! The virtio-serial ports that connect a guest with mayfly.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where the kernel lists the ports it knows.
+/// The kernel's list of ports.
 const LIST: &str = "/sys/class/virtio-ports";
 
-/// Where their device files are.
 const DEVICES: &str = "/dev";
 
-/// Ours are named this and a number.
+/// mayfly's ports are named this and a number.
 const PREFIX: &str = "mayfly.";
 
-/// What the kernel knows of the ports at one moment.
+/// The ports that the kernel has found so far.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SerialPorts {
-    /// The device files of ours.
+    /// The device files of mayfly's ports.
     pub ours: Vec<PathBuf>,
-    /// Ports whose names are still on their way. A device announces all its ports before it names the
-    /// first, one message for each: while one has no name, it may be ours.
+    /// How many ports have no name yet, and may be mayfly's: a device announces all its ports, one
+    /// message each, before it names the first.
     pub unnamed: usize,
 }
 
 impl SerialPorts {
-    /// Looks at this moment's ports.
-    pub fn now() -> SerialPorts {
-        SerialPorts::listed(Path::new(LIST), Path::new(DEVICES))
+    /// Reads the kernel's list.
+    pub fn read() -> SerialPorts {
+        SerialPorts::read_from(Path::new(LIST), Path::new(DEVICES))
     }
 
-    /// Whether no port of ours is still to come.
-    pub fn all_here(&self) -> bool {
+    /// Whether all of mayfly's ports are ready.
+    pub fn are_complete(&self) -> bool {
         !self.ours.is_empty() && self.unnamed == 0
     }
 
-    fn listed(list: &Path, devices: &Path) -> SerialPorts {
+    fn read_from(list: &Path, devices: &Path) -> SerialPorts {
         let announced = || fs::read_dir(list).into_iter().flatten().flatten();
         let mut ours = Vec::new();
         let mut others = 0;
@@ -45,7 +44,7 @@ impl SerialPorts {
                 _ => {}
             }
         }
-        // Counted now: a list from before the first name may lack the last ports.
+        // Listed again: a list from before the first name may lack the last ports.
         let unnamed = announced().count().saturating_sub(ours.len() + others);
         SerialPorts { ours, unnamed }
     }
@@ -56,11 +55,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_without_a_name_is_still_to_come() {
+    fn ports_are_incomplete_while_one_has_no_name() {
         let dir = tempfile::tempdir().unwrap();
         let (list, devices) = (dir.path().join("list"), dir.path().join("dev"));
-        let look = || SerialPorts::listed(&list, &devices);
-        assert!(!look().all_here(), "no driver yet");
+        let look = || SerialPorts::read_from(&list, &devices);
+        assert!(!look().are_complete(), "no driver yet");
 
         fs::create_dir(&devices).unwrap();
         let announce = |port: &str| {
@@ -71,24 +70,24 @@ mod tests {
         announce("vport0p1");
         announce("vport0p2");
         announce("vport0p3");
-        assert!(!look().all_here(), "announced, and not named");
+        assert!(!look().are_complete(), "announced but not named");
 
         name("vport0p1", "mayfly.0\n");
         assert_eq!(look(), SerialPorts { ours: vec![devices.join("vport0p1")], unnamed: 2 });
-        assert!(!look().all_here(), "the first of them is named");
+        assert!(!look().are_complete(), "only the first is named");
 
         name("vport0p2", "mayfly.1\n");
         name("vport0p3", "org.example.other\n");
         assert_eq!(look().ours.len(), 2);
-        assert!(look().all_here());
+        assert!(look().are_complete());
     }
 
     #[test]
-    fn a_port_without_its_device_file_is_still_to_come() {
+    fn ports_are_incomplete_without_a_device_file() {
         let dir = tempfile::tempdir().unwrap();
         let port = dir.path().join("vport0p1");
         fs::create_dir(&port).unwrap();
         fs::write(port.join("name"), "mayfly.0\n").unwrap();
-        assert!(!SerialPorts::listed(dir.path(), Path::new("/nowhere")).all_here());
+        assert!(!SerialPorts::read_from(dir.path(), Path::new("/nowhere")).are_complete());
     }
 }

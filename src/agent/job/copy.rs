@@ -48,12 +48,12 @@ pub fn argv(argument: &str, request: &impl Serialize) -> Result<Vec<OsString>, A
 }
 
 /// Whether this argument asks for a copy.
-pub fn is_one(argument: &OsStr) -> bool {
+pub fn is_direction(argument: &OsStr) -> bool {
     argument == PACK || argument == UNPACK
 }
 
 /// Does it. What went wrong is said in one line on standard error.
-pub fn serve(argument: &OsStr, request: Option<OsString>) -> ExitCode {
+pub fn run(argument: &OsStr, request: Option<OsString>) -> ExitCode {
     let request = request.unwrap_or_default();
     let done = match argument == PACK {
         true => parse(&request).and_then(|request| pack(&request)),

@@ -1,31 +1,31 @@
-//! A cgroup for each command, so that all it started dies with it and none of it can take the
-//! agent's processes.
+//! A cgroup for each command: it kills everything the command started, and limits how many processes
+//! commands can have.
 
 use std::fs::{self, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Processes and threads that commands leave to the agent and the kernel.
+/// Processes and threads reserved for the agent and the kernel.
 const SPARE_TASKS: u64 = 256;
 
-/// Where the commands' cgroups are made.
+/// Creates the cgroups of commands.
 #[derive(Debug)]
 pub struct CgroupRoot {
     root: PathBuf,
-    book: Arc<Mutex<Book>>,
-    /// One that was made when there was time for it.
-    spare: Mutex<Option<Made>>,
+    counts: Arc<Mutex<Counts>>,
+    /// Created in advance.
+    spare: Mutex<Option<Created>>,
 }
 
-/// A cgroup, and what a process writes `0` to in order to join it.
-type Made = (CommandCgroup, OwnedFd);
+/// A cgroup and its `cgroup.procs`: a process that writes `0` to it joins.
+type Created = (CommandCgroup, OwnedFd);
 
 #[derive(Debug, Default)]
-struct Book {
-    /// How many were made.
-    made: u64,
-    /// Those that nobody looks after any more but that a daemon may still live in.
+struct Counts {
+    /// How many were created.
+    created: u64,
+    /// Those whose command has ended while other processes were still in them.
     left: Vec<PathBuf>,
 }
 
@@ -33,14 +33,14 @@ struct Book {
 #[derive(Debug)]
 pub struct CommandCgroup {
     path: PathBuf,
-    book: Arc<Mutex<Book>>,
+    counts: Arc<Mutex<Counts>>,
 }
 
 impl CgroupRoot {
-    /// Prepares `mayfly` under a cgroup2 mount, with a limit on tasks that leaves some to the rest.
-    /// `None` where that is not possible: commands then are killed as process families.
+    /// Creates `mayfly` under a cgroup2 mount, with a limit on tasks. `None` if that is not possible:
+    /// commands are then killed as process families.
     pub fn prepare(mount: &Path) -> Option<CgroupRoot> {
-        // Controllers are optional: without them the groups still can be killed as one.
+        // Without controllers, cgroups can still be killed.
         let controllers = mount.join("cgroup.subtree_control");
         let _ = fs::write(&controllers, "+pids");
         let _ = fs::write(&controllers, "+memory");
@@ -49,70 +49,66 @@ impl CgroupRoot {
         if let Some(limit) = task_limit() {
             let _ = fs::write(root.join("pids.max"), limit.to_string());
         }
-        Some(CgroupRoot { root, book: Arc::default(), spare: Mutex::default() })
+        Some(CgroupRoot { root, counts: Arc::default(), spare: Mutex::default() })
     }
 
-    /// A new cgroup: the spare one, if there is one.
+    /// A new cgroup, or the spare one.
     ///
     /// # Errors
-    /// Where the kernel makes no more.
-    pub fn create(&self) -> std::io::Result<Made> {
-        match self.spare().take() {
-            Some(made) => Ok(made),
-            None => self.make(),
-        }
+    /// The kernel's.
+    pub fn create(&self) -> std::io::Result<Created> {
+        let spare = lock(&self.spare).take();
+        spare.map_or_else(|| self.create_now(), Ok)
     }
 
-    /// Makes the next one beforehand, so that a command need not wait for it.
-    pub fn provide_spare(&self) {
-        let mut spare = self.spare();
+    /// Creates the next one in advance, so that a command need not wait for it.
+    pub fn create_spare(&self) {
+        let mut spare = lock(&self.spare);
         if spare.is_none() {
-            *spare = self.make().ok();
+            *spare = self.create_now().ok();
         }
     }
 
-    fn spare(&self) -> MutexGuard<'_, Option<Made>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn make(&self) -> std::io::Result<Made> {
+    fn create_now(&self) -> std::io::Result<Created> {
         let number = {
-            let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-            book.left.retain(|path| fs::remove_dir(path).is_err());
-            book.made += 1;
-            book.made
+            let mut counts = lock(&self.counts);
+            counts.left.retain(|path| fs::remove_dir(path).is_err());
+            counts.created += 1;
+            counts.created
         };
         let path = self.root.join(number.to_string());
         fs::create_dir(&path)?;
         let procs = OpenOptions::new().write(true).open(path.join("cgroup.procs"))?;
-        Ok((CommandCgroup { path, book: Arc::clone(&self.book) }, procs.into()))
+        Ok((CommandCgroup { path, counts: Arc::clone(&self.counts) }, procs.into()))
     }
 
-    /// Kills everything in all of them.
+    /// Kills everything in all cgroups of commands.
     pub fn kill_all(&self) {
         let _ = fs::write(self.root.join("cgroup.kill"), "1");
     }
 }
 
 impl CommandCgroup {
-    /// Kills everything in it at once, a fork bomb included. `false` where the kernel cannot
-    /// (before 5.14).
+    /// Kills everything in it at once, even a fork bomb. `false` if the kernel cannot (before 5.14).
     pub fn kill(&self) -> bool {
         fs::write(self.path.join("cgroup.kill"), "1").is_ok()
     }
 }
 
 impl Drop for CommandCgroup {
-    /// The kernel refuses while a process is in it; then it is tried again later.
+    /// Removes the cgroup. The kernel refuses while a process is in it, so it is tried again later.
     fn drop(&mut self) {
         if fs::remove_dir(&self.path).is_err() {
-            let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-            book.left.push(std::mem::take(&mut self.path));
+            lock(&self.counts).left.push(std::mem::take(&mut self.path));
         }
     }
 }
 
-/// The kernel's own limits, less what must be left.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The kernel's own limit, less what is reserved.
 fn task_limit() -> Option<u64> {
     let read = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let kernel = read("/proc/sys/kernel/pid_max")?.min(read("/proc/sys/kernel/threads-max")?);

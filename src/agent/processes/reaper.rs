@@ -1,10 +1,10 @@
-//! The one place that owns `waitpid`. Orphans of every command become children of the agent, as the
-//! first process or as a child subreaper, so it must wait for children it never started; a second
-//! caller of `waitpid` would lose statuses to this one.
+//! The only caller of `waitpid`. Orphans of every command become children of the agent, which is the
+//! first process or a child subreaper, so it must wait for children it did not start. A second caller of
+//! `waitpid` would lose statuses to this one.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use crate::protocol::ProcessEnd;
 
-/// Collects every child that ends and tells whoever asked for it.
+/// Collects every child that ends, and records how the adopted ones ended.
 #[derive(Debug, Default)]
 pub struct ChildReaper {
     children: Mutex<Children>,
@@ -24,9 +24,9 @@ pub struct ChildReaper {
 #[derive(Debug, Default)]
 struct Children {
     awaited: HashMap<Pid, Arc<ChildExit>>,
-    /// How many are being started, whose pids are not known yet.
+    /// How many are being started; their pids are not known yet.
     starting: usize,
-    /// Whether the kernel said that there is no child at all, and none was started since.
+    /// Whether the kernel reported that there is no child, and none was started since.
     none: bool,
 }
 
@@ -38,21 +38,21 @@ pub struct ChildExit {
 }
 
 impl ChildExit {
-    /// How and when it ended, if it did.
+    /// How and when the child ended, if it has.
     pub fn get(&self) -> Option<(ProcessEnd, Instant)> {
         self.end.get().copied()
     }
 }
 
 impl AsFd for ChildExit {
-    /// Readable from the end on.
+    /// Readable once the child has ended.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }
 }
 
 impl ChildReaper {
-    /// A reaper and its thread.
+    /// Creates a reaper and starts its thread.
     pub fn start() -> Arc<ChildReaper> {
         let reaper = Arc::new(ChildReaper::default());
         let worker = Arc::clone(&reaper);
@@ -60,13 +60,12 @@ impl ChildReaper {
         reaper
     }
 
-    /// Starts a child with `start`, which returns its pid, and returns the place where its end will
-    /// show. A child that ends at once is not missed: strangers are not collected meanwhile.
-    /// Nothing is locked meanwhile either, because starting takes as long as reading the program
-    /// does.
+    /// Starts a child with `start`, which returns its pid. Until `start` returns, no unknown child is
+    /// collected, so one that ends at once is not missed. No lock is held meanwhile, because starting
+    /// includes reading the program from disk.
     ///
     /// # Errors
-    /// What `start` returns, or why there is no event descriptor.
+    /// Those of `start` and of eventfd(2).
     pub fn adopt(
         &self,
         start: impl FnOnce() -> nix::Result<Pid>,
@@ -88,20 +87,19 @@ impl ChildReaper {
         started.map(|pid| (pid, ending))
     }
 
-    /// Runs `action` while `pid` certainly is the child that was adopted: it has not been waited
-    /// for and will not be meanwhile, so its number belongs to nobody else. `None` when it ended
-    /// before.
+    /// Runs `action` while the adopted child `pid` is not collected, so that its pid cannot belong to
+    /// another process. `None` if it was collected before.
     pub fn while_alive<T>(&self, pid: Pid, action: impl FnOnce() -> T) -> Option<T> {
         let children = self.lock();
         children.awaited.contains_key(&pid).then(action)
     }
 
-    /// Waits until there is no child at all; `false` when that takes longer than `limit`.
+    /// Waits until there is no child at all; `false` if that takes longer than `limit`.
     pub fn wait_for_none(&self, limit: Duration) -> bool {
         let (children, _) = self
             .changed
             .wait_timeout_while(self.lock(), limit, |children| !children.none)
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+            .unwrap_or_else(PoisonError::into_inner);
         children.none
     }
 
@@ -118,10 +116,8 @@ impl ChildReaper {
     fn collect(&self, pid: Pid) {
         let unknown =
             |children: &mut Children| children.starting > 0 && !children.awaited.contains_key(&pid);
-        let mut children = self
-            .changed
-            .wait_while(self.lock(), unknown)
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut children =
+            self.changed.wait_while(self.lock(), unknown).unwrap_or_else(PoisonError::into_inner);
         let Some(end) = collect_status(pid) else { return };
         if let Some(ending) = children.awaited.remove(&pid) {
             let _ = ending.end.set((end, Instant::now()));
@@ -136,18 +132,17 @@ impl ChildReaper {
                 children.none = true;
                 self.changed.notify_all();
             }
-            children = self.changed.wait(children).unwrap_or_else(|poisoned| poisoned.into_inner());
+            children = self.changed.wait(children).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Children> {
-        self.children.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Waits until some child is dead and says which, without collecting it: its pid must stay taken
-/// until the lock is held. The C functions are called directly because nix fails, without saying
-/// for which child, on one that a real-time signal killed.
+/// Waits for a dead child and returns its pid without collecting it: the pid must stay in use until the
+/// lock is held. nix's waitid fails for a child that a real-time signal killed, and does not say which.
 fn first_dead_child() -> nix::Result<Pid> {
     let flags = libc::WEXITED | libc::WNOWAIT | libc::__WALL;
     // SAFETY: siginfo_t is plain data for which zeros are valid, and waitid writes only to it.

@@ -232,7 +232,7 @@ impl Session<'_> {
         if self.reported.take().is_some()
             && let Some(cgroups) = self.world.cgroups()
         {
-            cgroups.provide_spare();
+            cgroups.create_spare();
         }
     }
 
@@ -319,7 +319,7 @@ impl Session<'_> {
     fn answer(&mut self, kind: FrameKind, message: &impl Serialize) {
         match serde_json::to_vec(message) {
             Ok(json) => self.outbox.push(kind, self.tag, &json),
-            Err(error) => console::say(&format!("cannot encode {kind:?}: {error}")),
+            Err(error) => console::print(&format!("cannot encode {kind:?}: {error}")),
         }
     }
 }

@@ -16,10 +16,10 @@ use nix::unistd::sethostname;
 
 use crate::protocol::SetupRequest;
 
-/// Fewer bytes than the generator's 256-bit key do not make it secret.
+/// Bytes of entropy: the generator's key has 256 bits.
 const MIN_ENTROPY: usize = 32;
 
-/// The kernel's `struct rand_pool_info` with room for as much as a `SetupRequest` frame can carry.
+/// The kernel's `struct rand_pool_info`, with room for the most a `SetupRequest` frame can carry.
 #[repr(C)]
 struct RandPoolInfo {
     /// Bits credited.
@@ -33,10 +33,10 @@ struct RandPoolInfo {
 const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
 const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
 
-/// Applies all of it. Randomness is first: what follows may draw from it.
+/// Applies all of it. Entropy is first, because other steps may use it.
 ///
 /// # Errors
-/// What failed, for people; the rest was not applied.
+/// The step that failed, as text; later steps were not applied.
 pub fn apply(setup: &SetupRequest) -> Result<(), String> {
     let failed = |what: &str, error: io::Error| format!("{what}: {error}");
     credit_entropy(&setup.entropy)?;
@@ -64,8 +64,7 @@ fn credit_entropy(base64: &str) -> Result<(), String> {
         buf: [0; 512],
     };
     info.buf[..bytes.len()].copy_from_slice(&bytes);
-    // SAFETY: the structure is the one the request expects, and buf_size says how much of it
-    // counts.
+    // SAFETY: the request expects this structure, and reads buf_size bytes of its buffer.
     Errno::result(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const info) })
         .map_err(|errno| format!("add entropy: {errno}"))?;
     // SAFETY: this request takes no argument.
@@ -76,14 +75,14 @@ fn credit_entropy(base64: &str) -> Result<(), String> {
 
 fn set_name(name: &str) -> io::Result<()> {
     sethostname(name)?;
-    replace("/etc/hostname", &format!("{name}\n"))?;
+    overwrite("/etc/hostname", &format!("{name}\n"))?;
     let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
-    replace("/etc/hosts", &hosts_with(&hosts, name))
+    overwrite("/etc/hosts", &hosts_with(&hosts, name))
 }
 
-/// Gives a file this content, in place and without emptying it first: a copy of a VM that was set up
-/// before it was frozen has a file of just this length, whose page needs not be found anew.
-fn replace(path: &str, content: &str) -> io::Result<()> {
+/// Overwrites a file in place, without truncating it first: after a start from a template it usually has
+/// this length already, and keeping its page is faster.
+fn overwrite(path: &str, content: &str) -> io::Result<()> {
     let mut open = OpenOptions::new();
     open.write(true).create(true).truncate(false);
     let file = match open.open(path) {
@@ -98,7 +97,7 @@ fn replace(path: &str, content: &str) -> io::Result<()> {
     if file.metadata()?.len() == length { Ok(()) } else { file.set_len(length) }
 }
 
-/// The hosts file with this machine's own name at 127.0.1.1, Debian's place for it.
+/// The hosts file with the host name at 127.0.1.1, as Debian has it.
 fn hosts_with(hosts: &str, name: &str) -> String {
     let mut result = String::new();
     if !hosts.lines().any(|line| line.split_whitespace().next() == Some("127.0.0.1")) {
@@ -113,7 +112,7 @@ fn hosts_with(hosts: &str, name: &str) -> String {
     result
 }
 
-/// A clone must not share its template's, so it is new after every start.
+/// Writes a new machine id: VMs started from one template must not share it.
 fn new_machine_id() -> io::Result<()> {
     let mut bytes = [0_u8; 16];
     // SAFETY: the buffer has the length that is given. So few bytes come at once, in full.
@@ -121,10 +120,10 @@ fn new_machine_id() -> io::Result<()> {
     if count != bytes.len() as isize {
         return Err(io::Error::last_os_error());
     }
-    replace("/etc/machine-id", &id_line(bytes))
+    overwrite("/etc/machine-id", &id_line(bytes))
 }
 
-/// 32 hexadecimal digits, as `machine-id(5)` wants them.
+/// 32 hexadecimal digits and a newline; see `machine-id(5)`.
 fn id_line(bytes: [u8; 16]) -> String {
     let mut id = String::with_capacity(33);
     for byte in bytes {
@@ -144,12 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_whatever_was_there() {
+    fn a_file_is_overwritten_with_contents_of_any_length() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hostname");
         let path = path.to_str().unwrap();
         for content in ["mayfly-1\n", "mayfly-2\n", "longer-name\n", "x\n"] {
-            replace(path, content).unwrap();
+            overwrite(path, content).unwrap();
             assert_eq!(fs::read_to_string(path).unwrap(), content);
         }
     }

@@ -52,7 +52,7 @@ pub fn end_past_ttl(world: &Arc<AgentContext>) {
         loop {
             let mut fds = [PollFd::new(world.watchdog.as_fd(), PollFlags::POLLIN)];
             if poll(&mut fds, PollTimeout::NONE).is_ok() {
-                console::say("the VM's TTL is over");
+                console::print("the VM's TTL is over");
                 end(&world, GRACE);
             }
         }
@@ -87,9 +87,9 @@ pub fn end(world: &AgentContext, grace: Duration) -> ! {
                 signal_all(libc::SIGKILL);
                 world.reaper.wait_for_none(KILL_LIMIT);
             }
-            mounts.settle();
+            mounts.flush();
             let error = nix::sys::reboot::reboot(*power);
-            console::say(&format!("cannot power off: {error:?}"));
+            console::print(&format!("cannot power off: {error:?}"));
             // The kernel panics when its first process ends, and `panic=-1` ends the VM.
             std::process::exit(1);
         }

@@ -1,4 +1,4 @@
-//! What the agent lives in: a guest of its own, whose first process it is, or the host.
+//! The state that all sessions share, and what they change in it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -24,20 +24,20 @@ pub struct AgentContext {
     pub(super) ending: AtomicBool,
 }
 
-/// The two worlds.
+/// Where the agent runs.
 #[derive(Debug)]
 pub enum AgentMode {
     /// A guest; the agent is its first process.
     Guest { cgroups: Option<CgroupRoot>, mounts: GuestMounts, power: RebootMode },
-    /// A plain process of the host, with the directory commands run in and the one for their secrets.
+    /// The host, as a plain process; with the directory commands run in and the one for their secrets.
     Process { root: PathBuf, secrets: Option<PathBuf> },
 }
 
 impl AgentContext {
-    /// A world without a TTL.
+    /// A state without a TTL.
     ///
     /// # Errors
-    /// Where the kernel has no timers for the TTL.
+    /// The kernel has no timer for the TTL.
     pub fn new(kind: AgentMode, reaper: Arc<ChildReaper>) -> nix::Result<Arc<AgentContext>> {
         Ok(Arc::new(AgentContext {
             reaper,
@@ -48,7 +48,7 @@ impl AgentContext {
         }))
     }
 
-    /// What the agent says of itself.
+    /// What the agent tells every client about itself.
     pub fn info(&self) -> AgentInfo {
         let kernel = nix::sys::utsname::uname()
             .map(|name| name.release().to_string_lossy().into_owned())
@@ -56,12 +56,12 @@ impl AgentContext {
         AgentInfo { version: env!("CARGO_PKG_VERSION").into(), kernel, init: self.is_guest() }
     }
 
-    /// Whether this is a guest.
+    /// Whether the agent is the first process of a guest.
     pub fn is_guest(&self) -> bool {
         matches!(self.kind, AgentMode::Guest { .. })
     }
 
-    /// The commands' cgroups, where there are any.
+    /// The cgroups of commands, if there are any.
     pub fn cgroups(&self) -> Option<&CgroupRoot> {
         match &self.kind {
             AgentMode::Guest { cgroups, .. } => cgroups.as_ref(),
@@ -69,16 +69,16 @@ impl AgentContext {
         }
     }
 
-    /// The VM's id, once it is known.
+    /// The VM's id, if it is known.
     pub fn vm_id(&self) -> Option<OsString> {
         self.vm_id.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Applies what the host says of the outside. A plain process shares clock, name and randomness
-    /// with the host and only takes its TTL and id.
+    /// Applies the host's settings. A plain process takes only its id and TTL: it shares clock, name
+    /// and random numbers with the host.
     ///
     /// # Errors
-    /// What failed, for people.
+    /// The step that failed, as text.
     pub fn set_up(&self, setup: &SetupRequest) -> Result<(), String> {
         if self.is_guest() {
             setup::apply(setup)?;
@@ -87,10 +87,10 @@ impl AgentContext {
         self.set_ttl(setup.ttl_ms)
     }
 
-    /// Ends the world in so many milliseconds, whatever was said before; `None` lets it be.
+    /// Replaces the TTL, in milliseconds from now; `None` removes it.
     ///
     /// # Errors
-    /// The kernel's, for people.
+    /// The kernel's, as text.
     pub fn set_ttl(&self, ttl_ms: Option<u64>) -> Result<(), String> {
         self.watchdog
             .set(ttl_ms.map(Duration::from_millis))

@@ -1,4 +1,4 @@
-//! The TTL: past it the VM ends by itself, so that one nobody reaps costs a disk and no CPU.
+//! The timer of the TTL. A VM that is never reaped ends by itself, and then uses a disk but no CPU.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -7,20 +7,20 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timer::TimerSetTimeFlags;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags};
 
-/// A deadline on the clock that also runs while the machine sleeps.
+/// A deadline on a clock that also counts while the machine is suspended.
 #[derive(Debug)]
 pub struct TtlWatchdog(TimerFd);
 
 impl TtlWatchdog {
-    /// One without a deadline.
+    /// A timer without a deadline.
     ///
     /// # Errors
-    /// Where the kernel has no such timers.
+    /// The kernel's.
     pub fn new() -> nix::Result<TtlWatchdog> {
         TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC).map(TtlWatchdog)
     }
 
-    /// Sets the deadline, replacing an earlier one; `None` takes it away.
+    /// Replaces the deadline; `None` removes it.
     ///
     /// # Errors
     /// The kernel's.
