@@ -6,6 +6,8 @@ use super::AppContext;
 use crate::host::signals::PendingSignals;
 use crate::host::tool;
 use crate::image::ProgressSink;
+use crate::lifecycle::{CreateRequest, VmManager, create};
+use crate::model::VmRecord;
 use crate::output::BuildProgress;
 
 /// Does `work` with progress on standard error. A signal that ended it becomes the error.
@@ -19,4 +21,13 @@ pub fn building<T>(
         signals.check()?;
     }
     result
+}
+
+/// The creation of a VM, which may build its image.
+pub fn creating<'a>(
+    app: &'a AppContext,
+    manager: &'a VmManager,
+    request: &'a CreateRequest,
+) -> impl FnOnce(&mut PendingSignals) -> Result<VmRecord> + 'a {
+    move |signals| building(app, signals, |progress| create(manager, request, progress))
 }

@@ -3,10 +3,10 @@
 use anyhow::Result;
 
 use super::AppContext;
-use super::building::building;
+use super::building::creating;
 use super::flags::vm::VmFlags;
 use crate::host::signals::PendingSignals;
-use crate::lifecycle::{self, VmManager};
+use crate::lifecycle::VmManager;
 use crate::output::VmView;
 
 const EXAMPLES: &str = "\
@@ -35,8 +35,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let request = args.vm.into_request(args.keep, None)?;
     let manager = VmManager::open(app.settings.clone())?;
     let mut signals = PendingSignals::block()?;
-    let record =
-        building(app, &mut signals, |progress| lifecycle::create(&manager, &request, progress))?;
+    let record = creating(app, &manager, &request)(&mut signals)?;
     app.printer.answer(&VmView::from(&record), record.id().as_str())?;
     Ok(0)
 }

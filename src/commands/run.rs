@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use anyhow::Result;
 
 use super::AppContext;
-use super::building::building;
+use super::building::creating;
 use super::flags::copies::CopyFlags;
 use super::flags::exec_context::text;
 use super::flags::guest_command::CommandFlags;
@@ -15,10 +15,8 @@ use crate::guest::CommandExit;
 use crate::host::process;
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::{
-    self, AgentConversation, EntryWords, ExecCommand, PhaseTimings, StartCaller, StreamPurpose,
-    VmManager,
+    self, EntryWords, ExecCommand, PhaseTimings, StartCaller, StreamPurpose, VmManager,
 };
-use crate::model::record::reason;
 use crate::output::ErrorReport;
 
 const EXAMPLES: &str = "\
@@ -88,47 +86,31 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let mut copies = args.copies.prepare(&mut exec, defaults)?;
     let mut signals = PendingSignals::block()?;
     let mut timings = PhaseTimings::begin();
-
-    let record =
-        building(app, &mut signals, |progress| lifecycle::create(&manager, &request, progress))?;
-    timings.end("create");
-
-    let id = record.id().clone();
-    // Deleted below, with or without an outcome, so exec shall not.
     let command = ExecCommand { exec, streams, keep: true };
     let way = args.way.way(StreamPurpose::Session);
     let mut remark = |remark| app.printer.remark(&remark);
-    let caller = StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
-    let outcome = lifecycle::start(&manager, &id, way, caller).and_then(|started| {
-        let mut conversation = AgentConversation::of(&manager, started);
-        copies.bring(app, &mut conversation, &mut signals, &mut timings)?;
-        let outcome = lifecycle::run_in(&mut conversation, command, &mut signals, &mut timings)?;
+    let mut caller =
+        StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
+    let create = creating(app, &manager, &request);
+    let run = lifecycle::run(&manager, way, &mut caller, create, |agent, signals, timings| {
+        copies.bring(app, agent, signals, timings)?;
+        let outcome = lifecycle::run_in(agent, command, signals, timings)?;
         let failed = match outcome.exit {
-            // Then there is nothing new to be had.
+            // A command that did not start has made nothing to copy.
             CommandExit::NotStarted(_) => Vec::new(),
-            _ => copies.fetch(app, &manager, &mut conversation, &mut signals, &mut timings),
+            _ => copies.fetch(app, &manager, agent, signals, timings),
         };
-        conversation.end();
         Ok((outcome, failed))
-    });
-    let keep = record.manifest.keep;
-    let cleanup = match keep {
-        true => None,
-        false => Some(lifecycle::remove_if_there(&manager, &id, reason::POST_EXEC)),
-    };
-    // What happened to the command matters more than what happened to its VM.
-    let (outcome, failed) = outcome?;
-    let cleanup = cleanup.transpose()?;
-    if !keep {
-        timings.end("cleanup");
-    } else if !app.printer.style.json {
+    })?;
+    let (id, (outcome, failed)) = (run.vm_id, run.work);
+    if run.cleanup.is_none() && !app.printer.style.json {
         app.printer.note(&format!("mayfly: kept VM {id}"));
     }
-    let mut code = args.command.report(app, &id, &program, outcome, cleanup, &timings)?;
+    let mut code = args.command.report(app, &id, &program, outcome, run.cleanup, &timings)?;
     for error in &failed {
         let failure = ErrorReport::of_command(error);
         app.printer.failure(&failure);
-        // What the command says comes first: a script relies on it.
+        // The command's own exit code comes first, because scripts rely on it.
         if code == 0 {
             code = failure.exit_code;
         }

@@ -46,9 +46,9 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         let mut timings = PhaseTimings::begin();
         let way = args.way.way(StreamPurpose::Control);
         let mut remark = |remark| app.printer.remark(&remark);
-        let caller =
+        let mut caller =
             StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
-        let started = lifecycle::start(&manager, &id, way, caller)?;
+        let started = lifecycle::start(&manager, &id, way, &mut caller)?;
         started.up.hang_up();
         app.printer.timings(&timings);
         app.printer.done(&VmView::from(&started.record), vm.as_str())

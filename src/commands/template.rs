@@ -6,7 +6,7 @@ use clap_complete::ArgValueCompleter;
 use serde_json::json;
 
 use super::AppContext;
-use super::building::building;
+use super::building::creating;
 use super::completions::candidates;
 use super::each::each;
 use super::flags::machine::MachineFlags;
@@ -15,7 +15,6 @@ use crate::host::{clock, process};
 use crate::lifecycle::{
     self, CreateRequest, PhaseTimings, StartCaller, StartOptions, StreamPurpose, VmManager,
 };
-use crate::model::record::reason;
 use crate::model::{Refusal, RefusalKind, VmRecord};
 use crate::output::{TemplateView, templates_table};
 
@@ -106,26 +105,18 @@ fn build(app: &AppContext, machine: MachineFlags) -> Result<u8> {
     let manager = VmManager::open(app.settings.clone())?;
     let mut signals = PendingSignals::block()?;
     let mut timings = PhaseTimings::begin();
-    let request =
-        CreateRequest { owner: Some(process::identify_self()?), ..machine.into_request() };
-    let vm =
-        building(app, &mut signals, |progress| lifecycle::create(&manager, &request, progress))?;
-    timings.end("create");
+    let owner = Some(process::identify_self()?);
+    let request = CreateRequest { owner, keep: Some(false), ..machine.into_request() };
     let way = StartOptions { cold: false, purpose: StreamPurpose::Control };
     let mut remark = |remark| app.printer.remark(&remark);
-    let caller = StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
-    let started = lifecycle::start(&manager, vm.id(), way, caller).map(|started| {
-        started.up.hang_up();
-        started.record
-    });
-    let cleanup = lifecycle::remove_if_there(&manager, vm.id(), reason::EXPLICIT);
-    // What became of the template matters more than what became of the VM.
-    let record = started?;
-    cleanup?;
-    timings.end("cleanup");
+    let mut caller =
+        StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
+    let create = creating(app, &manager, &request);
+    let started =
+        lifecycle::run(&manager, way, &mut caller, create, |agent, _, _| Ok(agent.record.clone()))?;
     app.printer.timings(&timings);
 
-    let name = template_of(&record)?;
+    let name = template_of(&started.work)?;
     let listed = lifecycle::list_templates(&manager)?;
     match listed.iter().find(|listed| listed.name == name) {
         Some(listed) => app.printer.answer(&TemplateView::new(listed), name)?,

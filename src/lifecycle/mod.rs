@@ -19,6 +19,7 @@ mod observe;
 mod recover;
 mod remove;
 mod rename;
+mod run;
 mod start;
 mod stop;
 mod timings;
@@ -43,6 +44,7 @@ pub use observe::{
 pub use recover::{ReapReport, RemovalReport, reap, rebuild};
 pub use remove::{remove, remove_if_there};
 pub use rename::rename;
+pub use run::{FinishedRun, run};
 pub use start::{StartCaller, StartOptions, StartRemark, StartedVm, start};
 pub use stop::stop;
 pub use timings::PhaseTimings;

@@ -44,7 +44,7 @@ pub fn start(
     manager: &VmManager,
     id: &VmId,
     way: StartOptions,
-    mut caller: StartCaller<'_>,
+    caller: &mut StartCaller<'_>,
 ) -> Result<StartedVm> {
     // Before the VM's lock: images come first in the order of locks.
     let image = image_of(manager, id)?;
@@ -66,7 +66,7 @@ pub fn start(
         files: files.as_ref(),
         purpose: way.purpose,
     };
-    let started = bring_up(&boot, image, way, &mut caller).and_then(|up| {
+    let started = bring_up(&boot, image, way, caller).and_then(|up| {
         let record = manager.change_on_the_way_up(id, |record| {
             record.finish_start()?;
             Ok(record.clone())
