@@ -1,6 +1,7 @@
 //! `mayfly exec`: streams, exit codes, flags.
 
 use crate::support::environment::Environment;
+use crate::support::processes::{eventually, lives};
 
 #[test]
 fn streams_stay_apart_and_the_code_is_the_commands() {
@@ -147,5 +148,17 @@ fn a_timeout_keeps_the_output_and_says_so_last() {
     );
     env.run(&["exec", "--timeout", "1m", &id, "-c", "echo in time"]).prints("in time\n");
     env.run(&["exec", "--timeout", "never", &id, "--", "true"]).fails(125, "mayfly: [..]");
+    env.rm(&id);
+}
+
+#[test]
+fn a_timeout_kills_a_command_whose_name_is_not_utf8() {
+    let env = Environment::mock();
+    let id = env.start(&["--keep"]);
+    let script = r#"n=$(printf 'x\377'); cp "$(command -v sleep)" "$n"; echo $$; exec "./$n" 999"#;
+    let answer = env.run(&["exec", "--timeout", "1", &id, "-c", script]);
+    assert_eq!(answer.code(), 124, "{answer}");
+    let pid: i32 = answer.stdout().trim().parse().unwrap();
+    eventually("the end of the command", || !lives(pid));
     env.rm(&id);
 }

@@ -21,8 +21,10 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Whether a process is there and not a zombie.
 pub fn lives(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit_once(") ").unwrap().1.starts_with('Z'))
+    // The command's name in it may be any bytes.
+    fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !String::from_utf8_lossy(&stat).rsplit_once(") ").unwrap().1.starts_with('Z')
+    })
 }
 
 /// A field of a process's `status`, without the blanks around it.
