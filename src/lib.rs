@@ -16,6 +16,7 @@
 //! - [`protocol`]: the wire between host and guest, and [`archive`]: trees of files on that wire. Both
 //!   ends use these two, which know nothing of the rest.
 //! - [`agent`]: the guest's half, which knows no more than that either.
+//! - [`sys`]: what the host's and the guest's half both need of Linux.
 //!
 //! Imports run one way, down this list; `tests/project/architecture.rs` fails on an arrow upwards.
 
@@ -41,4 +42,5 @@ pub mod output;
 pub mod protocol;
 pub mod registry;
 pub mod settings;
+pub mod sys;
 pub mod template;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::Result;
-use mayfly::host::{clock, process, random};
+use mayfly::host::{clock, process};
 use mayfly::model::{
     Accelerator, BackendKind, VmExpiry, VmId, VmInstance, VmManifest, VmPhase, VmRecord,
 };
 use mayfly::registry::{Registry, RegistryChange};
+use mayfly::sys::random;
 
 use crate::numbers::{Samples, in_turns, ms_since};
 use crate::options::Options;

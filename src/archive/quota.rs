@@ -4,7 +4,8 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
-use rustix::fs::fstatvfs;
+
+use crate::sys::disk;
 
 /// How much more may come.
 #[derive(Debug)]
@@ -66,8 +67,7 @@ impl UnpackQuota {
         let Bound { limit, left } = self.bytes;
         self.bytes.left = left.checked_sub(size).ok_or(QuotaExceeded::Bytes { limit })?;
         if let Some((directory, floor)) = &self.floor {
-            let system = fstatvfs(directory).context("cannot see how much space is free")?;
-            let free = system.f_bavail.saturating_mul(system.f_frsize);
+            let free = disk::free_around(directory).context("cannot see how much space is free")?;
             if free.checked_sub(size).is_none_or(|rest| rest < *floor) {
                 return Err(QuotaExceeded::Room { size, free, floor: *floor }.into());
             }

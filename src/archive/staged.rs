@@ -8,10 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fchmod, mkdirat, openat, statat, unlinkat};
 use rustix::io::Errno;
-use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::leftovers;
 use super::tree::{HOLD, TreeBuilder, UnpackRules};
+use crate::sys::{descriptor, random};
 
 /// How the directory is called, before random digits. Whoever finds one knows where it is from.
 pub(super) const PREFIX: &str = ".mayfly-cp-";
@@ -35,9 +35,8 @@ impl StagingDirectory {
     /// # Errors
     /// The file system's.
     pub fn beside(parent: BorrowedFd<'_>) -> Result<StagingDirectory> {
-        let mut random = [0; 8];
-        getrandom(&mut random, GetRandomFlags::empty()).context("cannot get random bytes")?;
-        let name = OsString::from(format!("{PREFIX}{:016x}", u64::from_ne_bytes(random)));
+        let digits = random::hex::<8>().context("cannot get random bytes")?;
+        let name = OsString::from(format!("{PREFIX}{digits}"));
         let parent = parent.try_clone_to_owned().context("cannot hold the directory")?;
         mkdirat(&parent, &name, Mode::from_raw_mode(0o700))
             .map_err(std::io::Error::from)
@@ -103,8 +102,7 @@ pub(super) fn open_shut(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd,
         Err(Errno::ACCESS) => {
             // A mode can be changed through /proc alone without following a link.
             let path = openat(parent, name, HOLD | OFlags::PATH, Mode::empty())?;
-            let way = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&path));
-            rustix::fs::chmod(way, Mode::from_raw_mode(0o700))?;
+            rustix::fs::chmod(descriptor::path(&path), Mode::from_raw_mode(0o700))?;
             openat(parent, name, HOLD, Mode::empty())
         }
         other => other,

@@ -1,6 +1,6 @@
 //! Standard input on its way to the command.
 
-use std::io::{self, ErrorKind, IsTerminal};
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use super::keys::{EscapeKeys, KeyAction};
 use super::link::AgentLink;
 use crate::protocol::{FrameKind, ProtocolViolation, STDIN_WINDOW, STREAM_PAYLOAD};
+use crate::sys::nonblocking::would_block;
 
 /// The most that a terminal gives at once is a line of this length.
 const TYPED: usize = 4096;
@@ -80,7 +81,7 @@ impl InputFeed {
             link.outbox.push_with(FrameKind::Stdin, link.tag, limit, |room| read(source, room));
         match read {
             Ok(count) if count > 0 => self.credit -= count,
-            Err(error) if not_now(&error) => {}
+            Err(error) if would_block(&error) => {}
             Err(error) if !is_no_input(&error, source) => {
                 self.source = None;
                 return Err(error);
@@ -98,7 +99,7 @@ impl InputFeed {
         let mut typed = [0; TYPED];
         let count = match read(source, &mut typed) {
             Ok(count) if count > 0 => count,
-            Err(error) if not_now(&error) => return None,
+            Err(error) if would_block(&error) => return None,
             // The terminal is gone. There is no other end of it: Ctrl-D is a byte.
             _ => return Some(KeyAction::HangUp),
         };
@@ -145,17 +146,13 @@ fn is_no_input(error: &io::Error, source: &OwnedFd) -> bool {
     }
 }
 
-fn not_now(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
     use crate::host::channel::AgentChannel;
-    use crate::host::pipe;
+    use crate::sys::pipe;
 
     /// What was queued, as if the line had taken it.
     fn sent(link: &mut AgentLink) -> usize {

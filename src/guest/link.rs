@@ -1,16 +1,17 @@
 //! The socket to the agent with its two buffers, and the errors of its end.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use anyhow::Result;
-use nix::poll::PollFlags;
 
 use crate::host::channel::AgentChannel;
 use crate::host::wait::WaitLimit;
 use crate::model::{Refusal, RefusalKind};
 use crate::protocol::{self, Frame, FrameInbox, FrameOutbox, FrameSide, ProtocolViolation};
+use crate::sys::nonblocking::would_block;
+use crate::sys::poll::PollFlags;
 
 /// A line to an agent. Reading and writing never block; waiting is the caller's.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl AgentLink {
                 self.inbox.filled(count);
                 Ok(())
             }
-            Err(error) if later(&error) => Ok(()),
+            Err(error) if would_block(&error) => Ok(()),
             Err(error) => Err(anyhow::Error::new(error).context(lost())),
         }
     }
@@ -61,7 +62,7 @@ impl AgentLink {
         while !self.outbox.is_empty() {
             match stream(&self.channel).write(self.outbox.pending()) {
                 Ok(count) => self.outbox.sent(count),
-                Err(error) if later(&error) => break,
+                Err(error) if would_block(&error) => break,
                 // What the agent said last may say why; reading will find its end.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {
                     self.outbox.clear();
@@ -132,8 +133,4 @@ pub(super) fn broken(violation: &ProtocolViolation) -> anyhow::Error {
 
 fn stream(channel: &AgentChannel) -> &UnixStream {
     &channel.stream
-}
-
-fn later(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 
 use super::feed::InputFeed;
@@ -26,12 +25,12 @@ use super::seat::AttachedTerminal;
 use super::session::AgentSession;
 use super::sink::OutputDrain;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
-use crate::host::wait::timeout;
 use crate::model::{self, Refusal};
 use crate::protocol::{
     self, AgentFailure, ExecRequest, ExecStarted, FailureKind, Frame, FrameKind, ProcessEnd,
     ProtocolViolation, StdinCredit,
 };
+use crate::sys::poll::{self, PollFd, PollFlags};
 
 /// How long an agent may take to answer `ExecRequest` with `ExecStarted` or `Error`.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(30);
@@ -373,17 +372,13 @@ impl<'a> StreamPump<'a> {
         }
         let asked = Instant::now();
         let limit = if held { None } else { self.limit() };
-        let polled = poll(&mut fds, timeout(limit));
+        let polled = poll::wait(&mut fds, limit).context("poll");
         let ready = fds.iter().zip(sources).filter(|(fd, _)| fd.any() == Some(true));
         let ready = ready.map(|(_, source)| source).collect();
         if held {
             self.blocked += asked.elapsed();
         }
-        match polled {
-            Ok(_) => Ok(ready),
-            Err(Errno::EINTR) => Ok(Vec::new()),
-            Err(errno) => Err(errno).context("poll"),
-        }
+        polled.map(|_| ready)
     }
 }
 

@@ -3,19 +3,19 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::poll::PollFlags;
 use serde::Serialize;
 use std::os::fd::AsFd;
 
 use super::link::{AgentLink, broken};
 use crate::host::channel::AgentChannel;
-use crate::host::random;
 use crate::host::wait::WaitLimit;
 use crate::model::{self, Refusal};
 use crate::protocol::{
     self, AgentFailure, AgentInfo, FLUSH, FrameKind, Hello, ProtocolViolation, SetupRequest,
     ShutdownRequest, TtlRequest, VERSION,
 };
+use crate::sys::poll::PollFlags;
+use crate::sys::random;
 
 /// When the first `Hello` is believed to have been swallowed; each further attempt waits twice as
 /// long. An idle agent answers within a few milliseconds, an emulated one just restored within 300.

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::outcome::CapturedOutput;
-use crate::host::outlet::NonblockingWriter;
 use crate::protocol::MAX_PAYLOAD;
+use crate::sys::nonblocking::Outlet;
 
 /// What to do with an output.
 #[derive(Debug)]
@@ -20,18 +20,16 @@ pub enum OutputSink {
 /// on at once, at most one payload.
 #[derive(Debug)]
 pub(super) enum OutputDrain {
-    Stream { target: NonblockingWriter, held: Vec<u8>, start: usize },
+    Stream { target: Outlet, held: Vec<u8>, start: usize },
     Capture { limit: usize, captured: CapturedOutput },
 }
 
 impl OutputDrain {
     pub fn new(sink: OutputSink) -> io::Result<OutputDrain> {
         Ok(match sink {
-            OutputSink::Stream(fd) => OutputDrain::Stream {
-                target: NonblockingWriter::new(fd.into())?,
-                held: Vec::new(),
-                start: 0,
-            },
+            OutputSink::Stream(fd) => {
+                OutputDrain::Stream { target: Outlet::new(fd.into())?, held: Vec::new(), start: 0 }
+            }
             OutputSink::Capture { limit } => {
                 OutputDrain::Capture { limit, captured: CapturedOutput::default() }
             }

@@ -2,24 +2,20 @@
 //! ever signalling a stranger.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use nix::libc;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use anyhow::{Context, Result};
 
 use super::clock;
 use crate::model::{BootId, ProcessId, ProcessLiveness};
+use crate::sys::process::{PidFd, ProcessStat, pids, read_of};
 
 /// The identity of a process that is alive now.
 pub fn identify(pid: i32) -> Result<ProcessId> {
-    let stat = Stat::read(pid)?.with_context(|| format!("process {pid} is gone"))?;
+    let stat = ProcessStat::read(pid)?.with_context(|| format!("process {pid} is gone"))?;
     Ok(ProcessId { pid, start_ticks: stat.start_ticks, boot_id: clock::boot_id()? })
 }
 
@@ -44,46 +40,8 @@ pub fn liveness(process: &ProcessId, boot: &BootId) -> Result<ProcessLiveness> {
 
 /// Whether a process of this boot runs under its recorded identity.
 fn is_running(process: &ProcessId) -> Result<bool> {
-    let stat = Stat::read(process.pid)?;
-    Ok(stat.is_some_and(|stat| stat.start_ticks == process.start_ticks && !stat.is_dead()))
-}
-
-/// The two fields of `/proc/<pid>/stat` that matter here.
-struct Stat {
-    state: u8,
-    start_ticks: u64,
-}
-
-impl Stat {
-    /// `None` if there is no such process.
-    fn read(pid: i32) -> Result<Option<Stat>> {
-        let path = format!("/proc/{pid}/stat");
-        // One read gives all of it, as of every line of /proc that fits. Asking for the size first,
-        // growing a buffer and reading on to the end would double the calls, for each of many VMs.
-        let mut text = [0; 4096];
-        let read = read_if_ours(&path, |mut file| file.read(&mut text))?;
-        let Some(length) = read else { return Ok(None) };
-        match Stat::parse(&text[..length]) {
-            Some(stat) => Ok(Some(stat)),
-            None => bail!("/proc/{pid}/stat is not understood"),
-        }
-    }
-
-    fn parse(text: &[u8]) -> Option<Stat> {
-        // The command's name is in parentheses and may itself hold spaces and parentheses.
-        let close = text.iter().rposition(|&b| b == b')')?;
-        let fields = std::str::from_utf8(text.get(close + 2..)?).ok()?;
-        let mut fields = fields.split_ascii_whitespace();
-        let state = *fields.next()?.as_bytes().first()?;
-        // Field 22, counted from the state, which is field 3.
-        let start_ticks = fields.nth(18)?.parse().ok()?;
-        Some(Stat { state, start_ticks })
-    }
-
-    /// A zombie is dead, whoever has yet to collect it.
-    fn is_dead(&self) -> bool {
-        matches!(self.state, b'Z' | b'X' | b'x')
-    }
+    let stat = ProcessStat::read(process.pid)?;
+    Ok(stat.is_some_and(|stat| stat.start_ticks == process.start_ticks && !stat.is_dead))
 }
 
 /// The permissions that this process gives to no new file. The system call for it can only set others.
@@ -93,85 +51,15 @@ pub fn umask() -> Result<u32> {
     mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).context("no umask is known")
 }
 
-/// Reads a file of `/proc/<pid>`; `None` if that process is gone, or another user's.
-fn read_if_ours<T>(path: &str, read: impl FnOnce(File) -> std::io::Result<T>) -> Result<Option<T>> {
-    let gone = |error: &std::io::Error| {
-        // The second is said once the file is open.
-        error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
-    };
-    match File::open(path).and_then(read) {
-        Ok(result) => Ok(Some(result)),
-        Err(error) if gone(&error) || error.kind() == ErrorKind::PermissionDenied => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
+/// Opens a recorded process; `None` if it has ended.
+///
+/// # Errors
+/// Whether it has ended cannot be told.
+pub fn open(process: &ProcessId) -> Result<Option<PidFd>> {
+    if process.boot_id != clock::boot_id()? {
+        return Ok(None);
     }
-}
-
-/// A handle on one process, immune to reuse of its pid.
-#[derive(Debug)]
-pub struct PidFd(OwnedFd);
-
-impl PidFd {
-    /// Opens a recorded process; `None` if it is gone.
-    ///
-    /// The descriptor is opened first and the identity checked after: whatever the check sees then
-    /// belongs to the process the descriptor holds, or that one is dead and the check fails.
-    pub fn open(process: &ProcessId) -> Result<Option<PidFd>> {
-        let Some(pid) = Some(process.pid).filter(|pid| *pid > 0).and_then(Pid::from_raw) else {
-            return Ok(None);
-        };
-        if process.boot_id != clock::boot_id()? {
-            return Ok(None);
-        }
-        let fd = match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(fd) => fd,
-            Err(rustix::io::Errno::SRCH) => return Ok(None),
-            // The number is a thread's by now, which older kernels call invalid.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => return Ok(None),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot open process {pid:?}"));
-            }
-        };
-        Ok(is_running(process)?.then_some(PidFd(fd)))
-    }
-
-    /// Sends SIGTERM. A process that is already gone is no error.
-    pub fn terminate(&self) -> Result<()> {
-        self.signal(Signal::TERM)
-    }
-
-    /// Sends SIGKILL. A process that is already gone is no error.
-    pub fn kill(&self) -> Result<()> {
-        self.signal(Signal::KILL)
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        match pidfd_send_signal(&self.0, signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => Err(error).context("cannot signal the process"),
-        }
-    }
-
-    /// Waits until the process is gone, at most `limit`. Returns whether it is.
-    pub fn wait(&self, limit: Duration) -> Result<bool> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let timeout = Timespec::try_from(left).ok();
-            let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-            match poll(&mut fds, timeout.as_ref()) {
-                Ok(0) => return Ok(false),
-                Ok(_) => return Ok(true),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error).context("cannot wait for the process"),
-            }
-        }
-    }
-}
-
-impl AsFd for PidFd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
+    PidFd::open(process.pid, process.start_ticks)
 }
 
 /// The variable every process of a VM carries, naming the VM's directory, so that a process without
@@ -206,7 +94,7 @@ impl ProcessMarks {
     fn recognise(&self, pid: i32) -> Result<Option<String>> {
         let mut environment = Vec::new();
         let path = format!("/proc/{pid}/environ");
-        read_if_ours(&path, |mut file| file.read_to_end(&mut environment))?;
+        read_of(&path, |mut file| file.read_to_end(&mut environment))?;
         let is_mark = |variable: &&[u8]| match self.whole {
             true => *variable == self.variable.as_bytes(),
             false => variable.starts_with(self.variable.as_bytes()),
@@ -227,13 +115,9 @@ impl ProcessMarks {
 pub fn find(marks: &ProcessMarks) -> Result<Vec<(ProcessId, String)>> {
     let mut found = Vec::new();
     let boot = clock::boot_id()?;
-    for entry in fs::read_dir("/proc").context("cannot list /proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok())
-        else {
-            continue;
-        };
+    for pid in pids()? {
         // The start time is taken first: if the pid is reused in between, it will not match later.
-        let Some(stat) = Stat::read(pid)? else { continue };
+        let Some(stat) = ProcessStat::read(pid)? else { continue };
         if let Some(directory) = marks.recognise(pid)? {
             let boot_id = boot.clone();
             found.push((ProcessId { pid, start_ticks: stat.start_ticks, boot_id }, directory));
@@ -247,27 +131,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stat_is_read_behind_a_hostile_command_name() {
-        let text = b"42 (a) S) 1 (Z) R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20 21\n";
-        let stat = Stat::parse(text).unwrap();
-        assert_eq!((stat.state, stat.start_ticks), (b'R', 777));
-        assert!(Stat::parse(b"42 (x").is_none());
-        assert!(Stat::parse(b"").is_none());
-    }
-
-    #[test]
     fn this_process_is_alive_and_only_under_its_own_identity() {
         let me = identify_self().unwrap();
         let boot = clock::boot_id().unwrap();
         assert_eq!(liveness(&me, &boot).unwrap(), ProcessLiveness::Alive);
-        assert!(PidFd::open(&me).unwrap().is_some());
+        assert!(open(&me).unwrap().is_some());
 
         let reused = ProcessId { start_ticks: me.start_ticks + 1, ..me.clone() };
         assert_eq!(liveness(&reused, &boot).unwrap(), ProcessLiveness::Dead);
-        assert!(PidFd::open(&reused).unwrap().is_none());
+        assert!(open(&reused).unwrap().is_none());
 
         let elsewhere = ProcessId { boot_id: BootId("another".into()), ..me };
         assert_eq!(liveness(&elsewhere, &boot).unwrap(), ProcessLiveness::OtherBoot);
-        assert!(PidFd::open(&elsewhere).unwrap().is_none());
+        assert!(open(&elsewhere).unwrap().is_none());
     }
 }

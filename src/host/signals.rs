@@ -7,14 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use anyhow::Context;
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// The signals by which a user or a service manager asks to stop.
-pub const STOPPING: [Signal; 4] =
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+use crate::sys::poll::{self, PollFd, PollFlags};
+use crate::sys::signals::{STOPPING, ignore};
 
 /// Signals that arrived, readable as a descriptor.
 #[derive(Debug)]
@@ -44,14 +41,9 @@ impl PendingSignals {
     /// # Errors
     /// Where no more descriptors can be had.
     pub fn block() -> anyhow::Result<PendingSignals> {
-        let mut set = SigSet::empty();
-        for signal in STOPPING {
-            set.add(signal);
-        }
+        let set = SigSet::from_iter(STOPPING);
         set.thread_block().context("block signals")?;
-        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-        // SAFETY: ignoring a signal runs no handler.
-        unsafe { sigaction(Signal::SIGPIPE, &ignore) }.context("ignore SIGPIPE")?;
+        ignore(Signal::SIGPIPE).context("ignore SIGPIPE")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&set, flags).context("make a signal descriptor")?;
         Ok(PendingSignals(Source::Process(signals)))
@@ -87,16 +79,10 @@ impl PendingSignals {
         loop {
             let ears = PollFd::new(self.as_fd(), PollFlags::POLLIN);
             let mut fds = [ears, PollFd::new(over, PollFlags::POLLIN)];
-            let polled = poll(&mut fds, PollTimeout::NONE);
-            let is_over = fds[1].any() == Some(true);
-            match polled {
-                Ok(_) => {
-                    while let Some(signal) = self.take() {
-                        heard(signal);
-                    }
-                }
-                Err(Errno::EINTR) => {}
-                Err(_) => return,
+            let polled = poll::wait(&mut fds, None);
+            let is_over = polled.is_err() || fds[1].any() == Some(true);
+            while let Some(signal) = self.take() {
+                heard(signal);
             }
             if is_over {
                 return;
@@ -106,8 +92,7 @@ impl PendingSignals {
 
     /// Whether a signal has arrived that was not taken yet.
     pub fn pending(&self) -> bool {
-        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        poll::is_ready(self.as_fd(), PollFlags::POLLIN)
     }
 
     /// Fails with [`SignalInterrupt`] when a signal has arrived.

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -13,6 +13,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::model::layout::MAX_SOCKET_PATH;
 use crate::model::{Refusal, RefusalKind};
+use crate::sys::descriptor;
 
 /// Refuses a path that does not fit a socket address.
 pub fn check_length(path: &Path) -> Result<(), Refusal> {
@@ -81,7 +82,7 @@ pub fn connect_to(path: &Path, owner: u32) -> Result<Option<UnixStream>> {
             .into());
     }
     // Through the descriptor, so that it is what was looked at. Such a path also fits the address.
-    match connect(&PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()))) {
+    match connect(&descriptor::path(&found)) {
         Err(error) if error.downcast_ref() == Some(&Errno::ECONNREFUSED) => Ok(None),
         connected => connected,
     }
@@ -120,8 +121,7 @@ mod tests {
         let deep = dir.path().join("x".repeat(100)).join("y".repeat(100));
         std::fs::create_dir_all(&deep).unwrap();
         let place = std::fs::File::open(&deep).unwrap();
-        let _listener =
-            UnixListener::bind(format!("/proc/self/fd/{}/socket", place.as_raw_fd())).unwrap();
+        let _listener = UnixListener::bind(descriptor::path(&place).join("socket")).unwrap();
         assert!(connect_to(&deep.join("socket"), geteuid().as_raw()).unwrap().is_some());
     }
 }

@@ -11,11 +11,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getppid};
 
 use crate::model::{Refusal, RefusalKind};
+use crate::sys::poll::{self, PollFlags};
 
 /// How often a running program's caller is asked whether it still wants it.
 const TICK: Duration = Duration::from_millis(100);
@@ -280,13 +280,8 @@ impl Drop for Watched {
 }
 
 fn readable(pipe: &PipeReader) -> Result<bool> {
-    let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(TICK).expect("a tenth of a second fits");
-    match poll(&mut fds, timeout) {
-        Ok(ready) => Ok(ready > 0),
-        Err(nix::errno::Errno::EINTR) => Ok(false),
-        Err(error) => Err(error).context("cannot wait for a program's output"),
-    }
+    poll::wait_for(pipe.as_fd(), PollFlags::POLLIN, Some(Instant::now() + TICK))
+        .context("cannot wait for a program's output")
 }
 
 fn drain(pipe: &mut PipeReader) {

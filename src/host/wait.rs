@@ -3,12 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use anyhow::{Context, Result};
 
 use super::signals::PendingSignals;
 use crate::model::{Refusal, RefusalKind};
+use crate::sys::poll::{self, PollFd, PollFlags};
 
 /// A deadline, and optionally a descriptor whose readability ends the waiting (the VMM's pidfd) and
 /// signals that do.
@@ -85,11 +84,7 @@ impl<'a> WaitLimit<'a> {
                 fds.len() - 1
             });
             let until = pause.map_or(self.deadline, |pause| pause.min(self.deadline));
-            match poll(&mut fds, timeout(Some(until))) {
-                Err(Errno::EINTR) => continue,
-                Err(errno) => return Err(anyhow!(errno).context("poll")),
-                Ok(_) => {}
-            }
+            poll::wait(&mut fds, Some(until)).context("poll")?;
             let is_ready = |index: usize| fds[index].any() == Some(true);
             let ready = wanted.is_some() && is_ready(0);
             let gone = watched.is_some_and(is_ready);
@@ -118,14 +113,4 @@ impl<'a> WaitLimit<'a> {
             }
         }
     }
-}
-
-/// A timeout for `poll` that does not end before `deadline`; `None` waits for ever.
-pub fn timeout(deadline: Option<Instant>) -> PollTimeout {
-    let Some(deadline) = deadline else {
-        return PollTimeout::NONE;
-    };
-    let left = deadline.saturating_duration_since(Instant::now());
-    // Rounded up: a timeout that ends too early would turn the last millisecond into a spin.
-    PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
 }

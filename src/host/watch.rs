@@ -5,11 +5,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
-use super::wait::timeout;
+use crate::sys::poll::{self, PollFd, PollFlags};
 
 /// Hears of changes to the files it was told of.
 #[derive(Debug)]
@@ -66,16 +64,8 @@ impl FileWatch {
         fds.extend(others.iter().map(|other| PollFd::new(*other, PollFlags::POLLIN)));
         // Asked for nothing, it reports an error or a hang-up.
         fds.extend(output.map(|output| PollFd::new(output, PollFlags::empty())));
-        loop {
-            match poll(&mut fds, timeout(deadline)) {
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno).context("cannot wait"),
-                Ok(0) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
-                    return Ok(WakeReason::TimedOut);
-                }
-                Ok(0) => {}
-                Ok(_) => break,
-            }
+        if !poll::wait(&mut fds, deadline).context("cannot wait")? {
+            return Ok(WakeReason::TimedOut);
         }
         if output.is_some() && fds.last().and_then(PollFd::any) == Some(true) {
             return Ok(WakeReason::Unheard);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::builder::ImageBuilder;
-use crate::host::{directory, random};
+use crate::host::directory;
+use crate::sys::random;
 
 const PREFIX: &str = ".build-";
 

@@ -3,10 +3,10 @@
 use std::os::fd::AsFd;
 
 use anyhow::{Result, bail};
-use rustix::fs::fstatvfs;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Refusal, RefusalKind};
+use crate::sys::disk;
 
 /// Bytes of the file system that are left to others.
 const FLOOR: u64 = 256 << 20;
@@ -90,8 +90,7 @@ impl UnpackBudget {
 ///
 /// Errors: `Host`.
 pub fn check_room(place: impl AsFd, bytes: u64) -> Result<()> {
-    let about = fstatvfs(place)?;
-    let free = about.f_bavail.saturating_mul(about.f_frsize);
+    let free = disk::free_around(place)?;
     if free < bytes.saturating_add(FLOOR) {
         let message = format!(
             "there is no room for it: {} MiB are free where images are kept, and {} MiB must stay so",

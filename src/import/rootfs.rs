@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use super::budget::UnpackBudget;
 use super::elf::ElfMachines;
 use super::path::{MAX_DEPTH, shown};
 use crate::model::{Refusal, RefusalKind};
+use crate::sys::descriptor;
 
 /// Bytes copied at a time, and the smallest hole that is left.
 const CHUNK: usize = 1 << 16;
@@ -344,8 +345,8 @@ impl RootfsTree {
 
 /// Where a directory is, as the kernel calls it.
 fn path_of(directory: BorrowedFd) -> Result<PathBuf> {
-    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    std::fs::read_link(&link).with_context(|| format!("cannot read {link}"))
+    let link = descriptor::path(&directory);
+    std::fs::read_link(&link).with_context(|| format!("cannot read {}", link.display()))
 }
 
 pub fn kind_at(parent: BorrowedFd, name: &OsStr) -> Result<Option<FileType>> {

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::blobs::PackedFiles;
 use super::budget::{UnpackBounds, UnpackBudget};
@@ -18,12 +18,13 @@ use super::unpack::SourceContents;
 use crate::host::tool::ToolInterrupted;
 use crate::image::ProgressSink;
 use crate::model::{CommandDefaults, Refusal, RefusalKind, RootfsFormat};
+use crate::sys::poll::{self, PollFlags};
 
 /// Bytes copied at a time.
 const CHUNK: usize = 1 << 17;
 
 /// How often a silent input is left to ask whether anybody still waits for it.
-const TICK: u16 = 100;
+const TICK: Duration = Duration::from_millis(100);
 
 /// What a user named.
 #[derive(Debug, Clone, Default)]
@@ -307,11 +308,9 @@ impl Read for Stoppable<'_> {
             if self.progress.cancelled() {
                 return Err(io::Error::other(ToolInterrupted));
             }
-            let mut fds = [PollFd::new(self.input.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, PollTimeout::from(TICK)) {
-                Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-                Ok(_) => return self.input.read(into),
-                Err(error) => return Err(error.into()),
+            let tick = Instant::now() + TICK;
+            if poll::wait_for(self.input.as_fd(), PollFlags::POLLIN, Some(tick))? {
+                return self.input.read(into);
             }
         }
     }

@@ -9,7 +9,7 @@ use super::manager::{VM_PATIENCE, VmManager};
 use super::recover::reap::reap_expired;
 use super::remove::remove_settled;
 use crate::backend::{self, Backend, BackendRequest};
-use crate::host::{clock, directory, random, socket};
+use crate::host::{clock, directory, socket};
 use crate::image::{LockedImage, ProgressSink};
 use crate::model::record::reason;
 use crate::model::{
@@ -19,6 +19,7 @@ use crate::model::{
 };
 use crate::registry::{RegistryChange, RegistryContents, write_manifest};
 use crate::settings::find_profile;
+use crate::sys::random;
 
 /// What a user asked for; `None` leaves it to the profile.
 #[derive(Debug, Clone, Default)]

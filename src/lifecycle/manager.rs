@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::backend::{self, Backend, BackendPrograms, BackendVm, StreamPurpose};
 use crate::guest::AgentSession;
 use crate::host::directory::DiskUsage;
-use crate::host::process::{self, PidFd};
+use crate::host::process;
 use crate::host::wait::WaitLimit;
 use crate::host::{clock, program};
 use crate::image::{ImageInfo, ImageStore};
@@ -18,6 +18,7 @@ use crate::model::{
 };
 use crate::registry::{Registry, RegistryChange, RegistryContents};
 use crate::settings::Settings;
+use crate::sys::process::PidFd;
 use crate::template::TemplateStore;
 
 /// How long a verb waits for a VM that another command works on.
@@ -179,7 +180,7 @@ impl VmManager {
     /// The handle on a VM's process, if it is alive.
     pub fn process_of(&self, record: &VmRecord) -> Result<Option<PidFd>> {
         match record.state.instance() {
-            Some(instance) => PidFd::open(&instance.process),
+            Some(instance) => process::open(&instance.process),
             None => Ok(None),
         }
     }

@@ -9,9 +9,9 @@ use super::manager::VmManager;
 use super::recover::settle::acquire;
 use super::recover::{processes, teardown};
 use crate::backend::StreamPurpose;
-use crate::host::process::PidFd;
 use crate::host::wait::WaitLimit;
 use crate::model::{VmId, VmPhase, VmRecord};
+use crate::sys::process::{PidFd, Signal};
 
 /// How long a VMM may take to end after SIGTERM.
 const VMM_GRACE: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ fn end_in_order(
     if asked.is_ok() && vmm.wait(left)? {
         return Ok(());
     }
-    vmm.terminate()?;
+    vmm.signal(Signal::SIGTERM)?;
     if vmm.wait(VMM_GRACE)? {
         return Ok(());
     }

@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::termios::tcgetwinsize;
 
 use super::foreign::ForeignText;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
+use crate::sys::nonblocking::would_block;
+use crate::sys::poll::{self, PollFd, PollFlags};
 
 /// A stream that several write lines to.
 #[derive(Debug)]
@@ -58,9 +58,8 @@ impl SharedStream {
             let most = lines.len().min(nix::libc::PIPE_BUF);
             match file.write(&lines[..most]) {
                 Ok(count) => lines = &lines[count..],
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Somebody else has made it so.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // Another process may have made it non-blocking.
+                Err(error) if would_block(&error) => {}
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(false),
                 Err(error) => return Err(error).context("write a command's output"),
             }
@@ -92,11 +91,7 @@ impl WritePatience<'_> {
                 PollFd::new(file.as_fd(), PollFlags::POLLOUT),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut fds, PollTimeout::NONE) {
-                Err(Errno::EINTR) => continue,
-                Err(errno) => return Err(errno).context("wait for room"),
-                Ok(_) => {}
-            }
+            poll::wait(&mut fds, None).context("wait for room")?;
             if fds[0].any() == Some(true) {
                 return Ok(());
             }

@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use nix::sys::statvfs::statvfs;
 
 use super::info::{DISK, FILES, INFO, MEMORY, STATE, TemplateInfo, mark_used};
 use super::shape::TemplateShape;
@@ -14,6 +13,7 @@ use crate::host::{clock, directory, sparse};
 use crate::image::FileInfo;
 use crate::image::verified::DigestCache;
 use crate::model::{FrozenFiles, Refusal, RefusalKind};
+use crate::sys::disk;
 
 /// The place for a new template, which nobody else can make or use until this value is gone. Unless it
 /// is completed, everything in it goes with it.
@@ -58,8 +58,8 @@ impl TemplateDraft {
     /// write its guest's memory ends without a word.
     pub fn prepare(&self, mem_mib: u32, disk_seed: &Path) -> Result<()> {
         let files = self.files();
-        let about = statvfs(&self.directory).context("cannot look at the templates' disk")?;
-        let free_mib = (about.blocks_available() * about.fragment_size()) >> 20;
+        let free = disk::free_at(&self.directory).context("cannot look at the templates' disk")?;
+        let free_mib = free >> 20;
         if free_mib < u64::from(mem_mib) {
             let message =
                 format!("a template takes up to {mem_mib} MiB, and {free_mib} MiB are free");

@@ -15,9 +15,10 @@ use super::draft::{TemplateDraft, files_in};
 use super::info::{FILES, TemplateInfo, last_used, mark_used};
 use super::shape::TemplateShape;
 use crate::host::lock::FileLock;
-use crate::host::{clock, directory, random};
+use crate::host::{clock, directory};
 use crate::image::verified::DigestCache;
 use crate::model::{FrozenFiles, Refusal, RefusalKind};
+use crate::sys::random;
 
 /// Begins the name of a directory that is on its way in or out.
 const MAKING: &str = ".making-";

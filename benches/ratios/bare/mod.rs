@@ -14,10 +14,11 @@ use mayfly::backend::{
 use mayfly::guest::AgentSession;
 use mayfly::host::gate::LaunchSpec;
 use mayfly::host::wait::WaitLimit;
-use mayfly::host::{directory, random, socket, sparse};
+use mayfly::host::{directory, socket, sparse};
 use mayfly::image::{ImageStore, LockedImage, ProgressLines};
 use mayfly::model::{BackendChoice, BootFiles, FrozenFiles, VmId, VmManifest, VmPaths};
 use mayfly::settings::load_profiles;
+use mayfly::sys::random;
 use mayfly::template::TemplateShape;
 
 pub use self::vm::{BareVm, exec, open};

@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 use command_fds::CommandFdExt;
 use mayfly::host::cgroup;
 use mayfly::host::gate::{self, LaunchSpec, ReleasedChild};
-use mayfly::host::process::PidFd;
+use mayfly::host::process;
 use mayfly::model::VmId;
+use mayfly::sys::process::{PidFd, Signal};
 
 /// How long a killed VMM may take to go.
 const DEATH: Duration = Duration::from_secs(30);
@@ -47,7 +48,7 @@ impl Vmm {
 
     pub fn in_jail(launch: LaunchSpec, id: &VmId) -> Result<Vmm> {
         let gated = gate::spawn(launch, "bench")?;
-        let process = PidFd::open(&gated.process)?.context("the launcher ended at once")?;
+        let process = process::open(&gated.process)?.context("the launcher ended at once")?;
         Ok(Vmm::InJail { process, _released: gated.release()?, id: id.clone() })
     }
 }
@@ -60,7 +61,7 @@ impl Drop for Vmm {
                 let _ = child.wait();
             }
             Vmm::InJail { process, id, .. } => {
-                let _ = process.kill();
+                let _ = process.signal(Signal::SIGKILL);
                 let _ = process.wait(DEATH);
                 let _ = cgroup::remove(id.as_str());
             }

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use nix::unistd::{chdir, chroot, sync};
 
 use super::run_directories;
+use crate::sys::descriptor;
 
 /// The image: read-only, and shared by all VMs made from it.
 pub const ROOT_DISK: &str = "/dev/vda";
@@ -128,8 +128,8 @@ impl GuestMounts {
         if let Some(disk) = &self.disk {
             // The overlay first: it holds files of the disk open for writing.
             let _ = mount(None::<&str>, "/", None::<&str>, read_only, None::<&str>);
-            let path = format!("/proc/self/fd/{}", disk.as_raw_fd());
-            let _ = mount(None::<&str>, path.as_str(), None::<&str>, read_only, None::<&str>);
+            let path = descriptor::path(disk);
+            let _ = mount(None::<&str>, &path, None::<&str>, read_only, None::<&str>);
         }
         sync();
     }

@@ -1,11 +1,11 @@
 //! Directories such as `/run/postgresql` that an image has below a mount point and its programs expect.
 //! They are copied into the tmpfs mounted there, with the small files in them.
 
+use crate::sys::descriptor;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, lchown, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Limits on bytes of one file and on all entries: the copies are in memory.
 const MAX_FILE: u64 = 1 << 20;
@@ -22,7 +22,7 @@ pub fn mount_over<E>(at: &Path, mount: impl FnOnce() -> Result<(), E>) -> Result
     let below = File::open(at);
     mount()?;
     if let Ok(below) = below {
-        let path = PathBuf::from(format!("/proc/self/fd/{}", below.as_raw_fd()));
+        let path = descriptor::path(&below);
         let mut left = MAX_ENTRIES;
         copy(&path, at, 0, &mut left);
     }

@@ -20,6 +20,7 @@ use crate::archive::{
     PackSource, StagingDirectory, UnpackQuota, UnpackRules, receive, receive_foreign,
 };
 use crate::protocol::{AgentFailure, FailureKind, PackRequest, UnpackInput, UnpackRequest};
+use crate::sys::signals::STOPPING;
 
 /// The arguments that make a command of this program; JSON follows.
 pub const PACK: &str = "--pack";
@@ -33,9 +34,6 @@ const BUFFER: usize = 128 * 1024;
 
 /// The signal that asked to stop, if one has.
 static ASKED_TO_STOP: AtomicI32 = AtomicI32::new(0);
-
-/// Signals that ask to stop.
-const STOPPING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
 /// The arguments of the command, [`OURSELVES`], that does what `request` asks for.
 ///

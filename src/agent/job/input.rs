@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::os::fd::AsFd;
 
 use crate::protocol::{STDIN_WINDOW, STREAM_PAYLOAD};
+use crate::sys::nonblocking::would_block;
 
 /// Credit is returned in lumps: a frame for every small read would cost more than the data.
 const CREDIT_LUMP: usize = STREAM_PAYLOAD;
@@ -105,15 +106,12 @@ impl StandardInput {
 /// Writes as many bytes as the pipe takes, and says how many. Closes a pipe that the command closed.
 fn write(pipe: &mut Option<File>, bytes: &[u8]) -> usize {
     let Some(file) = pipe else { return 0 };
-    loop {
-        match file.write(bytes) {
-            Ok(count) => return count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return 0,
-            Err(_) => {
-                *pipe = None;
-                return 0;
-            }
+    match file.write(bytes) {
+        Ok(count) => count,
+        Err(error) if would_block(&error) => 0,
+        Err(_) => {
+            *pipe = None;
+            0
         }
     }
 }

@@ -2,14 +2,13 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::failure::failure;
 use super::input::StandardInput;
@@ -24,6 +23,8 @@ use crate::protocol::{
     AgentFailure, ExecExit, ExecProgram, ExecRequest, FailureKind, FrameOutbox, ProcessEnd,
     WindowSize, WireText,
 };
+use crate::sys::nonblocking::would_block;
+use crate::sys::poll::{self, PollFlags};
 
 /// After the command ended, somebody it left behind may hold its output open. What it wrote itself
 /// is always waited for; what comes from others only as long as it comes without a pause of this
@@ -150,7 +151,7 @@ impl RunningCommand {
                         ended.quiet = Instant::now() + QUIET;
                     }
                 }
-                Err(error) if not_yet(&error) => {}
+                Err(error) if would_block(&error) => {}
                 Err(_) => self.outputs[index] = None,
             }
         }
@@ -241,8 +242,8 @@ impl RunningCommand {
             // With the last descriptor of this end, the kernel tells the other.
             self.input.close();
             self.outputs = [None, None];
-            let limit = PollTimeout::try_from(FAREWELL).expect("two seconds are a valid timeout");
-            let _ = poll(&mut [PollFd::new(self.ending.as_fd(), PollFlags::POLLIN)], limit);
+            let deadline = Instant::now() + FAREWELL;
+            let _ = poll::wait_for(self.ending.as_fd(), PollFlags::POLLIN, Some(deadline));
             if self.ending.get().is_some() {
                 return;
             }
@@ -285,8 +286,4 @@ fn spawn_failure(error: SpawnError, program: &CString, request: &ExecRequest) ->
             failure(FailureKind::Busy, format!("cannot join a cgroup: {why}"))
         }
     }
-}
-
-fn not_yet(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

@@ -9,9 +9,8 @@ use std::ptr;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::{self, c_char, c_int};
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::Pid;
 
 use crate::agent::processes::{ChildExit, ChildReaper};
 
@@ -249,20 +248,4 @@ unsafe fn enter(directories: &[CString]) -> Result<(), Errno> {
         last = Errno::last();
     }
     Err(last)
-}
-
-/// How much a command's pipe holds, in bytes: two of the largest writes that common programs make
-/// (128 KiB), so that one side need not wait for the other after each. A switch between processes is
-/// dear in an emulated guest, which loses all its translations of addresses.
-const PIPE_SIZE: c_int = 256 * 1024;
-
-/// A pipe's two ends, the reading one first.
-///
-/// # Errors
-/// Where there are no more descriptors.
-pub fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
-    let ends = pipe2(OFlag::O_CLOEXEC)?;
-    // A user may have used up what the kernel grants to pipes; the usual size does, only slower.
-    let _ = fcntl(&ends.0, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
-    Ok(ends)
 }

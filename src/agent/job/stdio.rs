@@ -5,12 +5,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::user::UserAccount;
 use super::{spawn, terminal};
-use crate::agent::serve::transport::set_nonblocking;
 use crate::protocol::{ExecRequest, FrameKind};
+use crate::sys::nonblocking::set_nonblocking;
+use crate::sys::pipe;
+use crate::sys::poll::{self, PollFlags};
 
 /// The agent's ends.
 #[derive(Debug)]
@@ -48,13 +49,13 @@ impl CommandStdio {
 
     fn pipes(with_input: bool) -> io::Result<(CommandStdio, [OwnedFd; 3])> {
         let (stdin, input) = if with_input {
-            let (theirs, ours) = spawn::pipe()?;
+            let (theirs, ours) = pipe::open()?;
             (theirs, Some(ours))
         } else {
             (spawn::null()?, None)
         };
-        let (output, stdout) = spawn::pipe()?;
-        let (error, stderr) = spawn::pipe()?;
+        let (output, stdout) = pipe::open()?;
+        let (error, stderr) = pipe::open()?;
         if let Some(input) = &input {
             set_nonblocking(input)?;
         }
@@ -87,8 +88,7 @@ impl CommandOutput {
     /// How many bytes wait, at least.
     pub fn unread(&self) -> usize {
         // What was written to a terminal reaches its other end only when somebody looks there.
-        let mut fds = [PollFd::new(self.source.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut fds, PollTimeout::ZERO);
+        poll::is_ready(self.source.as_fd(), PollFlags::POLLIN);
         let mut count: libc::c_int = 0;
         // SAFETY: FIONREAD writes one integer.
         let result =

@@ -4,10 +4,9 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
-use super::transport::{HostStream, not_now};
+use super::transport::HostStream;
 use crate::agent::console;
 use crate::agent::job::RunningCommand;
 use crate::agent::job::failure;
@@ -17,6 +16,8 @@ use crate::protocol::{
     FrameSide, Hello, HelloAck, MAX_REQUEST, ProtocolViolation, ReceivedSecrets, SetupRequest,
     ShutdownRequest, SignalRequest, StdinCredit, TtlRequest, VERSION,
 };
+use crate::sys::nonblocking::would_block;
+use crate::sys::poll::{self, PollFd, PollFlags};
 
 /// How long an answer may take to leave before the VM ends whether it was heard or not.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -267,7 +268,7 @@ impl Session<'_> {
             }
             limit = [limit, job.next_tick()].into_iter().flatten().min();
         }
-        if poll(&mut fds, timeout_until(limit)).is_err() {
+        if poll::wait(&mut fds, limit).is_err() {
             return Vec::new();
         }
         let ready = fds.iter().zip(sources).filter(|(fd, _)| fd.any() == Some(true));
@@ -286,7 +287,7 @@ impl Session<'_> {
                 Ok(0) if line.lost() => return Err(()),
                 Ok(0) => break,
                 Ok(count) => inbox.filled(count),
-                Err(error) if not_now(&error) => break,
+                Err(error) if would_block(&error) => break,
                 Err(_) => return Err(()),
             }
         }
@@ -297,7 +298,7 @@ impl Session<'_> {
         while !self.outbox.is_empty() {
             match line.write(self.outbox.pending()) {
                 Ok(count) => self.outbox.sent(count),
-                Err(error) if not_now(&error) => break,
+                Err(error) if would_block(&error) => break,
                 Err(_) => return Err(()),
             }
         }
@@ -322,15 +323,4 @@ impl Session<'_> {
             Err(error) => console::print(&format!("cannot encode {kind:?}: {error}")),
         }
     }
-}
-
-/// A timeout for `poll` that does not end before `deadline`; `None` waits for ever.
-pub fn timeout_until(deadline: Option<Instant>) -> PollTimeout {
-    let Some(deadline) = deadline else {
-        return PollTimeout::NONE;
-    };
-    let left = deadline.saturating_duration_since(Instant::now());
-    // Rounded up: a timeout that ends too early would turn the last millisecond into a spin.
-    let millis = left.as_micros().div_ceil(1000);
-    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::listener::AgentListener;
 use super::session::{self, SessionEnd};
-use super::transport::{HostStream, not_now};
+use super::transport::HostStream;
 use crate::agent::vm::AgentContext;
 use crate::protocol::{FrameInbox, FrameOutbox};
+use crate::sys::nonblocking::would_block;
 
 /// Connections served at once; each costs a thread and half a MiB of buffers. More wait.
 const MAX_CONNECTIONS: usize = 64;
@@ -69,7 +70,7 @@ fn serve(line: &HostStream, world: &AgentContext) {
             Ok(0) if line.is_connection() => return,
             Ok(0) => line.wait(),
             Ok(count) => inbox.filled(count),
-            Err(error) if not_now(&error) => line.wait(),
+            Err(error) if would_block(&error) => line.wait(),
             // The port itself is gone, as when a device is unplugged.
             Err(_) => return,
         }

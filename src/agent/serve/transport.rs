@@ -6,14 +6,15 @@
 //! again, and by `POLLHUP`; so waiting for the next client needs something that reports changes
 //! only, which is edge-triggered epoll: the driver wakes its waiters when a client comes.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use crate::sys::nonblocking::set_nonblocking;
+use crate::sys::poll::{self, PollFlags};
 
 /// How long a port must show no client before one is believed to be gone. The data of a client and
 /// the news of its coming travel in different queues, so the data can be here first; and between
@@ -32,7 +33,7 @@ impl HostStream {
     ///
     /// # Errors
     /// When the descriptor cannot be made non-blocking.
-    pub fn connection(fd: OwnedFd) -> nix::Result<HostStream> {
+    pub fn connection(fd: OwnedFd) -> io::Result<HostStream> {
         set_nonblocking(&fd)?;
         Ok(HostStream { fd, changes: None })
     }
@@ -41,7 +42,7 @@ impl HostStream {
     ///
     /// # Errors
     /// When the descriptor cannot be made non-blocking or watched.
-    pub fn port(fd: OwnedFd) -> nix::Result<HostStream> {
+    pub fn port(fd: OwnedFd) -> io::Result<HostStream> {
         set_nonblocking(&fd)?;
         let changes = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let all = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
@@ -56,14 +57,13 @@ impl HostStream {
                 let _ = changes.wait(&mut [EpollEvent::empty()], EpollTimeout::NONE);
             }
             None => {
-                let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-                let _ = poll(&mut fds, PollTimeout::NONE);
+                let _ = poll::wait_for(self.fd.as_fd(), PollFlags::POLLIN, None);
             }
         }
     }
 
     /// Reads what is there: `Ok(0)` is the end of the client, or on a port perhaps of an earlier
-    /// one (ask [`HostStream::lost`]); [`ErrorKind::WouldBlock`] is nothing now.
+    /// one (ask [`HostStream::lost`]); [`io::ErrorKind::WouldBlock`] is nothing now.
     ///
     /// # Errors
     /// The transport's.
@@ -74,7 +74,7 @@ impl HostStream {
     /// Writes what the transport takes now.
     ///
     /// # Errors
-    /// The transport's; [`ErrorKind::WouldBlock`] when it takes nothing now.
+    /// The transport's; [`io::ErrorKind::WouldBlock`] when it takes nothing now.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         retry(|| nix::unistd::write(&self.fd, bytes))
     }
@@ -107,8 +107,7 @@ impl HostStream {
     }
 
     fn hung_up(&self) -> bool {
-        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::empty())];
-        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        poll::is_ready(self.fd.as_fd(), PollFlags::empty())
     }
 }
 
@@ -116,20 +115,6 @@ impl AsFd for HostStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// Whether an error of [`HostStream::read`] or [`HostStream::write`] only means "not now".
-pub fn not_now(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::WouldBlock
-}
-
-/// Makes a descriptor of the agent's own non-blocking.
-///
-/// # Errors
-/// What fcntl says.
-pub fn set_nonblocking(fd: impl AsFd) -> nix::Result<()> {
-    let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
-    fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map(drop)
 }
 
 fn retry(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<usize> {

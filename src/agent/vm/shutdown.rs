@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
 
 use super::state::{AgentContext, AgentMode};
 use crate::agent::console;
 use crate::agent::processes::{ChildReaper, family};
+use crate::sys::poll::{self, PollFlags};
+use crate::sys::signals;
 
 /// How long processes may take to end, where the host does not say, before they are killed.
 const GRACE: Duration = Duration::from_millis(500);
@@ -27,12 +28,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(1);
 /// The kernel's.
 pub fn block_signals() -> nix::Result<()> {
     SigSet::from(Signal::SIGTERM).thread_block()?;
-    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE] {
-        // SAFETY: ignoring a signal runs no handler.
-        unsafe { sigaction(signal, &ignore) }?;
-    }
-    Ok(())
+    let ignored = [Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE];
+    ignored.into_iter().try_for_each(signals::ignore)
 }
 
 /// Ends the VM when SIGTERM arrives.
@@ -50,8 +47,7 @@ pub fn end_past_ttl(world: &Arc<AgentContext>) {
     let world = Arc::clone(world);
     std::thread::spawn(move || {
         loop {
-            let mut fds = [PollFd::new(world.watchdog.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut fds, PollTimeout::NONE).is_ok() {
+            if poll::wait_for(world.watchdog.as_fd(), PollFlags::POLLIN, None).is_ok() {
                 console::print("the VM's TTL is over");
                 end(&world, GRACE);
             }
@@ -76,15 +72,15 @@ pub fn end(world: &AgentContext, grace: Duration) -> ! {
             std::process::exit(0);
         }
         AgentMode::Guest { cgroups, mounts, power } => {
-            signal_all(libc::SIGTERM);
+            signal_all(Signal::SIGTERM);
             family::hang_up_descendants();
             // Stopped processes receive SIGTERM only when they continue.
-            signal_all(libc::SIGCONT);
+            signal_all(Signal::SIGCONT);
             if !world.reaper.wait_for_none(grace) {
                 if let Some(cgroups) = cgroups {
                     cgroups.kill_all();
                 }
-                signal_all(libc::SIGKILL);
+                signal_all(Signal::SIGKILL);
                 world.reaper.wait_for_none(KILL_LIMIT);
             }
             mounts.flush();
@@ -97,17 +93,17 @@ pub fn end(world: &AgentContext, grace: Duration) -> ! {
 }
 
 fn end_descendants(reaper: &ChildReaper, grace: Duration) {
-    family::signal_descendants(libc::SIGTERM);
+    family::signal_descendants(Signal::SIGTERM);
     family::hang_up_descendants();
-    family::signal_descendants(libc::SIGCONT);
+    family::signal_descendants(Signal::SIGCONT);
     if reaper.wait_for_none(grace) {
         return;
     }
     let deadline = Instant::now() + KILL_LIMIT;
     // Each round also finds what was forked during the one before.
     while Instant::now() < deadline {
-        family::signal_descendants(libc::SIGSTOP);
-        family::signal_descendants(libc::SIGKILL);
+        family::signal_descendants(Signal::SIGSTOP);
+        family::signal_descendants(Signal::SIGKILL);
         if reaper.wait_for_none(Duration::from_millis(20)) {
             return;
         }
@@ -115,7 +111,6 @@ fn end_descendants(reaper: &ChildReaper, grace: Duration) {
 }
 
 /// Signals every process but the first, which this is.
-fn signal_all(number: i32) {
-    // SAFETY: kill takes two integers; -1 from the first process means all others.
-    unsafe { libc::kill(-1, number) };
+fn signal_all(signal: Signal) {
+    let _ = kill(Pid::from_raw(-1), signal);
 }

@@ -11,8 +11,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::sys::poll::PollFlags;
 use anyhow::{Context, Result};
-use nix::poll::PollFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::host::socket;

@@ -14,8 +14,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::sys::poll::PollFlags;
 use anyhow::Result;
-use nix::poll::PollFlags;
 use std::os::fd::AsFd;
 
 use crate::host::socket;

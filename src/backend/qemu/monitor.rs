@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use crate::sys::poll::PollFlags;
 use anyhow::{Context, Result, anyhow, bail};
-use nix::poll::PollFlags;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use qapi::qmp::{
     self, MigrationCapability, MigrationCapabilityStatus, MigrationStatus, QapiCapabilities,

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 
 use super::{CheckVerdict, HostCheck};
 use crate::host::{directory, namespaces, socket};
 use crate::lifecycle::manager::VmManager;
 use crate::model::{Refusal, RefusalKind, VmId};
+use crate::sys::disk;
 
 /// An image and a few VMs' disks take this much; less is not wrong, but soon will be.
 const ROOMY: u64 = 4 << 30;
@@ -59,8 +59,7 @@ pub fn directories(manager: &VmManager) -> Vec<HostCheck> {
 
 fn space(path: &Path) -> anyhow::Result<String> {
     let existing = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let about = statvfs(existing)?;
-    let free = about.blocks_available() * about.fragment_size();
+    let free = disk::free_at(existing)?;
     let detail = format!("{} MB free at {}", free / 1_000_000, existing.display());
     match free >= ROOMY {
         true => Ok(detail),

@@ -8,7 +8,7 @@ use super::defaults;
 use crate::backend::{self, StreamPurpose};
 use crate::guest::AgentSession;
 use crate::host::clock;
-use crate::host::process::PidFd;
+use crate::host::process;
 use crate::host::signals::PendingSignals;
 use crate::host::wait::WaitLimit;
 use crate::lifecycle::manager::{HELLO, VmManager, expired, this_boot};
@@ -38,7 +38,7 @@ impl<'a> AgentConversation<'a> {
     ) -> Result<AgentConversation<'a>> {
         let record = startable(manager, id)?;
         let instance = record.running()?;
-        let vmm = PidFd::open(&instance.process)?.ok_or_else(|| {
+        let vmm = process::open(&instance.process)?.ok_or_else(|| {
             Refusal::new(RefusalKind::WrongState, format!("VM {id} has just ended"))
         })?;
         let backend = manager.backend_of(&record.manifest)?;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::host::process::PidFd;
 use crate::host::watch::{FileWatch, WakeReason};
 use crate::lifecycle::manager::{VmManager, this_boot};
 use crate::model::{VmId, VmRecord};
+use crate::sys::process::PidFd;
 
 /// How long an operation on a VM may leave no trace before it is looked at whether it goes on at all.
 const LOOK: Duration = Duration::from_secs(1);

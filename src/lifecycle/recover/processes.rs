@@ -9,9 +9,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::host::directory;
-use crate::host::process::{self, PidFd, ProcessMarks};
+use crate::host::process::{self, ProcessMarks};
 use crate::lifecycle::manager::VmManager;
 use crate::model::{ProcessId, VmId};
+use crate::sys::process::{PidFd, Signal};
 
 /// How long a killed process may take to go. Killing needs no consent, only for the kernel to free
 /// what may be gigabytes of memory.
@@ -44,7 +45,7 @@ fn add_jail(manager: &VmManager, id: &VmId, marks: &mut ProcessMarks) {
 
 /// Kills a process and waits until it is proven gone.
 pub fn kill(process: &PidFd) -> Result<()> {
-    process.kill()?;
+    process.signal(Signal::SIGKILL)?;
     if !process.wait(DEATH)? {
         bail!("the VMM was killed but does not end; it may hang in the kernel");
     }
@@ -58,7 +59,7 @@ pub fn kill_all(manager: &VmManager, id: &VmId) -> Result<()> {
     for _ in 0..10 {
         let mut found = false;
         for process in of(manager, id)? {
-            if let Some(process) = PidFd::open(&process)? {
+            if let Some(process) = process::open(&process)? {
                 found = true;
                 kill(&process)?;
             }

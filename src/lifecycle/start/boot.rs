@@ -11,14 +11,16 @@ use super::caller::StartCaller;
 use crate::backend::{self, Backend, BackendVm, MemorySource, MonitorStream, StreamPurpose};
 use crate::guest::AgentSession;
 use crate::host::gate::{self, ReleasedChild};
-use crate::host::process::PidFd;
+use crate::host::process;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::host::wait::WaitLimit;
-use crate::host::{clock, directory, log, random};
+use crate::host::{clock, directory, log};
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::recover::{processes, teardown};
 use crate::model::{BootFiles, Refusal, RefusalKind, VmInstance, VmPaths, VmRecord};
 use crate::protocol::SetupRequest;
+use crate::sys::process::PidFd;
+use crate::sys::random;
 
 /// Lines of the console shown when a boot fails: enough for a kernel's last words.
 const CONSOLE_LINES: usize = 20;
@@ -72,7 +74,7 @@ impl VmBoot<'_> {
         let instance =
             VmInstance { process: gated.process.clone(), template: template.map(str::to_owned) };
         // Before the release: a VMM that cannot be watched and ended must not come to be.
-        let Some(vmm) = PidFd::open(&instance.process)? else {
+        let Some(vmm) = process::open(&instance.process)? else {
             return Err(Refusal::new(RefusalKind::Host, "the launcher ended at once").into());
         };
         self.manager.change_on_the_way_up(id, |record| record.launched(instance.clone()))?;

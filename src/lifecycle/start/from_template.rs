@@ -15,13 +15,14 @@ use super::boot::{BootedVm, VmBoot};
 use super::caller::{StartCaller, StartRemark};
 use crate::backend::{Backend, MemorySource};
 use crate::guest::{AgentSession, CommandExit, ExecIo, OutputSink};
-use crate::host::signals::{self, PendingSignals, SignalInterrupt};
+use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::host::wait::WaitLimit;
 use crate::host::{cpu, durable, sparse};
 use crate::image::LockedImage;
 use crate::lifecycle::images::templates;
 use crate::model::VmManifest;
 use crate::protocol::{ExecProgram, ExecRequest, WireText};
+use crate::sys::signals::STOPPING;
 use crate::template::{LockedTemplate, TemplateClaim, TemplateDraft, TemplateShape};
 
 /// What a guest does before it is frozen: what every command needs is then in its memory already, and
@@ -183,9 +184,7 @@ fn warm_up(session: &mut AgentSession, signals: &mut PendingSignals) -> Result<(
     match session.exec(&exec, io)?.exit {
         // A signal of the user's, which was passed on.
         CommandExit::Signalled(number) => match Signal::try_from(i32::from(number)) {
-            Ok(signal) if signals::STOPPING.contains(&signal) => {
-                Err(SignalInterrupt(signal).into())
-            }
+            Ok(signal) if STOPPING.contains(&signal) => Err(SignalInterrupt(signal).into()),
             _ => Ok(()),
         },
         // An image without a shell does without the warmth.

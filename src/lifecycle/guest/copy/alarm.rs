@@ -7,13 +7,12 @@ use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 
-use crate::host::outlet::NonblockingWriter;
 use crate::host::signals::SignalInterrupt;
+use crate::sys::nonblocking::Outlet;
+use crate::sys::poll::{self, PollFd, PollFlags};
 
 /// Rings once, and from then on.
 #[derive(Debug)]
@@ -107,7 +106,7 @@ impl Write for CancellablePipe<'_> {
 /// A descriptor of the user's, which may take nothing for as long as it likes.
 #[derive(Debug)]
 pub struct CancellableFile<'a> {
-    pub outlet: NonblockingWriter,
+    pub outlet: Outlet,
     pub alarm: &'a CancelEvent,
 }
 
@@ -123,10 +122,7 @@ impl Write for CancellableFile<'_> {
                 PollFd::new(self.outlet.as_fd(), PollFlags::POLLOUT),
                 PollFd::new(self.alarm.event.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+            poll::wait(&mut fds, None)?;
         }
     }
 

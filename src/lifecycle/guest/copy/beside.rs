@@ -70,12 +70,12 @@ fn broke_off(error: &Error) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use nix::sys::signal::Signal;
 
     use super::*;
     use crate::guest::{CapturedOutput, CommandExit};
     use crate::host::signals::SignalInterrupt;
+    use crate::sys::poll::{self, PollFlags};
 
     fn ended(exit: CommandExit, says: &str) -> Result<CommandOutcome> {
         let stderr = CapturedOutput { bytes: says.into(), truncated: false };
@@ -113,7 +113,7 @@ mod tests {
         let alarm = &CancelEvent::new().unwrap();
         let exec = |ears: &mut PendingSignals| {
             relay.pass_on(Signal::SIGINT);
-            poll(&mut [PollFd::new(ears.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
+            poll::wait_for(ears.as_fd(), PollFlags::POLLIN, None)?;
             assert_eq!(ears.take(), Some(Signal::SIGINT));
             ended(CommandExit::Signalled(2), "")
         };

@@ -4,8 +4,9 @@ use anyhow::{Result, anyhow};
 use nix::sys::signal::Signal;
 
 use crate::guest::{CommandExit, CommandOutcome};
-use crate::host::signals::{STOPPING, SignalInterrupt};
+use crate::host::signals::SignalInterrupt;
 use crate::model::{Refusal, RefusalKind};
+use crate::sys::signals::STOPPING;
 
 /// How much of what the copy in the VM says is kept: a line.
 pub const SAYS_LIMIT: usize = 4096;

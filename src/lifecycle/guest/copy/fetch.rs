@@ -16,11 +16,12 @@ use crate::archive::{
     EntryRelay, QuotaExceeded, StagingDirectory, UnpackQuota, UnpackRules, own_name, receive,
 };
 use crate::guest::{AgentSession, ExecIo, OutputSink};
-use crate::host::outlet::NonblockingWriter;
+use crate::host::process;
 use crate::host::signals::PendingSignals;
-use crate::host::{pipe, process};
 use crate::model::{self, Refusal, VmLimits};
 use crate::protocol::{ExecProgram, PackRequest};
+use crate::sys::nonblocking::Outlet;
+use crate::sys::pipe;
 
 /// What is read at once.
 const BUFFER: usize = 128 * 1024;
@@ -51,8 +52,7 @@ pub fn copy_out(
         match to {
             CopyStore::Archive(out) => {
                 let quota = on_disk(&out, quota, floor)?;
-                let outlet =
-                    NonblockingWriter::new(out.into()).context("cannot use standard output")?;
+                let outlet = Outlet::new(out.into()).context("cannot use standard output")?;
                 let mut relay = EntryRelay::new(CancellableFile { outlet, alarm }, name);
                 let (_, tally) = take(read, &mut relay, quota, watch)?;
                 Ok(Arrived::Passed(tally, relay))

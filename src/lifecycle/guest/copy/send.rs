@@ -11,9 +11,9 @@ use super::ended::{SAYS_LIMIT, ended_well};
 use super::request::{CopyIn, CopyPayload, request};
 use crate::archive::{ArchiveWriter, CopyObserver, CopyTally, PackSource, own_name};
 use crate::guest::{AgentSession, CommandOutcome, ExecIo, OutputSink, StdinSource};
-use crate::host::pipe;
 use crate::host::signals::PendingSignals;
 use crate::protocol::{ExecProgram, ExecRequest, UnpackInput, UnpackRequest, WireText};
+use crate::sys::pipe;
 
 /// Copies into the VM at the other end of `session`. How much, is not known of an archive.
 ///

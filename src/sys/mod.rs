@@ -1,0 +1,10 @@
+//! Linux interfaces that the host side and the guest agent both use. Imports nothing else of this crate.
+
+pub mod descriptor;
+pub mod disk;
+pub mod nonblocking;
+pub mod pipe;
+pub mod poll;
+pub mod process;
+pub mod random;
+pub mod signals;

@@ -1,0 +1,102 @@
+//! Reading and writing without waiting.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+
+use super::descriptor;
+use super::poll::{self, PollFlags};
+
+/// Makes a descriptor non-blocking, for all processes that share it: not for standard streams, which
+/// [`Outlet`] is for.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
+    fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// Whether an error only means that the call must be made again, perhaps after waiting.
+pub fn would_block(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// A descriptor that other processes may share, such as standard output, written to without waiting.
+/// Making it non-blocking would change it for them too.
+#[derive(Debug)]
+pub struct Outlet(Way);
+
+#[derive(Debug)]
+enum Way {
+    /// A regular file or a device, to which writing does not wait for long.
+    Patient(File),
+    /// Our own non-blocking file description of the same pipe or terminal.
+    Own(File),
+    /// Anything else is asked whether it has room before each write.
+    Shared(File),
+}
+
+impl Outlet {
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn new(file: File) -> io::Result<Outlet> {
+        let kind = file.metadata()?.file_type();
+        let is_terminal = file.is_terminal();
+        if kind.is_file() || (kind.is_char_device() && !is_terminal) {
+            return Ok(Outlet(Way::Patient(file)));
+        }
+        if kind.is_fifo() || is_terminal {
+            // This is forbidden to a user who inherited another user's pipe.
+            let own = OpenOptions::new()
+                .write(true)
+                .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+                .open(descriptor::path(&file));
+            if let Ok(own) = own {
+                return Ok(Outlet(Way::Own(own)));
+            }
+        }
+        Ok(Outlet(Way::Shared(file)))
+    }
+
+    /// Writes as much as there is room for, and returns how much that was.
+    ///
+    /// # Errors
+    /// Those of write(2); [`ErrorKind::BrokenPipe`] when the reader is gone.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = 0;
+        while written < bytes.len() {
+            let rest = &bytes[written..];
+            let result = match &mut self.0 {
+                Way::Patient(file) | Way::Own(file) => file.write(rest),
+                // A pipe that has room has room for PIPE_BUF bytes. One with an error counts as ready:
+                // writing returns that error.
+                Way::Shared(file) if poll::is_ready(file.as_fd(), PollFlags::POLLOUT) => {
+                    file.write(&rest[..rest.len().min(libc::PIPE_BUF)])
+                }
+                Way::Shared(_) => break,
+            };
+            match result {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+}
+
+impl AsFd for Outlet {
+    /// Writable when there is room.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.0 {
+            Way::Patient(file) | Way::Own(file) | Way::Shared(file) => file.as_fd(),
+        }
+    }
+}
