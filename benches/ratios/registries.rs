@@ -92,7 +92,7 @@ fn fill(workspace: &Workspace, size: usize) -> Result<()> {
             let manifest = VmManifest {
                 vm_id: VmId::from_random(random::bytes()?),
                 name: Some(format!("vm-{number}").parse()?),
-                profile: "debian-base".into(),
+                profile: "debian-base".parse()?,
                 vcpu_count: 1,
                 mem_mib: 1024,
                 ttl_seconds: 3600,

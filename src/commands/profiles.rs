@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::AppContext;
 use crate::lifecycle::VmManager;
-use crate::model::Profile;
+use crate::model::{Profile, ProfileName};
 use crate::output::profiles_table;
 
 const EXAMPLES: &str = "\
@@ -33,7 +33,7 @@ struct View<'a> {
 pub fn serve(app: &AppContext, _: Args) -> Result<u8> {
     let profiles = &app.settings.profiles()?.profiles;
     let images = VmManager::open_to_read(app.settings.clone())?.list_images()?;
-    let built: BTreeSet<String> = images.into_iter().map(|(image, _)| image.profile).collect();
+    let built: BTreeSet<ProfileName> = images.into_iter().map(|(image, _)| image.profile).collect();
     if app.printer.style.json {
         let view = |profile| View { profile, image_built: built.contains(&profile.name) };
         app.printer.json(&profiles.values().map(view).collect::<Vec<_>>())?;

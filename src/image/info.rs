@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::{self, DigestMethod};
 use crate::model::profile::IMPORTED_PROFILE;
-use crate::model::{ImageRecipe, Refusal, RefusalKind};
+use crate::model::{ImageRecipe, ProfileName, Refusal, RefusalKind};
 
 /// The form of `image.json`. Images of another form are rebuilt.
 pub const SCHEMA: u32 = 1;
@@ -41,7 +41,7 @@ pub const FILES: [(&str, DigestMethod, u32); 5] = [
 #[serde(deny_unknown_fields)]
 pub struct ImageInfo {
     pub schema: u32,
-    pub profile: String,
+    pub profile: ProfileName,
     pub recipe: ImageRecipe,
     /// As `uname -r` says in the guest.
     pub kernel_release: String,

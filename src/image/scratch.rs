@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::builder::ImageBuilder;
 use crate::host::directory;
+use crate::model::ProfileName;
 use crate::sys::random;
 
 const PREFIX: &str = ".build-";
@@ -22,7 +23,7 @@ impl<'a> ScratchDirectory<'a> {
     /// for as long as the directory lives; that is how others know that it is in use.
     pub fn create(
         root: &Path,
-        profile: &str,
+        profile: &ProfileName,
         builder: &'a dyn ImageBuilder,
     ) -> Result<ScratchDirectory<'a>> {
         let name = format!("{PREFIX}{profile}-{}-{}", std::process::id(), random::hex::<4>()?);
@@ -48,7 +49,7 @@ impl Drop for ScratchDirectory<'_> {
 }
 
 /// The profile that a build directory of this name is for; `None` for any other name.
-pub fn profile_of(name: &str) -> Option<&str> {
+pub fn profile_of(name: &str) -> Option<ProfileName> {
     let rest = name.strip_prefix(PREFIX)?;
     let (rest, random) = rest.rsplit_once('-')?;
     let (profile, pid) = rest.rsplit_once('-')?;
@@ -56,7 +57,7 @@ pub fn profile_of(name: &str) -> Option<&str> {
         && random.bytes().all(|byte| byte.is_ascii_hexdigit())
         && !pid.is_empty()
         && pid.bytes().all(|byte| byte.is_ascii_digit());
-    (ours && !profile.is_empty()).then_some(profile)
+    profile.parse().ok().filter(|_| ours)
 }
 
 #[cfg(test)]
@@ -65,7 +66,8 @@ mod tests {
 
     #[test]
     fn build_directories_are_known_by_their_names() {
-        assert_eq!(profile_of(".build-debian-base-123-0a1b2c3d"), Some("debian-base"));
+        let profile = profile_of(".build-debian-base-123-0a1b2c3d");
+        assert_eq!(profile.unwrap().as_str(), "debian-base");
         for other in
             ["debian-base", ".build-", ".build-x", ".build-x-1-zzzzzzzz", ".build--1-0a1b2c3d"]
         {

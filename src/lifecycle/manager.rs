@@ -80,7 +80,7 @@ impl VmManager {
 
     /// The templates, if their directory is there. Makes none.
     pub fn templates_if_any(&self) -> Result<Option<TemplateStore>> {
-        let there = self.settings.directories.artifacts.join("templates").exists();
+        let there = self.settings.directories.templates().exists();
         there.then(|| self.templates()).transpose()
     }
 

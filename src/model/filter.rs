@@ -28,7 +28,7 @@ impl StatusFilter {
         let manifest = &record.manifest;
         match self {
             StatusFilter::State(state) => record.state.name() == *state,
-            StatusFilter::Profile(profile) => manifest.profile == *profile,
+            StatusFilter::Profile(profile) => manifest.profile.as_str() == profile,
             StatusFilter::Backend(backend) => manifest.backend == *backend,
             StatusFilter::Name(pattern) => {
                 manifest.name.as_ref().is_some_and(|name| matches(pattern, name.as_str()))

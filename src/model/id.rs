@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 
 use super::refusal::{Refusal, RefusalKind};
 
@@ -25,10 +25,6 @@ impl VmId {
         let mut text = uuid::Builder::from_random_bytes(bytes).into_uuid().simple().to_string();
         text.truncate(ID_LENGTH);
         VmId(text)
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 
     /// The id as the number its digits write.
@@ -58,12 +54,6 @@ impl FromStr for VmId {
 #[serde(transparent)]
 pub struct VmName(String);
 
-impl VmName {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl FromStr for VmName {
     type Err = Refusal;
 
@@ -91,22 +81,36 @@ impl FromStr for VmName {
     }
 }
 
+/// What types have in common that hold a text of a certain grammar.
 macro_rules! text_type {
-    ($($t:ty),*) => {$(
-        impl fmt::Display for $t {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    ($($t:ident),*) => {$(
+        impl $t {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl AsRef<str> for $t {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $t {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(&self.0)
             }
         }
 
-        // Parsed, not trusted: what a file holds must obey the same grammar as what a user types.
-        impl<'de> Deserialize<'de> for $t {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Parsed, because what a file holds must obey the same grammar as what a user types.
+        impl<'de> serde::Deserialize<'de> for $t {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
             }
         }
     )*};
 }
+pub(super) use text_type;
 text_type!(VmId, VmName);
 
 /// What a user typed to mean a VM: an id, a unique prefix of one, or a name.

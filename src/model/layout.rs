@@ -1,8 +1,20 @@
-//! Where the pieces of one VM are.
+//! The names of mayfly's own directories, and where the pieces of one VM are.
 
 use std::path::{Path, PathBuf};
 
 use super::id::VmId;
+
+/// In the state directory: a directory for each VM.
+pub const VMS: &str = "vms";
+
+/// In the state directory: a lock for each VM.
+pub const LOCKS: &str = "locks";
+
+/// In the artifacts directory, beside the images: the templates.
+pub const TEMPLATES: &str = "templates";
+
+/// In the artifacts directory, beside the images: programs that are preferred to those on `PATH`.
+pub const PROGRAMS: &str = "bin";
 
 /// How many commands may run in one VM at the same time: each has a port of its own, because a
 /// virtio-serial port carries one stream.
@@ -23,7 +35,7 @@ pub struct VmPaths {
 
 impl VmPaths {
     pub fn new(state: &Path, run: &Path, id: &VmId) -> Self {
-        VmPaths { dir: state.join("vms").join(id.as_str()), run: run.join(id.as_str()) }
+        VmPaths { dir: state.join(VMS).join(id.as_str()), run: run.join(id.as_str()) }
     }
 
     pub fn manifest(&self) -> PathBuf {

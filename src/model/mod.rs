@@ -12,6 +12,7 @@ pub mod nearest;
 pub mod platform;
 pub mod process;
 pub mod profile;
+pub mod profile_name;
 pub mod reconcile;
 pub mod record;
 pub mod refusal;
@@ -31,6 +32,7 @@ pub use profile::{
     DebianRecipe, ImageRecipe, ImportRecipe, Profile, ProfileSet, RootfsFormat, ValueRange,
     VmLimits,
 };
+pub use profile_name::ProfileName;
 pub use record::{VmInstance, VmManifest, VmPhase, VmRecord};
 pub use refusal::{Refusal, RefusalKind};
 pub use time::{BootId, ClockReading, VmExpiry};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::CommandDefaults;
 use super::platform::Isolation;
+use super::profile_name::{ProfileName, is_word};
 use super::refusal::{Refusal, RefusalKind};
 
 /// The file beside an imported image's others that has its profile.
@@ -14,7 +15,7 @@ pub const IMPORTED_PROFILE: &str = "profile.toml";
 /// One complete profile, after all layers were merged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Profile {
-    pub name: String,
+    pub name: ProfileName,
     pub description: String,
     /// What its image is made of.
     pub recipe: ImageRecipe,
@@ -125,6 +126,48 @@ pub struct DebianRecipe {
     pub disk_mib: u32,
 }
 
+/// How large a VM's own disk may be: ext4 refuses one larger than 16 TiB.
+pub const DISK_MIB: ValueRange = ValueRange { min: 64, max: 1 << 24 };
+
+/// How large a root file system may be: Debian does not fit into less.
+const ROOT_MIB: ValueRange = ValueRange { min: 512, max: 1 << 24 };
+
+/// What the names of Debian's kernel packages begin with.
+const KERNEL_PREFIX: &str = "linux-image-";
+
+impl DebianRecipe {
+    /// What is wrong with the recipe. Its words become arguments of other programs, and profile files are
+    /// shared between people, so every word must obey a strict grammar.
+    pub fn problem(&self) -> Option<String> {
+        let is_not = |what: &str, text: &str| Some(format!("{text:?} is not {what}"));
+        if !is_word(&self.suite, "-") {
+            return is_not("a Debian suite", &self.suite);
+        }
+        if !self.kernel.strip_prefix(KERNEL_PREFIX).is_some_and(is_package) {
+            return is_not("a kernel package (linux-image-...)", &self.kernel);
+        }
+        if let Some(package) = self.packages.iter().find(|package| !is_package(package)) {
+            return is_not("a package name", package);
+        }
+        if let Some(mirror) = self.mirror.as_ref().filter(|mirror| !is_mirror(mirror)) {
+            return is_not("a mirror's address", mirror);
+        }
+        let root = ROOT_MIB.problem("root_mib", self.root_mib.into());
+        root.or_else(|| DISK_MIB.problem("disk_mib", self.disk_mib.into()))
+    }
+}
+
+/// Whether a package of Debian's can have that name (Debian Policy 5.6.1).
+fn is_package(name: &str) -> bool {
+    is_word(name, "+-.")
+}
+
+/// Whether packages can come from there.
+pub fn is_mirror(mirror: &str) -> bool {
+    ["http://", "https://", "file:/", "copy:/"].iter().any(|scheme| mirror.starts_with(scheme))
+        && mirror.chars().all(|c| c.is_ascii_graphic() && !"'\"\\`$;|&<>()[]{}*?!#".contains(c))
+}
+
 /// Never to be changed: an image whose description names no kernel has this one, and one that differs
 /// from its recipe is built anew.
 fn first_kernel() -> String {
@@ -132,7 +175,7 @@ fn first_kernel() -> String {
 }
 
 /// The bounds a request must respect.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmLimits {
     /// How many VMs may exist at once in one state directory.
     pub max_active_vms: u32,
@@ -164,15 +207,19 @@ impl ValueRange {
         (self.min..=self.max).contains(&value)
     }
 
+    /// What is wrong with a `value` that is outside; `field` is its name.
+    pub fn problem(self, field: &str, value: u64) -> Option<String> {
+        let ValueRange { min, max } = self;
+        let is_inside = self.contains(value);
+        (!is_inside).then(|| format!("{field} must be between {min} and {max}, not {value}"))
+    }
+
     /// Refuses a value of `field` that is outside; `given` is what a user would change.
     pub fn check(self, field: &str, given: &str, value: u64) -> Result<(), Refusal> {
-        if self.contains(value) {
-            return Ok(());
-        }
-        let ValueRange { min, max } = self;
-        let message = format!("{field} must be between {min} and {max}, not {value}");
-        let hint = format!("change {given}, or [limits] in a profiles.toml of yours");
-        Err(Refusal::new(RefusalKind::Usage, message).hint(hint))
+        self.problem(field, value).map_or(Ok(()), |problem| {
+            let hint = format!("change {given}, or [limits] in your profiles.toml");
+            Err(Refusal::new(RefusalKind::Usage, problem).hint(hint))
+        })
     }
 }
 
@@ -180,5 +227,54 @@ impl ValueRange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProfileSet {
     pub limits: VmLimits,
-    pub profiles: BTreeMap<String, Profile>,
+    pub profiles: BTreeMap<ProfileName, Profile>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_recipe_smuggles_an_option_in() {
+        let good = DebianRecipe {
+            suite: "bookworm".into(),
+            mirror: None,
+            kernel: "linux-image-cloud-amd64".into(),
+            packages: vec!["bash".into(), "libstdc++6".into()],
+            root_mib: 512,
+            disk_mib: 1024,
+        };
+        let problem = |change: &dyn Fn(&mut DebianRecipe)| {
+            let mut recipe = good.clone();
+            change(&mut recipe);
+            recipe.problem()
+        };
+        assert_eq!(good.problem(), None);
+        for mirror in ["file:/srv/debian", "http://deb.debian.org/debian"] {
+            assert_eq!(problem(&|r| r.mirror = Some(mirror.into())), None);
+        }
+        for kernel in ["linux-image-amd64", "linux-image-6.1.0-56-rt-amd64"] {
+            assert_eq!(problem(&|r| r.kernel = kernel.into()), None);
+        }
+        for bad in ["", "-x", "a b", "a,b", "a\n", "A", "--hook=x", "../x", "a;b", "a:b", "é"] {
+            assert!(problem(&|r| r.suite = bad.into()).is_some(), "{bad:?}");
+            assert!(problem(&|r| r.kernel = bad.into()).is_some(), "{bad:?}");
+            assert!(problem(&|r| r.kernel = format!("linux-image-{bad}")).is_some(), "{bad:?}");
+            assert!(problem(&|r| r.packages = vec![bad.into()]).is_some(), "{bad:?}");
+        }
+        for bad in [
+            "",
+            "--x",
+            "-",
+            "deb http://x y main",
+            "http://a b",
+            "http://a\nb",
+            "http://$(x)",
+            "/x",
+        ] {
+            assert!(problem(&|r| r.mirror = Some(bad.into())).is_some(), "{bad:?}");
+        }
+        assert!(problem(&|r| r.root_mib = 511).unwrap().contains("root_mib must be between 512"));
+        assert!(problem(&|r| r.disk_mib = 63).unwrap().contains("disk_mib must be between 64"));
+    }
 }

@@ -22,6 +22,7 @@ use super::id::{VmId, VmName};
 use super::label::VmLabels;
 use super::platform::{Accelerator, BackendKind, Isolation};
 use super::process::ProcessId;
+use super::profile_name::ProfileName;
 use super::refusal::{Refusal, RefusalKind};
 use super::time::{ClockReading, VmExpiry};
 
@@ -32,7 +33,7 @@ use super::time::{ClockReading, VmExpiry};
 pub struct VmManifest {
     pub vm_id: VmId,
     pub name: Option<VmName>,
-    pub profile: String,
+    pub profile: ProfileName,
     pub vcpu_count: u32,
     pub mem_mib: u32,
     /// From its creation to its end.

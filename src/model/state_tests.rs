@@ -23,7 +23,7 @@ impl VmManifest {
         VmManifest {
             vm_id: VmId::from_random([1; 16]),
             name: None,
-            profile: "debian-base".into(),
+            profile: "debian-base".parse().unwrap(),
             vcpu_count: 1,
             mem_mib: 256,
             ttl_seconds: 60,

@@ -12,7 +12,8 @@ use crate::host::directory::DiskUsage;
 use crate::image::ImageInfo;
 use crate::lifecycle::{CheckVerdict, HostCheck};
 use crate::model::{
-    Accelerator, ClockReading, ImageRecipe, MemMib, Profile, TimeSpan, VmPhase, VmRecord,
+    Accelerator, ClockReading, ImageRecipe, MemMib, Profile, ProfileName, TimeSpan, VmPhase,
+    VmRecord,
 };
 use crate::template::ListedTemplate;
 
@@ -46,7 +47,7 @@ fn status_table(records: &[VmRecord], now: &ClockReading, paint: StreamColor) ->
         table.add_row([
             manifest.vm_id.to_string(),
             manifest.name.as_ref().map_or("-".into(), ToString::to_string),
-            manifest.profile.clone(),
+            manifest.profile.to_string(),
             state.clone(),
             runs_on,
             manifest.isolation().to_string(),
@@ -96,13 +97,13 @@ fn painted(
 /// One line a profile; `built` names those whose image exists.
 pub fn profiles_table<'a>(
     profiles: impl Iterator<Item = &'a Profile>,
-    built: &BTreeSet<String>,
+    built: &BTreeSet<ProfileName>,
 ) -> String {
     let mut table = bare(&["PROFILE", "IMAGE", "CPUS", "MEMORY", "TTL", "DESCRIPTION"]);
     for profile in profiles {
         let image = if built.contains(&profile.name) { "built" } else { "not built" };
         table.add_row([
-            profile.name.clone(),
+            profile.name.to_string(),
             image.to_owned(),
             profile.vcpu_count.to_string(),
             MemMib(profile.mem_mib).to_string(),
@@ -127,7 +128,7 @@ pub fn images_table(images: &[(ImageInfo, DiskUsage)]) -> String {
     let mut table = bare(&["PROFILE", "MADE OF", "KERNEL", "ON DISK", "IMAGE"]);
     for (image, usage) in images {
         table.add_row([
-            image.profile.clone(),
+            image.profile.to_string(),
             made_of(&image.recipe),
             escape(&image.kernel_release),
             format!("{} MB", usage.bytes / 1_000_000),
@@ -157,7 +158,7 @@ pub fn templates_table(templates: &[ListedTemplate], now: &ClockReading) -> Stri
         let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "?".into());
         table.add_row([
             escape(&template.name),
-            info.map_or("(damaged)".into(), |info| escape(&info.profile)),
+            info.map_or("(damaged)".into(), |info| info.profile.to_string()),
             or_unknown(info.map(|info| format!("{}/{}", info.backend, info.accelerator))),
             or_unknown(
                 info.map(|info| format!("{} CPU, {}", info.vcpu_count, MemMib(info.mem_mib))),

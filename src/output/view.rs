@@ -42,7 +42,7 @@ impl<'a> From<&'a VmRecord> for VmView<'a> {
         let manifest = &record.manifest;
         VmView {
             vm_id: &manifest.vm_id,
-            profile: &manifest.profile,
+            profile: manifest.profile.as_str(),
             vcpu_count: manifest.vcpu_count,
             mem_mib: manifest.mem_mib,
             ttl_seconds: manifest.ttl_seconds,
@@ -127,7 +127,7 @@ pub struct ImageView<'a> {
 impl<'a> ImageView<'a> {
     pub fn new(info: &'a ImageInfo, usage: DiskUsage) -> Self {
         ImageView {
-            profile: &info.profile,
+            profile: info.profile.as_str(),
             id: info.id(),
             suite: info.recipe.debian().map(|recipe| recipe.suite.as_str()),
             imported: match &info.recipe {

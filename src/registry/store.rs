@@ -13,6 +13,7 @@ use super::reserve::DiskReserve;
 use super::version::FileVersion;
 use crate::host::lock::FileLock;
 use crate::host::{directory, durable};
+use crate::model::layout::{LOCKS, VMS};
 use crate::model::{Refusal, RefusalKind, VmId};
 
 /// How long an update waits for the registry. Every holder lets go within milliseconds, so this is
@@ -47,7 +48,7 @@ impl Registry {
     /// The registry below `state`, whose directories are made where they are missing.
     pub fn open(state: &Path) -> Result<Registry> {
         directory::ensure_private(state)?;
-        for part in ["locks", "vms"] {
+        for part in [LOCKS, VMS] {
             directory::ensure_private(&state.join(part))?;
         }
         DiskReserve::of(state).keep();
@@ -97,7 +98,7 @@ impl Registry {
         }
         // Every VM is registered before it gets a directory, so directories without a registry mean
         // that it was lost, and not that there are no VMs: `reap` would delete them all.
-        if directory::names(&self.state.join("vms"))?.is_empty() {
+        if directory::names(&self.state.join(VMS))?.is_empty() {
             return Ok(Arc::new(RegistryContents::empty()));
         }
         match self.bytes()? {
@@ -223,12 +224,12 @@ impl Registry {
 
     /// The ids that have a lock file.
     pub fn locked_ids(&self) -> Result<Vec<VmId>> {
-        let names = directory::names(&self.state.join("locks"))?;
+        let names = directory::names(&self.state.join(LOCKS))?;
         Ok(names.iter().filter_map(|name| name.strip_suffix(".lock")?.parse().ok()).collect())
     }
 
     fn vm_lock(&self, id: &VmId) -> PathBuf {
-        self.state.join("locks").join(format!("{id}.lock"))
+        self.state.join(LOCKS).join(format!("{id}.lock"))
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 use sha2::{Digest, Sha256};
 
-use crate::model::{Refusal, RefusalKind};
+use crate::model::{Refusal, RefusalKind, layout};
 
 /// The places this command works in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,9 +58,18 @@ impl MayflyDirectories {
         Ok(MayflyDirectories { state, run, artifacts, runtime })
     }
 
-    /// Programs that are not looked for elsewhere first. No profile, and so no image, has this name.
+    /// The VMs' directories.
+    pub fn vms(&self) -> PathBuf {
+        self.state.join(layout::VMS)
+    }
+
+    pub fn templates(&self) -> PathBuf {
+        self.artifacts.join(layout::TEMPLATES)
+    }
+
+    /// Programs that are preferred to those on `PATH`.
     pub fn programs(&self) -> PathBuf {
-        self.artifacts.join("bin")
+        self.artifacts.join(layout::PROGRAMS)
     }
 }
 

@@ -9,9 +9,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::layer::ProfileLayer;
-use super::profiles::is_profile_name;
 use crate::model::profile::IMPORTED_PROFILE;
-use crate::model::{CommandDefaults, ImportRecipe, Refusal, RefusalKind};
+use crate::model::{CommandDefaults, ImportRecipe, ProfileName, Refusal, RefusalKind};
 
 const HEAD: &str = "\
 # Written by 'mayfly image import', and deleted with the image. To change what is in [profile], say it
@@ -59,7 +58,7 @@ pub fn text(
 }
 
 /// The profiles of the images in `artifacts`, which need not exist.
-pub(super) fn read_all(artifacts: &Path) -> Result<BTreeMap<String, ProfileLayer>> {
+pub(super) fn read_all(artifacts: &Path) -> Result<BTreeMap<ProfileName, ProfileLayer>> {
     let entries = match std::fs::read_dir(artifacts) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
         entries => entries.with_context(|| format!("cannot list {}", artifacts.display()))?,
@@ -67,8 +66,7 @@ pub(super) fn read_all(artifacts: &Path) -> Result<BTreeMap<String, ProfileLayer
     let mut profiles = BTreeMap::new();
     for entry in entries {
         let entry = entry.with_context(|| format!("cannot list {}", artifacts.display()))?;
-        let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
-        if is_profile_name(&name)
+        if let Some(Ok(name)) = entry.file_name().to_str().map(str::parse::<ProfileName>)
             && let Some(layer) = read(&entry.path().join(IMPORTED_PROFILE), &name)?
         {
             profiles.insert(name, layer);
@@ -77,7 +75,7 @@ pub(super) fn read_all(artifacts: &Path) -> Result<BTreeMap<String, ProfileLayer
     Ok(profiles)
 }
 
-fn read(path: &Path, name: &str) -> Result<Option<ProfileLayer>> {
+fn read(path: &Path, name: &ProfileName) -> Result<Option<ProfileLayer>> {
     let text = match std::fs::read_to_string(path) {
         // An image that was built has none; what is no directory is no image.
         Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {

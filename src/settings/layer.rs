@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
-use crate::model::{ImportRecipe, Isolation, Refusal, RefusalKind, ValueRange};
+use crate::model::{
+    CommandDefaults, DebianRecipe, ImageRecipe, ImportRecipe, Isolation, Profile, ProfileName,
+    Refusal, RefusalKind, ValueRange,
+};
 
 /// A table of a file: its keys, how it is read, and how it is laid over another. What comes after it is no
 /// key.
@@ -81,6 +84,73 @@ impl ProfileLayer {
         }
         self.or(lower)
     }
+
+    /// The profile, on top of the defaults of all; or what is wrong with it.
+    pub(super) fn complete(
+        self,
+        name: &ProfileName,
+        defaults: &ProfileLayer,
+    ) -> Result<Profile, String> {
+        if self.imported.is_some() {
+            self.refuse_ingredients()?;
+        }
+        let layer = self.over(defaults.clone());
+        let missing = |field: &str| format!("it has no {field}");
+        Ok(Profile {
+            name: name.clone(),
+            recipe: layer.recipe()?,
+            description: layer.description.unwrap_or_default(),
+            vcpu_count: layer.vcpu_count.ok_or_else(|| missing("vcpu_count"))?,
+            mem_mib: layer.mem_mib.ok_or_else(|| missing("mem_mib"))?,
+            ttl_seconds: layer.ttl_seconds.ok_or_else(|| missing("ttl_seconds"))?,
+            keep: layer.keep.unwrap_or(false),
+            require: layer.require.unwrap_or(Isolation::None),
+            nested: layer.nested.unwrap_or(false),
+            command: CommandDefaults {
+                entrypoint: layer.entrypoint.unwrap_or_default(),
+                cmd: layer.cmd.unwrap_or_default(),
+                env: layer.env.unwrap_or_default(),
+                user: layer.user,
+                workdir: layer.workdir,
+            },
+        })
+    }
+
+    fn recipe(&self) -> Result<ImageRecipe, String> {
+        if let Some(import) = &self.imported {
+            return Ok(ImageRecipe::Imported(import.clone()));
+        }
+        let missing = |field: &str| format!("it has no {field}");
+        let mut packages = self.packages.clone().unwrap_or_default();
+        packages.sort();
+        packages.dedup();
+        Ok(ImageRecipe::Debian(DebianRecipe {
+            suite: self.suite.clone().ok_or_else(|| missing("suite"))?,
+            mirror: self.mirror.clone(),
+            kernel: self.kernel.clone().ok_or_else(|| missing("kernel"))?,
+            packages,
+            root_mib: self.root_mib.ok_or_else(|| missing("root_mib"))?,
+            disk_mib: self.disk_mib.ok_or_else(|| missing("disk_mib"))?,
+        }))
+    }
+
+    /// What an imported image is made of was decided where it was made.
+    fn refuse_ingredients(&self) -> Result<(), String> {
+        let said = [
+            ("extends", self.extends.is_some()),
+            ("packages", self.packages.is_some()),
+            ("suite", self.suite.is_some()),
+            ("mirror", self.mirror.is_some()),
+            ("kernel", self.kernel.is_some()),
+            ("root_mib", self.root_mib.is_some()),
+            ("disk_mib", self.disk_mib.is_some()),
+        ];
+        said.iter().find(|(_, is_said)| *is_said).map_or(Ok(()), |(field, _)| {
+            Err(format!(
+                "its image was imported, so no file can give it {field}; choose another name"
+            ))
+        })
+    }
 }
 
 /// A whole file.
@@ -92,7 +162,7 @@ pub struct ProfilesFile {
     #[serde(default)]
     pub(super) defaults: ProfileLayer,
     #[serde(default)]
-    pub(super) profiles: BTreeMap<String, ProfileLayer>,
+    pub(super) profiles: BTreeMap<ProfileName, ProfileLayer>,
 }
 
 impl ProfilesFile {
@@ -111,7 +181,7 @@ impl ProfilesFile {
     }
 
     /// The profiles of imported images.
-    pub(super) fn imported(profiles: BTreeMap<String, ProfileLayer>) -> ProfilesFile {
+    pub(super) fn imported(profiles: BTreeMap<ProfileName, ProfileLayer>) -> ProfilesFile {
         ProfilesFile { profiles, ..ProfilesFile::default() }
     }
 

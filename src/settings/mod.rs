@@ -17,5 +17,5 @@ pub use directories::MayflyDirectories;
 pub use flags::SettingOverrides;
 pub use imported::{ImportedDefaults, text as imported_profile};
 pub use layer::ProfilesFile;
-pub use profiles::{BUILT_IN, DISK_MIB, is_profile_name, load as load_profiles, merge};
+pub use profiles::{BUILT_IN, load as load_profiles, merge};
 pub use resolved::{SettingSources, Settings, find_profile};

@@ -8,18 +8,11 @@ use anyhow::Result;
 use super::layer::{ProfileLayer, ProfilesFile};
 use super::{imported, trusted};
 use crate::model::{
-    CommandDefaults, DebianRecipe, ImageRecipe, Isolation, Profile, ProfileSet, Refusal,
-    RefusalKind, ValueRange, VmLimits,
+    DebianRecipe, Profile, ProfileName, ProfileSet, Refusal, RefusalKind, ValueRange, VmLimits,
 };
 
 /// The file at the top of the repository, so that the program is complete without it.
 pub const BUILT_IN: &str = include_str!("../../profiles.toml");
-
-/// What is kept beside images, and cannot be called like one.
-const RESERVED: [&str; 2] = ["bin", "templates"];
-
-/// How large a VM's own disk may be: ext4 refuses one larger than 16 TiB.
-pub const DISK_MIB: ValueRange = ValueRange { min: 64, max: 1 << 24 };
 
 /// Reads every layer there is. `artifacts` is where the images are, of which imported ones bring a
 /// profile along; `extra` is the file named by `MAYFLY_PROFILES`, which must exist.
@@ -51,41 +44,25 @@ fn merge_with(lowest: ProfilesFile, texts: &[(String, String)]) -> Result<Profil
     for (origin, text) in texts {
         merged = ProfilesFile::parse(text, origin)?.over(merged);
     }
-    let limits = merged.limits;
-    let missing =
-        |what: &str| Refusal::new(RefusalKind::Usage, format!("no profile file sets {what}"));
-    let limits = VmLimits {
-        max_active_vms: limits.max_active_vms.ok_or_else(|| missing("limits.max_active_vms"))?,
-        vcpu_count: limits.vcpu_count.ok_or_else(|| missing("limits.vcpu_count"))?,
-        mem_mib: limits.mem_mib.ok_or_else(|| missing("limits.mem_mib"))?,
-        ttl_seconds: limits.ttl_seconds.ok_or_else(|| missing("limits.ttl_seconds"))?,
-        vmm_uid: limits.vmm_uid.ok_or_else(|| missing("limits.vmm_uid"))?,
-        template_unused_seconds: limits
-            .template_unused_seconds
-            .ok_or_else(|| missing("limits.template_unused_seconds"))?,
-        copy_out_mib: limits.copy_out_mib.ok_or_else(|| missing("limits.copy_out_mib"))?,
-        copy_out_files: limits.copy_out_files.ok_or_else(|| missing("limits.copy_out_files"))?,
-        copy_out_free_mib: limits
-            .copy_out_free_mib
-            .ok_or_else(|| missing("limits.copy_out_free_mib"))?,
-    };
-    // 0 is root; what is beyond 31 bits, some programs take for a negative number.
+    let refuse = |why: String| Refusal::new(RefusalKind::Usage, why);
+    let limits = toml::Value::try_from(merged.limits).expect("limits are plain numbers");
+    let limits: VmLimits = limits.try_into().map_err(|error: toml::de::Error| {
+        refuse(format!("no profile file completes [limits]: {}", error.message()))
+    })?;
+    // 0 is root, and some programs take what is beyond 31 bits for a negative number.
     let uids = ValueRange { min: 1, max: (1 << 31) - 1 };
-    if !uids.contains(limits.vmm_uid.min)
-        || !uids.contains(limits.vmm_uid.max)
-        || limits.vmm_uid.min > limits.vmm_uid.max
-    {
-        let message = format!("limits.vmm_uid must lie between {} and {}", uids.min, uids.max);
-        return Err(Refusal::new(RefusalKind::Usage, message));
+    let ValueRange { min, max } = limits.vmm_uid;
+    let problem = uids.problem("limits.vmm_uid.min", min);
+    let uids = ValueRange { min, ..uids };
+    if let Some(problem) = problem.or_else(|| uids.problem("limits.vmm_uid.max", max)) {
+        return Err(refuse(problem));
     }
     let mut profiles = BTreeMap::new();
     for name in merged.profiles.keys() {
-        let whole = inherit(name, &merged.profiles, 0)?;
-        if whole.imported.is_some() {
-            refuse_ingredients(name, &whole)?;
-        }
-        let whole = whole.over(merged.defaults.clone());
-        profiles.insert(name.clone(), finish(name, whole, &limits)?);
+        let whole = inherit(name.as_str(), &merged.profiles, 0)?;
+        let profile = whole.complete(name, &merged.defaults);
+        let profile = profile.and_then(|profile| check(profile, &limits));
+        profiles.insert(name.clone(), profile.map_err(|why| invalid(name.as_str(), why))?);
     }
     Ok(ProfileSet { limits, profiles })
 }
@@ -93,18 +70,18 @@ fn merge_with(lowest: ProfilesFile, texts: &[(String, String)]) -> Result<Profil
 /// Follows `extends`, at most as many steps as there are profiles.
 fn inherit(
     name: &str,
-    all: &BTreeMap<String, ProfileLayer>,
+    all: &BTreeMap<ProfileName, ProfileLayer>,
     depth: usize,
 ) -> Result<ProfileLayer, Refusal> {
     let layer = all[name].clone();
     let Some(base) = layer.extends.clone() else { return Ok(layer) };
-    if !all.contains_key(&base) {
+    if !all.contains_key(base.as_str()) {
         return Err(invalid(name, format!("it extends {base:?}, which is not a profile")));
     }
     if depth >= all.len() {
         return Err(invalid(name, "it extends itself".into()));
     }
-    if all[&base].imported.is_some() {
+    if all[base.as_str()].imported.is_some() {
         let why =
             format!("it extends {base:?}, whose image was imported and serves no other profile");
         return Err(invalid(name, why));
@@ -119,146 +96,19 @@ fn invalid(profile: &str, why: String) -> Refusal {
     Refusal::new(RefusalKind::Usage, format!("profile {profile:?}: {why}"))
 }
 
-/// What is in an imported image was decided elsewhere.
-fn refuse_ingredients(name: &str, layer: &ProfileLayer) -> Result<(), Refusal> {
-    let said = [
-        ("extends", layer.extends.is_some()),
-        ("packages", layer.packages.is_some()),
-        ("suite", layer.suite.is_some()),
-        ("mirror", layer.mirror.is_some()),
-        ("kernel", layer.kernel.is_some()),
-        ("root_mib", layer.root_mib.is_some()),
-        ("disk_mib", layer.disk_mib.is_some()),
-    ];
-    match said.iter().find(|(_, is_said)| *is_said) {
-        Some((field, _)) => Err(invalid(
-            name,
-            format!("its image was imported, so no file can give it {field}; choose another name"),
-        )),
-        None => Ok(()),
-    }
-}
-
-fn recipe(name: &str, layer: &ProfileLayer) -> Result<ImageRecipe, Refusal> {
-    if let Some(import) = &layer.imported {
-        return Ok(ImageRecipe::Imported(import.clone()));
-    }
-    let missing = |field: &str| invalid(name, format!("it has no {field}"));
-    let mut packages = layer.packages.clone().unwrap_or_default();
-    packages.sort();
-    packages.dedup();
-    Ok(ImageRecipe::Debian(DebianRecipe {
-        suite: layer.suite.clone().ok_or_else(|| missing("suite"))?,
-        mirror: layer.mirror.clone(),
-        kernel: layer.kernel.clone().ok_or_else(|| missing("kernel"))?,
-        packages,
-        root_mib: layer.root_mib.ok_or_else(|| missing("root_mib"))?,
-        disk_mib: layer.disk_mib.ok_or_else(|| missing("disk_mib"))?,
-    }))
-}
-
-fn finish(name: &str, layer: ProfileLayer, limits: &VmLimits) -> Result<Profile, Refusal> {
-    let missing = |field: &str| invalid(name, format!("it has no {field}"));
-    let recipe = recipe(name, &layer)?;
-    let profile = Profile {
-        name: name.to_owned(),
-        description: layer.description.unwrap_or_default(),
-        recipe,
-        vcpu_count: layer.vcpu_count.ok_or_else(|| missing("vcpu_count"))?,
-        mem_mib: layer.mem_mib.ok_or_else(|| missing("mem_mib"))?,
-        ttl_seconds: layer.ttl_seconds.ok_or_else(|| missing("ttl_seconds"))?,
-        keep: layer.keep.unwrap_or(false),
-        require: layer.require.unwrap_or(Isolation::None),
-        nested: layer.nested.unwrap_or(false),
-        command: CommandDefaults {
-            entrypoint: layer.entrypoint.unwrap_or_default(),
-            cmd: layer.cmd.unwrap_or_default(),
-            env: layer.env.unwrap_or_default(),
-            user: layer.user,
-            workdir: layer.workdir,
-        },
-    };
-    check(&profile, limits)?;
-    Ok(profile)
-}
-
-/// Names become directories and arguments of other programs: they obey a strict grammar.
-fn check(profile: &Profile, limits: &VmLimits) -> Result<(), Refusal> {
-    let bad =
-        |what: &str, text: &str| Err(invalid(&profile.name, format!("{text:?} is not {what}")));
-    if RESERVED.contains(&profile.name.as_str()) {
-        return Err(invalid(
-            &profile.name,
-            "the name is taken, for what is kept beside images".into(),
-        ));
-    }
-    if !is_word(&profile.name, "-") || profile.name.len() > 63 {
-        return bad("a profile name (lower-case letters, digits and hyphens)", &profile.name);
-    }
-    if let Some(problem) = profile.command.problem() {
-        return Err(invalid(&profile.name, problem));
-    }
-    if let ImageRecipe::Debian(recipe) = &profile.recipe {
-        check_recipe(&profile.name, recipe)?;
-    }
-    let within = [
-        ("vcpu_count", u64::from(profile.vcpu_count), limits.vcpu_count),
-        ("mem_mib", u64::from(profile.mem_mib), limits.mem_mib),
-        ("ttl_seconds", profile.ttl_seconds, limits.ttl_seconds),
-    ];
-    check_bounds(&profile.name, &within)
-}
-
-fn check_recipe(name: &str, recipe: &DebianRecipe) -> Result<(), Refusal> {
-    let bad = |what: &str, text: &str| Err(invalid(name, format!("{text:?} is not {what}")));
-    if !is_word(&recipe.suite, "-") {
-        return bad("a Debian suite", &recipe.suite);
-    }
-    let kernel = &recipe.kernel;
-    if !kernel.strip_prefix("linux-image-").is_some_and(|flavour| is_word(flavour, "+-.")) {
-        return bad("a kernel package (linux-image-...)", kernel);
-    }
-    if let Some(package) = recipe.packages.iter().find(|package| !is_word(package, "+-.:")) {
-        return bad("a package name", package);
-    }
-    if let Some(mirror) = &recipe.mirror {
-        let scheme = ["http://", "https://", "file:///"].iter().any(|s| mirror.starts_with(s));
-        if !scheme || !mirror.bytes().all(|b| b.is_ascii_graphic()) {
-            return bad("a mirror's address", mirror);
-        }
-    }
-    let within = [
-        // A file system smaller than this holds no Debian; one larger than 16 TiB ext4 refuses.
-        ("root_mib", u64::from(recipe.root_mib), ValueRange { min: 512, max: 1 << 24 }),
-        ("disk_mib", u64::from(recipe.disk_mib), DISK_MIB),
-    ];
-    check_bounds(name, &within)
-}
-
-fn check_bounds(name: &str, within: &[(&str, u64, ValueRange)]) -> Result<(), Refusal> {
-    match within.iter().find(|(_, value, bounds)| !bounds.contains(*value)) {
-        Some((field, value, bounds)) => {
-            let range = format!("between {} and {}", bounds.min, bounds.max);
-            Err(invalid(name, format!("{field} is {value}, but must be {range}")))
-        }
-        None => Ok(()),
-    }
-}
-
-/// Whether an image of this name can be imported: nothing else may be meant by it.
-pub fn is_profile_name(name: &str) -> bool {
-    is_word(name, "-") && name.len() <= 63 && !RESERVED.contains(&name)
-}
-
-/// Whether `text` starts with a lower-case letter or digit and holds only those and `others`.
-fn is_word(text: &str, others: &str) -> bool {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    text.starts_with(plain) && text.chars().all(|c| plain(c) || others.contains(c))
+fn check(profile: Profile, limits: &VmLimits) -> Result<Profile, String> {
+    let recipe = || profile.recipe.debian().and_then(DebianRecipe::problem);
+    let vcpus = || limits.vcpu_count.problem("vcpu_count", profile.vcpu_count.into());
+    let mem = || limits.mem_mib.problem("mem_mib", profile.mem_mib.into());
+    let ttl = || limits.ttl_seconds.problem("ttl_seconds", profile.ttl_seconds);
+    let problem = profile.command.problem().or_else(recipe).or_else(vcpus).or_else(mem);
+    problem.or_else(ttl).map_or(Ok(profile), Err)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ImageRecipe;
 
     fn with(text: &str) -> Result<ProfileSet, Refusal> {
         merge(&[("built-in".into(), BUILT_IN.into()), ("extra.toml".into(), text.into())])
@@ -267,7 +117,7 @@ mod tests {
     #[test]
     fn the_built_in_file_is_the_references() {
         let built_in = with("").unwrap();
-        let names: Vec<&str> = built_in.profiles.keys().map(String::as_str).collect();
+        let names: Vec<&str> = built_in.profiles.keys().map(ProfileName::as_str).collect();
         assert_eq!(names, ["debian-base", "debian-build", "debian-git", "debian-kvm"]);
         let limits = built_in.limits;
         assert_eq!(limits.max_active_vms, 4);

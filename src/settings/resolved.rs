@@ -10,7 +10,7 @@ use super::config::{ConfigFiles, ConfigKey, ValueOrigin};
 use super::directories::MayflyDirectories;
 use super::flags::SettingOverrides;
 use super::profiles;
-use crate::model::{Profile, ProfileSet, Refusal, RefusalKind};
+use crate::model::{Profile, ProfileName, ProfileSet, Refusal, RefusalKind};
 
 /// The settings of this command.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ impl Settings {
 /// The profile of that name.
 pub fn find_profile<'a>(profiles: &'a ProfileSet, name: &str) -> Result<&'a Profile, Refusal> {
     profiles.profiles.get(name).ok_or_else(|| {
-        let known: Vec<&str> = profiles.profiles.keys().map(String::as_str).collect();
+        let known: Vec<&str> = profiles.profiles.keys().map(ProfileName::as_str).collect();
         let all = format!("the profiles are {}; see 'mayfly profiles'", known.join(", "));
         Refusal::new(RefusalKind::NotFound, format!("no profile {name:?}"))
             .hint_at_nearest(name, known, all)

@@ -16,7 +16,7 @@ use super::shape::TemplateShape;
 use crate::host::clock;
 use crate::image::digest::{self, DigestMethod};
 use crate::image::{FileInfo, ImageInfo};
-use crate::model::{Accelerator, BackendKind};
+use crate::model::{Accelerator, BackendKind, ProfileName};
 
 pub const INFO: &str = "template.json";
 pub const MEMORY: &str = "memory";
@@ -42,7 +42,7 @@ const UNSEALED: &str = "sha256:0000000000000000000000000000000000000000000000000
 pub struct TemplateInfo {
     pub schema: u32,
     pub name: String,
-    pub profile: String,
+    pub profile: ProfileName,
     /// The image it booted, and the digest of that one's agent.
     pub image: String,
     pub agent: String,

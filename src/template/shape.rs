@@ -2,13 +2,13 @@
 
 use crate::image::ImageInfo;
 use crate::image::digest;
-use crate::model::{Accelerator, BackendKind, VmManifest};
+use crate::model::{Accelerator, BackendKind, ProfileName, VmManifest};
 
 /// Everything that a VM and a template of it must have in common, as lines of text. Two shapes are the
 /// same where their texts are. The rest is there for people, and to tell which image it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateShape {
-    pub(super) profile: String,
+    pub(super) profile: ProfileName,
     pub(super) image: String,
     pub(super) agent: String,
     pub(super) backend: BackendKind,
@@ -48,7 +48,7 @@ impl TemplateShape {
 #[cfg(test)]
 pub(super) fn example(text: &str) -> TemplateShape {
     TemplateShape {
-        profile: "debian-base".into(),
+        profile: "debian-base".parse().unwrap(),
         image: "0123".into(),
         agent: "sha256:4567".into(),
         backend: BackendKind::Qemu,

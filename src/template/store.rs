@@ -17,6 +17,7 @@ use super::shape::TemplateShape;
 use crate::host::lock::FileLock;
 use crate::host::{clock, directory};
 use crate::image::verified::DigestCache;
+use crate::model::layout::TEMPLATES;
 use crate::model::{FrozenFiles, Refusal, RefusalKind};
 use crate::sys::random;
 
@@ -75,7 +76,7 @@ impl TemplateStore {
     ///
     /// Errors: `Host` when the directory is somebody else's or writable by others.
     pub fn open(artifacts: &Path) -> Result<TemplateStore> {
-        let root = artifacts.join("templates");
+        let root = artifacts.join(TEMPLATES);
         directory::ensure_private(&root)?;
         Ok(TemplateStore { root: std::path::absolute(root)? })
     }

@@ -193,7 +193,7 @@ fn what_is_damaged_is_listed_as_that_and_what_is_no_template_is_not() {
 fn a_template_is_of_one_image_with_one_agent() {
     let image = |profile: &str, agent: &str| crate::image::ImageInfo {
         schema: 1,
-        profile: profile.into(),
+        profile: profile.parse().unwrap(),
         recipe: serde_json::from_str(
             r#"{"suite":"bookworm","packages":[],"root_mib":1,"disk_mib":1}"#,
         )

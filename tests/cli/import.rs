@@ -229,8 +229,14 @@ fn what_cannot_be_is_refused_before_anything_is_done() {
     for (args, message) in [
         (&["/nonexistent/x.tar"][..], "cannot open /nonexistent/x.tar[..]"),
         (&["-"], "what comes from standard input has no name[..]"),
-        (&[&archive, "No Name"], "\"No Name\" cannot be the name of a profile[..]"),
-        (&[&archive, "templates"], "\"templates\" cannot be the name of a profile[..]"),
+        (
+            &[&archive, "No Name"],
+            "invalid value 'No Name' for '[NAME]': \"No Name\" cannot be a profile name: [..]",
+        ),
+        (
+            &[&archive, "templates"],
+            "invalid value 'templates' for '[NAME]': \"templates\" cannot be a profile name: [..]",
+        ),
         (&[&archive, "--mem", "1M"], "--mem must be between [..]"),
         (&[&archive, "--disk", "1M"], "--disk must be between [..]"),
         (&[&archive, "--from", "dir"], "[..]it is a file, and no directory[..]"),

@@ -82,10 +82,10 @@ fn mistakes_in_meaning_name_the_profile_and_the_field() {
     for (text, expected) in [
         (
             "[profiles.debian-base]\nmem_mib = 1\n",
-            "\"debian-base\": mem_mib is 1, but must be between 256 and 32768",
+            "\"debian-base\": mem_mib must be between 256 and 32768, not 1",
         ),
         ("[profiles.a]\nextends = \"b\"\n", "\"a\": it extends \"b\", which is not a profile"),
-        ("[profiles.\"../up\"]\n", "\"../up\" is not a profile name"),
+        ("[profiles.\"../up\"]\n", "\"../up\" cannot be a profile name: [..]"),
         ("[profiles.a]\npackages = [\"--hook=x\"]\n", "\"--hook=x\" is not a package name"),
     ] {
         env.profiles(text);

@@ -47,7 +47,7 @@ fn an_image_has_its_files_and_they_are_what_they_should_be() {
 /// A profile of its own, so that the test shares no image with others.
 fn small(packages: &[&str]) -> Profile {
     let mut profile = images::profile("debian-base");
-    profile.name = "small".into();
+    profile.name = "small".parse().unwrap();
     let ImageRecipe::Debian(recipe) = &mut profile.recipe else { panic!("it is of packages") };
     recipe.packages = packages.iter().map(|&name| name.to_owned()).collect();
     profile

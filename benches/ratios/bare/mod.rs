@@ -69,7 +69,7 @@ impl Bench {
         let manifest = VmManifest {
             vm_id: VmId::from_random(random::bytes()?),
             name: None,
-            profile: PROFILE.into(),
+            profile: profile.name.clone(),
             vcpu_count: profile.vcpu_count,
             mem_mib: profile.mem_mib,
             ttl_seconds: profile.ttl_seconds,

@@ -173,9 +173,7 @@ fn limits() -> Option<VmLimits> {
 
 /// Those of some values that a limit allows; all of them where it is not known.
 fn within(values: &[u64], bounds: Option<ValueRange>) -> Vec<u64> {
-    let allowed = |value: &u64| {
-        bounds.as_ref().is_none_or(|bounds| (bounds.min..=bounds.max).contains(value))
-    };
+    let allowed = |value: &u64| bounds.is_none_or(|bounds| bounds.contains(*value));
     values.iter().copied().filter(allowed).collect()
 }
 

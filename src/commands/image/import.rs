@@ -12,7 +12,7 @@ use crate::commands::completions::candidates;
 use crate::host::signals::PendingSignals;
 use crate::import::{NamedSource, UnpackBounds};
 use crate::lifecycle::{self, ImportRequest, VmManager};
-use crate::model::{MemMib, Refusal, RefusalKind, RootfsFormat, TimeSpan};
+use crate::model::{MemMib, ProfileName, Refusal, RefusalKind, RootfsFormat, TimeSpan};
 use crate::output::ImageView;
 use crate::settings::ImportedDefaults;
 
@@ -45,7 +45,7 @@ pub struct Args {
 
     /// What to call the profile; made of the name of SOURCE if you do not say
     #[arg(value_name = "NAME")]
-    name: Option<String>,
+    name: Option<ProfileName>,
 
     /// Say what SOURCE is, where it could be several things
     #[arg(long, value_name = "FORM", value_enum)]
@@ -112,7 +112,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
             .hint("name it: mayfly image import - NAME")
             .into());
         }
-        None => name_of(&args.source),
+        None => name_of(&args.source).parse()?,
     };
     let named = NamedSource {
         path: match is_stdin {
@@ -143,7 +143,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         lifecycle::import_image(&manager, request, progress)
     })?;
     let usage = manager.images()?.usage(&info.profile)?;
-    app.printer.answer(&ImageView::new(&info, usage), &info.profile)?;
+    app.printer.answer(&ImageView::new(&info, usage), info.profile.as_str())?;
     Ok(0)
 }
 

@@ -13,6 +13,7 @@ use crate::commands::building::building;
 use crate::commands::completions::candidates;
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::{self, VmManager};
+use crate::model::ProfileName;
 use crate::output::{ImageView, images_table};
 
 const EXAMPLES: &str = "\
@@ -88,7 +89,7 @@ enum Action {
     Rm {
         /// The profile whose image to delete
         #[arg(value_name = "PROFILE", add = ArgValueCompleter::new(candidates::images))]
-        profile: String,
+        profile: ProfileName,
 
         /// Delete it even if VMs need it to start again; succeed also where there is none
         #[arg(short, long)]
@@ -114,7 +115,7 @@ fn build(app: &AppContext, profile: &str, force: bool) -> Result<u8> {
     let info = building(app, &mut signals, |progress| {
         lifecycle::build_image(&manager, profile, force, progress)
     })?;
-    let usage = manager.images()?.usage(profile)?;
+    let usage = manager.images()?.usage(&info.profile)?;
     app.printer.done(&ImageView::new(&info, usage), profile)?;
     Ok(0)
 }
@@ -133,9 +134,9 @@ fn list(app: &AppContext) -> Result<u8> {
     Ok(0)
 }
 
-fn remove(app: &AppContext, profile: &str, force: bool) -> Result<u8> {
+fn remove(app: &AppContext, profile: &ProfileName, force: bool) -> Result<u8> {
     let manager = VmManager::open(app.settings.clone())?;
     let deleted = lifecycle::remove_image(&manager, profile, force)?;
-    app.printer.done(&json!({ "profile": profile, "deleted": deleted }), profile)?;
+    app.printer.done(&json!({ "profile": profile, "deleted": deleted }), profile.as_str())?;
     Ok(0)
 }

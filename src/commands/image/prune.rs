@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::commands::AppContext;
 use crate::lifecycle::{self, VmManager};
+use crate::model::ProfileName;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,8 +40,9 @@ pub fn serve(app: &AppContext, args: &Args) -> Result<u8> {
         app.printer.json(&pruned)?;
         return Ok(0);
     }
-    let names = [&pruned.deleted, &pruned.deleted_templates, &pruned.swept];
-    for name in names.into_iter().flatten() {
+    let names = pruned.deleted.iter().map(ProfileName::as_str);
+    let others = pruned.deleted_templates.iter().chain(&pruned.swept).map(String::as_str);
+    for name in names.chain(others) {
         app.printer.data(name)?;
     }
     let freed = match args.dry_run {

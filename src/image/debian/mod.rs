@@ -14,6 +14,7 @@ use super::sandbox::{self, silent, watch};
 use super::{file_systems, initrd, kernel, modules};
 use crate::host::directory;
 use crate::host::tool::HostTool;
+use crate::model::profile::is_mirror;
 use crate::model::{DebianRecipe, Refusal, RefusalKind};
 
 const MMDEBSTRAP: HostTool = HostTool { program: "mmdebstrap", package: "mmdebstrap" };
@@ -49,7 +50,17 @@ impl ImageBuilder for DebianBuilder {
         into: &Path,
         progress: &mut dyn ProgressSink,
     ) -> Result<String> {
-        recipe::check(recipe, self.mirror.as_deref())?;
+        if let Some(problem) = recipe.problem() {
+            return Err(Refusal::new(RefusalKind::Usage, problem)
+                .hint("correct the profile")
+                .into());
+        }
+        if let Some(mirror) = self.mirror.as_ref().filter(|mirror| !is_mirror(mirror)) {
+            let message = format!("{mirror:?} is not a mirror's address");
+            return Err(Refusal::new(RefusalKind::Usage, message)
+                .hint("correct MAYFLY_DEBIAN_MIRROR or debian_mirror in config.toml")
+                .into());
+        }
         for tool in [MMDEBSTRAP, file_systems::MKE2FS, DPKG_DEB] {
             tool.find()?;
         }

@@ -20,7 +20,7 @@ use crate::image::info::{FILES, FileInfo, INFO, INITRD, InitrdAgent, MODULES, SC
 use crate::image::initrd;
 use crate::image::scratch::ScratchDirectory;
 use crate::image::static_program;
-use crate::model::{ImageRecipe, Profile, Refusal, RefusalKind};
+use crate::model::{ImageRecipe, Profile, ProfileName, Refusal, RefusalKind};
 
 /// What an image is made of, once its files are there.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl ImageStore {
     /// Has the parts made in a directory apart, makes an image of them and puts it in place.
     pub(super) fn put_together(
         &self,
-        name: &str,
+        name: &ProfileName,
         agent: &AgentProgram,
         progress: &mut dyn ProgressSink,
         make: impl FnOnce(&Path, &Path, &mut dyn ProgressSink) -> Result<ImageParts>,
@@ -130,7 +130,7 @@ impl ImageStore {
         }
         let info = ImageInfo {
             schema: SCHEMA,
-            profile: name.to_owned(),
+            profile: name.clone(),
             recipe: parts.recipe,
             kernel_release: parts.kernel_release,
             built_at: clock::unix_time().as_secs_f64(),
@@ -144,7 +144,7 @@ impl ImageStore {
             return Err(ToolInterrupted.into());
         }
         let alone = self.take_alone(name, LockWait::WhileWanted, progress)?;
-        let target = self.root.join(name);
+        let target = self.place(name);
         put_in_place(&image, &target, &scratch.path().join("old"))?;
         durable::sync_directory_of(&target)?;
         drop(alone);
@@ -161,7 +161,7 @@ impl ImageStore {
         progress: &mut dyn ProgressSink,
     ) -> Result<()> {
         let profile = info.profile.clone();
-        let image = self.root.join(&profile);
+        let image = self.place(&profile);
         let mut verified = DigestCache::load(&image);
         handle::check(&image, &info, &mut verified, MODULES)?;
         let modules = fs::read(image.join(MODULES)).context("cannot read the modules")?;
@@ -182,8 +182,12 @@ impl ImageStore {
     }
 
     /// Finishes or undoes what a killed `repack` left. The caller holds the build lock.
-    pub(super) fn settle(&self, profile: &str, progress: &mut dyn ProgressSink) -> Result<()> {
-        let image = self.root.join(profile);
+    pub(super) fn settle(
+        &self,
+        profile: &ProfileName,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<()> {
+        let image = self.place(profile);
         if !is_half_repacked(&image) {
             return Ok(());
         }
@@ -200,9 +204,9 @@ impl ImageStore {
     }
 
     /// Deletes what killed builds of this profile left. The caller holds the build lock.
-    fn clear_leftovers(&self, profile: &str) -> Result<()> {
+    fn clear_leftovers(&self, profile: &ProfileName) -> Result<()> {
         for name in directory::names(&self.root)? {
-            if crate::image::scratch::profile_of(&name) == Some(profile) {
+            if crate::image::scratch::profile_of(&name).as_ref() == Some(profile) {
                 self.builder.delete(&self.root.join(name))?;
             }
         }

@@ -33,7 +33,7 @@ use super::scratch;
 use super::verified::DigestCache;
 use crate::host::directory::{self, DiskUsage};
 use crate::host::lock::FileLock;
-use crate::model::{Profile, Refusal, RefusalKind};
+use crate::model::{Profile, ProfileName, Refusal};
 use lock::{LockWait, wait_for};
 use make::AgentProgram;
 pub use make::ImageParts;
@@ -44,9 +44,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a builder lets others go first, before it lets nobody new in.
 const POLITENESS: Duration = Duration::from_secs(1);
-
-/// Directories in the artifacts directory that are no images.
-const RESERVED: [&str; 1] = ["templates"];
 
 /// The images of one artifacts directory.
 pub struct ImageStore {
@@ -76,50 +73,43 @@ impl ImageStore {
 
     /// What images there are, by profile name. Waits for nobody; leaves out damaged ones.
     pub fn list(&self) -> Result<Vec<ImageInfo>> {
-        let names = directory::names(&self.root)?;
-        Ok(names
-            .iter()
-            .filter(|name| check_name(name).is_ok())
-            .filter_map(|name| match info::read(&self.root.join(name)) {
-                Ok(FoundImage::Image(info)) => Some(*info),
-                _ => None,
-            })
-            .collect())
+        let names = self.names()?;
+        Ok(names.iter().filter_map(|name| self.info(name).ok().flatten()).collect())
     }
 
     /// What the image of a profile is made of, if there is one. Waits for nobody.
-    pub fn info(&self, profile: &str) -> Result<Option<ImageInfo>> {
-        check_name(profile)?;
-        match info::read(&self.root.join(profile))? {
+    pub fn info(&self, profile: &ProfileName) -> Result<Option<ImageInfo>> {
+        match info::read(&self.place(profile))? {
             FoundImage::Image(info) => Ok(Some(*info)),
             FoundImage::Nothing | FoundImage::OtherSchema => Ok(None),
         }
     }
 
     /// What the image of a profile takes on the disk.
-    pub fn usage(&self, profile: &str) -> Result<DiskUsage> {
-        check_name(profile)?;
+    pub fn usage(&self, profile: &ProfileName) -> Result<DiskUsage> {
         // Tests have links to images that all of them share.
-        let directory = self.root.join(profile);
+        let directory = self.place(profile);
         Ok(directory::usage(&directory.canonicalize().unwrap_or(directory)))
     }
 
     /// The profiles that there are images of, the damaged ones too.
-    pub fn names(&self) -> Result<Vec<String>> {
-        let mut names = directory::names(&self.root)?;
-        names.retain(|name| {
-            check_name(name).is_ok() && self.root.join(name).join(info::INFO).exists()
-        });
-        Ok(names)
+    pub fn names(&self) -> Result<Vec<ProfileName>> {
+        let names = directory::names(&self.root)?.into_iter();
+        let names = names.filter_map(|name| name.parse().ok());
+        Ok(names.filter(|name| self.place(name).join(info::INFO).exists()).collect())
+    }
+
+    /// Where the image of a profile is.
+    fn place(&self, profile: &ProfileName) -> PathBuf {
+        self.root.join(profile.as_str())
     }
 
     /// The image of a profile, whatever recipe and agent it has; `None` where there is none.
     ///
     /// Errors: `Busy` when it is being replaced for longer than 30 seconds, `Host` when it is damaged.
-    pub fn find(&self, profile: &str) -> Result<Option<LockedImage>> {
-        check_name(profile)?;
+    pub fn find(&self, profile: &ProfileName) -> Result<Option<LockedImage>> {
         let shared = self.share(profile, &mut SilentProgress)?;
-        if make::is_half_repacked(&self.root.join(profile)) {
+        if make::is_half_repacked(&self.place(profile)) {
             drop(shared);
             let build = self.lock_build(
                 profile,
@@ -144,7 +134,6 @@ impl ImageStore {
         agent: &Path,
         progress: &mut dyn ProgressSink,
     ) -> Result<LockedImage> {
-        check_name(&profile.name)?;
         loop {
             if let Some(image) = self.current(profile, agent, progress)? {
                 return Ok(image);
@@ -177,7 +166,6 @@ impl ImageStore {
         agent: &Path,
         progress: &mut dyn ProgressSink,
     ) -> Result<LockedImage> {
-        check_name(&profile.name)?;
         let build = self.lock_build(&profile.name, LockWait::WhileWanted, progress)?;
         self.make(profile, &AgentProgram::read(agent)?, progress)?;
         drop(build);
@@ -192,12 +180,11 @@ impl ImageStore {
     /// Those of [`ImageStore::build`] and of `make`.
     pub fn build_with(
         &self,
-        name: &str,
+        name: &ProfileName,
         agent: &Path,
         progress: &mut dyn ProgressSink,
         make: impl FnOnce(&Path, &Path, &mut dyn ProgressSink) -> Result<ImageParts>,
     ) -> Result<ImageInfo> {
-        check_name(name)?;
         let agent = AgentProgram::read(agent)?;
         let _build = self.lock_build(name, LockWait::WhileWanted, progress)?;
         self.put_together(name, &agent, progress, make)?;
@@ -208,18 +195,17 @@ impl ImageStore {
     /// open.
     ///
     /// Errors: `Busy` while it is being built, or is in use for longer than 30 seconds.
-    pub fn remove(&self, profile: &str) -> Result<bool> {
+    pub fn remove(&self, profile: &ProfileName) -> Result<bool> {
         self.remove_if(profile, || Ok(true))
     }
 
     /// The same if `is_unwanted` says so, at a moment when nobody has the image in hand.
     pub fn remove_if(
         &self,
-        profile: &str,
+        profile: &ProfileName,
         is_unwanted: impl FnOnce() -> Result<bool>,
     ) -> Result<bool> {
-        check_name(profile)?;
-        let directory = self.root.join(profile);
+        let directory = self.place(profile);
         if std::fs::symlink_metadata(&directory).is_err() {
             return Ok(false);
         }
@@ -270,12 +256,9 @@ impl ImageStore {
 
     fn for_each_leftover(&self, visit: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
         for name in directory::names(&self.root)? {
-            let Some(profile) = scratch::profile_of(&name).filter(|name| check_name(name).is_ok())
-            else {
-                continue;
-            };
+            let Some(profile) = scratch::profile_of(&name) else { continue };
             // Free: whoever made the directory held this lock, and is dead.
-            if let Some(_build) = FileLock::try_acquire(&self.build_lock(profile))? {
+            if let Some(_build) = FileLock::try_acquire(&self.build_lock(&profile))? {
                 visit(&self.root.join(&name))?;
             }
         }
@@ -289,7 +272,7 @@ impl ImageStore {
         agent: &Path,
         progress: &mut dyn ProgressSink,
     ) -> Result<Option<LockedImage>> {
-        let directory = self.root.join(&profile.name);
+        let directory = self.place(&profile.name);
         let shared = self.share(&profile.name, progress)?;
         let Some(image) = self.take(&profile.name, shared)? else { return Ok(None) };
         if image.info().recipe != profile.recipe || make::is_half_repacked(&directory) {
@@ -303,15 +286,15 @@ impl ImageStore {
         Ok((digest.value == image.agent_digest()).then_some(image))
     }
 
-    fn take(&self, profile: &str, shared: FileLock) -> Result<Option<LockedImage>> {
-        let directory = self.root.join(profile);
+    fn take(&self, profile: &ProfileName, shared: FileLock) -> Result<Option<LockedImage>> {
+        let directory = self.place(profile);
         match info::read(&directory)? {
             FoundImage::Image(info) => Ok(Some(LockedImage::new(directory, *info, shared))),
             FoundImage::Nothing | FoundImage::OtherSchema => Ok(None),
         }
     }
 
-    fn share(&self, profile: &str, progress: &mut dyn ProgressSink) -> Result<FileLock> {
+    fn share(&self, profile: &ProfileName, progress: &mut dyn ProgressSink) -> Result<FileLock> {
         let what = format!("the image of {profile}");
         let wait = LockWait::Until(Instant::now() + PATIENCE);
         let _turn = wait_for(&self.turn_lock(profile), FileLock::try_share, &what, wait, progress)?;
@@ -320,7 +303,7 @@ impl ImageStore {
 
     fn take_alone(
         &self,
-        profile: &str,
+        profile: &ProfileName,
         wait: LockWait,
         progress: &mut dyn ProgressSink,
     ) -> Result<FileLock> {
@@ -339,7 +322,7 @@ impl ImageStore {
 
     fn lock_build(
         &self,
-        profile: &str,
+        profile: &ProfileName,
         wait: LockWait,
         progress: &mut dyn ProgressSink,
     ) -> Result<FileLock> {
@@ -348,28 +331,15 @@ impl ImageStore {
         wait_for(&path, FileLock::try_acquire, &what, wait, progress)
     }
 
-    fn build_lock(&self, profile: &str) -> PathBuf {
+    fn build_lock(&self, profile: &ProfileName) -> PathBuf {
         self.root.join(format!(".{profile}.build"))
     }
 
-    fn turn_lock(&self, profile: &str) -> PathBuf {
+    fn turn_lock(&self, profile: &ProfileName) -> PathBuf {
         self.root.join(format!(".{profile}.turn"))
     }
 
-    fn use_lock(&self, profile: &str) -> PathBuf {
+    fn use_lock(&self, profile: &ProfileName) -> PathBuf {
         self.root.join(format!(".{profile}.use"))
     }
-}
-
-/// Refuses a profile name that cannot be a directory's here.
-fn check_name(name: &str) -> Result<(), Refusal> {
-    let fits = name.len() <= 64
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-        && !RESERVED.contains(&name);
-    if fits {
-        return Ok(());
-    }
-    Err(Refusal::new(RefusalKind::Usage, format!("{name:?} cannot be the name of an image"))
-        .hint("use up to 64 letters, digits, '-', '_' and '.', a letter or digit first"))
 }

@@ -11,7 +11,7 @@ use crate::host::tool::ToolInterrupted;
 use crate::image::handle::ImageVerification;
 use crate::image::info::{DISK, INFO, INITRD, KERNEL, MODULES, ROOTFS};
 use crate::image::progress::ProgressLines;
-use crate::model::{CommandDefaults, DebianRecipe, ImageRecipe, Isolation};
+use crate::model::{CommandDefaults, DebianRecipe, ImageRecipe, Isolation, RefusalKind};
 
 /// Writes small files instead of running mmdebstrap, and counts how often.
 #[derive(Clone, Default)]
@@ -106,9 +106,14 @@ impl World {
     }
 }
 
+/// The name of the one image that there is.
+fn p() -> ProfileName {
+    "p".parse().unwrap()
+}
+
 fn profile(suite: &str) -> Profile {
     Profile {
-        name: "p".into(),
+        name: p(),
         description: String::new(),
         recipe: ImageRecipe::Debian(DebianRecipe {
             suite: suite.into(),
@@ -135,7 +140,7 @@ fn refusal(error: &anyhow::Error) -> &Refusal {
 #[test]
 fn an_image_is_built_once_and_again_when_its_recipe_changes() {
     let world = World::new();
-    assert!(world.store().find("p").unwrap().is_none());
+    assert!(world.store().find(&p()).unwrap().is_none());
     assert!(world.store().list().unwrap().is_empty());
     let first = world.ensure().unwrap();
     assert_eq!(first.verify().unwrap(), ImageVerification::Unchanged);
@@ -206,7 +211,7 @@ fn a_repack_that_was_killed_is_finished_or_undone() {
     let new = image.dir().join("initrd.img.new");
     drop(image);
     fs::write(&new, "ha").unwrap();
-    let image = world.store().find("p").unwrap().unwrap();
+    let image = world.store().find(&p()).unwrap().unwrap();
     assert!(!new.exists());
     image.verify().unwrap();
 
@@ -270,7 +275,7 @@ fn a_damaged_description_is_an_error_until_the_image_is_built_anew() {
     for bad in ["", "{}", &text[..text.len() / 2], &text.replace("\"profile\"", "\"profil\"")] {
         fs::write(&path, bad).unwrap();
         assert_eq!(refusal(&world.ensure().unwrap_err()).kind, RefusalKind::Host);
-        assert_eq!(refusal(&world.store().find("p").unwrap_err()).kind, RefusalKind::Host);
+        assert_eq!(refusal(&world.store().find(&p()).unwrap_err()).kind, RefusalKind::Host);
         assert!(world.store().list().unwrap().is_empty());
     }
     drop(world.store().build(&profile("bookworm"), &world.agent(), &mut SilentProgress).unwrap());
@@ -278,7 +283,7 @@ fn a_damaged_description_is_an_error_until_the_image_is_built_anew() {
 
     // Made by another version: simply built anew.
     fs::write(&path, text.replace("\"schema\": 1", "\"schema\": 999")).unwrap();
-    assert!(world.store().find("p").unwrap().is_none());
+    assert!(world.store().find(&p()).unwrap().is_none());
     world.ensure().unwrap();
     assert_eq!(world.builds(), 3);
 }
@@ -316,7 +321,7 @@ fn readers_see_one_whole_image_while_it_is_replaced_again_and_again() {
             scope.spawn(|| {
                 let store = world.store();
                 while !done.load(Ordering::SeqCst) {
-                    let image = store.find("p").unwrap().expect("there is always an image");
+                    let image = store.find(&p()).unwrap().expect("there is always an image");
                     image.verify().unwrap();
                     assert_eq!(store.list().unwrap().len(), 1);
                 }
@@ -359,7 +364,7 @@ fn an_image_in_hand_stays_while_a_new_one_is_built() {
             thread::sleep(Duration::from_millis(5));
         }
         // It is built, and waits for us; others can still start from the old one.
-        assert_eq!(world.store().find("p").unwrap().unwrap().id(), id);
+        assert_eq!(world.store().find(&p()).unwrap().unwrap().id(), id);
         held.verify().unwrap();
         drop(held);
         assert_ne!(builder.join().unwrap(), id);
@@ -407,7 +412,7 @@ fn sweeping_takes_what_killed_builds_left_and_nothing_else() {
         fs::create_dir(world.root().join(stranger)).unwrap();
     }
     // A living build holds its lock.
-    let lock = FileLock::try_acquire(&store.build_lock("q")).unwrap().unwrap();
+    let lock = FileLock::try_acquire(&store.build_lock(&"q".parse().unwrap())).unwrap().unwrap();
     assert!(store.sweep().unwrap().is_empty());
     drop(lock);
     assert_eq!(store.leftovers().unwrap(), std::slice::from_ref(&left));
@@ -420,27 +425,13 @@ fn sweeping_takes_what_killed_builds_left_and_nothing_else() {
 fn removing_is_whole_and_waits_for_nobody_who_builds() {
     let world = World::new();
     let store = world.store();
-    assert!(!store.remove("p").unwrap());
+    assert!(!store.remove(&p()).unwrap());
     drop(world.ensure().unwrap());
-    assert!(store.usage("p").unwrap().bytes > 0);
-    let lock = FileLock::try_acquire(&store.build_lock("p")).unwrap().unwrap();
-    assert_eq!(refusal(&store.remove("p").unwrap_err()).kind, RefusalKind::Busy);
+    assert!(store.usage(&p()).unwrap().bytes > 0);
+    let lock = FileLock::try_acquire(&store.build_lock(&p())).unwrap().unwrap();
+    assert_eq!(refusal(&store.remove(&p()).unwrap_err()).kind, RefusalKind::Busy);
     drop(lock);
-    assert!(store.remove("p").unwrap());
+    assert!(store.remove(&p()).unwrap());
     assert!(world.names().is_empty());
-    assert!(store.info("p").unwrap().is_none());
-}
-
-#[test]
-fn names_that_would_leave_the_store_are_refused() {
-    let world = World::new();
-    let store = world.store();
-    for bad in ["", ".", "..", "../x", "a/b", ".hidden", "templates", "-x", "a b", &"a".repeat(65)]
-    {
-        assert_eq!(refusal(&store.find(bad).unwrap_err()).kind, RefusalKind::Usage, "{bad:?}");
-        assert!(store.info(bad).is_err() && store.remove(bad).is_err());
-        let named = Profile { name: bad.into(), ..profile("bookworm") };
-        assert!(store.ensure(&named, &world.agent(), &mut SilentProgress).is_err());
-    }
-    assert_eq!(world.builds(), 0);
+    assert!(store.info(&p()).unwrap().is_none());
 }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::templates;
 use crate::image::{ImageInfo, ProgressSink};
 use crate::lifecycle::manager::VmManager;
-use crate::model::{Refusal, RefusalKind, VmId, VmRecord};
+use crate::model::{ProfileName, Refusal, RefusalKind, VmId, VmRecord};
 use crate::settings::find_profile;
 
 /// Builds the image of a profile if it is missing or out of date, or in any case with `force`. The
@@ -33,7 +33,7 @@ pub fn build_image(
 /// Deletes the image of a profile, and its templates. Returns whether there was an image.
 ///
 /// Errors: `NotFound` if there is none and `WrongState` if VMs need it, unless `force`.
-pub fn remove_image(manager: &VmManager, profile: &str, force: bool) -> Result<bool> {
+pub fn remove_image(manager: &VmManager, profile: &ProfileName, force: bool) -> Result<bool> {
     let images = manager.images()?;
     let deleted = match force {
         true => images.remove(profile)?,
@@ -44,10 +44,10 @@ pub fn remove_image(manager: &VmManager, profile: &str, force: bool) -> Result<b
         let images = manager.images()?.list()?;
         return Err(Refusal::new(
             RefusalKind::NotFound,
-            format!("profile {profile:?} has no image"),
+            format!("profile {:?} has no image", profile.as_str()),
         )
         .hint_at_nearest(
-            profile,
+            profile.as_str(),
             images.iter().map(|image| image.profile.as_str()),
             "'mayfly image ls' lists the images there are",
         )
@@ -59,13 +59,18 @@ pub fn remove_image(manager: &VmManager, profile: &str, force: bool) -> Result<b
 
 /// A VM's disk is a layer over the root file system it was created with, so it cannot start on
 /// another. One that runs has its files open and loses nothing.
-pub(super) fn refuse_if_needed(manager: &VmManager, profile: &str, doing: &str) -> Result<()> {
+pub(super) fn refuse_if_needed(
+    manager: &VmManager,
+    profile: &ProfileName,
+    doing: &str,
+) -> Result<()> {
     let users = users_of(manager, profile)?;
     let Some(first) = users.first() else { return Ok(()) };
     Err(Refusal::new(
         RefusalKind::WrongState,
         format!(
-            "{doing} the image of {profile:?} would strand {} VMs, such as {first}",
+            "{doing} the image of {:?} would strand {} VMs, such as {first}",
+            profile.as_str(),
             users.len()
         ),
     )
@@ -74,10 +79,10 @@ pub(super) fn refuse_if_needed(manager: &VmManager, profile: &str, doing: &str) 
 }
 
 /// The VMs that were made from the image of a profile.
-pub(super) fn users_of(manager: &VmManager, profile: &str) -> Result<Vec<VmId>> {
+pub(super) fn users_of(manager: &VmManager, profile: &ProfileName) -> Result<Vec<VmId>> {
     let contents = manager.registry.read()?;
     let is_user = |record: &&VmRecord| {
-        record.manifest.profile == profile && !record.manifest.image.is_empty()
+        record.manifest.profile == *profile && !record.manifest.image.is_empty()
     };
     Ok(contents.vms.values().filter(is_user).map(|record| record.id().clone()).collect())
 }

@@ -8,9 +8,9 @@ use crate::host::durable;
 use crate::image::{ImageInfo, ImageParts, ProgressSink};
 use crate::import::{self, NamedSource};
 use crate::lifecycle::manager::VmManager;
-use crate::model::profile::IMPORTED_PROFILE;
+use crate::model::profile::{DISK_MIB, IMPORTED_PROFILE};
 use crate::model::{
-    ImageRecipe, ImportRecipe, ProfileSet, Refusal, RefusalKind, ValueRange, VmLimits,
+    ImageRecipe, ImportRecipe, ProfileName, ProfileSet, Refusal, RefusalKind, VmLimits,
 };
 use crate::settings::{self, ImportedDefaults, find_profile};
 
@@ -19,7 +19,7 @@ use crate::settings::{self, ImportedDefaults, find_profile};
 pub struct ImportRequest {
     pub named: NamedSource,
     /// The name of the profile that is made for it.
-    pub name: String,
+    pub name: ProfileName,
     /// What VMs of it get; an empty description is written here.
     pub wishes: ImportedDefaults,
     /// MiB of each VM's own disk; `None` for as much as the profile has that the kernel is taken from.
@@ -96,20 +96,11 @@ fn description(import: &ImportRecipe) -> String {
     }
 }
 
-fn check_name(profiles: &ProfileSet, name: &str) -> Result<(), Refusal> {
-    if !settings::is_profile_name(name) {
-        return Err(Refusal::new(
-            RefusalKind::Usage,
-            format!("{name:?} cannot be the name of a profile"),
-        )
-        .hint(
-            "name it with lower-case letters, digits and hyphens: mayfly image import SOURCE NAME",
-        ));
-    }
+fn check_name(profiles: &ProfileSet, name: &ProfileName) -> Result<(), Refusal> {
     match profiles.profiles.get(name).map(|profile| &profile.recipe) {
         Some(ImageRecipe::Debian(_)) => Err(Refusal::new(
             RefusalKind::NameTaken,
-            format!("{name:?} is a profile already, made of Debian packages"),
+            format!("{:?} is a profile already, made of Debian packages", name.as_str()),
         )
         .hint("choose another name: mayfly image import SOURCE NAME")),
         _ => Ok(()),
@@ -125,13 +116,11 @@ fn check_wishes(
         ("--vcpus", wishes.vcpu_count.map(u64::from), limits.vcpu_count),
         ("--mem", wishes.mem_mib.map(u64::from), limits.mem_mib),
         ("--ttl", wishes.ttl_seconds, limits.ttl_seconds),
-        ("--disk", disk_mib.map(u64::from), settings::DISK_MIB),
+        ("--disk", disk_mib.map(u64::from), DISK_MIB),
     ];
     for (flag, value, bounds) in asked {
-        if let Some(value) = value.filter(|value| !bounds.contains(*value)) {
-            let ValueRange { min, max } = bounds;
-            let message = format!("{flag} must be between {min} and {max}, not {value}");
-            return Err(Refusal::new(RefusalKind::Usage, message));
+        if let Some(problem) = value.and_then(|value| bounds.problem(flag, value)) {
+            return Err(Refusal::new(RefusalKind::Usage, problem));
         }
     }
     Ok(())

@@ -8,13 +8,13 @@ use super::templates;
 use crate::host::directory;
 use crate::image::ImageStore;
 use crate::lifecycle::manager::VmManager;
-use crate::model::{ImageRecipe, ProfileSet, Refusal, RefusalKind};
+use crate::model::{ImageRecipe, ProfileName, ProfileSet, Refusal, RefusalKind};
 
 /// What a prune deleted, or would delete.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PruneReport {
     /// Images, by the names of their profiles.
-    pub deleted: Vec<String>,
+    pub deleted: Vec<ProfileName>,
     /// Templates of these, and of others that are gone.
     pub deleted_templates: Vec<String>,
     /// What killed builds left.
@@ -63,7 +63,7 @@ pub fn prune_images(manager: &VmManager, all: bool, dry_run: bool) -> Result<Pru
 
 /// Whether a profile has this image. One that cannot be understood may be imported, and cannot be had
 /// again then: that is for its owner to decide.
-fn is_wanted(images: &ImageStore, profiles: &ProfileSet, name: &str, all: bool) -> bool {
+fn is_wanted(images: &ImageStore, profiles: &ProfileSet, name: &ProfileName, all: bool) -> bool {
     let Some(profile) = profiles.profiles.get(name) else { return false };
     let is_imported = matches!(profile.recipe, ImageRecipe::Imported(_));
     match images.info(name) {

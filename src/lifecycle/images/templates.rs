@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::host::clock;
 use crate::image::ImageStore;
 use crate::lifecycle::manager::VmManager;
-use crate::model::{Refusal, RefusalKind};
+use crate::model::{ProfileName, Refusal, RefusalKind};
 use crate::template::{ListedTemplate, TemplateInfo};
 
 /// All templates, by name. Makes no directory.
@@ -52,11 +52,11 @@ pub fn prune(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
 
 /// Deletes the templates of a profile's images that are gone, for whoever has just replaced or deleted
 /// one.
-pub fn prune_superseded(manager: &VmManager, profile: &str) -> Result<()> {
+pub fn prune_superseded(manager: &VmManager, profile: &ProfileName) -> Result<()> {
     let Some(templates) = manager.templates_if_any()? else { return Ok(()) };
     let images = manager.images()?;
     let is_useless = |listed: &ListedTemplate| {
-        let info = listed.info.as_ref().filter(|info| info.profile == profile);
+        let info = listed.info.as_ref().filter(|info| info.profile == *profile);
         is_superseded(&images, info)
     };
     templates.prune(is_useless, false).map(drop)
@@ -66,7 +66,7 @@ pub fn prune_superseded(manager: &VmManager, profile: &str) -> Result<()> {
 /// With `dry_run` they are only found. Returns their names and what each takes on the disk.
 pub fn prune_without_images(
     manager: &VmManager,
-    gone: &[String],
+    gone: &[ProfileName],
     dry_run: bool,
 ) -> Result<Vec<(String, u64)>> {
     let Some(templates) = manager.templates_if_any()? else { return Ok(Vec::new()) };

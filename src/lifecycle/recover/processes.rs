@@ -27,7 +27,7 @@ pub fn of(manager: &VmManager, id: &VmId) -> Result<Vec<ProcessId>> {
 
 /// The living processes of all VMs that this state directory has or had.
 pub fn all(manager: &VmManager) -> Result<Vec<(ProcessId, VmId)>> {
-    let vms = manager.settings.directories.state.join("vms");
+    let vms = manager.settings.directories.vms();
     let mut marks = ProcessMarks::below(&vms);
     for id in directory::names(&vms)?.iter().filter_map(|name| name.parse().ok()) {
         add_jail(manager, &id, &mut marks);

@@ -18,7 +18,7 @@ pub fn rebuild(manager: &VmManager) -> Result<Option<Vec<VmId>>> {
     let mut ids = Vec::new();
     let replaced = manager.registry.replace_damaged(|generation| {
         let mut contents = RegistryContents { generation, ..RegistryContents::empty() };
-        let vms = manager.settings.directories.state.join("vms");
+        let vms = manager.settings.directories.vms();
         let processes = processes::all(manager)?;
         for id in directory::names(&vms)?.iter().filter_map(|name| name.parse::<VmId>().ok()) {
             // A directory without a manifest belongs to a VM that nobody was told of; the sweep

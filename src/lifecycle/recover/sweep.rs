@@ -74,7 +74,7 @@ fn sweep_manifests(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
 fn suspects(manager: &VmManager) -> Result<BTreeSet<VmId>> {
     let directories = &manager.settings.directories;
     let mut ids: BTreeSet<VmId> = manager.registry.locked_ids()?.into_iter().collect();
-    for directory in [directories.state.join("vms"), directories.run.clone()] {
+    for directory in [directories.vms(), directories.run.clone()] {
         ids.extend(directory::names(&directory)?.iter().filter_map(|name| name.parse().ok()));
     }
     ids.extend(marked_ids(manager)?);
