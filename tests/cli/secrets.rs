@@ -153,8 +153,8 @@ fn a_secret_that_would_be_on_a_disk_is_refused() {
     let id = env.start(&["--keep"]);
     env.run(&["exec", "--secret", &given, &id, "--", "true"]).fails(
         125,
-        "mayfly: the agent cannot run the command: secrets belong into memory, and [..] would be on \
-         a disk; set MAYFLY_RUNTIME_DIR to a directory on a tmpfs\n",
+        "mayfly: the agent cannot run the command: secrets are kept in memory only, but [..] is on a \
+         disk; set MAYFLY_RUNTIME_DIR to a directory on a tmpfs\n",
     );
     assert_eq!(
         secret.places(&[env.root().to_owned(), disk.path().to_owned()], &|_| false),

@@ -18,7 +18,7 @@ pub const ROOT_DISK: &str = "/dev/vda";
 /// The VM's own disk.
 pub const OWN_DISK: &str = "/dev/vdb";
 
-/// The type of the initial file system, from linux/magic.h.
+/// From linux/magic.h.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
 /// What must be flushed and remounted read-only at the end.
@@ -172,7 +172,7 @@ fn switch_root(new_root: &str) -> Result<(), String> {
     chdir(new_root).map_err(|errno| error("chdir", errno))?;
     let kind = statfs("/").map_err(|errno| error("statfs", errno))?.filesystem_type();
     // Only in memory: on any other file system, deleting would lose data.
-    if kind == RAMFS_MAGIC || kind == TMPFS_MAGIC {
+    if is_in_memory(kind) {
         let device = fs::metadata("/").map_err(|error| failed("/", &error))?.dev();
         delete_contents(Path::new("/"), device);
     }
@@ -180,6 +180,11 @@ fn switch_root(new_root: &str) -> Result<(), String> {
         .map_err(|errno| error("move", errno))?;
     chroot(".").map_err(|errno| error("chroot", errno))?;
     chdir("/").map_err(|errno| error("chdir", errno))
+}
+
+/// Whether a file system of this type keeps its files in memory: ramfs or tmpfs.
+pub fn is_in_memory(kind: FsType) -> bool {
+    kind == RAMFS_MAGIC || kind == TMPFS_MAGIC
 }
 
 /// Deletes the contents of `directory`, except on other devices.

@@ -27,7 +27,7 @@ pub const PACK: &str = "--pack";
 pub const UNPACK: &str = "--unpack";
 
 /// This program, wherever it came from and whatever became of the file.
-pub const OURSELVES: &str = "/proc/self/exe";
+const OURSELVES: &str = "/proc/self/exe";
 
 /// What is read at once, so that a small file costs no system call of its own.
 const BUFFER: usize = 128 * 1024;
@@ -35,14 +35,17 @@ const BUFFER: usize = 128 * 1024;
 /// The signal that asked to stop, if one has.
 static ASKED_TO_STOP: AtomicI32 = AtomicI32::new(0);
 
-/// The arguments of the command, [`OURSELVES`], that does what `request` asks for.
+/// The command that copies: paths to try to execute, and the arguments.
 ///
 /// # Errors
-/// Where the request cannot be passed on.
-pub fn argv(argument: &str, request: &impl Serialize) -> Result<Vec<OsString>, AgentFailure> {
+/// The request cannot be encoded.
+pub fn command(
+    direction: &str,
+    request: &impl Serialize,
+) -> Result<(Vec<OsString>, Vec<OsString>), AgentFailure> {
     let json = serde_json::to_string(request)
         .map_err(|error| failure(FailureKind::Internal, error.to_string()))?;
-    Ok(vec!["mayfly-agent".into(), argument.into(), json.into()])
+    Ok((vec![OURSELVES.into()], vec!["mayfly-agent".into(), direction.into(), json.into()]))
 }
 
 /// Whether this argument asks for a copy.

@@ -17,69 +17,25 @@ use crate::protocol::{AgentFailure, ExecProgram, ExecRequest, FailureKind};
 /// Decides everything about a command but its cgroup.
 ///
 /// # Errors
-/// What in the request cannot be carried out.
-pub fn plan(
+/// The part of the request that is refused.
+pub fn prepare(
     request: &ExecRequest,
     account: Option<&UserAccount>,
-    world: &AgentContext,
+    context: &AgentContext,
     stdio: [OwnedFd; 3],
     secrets: Option<&mut PlacedSecrets>,
 ) -> Result<SpawnPlan, AgentFailure> {
-    let mut variables = defaults::variables(account, world);
-    let mut set = |name: &OsStr, value: OsString| {
-        variables.retain(|(known, _)| known != name);
-        variables.push((name.to_owned(), value));
-    };
-    if let Some(secrets) = &secrets {
-        set(OsStr::new("MAYFLY_SECRETS"), secrets.path.clone());
-    }
-    if let Some(terminal) = &request.tty {
-        set(OsStr::new("TERM"), terminal::kind(terminal.name.as_os_str()));
-    }
-    let shell = match request.program {
-        ExecProgram::Login => Some(defaults::shell(account)),
-        _ => None,
-    };
-    if let Some(shell) = &shell {
-        set(OsStr::new("SHELL"), shell.clone());
-    }
-    for (name, value) in &request.env {
-        let name = name.as_os_str();
-        if name.is_empty() || name.as_bytes().contains(&b'=') {
-            let message = format!("{name:?} cannot be a variable's name");
-            return Err(failure(FailureKind::Refused, message));
+    let variables = variables(request, account, context, secrets.as_deref())?;
+    let path = variables.iter().find(|(name, _)| name == "PATH");
+    let path = path.map_or(OsStr::new("/usr/bin:/bin"), |(_, path)| path);
+    let (candidates, argv) = program(request, account, path)?;
+    let mut directories = defaults::directories(account, context);
+    if let Some(cwd) = &request.cwd {
+        // A relative one starts at the default.
+        for directory in &mut directories {
+            *directory = Path::new(directory).join(cwd.as_os_str()).into();
         }
-        set(name, value.as_os_str().to_owned());
     }
-    let path =
-        variables.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
-    let path = path.unwrap_or(OsStr::new("/usr/bin:/bin"));
-    let argv: Vec<OsString> = match &request.program {
-        ExecProgram::Argv(argv) => argv.iter().map(|text| text.as_os_str().to_owned()).collect(),
-        ExecProgram::Shell(line) => {
-            vec![line_shell(path).into(), "-lc".into(), line.as_os_str().to_owned()]
-        }
-        ExecProgram::Login => vec![login_name(shell.as_deref().unwrap_or_default())],
-        ExecProgram::Pack(pack) => copy::argv(copy::PACK, pack)?,
-        ExecProgram::Unpack(unpack) => copy::argv(copy::UNPACK, unpack)?,
-    };
-    let program = argv
-        .first()
-        .filter(|program| !program.is_empty())
-        .ok_or_else(|| failure(FailureKind::NotFound, "there is no program in an empty command"))?;
-    let candidates = match (shell, &request.program) {
-        (Some(shell), _) => vec![shell],
-        (None, ExecProgram::Pack(_) | ExecProgram::Unpack(_)) => vec![copy::OURSELVES.into()],
-        _ => candidates(program, path),
-    };
-    let directories = match &request.cwd {
-        // A relative one begins where the command would run without it.
-        Some(cwd) => {
-            let bases = defaults::directories(account, world).into_iter();
-            bases.map(|base| Path::new(&base).join(cwd.as_os_str()).into()).collect()
-        }
-        None => defaults::directories(account, world),
-    };
     let envp = variables.into_iter().map(|(mut variable, value)| {
         variable.push("=");
         variable.push(value);
@@ -98,21 +54,77 @@ pub fn plan(
         identity,
         secrets: secrets.and_then(|secrets| secrets.mount.take()),
         cgroup: None,
-        reset_oom_score: world.is_guest(),
+        reset_oom_score: context.is_guest(),
         stdio,
         terminal: request.tty.is_some(),
     })
 }
 
-/// The shell for a command line. Small systems have no bash, and what they call sh knows `-lc` as well.
-fn line_shell(path: &OsStr) -> &'static str {
-    let is_there = |name: &str| {
-        candidates(OsStr::new(name), path).iter().any(|path| std::fs::metadata(path).is_ok())
+fn variables(
+    request: &ExecRequest,
+    account: Option<&UserAccount>,
+    context: &AgentContext,
+    secrets: Option<&PlacedSecrets>,
+) -> Result<Vec<(OsString, OsString)>, AgentFailure> {
+    let mut variables = defaults::variables(account, context);
+    let mut set = |name: &OsStr, value: OsString| {
+        variables.retain(|(known, _)| known != name);
+        variables.push((name.to_owned(), value));
     };
-    if !is_there("bash") && is_there("sh") { "sh" } else { "bash" }
+    if let Some(secrets) = secrets {
+        set(OsStr::new("MAYFLY_SECRETS"), secrets.path.clone());
+    }
+    if let Some(terminal) = &request.tty {
+        set(OsStr::new("TERM"), terminal::term(terminal.name.as_os_str()));
+    }
+    if matches!(request.program, ExecProgram::Login) {
+        set(OsStr::new("SHELL"), defaults::shell(account));
+    }
+    for (name, value) in &request.env {
+        let name = name.as_os_str();
+        if name.is_empty() || name.as_bytes().contains(&b'=') {
+            let message = format!("{name:?} cannot be a variable's name");
+            return Err(failure(FailureKind::Refused, message));
+        }
+        set(name, value.as_os_str().to_owned());
+    }
+    Ok(variables)
 }
 
-/// The paths a program's name may mean, as a shell looks for it.
+/// The paths to try to execute, and the arguments.
+fn program(
+    request: &ExecRequest,
+    account: Option<&UserAccount>,
+    path: &OsStr,
+) -> Result<(Vec<OsString>, Vec<OsString>), AgentFailure> {
+    let argv: Vec<OsString> = match &request.program {
+        ExecProgram::Argv(argv) => argv.iter().map(|text| text.as_os_str().to_owned()).collect(),
+        ExecProgram::Shell(line) => {
+            vec![line_shell(path).into(), "-lc".into(), line.as_os_str().to_owned()]
+        }
+        ExecProgram::Login => {
+            let shell = defaults::shell(account);
+            let name = login_name(&shell);
+            return Ok((vec![shell], vec![name]));
+        }
+        ExecProgram::Pack(pack) => return copy::command(copy::PACK, pack),
+        ExecProgram::Unpack(unpack) => return copy::command(copy::UNPACK, unpack),
+    };
+    match argv.first() {
+        Some(program) if !program.is_empty() => Ok((candidates(program, path), argv)),
+        _ => Err(failure(FailureKind::NotFound, "an empty command names no program")),
+    }
+}
+
+/// The shell for a command line. Small systems have no bash, but their sh also takes `-lc`.
+fn line_shell(path: &OsStr) -> &'static str {
+    let exists = |name: &str| {
+        candidates(OsStr::new(name), path).iter().any(|path| std::fs::metadata(path).is_ok())
+    };
+    if !exists("bash") && exists("sh") { "sh" } else { "bash" }
+}
+
+/// The paths to try for a program's name: a name without a slash is searched for in `path`.
 fn candidates(program: &OsStr, path: &OsStr) -> Vec<OsString> {
     if program.as_bytes().contains(&b'/') {
         return vec![program.to_owned()];
@@ -129,7 +141,7 @@ fn candidates(program: &OsStr, path: &OsStr) -> Vec<OsString> {
         .collect()
 }
 
-/// What a shell is called so that it knows that somebody logs in: its own name after a hyphen.
+/// The name that makes a shell a login shell: its own, after a hyphen.
 fn login_name(shell: &OsStr) -> OsString {
     let mut name = OsString::from("-");
     name.push(Path::new(shell).file_name().unwrap_or(shell));
@@ -149,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_searched_and_a_path_is_not() {
+    fn only_a_name_without_a_slash_is_searched_in_path() {
         let names = candidates(OsStr::new("ls"), OsStr::new("/a::/b"));
         assert_eq!(names, ["/a/ls", "./ls", "/b/ls"]);
         assert_eq!(candidates(OsStr::new("./ls"), OsStr::new("/a")), ["./ls"]);

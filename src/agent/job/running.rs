@@ -12,7 +12,7 @@ use nix::errno::Errno;
 
 use super::failure::failure;
 use super::input::StandardInput;
-use super::prepare::plan;
+use super::prepare::prepare;
 use super::spawn::{SpawnError, SpawnStep};
 use super::stdio::{CommandOutput, CommandStdio};
 use super::{defaults, secrets, spawn, terminal};
@@ -85,7 +85,7 @@ impl RunningCommand {
             [] => None,
             secrets => Some(secrets::place(secrets, account.as_ref(), world)?),
         };
-        let mut plan = plan(request, account.as_ref(), world, stdio, secrets.as_mut())?;
+        let mut plan = prepare(request, account.as_ref(), world, stdio, secrets.as_mut())?;
         let cgroup = match world.cgroups().map(|cgroups| cgroups.create()) {
             Some(Ok((cgroup, procs))) => {
                 plan.cgroup = Some(procs);

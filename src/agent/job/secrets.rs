@@ -1,13 +1,12 @@
-//! A command's secrets as files, which no disk ever sees.
+//! A command's secrets as files that are never written to a disk.
 //!
-//! In a guest each command with secrets gets a file system of its own for them, mounted at
-//! [`DIRECTORY`] in a mount namespace of its own: other commands do not see it, two that run at the
-//! same time can have secrets of one name, and the kernel takes it away with the last process of the
-//! command. It is a ramfs, which unlike tmpfs is never swapped out. All other mounts are shared between
-//! the namespaces, so that a command with secrets can mount for everybody as any other can.
+//! In a guest, each command with secrets has its own file system for them, mounted at [`DIRECTORY`] in
+//! its own mount namespace. Other commands do not see it, commands that run at the same time can use the
+//! same names, and the kernel removes it with the last process of the command. It is a ramfs because a
+//! tmpfs can be swapped out. All other mounts are shared between the namespaces, so that what a command
+//! with secrets mounts is visible to others.
 //!
-//! A plain process of the host has a directory on a tmpfs for them, which is deleted when the command
-//! has ended.
+//! On the host, a plain process uses a directory on a tmpfs and deletes it when the command has ended.
 
 use std::ffi::{CStr, OsString};
 use std::fs::{self, DirBuilder, File};
@@ -17,7 +16,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
-use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
+use nix::sys::statfs::fstatfs;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, fchown, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
@@ -26,30 +25,28 @@ use rustix::mount::{
 
 use super::failure::failure;
 use super::user::UserAccount;
+use crate::agent::boot::mounts;
 use crate::agent::vm::{AgentContext, AgentMode};
 use crate::protocol::{AgentFailure, FailureKind, NamedSecret};
 
-/// Where a guest's commands find them, as in containers.
-pub const DIRECTORY: &str = "/run/secrets";
+/// The directory in a guest, the same as in containers.
+const DIRECTORY: &str = "/run/secrets";
 
-/// The same for system calls.
+/// [`DIRECTORY`] for system calls.
 pub const MOUNT_POINT: &CStr = c"/run/secrets";
 
-/// The kernel's file system of nothing but memory, from linux/magic.h.
-const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
-
-/// Secrets that are in their place.
+/// Secrets that were written.
 #[derive(Debug)]
 pub struct PlacedSecrets {
-    /// The directory with them, as the command sees it.
+    /// The directory as the command sees it.
     pub path: OsString,
-    /// A file system to be mounted there, in a namespace of the command's own.
+    /// The file system to mount there, in the command's own namespace.
     pub mount: Option<OwnedFd>,
-    /// What must be deleted, where nothing else takes them away.
+    /// The directory to delete when the command has ended, if they are not on `mount`.
     pub directory: Option<SecretDirectory>,
 }
 
-/// A directory that is deleted with this value.
+/// A directory that is deleted on drop.
 #[derive(Debug)]
 pub struct SecretDirectory(PathBuf);
 
@@ -59,27 +56,36 @@ impl Drop for SecretDirectory {
     }
 }
 
-/// Makes files of secrets, for the user who runs the command.
+/// Writes secrets to files that only the command's user can read.
 ///
 /// # Errors
-/// A [`AgentFailure`] that says why there can be none. Nothing is left of them then.
+/// [`FailureKind::Refused`] if there is no directory for them in memory; nothing is left of them after
+/// any error.
 pub fn place(
     secrets: &[NamedSecret],
     account: Option<&UserAccount>,
-    world: &AgentContext,
+    context: &AgentContext,
 ) -> Result<PlacedSecrets, AgentFailure> {
-    match &world.kind {
-        AgentMode::Guest { .. } => in_a_mount(secrets, account)
-            .map_err(|error| failure(FailureKind::Internal, format!("place secrets: {error}"))),
-        AgentMode::Process { secrets: Some(place), .. } => in_a_directory(place, secrets, account),
+    match &context.kind {
+        AgentMode::Guest { .. } => write_to_ramfs(secrets, account).map_err(write_failure),
+        AgentMode::Process { secrets: Some(parent), .. } => {
+            write_to_directory(parent, secrets, account)
+        }
         AgentMode::Process { secrets: None, .. } => {
-            Err(failure(FailureKind::Refused, "this agent has no place for secrets"))
+            Err(failure(FailureKind::Refused, "this agent has no directory for secrets"))
         }
     }
 }
 
-fn in_a_mount(secrets: &[NamedSecret], account: Option<&UserAccount>) -> io::Result<PlacedSecrets> {
-    provide_mount_point()?;
+fn write_failure(error: io::Error) -> AgentFailure {
+    failure(FailureKind::Internal, format!("cannot write secrets: {error}"))
+}
+
+fn write_to_ramfs(
+    secrets: &[NamedSecret],
+    account: Option<&UserAccount>,
+) -> io::Result<PlacedSecrets> {
+    prepare_mount_point()?;
     let context = fsopen("ramfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "mode", "0700")?;
     fsconfig_create(context.as_fd())?;
@@ -87,16 +93,15 @@ fn in_a_mount(secrets: &[NamedSecret], account: Option<&UserAccount>) -> io::Res
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    fill(mount.as_fd(), secrets, account)?;
+    write_files(mount.as_fd(), secrets, account)?;
     Ok(PlacedSecrets { path: DIRECTORY.into(), mount: Some(mount), directory: None })
 }
 
-/// Makes sure that what is mounted at [`DIRECTORY`] is seen in that namespace only, and that what is
-/// mounted elsewhere is seen in all.
-fn provide_mount_point() -> io::Result<()> {
+/// Makes [`DIRECTORY`] a mount point whose mounts are private to a namespace, and all others shared.
+fn prepare_mount_point() -> io::Result<()> {
     let change =
         |target: &str, flags| mount(None::<&str>, target, None::<&str>, flags, None::<&str>);
-    // Done already, by the command before; or it is no mount point (any more).
+    // This fails if it is not a mount point yet, or was unmounted.
     if change(DIRECTORY, MsFlags::MS_PRIVATE).is_ok() {
         return Ok(());
     }
@@ -106,62 +111,60 @@ fn provide_mount_point() -> io::Result<()> {
     Ok(change(DIRECTORY, MsFlags::MS_PRIVATE)?)
 }
 
-fn in_a_directory(
-    place: &Path,
+fn write_to_directory(
+    parent: &Path,
     secrets: &[NamedSecret],
     account: Option<&UserAccount>,
 ) -> Result<PlacedSecrets, AgentFailure> {
-    let failed =
-        |error: io::Error| failure(FailureKind::Internal, format!("place secrets: {error}"));
-    make_directory(place).or_else(if_there).map_err(failed)?;
-    let kind = File::open(place).and_then(|place| Ok(fstatfs(&place)?.filesystem_type()));
-    if ![TMPFS_MAGIC, RAMFS_MAGIC].contains(&kind.map_err(failed)?) {
-        let _ = fs::remove_dir(place);
+    create_directory(parent).map_err(write_failure)?;
+    let kind = File::open(parent).and_then(|parent| Ok(fstatfs(&parent)?.filesystem_type()));
+    if !mounts::is_in_memory(kind.map_err(write_failure)?) {
+        let _ = fs::remove_dir(parent);
         let message = format!(
-            "secrets belong into memory, and {} would be on a disk; set MAYFLY_RUNTIME_DIR to a \
+            "secrets are kept in memory only, but {} is on a disk; set MAYFLY_RUNTIME_DIR to a \
              directory on a tmpfs",
-            place.display()
+            parent.display()
         );
         return Err(failure(FailureKind::Refused, message));
     }
     let path = (0..)
-        .map(|number: u64| place.join(number.to_string()))
-        .find_map(|path| match make_directory(&path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => None,
-            made => Some(made.map(|()| path)),
+        .map(|number: u64| parent.join(number.to_string()))
+        .find_map(|path| match create_directory(&path) {
+            Ok(false) => None,
+            created => Some(created.map(|_| path)),
         })
         .expect("numbers do not run out")
-        .map_err(failed)?;
+        .map_err(write_failure)?;
     let directory = SecretDirectory(path.clone());
-    let opened = File::open(&path).map_err(failed)?;
-    fill(opened.as_fd(), secrets, account).map_err(failed)?;
+    let opened = File::open(&path).map_err(write_failure)?;
+    write_files(opened.as_fd(), secrets, account).map_err(write_failure)?;
     Ok(PlacedSecrets { path: path.into(), mount: None, directory: Some(directory) })
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(path)
+/// Returns `false` if the path exists already.
+fn create_directory(path: &Path) -> io::Result<bool> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        created => created.map(|()| true),
+    }
 }
 
-fn if_there(error: io::Error) -> io::Result<()> {
-    if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
-}
-
-fn fill(
-    place: BorrowedFd<'_>,
+fn write_files(
+    directory: BorrowedFd<'_>,
     secrets: &[NamedSecret],
     account: Option<&UserAccount>,
 ) -> io::Result<()> {
     let owner = account.map(|account| (Uid::from_raw(account.uid), Gid::from_raw(account.gid)));
     for secret in secrets {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let mut file = File::from(openat(place, secret.name(), flags, Mode::RUSR)?);
+        let mut file = File::from(openat(directory, secret.name(), flags, Mode::RUSR)?);
         file.write_all(secret.value())?;
         if let Some((uid, gid)) = owner {
             fchown(&file, Some(uid), Some(gid))?;
         }
     }
     if let Some((uid, gid)) = owner {
-        chownat(place, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+        chownat(directory, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
     }
     Ok(())
 }

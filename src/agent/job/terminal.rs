@@ -12,36 +12,36 @@ use rustix::termios::{InputModes, OptionalActions, Winsize, tcgetattr, tcsetattr
 
 use crate::protocol::WindowSize;
 
-/// Where descriptions of terminals are: ncurses' directories, those of Debian and of others.
+/// Directories of terminfo descriptions, in Debian and elsewhere.
 const DESCRIPTIONS: [&str; 4] =
     ["/etc/terminfo", "/lib/terminfo", "/usr/share/terminfo", "/usr/lib/terminfo"];
 
-/// What nearly every terminal is much like, the better one first.
+/// Names that fit nearly every terminal, in order of preference.
 const USUAL: [&str; 2] = ["xterm-256color", "xterm"];
 
-/// A new terminal's two ends, the agent's first. The other belongs to `owner`, so that a program which
-/// opens it by its name may.
+/// The two ends of a new terminal, the agent's first. `owner` becomes the owner of the other, so that
+/// programs may open it by its name.
 ///
 /// # Errors
-/// Where there are no more terminals.
+/// The kernel's, such as when all terminals are in use.
 pub fn open(size: WindowSize, owner: Option<u32>) -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = openpt(flags)?;
     unlockpt(&ours)?;
-    // Not by its name: that is the guest's to change.
+    // Not by its name: processes in the guest could replace that file.
     let theirs = ioctl_tiocgptpeer(&ours, flags)?;
     if let Some(owner) = owner {
         fchown(&theirs, Some(Uid::from_raw(owner)), None)?;
     }
     let mut modes = tcgetattr(&theirs)?;
-    // Backspace deletes a character, not a byte of one.
+    // With IUTF8, backspace deletes a character, not a byte.
     modes.input_modes |= InputModes::IUTF8;
     tcsetattr(&theirs, OptionalActions::Now, &modes)?;
     resize(&ours, size)?;
     Ok((ours, theirs))
 }
 
-/// Gives a terminal another size; what runs in its foreground gets SIGWINCH.
+/// Changes the size of a terminal; its foreground processes get SIGWINCH.
 ///
 /// # Errors
 /// The kernel's.
@@ -50,9 +50,9 @@ pub fn resize(terminal: impl AsFd, size: WindowSize) -> io::Result<()> {
     Ok(tcsetwinsize(terminal, size)?)
 }
 
-/// The value of `TERM` for a terminal of that kind: a name that programs here find something under.
-/// Without it they would take the terminal for one that can do nothing.
-pub fn kind(wanted: &OsStr) -> OsString {
+/// The value of `TERM`: `wanted` if terminfo here describes it, or else a common name that it does.
+/// Programs treat an unknown terminal as one without any capabilities.
+pub fn term(wanted: &OsStr) -> OsString {
     choose(wanted, |name| {
         DESCRIPTIONS.iter().any(|directory| describes(Path::new(directory), name))
     })
@@ -65,25 +65,26 @@ fn choose(wanted: &OsStr, known: impl Fn(&OsStr) -> bool) -> OsString {
     let usual = USUAL.map(OsStr::new);
     match usual.into_iter().find(|name| known(name)) {
         Some(name) => name.to_owned(),
-        // Nobody here looks anything up.
+        // There are no descriptions at all, so no program reads any.
         None if is_name(wanted) => wanted.to_owned(),
         None => USUAL[1].into(),
     }
 }
 
-/// Whether it can be a terminal's name, and no path.
+/// Whether it can be a terminal's name; a path cannot.
 fn is_name(name: &OsStr) -> bool {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_+.".contains(byte);
     let bytes = name.as_bytes();
     bytes.first().is_some_and(u8::is_ascii_alphanumeric) && bytes.iter().all(plain)
 }
 
-/// Descriptions are in directories by their first letter, or its code where case does not count.
+/// Descriptions are in subdirectories named after their first letter, or, on file systems that ignore
+/// case, after its code.
 fn describes(directory: &Path, name: &OsStr) -> bool {
     let Some(&first) = name.as_bytes().first() else { return false };
     let letter = OsString::from(char::from(first).to_string());
     let code = OsString::from(format!("{first:02x}"));
-    [letter, code].iter().any(|shelf| directory.join(shelf).join(name).is_file())
+    [letter, code].iter().any(|subdirectory| directory.join(subdirectory).join(name).is_file())
 }
 
 #[cfg(test)]
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_that_is_unknown_here_is_one_of_the_usual_ones() {
+    fn an_unknown_terminal_gets_a_common_name() {
         let debian = ["dumb", "xterm", "xterm-256color", "tmux-256color"];
         assert_eq!(chosen("tmux-256color", &debian), "tmux-256color");
         assert_eq!(chosen("dumb", &debian), "dumb");
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_known_the_name_stays_if_it_is_one() {
+    fn without_descriptions_a_valid_name_is_kept() {
         assert_eq!(chosen("xterm-of-tomorrow", &[]), "xterm-of-tomorrow");
         for odd in ["", "../x", "a/b", ".x", "x\u{1b}"] {
             assert_eq!(chosen(odd, &[odd]), "xterm", "{odd:?}");

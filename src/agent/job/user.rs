@@ -1,5 +1,5 @@
-//! Who a command runs as. `/etc/passwd` and `/etc/group` are read here and now: a statically linked
-//! program cannot ask the C library, whose lookup loads plugins.
+//! The user a command runs as, from `/etc/passwd` and `/etc/group`. The C library's lookup loads plugins,
+//! which a statically linked program cannot use.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -16,7 +16,7 @@ pub struct UserAccount {
     pub shell: OsString,
 }
 
-struct Entry<'a> {
+struct PasswdEntry<'a> {
     name: &'a [u8],
     uid: u32,
     gid: u32,
@@ -24,11 +24,11 @@ struct Entry<'a> {
     shell: &'a [u8],
 }
 
-/// Resolves `name`, `uid`, `name:group`, `uid:gid` against the contents of the two files. A number
-/// without an entry is a user without a name, at home in `/`, as with other container tools.
+/// Resolves `USER` or `USER:GROUP`, each a name or a number, against the contents of the two files. A
+/// number without an entry is a user without a name whose home is `/`, as with container tools.
 ///
 /// # Errors
-/// The part that is not known.
+/// The user or the group that does not exist.
 pub fn resolve(spec: &str, passwd: &[u8], group: &[u8]) -> Result<UserAccount, String> {
     let (user, explicit_group) = match spec.split_once(':') {
         Some((user, group)) => (user, Some(group)),
@@ -52,10 +52,10 @@ pub fn resolve(spec: &str, passwd: &[u8], group: &[u8]) -> Result<UserAccount, S
 
 fn by_user(user: &str, passwd: &[u8]) -> Option<UserAccount> {
     let number = user.parse::<u32>().ok();
-    // A name that is a number is looked up as a name first, as POSIX's chown does.
-    let entry = entries(passwd)
+    // A number is looked up as a name first, as POSIX requires of chown.
+    let entry = passwd_entries(passwd)
         .find(|entry| entry.name == user.as_bytes())
-        .or_else(|| entries(passwd).find(|entry| Some(entry.uid) == number));
+        .or_else(|| passwd_entries(passwd).find(|entry| Some(entry.uid) == number));
     let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
     match entry {
         Some(entry) => Some(UserAccount {
@@ -78,29 +78,29 @@ fn by_user(user: &str, passwd: &[u8]) -> Option<UserAccount> {
 }
 
 fn by_group(wanted: &str, group: &[u8]) -> Option<u32> {
-    groups(group)
+    group_entries(group)
         .find(|(name, _, _)| *name == wanted.as_bytes())
         .map(|(_, gid, _)| gid)
         .or_else(|| wanted.parse().ok())
 }
 
 fn memberships<'a>(name: &'a [u8], group: &'a [u8]) -> impl Iterator<Item = u32> + 'a {
-    groups(group)
+    group_entries(group)
         .filter(move |(_, _, members)| members.split(|&b| b == b',').any(|member| member == name))
         .map(|(_, gid, _)| gid)
 }
 
-fn entries(passwd: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+fn passwd_entries(passwd: &[u8]) -> impl Iterator<Item = PasswdEntry<'_>> {
     passwd.split(|&b| b == b'\n').filter_map(|line| {
         let mut fields = line.split(|&b| b == b':');
         let (name, _password) = (fields.next()?, fields.next()?);
         let (uid, gid) = (number(fields.next()?)?, number(fields.next()?)?);
         let (_gecos, home, shell) = (fields.next()?, fields.next()?, fields.next()?);
-        Some(Entry { name, uid, gid, home, shell })
+        Some(PasswdEntry { name, uid, gid, home, shell })
     })
 }
 
-fn groups(group: &[u8]) -> impl Iterator<Item = (&[u8], u32, &[u8])> {
+fn group_entries(group: &[u8]) -> impl Iterator<Item = (&[u8], u32, &[u8])> {
     group.split(|&b| b == b'\n').filter_map(|line| {
         let mut fields = line.split(|&b| b == b':');
         let (name, _password) = (fields.next()?, fields.next()?);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_numbers_are_users_and_unknown_names_are_not() {
+    fn a_number_needs_no_entry_and_a_name_does() {
         let stranger = resolve("4711:12", PASSWD, GROUP).unwrap();
         assert_eq!((stranger.uid, stranger.gid, stranger.home.to_str()), (4711, 12, Some("/")));
         assert_eq!(resolve("who", PASSWD, GROUP).unwrap_err(), "no user \"who\"");

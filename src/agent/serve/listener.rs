@@ -1,4 +1,4 @@
-//! Where connections come from.
+//! Listening for connections from the host.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -10,7 +10,7 @@ use nix::sys::socket::{
     socket,
 };
 
-/// A socket that hands out one connection for each client.
+/// A listening socket with one connection for each client.
 #[derive(Debug)]
 pub enum AgentListener {
     /// The mock backend's, inherited.
@@ -20,10 +20,10 @@ pub enum AgentListener {
 }
 
 impl AgentListener {
-    /// Listens in a guest.
+    /// Listens on a vsock port of this guest.
     ///
     /// # Errors
-    /// The kernel has no vsock, or the port is taken.
+    /// The kernel has no vsock, or the port is in use.
     pub fn vsock(port: u32) -> io::Result<AgentListener> {
         let kind = SockType::Stream;
         let socket = socket(AddressFamily::Vsock, kind, SockFlag::SOCK_CLOEXEC, None)?;
@@ -35,14 +35,14 @@ impl AgentListener {
     /// Waits for the next client.
     ///
     /// # Errors
-    /// The socket's; too many open descriptors among them. A client within the guest: what the agent
-    /// does, it does for the host, and as root.
+    /// The socket's, such as too many open descriptors. [`ErrorKind::PermissionDenied`] for a client in
+    /// the guest: the agent is root and only obeys the host.
     pub fn accept(&self) -> io::Result<OwnedFd> {
         match self {
             AgentListener::Unix(listener) => listener.accept().map(|(stream, _)| stream.into()),
             AgentListener::Vsock(listener) => {
                 let number = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
-                // SAFETY: the descriptor was just made, and nobody else has it.
+                // SAFETY: the descriptor is new, and nothing else owns it.
                 let client = unsafe { OwnedFd::from_raw_fd(number) };
                 match getpeername::<VsockAddr>(number)?.cid() {
                     VMADDR_CID_HOST => Ok(client),

@@ -71,7 +71,7 @@ fn secrets_without_a_place_for_them_are_refused() {
     let secret = NamedSecret::new("token", b"word".to_vec().into()).unwrap();
     let request = ExecRequest { secrets: vec![secret], ..sh("true") };
     let error = super::harness::try_run(&mut session, &request, None).unwrap_err();
-    assert!(error.to_string().ends_with("this agent has no place for secrets"), "{error}");
+    assert!(error.to_string().ends_with("this agent has no directory for secrets"), "{error}");
     // They were for that command and for no other.
     assert_eq!(run(&mut session, &sh("exit ${MAYFLY_SECRETS-3}")).exit, CommandExit::Exited(3));
 }
