@@ -5,6 +5,7 @@ use std::process::Command;
 use crate::support::answer::Answer;
 use crate::support::environment::{Environment, starts_cold};
 use crate::support::live::Live;
+use crate::support::processes::eventually;
 
 /// The accelerator and isolation a backend must report, and what it is able to do.
 pub struct Bench {
@@ -132,9 +133,10 @@ fn flood(default: u64) -> u64 {
 
 /// So many files of 33 KB, or, with `MAYFLY_TEST_COPY`, 5,000 files and 500 MB.
 fn copied(files: usize) -> (usize, usize) {
-    match std::env::var_os("MAYFLY_TEST_COPY").is_some_and(|value| !value.is_empty()) {
-        true => (5_000, 100_000),
-        false => (files, 33_333),
+    if std::env::var_os("MAYFLY_TEST_COPY").is_some_and(|value| !value.is_empty()) {
+        (5_000, 100_000)
+    } else {
+        (files, 33_333)
     }
 }
 
@@ -183,6 +185,22 @@ impl Vm<'_> {
     #[track_caller]
     pub fn feed_to(&self, args: &[&str], input: &[u8]) -> Answer {
         self.env.feed(&self.args(args), input)
+    }
+
+    /// A number that only this VM's commands have in their arguments. On mock, a command sees every
+    /// process of the host, those of other users and of other runs of these tests among them.
+    pub fn mark(&self) -> String {
+        u64::from_str_radix(&self.id, 16).expect("an id is hexadecimal").to_string()
+    }
+
+    /// Waits until no process with the VM's mark in its arguments is left.
+    #[track_caller]
+    pub fn loses_marked(&self) {
+        let mark = self.mark();
+        let (first, rest) = mark.split_at(1);
+        // In brackets, the digit keeps the pattern from matching the command that searches.
+        let search = format!("pgrep -f '[{first}]{rest}'");
+        eventually("the end of the marked processes", || self.sh(&search).code() == 1);
     }
 
     /// `exec` with these arguments, running.

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use crate::bench::Bench;
-use crate::support::processes::eventually;
 
 pub fn a_timeout_kills_the_tree_and_keeps_the_output(bench: &Bench) {
     let vm = bench.vm();
@@ -13,19 +12,20 @@ pub fn a_timeout_kills_the_tree_and_keeps_the_output(bench: &Bench) {
     let limit = format!("{seconds}s");
     let timed_out = format!("command timed out after {limit}");
     // A tree that defends itself: children, a session of its own, ignored signals.
-    let tree = "echo some; trap '' TERM INT HUP; setsid sleep 4201 & sh -c 'sleep 4202 & wait' & \
-                sleep 4203; wait; wait";
+    let mark = vm.mark();
+    let tree = format!(
+        "echo some; trap '' TERM INT HUP; setsid sleep 4201.{mark} & \
+         sh -c 'sleep 4202.{mark} & wait' & sleep 4203.{mark}; wait; wait"
+    );
     let asked = Instant::now();
-    vm.exec(&["--keep", "--timeout", &limit, "--", "sh", "-c", tree]).is(
+    vm.exec(&["--keep", "--timeout", &limit, "--", "sh", "-c", &tree]).is(
         124,
         "some\n",
         &format!("{timed_out}\n"),
     );
     let took = asked.elapsed();
     assert!((seconds..seconds + 13).contains(&took.as_secs()), "took {took:?}");
-    eventually("the end of every sleep", || {
-        vm.sh("pgrep -f 'sleep 420[1]|sleep 420[2]|sleep 420[3]'").code() == 1
-    });
+    vm.loses_marked();
 
     let json =
         vm.exec(&["--json", "--timeout", &limit, "-c", "printf some; sleep 4204"]).json_of(124);
