@@ -27,7 +27,7 @@ IMAGE := mmdebstrap=mmdebstrap mke2fs=e2fsprogs dpkg-deb=dpkg unshare=util-linux
 	/usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
 # What `make bench` compares with.
 COMPARE := bwrap=bubblewrap crun=crun
-TEST := jq=jq strace=strace bash=bash ps=procps script=bsdutils vi=vim-tiny less=less git=git xargs=findutils cron=cron \
+TEST := jq=jq strace=strace bash=bash zsh=zsh fish=fish ps=procps script=bsdutils vi=vim-tiny less=less git=git xargs=findutils cron=cron \
 	umoci=umoci /bin/busybox=busybox-static \
 	/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1=libfaketime
 

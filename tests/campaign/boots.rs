@@ -4,6 +4,7 @@ use std::fs;
 
 use super::ground::{Ended, Ground};
 use super::procfs;
+use super::support::skip::skipped;
 
 /// Runs mayfly as if the host had been booted again; `None` if that cannot be had here.
 fn rebooted(ground: &Ground, args: &[&str]) -> Option<Ended> {
@@ -16,7 +17,7 @@ fn rebooted(ground: &Ground, args: &[&str]) -> Option<Ended> {
     let ended = ground.end(&mut ground.behind(&["unshare", "--mount", "sh", "-c", &script], args));
     for trouble in ["unshare failed", "mount: "] {
         if ended.stderr.contains(trouble) {
-            println!("SKIPPED: no mount namespace of our own here: {}", ended.stderr.trim());
+            skipped(&format!("no mount namespace can be had: {}", ended.stderr.trim()));
             return None;
         }
     }
@@ -61,7 +62,7 @@ fn a_run_that_a_reboot_ended_is_a_leftover() {
         vms.find(|vm| vm.path().join("work/began").exists())
     });
     run.child.kill().unwrap();
-    run.end();
+    let _ = run.end();
     for process in procfs::marked(&ground.state) {
         procfs::end(process.pid);
     }

@@ -9,6 +9,7 @@ use nix::unistd::gettid;
 
 use super::ground::Ground;
 use super::procfs;
+use super::support::skip::skipped;
 
 /// Kills a VM's VMM and puts another process's identity in its place on record.
 fn forge(ground: &Ground, id: &str, phase: &str, process: &ProcessId) {
@@ -142,8 +143,7 @@ fn a_pid_that_was_given_again() {
         ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", SCRIPT];
     let ended = ground.end(&mut ground.behind(&wrapper, &[]));
     if ended.stderr.contains("unshare failed") || ended.stderr.contains("ns_last_pid") {
-        println!("SKIPPED: no pid namespace of our own here: {}", ended.stderr.trim());
-        return;
+        return skipped(&format!("no pid namespace can be had: {}", ended.stderr.trim()));
     }
     assert!(ended.stdout.ends_with("unharmed\n"), "{ended:#?}");
     ground.check("a pid that was given again");

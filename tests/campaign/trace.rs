@@ -5,6 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use super::ground::{Ended, Ground};
+use super::support::skip::skipped;
 
 /// One system call of a verb: its name, and which of its occurrences is meant, counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub fn is_possible() -> bool {
         .output()
         .is_ok_and(|output| output.status.success());
     if !possible {
-        println!("SKIPPED: strace is not installed, or may not trace here");
+        skipped("strace is not installed, or may not trace here");
     }
     possible
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::support::answer::Answer;
 use crate::support::environment::Environment;
+use crate::support::skip::skipped;
 
 /// Sets `MAYFLY_CONFIG` to a file of this text.
 fn named(env: &mut Environment, text: &str) -> std::path::PathBuf {
@@ -63,8 +64,7 @@ fn the_nearest_to_the_command_wins() {
 #[test]
 fn the_users_file_wins_over_the_systems() {
     if !geteuid().is_root() {
-        eprintln!("skipped: the system's file is root's");
-        return;
+        return skipped("the system's file is root's");
     }
     let env = Environment::mock();
     let etc = env.root().join("etc");

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use crate::support::environment::Environment;
 use crate::support::live::Live;
 use crate::support::processes::eventually;
+use crate::support::skip::skipped;
 
 /// A tree with something of everything.
 fn sample(at: &Path) {
@@ -478,7 +479,7 @@ fn a_full_disk_is_said_and_nothing_of_the_copy_stays() {
         let output = command.current_dir(env.root()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         if said.contains("unshare failed") || said.contains("mount: ") {
-            eprintln!("skipped: this machine lets nobody mount anything: {said}");
+            skipped(&format!("nothing can be mounted: {said}"));
             break;
         }
         assert!(said.contains(why), "{said}");

@@ -11,6 +11,7 @@ use nix::unistd::geteuid;
 use serde_json::Value;
 
 use crate::support::environment::Environment;
+use crate::support::skip::skipped;
 
 /// A place without Firecracker, whatever this machine has.
 fn without_firecracker() -> Environment {
@@ -161,7 +162,7 @@ fn one_that_will_not_do_is_seen() {
 #[test]
 fn a_jailer_is_held_against_what_is_known_of_it() {
     if !geteuid().is_root() {
-        return;
+        return skipped("only root can use a jailer");
     }
     let vulnerable = "has CVE-2026-1386";
     let update = "1.13.2, 1.14.1 or newer";

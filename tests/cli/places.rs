@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::unistd::{Gid, Uid, chown, geteuid};
 
+use crate::support::answer::Answer;
 use crate::support::environment::Environment;
+use crate::support::programs;
 
 #[test]
 fn a_state_directory_that_is_not_ours_alone_is_refused() {
@@ -168,17 +172,39 @@ fn a_state_directory_may_have_any_length_and_blanks() {
 #[test]
 fn without_a_state_directory_xdg_decides() {
     let mut env = Environment::mock();
-    if geteuid().is_root() {
-        // root's place is the system's own, which a test does not touch.
-        eprintln!("skipped as root: the default would be /var/lib/mayfly");
-        return;
-    }
     env.unset("MAYFLY_STATE_DIR");
-    let id = env.create(&[]);
-    assert!(env.root().join("home/.local/state/mayfly/vms").join(&id).exists());
-    env.run(&["rm", &id]).prints(&format!("{id}\n"));
-    env.set("XDG_STATE_HOME", env.root().join("xdg"));
-    let id = env.create(&[]);
-    assert!(env.root().join("xdg/mayfly/vms").join(&id).exists());
-    env.run(&["rm", &id]).prints(&format!("{id}\n"));
+    // Where the tests' own programs are, another user may not get to.
+    let programs = env.root().join("programs");
+    fs::create_dir(&programs).unwrap();
+    for program in [programs::mayfly(), programs::agent()] {
+        fs::copy(&program, programs.join(program.file_name().unwrap())).unwrap();
+    }
+    let own = env.root().join("own");
+    fs::create_dir(&own).unwrap();
+    env.set("HOME", own.join("home"));
+    env.set("MAYFLY_RUNTIME_DIR", own.join("run"));
+    env.set("MAYFLY_ARTIFACTS_DIR", own.join("artifacts"));
+    // Root's default is the system's own directory, which a test does not touch.
+    const NOBODY: u32 = 65_534;
+    let is_root = geteuid().is_root();
+    if is_root {
+        chown(&own, Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY))).unwrap();
+    }
+    let run = |env: &Environment, args: &[&str]| {
+        let template = env.command(args);
+        let mut command = Command::new(programs.join("mayfly"));
+        command.args(args).env_clear().current_dir(&own);
+        command.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        Answer::new(format!("{args:?}"), command.output().unwrap())
+    };
+    let id = run(&env, &["create"]).line();
+    assert!(own.join("home/.local/state/mayfly/vms").join(&id).exists());
+    run(&env, &["rm", &id]).prints(&format!("{id}\n"));
+    env.set("XDG_STATE_HOME", own.join("xdg"));
+    let id = run(&env, &["create"]).line();
+    assert!(own.join("xdg/mayfly/vms").join(&id).exists());
+    run(&env, &["rm", &id]).prints(&format!("{id}\n"));
 }

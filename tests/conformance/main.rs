@@ -110,7 +110,6 @@ suite! {
     cases: {
         doctor::doctor_knows_what_vms_run_on;
         escape::a_vmm_that_was_taken_over_leads_nobody_astray;
-        escape::every_vmm_is_a_user_of_its_own;
         floods::a_console_that_is_flooded_stays_bounded;
         hardening::a_disk_is_raw_whatever_is_in_it;
         hardening::the_image_stays_as_it_was_built;

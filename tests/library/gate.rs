@@ -7,6 +7,8 @@ use assert_cmd::Command;
 use mayfly::host::gate::{BindAccess, BindMount, LaunchBounds, LaunchProgram};
 use nix::unistd::geteuid;
 
+use crate::support::skip::skipped;
+
 /// What a line of shell prints when the launcher has become the shell.
 fn becomes(line: &str, bounds: LaunchBounds) -> String {
     let program = LaunchProgram {
@@ -53,8 +55,7 @@ fn only_that_signal_is_blocked() {
 #[test]
 fn files_appear_in_its_own_view_only() {
     if !geteuid().is_root() {
-        eprintln!("skipped: only root can make mounts");
-        return;
+        return skipped("only root can make mounts");
     }
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| -> PathBuf {

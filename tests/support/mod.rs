@@ -12,6 +12,7 @@ pub mod live;
 pub mod logs;
 pub mod processes;
 pub mod programs;
+pub mod skip;
 pub mod terminal;
 pub mod timers;
 pub mod traces;

@@ -11,6 +11,7 @@ use crate::support::environment::Environment;
 use crate::support::live::Live;
 use crate::support::processes::eventually;
 use crate::support::programs;
+use crate::support::skip::skipped;
 
 /// The line that the documentation tells users to put into their crontab, due every ten minutes.
 fn documented_line() -> String {
@@ -80,8 +81,7 @@ fn variables(env: &Environment) -> String {
 #[test]
 fn the_documented_line_reaps_and_sends_mail_only_of_what_it_deleted() {
     if !geteuid().is_root() {
-        eprintln!("skipped: only root may have mounts of its own");
-        return;
+        return skipped("only root can make mounts");
     }
     let line = documented_line();
     let busy = Environment::mock();
