@@ -198,6 +198,7 @@ fn killed_at_every_call_that_changes_something() {
             tried += 1;
         }
     }
+    assert!(tried > 0, "no point was tried");
     println!("{tried} points");
 }
 
@@ -215,6 +216,7 @@ fn failing(error: &str) {
             tried += 1;
         }
     }
+    assert!(tried > 0, "no point was tried");
     println!("{tried} points");
 }
 

@@ -42,6 +42,7 @@ pub struct Ground {
 }
 
 /// A command that ended.
+#[must_use = "look at its code"]
 #[derive(Debug)]
 pub struct Ended {
     /// The command line, for messages.

@@ -93,7 +93,7 @@ fn what_was_killed_keeps_no_place() {
         vms.into_values().find(|record| record.state.name() == "started")
     });
     run.child.kill().unwrap();
-    run.end();
+    let _ = run.end();
     let id = ground.created();
     ground.ok(&["rm", &id]);
     ground.ledger.deleted(&id);
@@ -125,7 +125,7 @@ fn whoever_waits_for_a_hanging_command_learns_which() {
     assert_eq!(ground.ok(&["reap"]), "");
     ground.ok(&["create"]);
     stop.child.kill().unwrap();
-    stop.end();
+    let _ = stop.end();
     ground.ok(&["rm", &id]);
     ground.ledger.deleted(&id);
     ground.check("a hanging stop");

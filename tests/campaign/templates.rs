@@ -1,7 +1,9 @@
 //! SIGKILL of mayfly while it makes a template, and while VMs start as its copies.
 
+use std::time::Duration;
+
 use super::chance::{Chance, share_of};
-use super::ground::{Ended, Ground};
+use super::ground::Ground;
 use super::trace::{self, Point};
 
 const RUN: [&str; 4] = ["run", "--", "echo", "here"];
@@ -10,11 +12,11 @@ const RUN: [&str; 4] = ["run", "--", "echo", "here"];
 const COPIES: usize = 2;
 
 /// The next start succeeds and has nothing to complain of, whatever was killed before it.
-fn run(ground: &Ground) -> Ended {
+fn run(ground: &Ground) -> Duration {
     let ended = ground.run(&RUN);
     let all = (ended.code, ended.stdout.as_str(), ended.stderr.as_str());
     assert_eq!(all, (Some(0), "here\n", ""), "{ended:#?}");
-    ended
+    ended.took
 }
 
 /// So does that of a VM whose own start was killed.
@@ -29,7 +31,7 @@ fn start_again(ground: &Ground, id: &str) {
 }
 
 fn campaign(ground: &Ground, rounds: usize, chance: &mut Chance) {
-    let (maker, copy) = (run(ground).took, run(ground).took);
+    let (maker, copy) = (run(ground), run(ground));
     for _ in 0..rounds {
         for verb in ["start", *chance.pick(&["run", "template build"])] {
             ground.ok(&["template", "rm", "--all"]);
@@ -40,7 +42,7 @@ fn campaign(ground: &Ground, rounds: usize, chance: &mut Chance) {
                 _ => vec!["template", "build"],
             };
             let begun = ground.begin(&mut ground.mayfly(&args));
-            begun.end_by_kill_after(chance.pause(maker.mul_f64(1.1)));
+            let _ = begun.end_by_kill_after(chance.pause(maker.mul_f64(1.1)));
             ground.check(&format!("a {verb} that was killed when it made a template"));
             vm.iter().for_each(|id| start_again(ground, id));
         }
@@ -49,7 +51,7 @@ fn campaign(ground: &Ground, rounds: usize, chance: &mut Chance) {
             let vm = ground.created();
             for args in [vec!["start", &vm], RUN.to_vec()] {
                 let begun = ground.begin(&mut ground.mayfly(&args));
-                begun.end_by_kill_after(chance.pause(copy.mul_f64(1.1)));
+                let _ = begun.end_by_kill_after(chance.pause(copy.mul_f64(1.1)));
             }
             ground.check("two starts from a template that were killed");
             start_again(ground, &vm);

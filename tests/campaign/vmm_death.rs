@@ -23,7 +23,7 @@ fn freeze_a_start(ground: &Ground) -> (String, Begun, Marked) {
             return Some((id, start, frozen));
         }
         procfs::signal(child.pid, Signal::SIGCONT);
-        start.end();
+        let _ = start.end();
         ground.ok(&["rm", &id]);
         ground.ledger.deleted(&id);
         None
@@ -77,7 +77,7 @@ fn a_start_that_dies_is_undone() {
     let ground = Ground::new();
     let (id, mut start, agent) = freeze_a_start(&ground);
     start.child.kill().unwrap();
-    start.end();
+    let _ = start.end();
     assert_eq!(ground.phase(&id), "starting");
     ground.check("the death of a start");
     assert!(!procfs::is_alive(agent.pid));
@@ -155,7 +155,7 @@ fn a_stop_that_dies_is_finished_by_whoever_comes_next() {
         let mut stop = ground.begin(&mut ground.mayfly(&["stop", "--grace", "20s", &id]));
         eventually("stopping", || (ground.phase(&id) == "stopping").then_some(()));
         stop.child.kill().unwrap();
-        stop.end();
+        let _ = stop.end();
         assert_eq!(ground.phase(&id), "stopping");
         let words: Vec<&str> =
             [verb, &id].into_iter().take(if verb == "reap" { 1 } else { 2 }).collect();

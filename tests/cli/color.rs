@@ -13,7 +13,8 @@ const GREEN: &str = "\u{1b}[32m";
 const BOLD: &str = "\u{1b}[1m";
 
 /// What a command prints on a terminal, errors included.
-fn shown(env: &Environment, args: &[&str]) -> String {
+#[track_caller]
+fn shown(env: &Environment, args: &[&str], code: i32) -> String {
     let (master, slave) = terminal::open();
     let mut command = env.command(args);
     let stream = || Stdio::from(slave.try_clone().unwrap());
@@ -21,7 +22,8 @@ fn shown(env: &Environment, args: &[&str]) -> String {
     let running = Live::start_as_set_up(command);
     drop(slave);
     let text = all(master);
-    running.end();
+    let answer = running.end();
+    assert_eq!(answer.code(), code, "{text:?}");
     text
 }
 
@@ -42,13 +44,13 @@ fn on_terminal() -> Environment {
 fn a_terminal_gets_colours() {
     let env = on_terminal();
     let id = env.start(&[]);
-    let table = shown(&env, &["status"]);
+    let table = shown(&env, &["status"], 0);
     assert!(table.contains(&format!("{BOLD}{GREEN}started")), "{table:?}");
-    let error = shown(&env, &["status", "nope"]);
+    let error = shown(&env, &["status", "nope"], 3);
     assert!(error.starts_with(&format!("{BOLD}{RED}mayfly:")), "{error:?}");
-    assert!(shown(&env, &["--nonsense"]).contains(RED));
-    assert!(shown(&env, &["--help"]).contains(BOLD));
-    assert!(shown(&env, &["doctor"]).contains(GREEN));
+    assert!(shown(&env, &["--nonsense"], 2).contains(RED));
+    assert!(shown(&env, &["--help"], 0).contains(BOLD));
+    assert!(shown(&env, &["doctor"], 0).contains(GREEN));
     env.rm(&id);
 }
 
@@ -68,11 +70,16 @@ fn colours_are_all_that_is_added() {
 
 #[test]
 fn whoever_wants_none_gets_none() {
-    let commands =
-        [&["status", "nope"][..], &["--nonsense"], &["--help"], &["doctor"], &["status"]];
+    let commands = [
+        (&["status", "nope"][..], 3),
+        (&["--nonsense"], 2),
+        (&["--help"], 0),
+        (&["doctor"], 0),
+        (&["status"], 0),
+    ];
     let none = |env: &Environment, flag: &[&str]| {
-        for args in commands {
-            let text = shown(env, &[flag, args].concat());
+        for (args, code) in commands {
+            let text = shown(env, &[flag, args].concat(), code);
             assert!(!text.contains('\u{1b}'), "{args:?}: {text:?}");
         }
     };

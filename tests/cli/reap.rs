@@ -3,7 +3,6 @@
 use std::fs;
 use std::process::Command;
 
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::environment::Environment;
@@ -121,8 +120,7 @@ fn the_vm_of_a_killed_run_is_deleted() {
     let [id] = env.ids().try_into().unwrap();
     // While it lives, its VM is nobody else's business.
     env.run(&["reap"]).prints("");
-    run.signal(Signal::SIGKILL);
-    run.end();
+    run.kill();
     env.run(&["reap"]).prints(&format!("deleted VM {id}\n"));
     assert_eq!(env.leftovers(), Vec::<String>::new());
 }

@@ -1,7 +1,5 @@
 //! Several commands in one VM, and what happens to them when it is taken away.
 
-use nix::sys::signal::Signal;
-
 use crate::support::environment::Environment;
 use crate::support::live::Live;
 use crate::support::processes;
@@ -49,8 +47,7 @@ fn a_killed_client_gives_its_place_back_and_the_next_is_byte_exact() {
     for _ in 0..12 {
         let mut flood = env.live(&["exec", &id, "--", "yes", "stale"]);
         flood.says("stale");
-        flood.signal(Signal::SIGKILL);
-        flood.end();
+        flood.kill();
         env.run(&["exec", &id, "--", "echo", "fresh"]).prints("fresh\n");
     }
     env.rm(&id);

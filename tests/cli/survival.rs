@@ -35,7 +35,7 @@ fn signals_to_the_shells_job_do_not_reach_it() {
     for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTERM] {
         let _ = killpg(group, signal);
     }
-    live.end();
+    assert_eq!(live.end().code(), -(Signal::SIGINT as i32), "the shell's job has ended");
     env.run(&["exec", "--keep", &id, "--", "echo", "alive"]).prints("alive\n");
     env.rm(&id);
 }

@@ -1,6 +1,9 @@
 //! The suite's own watchers, watched: a check that cannot fail proves nothing.
 
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mayfly::host::durable::temporary_of;
 
 use crate::support::answer::matches;
 use crate::support::environment::Environment;
@@ -17,6 +20,23 @@ fn a_test_that_leaves_a_vm_behind_fails_and_the_vm_is_ended_all_the_same() {
         assert!(said.contains(&what), "{what} in {said}");
     }
     crate::support::processes::eventually("the VM's end", || !lives(vmm));
+}
+
+#[test]
+fn a_temporary_file_that_is_left_is_seen() {
+    let env = Environment::mock();
+    let names = [".build-p-1-0a1b2c3d", ".making-t-12345678", ".mayfly-cp-1", ".verified.json.1.0"];
+    let registry = temporary_of(&env.registry());
+    let registry = registry.strip_prefix(env.root()).unwrap().to_str().unwrap();
+    fs::create_dir_all(env.artifacts()).unwrap();
+    fs::create_dir_all(env.state()).unwrap();
+    for place in
+        names.map(|name| format!("artifacts/{name}")).iter().map(String::as_str).chain([registry])
+    {
+        let file = env.file(place, "");
+        assert_eq!(env.leftovers(), [file.to_str().unwrap()]);
+        fs::remove_file(file).unwrap();
+    }
 }
 
 #[test]

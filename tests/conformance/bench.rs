@@ -221,7 +221,7 @@ impl Vm<'_> {
 impl Drop for Vm<'_> {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.env.run(&["rm", "-f", &self.id]);
+            self.env.run(&["rm", "-f", &self.id]).is(0, "[..]", "");
         }
     }
 }

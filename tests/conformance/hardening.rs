@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use mayfly::host::sparse::for_each_extent;
 use nix::unistd::geteuid;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::bench::Bench;
@@ -136,7 +135,8 @@ pub fn the_image_stays_as_it_was_built(bench: &Bench) {
                   done; blockdev --setrw $dev; done; ls /dev/vd?";
     let answer = vm.sh(attack);
     assert!(answer.stdout().contains("/dev/vda"), "{answer}");
-    vm.sh("mount -o remount,rw /; echo x > /etc/hostile; echo x >> /bin/true; sync");
+    // Whatever this says: a failure is no harm either.
+    let _ = vm.sh("mount -o remount,rw /; echo x > /etc/hostile; echo x >> /bin/true; sync");
     assert_eq!(digests(), before, "the guest changed its image");
     vm.env.rm(&vm.id);
     // The next VM of it is as good as new.
@@ -152,7 +152,6 @@ pub fn the_image_stays_as_it_was_built(bench: &Bench) {
         ])
         .prints("clean\n");
     assert_eq!(digests(), before);
-    assert!(Value::is_object(&status));
 }
 
 /// A VMM that guessed at a disk's format would believe what the guest wrote there, and open the files

@@ -1,7 +1,5 @@
 //! Several commands in one VM.
 
-use nix::sys::signal::Signal;
-
 use crate::bench::Bench;
 use crate::support::live::Live;
 
@@ -33,7 +31,7 @@ pub fn a_killed_client_leaves_nothing_for_the_next(bench: &Bench) {
     let sleep = format!("4301.{mark}");
     for round in 0..6 {
         // In the middle of output, in the middle of input, before anything happened.
-        let mut client = match round % 3 {
+        let client = match round % 3 {
             0 => {
                 let mut client = vm.live(&["--", "yes", &mark]);
                 client.says(&mark);
@@ -47,9 +45,7 @@ pub fn a_killed_client_leaves_nothing_for_the_next(bench: &Bench) {
             }
             _ => vm.live(&["--", "sleep", &sleep]),
         };
-        client.is_running();
-        client.signal(Signal::SIGKILL);
-        client.end();
+        client.kill();
         let fresh = format!("fresh {round}");
         vm.exec(&["--", "echo", &fresh]).prints(&format!("{fresh}\n"));
     }

@@ -6,7 +6,8 @@ use std::process::{ExitStatus, Output};
 
 use serde_json::Value;
 
-/// A command that has ended.
+/// A command that has ended. What nobody looks at was not tested.
+#[must_use = "compare it: `is`, `prints`, `fails`"]
 pub struct Answer {
     pub command: String,
     pub stdout: Vec<u8>,
@@ -20,6 +21,7 @@ impl Answer {
     }
 
     /// The exit code; -N if signal N killed mayfly itself.
+    #[must_use]
     pub fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| -self.status.signal().unwrap_or(0))
     }
@@ -119,6 +121,7 @@ impl fmt::Display for Answer {
 }
 
 /// Whether `text` is `pattern`, in which `[..]` stands for anything.
+#[must_use]
 pub fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split("[..]");
     let first = parts.next().expect("a split has one part");

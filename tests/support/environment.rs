@@ -225,12 +225,14 @@ impl Environment {
 
     /// The VM as `status --json` shows it.
     #[track_caller]
+    #[must_use]
     pub fn status(&self, vm: &str) -> Value {
         self.run(&["status", "--json", vm]).json()
     }
 
     /// The ids of all VMs, oldest first.
     #[track_caller]
+    #[must_use]
     pub fn ids(&self) -> Vec<String> {
         let all = self.run(&["status", "--json"]).json();
         let ids = all.as_array().expect("the list is an array").iter();
@@ -267,6 +269,7 @@ impl Environment {
     }
 
     /// What VMs have left behind, in words.
+    #[must_use]
     pub fn leftovers(&self) -> Vec<String> {
         let mut found: Vec<String> = processes::of_state(&self.state())
             .iter()
@@ -277,19 +280,7 @@ impl Environment {
                 found.push(entry.path().display().to_string());
             }
         }
-        for entry in fs::read_dir(self.state()).into_iter().flatten().flatten() {
-            let name = entry.file_name().into_string().unwrap_or_default();
-            if name.contains("tmp") {
-                found.push(entry.path().display().to_string());
-            }
-        }
-        for entry in
-            fs::read_dir(self.artifacts().join("templates")).into_iter().flatten().flatten()
-        {
-            if entry.file_name().to_string_lossy().starts_with(".making-") {
-                found.push(entry.path().display().to_string());
-            }
-        }
+        temporary_below(self.root(), &mut found);
         found.extend(traces::mounts(self.root()));
         if self.machine_is_ours {
             found.extend(traces::of_nobody());
@@ -302,6 +293,23 @@ impl Environment {
     pub fn clear(&self) {
         for id in self.ids() {
             self.rm(&id);
+        }
+    }
+}
+
+/// What mayfly calls files and directories that have not their final name yet: new versions, images,
+/// templates, copied trees, digests.
+fn is_temporary(name: &str) -> bool {
+    let prefixes = [".build-", ".making-", ".mayfly-cp-", ".verified.json."];
+    name.ends_with(".new") || prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn temporary_below(directory: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if is_temporary(&entry.file_name().to_string_lossy()) {
+            found.push(entry.path().display().to_string());
+        } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            temporary_below(&entry.path(), found);
         }
     }
 }

@@ -12,7 +12,8 @@ use nix::unistd::Pid;
 use super::answer::Answer;
 use super::processes::{PATIENCE, eventually};
 
-/// A running command whose output is collected as it comes.
+/// A running command, killed when it is dropped. Its output is collected as it comes.
+#[must_use = "it is killed when it is dropped"]
 pub struct Live {
     command: String,
     pub child: Child,
@@ -77,11 +78,13 @@ impl Live {
         self.child.id() as i32
     }
 
+    #[must_use]
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
     /// What it has written to stdout so far.
+    #[must_use]
     pub fn said(&self) -> String {
         String::from_utf8_lossy(&self.stdout.so_far()).into_owned()
     }
@@ -115,6 +118,14 @@ impl Live {
 
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid()), signal).expect("the command is there");
+    }
+
+    /// Kills the command, which is then known to have still run.
+    #[track_caller]
+    pub fn kill(self) {
+        self.signal(Signal::SIGKILL);
+        let answer = self.end();
+        assert_eq!(answer.code(), -(Signal::SIGKILL as i32), "{answer}");
     }
 
     /// Waits for the command's own end.

@@ -20,6 +20,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Whether a process is there and not a zombie.
+#[must_use]
 pub fn lives(pid: i32) -> bool {
     // The command's name in it may be any bytes.
     fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
@@ -36,6 +37,7 @@ pub fn status_field(pid: i32, field: &str) -> String {
 }
 
 /// The living processes that carry the mark of a VM below `state`, each with its command line.
+#[must_use]
 pub fn of_state(state: &Path) -> Vec<(i32, String)> {
     let mark = format!("MAYFLY_VM_DIR={}/vms/", state.display());
     with_environment(mark.as_bytes())

@@ -159,6 +159,7 @@ impl Sitting {
     }
 
     /// Whether the settings are as they were before the command.
+    #[must_use]
     pub fn is_as_before(&self) -> bool {
         self.settings() == self.before
     }
@@ -169,6 +170,7 @@ impl Sitting {
 
     /// Closes the terminal, as one closes a window, and waits for the command's end.
     #[track_caller]
+    #[must_use]
     pub fn closes(mut self) -> ExitStatus {
         self.closed.store(true, Ordering::SeqCst);
         self.reader.take().unwrap().join().unwrap();
@@ -179,6 +181,7 @@ impl Sitting {
     /// Waits for the command's own end: its exit code and what is on the screen. The settings must be
     /// what they were before.
     #[track_caller]
+    #[must_use]
     pub fn ends(mut self) -> (i32, String) {
         let status = self.wait();
         let after = self.after.take().unwrap_or_else(|| self.settings());
