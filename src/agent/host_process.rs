@@ -8,15 +8,15 @@ use super::args::AgentOptions;
 use super::console;
 use super::descriptors::{close_on_exec, inherited};
 use super::processes::ChildReaper;
+use super::serve::host_stream::HostStream;
 use super::serve::listener::AgentListener;
 use super::serve::threads::{accept_forever, serve_in_thread};
-use super::serve::transport::HostStream;
 use super::vm::{AgentContext, AgentMode, shutdown};
 
 /// Serves as a plain process of the host, until SIGTERM, the TTL or a `Shutdown`.
 pub fn run(options: AgentOptions) -> ExitCode {
     match start(options) {
-        Ok(world) => shutdown::wait_for_sigterm(&world),
+        Ok(context) => shutdown::wait_for_sigterm(&context),
         Err(message) => {
             console::print(&message);
             ExitCode::FAILURE
@@ -27,11 +27,11 @@ pub fn run(options: AgentOptions) -> ExitCode {
 fn start(options: AgentOptions) -> Result<Arc<AgentContext>, String> {
     let failed = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
     close_on_exec().map_err(|error| failed("close_range", &error))?;
-    let mut lines = Vec::new();
+    let mut ports = Vec::new();
     let mut listeners = Vec::new();
     for number in options.ports {
         let fd = inherited(number).map_err(|error| failed("--port-fd", &error))?;
-        lines.push(HostStream::port(fd).map_err(|error| failed("--port-fd", &error))?);
+        ports.push(HostStream::port(fd).map_err(|error| failed("--port-fd", &error))?);
     }
     for number in options.listeners {
         let fd = inherited(number).map_err(|error| failed("--listen-fd", &error))?;
@@ -44,18 +44,17 @@ fn start(options: AgentOptions) -> Result<Arc<AgentContext>, String> {
     let root = root.map_err(|error| failed("the root directory", &error))?;
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|error| failed("become a subreaper", &error))?;
-    // Before any thread starts: all of them must leave SIGTERM to the one that waits for it.
     shutdown::block_signals().map_err(|error| failed("set up signals", &error))?;
-    let kind = AgentMode::Process { root, secrets: options.secrets };
-    let world = AgentContext::new(kind, ChildReaper::start())
+    let mode = AgentMode::Process { root, secrets: options.secrets };
+    let context = AgentContext::new(mode, ChildReaper::start())
         .map_err(|error| failed("set up the TTL", &error))?;
-    shutdown::end_past_ttl(&world);
-    for line in lines {
-        serve_in_thread(line, &world);
+    shutdown::end_past_ttl(&context);
+    for port in ports {
+        serve_in_thread(port, &context);
     }
     for listener in listeners {
-        let world = Arc::clone(&world);
-        std::thread::spawn(move || accept_forever(&listener, &world));
+        let context = Arc::clone(&context);
+        std::thread::spawn(move || accept_forever(&listener, &context));
     }
-    Ok(world)
+    Ok(context)
 }

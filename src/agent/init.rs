@@ -31,9 +31,9 @@ use super::boot::{kvm, modules};
 use super::console;
 use super::descriptors::close_on_exec;
 use super::processes::{CgroupRoot, ChildReaper};
+use super::serve::host_stream::HostStream;
 use super::serve::listener::AgentListener;
 use super::serve::threads::{accept_forever, serve_in_thread};
-use super::serve::transport::HostStream;
 use super::vm::{AgentContext, AgentMode, shutdown};
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
@@ -56,9 +56,9 @@ const OPEN_FILES: (u64, u64) = (1024, 524_288);
 pub fn run() -> ExitCode {
     let mut power = RebootMode::RB_POWER_OFF;
     match boot(&mut power) {
-        Ok(world) => {
+        Ok(context) => {
             console::print("ready");
-            shutdown::wait_for_sigterm(&world)
+            shutdown::wait_for_sigterm(&context)
         }
         Err(why) => {
             console::print(&format!("cannot start this guest: {why}"));
@@ -103,19 +103,19 @@ fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>, String> {
         report("provide /dev/kvm", kvm::provide());
     }
     shutdown::block_signals().map_err(|errno| format!("set up signals: {}", errno.desc()))?;
-    let kind = AgentMode::Guest {
+    let mode = AgentMode::Guest {
         cgroups: CgroupRoot::prepare(Path::new(mounts::CGROUPS)),
         mounts,
         power: *power,
     };
-    let world = AgentContext::new(kind, ChildReaper::start())
+    let context = AgentContext::new(mode, ChildReaper::start())
         .map_err(|errno| format!("set up the TTL: {}", errno.desc()))?;
-    shutdown::end_past_ttl(&world);
+    shutdown::end_past_ttl(&context);
     match vsock_driver {
-        Some(driver) => serve_vsock(&world, driver, &failures)?,
-        None => serve_ports(&world, &failures)?,
+        Some(driver) => serve_vsock(&context, driver, &failures)?,
+        None => serve_ports(&context, &failures)?,
     }
-    Ok(world)
+    Ok(context)
 }
 
 /// Opens the standard streams, which the kernel leaves closed if it found no console.
@@ -187,7 +187,7 @@ fn bring_up_loopback() -> io::Result<()> {
 /// The driver is loaded after the listeners exist. Before it is loaded, a connection waits in the VMM;
 /// with a driver but no listener it would be refused and retried, which costs this guest time.
 fn serve_vsock(
-    world: &Arc<AgentContext>,
+    context: &Arc<AgentContext>,
     driver: io::Result<File>,
     failures: &[String],
 ) -> Result<(), String> {
@@ -195,15 +195,15 @@ fn serve_vsock(
         let listener = AgentListener::vsock(port).map_err(|error| {
             format!("listen on vsock port {port}: {error}{}", reasons(failures))
         })?;
-        let world = Arc::clone(world);
-        std::thread::spawn(move || accept_forever(&listener, &world));
+        let context = Arc::clone(context);
+        std::thread::spawn(move || accept_forever(&listener, &context));
     }
     let loaded = driver.and_then(|driver| modules::insert(&driver));
     loaded.map_err(|error| format!("load {VSOCK_DRIVER}: {error}{}", reasons(failures)))
 }
 
 /// Serves all of mayfly's ports: on a port without a server, clients would wait for ever.
-fn serve_ports(world: &Arc<AgentContext>, failures: &[String]) -> Result<(), String> {
+fn serve_ports(context: &Arc<AgentContext>, failures: &[String]) -> Result<(), String> {
     let deadline = Instant::now() + DEVICE_LIMIT;
     let ports = loop {
         let ports = SerialPorts::read();
@@ -220,8 +220,8 @@ fn serve_ports(world: &Arc<AgentContext>, failures: &[String]) -> Result<(), Str
     for path in ports.ours {
         let failed = |error: io::Error| format!("{}: {error}", path.display());
         let port = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
-        let line = HostStream::port(File::into(port)).map_err(|errno| failed(errno.into()))?;
-        serve_in_thread(line, world);
+        let stream = HostStream::port(port.into()).map_err(|errno| failed(errno.into()))?;
+        serve_in_thread(stream, context);
     }
     Ok(())
 }

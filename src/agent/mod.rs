@@ -2,16 +2,16 @@
 //! process of the host under the mock backend ([`host_process`]).
 //!
 //! One thread serves each connection or port from the host ([`serve`]) and the command that it runs
-//! ([`job`]), one owns `waitpid` ([`processes`]), one watches the TTL ([`vm`]). [`boot`] has the steps of
+//! ([`command`]), one owns `waitpid` ([`processes`]), one watches the TTL ([`vm`]). [`boot`] has the steps of
 //! a guest's boot.
 
 mod args;
 mod boot;
+mod command;
 mod console;
 mod descriptors;
 mod host_process;
 mod init;
-mod job;
 mod processes;
 mod serve;
 mod vm;
@@ -19,13 +19,13 @@ mod vm;
 use std::process::ExitCode;
 
 /// Runs the agent until its VM ends; `arguments` begin after the program's name. With the arguments of
-/// [`job::copy`] it only copies files and returns.
+/// [`command::copy`] it only copies files and returns.
 pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     let mut arguments = arguments.peekable();
     if std::process::id() != 1
-        && let Some(direction) = arguments.next_if(|argument| job::copy::is_direction(argument))
+        && let Some(direction) = arguments.next_if(|argument| command::copy::is_direction(argument))
     {
-        return job::copy::run(&direction, arguments.next());
+        return command::copy::run(&direction, arguments.next());
     }
     match args::parse(arguments) {
         Ok(Some(options)) => host_process::run(options),

@@ -1,15 +1,14 @@
-//! One session on a line: from the answer to a `Hello` until the client goes away or breaks the
-//! protocol. One thread, one `poll`, buffers of fixed size.
+//! One session on a stream, from the answer to a `Hello` until the client goes away or violates the
+//! protocol. It uses one thread, one `poll` and buffers of fixed size.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::transport::HostStream;
+use super::host_stream::HostStream;
+use crate::agent::command::{RunningCommand, failure};
 use crate::agent::console;
-use crate::agent::job::RunningCommand;
-use crate::agent::job::failure;
 use crate::agent::vm::{AgentContext, shutdown};
 use crate::protocol::{
     AgentFailure, ExecRequest, ExecStarted, FailureKind, Frame, FrameInbox, FrameKind, FrameOutbox,
@@ -19,131 +18,132 @@ use crate::protocol::{
 use crate::sys::nonblocking::would_block;
 use crate::sys::poll::{self, PollFd, PollFlags};
 
-/// How long an answer may take to leave before the VM ends whether it was heard or not.
-const FAREWELL: Duration = Duration::from_millis(200);
+/// How long the VM waits with its end until the client has the answer.
+const ANSWER_LIMIT: Duration = Duration::from_millis(200);
 
 /// Why a session is over.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SessionEnd {
     /// The client went away.
-    Lost,
-    /// The line carries something else now: perhaps the next client's `Hello`, still in the inbox.
-    Disturbed,
+    ClientGone,
+    /// The client violated the protocol, or the inbox has the next client's `Hello`.
+    Violation,
+}
+
+impl From<ProtocolViolation> for SessionEnd {
+    fn from(_: ProtocolViolation) -> SessionEnd {
+        SessionEnd::Violation
+    }
 }
 
 /// Serves one session. Its command does not outlive it ([`RunningCommand::abandon`]).
 pub fn serve(
     hello: Hello,
-    line: &HostStream,
+    stream: &HostStream,
     inbox: &mut FrameInbox,
     outbox: &mut FrameOutbox,
-    world: &AgentContext,
+    context: &AgentContext,
 ) -> SessionEnd {
     outbox.clear();
     let mut session = Session {
-        world,
+        context,
         tag: hello.nonce,
         outbox,
         request: Vec::new(),
         secrets: ReceivedSecrets::default(),
-        confided: false,
-        job: None,
-        reported: None,
-        ending: None,
+        received_secrets: false,
+        command: None,
+        finished: None,
+        shutdown: None,
     };
     session.outbox.push_raw(&HelloAck { version: VERSION, nonce: hello.nonce }.encode());
-    session.answer(FrameKind::AgentInfo, &world.info());
-    let over = session.run(line, inbox);
-    if session.confided {
+    session.answer(FrameKind::AgentInfo, &context.info());
+    let end = loop {
+        if let Err(end) = session.turn(stream, inbox) {
+            break end;
+        }
+    };
+    if session.received_secrets {
         inbox.wipe();
     }
-    if let Some(job) = session.job {
-        job.abandon(&world.reaper);
+    if let Some(command) = session.command {
+        command.abandon(&context.reaper);
     }
-    over
+    end
 }
 
 struct Session<'a> {
-    world: &'a AgentContext,
+    context: &'a AgentContext,
     tag: u64,
     outbox: &'a mut FrameOutbox,
-    /// The parts of a request so far.
+    /// The parts of an `Exec` received so far.
     request: Vec<u8>,
-    /// What belongs to it and came before it.
+    /// Its secrets, which are sent before it.
     secrets: ReceivedSecrets,
-    /// Whether the inbox still holds what nobody needs any more and nobody shall find.
-    confided: bool,
-    job: Option<RunningCommand>,
-    /// The last one, until the host knows of its end and there is time to clear it away.
-    reported: Option<RunningCommand>,
-    /// When the VM was asked to end: by when the answer must have left, and the grace.
-    ending: Option<(Instant, Duration)>,
+    /// Whether the inbox still has secrets, and must be wiped.
+    received_secrets: bool,
+    command: Option<RunningCommand>,
+    /// The last command, until its exit is sent and there is time to clean up.
+    finished: Option<RunningCommand>,
+    /// The deadline for sending the answer and the grace period, if the host asked for the VM's end.
+    shutdown: Option<(Instant, Duration)>,
 }
 
-/// What `poll` is asked about, in the order of the descriptors.
+/// What a descriptor in a call of `poll` belongs to.
 #[derive(Clone, Copy, PartialEq)]
-enum Source {
-    Line,
-    Ending,
+enum PollSource {
+    Stream,
+    Exit,
     Input,
     Output,
 }
 
 impl Session<'_> {
-    fn run(&mut self, line: &HostStream, inbox: &mut FrameInbox) -> SessionEnd {
-        loop {
-            while self.outbox.takes_control() {
-                let handled = match inbox.next_frame(FrameSide::Host, self.tag) {
-                    Ok(Some(frame)) => self.handle(&frame),
-                    Ok(None) => break,
-                    Err(violation) => Err(violation),
-                };
-                if handled.is_err() {
-                    return SessionEnd::Disturbed;
-                }
+    /// Handles what the host sent, reports what the command did, and waits for more of both.
+    fn turn(&mut self, stream: &HostStream, inbox: &mut FrameInbox) -> Result<(), SessionEnd> {
+        while self.outbox.takes_control()
+            && let Some(frame) = inbox.next_frame(FrameSide::Host, self.tag)?
+        {
+            self.handle(&frame)?;
+        }
+        if std::mem::take(&mut self.received_secrets) {
+            inbox.wipe();
+        }
+        self.advance();
+        self.flush(stream)?;
+        self.clean_up();
+        if let Some((deadline, grace)) = self.shutdown
+            && (self.outbox.is_empty() || Instant::now() >= deadline)
+        {
+            shutdown::end(self.context, grace);
+        }
+        let ready = self.wait(stream);
+        if let Some(command) = &mut self.command {
+            if ready.contains(&PollSource::Input) {
+                command.input.write_waiting();
             }
-            if std::mem::take(&mut self.confided) {
-                inbox.wipe();
-            }
-            self.advance();
-            if self.flush(line).is_err() {
-                return SessionEnd::Lost;
-            }
-            self.clear_away();
-            if let Some((deadline, grace)) = self.ending
-                && (self.outbox.is_empty() || Instant::now() >= deadline)
-            {
-                shutdown::end(self.world, grace);
-            }
-            let ready = self.wait(line);
-            if ready.contains(&Source::Input)
-                && let Some(job) = &mut self.job
-            {
-                job.input.write_waiting();
-            }
-            if ready.contains(&Source::Output)
-                && let Some(job) = &mut self.job
-            {
-                job.read_outputs(self.outbox, self.tag);
-            }
-            if ready.contains(&Source::Line) && self.receive(line, inbox).is_err() {
-                return SessionEnd::Lost;
+            if ready.contains(&PollSource::Output) {
+                command.read_outputs(self.outbox, self.tag);
             }
         }
+        if ready.contains(&PollSource::Stream) {
+            self.receive(stream, inbox)?;
+        }
+        Ok(())
     }
 
     fn handle(&mut self, frame: &Frame<'_>) -> Result<(), ProtocolViolation> {
         match frame.kind {
             FrameKind::Setup => {
                 let setup: SetupRequest = frame.json()?;
-                self.report(self.world.set_up(&setup));
+                self.report(self.context.set_up(&setup));
             }
             FrameKind::Ttl => {
                 let TtlRequest { ttl_ms } = frame.json()?;
-                self.report(self.world.set_ttl(Some(ttl_ms)));
+                self.report(self.context.set_ttl(Some(ttl_ms)));
             }
             FrameKind::Secret => {
-                self.confided = true;
+                self.received_secrets = true;
                 self.secrets.add(frame.payload)?;
             }
             FrameKind::ExecPart | FrameKind::Exec => {
@@ -158,15 +158,15 @@ impl Session<'_> {
                     self.exec(&ExecRequest { secrets, ..whole.json()? });
                 }
             }
-            // Input and signals may cross the end of the command on their way.
+            // The command may have ended before its input or a signal arrives.
             FrameKind::Stdin => {
-                if self.job.as_mut().is_some_and(|job| !job.input.feed(frame.payload)) {
+                if self.command.as_mut().is_some_and(|command| !command.input.feed(frame.payload)) {
                     return Err(ProtocolViolation::Unexpected(FrameKind::Stdin));
                 }
             }
             FrameKind::StdinEof => {
-                if let Some(job) = &mut self.job {
-                    job.input.finish();
+                if let Some(command) = &mut self.command {
+                    command.input.finish();
                 }
             }
             FrameKind::Signal => {
@@ -174,21 +174,21 @@ impl Session<'_> {
                 if !(1..=64).contains(&number) {
                     return Err(ProtocolViolation::Malformed(frame.kind, "no such signal".into()));
                 }
-                if let Some(job) = &self.job {
-                    job.signal(&self.world.reaper, number.into());
+                if let Some(command) = &self.command {
+                    command.signal(&self.context.reaper, number.into());
                 }
             }
             FrameKind::WindowSize => {
                 let size = frame.json()?;
-                if let Some(job) = &self.job {
-                    job.resize(size);
+                if let Some(command) = &self.command {
+                    command.resize(size);
                 }
             }
             FrameKind::Shutdown => {
                 let ShutdownRequest { grace_ms } = frame.json()?;
                 self.outbox.push(FrameKind::Done, self.tag, &[]);
                 let grace = Duration::from_millis(grace_ms);
-                self.ending = Some((Instant::now() + FAREWELL, grace));
+                self.shutdown = Some((Instant::now() + ANSWER_LIMIT, grace));
             }
             _ => return Err(ProtocolViolation::WrongSide(frame.kind)),
         }
@@ -196,48 +196,48 @@ impl Session<'_> {
     }
 
     fn exec(&mut self, request: &ExecRequest) {
-        if self.job.is_some() {
-            self.refuse(&failure(FailureKind::Busy, "this session runs a command already"));
+        if self.command.is_some() {
+            self.refuse(&failure(FailureKind::Busy, "this session already runs a command"));
             return;
         }
-        match RunningCommand::start(request, self.world) {
-            Ok(job) => {
-                self.answer(FrameKind::Started, &ExecStarted { pid: job.pid() });
-                self.job = Some(job);
+        match RunningCommand::start(request, self.context) {
+            Ok(command) => {
+                self.answer(FrameKind::Started, &ExecStarted { pid: command.pid() });
+                self.command = Some(command);
             }
             Err(failure) => self.refuse(&failure),
         }
     }
 
-    /// Everything that follows from the command's state: its end, its deadline, credit, its exit.
+    /// Updates the command, and sends the credit and the exit that follow from its state.
     fn advance(&mut self) {
-        let Some(job) = &mut self.job else { return };
-        job.tick(&self.world.reaper, !self.outbox.takes_data());
+        let Some(command) = &mut self.command else { return };
+        command.update(&self.context.reaper, !self.outbox.takes_data());
         if !self.outbox.takes_control() {
             return;
         }
-        if let Some(bytes) = job.input.take_credit() {
+        if let Some(bytes) = command.input.take_credit() {
             let credit = StdinCredit { bytes };
             self.answer(FrameKind::StdinCredit, &credit);
         }
         if self.outbox.takes_control()
-            && let Some(exit) = self.job.as_ref().and_then(RunningCommand::exit)
+            && let Some(exit) = self.command.as_ref().and_then(RunningCommand::exit)
         {
             self.answer(FrameKind::Exit, &exit);
-            self.reported = self.job.take();
+            self.finished = self.command.take();
         }
     }
 
-    /// What can wait until a command's end was reported.
-    fn clear_away(&mut self) {
-        if self.reported.take().is_some()
-            && let Some(cgroups) = self.world.cgroups()
+    /// Does what can wait until a command's exit was sent.
+    fn clean_up(&mut self) {
+        if self.finished.take().is_some()
+            && let Some(cgroups) = self.context.cgroups()
         {
             cgroups.create_spare();
         }
     }
 
-    fn wait(&self, line: &HostStream) -> Vec<Source> {
+    fn wait(&self, stream: &HostStream) -> Vec<PollSource> {
         let mut sources = Vec::with_capacity(5);
         let mut fds = Vec::with_capacity(5);
         let mut events = PollFlags::empty();
@@ -247,26 +247,26 @@ impl Session<'_> {
         if !self.outbox.is_empty() {
             events |= PollFlags::POLLOUT;
         }
-        sources.push(Source::Line);
-        fds.push(PollFd::new(line.as_fd(), events));
-        let input = self.job.as_ref().and_then(|job| job.input.wants_to_write());
+        sources.push(PollSource::Stream);
+        fds.push(PollFd::new(stream.as_fd(), events));
+        let input = self.command.as_ref().and_then(|command| command.input.wants_to_write());
         if let Some(input) = &input {
-            sources.push(Source::Input);
+            sources.push(PollSource::Input);
             fds.push(PollFd::new(input.as_fd(), PollFlags::POLLOUT));
         }
-        let mut limit = self.ending.map(|(deadline, _)| deadline);
-        if let Some(job) = &self.job {
-            if !job.has_ended() {
-                sources.push(Source::Ending);
-                fds.push(PollFd::new(job.ending.as_fd(), PollFlags::POLLIN));
+        let mut limit = self.shutdown.map(|(deadline, _)| deadline);
+        if let Some(command) = &self.command {
+            if !command.has_ended() {
+                sources.push(PollSource::Exit);
+                fds.push(PollFd::new(command.child_exit.as_fd(), PollFlags::POLLIN));
             }
             if self.outbox.takes_data() {
-                for (_, output) in job.open_outputs() {
-                    sources.push(Source::Output);
+                for output in command.outputs() {
+                    sources.push(PollSource::Output);
                     fds.push(PollFd::new(output.as_fd(), PollFlags::POLLIN));
                 }
             }
-            limit = [limit, job.next_tick()].into_iter().flatten().min();
+            limit = [limit, command.next_update()].into_iter().flatten().min();
         }
         if poll::wait(&mut fds, limit).is_err() {
             return Vec::new();
@@ -275,37 +275,37 @@ impl Session<'_> {
         ready.map(|(_, source)| source).collect()
     }
 
-    /// Reads until nothing is left or there is room for no more: a port hands out one page at a
-    /// time, and waiting for each of them would cost more than reading it.
-    fn receive(&mut self, line: &HostStream, inbox: &mut FrameInbox) -> Result<(), ()> {
+    /// Reads until there is nothing left or no room. A port returns one page at a time, and waiting for
+    /// each takes longer than reading it.
+    fn receive(&mut self, stream: &HostStream, inbox: &mut FrameInbox) -> Result<(), SessionEnd> {
         if inbox.space().is_empty() {
-            // Nothing can be read now, but a client that is gone must be noticed all the same.
-            return if line.gone() { Err(()) } else { Ok(()) };
+            // Without room, nothing is read, but a client that has gone must be noticed.
+            return if stream.is_gone() { Err(SessionEnd::ClientGone) } else { Ok(()) };
         }
         while !inbox.space().is_empty() {
-            match line.read(inbox.space()) {
-                Ok(0) if line.lost() => return Err(()),
+            match stream.read(inbox.space()) {
+                Ok(0) if stream.confirm_gone() => return Err(SessionEnd::ClientGone),
                 Ok(0) => break,
                 Ok(count) => inbox.filled(count),
                 Err(error) if would_block(&error) => break,
-                Err(_) => return Err(()),
+                Err(_) => return Err(SessionEnd::ClientGone),
             }
         }
         Ok(())
     }
 
-    fn flush(&mut self, line: &HostStream) -> Result<(), ()> {
+    fn flush(&mut self, stream: &HostStream) -> Result<(), SessionEnd> {
         while !self.outbox.is_empty() {
-            match line.write(self.outbox.pending()) {
+            match stream.write(self.outbox.pending()) {
                 Ok(count) => self.outbox.sent(count),
                 Err(error) if would_block(&error) => break,
-                Err(_) => return Err(()),
+                Err(_) => return Err(SessionEnd::ClientGone),
             }
         }
         Ok(())
     }
 
-    /// Answers a request that is done or has failed at once.
+    /// Answers a request that was carried out or failed.
     fn report(&mut self, result: Result<(), String>) {
         match result {
             Ok(()) => self.outbox.push(FrameKind::Done, self.tag, &[]),

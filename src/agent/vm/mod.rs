@@ -1,8 +1,8 @@
 //! What holds for the whole VM: its setup, its TTL and its end.
 
+mod context;
 mod setup;
 pub mod shutdown;
-mod state;
 mod watchdog;
 
-pub use state::{AgentContext, AgentMode};
+pub use context::{AgentContext, AgentMode};

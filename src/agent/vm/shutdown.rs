@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
-use super::state::{AgentContext, AgentMode};
+use super::context::{AgentContext, AgentMode};
 use crate::agent::console;
 use crate::agent::processes::{ChildReaper, family};
 use crate::sys::poll::{self, PollFlags};
@@ -33,23 +33,23 @@ pub fn block_signals() -> nix::Result<()> {
 }
 
 /// Ends the VM when SIGTERM arrives.
-pub fn wait_for_sigterm(world: &AgentContext) -> ! {
+pub fn wait_for_sigterm(context: &AgentContext) -> ! {
     let term = SigSet::from(Signal::SIGTERM);
     loop {
         if term.wait().is_ok() {
-            end(world, GRACE);
+            end(context, GRACE);
         }
     }
 }
 
 /// Starts the thread that ends the VM past its TTL.
-pub fn end_past_ttl(world: &Arc<AgentContext>) {
-    let world = Arc::clone(world);
+pub fn end_past_ttl(context: &Arc<AgentContext>) {
+    let context = Arc::clone(context);
     std::thread::spawn(move || {
         loop {
-            if poll::wait_for(world.watchdog.as_fd(), PollFlags::POLLIN, None).is_ok() {
+            if poll::wait_for(context.watchdog.as_fd(), PollFlags::POLLIN, None).is_ok() {
                 console::print("the VM's TTL is over");
-                end(&world, GRACE);
+                end(&context, GRACE);
             }
         }
     });
@@ -57,15 +57,15 @@ pub fn end_past_ttl(world: &Arc<AgentContext>) {
 
 /// Ends the VM: asks processes to end, kills those that have not after `grace`, then powers off or
 /// exits. Only the first caller does; others wait for the end.
-pub fn end(world: &AgentContext, grace: Duration) -> ! {
-    if world.ending.swap(true, Ordering::SeqCst) {
+pub fn end(context: &AgentContext, grace: Duration) -> ! {
+    if context.ending.swap(true, Ordering::SeqCst) {
         loop {
             std::thread::park();
         }
     }
-    match &world.kind {
+    match &context.mode {
         AgentMode::Process { secrets, .. } => {
-            end_descendants(&world.reaper, grace);
+            end_descendants(&context.reaper, grace);
             if let Some(secrets) = secrets {
                 let _ = fs::remove_dir_all(secrets);
             }
@@ -76,12 +76,12 @@ pub fn end(world: &AgentContext, grace: Duration) -> ! {
             family::hang_up_descendants();
             // Stopped processes receive SIGTERM only when they continue.
             signal_all(Signal::SIGCONT);
-            if !world.reaper.wait_for_none(grace) {
+            if !context.reaper.wait_for_none(grace) {
                 if let Some(cgroups) = cgroups {
                     cgroups.kill_all();
                 }
                 signal_all(Signal::SIGKILL);
-                world.reaper.wait_for_none(KILL_LIMIT);
+                context.reaper.wait_for_none(KILL_LIMIT);
             }
             mounts.flush();
             let error = nix::sys::reboot::reboot(*power);

@@ -66,7 +66,7 @@ pub fn place(
     account: Option<&UserAccount>,
     context: &AgentContext,
 ) -> Result<PlacedSecrets, AgentFailure> {
-    match &context.kind {
+    match &context.mode {
         AgentMode::Guest { .. } => write_to_ramfs(secrets, account).map_err(write_failure),
         AgentMode::Process { secrets: Some(parent), .. } => {
             write_to_directory(parent, secrets, account)

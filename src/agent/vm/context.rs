@@ -18,7 +18,7 @@ use crate::protocol::{AgentInfo, SetupRequest};
 #[derive(Debug)]
 pub struct AgentContext {
     pub reaper: Arc<ChildReaper>,
-    pub kind: AgentMode,
+    pub mode: AgentMode,
     pub(super) watchdog: TtlWatchdog,
     vm_id: Mutex<Option<OsString>>,
     pub(super) ending: AtomicBool,
@@ -38,10 +38,10 @@ impl AgentContext {
     ///
     /// # Errors
     /// The kernel has no timer for the TTL.
-    pub fn new(kind: AgentMode, reaper: Arc<ChildReaper>) -> nix::Result<Arc<AgentContext>> {
+    pub fn new(mode: AgentMode, reaper: Arc<ChildReaper>) -> nix::Result<Arc<AgentContext>> {
         Ok(Arc::new(AgentContext {
             reaper,
-            kind,
+            mode,
             watchdog: TtlWatchdog::new()?,
             vm_id: Mutex::new(std::env::var_os("MAYFLY_VM")),
             ending: AtomicBool::new(false),
@@ -58,12 +58,12 @@ impl AgentContext {
 
     /// Whether the agent is the first process of a guest.
     pub fn is_guest(&self) -> bool {
-        matches!(self.kind, AgentMode::Guest { .. })
+        matches!(self.mode, AgentMode::Guest { .. })
     }
 
     /// The cgroups of commands, if there are any.
     pub fn cgroups(&self) -> Option<&CgroupRoot> {
-        match &self.kind {
+        match &self.mode {
             AgentMode::Guest { cgroups, .. } => cgroups.as_ref(),
             AgentMode::Process { .. } => None,
         }

@@ -20,10 +20,10 @@ const PLAIN_SHELL: &str = "/bin/sh";
 ///
 /// # Errors
 /// The user or group that is not known.
-pub fn account(spec: Option<&str>, world: &AgentContext) -> Result<Option<UserAccount>, String> {
+pub fn account(spec: Option<&str>, context: &AgentContext) -> Result<Option<UserAccount>, String> {
     match spec {
         Some(spec) => look_up(spec).map(Some),
-        None if world.is_guest() => look_up("0").map(Some),
+        None if context.is_guest() => look_up("0").map(Some),
         None => Ok(None),
     }
 }
@@ -34,10 +34,13 @@ fn look_up(spec: &str) -> Result<UserAccount, String> {
 }
 
 /// The variables a command has unless its request sets others.
-pub fn variables(account: Option<&UserAccount>, world: &AgentContext) -> Vec<(OsString, OsString)> {
+pub fn variables(
+    account: Option<&UserAccount>,
+    context: &AgentContext,
+) -> Vec<(OsString, OsString)> {
     let mut variables: Vec<(OsString, OsString)> = Vec::new();
     let mut set = |name: &str, value: OsString| variables.push((name.into(), value));
-    match &world.kind {
+    match &context.mode {
         AgentMode::Guest { .. } => {
             set("PATH", GUEST_PATH.into());
             set("LANG", "C.UTF-8".into());
@@ -60,7 +63,7 @@ pub fn variables(account: Option<&UserAccount>, world: &AgentContext) -> Vec<(Os
         set("LOGNAME", account.name.clone());
         set("SHELL", account.shell.clone());
     }
-    if let Some(vm_id) = world.vm_id() {
+    if let Some(vm_id) = context.vm_id() {
         set("MAYFLY_VM", vm_id);
     }
     variables
@@ -79,8 +82,8 @@ pub fn shell(account: Option<&UserAccount>) -> OsString {
 }
 
 /// The directories to try to run a command in, in order.
-pub fn directories(account: Option<&UserAccount>, world: &AgentContext) -> Vec<OsString> {
-    match (&world.kind, account) {
+pub fn directories(account: Option<&UserAccount>, context: &AgentContext) -> Vec<OsString> {
+    match (&context.mode, account) {
         (AgentMode::Process { root, .. }, _) => vec![root.clone().into()],
         (_, Some(account)) if account.home.as_bytes().starts_with(b"/") => {
             vec![account.home.clone(), "/".into()]

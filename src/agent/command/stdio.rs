@@ -1,4 +1,4 @@
-//! A command's three streams: pipes or one terminal, the agent's ends and the command's.
+//! A command's standard streams: pipes or a terminal.
 
 use std::fs::File;
 use std::io;
@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::libc;
 
+use super::terminal;
 use super::user::UserAccount;
-use super::{spawn, terminal};
-use crate::protocol::{ExecRequest, FrameKind};
+use crate::protocol::{ExecRequest, FrameKind, WindowSize};
 use crate::sys::nonblocking::set_nonblocking;
 use crate::sys::pipe;
 use crate::sys::poll::{self, PollFlags};
@@ -16,25 +16,26 @@ use crate::sys::poll::{self, PollFlags};
 /// The agent's ends.
 #[derive(Debug)]
 pub struct CommandStdio {
-    /// `None` where the command reads an empty input.
+    /// `None` if the input is empty.
     pub input: Option<File>,
     pub outputs: [Option<CommandOutput>; 2],
 }
 
-/// Something the command writes to.
+/// The agent's end of an output.
 #[derive(Debug)]
 pub struct CommandOutput {
     pub source: File,
     pub kind: FrameKind,
-    /// Bytes the command itself had written and that were not read when it ended.
+    /// Bytes the command wrote before it ended, and that have not been read.
     pub owed: usize,
 }
 
 impl CommandStdio {
-    /// What the request asks for, with the command's standard input, output and error.
+    /// Opens the requested streams. The second value has the command's ends: standard input, output and
+    /// error.
     ///
     /// # Errors
-    /// Where there are no more descriptors, or no more terminals.
+    /// The kernel's, such as when there are no more descriptors or terminals.
     pub fn open(
         request: &ExecRequest,
         account: Option<&UserAccount>,
@@ -52,7 +53,7 @@ impl CommandStdio {
             let (theirs, ours) = pipe::open()?;
             (theirs, Some(ours))
         } else {
-            (spawn::null()?, None)
+            (File::open("/dev/null")?.into(), None)
         };
         let (output, stdout) = pipe::open()?;
         let (error, stderr) = pipe::open()?;
@@ -67,10 +68,7 @@ impl CommandStdio {
         Ok((streams, [stdin, stdout, stderr]))
     }
 
-    fn terminal(
-        size: crate::protocol::WindowSize,
-        owner: Option<u32>,
-    ) -> io::Result<(CommandStdio, [OwnedFd; 3])> {
+    fn terminal(size: WindowSize, owner: Option<u32>) -> io::Result<(CommandStdio, [OwnedFd; 3])> {
         let (ours, theirs) = terminal::open(size, owner)?;
         let input = File::from(ours.try_clone()?);
         let output = CommandOutput::new(ours, FrameKind::Stdout)?;
@@ -85,9 +83,9 @@ impl CommandOutput {
         Ok(CommandOutput { source: source.into(), kind, owed: 0 })
     }
 
-    /// How many bytes wait, at least.
+    /// How many bytes can be read, at least.
     pub fn unread(&self) -> usize {
-        // What was written to a terminal reaches its other end only when somebody looks there.
+        // Polling makes the kernel pass on what was written to the other end of a terminal.
         poll::is_ready(self.source.as_fd(), PollFlags::POLLIN);
         let mut count: libc::c_int = 0;
         // SAFETY: FIONREAD writes one integer.

@@ -1,4 +1,4 @@
-//! One running command: its process tree, its pipes, its time.
+//! One running command, from its start to its exit.
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -16,8 +16,7 @@ use super::prepare::prepare;
 use super::spawn::{SpawnError, SpawnStep};
 use super::stdio::{CommandOutput, CommandStdio};
 use super::{defaults, secrets, spawn, terminal};
-use crate::agent::processes::ProcessTree;
-use crate::agent::processes::{ChildExit, ChildReaper};
+use crate::agent::processes::{ChildExit, ChildReaper, ProcessTree};
 use crate::agent::vm::AgentContext;
 use crate::protocol::{
     AgentFailure, ExecExit, ExecProgram, ExecRequest, FailureKind, FrameOutbox, ProcessEnd,
@@ -26,86 +25,84 @@ use crate::protocol::{
 use crate::sys::nonblocking::would_block;
 use crate::sys::poll::{self, PollFlags};
 
-/// After the command ended, somebody it left behind may hold its output open. What it wrote itself
-/// is always waited for; what comes from others only as long as it comes without a pause of this
-/// length
+/// How long output must pause, after the command has ended, until it counts as complete. Processes that
+/// the command left behind may keep its output open. What the command itself wrote is always read.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// and no longer than this.
+/// How long output of such processes is read at most.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a command whose terminal was hung up may take to end by itself.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a command may take to end after its terminal was hung up.
+const HANG_UP_GRACE: Duration = Duration::from_secs(2);
 
 /// A command that was started.
 #[derive(Debug)]
 pub struct RunningCommand {
-    pub ending: Arc<ChildExit>,
+    pub child_exit: Arc<ChildExit>,
     tree: ProcessTree,
     started: Instant,
-    /// When it is killed.
+    /// When its timeout ends.
     deadline: Option<Instant>,
     timed_out: bool,
-    /// Its secrets, where they must be taken away when it has ended.
+    /// Deleted when the command has ended.
     secrets: Option<secrets::SecretDirectory>,
     pub input: StandardInput,
+    /// `None` once closed.
     outputs: [Option<CommandOutput>; 2],
     /// Whether its streams are one terminal.
     has_terminal: bool,
-    /// Which output is read first, so that neither starves the other.
+    /// The output to read first. They take turns, so that neither starves the other.
     first: usize,
-    /// Set when the end was noticed.
     ended: Option<Ended>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Ended {
     end: ProcessEnd,
     duration: Duration,
-    /// When waiting for others' output is over.
+    /// When output counts as complete, if there is none until then.
     quiet: Instant,
+    /// When it counts as complete in any case; `None` while output of the command itself is unread.
     linger: Option<Instant>,
 }
 
 impl RunningCommand {
-    /// Starts what the host asks for.
+    /// Starts a command.
     ///
     /// # Errors
-    /// A [`AgentFailure`] that says which part was not possible.
+    /// [`FailureKind`] tells what was refused or failed.
     pub fn start(
         request: &ExecRequest,
-        world: &AgentContext,
+        context: &AgentContext,
     ) -> Result<RunningCommand, AgentFailure> {
-        let account = defaults::account(request.user.as_deref(), world)
+        let account = defaults::account(request.user.as_deref(), context)
             .map_err(|message| failure(FailureKind::NoSuchUser, message))?;
         let started = Instant::now();
-        let (streams, stdio) = CommandStdio::open(request, account.as_ref())
-            .map_err(|error| failure(FailureKind::Busy, format!("make its streams: {error}")))?;
+        let (streams, stdio) = CommandStdio::open(request, account.as_ref()).map_err(|error| {
+            failure(FailureKind::Busy, format!("cannot create its streams: {error}"))
+        })?;
         let mut secrets = match &request.secrets[..] {
             [] => None,
-            secrets => Some(secrets::place(secrets, account.as_ref(), world)?),
+            secrets => Some(secrets::place(secrets, account.as_ref(), context)?),
         };
-        let mut plan = prepare(request, account.as_ref(), world, stdio, secrets.as_mut())?;
-        let cgroup = match world.cgroups().map(|cgroups| cgroups.create()) {
-            Some(Ok((cgroup, procs))) => {
-                plan.cgroup = Some(procs);
-                Some(cgroup)
-            }
-            Some(Err(error)) => {
-                return Err(failure(FailureKind::Busy, format!("make a cgroup: {error}")));
-            }
-            None => None,
-        };
+        let mut plan = prepare(request, account.as_ref(), context, stdio, secrets.as_mut())?;
+        let mut cgroup = None;
+        if let Some(cgroups) = context.cgroups() {
+            let (created, procs) = cgroups.create().map_err(|error| {
+                failure(FailureKind::Busy, format!("cannot create a cgroup: {error}"))
+            })?;
+            (cgroup, plan.cgroup) = (Some(created), Some(procs));
+        }
         let program = match &request.program {
-            // What it is called is not what it is.
+            // A login shell's argv[0] is not its path.
             ExecProgram::Login => plan.candidates.first(),
             _ => plan.argv.first(),
         };
         let program = program.cloned().unwrap_or_default();
-        let (pid, ending) = spawn::spawn(plan, &world.reaper)
+        let (pid, child_exit) = spawn::spawn(plan, &context.reaper)
             .map_err(|error| spawn_failure(error, &program, request))?;
         Ok(RunningCommand {
-            ending,
+            child_exit,
             tree: ProcessTree { pid, cgroup },
             started,
             deadline: request.timeout_ms.map(|ms| started + Duration::from_millis(ms)),
@@ -124,15 +121,12 @@ impl RunningCommand {
         self.tree.pid.as_raw() as u32
     }
 
-    /// The outputs still open, with their index.
-    pub fn open_outputs(&self) -> impl Iterator<Item = (usize, &File)> {
-        self.outputs
-            .iter()
-            .enumerate()
-            .filter_map(|(index, output)| Some((index, &output.as_ref()?.source)))
+    /// The outputs that are still open.
+    pub fn outputs(&self) -> impl Iterator<Item = &File> {
+        self.outputs.iter().flatten().map(|output| &output.source)
     }
 
-    /// Moves output into the outbox while it takes a full frame.
+    /// Moves output into the outbox while there is room for a full frame.
     pub fn read_outputs(&mut self, outbox: &mut FrameOutbox, tag: u64) {
         for turn in 0..2 {
             let index = (self.first + turn) % 2;
@@ -158,52 +152,45 @@ impl RunningCommand {
         self.first = 1 - self.first;
     }
 
-    /// Looks whether the command ended or its time is over, and acts on it. While the outbox is
-    /// full (`blocked`) an output's silence means nothing.
-    pub fn tick(&mut self, reaper: &ChildReaper, blocked: bool) {
+    /// Notices the command's end and its timeout. `blocked` means that no output is read because the
+    /// outbox is full.
+    pub fn update(&mut self, reaper: &ChildReaper, blocked: bool) {
         let now = Instant::now();
-        if self.ended.is_none()
-            && let Some((end, at)) = self.ending.get()
-        {
-            self.secrets = None;
-            for output in self.outputs.iter_mut().flatten() {
-                output.owed = output.unread();
+        if self.ended.is_none() {
+            if let Some((end, at)) = self.child_exit.get() {
+                self.secrets = None;
+                for output in self.outputs.iter_mut().flatten() {
+                    output.owed = output.unread();
+                }
+                let duration = at.saturating_duration_since(self.started);
+                self.ended = Some(Ended { end, duration, quiet: now + QUIET, linger: None });
+            } else if self.deadline.is_some_and(|deadline| now >= deadline) {
+                self.timed_out = true;
+                self.deadline = None;
+                self.tree.kill(reaper);
             }
-            self.ended = Some(Ended {
-                end,
-                duration: at.saturating_duration_since(self.started),
-                quiet: now + QUIET,
-                linger: None,
-            });
         }
-        if self.ended.is_none() && self.deadline.is_some_and(|deadline| now >= deadline) {
-            self.timed_out = true;
-            self.deadline = None;
-            self.tree.kill(reaper);
-        }
-        if let Some(ended) = &mut self.ended
-            && ended.linger.is_none()
-            && self.outputs.iter().flatten().all(|output| output.owed == 0)
-        {
-            ended.linger = Some(now + LINGER);
-            ended.quiet = now + QUIET;
-        }
-        if let Some(ended) = &mut self.ended
-            && blocked
-        {
-            ended.quiet = now + QUIET;
+        if let Some(ended) = &mut self.ended {
+            let owes = self.outputs.iter().flatten().any(|output| output.owed > 0);
+            if ended.linger.is_none() && !owes {
+                ended.linger = Some(now + LINGER);
+                ended.quiet = now + QUIET;
+            }
+            if blocked {
+                ended.quiet = now + QUIET;
+            }
         }
     }
 
-    /// When to look again although nothing happened.
-    pub fn next_tick(&self) -> Option<Instant> {
+    /// When to call [`RunningCommand::update`] even if nothing happens.
+    pub fn next_update(&self) -> Option<Instant> {
         match &self.ended {
             Some(ended) => ended.linger.map(|linger| linger.min(ended.quiet)),
             None => self.deadline,
         }
     }
 
-    /// What to report, once the command ended and its output is complete.
+    /// The exit to report, once the command has ended and its output is complete.
     pub fn exit(&self) -> Option<ExecExit> {
         let ended = self.ended.as_ref()?;
         let now = Instant::now();
@@ -216,7 +203,7 @@ impl RunningCommand {
         })
     }
 
-    /// Whether the command ended.
+    /// Whether its end was noticed.
     pub fn has_ended(&self) -> bool {
         self.ended.is_some()
     }
@@ -226,25 +213,24 @@ impl RunningCommand {
         self.tree.signal(reaper, number);
     }
 
-    /// Gives the command's terminal, if it has one, another size.
+    /// Changes the size of the command's terminal, if it has one.
     pub fn resize(&self, size: WindowSize) {
         if let Some(output) = self.outputs[0].as_ref().filter(|_| self.has_terminal) {
-            // One that cannot be resized any more is one that nobody looks at any more.
+            // It fails once the terminal is hung up, when its size does not matter.
             let _ = terminal::resize(&output.source, size);
         }
     }
 
-    /// Ends the command because there is nobody left whom it could tell anything. Everything it
-    /// started is killed; but a terminal is hung up, and a command that ends by itself then has had
-    /// the chance to save what there was to save, and to leave behind what shall live on.
+    /// Ends the command because its client has gone: kills everything it started. A terminal is hung up
+    /// first; if the command then ends by itself, the processes it leaves behind live on.
     pub fn abandon(mut self, reaper: &ChildReaper) {
         if self.has_terminal {
-            // With the last descriptor of this end, the kernel tells the other.
+            // The kernel hangs up when the last descriptor of this end is closed.
             self.input.close();
             self.outputs = [None, None];
-            let deadline = Instant::now() + FAREWELL;
-            let _ = poll::wait_for(self.ending.as_fd(), PollFlags::POLLIN, Some(deadline));
-            if self.ending.get().is_some() {
+            let deadline = Instant::now() + HANG_UP_GRACE;
+            let _ = poll::wait_for(self.child_exit.as_fd(), PollFlags::POLLIN, Some(deadline));
+            if self.child_exit.get().is_some() {
                 return;
             }
         }
@@ -252,7 +238,7 @@ impl RunningCommand {
     }
 }
 
-/// Why a command did not start, for the host.
+/// What the host is told if a command did not start.
 fn spawn_failure(error: SpawnError, program: &CString, request: &ExecRequest) -> AgentFailure {
     let program = OsStr::from_bytes(program.as_bytes()).display();
     let why = error.errno.desc();

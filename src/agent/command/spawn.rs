@@ -3,7 +3,6 @@
 //! of the steps failed.
 
 use std::ffi::{CStr, CString};
-use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
@@ -102,14 +101,6 @@ pub fn spawn(plan: SpawnPlan, reaper: &ChildReaper) -> Result<(Pid, Arc<ChildExi
         None => Ok((pid, ending)),
         Some(failure) => Err(failure),
     }
-}
-
-/// A null device as standard input.
-///
-/// # Errors
-/// Where `/dev/null` cannot be opened.
-pub fn null() -> std::io::Result<OwnedFd> {
-    File::open("/dev/null").map(OwnedFd::from)
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use crate::protocol::{STDIN_WINDOW, STREAM_PAYLOAD};
 use crate::sys::nonblocking::would_block;
 
-/// Credit is returned in lumps: a frame for every small read would cost more than the data.
+/// Bytes of credit that are returned at once: a frame for every small read would cost more than its data.
 const CREDIT_LUMP: usize = STREAM_PAYLOAD;
 
 /// A command's standard input.
@@ -22,7 +22,7 @@ pub struct StandardInput {
     at_end: bool,
     /// Bytes the host may still send.
     credit: usize,
-    /// Bytes the command took and the host has no credit for yet.
+    /// Bytes the command took that the host has no new credit for yet.
     taken: usize,
 }
 
@@ -44,11 +44,10 @@ impl StandardInput {
             return false;
         };
         self.credit = credit;
-        // Bytes for a command that closed its input are lost, as in any pipe. No credit is returned
-        // for them, so the host stops sending.
+        // If the command has closed its input, the bytes are lost, as with any pipe. The host gets no
+        // credit for them, so it stops sending.
         if !self.at_end {
-            // Written directly if nothing waits: in an emulated guest, copying dominates the cost of
-            // moving bytes.
+            // Written directly if nothing waits: in an emulated guest, copying is the main cost.
             let count = if self.waiting.is_empty() { write(&mut self.pipe, bytes) } else { 0 };
             self.taken += count;
             if self.pipe.is_some() {
@@ -103,7 +102,7 @@ impl StandardInput {
     }
 }
 
-/// Writes as many bytes as the pipe takes, and says how many. Closes a pipe that the command closed.
+/// Writes as many bytes as the pipe takes, and returns how many. Closes the pipe if the command did.
 fn write(pipe: &mut Option<File>, bytes: &[u8]) -> usize {
     let Some(file) = pipe else { return 0 };
     match file.write(bytes) {

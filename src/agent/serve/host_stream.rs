@@ -1,10 +1,9 @@
-//! A line to the host, in one of two shapes.
+//! A byte stream to the host: a connection or a virtio-serial port.
 //!
-//! A *connection* is made for one client and ends with it. A *port* is a virtio-serial port: the
-//! same descriptor for as long as the guest runs, whatever clients come and go on the host. Linux
-//! tells a port's reader that no client is there by reading nothing at all, at once and again and
-//! again, and by `POLLHUP`; so waiting for the next client needs something that reports changes
-//! only, which is edge-triggered epoll: the driver wakes its waiters when a client comes.
+//! A connection serves one client and ends with it. A port is one descriptor for as long as the guest
+//! runs, and clients on the host use it one after the other. While no client has it open, reads return
+//! 0 bytes at once and `poll` reports `POLLHUP`. Waiting for the next client therefore uses
+//! edge-triggered epoll, which reports only changes.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,32 +15,33 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use crate::sys::nonblocking::set_nonblocking;
 use crate::sys::poll::{self, PollFlags};
 
-/// How long a port must show no client before one is believed to be gone. The data of a client and
-/// the news of its coming travel in different queues, so the data can be here first; and between
-/// two clients there is a moment without any.
+/// How long a port must report no client until the client counts as gone. A client's data and the
+/// message that it has opened the port arrive in different queues, so the data can be first; and
+/// between two clients there is a moment without one.
 const GONE_AFTER: Duration = Duration::from_millis(50);
 
 /// A byte stream to the host.
 #[derive(Debug)]
 pub struct HostStream {
     fd: OwnedFd,
+    /// Only for a port.
     changes: Option<Epoll>,
 }
 
 impl HostStream {
-    /// A line that ends with its client.
+    /// A stream that ends with its client.
     ///
     /// # Errors
-    /// When the descriptor cannot be made non-blocking.
+    /// The descriptor cannot be made non-blocking.
     pub fn connection(fd: OwnedFd) -> io::Result<HostStream> {
         set_nonblocking(&fd)?;
         Ok(HostStream { fd, changes: None })
     }
 
-    /// A line that outlives its clients.
+    /// A stream that outlives its clients.
     ///
     /// # Errors
-    /// When the descriptor cannot be made non-blocking or watched.
+    /// The descriptor cannot be made non-blocking or watched.
     pub fn port(fd: OwnedFd) -> io::Result<HostStream> {
         set_nonblocking(&fd)?;
         let changes = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -50,7 +50,7 @@ impl HostStream {
         Ok(HostStream { fd, changes: Some(changes) })
     }
 
-    /// Waits, without using the CPU, until reading may bring something.
+    /// Waits until there may be something to read.
     pub fn wait(&self) {
         match &self.changes {
             Some(changes) => {
@@ -62,31 +62,30 @@ impl HostStream {
         }
     }
 
-    /// Reads what is there: `Ok(0)` is the end of the client, or on a port perhaps of an earlier
-    /// one (ask [`HostStream::lost`]); [`io::ErrorKind::WouldBlock`] is nothing now.
+    /// Reads what is there. `Ok(0)` means that the client has gone; on a port it may have been an
+    /// earlier client (see [`HostStream::confirm_gone`]).
     ///
     /// # Errors
-    /// The transport's.
+    /// The kernel's; [`io::ErrorKind::WouldBlock`] if there is nothing to read.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         retry(|| nix::unistd::read(&self.fd, buffer))
     }
 
-    /// Writes what the transport takes now.
+    /// Writes as many bytes as the stream takes.
     ///
     /// # Errors
-    /// The transport's; [`io::ErrorKind::WouldBlock`] when it takes nothing now.
+    /// The kernel's; [`io::ErrorKind::WouldBlock`] if it takes none.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         retry(|| nix::unistd::write(&self.fd, bytes))
     }
 
-    /// After a read brought nothing: whether the client is really gone. On a port that may take
-    /// 50 ms to find out.
-    pub fn lost(&self) -> bool {
+    /// Whether the client has gone, after a read returned 0 bytes. On a port this may take 100 ms.
+    pub fn confirm_gone(&self) -> bool {
         let Some(changes) = &self.changes else {
             return true;
         };
         let limit = EpollTimeout::try_from(GONE_AFTER).expect("50 ms are a valid timeout");
-        // The first report may be an old one, from before the silence; the second is news.
+        // The first report may be from before the read; the second is not.
         for _ in 0..2 {
             if !self.hung_up() {
                 return false;
@@ -96,12 +95,12 @@ impl HostStream {
         self.hung_up()
     }
 
-    /// Whether the client is gone, without reading.
-    pub fn gone(&self) -> bool {
-        self.hung_up() && self.lost()
+    /// Whether the client has gone, without reading.
+    pub fn is_gone(&self) -> bool {
+        self.hung_up() && self.confirm_gone()
     }
 
-    /// Whether the line ends with its client.
+    /// Whether it is a connection, not a port.
     pub fn is_connection(&self) -> bool {
         self.changes.is_none()
     }
