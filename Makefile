@@ -1,4 +1,4 @@
-# Everything around the code. `make help` lists what there is.
+# Builds, tests, checks, measures and installs. `make help` lists the targets.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -9,23 +9,23 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-# .cargo/config.toml names the target, so that is where cargo puts what it builds.
+# .cargo/config.toml names the target, so cargo builds into its directory.
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 BUILT := $(TARGET_DIR)/x86_64-unknown-linux-gnu
 RELEASE ?= $(BUILT)/release
 DEBUG ?= $(BUILT)/debug
 
-# Tests share one set of images; tests/support/images.rs looks in the same place.
+# The images that all tests share; tests/support/images.rs has the same default.
 export MAYFLY_TEST_ARTIFACTS ?= $(CURDIR)/target/test-artifacts
-# And one firecracker, with its jailer.
+# The firecracker and jailer that all tests share.
 export MAYFLY_TEST_FIRECRACKER ?= $(CURDIR)/target/firecracker
 
-# program=package: what this machine must have; scripts/need installs what it lacks.
+# program=package: what this machine needs; scripts/need installs what is missing.
 COMPILE := cc=gcc /usr/include/stdlib.h=libc6-dev
 RUN := qemu-system-x86_64=qemu-system-x86
 IMAGE := mmdebstrap=mmdebstrap mke2fs=e2fsprogs dpkg-deb=dpkg unshare=util-linux newuidmap=uidmap \
 	/usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
-# What `make bench` compares with.
+# What `make bench` compares mayfly with.
 COMPARE := bwrap=bubblewrap crun=crun
 TEST := jq=jq strace=strace bash=bash zsh=zsh fish=fish ps=procps script=bsdutils vi=vim-tiny less=less git=git xargs=findutils cron=cron \
 	umoci=umoci /bin/busybox=busybox-static \
@@ -45,9 +45,10 @@ demo: ## install what is missing, build everything, run a command in a VM
 	$(CARGO) build --release --locked
 	@scripts/demo $(RELEASE)
 
-# What tests boot, a KVM host in a VM among it. Made with --jobs=2: neither keeps two cores busy.
+# The images that tests boot; debian-kvm is for the KVM host in a VM. Built with --jobs=2, because neither build keeps
+# two cores busy.
 IMAGES := image-debian-base image-debian-kvm
-# Where the mayfly is that builds them.
+# The directory of the mayfly that builds them.
 BUILDER := $(DEBUG)
 
 .PHONY: $(IMAGES)
@@ -59,29 +60,29 @@ $(IMAGES):
 test: ## install what is missing, run every test, real VMs included
 	$(SAY) 'packages'
 	@scripts/need $(COMPILE) $(RUN) $(IMAGE) $(TEST)
-	# All at once: without the tests some dependencies have fewer features, and would be built twice.
+	# Built in one step: without the tests, some dependencies have fewer features and would be built twice.
 	$(SAY) 'programs'
 	$(CARGO) test --locked --no-run
-	$(SAY) 'the images that tests boot'
+	$(SAY) 'images for the tests'
 	@$(MAKE) --no-print-directory --jobs=2 $(IMAGES)
 	$(SAY) 'tests'
 	$(CARGO) test --locked --no-fail-fast
-	$(SAY) 'what a VM must do, once more for VMs that boot instead of starting from a template'
+	$(SAY) 'conformance tests again, with VMs that boot instead of starting from a template'
 	MAYFLY_TEST_COLD=1 $(CARGO) test --locked --no-fail-fast --test conformance qemu::
 	@$(MAKE) --no-print-directory test-firecracker
 
 TESTS_OF_FIRECRACKER := --test conformance --test campaign
 
 .PHONY: test-firecracker
-test-firecracker: ## run Firecracker's tests, in VMs that are KVM hosts
+test-firecracker: ## run Firecracker's tests in emulated KVM hosts (ten minutes)
 	$(SAY) 'packages'
 	@scripts/need $(COMPILE) $(RUN) $(IMAGE) jq=jq
 	@scripts/firecracker "$$MAYFLY_TEST_FIRECRACKER"
 	$(SAY) 'programs'
 	$(CARGO) test --locked --no-run $(TESTS_OF_FIRECRACKER)
-	$(SAY) 'the images that the VM and the VMs in it boot'
+	$(SAY) 'images for the KVM hosts and their VMs'
 	@$(MAKE) --no-print-directory --jobs=2 $(IMAGES)
-	$(SAY) 'firecracker, half of it in each of two VMs'
+	$(SAY) 'firecracker, half of the tests in each of two KVM hosts'
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going firecracker-even firecracker-odd
 
 .PHONY: firecracker-even firecracker-odd
@@ -91,23 +92,23 @@ firecracker-even firecracker-odd:
 		scripts/lab $(DEBUG) scripts/test-firecracker $$tests -- ./test-firecracker $(@:firecracker-%=%)
 
 .PHONY: soak
-soak: ## crash and load campaigns at full size (minutes)
+soak: ## run the crash and load campaigns at full size
 	$(SAY) 'packages'
 	@scripts/need $(COMPILE) $(RUN) $(IMAGE) $(TEST)
 	$(SAY) 'campaigns'
 	MAYFLY_CAMPAIGN=1.0 $(CARGO) test --locked --no-fail-fast --test campaign -- --nocapture
-	$(SAY) 'copies of a template that has lain for a while'
+	$(SAY) 'copies of a template that is not new'
 	MAYFLY_TEST_LAIN=20 $(CARGO) test --locked --test conformance a_template_that_has_lain
 	$(SAY) 'copies of 5,000 files and 500 MB'
 	MAYFLY_TEST_COPY=1 $(CARGO) test --locked --test conformance trees_go_in
 	@MAYFLY_CAMPAIGN=1.0 MAYFLY_TEST_LAIN=20 MAYFLY_TEST_COPIES=20 MAYFLY_TEST_DAMAGED=9 \
 		$(MAKE) --no-print-directory test-firecracker
 
-# `make bench PLOT=docs/bench.svg` also draws the README's picture anew.
+# `make bench PLOT=docs/bench.svg` redraws the README's picture.
 PLOT ?= target/bench/bench.svg
 
 .PHONY: bench
-bench: ## measure speed against bare VMMs, in ratios
+bench: ## measure ratios of speed to bare VMMs
 	$(SAY) 'packages'
 	@scripts/need $(COMPILE) $(RUN) $(IMAGE) $(COMPARE) jq=jq
 	@scripts/firecracker "$$MAYFLY_TEST_FIRECRACKER"
@@ -115,25 +116,25 @@ bench: ## measure speed against bare VMMs, in ratios
 	$(CARGO) bench --locked --no-run --bench ratios
 	$(SAY) 'ratios'
 	$(CARGO) bench --locked --bench ratios -- --plot $(PLOT)
-	$(SAY) 'the images that a KVM host and the VMs in it boot'
+	$(SAY) 'images for a KVM host and its VMs'
 	@$(MAKE) --no-print-directory --jobs=2 BUILDER=$(RELEASE) $(IMAGES)
 	$(SAY) 'ratios of firecracker, in a VM'
 	@ratios=$$($(CARGO) bench --locked --no-run --quiet --message-format=json --bench ratios | \
 		jq -r 'select(.target.name == "ratios" and .executable) | .executable') && \
 		scripts/lab $(RELEASE) $$ratios -- \
-		sh -c './ratios firecracker --crowd 20 --json ratios.json >&2 && cat ratios.json' \
+		sh -c './ratios firecracker --parallel 20 --json ratios.json >&2 && cat ratios.json' \
 		> target/bench/firecracker.json
 
-# Committed, as the README shows it.
+# Committed, because the README shows it.
 TOUR ?= docs/tour.svg
 
 .PHONY: tour
-tour: ## record the README's tour anew: a terminal, and real VMs
+tour: ## record the README's tour again: a terminal with real VMs
 	$(SAY) 'packages'
 	@scripts/need $(COMPILE) $(RUN) $(IMAGE) script=bsdutils
 	$(SAY) 'programs'
 	$(CARGO) build --locked --bins --example film
-	$(SAY) 'the image that is shown'
+	$(SAY) 'image'
 	@scripts/with-scratch env MAYFLY_ARTIFACTS_DIR="$$MAYFLY_TEST_ARTIFACTS" \
 		$(DEBUG)/mayfly image build debian-base
 	$(SAY) 'tour'
@@ -143,7 +144,7 @@ tour: ## record the README's tour anew: a terminal, and real VMs
 	$(DEBUG)/examples/film target/tour/{seen,times} $(TOUR)
 
 .PHONY: check
-check: ## formatting, lints, documentation, licences of dependencies
+check: ## check formatting, lints, documentation and licences of dependencies
 	$(SAY) 'formatting'
 	$(CARGO) fmt --check
 	$(SAY) 'lints'
@@ -154,7 +155,7 @@ check: ## formatting, lints, documentation, licences of dependencies
 	@scripts/deny
 
 .PHONY: generate
-generate: ## write man pages and completions anew from the command line's definition
+generate: ## rewrite man pages and completions from the command line's definition
 	MAYFLY_BLESS=1 $(CARGO) test --locked --test project generated::
 
 BIN := $(DESTDIR)$(PREFIX)/bin
@@ -164,15 +165,15 @@ BASH := $(SHARE)/bash-completion/completions/mayfly
 ZSH := $(SHARE)/zsh/site-functions/_mayfly
 FISH := $(SHARE)/fish/vendor_completions.d/mayfly.fish
 DOC := $(SHARE)/doc/mayfly
-# The agent is looked for beside mayfly: the two belong into one directory.
+# mayfly looks for the agent in its own directory.
 PROGRAMS := mayfly mayfly-agent
-# With what they link to and show.
+# The pages, with the pictures and files they link to.
 DOCUMENTS := README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE profiles.toml \
 	$(wildcard docs/*.md docs/*.svg docs/adr/*.md)
 
 .PHONY: install
 install: ## install programs, man pages and completions below DESTDIR and PREFIX
-	# Built beforehand by whoever has the compiler, so that `sudo make install` needs none.
+	# Builds only if `make` has not: with sudo, there may be no compiler on PATH.
 	[ -x $(RELEASE)/mayfly ] && [ -x $(RELEASE)/mayfly-agent ] || $(MAKE) build
 	for program in $(PROGRAMS); do install -D -m 755 $(RELEASE)/$$program $(BIN)/$$program; done
 	for page in man/*.[15]; do install -D -m 644 $$page $(MAN)/man$${page##*.}/$${page##*/}; done
@@ -182,7 +183,7 @@ install: ## install programs, man pages and completions below DESTDIR and PREFIX
 	for document in $(DOCUMENTS); do install -D -m 644 $$document $(DOC)/$$document; done
 
 .PHONY: uninstall
-uninstall: ## delete what install installed; state and images stay
+uninstall: ## delete what install installed, but not state and images
 	for program in $(PROGRAMS); do rm -f $(BIN)/$$program; done
 	for page in man/*.[15]; do rm -f $(MAN)/man$${page##*.}/$${page##*/}; done
 	rm -f $(BASH) $(ZSH) $(FISH)
@@ -192,7 +193,7 @@ uninstall: ## delete what install installed; state and images stay
 	done
 
 .PHONY: clean
-clean: ## delete everything that was built here, the tests' images included
+clean: ## delete everything that was built, including the tests' images
 	$(CARGO) clean
 	rm -rf target
 

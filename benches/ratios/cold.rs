@@ -1,24 +1,24 @@
-//! A command in a machine of its own, booted for it.
+//! `run` in a new VM that boots.
 
 use std::time::Instant;
 
 use anyhow::Result;
 use mayfly::host::signals::PendingSignals;
 
-use crate::bare::Bench;
-use crate::numbers::{Samples, in_turns, ms_since};
+use crate::bare::BareLauncher;
 use crate::options::Options;
 use crate::report::{Goal, Report, Row, Unit};
+use crate::samples::{Samples, in_turns, ms_since};
 use crate::workspace::{Workspace, name_of_run, timed};
 
-/// Boots, although there may be a template.
+/// The flags that make a VM boot even if there is a template.
 pub const COLD: &[&str] = &["--cold"];
 
-/// A cold `run` of `true` in a VM of this kind against a bare boot of the same files to the agent's
-/// answer, and against one that also runs the command and ends.
+/// Compares a cold `run` of `true` with a bare boot of the same files up to the agent's answer, and with
+/// one that also runs the command and ends.
 pub fn measure(
     workspace: &Workspace,
-    bench: &Bench,
+    launcher: &BareLauncher,
     kind: &[&str],
     options: &Options,
     signals: &mut PendingSignals,
@@ -28,7 +28,7 @@ pub fn measure(
     let [ours, floor] = in_turns(
         options.pairs,
         [&mut || timed(&mut workspace.run_true(kind, COLD)), &mut || {
-            let mut vm = bench.boot(workspace, false)?;
+            let mut vm = launcher.boot(workspace, false)?;
             let (ready, begun) = (vm.ready_ms, Instant::now());
             vm.exec(&["true"], signals)?;
             drop(vm);
@@ -36,7 +36,7 @@ pub fn measure(
             Ok(ready)
         }],
     )?;
-    // The first does not count, as in the other two.
+    // The first round does not count, as in the other samples.
     whole.0.remove(0);
     let name = || name_of_run(kind, COLD);
     let (to_ready, to_end) = ("bare boot to agent-ready", "bare boot, true, kill");

@@ -1,29 +1,28 @@
-//! How fast mayfly is, as ratios against bare counterparts measured in the same run.
+//! Measures how fast mayfly is, as ratios to bare counterparts in the same run.
 //!
-//! Times of one machine say little about another, and on a busy one little about themselves. So
-//! every number here is taken in turns with its floor (a bare VMM on the same files, a bare round
-//! trip on the same line, a process that does nothing), and what counts is the ratio. Nothing fails
-//! on a slow machine: goals are printed as met or missed.
+//! Times depend on the machine and on its load, ratios much less. Each measurement therefore alternates
+//! with its floor: a bare VMM on the same files, a bare round trip on the same line, or a process that does
+//! nothing. Nothing fails on a slow machine: goals are printed as met or missed.
 //!
-//! `make bench`, or `cargo bench --bench ratios -- --help` for the parameters.
+//! Run it with `make bench`; `cargo bench --bench ratios -- --help` lists the options.
 
 mod bare;
 mod cold;
-mod crowd;
-mod facts;
+mod exec;
+mod host;
 mod memory;
-mod numbers;
 mod options;
-mod others;
+mod parallel;
 mod plot;
 #[path = "../../tests/support/programs.rs"]
 mod programs;
-mod registries;
+mod registry;
 mod report;
-mod running;
+mod samples;
 mod startup;
 mod streams;
 mod template;
+mod tools;
 mod warm;
 mod workspace;
 
@@ -35,14 +34,14 @@ use mayfly::host::gate;
 use mayfly::host::signals::PendingSignals;
 use mayfly::model::BackendChoice;
 
-use bare::Bench;
+use bare::BareLauncher;
 use options::{Options, Part};
 use report::Report;
-use warm::Contest;
+use warm::WarmComparison;
 use workspace::{FIRECRACKER, FIRECRACKER_UNJAILED, QEMU, Workspace};
 
 fn main() -> ExitCode {
-    // Where a floor is a jailed VMM: its launcher.
+    // A jailed bare VMM starts through a launcher, which is this program again.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == gate::ARGUMENT) {
         let Err(error) = gate::wait_and_become();
         eprintln!("bench: {error:#}");
@@ -58,7 +57,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(options: &Options) -> Result<()> {
-    // Ctrl-C ends the commands under measurement, whose failure ends this in good order.
+    // Ctrl-C ends the commands under measurement; their failure ends this program, which then cleans up.
     let mut signals = PendingSignals::block()?;
     let mut report = Report::new(options);
     let workspace = Workspace::new()?;
@@ -66,65 +65,71 @@ fn measure(options: &Options) -> Result<()> {
         startup::measure(&workspace, options, &mut report)?;
     }
     if options.wants(Part::Registry) {
-        registries::measure(&workspace, options, &mut report)?;
+        registry::measure(&workspace, options, &mut report)?;
     }
     if options.wants_vms() {
-        of_qemu(&workspace, options, &mut signals, &mut report)?;
+        measure_qemu(&workspace, options, &mut signals, &mut report)?;
     }
     if options.wants(Part::Firecracker) {
-        of_firecracker(&workspace, options, &mut signals, &mut report)?;
+        measure_firecracker(&workspace, options, &mut signals, &mut report)?;
     }
-    report.finish(&facts::collect()?)
+    report.finish(&host::collect()?)
 }
 
-fn of_qemu(
+fn measure_qemu(
     workspace: &Workspace,
     options: &Options,
     signals: &mut PendingSignals,
     report: &mut Report,
 ) -> Result<()> {
-    let bench = Bench::prepare(BackendChoice::Qemu, false)?;
+    let launcher = BareLauncher::prepare(BackendChoice::Qemu, false)?;
     if options.wants(Part::Cold) {
-        cold::measure(workspace, &bench, QEMU, options, signals, report)?;
+        cold::measure(workspace, &launcher, QEMU, options, signals, report)?;
     }
     if options.wants(Part::Warm)
-        && let Some(template) = template::of(workspace, &bench, QEMU)?
+        && let Some(template) = template::of(workspace, &launcher, QEMU)?
     {
-        let others = others::usable(workspace, options);
-        let contest = Contest { bench: &bench, kind: QEMU, template: &template, others: &others };
-        let costs = warm::measure(workspace, &contest, options, signals, report)?;
-        plot::draw(&costs, &options.plot)?;
+        let others = tools::usable(workspace, options);
+        let comparison = WarmComparison {
+            launcher: &launcher,
+            kind: QEMU,
+            template: &template,
+            others: &others,
+        };
+        let times = warm::measure(workspace, &comparison, options, signals, report)?;
+        plot::draw(&times, &options.plot)?;
     }
     if options.wants(Part::Memory) {
         memory::measure(workspace, QEMU, report)?;
     }
-    if options.wants(Part::Crowd) {
-        crowd::measure(workspace, QEMU, options, report)?;
+    if options.wants(Part::Parallel) {
+        parallel::measure(workspace, QEMU, options, report)?;
     }
     if options.wants(Part::Exec) {
-        running::measure(workspace, options, signals, report)?;
+        exec::measure(workspace, options, signals, report)?;
     }
     if options.wants(Part::Stream) {
-        streams::measure(workspace, &bench, options, signals, report)?;
+        streams::measure(workspace, &launcher, options, signals, report)?;
     }
     Ok(())
 }
 
-/// In a jail, as root's VMs are, and out of it, each against a floor of its kind.
-fn of_firecracker(
+/// Measures jailed VMs, as root's are, and VMs without a jail, each against a floor of the same kind.
+fn measure_firecracker(
     workspace: &Workspace,
     options: &Options,
     signals: &mut PendingSignals,
     report: &mut Report,
 ) -> Result<()> {
     for (kind, jailed) in [(FIRECRACKER, true), (FIRECRACKER_UNJAILED, false)] {
-        let bench = Bench::prepare(BackendChoice::Firecracker, jailed)?;
-        cold::measure(workspace, &bench, kind, options, signals, report)?;
-        if let Some(template) = template::of(workspace, &bench, kind)? {
-            let contest = Contest { bench: &bench, kind, template: &template, others: &[] };
-            warm::measure(workspace, &contest, options, signals, report)?;
+        let launcher = BareLauncher::prepare(BackendChoice::Firecracker, jailed)?;
+        cold::measure(workspace, &launcher, kind, options, signals, report)?;
+        if let Some(template) = template::of(workspace, &launcher, kind)? {
+            let comparison =
+                WarmComparison { launcher: &launcher, kind, template: &template, others: &[] };
+            warm::measure(workspace, &comparison, options, signals, report)?;
         }
     }
     memory::measure(workspace, FIRECRACKER, report)?;
-    crowd::measure(workspace, FIRECRACKER, options, report)
+    parallel::measure(workspace, FIRECRACKER, options, report)
 }

@@ -1,16 +1,15 @@
-//! What a copy of a frozen VM takes of the host's memory.
+//! How much of the host's memory a VM takes that starts from a template.
 
 use std::fs;
 
 use anyhow::{Context, Result};
 
 use crate::cold::COLD;
-use crate::numbers::Samples;
 use crate::report::{Goal, Report, Row, Unit};
+use crate::samples::Samples;
 use crate::workspace::{Workspace, timed};
 
-/// How many are alive at the same time. A page of the template's that only one VMM has mapped would
-/// count as private, though the next one shares it.
+/// How many copies run at the same time. With only one, the template's pages would count as private.
 const COPIES: usize = 4;
 
 /// A VMM's memory in MiB.
@@ -19,7 +18,7 @@ struct Memory {
     shared: f64,
 }
 
-/// The memory of VMs from a template after one command, against that of a VM that has booted.
+/// Compares the memory of VMs from a template, after one command, with that of a VM that has booted.
 pub fn measure(workspace: &Workspace, kind: &[&str], report: &mut Report) -> Result<()> {
     let take = |flags: &[&str], count: usize| -> Result<Vec<Memory>> {
         let vms: Vec<_> =
@@ -54,7 +53,7 @@ impl Memory {
     }
 }
 
-/// MiB in all lines that begin so; they are in KiB.
+/// The sum of all lines with this prefix, in MiB; the lines are in KiB.
 fn sum(text: &str, prefix: &str) -> f64 {
     let lines = text.lines().filter(|line| line.starts_with(prefix));
     let kib = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());

@@ -7,7 +7,7 @@ use clap::{Parser, ValueEnum};
 /// Measure mayfly against bare counterparts.
 #[derive(Debug, Parser)]
 pub struct Options {
-    /// What to measure; everything by default, but for what needs KVM
+    /// What to measure; by default everything that does not need KVM
     #[arg(value_enum)]
     parts: Vec<Part>,
 
@@ -15,26 +15,25 @@ pub struct Options {
     #[arg(long, env = "MAYFLY_BENCH_PAIRS", default_value_t = 7, value_name = "N")]
     pub pairs: usize,
 
-    /// How many rounds of fresh environments to take: a warm run, a cold run, and what they are compared
-    /// with
+    /// How many rounds to take of a warm run, a cold run, and what they are compared with
     #[arg(long, env = "MAYFLY_BENCH_ROUNDS", default_value_t = 20, value_name = "N")]
     pub rounds: usize,
 
-    /// How many VMs there are in each crowd
+    /// How many VMs to run in each measurement of parallel runs
     #[arg(
         long,
-        env = "MAYFLY_BENCH_CROWD",
+        env = "MAYFLY_BENCH_PARALLEL",
         value_delimiter = ',',
         default_value = "20,100",
         value_name = "N,…"
     )]
-    pub crowd: Vec<usize>,
+    pub parallel: Vec<usize>,
 
     /// The kernel that virtme-ng boots; the host's by default
     #[arg(long, env = "MAYFLY_BENCH_KERNEL", value_name = "FILE")]
     pub kernel: Option<PathBuf>,
 
-    /// How many samples to take of what lasts milliseconds
+    /// How many samples to take of operations that last milliseconds
     #[arg(long, env = "MAYFLY_BENCH_SAMPLES", default_value_t = 31, value_name = "N")]
     pub samples: usize,
 
@@ -46,35 +45,35 @@ pub struct Options {
     #[arg(long, env = "MAYFLY_BENCH_JSON", default_value = default_json(), value_name = "FILE")]
     pub json: PathBuf,
 
-    /// Where to draw what fresh environments cost, as SVG
+    /// Where to draw the comparison of fresh environments, as SVG
     #[arg(long, env = "MAYFLY_BENCH_PLOT", default_value = default_plot(), value_name = "FILE")]
     pub plot: PathBuf,
 
-    /// What cargo adds to every benchmark's arguments
+    /// Ignored; cargo passes it to every benchmark
     #[arg(long, hide = true)]
-    bench: bool,
+    launcher: bool,
 }
 
 /// A part of the benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
-    /// Start-up of the command
+    /// Start-up time of mayfly
     Startup,
     /// status, create and rm in registries of 10, 100 and 1,000 VMs
     Registry,
     /// run -- true in a fresh VM that boots
     Cold,
-    /// run -- true in a fresh VM from a template, and in other tools
+    /// run -- true in a fresh VM from a template, and other tools
     Warm,
     /// Memory of VMs from a template
     Memory,
-    /// Many times run -- true, by several at a time
-    Crowd,
+    /// run -- true many times, several at a time
+    Parallel,
     /// exec in a running VM
     Exec,
     /// Output and input of a command
     Stream,
-    /// The parts from cold to crowd with Firecracker, on a KVM host
+    /// The parts from cold to parallel with Firecracker, on a KVM host
     Firecracker,
 }
 
@@ -86,7 +85,8 @@ impl Options {
 
     /// Whether any part boots a VM.
     pub fn wants_vms(&self) -> bool {
-        let parts = [Part::Cold, Part::Warm, Part::Memory, Part::Crowd, Part::Exec, Part::Stream];
+        let parts =
+            [Part::Cold, Part::Warm, Part::Memory, Part::Parallel, Part::Exec, Part::Stream];
         parts.into_iter().any(|part| self.wants(part))
     }
 }

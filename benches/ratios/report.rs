@@ -1,4 +1,4 @@
-//! What was measured, as a table for people and as JSON.
+//! Prints what was measured as a table, and writes it as JSON.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,27 +6,27 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::numbers::Samples;
 use crate::options::Options;
+use crate::samples::Samples;
 
-/// When a number is good enough; the numbers are those of the design.
+/// The goal of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub enum Goal {
-    /// At most this much, whatever the floor.
+    /// At most this much, independent of the floor.
     Within(f64),
     /// At most this many times the floor.
     Ratio(f64),
     /// At least this many times the floor, for rates.
     Rate(f64),
-    /// At least this many times as fast as the floor, which then is none, for times.
+    /// At least this many times as fast as what it is compared with, for times.
     Faster(f64),
     /// At most this many milliseconds more than the floor.
     Extra(f64),
-    /// For orientation.
+    /// No goal: measured for information.
     None,
 }
 
-/// What a quantity is counted in.
+/// The unit of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     Ms,
@@ -46,7 +46,7 @@ impl Unit {
     }
 }
 
-/// One line: a quantity, and the same of something that does no more than it must.
+/// One line: a measurement, and that of the floor it is compared with.
 #[derive(Debug)]
 pub struct Row {
     pub name: String,
@@ -111,7 +111,7 @@ impl Report {
         Report { rows: Vec::new(), json: options.json.clone(), parameters }
     }
 
-    /// Adds a line, and shows it at once: the next may take minutes.
+    /// Adds a line, and prints it at once, because the next may take minutes.
     pub fn add(&mut self, row: Row) {
         let (goal, met) = row.verdict();
         let met = met.map_or("", |met| if met { "met" } else { "missed" });
@@ -128,15 +128,15 @@ impl Report {
     }
 
     /// Writes the JSON.
-    pub fn finish(&self, facts: &Value) -> Result<()> {
+    pub fn finish(&self, host: &Value) -> Result<()> {
         let rows: Vec<Value> = self.rows.iter().map(Row::to_json).collect();
-        let all = json!({ "host": facts, "parameters": self.parameters, "rows": rows });
+        let all = json!({ "host": host, "parameters": self.parameters, "rows": rows });
         let write = || {
             fs::create_dir_all(self.json.parent().unwrap_or(&self.json))?;
             fs::write(&self.json, format!("{all:#}\n"))
         };
         write().with_context(|| format!("cannot write {}", self.json.display()))?;
-        println!("\nhost: {facts}\nwritten to {}", self.json.display());
+        println!("\nhost: {host}\nwritten to {}", self.json.display());
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! How fast bytes get out of a VM and into one.
+//! Throughput of a command's output and input.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -7,23 +7,23 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use mayfly::host::signals::PendingSignals;
 
-use crate::bare::{BareVm, Bench};
-use crate::numbers::in_turns;
+use crate::bare::{BareLauncher, BareVm};
 use crate::options::Options;
 use crate::report::{Goal, Report, Row, Unit};
+use crate::samples::in_turns;
 use crate::workspace::{QEMU, Workspace, timed};
 
-/// In the guest's memory, so that no disk is measured.
+/// A file in the guest's memory, so that no disk is measured.
 const BIG_FILE: &str = "/dev/shm/big";
 
-/// How much is read or written at a time on this side.
+/// Bytes to read or write at a time on the host.
 const CHUNK: usize = 1 << 17;
 
-/// A command's output and input through mayfly against `cat` from and to a port of the same kind
-/// that nothing else uses, in a VM of the same shape.
+/// Compares a command's output and input through mayfly with `cat` from and to an otherwise unused port of
+/// the same kind, in a VM of the same shape.
 pub fn measure(
     workspace: &Workspace,
-    bench: &Bench,
+    launcher: &BareLauncher,
     options: &Options,
     signals: &mut PendingSignals,
     report: &mut Report,
@@ -34,7 +34,7 @@ pub fn measure(
 
     let vm = workspace.start_vm(QEMU, &[])?;
     timed(&mut vm.exec(&[], &["sh", "-c", &fill]))?;
-    let mut bare = bench.boot(workspace, true)?;
+    let mut bare = launcher.boot(workspace, true)?;
     bare.exec(&["sh", "-c", &fill], signals)?;
     let device = bare.raw_device(signals)?;
     let raw = bare.raw_stream()?;
@@ -43,8 +43,8 @@ pub fn measure(
     let [ours, floor] = in_turns(
         options.pairs,
         [
-            &mut || rate(bytes, || swallow(&mut vm.exec(&[], &["cat", BIG_FILE]), bytes)),
-            &mut || rate(bytes, || beside(&mut bare, &out, signals, || read(&raw, bytes))),
+            &mut || rate(bytes, || read_output(&mut vm.exec(&[], &["cat", BIG_FILE]), bytes)),
+            &mut || rate(bytes, || with_transfer(&mut bare, &out, signals, || read(&raw, bytes))),
         ],
     )?;
     let floor_name = || "bare cat, same channel".to_owned();
@@ -55,11 +55,11 @@ pub fn measure(
     let theirs = ["head", "-c", &count];
     let [ours, floor] = in_turns(
         options.pairs,
-        [&mut || rate(bytes, || feed(&mut vm.exec(&["-i"], &theirs), bytes)), &mut || {
-            // QEMU may not have looked again since the guest closed the port, and would lose what it
-            // is sent first. Anything that arrives at another port makes it look.
+        [&mut || rate(bytes, || write_input(&mut vm.exec(&["-i"], &theirs), bytes)), &mut || {
+            // After the guest has closed the port, QEMU may lose the first bytes that are sent to it, until
+            // data for another port makes QEMU check all ports.
             bare.exec(&["true"], signals)?;
-            rate(bytes, || beside(&mut bare, &into, signals, || write(&raw, bytes)))
+            rate(bytes, || with_transfer(&mut bare, &into, signals, || write(&raw, bytes)))
         }],
     )?;
     report.add(Row { name: "input".into(), unit, ours, floor_name: floor_name(), floor, goal });
@@ -74,7 +74,7 @@ fn rate(bytes: usize, transfer: impl FnOnce() -> Result<()>) -> Result<f64> {
 }
 
 /// Runs a command that prints `bytes`, and reads them.
-fn swallow(command: &mut Command, bytes: usize) -> Result<()> {
+fn read_output(command: &mut Command, bytes: usize) -> Result<()> {
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let read = read(child.stdout.take().context("no pipe")?, bytes);
     let status = child.wait()?;
@@ -86,7 +86,7 @@ fn swallow(command: &mut Command, bytes: usize) -> Result<()> {
 }
 
 /// Runs a command that reads `bytes`, and writes them.
-fn feed(command: &mut Command, bytes: usize) -> Result<()> {
+fn write_input(command: &mut Command, bytes: usize) -> Result<()> {
     let mut child = command.stdin(Stdio::piped()).spawn()?;
     let wrote = write(child.stdin.take().context("no pipe")?, bytes);
     let status = child.wait()?;
@@ -98,7 +98,7 @@ fn feed(command: &mut Command, bytes: usize) -> Result<()> {
 }
 
 /// Runs a script in the bare VM while `transfer` serves the other end of its raw port.
-fn beside(
+fn with_transfer(
     bare: &mut BareVm,
     script: &str,
     signals: &mut PendingSignals,
@@ -107,7 +107,7 @@ fn beside(
     std::thread::scope(|scope| {
         let other_end = scope.spawn(transfer);
         bare.exec(&["sh", "-c", script], signals)?;
-        other_end.join().expect("moving bytes does not panic")
+        other_end.join().expect("the transfer panicked")
     })
 }
 

@@ -1,5 +1,4 @@
-//! A command in a machine of its own that goes on from a template, and what else a fresh environment
-//! costs.
+//! `run` in a new VM that starts from a template, against a cold run and other tools.
 
 use std::time::Instant;
 
@@ -7,59 +6,59 @@ use anyhow::Result;
 use mayfly::host::signals::PendingSignals;
 use mayfly::template::LockedTemplate;
 
-use crate::bare::{BareVm, Bench};
+use crate::bare::{BareLauncher, BareVm};
 use crate::cold::COLD;
-use crate::numbers::{Samples, Take, all_in_turns, in_turns, ms_since};
 use crate::options::Options;
-use crate::others::{Other, Tool};
 use crate::report::{Goal, Report, Row, Unit};
+use crate::samples::{Sampler, Samples, all_in_turns, in_turns, ms_since};
+use crate::tools::{ComparedTool, Tool};
 use crate::workspace::{Workspace, name_of_run, timed};
 
-/// Rounds of what takes half a minute.
+/// Rounds with tools that take half a minute.
 const SLOW_ROUNDS: usize = 3;
 
-/// What running `true` takes.
+/// What running `true` takes, in milliseconds.
 #[derive(Debug)]
-pub struct Costs {
+pub struct RunTimes {
     pub warm: Samples,
-    /// A bare VMM that goes on from the same template.
+    /// A bare VMM that starts from the same template.
     pub floor: Samples,
     pub cold: Samples,
     pub others: Vec<(Tool, Samples)>,
 }
 
-/// Who is compared.
-pub struct Contest<'a> {
-    pub bench: &'a Bench,
-    /// VMs of mayfly's, as flags.
+/// What is compared.
+pub struct WarmComparison<'a> {
+    pub launcher: &'a BareLauncher,
+    /// The flags that select mayfly's backend.
     pub kind: &'a [&'a str],
-    /// What they start from.
+    /// The template that both mayfly and the bare VMM start from.
     pub template: &'a LockedTemplate,
-    pub others: &'a [Other],
+    pub others: &'a [ComparedTool],
 }
 
-/// A warm `run` of `true` in a VM of this kind against a bare restore of the same files with the same
-/// command, a cold run, and other tools.
+/// Compares a warm `run` of `true` with a bare restore of the same files and the same command, with a cold
+/// run, and with other tools.
 pub fn measure(
     workspace: &Workspace,
-    contest: &Contest,
+    comparison: &WarmComparison,
     options: &Options,
     signals: &mut PendingSignals,
     report: &mut Report,
-) -> Result<Costs> {
-    let &Contest { bench, kind, template, others } = contest;
+) -> Result<RunTimes> {
+    let &WarmComparison { launcher, kind, template, others } = comparison;
     let frozen = template.files();
     let mut warm = || timed(&mut workspace.run_true(kind, &[]));
-    let mut floor = || from_restore_to_end(bench.restore(workspace, &frozen)?, signals);
+    let mut floor = || from_restore_to_end(launcher.restore(workspace, &frozen)?, signals);
     let mut cold = || timed(&mut workspace.run_true(kind, COLD));
     let (slow, quick): (Vec<_>, Vec<_>) = others.iter().partition(|other| other.tool.is_slow());
     let mut quick_takes: Vec<_> = quick.iter().map(|other| || other.take()).collect();
 
-    let mut takes: Vec<Take> = vec![&mut warm, &mut floor, &mut cold];
-    takes.extend(quick_takes.iter_mut().map(|take| take as Take));
+    let mut takes: Vec<Sampler> = vec![&mut warm, &mut floor, &mut cold];
+    takes.extend(quick_takes.iter_mut().map(|take| take as Sampler));
     let mut taken = all_in_turns(options.rounds, &mut takes)?.into_iter();
-    let mut next = || taken.next().expect("there are as many as there are takes");
-    let mut costs = Costs { warm: next(), floor: next(), cold: next(), others: Vec::new() };
+    let mut next = || taken.next().expect("each sampler has samples");
+    let mut times = RunTimes { warm: next(), floor: next(), cold: next(), others: Vec::new() };
     let mut add = |ours: &Samples, floor_name: &str, floor: &Samples, goal| {
         report.add(Row {
             name: name_of_run(kind, &[]),
@@ -70,20 +69,20 @@ pub fn measure(
             goal,
         });
     };
-    add(&costs.warm, "bare restore, true, kill", &costs.floor, Goal::Ratio(1.3));
-    add(&costs.warm, &name_of_run(kind, COLD), &costs.cold, Goal::Faster(8.0));
+    add(&times.warm, "bare restore, true, kill", &times.floor, Goal::Ratio(1.3));
+    add(&times.warm, &name_of_run(kind, COLD), &times.cold, Goal::Faster(8.0));
     for other in quick {
         let samples = next();
-        add(&costs.warm, other.tool.name(), &samples, Goal::None);
-        costs.others.push((other.tool, samples));
+        add(&times.warm, other.tool.name(), &samples, Goal::None);
+        times.others.push((other.tool, samples));
     }
     for other in slow {
         let rounds = options.rounds.min(SLOW_ROUNDS);
         let [beside, samples] = in_turns(rounds, [&mut warm, &mut || other.take()])?;
         add(&beside, other.tool.name(), &samples, Goal::None);
-        costs.others.push((other.tool, samples));
+        times.others.push((other.tool, samples));
     }
-    Ok(costs)
+    Ok(times)
 }
 
 fn from_restore_to_end(mut vm: BareVm, signals: &mut PendingSignals) -> Result<f64> {

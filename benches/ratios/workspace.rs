@@ -1,4 +1,4 @@
-//! A place of its own for the commands that are measured, and how they are run in it.
+//! Temporary directories for the commands that are measured, and how to run commands with them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,16 +9,16 @@ use mayfly::model::{VmId, VmInstance, VmPaths};
 use mayfly::registry::Registry;
 use tempfile::TempDir;
 
-use crate::numbers::ms_since;
 use crate::programs;
+use crate::samples::ms_since;
 
-/// VMs of QEMU's, as flags of `create` and `run`.
+/// Flags of `create` and `run` for VMs on QEMU.
 pub const QEMU: &[&str] = &["--backend", "qemu"];
 
-/// VMs of Firecracker's, in a jail where root runs this.
+/// The same for VMs on Firecracker, with a jail if root runs the benchmark.
 pub const FIRECRACKER: &[&str] = &["--backend", "firecracker"];
 
-/// VMs of Firecracker's, in no jail.
+/// The same for VMs on Firecracker without a jail.
 pub const FIRECRACKER_UNJAILED: &[&str] = &["--backend", "firecracker", "--no-jailer"];
 
 /// The name of a run of `true` with these flags.
@@ -26,7 +26,7 @@ pub fn name_of_run(kind: &[&str], flags: &[&str]) -> String {
     [&["run"], &kind[1..], flags].concat().join(" ")
 }
 
-/// A directory that is gone afterwards, and everything that works in it.
+/// A temporary directory with state and runtime directories; deleted when dropped.
 #[derive(Debug)]
 pub struct Workspace {
     base: TempDir,
@@ -43,7 +43,7 @@ impl Workspace {
         self.base.path().join(name)
     }
 
-    /// Where the image is, shared with the tests: building one takes half a minute.
+    /// The directory of the image, which is shared with the tests, because building one takes half a minute.
     pub fn artifacts() -> PathBuf {
         let given = ["MAYFLY_TEST_ARTIFACTS", "MAYFLY_ARTIFACTS_DIR"];
         match given.into_iter().find_map(std::env::var_os) {
@@ -52,8 +52,8 @@ impl Workspace {
         }
     }
 
-    /// mayfly with the state directory of this name, and nothing of the caller's environment that
-    /// could change what it does.
+    /// mayfly with the state directory of this name, and without the caller's environment, which could
+    /// change what it does.
     #[expect(clippy::disallowed_methods, reason = "what is measured is a process")]
     pub fn mayfly(&self, state: &str, args: &[&str]) -> Command {
         let mut command = Command::new(programs::mayfly());
@@ -70,7 +70,7 @@ impl Workspace {
         command
     }
 
-    /// `mayfly create` with these flags.
+    /// Runs `mayfly create` with these flags.
     pub fn create(&self, state: &str, flags: &[&str]) -> Result<VmId> {
         let mut create = self.mayfly(state, &[&["create"], flags].concat());
         let created = create.stdout(Stdio::piped()).stderr(Stdio::inherit()).output();
@@ -91,7 +91,7 @@ impl Workspace {
     }
 }
 
-/// A VM of mayfly's that lasts for some measurements.
+/// A VM of mayfly's that is used for several measurements; deleted when dropped.
 #[derive(Debug)]
 pub struct RunningVm<'a> {
     workspace: &'a Workspace,
@@ -105,15 +105,15 @@ impl RunningVm<'_> {
         self.workspace.mayfly("s", &args)
     }
 
-    /// What it runs as.
+    /// Its process, from the registry.
     pub fn instance(&self) -> Result<VmInstance> {
         let contents = Registry::open_to_read(&self.workspace.path("s"))?.read()?;
         Ok(contents.get(&self.id)?.running()?.clone())
     }
 
-    /// Where its sockets are.
+    /// Its directories and sockets.
     pub fn paths(&self) -> Result<VmPaths> {
-        // One directory for each state directory, and only one of those has sockets.
+        // The runtime directory has one directory per state directory, and only one state directory has VMs.
         let mut runs = std::fs::read_dir(self.workspace.path("r"))?;
         let run = runs.next().context("the VM has no sockets")??.path();
         Ok(VmPaths::new(&self.workspace.path("s"), &run, &self.id))
@@ -126,7 +126,7 @@ impl Drop for RunningVm<'_> {
     }
 }
 
-/// Runs a command to its end; the milliseconds that took.
+/// Runs a command, and returns the milliseconds it took.
 pub fn timed(command: &mut Command) -> Result<f64> {
     let begun = Instant::now();
     let status = command.status().with_context(|| format!("cannot run {command:?}"))?;

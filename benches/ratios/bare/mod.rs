@@ -1,4 +1,5 @@
-//! The floor: a VMM with the very arguments and files that mayfly gives it, and nothing around it.
+//! The floor of measurements with VMs: a VMM with the arguments and files that mayfly gives it, without
+//! mayfly.
 
 mod vm;
 mod vmm;
@@ -23,31 +24,31 @@ use mayfly::template::TemplateShape;
 
 pub use self::vm::{BareVm, exec, open};
 use self::vmm::Vmm;
-use crate::numbers::ms_since;
 use crate::programs;
+use crate::samples::ms_since;
 use crate::workspace::Workspace;
 
-/// The profile that is booted, in its default shape.
+/// The profile to boot, with its default size.
 const PROFILE: &str = "debian-base";
 
-/// Longer than any boot; on a busy machine emulated ones take a minute.
+/// Longer than any boot; on a busy machine an emulated one takes a minute.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// The name of the port that no agent listens at, in the guest.
+/// The name in the guest of a port that the agent does not use.
 const RAW_PORT: &str = "raw";
 
-/// What all bare VMs of a backend boot.
-pub struct Bench {
+/// Boots and restores bare VMs on one backend.
+pub struct BareLauncher {
     backend: Box<dyn Backend>,
     boot: BootFiles,
     manifest: VmManifest,
     image: LockedImage,
 }
 
-impl Bench {
-    /// Makes sure that there is an image, with the agent that is measured. `jailed` VMs are in a jail
-    /// where root runs this.
-    pub fn prepare(choice: BackendChoice, jailed: bool) -> Result<Bench> {
+impl BareLauncher {
+    /// Builds the image if there is none with the agent that is measured. With `jailed`, VMs are in a jail
+    /// if root runs the benchmark.
+    pub fn prepare(choice: BackendChoice, jailed: bool) -> Result<BareLauncher> {
         let agent = programs::agent();
         let programs = BackendPrograms {
             qemu: "qemu-system-x86_64".into(),
@@ -85,18 +86,18 @@ impl Bench {
             metadata: Default::default(),
             labels: Default::default(),
         };
-        Ok(Bench { backend, boot: image.boot_files(), manifest, image })
+        Ok(BareLauncher { backend, boot: image.boot_files(), manifest, image })
     }
 
-    /// The shape of these VMs, which a template says in these words.
+    /// The shape of these VMs, described by a template's text.
     pub fn shape(&self, text: String) -> TemplateShape {
         TemplateShape::new(&self.manifest, self.image.info(), text)
     }
 
-    /// Boots a VM and waits for the agent. With `raw`, the machine has one more port, which the agent
-    /// leaves alone.
+    /// Boots a VM and waits for the agent. With `raw`, the VM has an additional port that the agent does
+    /// not use.
     pub fn boot(&self, workspace: &Workspace, raw: bool) -> Result<BareVm> {
-        let paths = self.make_room(workspace)?;
+        let paths = self.prepare_directories(workspace)?;
         sparse::clone_file(&self.image.disk_seed(), &paths.disk())?;
         let machine = BackendVm::new(&self.manifest, &paths, Some(&self.boot));
         let mut start = self.backend.launch(machine)?;
@@ -108,10 +109,10 @@ impl Bench {
         Ok(BareVm { _vmm: vmm, ready_ms: ms_since(begun), session, paths })
     }
 
-    /// Lets a copy of a frozen VM go on and waits for the agent. What mayfly does to be able to start
-    /// the VMM is not in the time; copying the disk, which nobody can do without, is.
+    /// Starts a copy of a frozen VM and waits for the agent. The time includes copying the disk, which
+    /// every restore needs, but not mayfly's preparations for the VMM.
     pub fn restore(&self, workspace: &Workspace, frozen: &FrozenFiles) -> Result<BareVm> {
-        let paths = self.make_room(workspace)?;
+        let paths = self.prepare_directories(workspace)?;
         let begun = Instant::now();
         sparse::clone_file(&frozen.disk, &paths.disk())?;
         let copied_ms = ms_since(begun);
@@ -124,8 +125,8 @@ impl Bench {
         Ok(BareVm { _vmm: vmm, ready_ms: copied_ms + ms_since(begun), session, paths })
     }
 
-    /// The directories of a VM, without the disk of the last one.
-    fn make_room(&self, workspace: &Workspace) -> Result<VmPaths> {
+    /// Makes the directories of a VM, and deletes the previous VM's disk.
+    fn prepare_directories(&self, workspace: &Workspace) -> Result<VmPaths> {
         let base = workspace.path("bare");
         let paths = VmPaths::new(&base.join("s"), &base.join("r"), &self.manifest.vm_id);
         for path in [&paths.dir, &paths.run] {
@@ -136,17 +137,18 @@ impl Bench {
     }
 
     fn bring_up(&self, machine: BackendVm, start: VmmStart) -> Result<(Vmm, AgentSession)> {
-        // Killed when this fails.
-        let vmm = match machine.manifest.jailed {
-            true => Vmm::in_jail(start.launch, &machine.manifest.vm_id)?,
-            false => Vmm::alone(start.launch)?,
+        // Dropped, and so killed, if this fails.
+        let vmm = if machine.manifest.jailed {
+            Vmm::in_jail(start.launch, &machine.manifest.vm_id)?
+        } else {
+            Vmm::without_jail(start.launch)?
         };
-        let session = self.meet(machine, &start.monitor)?;
+        let session = self.connect(machine, &start.monitor)?;
         Ok((vmm, session))
     }
 
-    /// Greets the agent of a VM that is starting.
-    fn meet(&self, machine: BackendVm, monitor: &MonitorStream) -> Result<AgentSession> {
+    /// Opens a session with the agent of a VM that is starting.
+    fn connect(&self, machine: BackendVm, monitor: &MonitorStream) -> Result<AgentSession> {
         let mut wait = WaitLimit::within(LIMIT);
         if let MemorySource::Frozen(_) = machine.memory {
             self.backend.thaw(machine, monitor, &mut wait)?;

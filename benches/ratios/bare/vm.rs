@@ -1,4 +1,4 @@
-//! A VM with nothing of mayfly around it but the protocol.
+//! A VM that is used through the agent protocol alone.
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -15,7 +15,7 @@ use mayfly::protocol::{ExecProgram, ExecRequest, WireText};
 use super::vmm::Vmm;
 use super::{LIMIT, RAW_PORT};
 
-/// A VMM that ends with this value.
+/// A running VM; its VMM is killed when dropped.
 #[derive(Debug)]
 pub struct BareVm {
     pub(super) _vmm: Vmm,
@@ -26,7 +26,7 @@ pub struct BareVm {
 }
 
 impl BareVm {
-    /// Runs a command, without anything of mayfly but the protocol.
+    /// Runs a command that must succeed, and returns its output.
     pub fn exec(&mut self, argv: &[&str], signals: &mut PendingSignals) -> Result<String> {
         exec(&mut self.session, argv, signals)
     }
@@ -49,13 +49,13 @@ fn connect(path: &Path) -> Result<UnixStream> {
     socket::connect(path)?.context("the VMM accepts no connections")
 }
 
-/// Greets the agent at a port.
+/// Opens a session with the agent at a port.
 pub fn open(paths: &VmPaths, port: u32) -> Result<AgentSession> {
     let stream = connect(&paths.port(port))?;
     AgentSession::open(AgentChannel { stream, claim: None }, false, &mut WaitLimit::within(LIMIT))
 }
 
-/// Runs a command that must succeed; its output.
+/// Runs a command that must succeed, and returns its output.
 pub fn exec(
     session: &mut AgentSession,
     argv: &[&str],

@@ -11,17 +11,17 @@ use mayfly::host::process;
 use mayfly::model::VmId;
 use mayfly::sys::process::{PidFd, Signal};
 
-/// How long a killed VMM may take to go.
+/// How long to wait for a killed VMM to end.
 const DEATH: Duration = Duration::from_secs(30);
 
-/// Ends with this value.
+/// A VMM's process, which is killed when dropped.
 #[derive(Debug)]
 pub enum Vmm {
-    Alone(Child),
-    /// In the jail that mayfly makes, whose mounts are its launcher's.
+    WithoutJail(Child),
+    /// In a jail made by mayfly's launcher.
     InJail {
         process: PidFd,
-        /// Collected once it is dead.
+        /// Reaps the process when dropped.
         _released: ReleasedChild,
         id: VmId,
     },
@@ -32,7 +32,7 @@ impl Vmm {
         clippy::disallowed_methods,
         reason = "a bare VMM is started without mayfly's launcher"
     )]
-    pub fn alone(launch: LaunchSpec) -> Result<Vmm> {
+    pub fn without_jail(launch: LaunchSpec) -> Result<Vmm> {
         let child = Command::new(&launch.program.path)
             .args(&launch.program.args)
             .env_clear()
@@ -43,12 +43,12 @@ impl Vmm {
             .preserved_fds(launch.files)
             .spawn()
             .context("cannot start the VMM")?;
-        Ok(Vmm::Alone(child))
+        Ok(Vmm::WithoutJail(child))
     }
 
     pub fn in_jail(launch: LaunchSpec, id: &VmId) -> Result<Vmm> {
         let gated = gate::spawn(launch, "bench")?;
-        let process = process::open(&gated.process)?.context("the launcher ended at once")?;
+        let process = process::open(&gated.process)?.context("the launcher ended early")?;
         Ok(Vmm::InJail { process, _released: gated.release()?, id: id.clone() })
     }
 }
@@ -56,7 +56,7 @@ impl Vmm {
 impl Drop for Vmm {
     fn drop(&mut self) {
         match self {
-            Vmm::Alone(child) => {
+            Vmm::WithoutJail(child) => {
                 let _ = child.kill();
                 let _ = child.wait();
             }

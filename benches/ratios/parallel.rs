@@ -1,26 +1,26 @@
-//! Many VMs, each started, used and deleted, by some workers at the same time.
+//! Many VMs, each started, used and deleted, by several workers at the same time.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::numbers::Samples;
 use crate::options::Options;
 use crate::report::{Goal, Report, Row, Unit};
+use crate::samples::Samples;
 use crate::workspace::{Workspace, timed};
 
-/// How many workers there are; the first is what the others are compared with.
+/// Numbers of workers; the first is the floor of the others.
 const WORKERS: [usize; 3] = [1, 2, 4];
 
-/// VMs per second for each crowd and number of workers.
+/// Measures VMs per second for each number of VMs and of workers.
 pub fn measure(
     workspace: &Workspace,
     kind: &[&str],
     options: &Options,
     report: &mut Report,
 ) -> Result<()> {
-    for &vms in &options.crowd {
+    for &vms in &options.parallel {
         let mut alone = Samples::default();
         for workers in WORKERS {
             let rate = Samples(vec![rate(workspace, kind, vms, workers)?]);

@@ -1,4 +1,4 @@
-//! crun, with a container that sees the host's programs.
+//! crun, with a container that contains the host's programs.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,18 +14,18 @@ use serde_json::{Value, json};
 use super::quiet;
 use crate::workspace::timed;
 
-/// Where hosts that have both versions of control groups mount the second. crun refuses such a host if
-/// anything is to be controlled there.
-const SECOND: &str = "/sys/fs/cgroup/unified";
+/// Where hosts with both versions of control groups mount the second. crun refuses to set limits on such a
+/// host.
+const CGROUP_V2: &str = "/sys/fs/cgroup/unified";
 
-/// A container that can be run any number of times.
+/// A bundle whose container can be run any number of times.
 pub struct Crun {
     program: PathBuf,
     bundle: PathBuf,
 }
 
 impl Crun {
-    /// Makes the bundle: crun's own example, with the host's `/usr` and with `true` to run.
+    /// Makes the bundle from crun's example configuration, with the host's `/usr` and the command `true`.
     pub fn prepare(program: PathBuf, bundle: PathBuf) -> Result<Crun> {
         let root = bundle.join("rootfs");
         for directory in ["usr", "proc", "dev", "sys"] {
@@ -64,31 +64,30 @@ impl Crun {
         Ok(Crun { program, bundle })
     }
 
-    /// Milliseconds of running the container.
+    /// Runs the container, and returns the milliseconds it took.
     pub fn run(&self) -> Result<f64> {
         let mut command = quiet(&self.program);
-        // Without control groups, which would have to be made and deleted.
+        // Without control groups, which take time to make and delete.
         command.arg("--cgroup-manager=disabled").arg("--root").arg(self.bundle.join("state"));
         command.arg("run").arg("--bundle").arg(&self.bundle).arg("bench");
-        // In a thread, because that can have a view of the mounts of its own.
+        // In a thread, because a thread can have its own mount namespace.
         std::thread::scope(|scope| {
             let running = scope.spawn(|| {
-                hide_second()?;
+                hide_cgroup_v2()?;
                 timed(&mut command)
             });
-            running.join().expect("running a command does not panic")
+            running.join().expect("the thread panicked")
         })
     }
 }
 
-/// Lets this thread and its children see only the first version of control groups, where there are
-/// both.
-fn hide_second() -> Result<()> {
-    if geteuid().is_root() && Path::new(SECOND).exists() {
+/// Hides the second version of control groups from this thread and its children if the host has both.
+fn hide_cgroup_v2() -> Result<()> {
+    if geteuid().is_root() && Path::new(CGROUP_V2).exists() {
         unshare(CloneFlags::CLONE_NEWNS)?;
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
-        umount(SECOND)?;
+        umount(CGROUP_V2)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Commands in a VM that runs already.
+//! `exec` in a running VM.
 
 use std::time::Instant;
 
@@ -7,13 +7,13 @@ use mayfly::host::signals::PendingSignals;
 use mayfly::model::layout::SESSION_PORTS;
 
 use crate::bare;
-use crate::numbers::{in_turns, ms_since};
 use crate::options::Options;
 use crate::report::{Goal, Report, Row, Unit};
+use crate::samples::{in_turns, ms_since};
 use crate::workspace::{QEMU, Workspace, timed};
 
-/// `exec -- true` against greeting the same agent and running the same command without a registry,
-/// a lock, a backend or a process.
+/// Compares `exec -- true` with opening a session with the same agent and running the same command, without
+/// a process, registry, lock or backend.
 pub fn measure(
     workspace: &Workspace,
     options: &Options,
@@ -26,7 +26,7 @@ pub fn measure(
         options.samples,
         [&mut || timed(&mut vm.exec(&[], &["true"])), &mut || {
             let begun = Instant::now();
-            // The last port: mayfly takes the first that is free.
+            // The last port, because mayfly takes the first that is free.
             let mut session = bare::open(&paths, SESSION_PORTS)?;
             bare::exec(&mut session, &["true"], signals)?;
             Ok(ms_since(begun))

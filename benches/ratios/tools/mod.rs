@@ -1,5 +1,5 @@
-//! Other tools that run a command in something fresh, where they are installed. They are not rivals of
-//! the same kind: the first two share the host's kernel.
+//! Other tools that run a command in a fresh environment, if they are installed. bubblewrap and crun are
+//! no direct competitors: they share the host's kernel.
 
 mod crun;
 
@@ -12,14 +12,14 @@ use anyhow::{Context, Result, bail};
 use mayfly::host::program;
 
 use self::crun::Crun;
-use crate::numbers::ms_since;
 use crate::options::Options;
+use crate::samples::ms_since;
 use crate::workspace::{Workspace, timed};
 
-/// A tool that can be measured here.
-pub struct Other {
+/// A tool that works on this host.
+pub struct ComparedTool {
     pub tool: Tool,
-    take: Take,
+    take: Sampler,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Tool {
         }
     }
 
-    /// Its name, for who does not know what it is.
+    /// Its name, with how it differs from mayfly.
     pub fn label(self) -> String {
         let what = match self {
             Tool::Bubblewrap | Tool::Crun => "no VM",
@@ -53,15 +53,15 @@ impl Tool {
     }
 }
 
-impl Other {
+impl ComparedTool {
     /// Milliseconds of running `true`, or a command that does no more.
     pub fn take(&self) -> Result<f64> {
         (self.take)()
     }
 }
 
-/// Those that work here. Says of the others why they are not measured.
-pub fn usable(workspace: &Workspace, options: &Options) -> Vec<Other> {
+/// The tools that work on this host. Prints why the others are not measured.
+pub fn usable(workspace: &Workspace, options: &Options) -> Vec<ComparedTool> {
     let mut usable = Vec::new();
     for tool in [Tool::Bubblewrap, Tool::Crun, Tool::VirtmeNg] {
         let take = match tool {
@@ -69,32 +69,32 @@ pub fn usable(workspace: &Workspace, options: &Options) -> Vec<Other> {
             Tool::Crun => crun(workspace),
             Tool::VirtmeNg => virtme_ng(workspace, options.kernel.clone()),
         };
-        // Once, to see that it works.
-        let tried = take.and_then(|take| take().map(|_| Other { tool, take }));
+        // Runs the tool once, to check that it works.
+        let tried = take.and_then(|take| take().map(|_| ComparedTool { tool, take }));
         match tried {
             Ok(other) => usable.push(other),
-            Err(error) => eprintln!("bench: without {}: {error:#}", tool.name()),
+            Err(error) => eprintln!("bench: {} is not measured: {error:#}", tool.name()),
         }
     }
     usable
 }
 
-/// How a tool is measured.
-type Take = Box<dyn Fn() -> Result<f64>>;
+/// Runs a tool, and returns the milliseconds it took.
+type Sampler = Box<dyn Fn() -> Result<f64>>;
 
-fn bubblewrap() -> Result<Take> {
+fn bubblewrap() -> Result<Sampler> {
     let bwrap = find("bwrap")?;
     let flags = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-all"];
     Ok(Box::new(move || timed(quiet(&bwrap).args(flags).arg("true"))))
 }
 
-fn crun(workspace: &Workspace) -> Result<Take> {
+fn crun(workspace: &Workspace) -> Result<Sampler> {
     let crun = Crun::prepare(find("crun")?, workspace.path("crun"))?;
     Ok(Box::new(move || crun.run()))
 }
 
-/// Boots a kernel with the host's file system, emulated as our VMs are.
-fn virtme_ng(workspace: &Workspace, kernel: Option<PathBuf>) -> Result<Take> {
+/// Boots a kernel with the host's file system, without KVM.
+fn virtme_ng(workspace: &Workspace, kernel: Option<PathBuf>) -> Result<Sampler> {
     let vng = find("vng")?;
     let shared = workspace.path("virtme-ng");
     fs::create_dir_all(&shared)?;
@@ -106,7 +106,8 @@ fn virtme_ng(workspace: &Workspace, kernel: Option<PathBuf>) -> Result<Take> {
         let begun = Instant::now();
         let output = command.stderr(Stdio::piped()).output()?;
         let taken = ms_since(begun);
-        // Not the exit code, which does not get out of a kernel whose driver for that is a module.
+        // The exit code is not reported if the kernel's driver for that is a module, so look for the file
+        // instead.
         if fs::remove_file(&mark).is_err() {
             let said = String::from_utf8_lossy(&output.stderr);
             bail!("it does not work: {}", said.trim_end().lines().last().unwrap_or_default());

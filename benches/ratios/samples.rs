@@ -1,4 +1,4 @@
-//! Samples, medians, and taking turns.
+//! Samples, medians, and alternating measurements.
 
 use std::time::Instant;
 
@@ -14,12 +14,13 @@ impl Samples {
         median(self.0.clone())
     }
 
-    /// The median of each sample's ratio to the one taken next to it: what slows both down cancels.
+    /// The median of each sample's ratio to the floor's sample of the same round: what slows down both
+    /// cancels out.
     pub fn ratio_to(&self, floor: &Samples) -> f64 {
         median(self.0.iter().zip(&floor.0).map(|(ours, bare)| ours / bare).collect())
     }
 
-    /// The median of each sample's distance from the one taken next to it.
+    /// The median of each sample's difference from the floor's sample of the same round.
     pub fn excess_over(&self, floor: &Samples) -> f64 {
         median(self.0.iter().zip(&floor.0).map(|(ours, bare)| ours - bare).collect())
     }
@@ -38,18 +39,18 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// One way of taking a sample.
-pub type Take<'a> = &'a mut dyn FnMut() -> Result<f64>;
+/// Takes one sample.
+pub type Sampler<'a> = &'a mut dyn FnMut() -> Result<f64>;
 
-/// Takes `count` samples of each in turns, after one of each that does not count. Every second round
-/// goes backwards, so that none always follows the same other.
-pub fn in_turns<const N: usize>(count: usize, mut take: [Take<'_>; N]) -> Result<[Samples; N]> {
+/// Takes `count` rounds of samples, one of each sampler, after a first round that does not count. Every
+/// second round runs in reverse order, so that no sampler always follows the same other.
+pub fn in_turns<const N: usize>(count: usize, mut take: [Sampler<'_>; N]) -> Result<[Samples; N]> {
     let taken = all_in_turns(count, &mut take)?;
-    Ok(taken.try_into().expect("there are as many as there are ways"))
+    Ok(taken.try_into().expect("each sampler has samples"))
 }
 
-/// The same of any number of ways.
-pub fn all_in_turns(count: usize, take: &mut [Take<'_>]) -> Result<Vec<Samples>> {
+/// [`in_turns`] for any number of samplers.
+pub fn all_in_turns(count: usize, take: &mut [Sampler<'_>]) -> Result<Vec<Samples>> {
     let mut taken = vec![Samples::default(); take.len()];
     for round in 0..=count {
         for turn in 0..take.len() {

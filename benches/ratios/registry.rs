@@ -1,4 +1,4 @@
-//! Verbs in registries of different sizes.
+//! `status`, `create` and `rm` with registries of different sizes.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -11,19 +11,19 @@ use mayfly::model::{
 use mayfly::registry::{Registry, RegistryChange};
 use mayfly::sys::random;
 
-use crate::numbers::{Samples, in_turns, ms_since};
 use crate::options::Options;
 use crate::report::{Goal, Report, Row, Unit};
+use crate::samples::{Samples, in_turns, ms_since};
 use crate::workspace::{Workspace, timed};
 
-/// How many VMs there are; the last is the design's.
+/// Numbers of VMs; the largest is the one mayfly is designed for.
 const SIZES: [usize; 3] = [10, 100, 1000];
 
-/// A cost that grows by less than this from the smallest registry to the largest is called flat: the
-/// file has to be read and written as a whole, which cannot be free.
+/// The goal for the ratio of times with the largest and the smallest registry. It is not 1, because the
+/// file is read and written as a whole.
 const FLAT: f64 = 1.5;
 
-/// `status` as a table and as JSON, and a pair of verbs that change something.
+/// Measures `status` as a table and as JSON, and `create` with `rm`, which change the registry.
 pub fn measure(workspace: &Workspace, options: &Options, report: &mut Report) -> Result<()> {
     for size in SIZES {
         fill(workspace, size)?;
@@ -58,7 +58,7 @@ pub fn measure(workspace: &Workspace, options: &Options, report: &mut Report) ->
     Ok(())
 }
 
-/// Samples of `take` for each size, in turns with each other and with `floor`.
+/// Samples of `take` for each size, alternating with each other and with `floor`.
 fn by_size(
     count: usize,
     take: &dyn Fn(&str) -> Result<f64>,
@@ -83,7 +83,7 @@ fn state_of(size: usize) -> String {
     format!("s{size}")
 }
 
-/// A registry of started VMs whose process is alive: the case in which most must be looked at.
+/// Fills a registry with started VMs whose process is alive, the case that needs the most checks.
 fn fill(workspace: &Workspace, size: usize) -> Result<()> {
     let registry = Registry::open(&workspace.path(&state_of(size)))?;
     let (now, alive) = (clock::now()?, process::identify_self()?);

@@ -1,4 +1,4 @@
-//! The host the numbers are from.
+//! A description of the host.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use mayfly::host::kvm::KvmSupport;
 use mayfly::host::program;
 use serde_json::{Value, json};
 
-/// Everything that must be equal for two reports to be compared.
+/// Everything that must be equal for two reports to be comparable.
 pub fn collect() -> Result<Value> {
     let cpu_info = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpu_info
@@ -28,7 +28,7 @@ pub fn collect() -> Result<Value> {
         "qemu": qemu.ok().and_then(first_line),
         "firecracker": firecracker.ok().and_then(first_line),
         "mayfly": env!("CARGO_PKG_VERSION"),
-        // How much the numbers were disturbed: runnable tasks, averaged over 1, 5 and 15 minutes.
+        // Runnable tasks, averaged over 1, 5 and 15 minutes: how busy the host was.
         "load": load.split_whitespace().take(3).collect::<Vec<_>>().join(" "),
     }))
 }
