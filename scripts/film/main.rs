@@ -1,10 +1,10 @@
-//! Makes an animated picture of a recorded terminal: `film SEEN TIMES PICTURE`.
+//! Draws a recorded terminal as an animated picture: `film SEEN TIMES PICTURE`.
 //!
-//! The first two are what `script --log-out SEEN --log-timing TIMES` wrote, the third becomes an SVG that
-//! plays without a script, for ever, in the colours of a light or a dark screen.
+//! SEEN and TIMES are what `script --log-out SEEN --log-timing TIMES` wrote. PICTURE is an SVG that repeats
+//! forever, needs no script, and follows the viewer's light or dark colour scheme.
 //!
-//! Debian has termtosvg for that. Nobody looks after it any more, its picture is three times as large, and knows
-//! no dark screen. What is hard about it, to be a terminal, the crate vt100 does here.
+//! termtosvg, which Debian packages, is unmaintained; its pictures are three times as large and have no
+//! dark colours. The crate vt100 does the hard part, emulating a terminal.
 
 mod picture;
 mod recording;
@@ -13,7 +13,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-/// A picture in a README is loaded by everybody who looks at it.
+/// In bytes: everyone who opens the README loads the picture.
 const LARGEST: usize = 150_000;
 
 fn main() -> Result<()> {

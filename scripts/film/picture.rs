@@ -1,7 +1,7 @@
-//! Frames as an SVG: a strip with all of them, one below the other, that is moved behind a window.
+//! Draws frames as an SVG: a strip with all frames, one below the other, that moves behind a window.
 //!
-//! Between two frames most often one row changes, the cursor's. So a row is drawn once, in the definitions,
-//! all rows but the cursor's are one thing to refer to, and a frame refers to that and to the row.
+//! Two frames usually differ only in the cursor's row. Each distinct row is therefore defined once, and so
+//! is each distinct set of all other rows; a frame refers to one set and to one row.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -14,13 +14,13 @@ use crate::recording::{COLUMNS, Frame, ROWS, Row, typed};
 const WIDTH: u16 = 8;
 const HEIGHT: u16 = 17;
 const MARGIN: u16 = 16;
-/// What is free below a frame, so that nothing of it reaches into the next.
+/// Free space below a frame, so that nothing of it shows in the next.
 const GAP: u16 = HEIGHT;
 
 /// How long the last frame stays, in seconds.
 const END: f64 = 5.0;
 
-/// The names of what has been drawn, by what it is.
+/// Rows and screens that are defined already, with their numbers.
 #[derive(Default)]
 struct Definitions {
     rows: HashMap<Row, usize>,
@@ -52,7 +52,7 @@ impl Definitions {
         Ok(name)
     }
 
-    /// Rows by their names, from the top.
+    /// Defines a screen, which is given as its rows' numbers from the top.
     fn screen(&mut self, rows: Vec<usize>, empty: usize) -> Result<usize> {
         if let Some(name) = self.screens.get(&rows) {
             return Ok(*name);
@@ -68,7 +68,7 @@ impl Definitions {
     }
 }
 
-/// The whole picture.
+/// Draws the whole picture.
 pub fn draw(frames: &[Frame]) -> Result<String> {
     let mut known = Definitions::default();
     let empty = known.row(&Row::new())?;

@@ -1,4 +1,4 @@
-//! A recording, played in a terminal.
+//! Plays a recording in an emulated terminal.
 
 use std::num::NonZero;
 
@@ -9,10 +9,10 @@ use vt100::{Color, Parser, Screen};
 pub const ROWS: u16 = 22;
 pub const COLUMNS: u16 = 84;
 
-/// What scripts/tour has bash show before what is typed.
+/// The prompt that scripts/tour sets for bash.
 const PROMPT: &str = "$";
 
-/// What follows within this time is one change to the eye.
+/// In seconds. Changes within this time look like one, so they make one frame.
 const BLINK: f64 = 0.03;
 
 /// Characters in a row that look the same.
@@ -28,7 +28,7 @@ pub struct Run {
 
 pub type Row = Vec<Run>;
 
-/// What the terminal shows from a moment on.
+/// What the terminal shows from a given time on.
 #[derive(Debug, PartialEq)]
 pub struct Frame {
     pub at: f64,
@@ -37,8 +37,8 @@ pub struct Frame {
     pub cursor: Option<(u16, u16)>,
 }
 
-/// Plays what `script` wrote: `seen` begins with a line of its own, and each line of `times` says how many
-/// seconds after the one before how many bytes came.
+/// Plays what `script` wrote. `seen` begins with a header line. Each line of `times` is a delay in seconds
+/// and the number of bytes that followed it.
 pub fn frames(seen: &[u8], times: &str) -> Result<Vec<Frame>> {
     let headline = seen.iter().position(|byte| *byte == b'\n').context("nothing was recorded")?;
     let mut rest = &seen[headline + 1..];
@@ -47,9 +47,9 @@ pub fn frames(seen: &[u8], times: &str) -> Result<Vec<Frame>> {
     let mut frames: Vec<Frame> = Vec::new();
     let mut now = 0.0;
     for line in times.lines() {
-        let (delay, count) = line.split_once(' ').context("a line of times is not one")?;
+        let (delay, count) = line.split_once(' ').context("a line of times has no space")?;
         now += delay.parse::<f64>()?;
-        let came = rest.split_off(..count.parse()?).context("less was seen than was timed")?;
+        let came = rest.split_off(..count.parse()?).context("the recording ends early")?;
         terminal.process(came);
         let frame = look(terminal.screen(), now)?;
         match frames.last_mut() {
@@ -62,7 +62,7 @@ pub fn frames(seen: &[u8], times: &str) -> Result<Vec<Frame>> {
     Ok(frames)
 }
 
-/// The lines that were typed after a prompt, in their order.
+/// The lines that were typed after a prompt, in order.
 pub fn typed(frames: &[Frame]) -> Vec<String> {
     let lines = frames.iter().map(|frame| {
         let runs = frame.cursor.map_or(&[][..], |(row, _)| &frame.rows[usize::from(row)]);
@@ -74,7 +74,7 @@ pub fn typed(frames: &[Frame]) -> Vec<String> {
         }
     });
     let mut lines: Vec<String> = lines.collect();
-    // Of a line that grows, what it became.
+    // A line grows while it is typed: keep only its last state.
     lines.dedup_by(|line, grown| {
         let grows = !grown.is_empty() && line.starts_with(grown.as_str());
         if grows {
@@ -93,19 +93,24 @@ fn look(screen: &Screen, at: f64) -> Result<Frame> {
 }
 
 /// # Errors
-/// Where something is shown that the picture could not: better no picture than a wrong one.
+/// Text with attributes or colours that the picture cannot show.
 fn runs(screen: &Screen, row: u16) -> Result<Row> {
     let mut runs: Row = Vec::new();
     for column in 0..COLUMNS {
         let cell = screen.cell(row, column).context("the terminal has another size")?;
         let plain = cell.bgcolor() == Color::Default
             && !(cell.inverse() || cell.underline() || cell.italic() || cell.is_wide());
-        ensure!(plain, "row {row}, column {column} looks as no picture is made for: {cell:?}");
+        ensure!(
+            plain,
+            "row {row}, column {column} has an attribute that cannot be drawn: {cell:?}"
+        );
         let colour = match cell.fgcolor() {
             Color::Default => None,
             Color::Idx(index @ 0..16) => Some(index),
             other => {
-                anyhow::bail!("row {row}, column {column} is in a colour of its own: {other:?}")
+                anyhow::bail!(
+                    "row {row}, column {column} has a colour that cannot be drawn: {other:?}"
+                )
             }
         };
         let text = if cell.has_contents() { cell.contents() } else { " " };
@@ -132,10 +137,10 @@ fn runs(screen: &Screen, row: u16) -> Result<Row> {
 }
 
 #[test]
-fn a_recording_is_played_at_its_pace() {
+fn frames_have_the_recorded_times() {
     let seen = b"Script started\na\x1b[31mb\r\nc";
     let frames = frames(seen, "0.5 1\n1.0 6\n0.01 3\n").unwrap();
-    assert_eq!(frames.len(), 2, "what comes at the same moment is one frame: {frames:?}");
+    assert_eq!(frames.len(), 2, "changes at the same time are one frame: {frames:?}");
     assert_eq!((frames[0].at, frames[1].at), (0.5, 1.5));
     let texts: Vec<&str> = frames[1].rows.iter().flatten().map(|run| &*run.text).collect();
     assert_eq!(texts, ["a", "b", "c"]);
@@ -144,14 +149,14 @@ fn a_recording_is_played_at_its_pace() {
 }
 
 #[test]
-fn what_was_typed_is_known() {
+fn typed_lines_are_found() {
     let seen = b"started\n\x1b[1m$\x1b[0m ls\r\na $ b\r\n\x1b[1m$\x1b[0m ";
     let frames = frames(seen, "0.1 9\n1.0 3\n1.0 2\n1.0 6\n1.0 11\n").unwrap();
     assert_eq!(typed(&frames), ["ls"]);
 }
 
 #[test]
-fn what_cannot_be_drawn_is_refused() {
+fn unsupported_attributes_are_refused() {
     assert!(frames(b"started\n\x1b[7mx", "0.1 5\n").is_err());
     assert!(frames(b"started\nx", "0.1 5\n").is_err());
 }
