@@ -1,5 +1,5 @@
-//! Copying files: the agent once more, as a command among others, with that command's user, streams,
-//! time and end. So it needs no program in the image, not even tar.
+//! Copying files. The agent executes itself as a command, so that user, streams, timeout and exit work as
+//! for any command, and the image needs no tar.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufReader, ErrorKind, Read, Write};
@@ -19,20 +19,22 @@ use crate::archive::{
     self, ArchiveReader, ArchiveWriter, CopyDestination, CopySource, CopyTarget, EntryKind,
     PackSource, StagingDirectory, UnpackQuota, UnpackRules, receive, receive_foreign,
 };
-use crate::protocol::{AgentFailure, FailureKind, PackRequest, UnpackInput, UnpackRequest};
+use crate::protocol::{
+    AgentFailure, FailureKind, PackRequest, UnpackInput, UnpackRequest, WireText,
+};
 use crate::sys::signals::STOPPING;
 
-/// The arguments that make a command of this program; JSON follows.
+/// The directions, as the first argument. The second is the request in JSON.
 pub const PACK: &str = "--pack";
 pub const UNPACK: &str = "--unpack";
 
-/// This program, wherever it came from and whatever became of the file.
-const OURSELVES: &str = "/proc/self/exe";
+/// This program, even if its file was deleted.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// What is read at once, so that a small file costs no system call of its own.
+/// Bytes to read at once, so that a small file needs no system call of its own.
 const BUFFER: usize = 128 * 1024;
 
-/// The signal that asked to stop, if one has.
+/// The signal that asked this process to stop, or 0.
 static ASKED_TO_STOP: AtomicI32 = AtomicI32::new(0);
 
 /// The command that copies: paths to try to execute, and the arguments.
@@ -45,20 +47,21 @@ pub fn command(
 ) -> Result<(Vec<OsString>, Vec<OsString>), AgentFailure> {
     let json = serde_json::to_string(request)
         .map_err(|error| failure(FailureKind::Internal, error.to_string()))?;
-    Ok((vec![OURSELVES.into()], vec!["mayfly-agent".into(), direction.into(), json.into()]))
+    Ok((vec![OWN_PROGRAM.into()], vec!["mayfly-agent".into(), direction.into(), json.into()]))
 }
 
-/// Whether this argument asks for a copy.
+/// Whether an argument is [`PACK`] or [`UNPACK`].
 pub fn is_direction(argument: &OsStr) -> bool {
     argument == PACK || argument == UNPACK
 }
 
-/// Does it. What went wrong is said in one line on standard error.
-pub fn run(argument: &OsStr, request: Option<OsString>) -> ExitCode {
+/// Copies in one direction. An error is one line on standard error.
+pub fn run(direction: &OsStr, request: Option<OsString>) -> ExitCode {
     let request = request.unwrap_or_default();
-    let done = match argument == PACK {
-        true => parse(&request).and_then(|request| pack(&request)),
-        false => parse(&request).and_then(|request| unpack(&request)),
+    let done = if direction == PACK {
+        parse(&request).and_then(|request| pack(&request))
+    } else {
+        parse(&request).and_then(|request| unpack(&request))
     };
     match (done, ASKED_TO_STOP.load(Ordering::Relaxed)) {
         (Ok(()), _) => ExitCode::SUCCESS,
@@ -71,11 +74,11 @@ pub fn run(argument: &OsStr, request: Option<OsString>) -> ExitCode {
 }
 
 fn parse<T: DeserializeOwned>(request: &OsStr) -> Result<T> {
-    serde_json::from_slice(request.as_encoded_bytes()).context("the request is not understood")
+    serde_json::from_slice(request.as_encoded_bytes()).context("cannot parse the request")
 }
 
 fn pack(request: &PackRequest) -> Result<()> {
-    // Nothing is left behind by a sender that ends when nobody listens.
+    // Packing leaves nothing to clean up, so SIGPIPE may end it.
     on_signals(SigHandler::SigDfl, &[Signal::SIGPIPE])?;
     let source = PackSource { path: path(&request.path), follow: request.follow };
     source.stat()?;
@@ -97,9 +100,9 @@ fn unpack(request: &UnpackRequest) -> Result<()> {
     let destination = CopyDestination::look(path)?;
     let staged = StagingDirectory::beside(destination.directory().as_fd())
         .with_context(|| format!("cannot copy to {path:?}"))?;
-    // Modes are kept as they come; everything belongs to whoever this is.
+    // The copies keep their modes, and belong to the user of this process.
     let mut tree = staged.tree(UnpackRules { umask: 0, links: true })?;
-    let input = BufReader::with_capacity(BUFFER, Unless(stream(io::stdin())?));
+    let input = BufReader::with_capacity(BUFFER, Interruptible(stream(io::stdin())?));
     let target = match &request.input {
         UnpackInput::Archive => {
             let target = directory_only(&destination, path)?;
@@ -125,29 +128,29 @@ fn unpack(request: &UnpackRequest) -> Result<()> {
 }
 
 fn directory_only(destination: &CopyDestination, path: &Path) -> Result<CopyTarget> {
-    let cargo = CopySource { name: None, contents: true, is_directory: true };
-    match destination.target(&cargo)? {
+    let source = CopySource { name: None, contents: true, is_directory: true };
+    match destination.target(&source)? {
         into @ CopyTarget::Into { .. } => Ok(into),
         CopyTarget::As { .. } => bail!("there is no directory {path:?}"),
     }
 }
 
-fn path(text: &crate::protocol::WireText) -> &Path {
+fn path(text: &WireText) -> &Path {
     match text.as_bytes() {
         b"" => Path::new("."),
         _ => Path::new(text.as_os_str()),
     }
 }
 
-/// A standard stream without a buffer around it.
+/// A standard stream without a buffer.
 fn stream(fd: impl AsFd) -> Result<std::fs::File> {
     Ok(fd.as_fd().try_clone_to_owned().context("cannot use a standard stream")?.into())
 }
 
-/// Input that ends with an error once a signal asked to stop.
-struct Unless<R>(R);
+/// Input whose reads fail once a signal asked this process to stop.
+struct Interruptible<R>(R);
 
-impl<R: Read> Read for Unless<R> {
+impl<R: Read> Read for Interruptible<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if ASKED_TO_STOP.load(Ordering::Relaxed) != 0 {
@@ -166,7 +169,7 @@ extern "C" fn ask_to_stop(number: libc::c_int) {
 }
 
 fn on_signals(handler: SigHandler, signals: &[Signal]) -> Result<()> {
-    // Without SA_RESTART: a read that waits shall return.
+    // Without SA_RESTART, so that a signal interrupts a read.
     let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
     for &signal in signals {
         // SAFETY: the handler only stores to an atomic.
@@ -175,7 +178,7 @@ fn on_signals(handler: SigHandler, signals: &[Signal]) -> Result<()> {
     Ok(())
 }
 
-/// Ends as the signal would have ended this without a handler.
+/// Ends this process by the signal's default action.
 fn die_of(number: i32) -> ExitCode {
     if let Ok(signal) = Signal::try_from(number)
         && on_signals(SigHandler::SigDfl, &[signal]).is_ok()

@@ -1,7 +1,7 @@
-//! Starting a command: a new process, the steps until it executes the command. The standard
-//! library's `Command` cannot be used: it collects its children itself, and it does not say which
-//! of the steps failed.
+//! Starting a command: a new process and its steps until exec. The standard library's `Command` cannot be
+//! used: it collects its children itself, and does not tell which step failed.
 
+use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
@@ -16,30 +16,30 @@ use crate::agent::processes::{ChildExit, ChildReaper};
 /// The child's stack; it needs less than a page.
 const STACK: usize = 64 * 1024;
 
-/// Everything decided before the fork; the child only carries it out.
+/// Everything the child needs, decided before the fork.
 #[derive(Debug)]
 pub struct SpawnPlan {
-    /// Paths to try to execute, in order: more than one where `PATH` is searched.
+    /// Paths to try to execute, in order: several if `PATH` is searched.
     pub candidates: Vec<CString>,
     pub argv: Vec<CString>,
     pub envp: Vec<CString>,
     /// Directories to try to run in, in order.
     pub directories: Vec<CString>,
-    /// Who to become; `None` to stay.
+    /// The user to become; `None` for no change.
     pub identity: Option<UserIds>,
-    /// A file system with the command's secrets, for its eyes only.
+    /// A file system with the command's secrets, to be mounted for it only.
     pub secrets: Option<OwnedFd>,
-    /// A cgroup's `cgroup.procs`, open for writing, to join.
+    /// The `cgroup.procs` of the cgroup to join, open for writing.
     pub cgroup: Option<OwnedFd>,
-    /// Whether the agent is shielded from the out-of-memory killer and the command must not be.
+    /// Whether to undo the agent's protection from the out-of-memory killer.
     pub reset_oom_score: bool,
     /// Standard input, output and error.
     pub stdio: [OwnedFd; 3],
-    /// Whether they are a terminal, to be the one that controls the command's session.
+    /// Whether they are a terminal, which becomes the controlling terminal of the command's session.
     pub terminal: bool,
 }
 
-/// The numbers of a user.
+/// The ids of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserIds {
     pub uid: u32,
@@ -67,38 +67,38 @@ pub struct SpawnError {
     pub errno: Errno,
 }
 
-/// Starts the command, in a session and process group of its own, with default signal dispositions
-/// and an empty mask.
+/// Starts the command in its own session and process group, with default signal dispositions and an
+/// empty signal mask.
 ///
-/// The child shares the agent's memory until it executes the command, and the calling thread stands
-/// still meanwhile, as with `vfork`: copying the agent's page tables and then its pages one fault
-/// at a time is most of the cost of starting a small program in an emulated guest.
+/// As with `vfork`, the child shares the agent's memory until it executes the command, and the calling
+/// thread waits for that. In an emulated guest, most of the cost of starting a small program would
+/// otherwise be copying page tables and pages.
 ///
 /// # Errors
-/// The step that failed and why; nothing runs then.
+/// The step that failed and why; the command does not run then.
 pub fn spawn(plan: SpawnPlan, reaper: &ChildReaper) -> Result<(Pid, Arc<ChildExit>), SpawnError> {
     let argv = pointers(&plan.argv);
     let envp = pointers(&plan.envp);
     let mut child = Child { plan: &plan, argv: &argv, envp: &envp, failure: None };
-    // 16-byte aligned, as the C calling convention wants it.
+    // Aligned to 16 bytes, as the C calling convention requires.
     let mut stack = vec![0_u128; STACK / size_of::<u128>()];
     let top = stack.as_mut_ptr_range().end;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     let adopted = reaper.adopt(|| {
-        // SAFETY: the child runs `run_child` on a stack of its own, large enough for it, with a
-        // pointer that stays valid because this thread does not go on before the child has executed
-        // the command or ended. It makes only system calls, without allocation, lock or
-        // destructor, and no signal handler of this program could run in it: there is none.
+        // SAFETY: the child runs `run_child` on its own stack, which is large enough. The pointer to
+        // `child` stays valid because this thread waits until the child has executed the command or
+        // ended. The child only makes system calls, without allocations, locks or destructors, and
+        // this program has no signal handler that could run in it.
         let pid = unsafe {
             libc::clone(run_child, top.cast(), flags, (&raw mut child).cast::<libc::c_void>())
         };
         Errno::result(pid).map(Pid::from_raw)
     });
-    let (pid, ending) = adopted.map_err(|errno| SpawnError { step: SpawnStep::Fork, errno })?;
-    // SAFETY: the child wrote it, through a pointer the compiler knows nothing of, before this
-    // thread went on.
+    let (pid, child_exit) = adopted.map_err(|errno| SpawnError { step: SpawnStep::Fork, errno })?;
+    // SAFETY: the child wrote it before this thread continued. The read is volatile because the
+    // compiler does not know about that write.
     match unsafe { ptr::read_volatile(&raw const child.failure) } {
-        None => Ok((pid, ending)),
+        None => Ok((pid, child_exit)),
         Some(failure) => Err(failure),
     }
 }
@@ -114,32 +114,29 @@ struct Child<'a> {
     failure: Option<SpawnError>,
 }
 
-/// What the child does; it never returns.
+/// Runs in the child; never returns.
 extern "C" fn run_child(child: *mut libc::c_void) -> c_int {
-    // SAFETY: `spawn` passes a pointer to its `Child` and does not touch it meanwhile.
+    // SAFETY: `spawn` passes a pointer to its `Child`, and does not use it until this has ended.
     unsafe {
         let child = &mut *child.cast::<Child<'_>>();
-        let (step, errno) = match child.prepare_and_exec() {
-            Ok(never) => match never {},
-            Err(failure) => failure,
-        };
-        child.failure = Some(SpawnError { step, errno });
-        // Not the C library's: its `_exit` is the system call, its `exit` would run the agent's own
-        // clean-up.
+        let Err(failure) = child.prepare_and_exec();
+        child.failure = Some(failure);
+        // Not `exit`, which would run the agent's own exit handlers.
         libc::_exit(127)
     }
 }
 
 impl Child<'_> {
-    unsafe fn prepare_and_exec(&self) -> Result<std::convert::Infallible, (SpawnStep, Errno)> {
+    unsafe fn prepare_and_exec(&self) -> Result<Infallible, SpawnError> {
         let plan = self.plan;
-        // SAFETY: every call is a plain system call on valid data prepared before.
+        let at = |step| move |errno| SpawnError { step, errno };
+        // SAFETY: all calls are system calls on valid data that was prepared before.
         unsafe {
             libc::setsid();
             default_signals();
             if let Some(cgroup) = &plan.cgroup {
                 let joined = libc::write(cgroup.as_raw_fd(), c"0".as_ptr().cast(), 1);
-                Errno::result(joined).map_err(|errno| (SpawnStep::Cgroup, errno))?;
+                Errno::result(joined).map_err(at(SpawnStep::Cgroup))?;
             }
             if plan.reset_oom_score {
                 let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
@@ -147,21 +144,21 @@ impl Child<'_> {
                 libc::close(file);
             }
             if let Some(secrets) = &plan.secrets {
-                mount_secrets(secrets).map_err(|errno| (SpawnStep::Secrets, errno))?;
+                mount_secrets(secrets).map_err(at(SpawnStep::Secrets))?;
             }
             for (number, fd) in plan.stdio.iter().enumerate() {
                 libc::dup2(fd.as_raw_fd(), number as c_int);
             }
             if plan.terminal {
                 let taken = libc::ioctl(0, libc::TIOCSCTTY, 0);
-                Errno::result(taken).map_err(|errno| (SpawnStep::Terminal, errno))?;
+                Errno::result(taken).map_err(at(SpawnStep::Terminal))?;
             }
             libc::umask(0o022);
             if let Some(identity) = &plan.identity {
-                become_user(identity).map_err(|errno| (SpawnStep::Identity, errno))?;
+                become_user(identity).map_err(at(SpawnStep::Identity))?;
             }
-            enter(&plan.directories).map_err(|errno| (SpawnStep::Directory, errno))?;
-            Err((SpawnStep::Exec, self.exec()))
+            enter(&plan.directories).map_err(at(SpawnStep::Directory))?;
+            Err(at(SpawnStep::Exec)(self.exec()))
         }
     }
 
@@ -183,12 +180,12 @@ impl Child<'_> {
 }
 
 unsafe fn default_signals() {
-    // The kernel's own structures, all zeros: SIG_DFL, no flags, empty masks. The C library's
-    // functions leave out two signals it uses itself, which may have been inherited as ignored.
+    // The kernel's structures, all zeros: SIG_DFL, no flags, empty masks. The C library's functions
+    // exclude two signals that it uses itself, but the agent may have inherited them as ignored.
     let default = [0_u64; 4];
     let none = 0_u64;
     let set_size = size_of_val(&none);
-    // SAFETY: system calls on valid data. Numbers that cannot be set fail without effect.
+    // SAFETY: system calls on valid data. Signals that cannot be set fail without effect.
     unsafe {
         for signal in 1..=64 {
             let old = ptr::null_mut::<u64>();
@@ -200,15 +197,14 @@ unsafe fn default_signals() {
     }
 }
 
-/// Mounts the secrets where this process and its children see them, and nobody else. See
-/// [`super::secrets`].
+/// Mounts the secrets in a new mount namespace; see [`super::secrets`].
 unsafe fn mount_secrets(secrets: &OwnedFd) -> Result<(), Errno> {
-    // MOVE_MOUNT_F_EMPTY_PATH, from linux/mount.h: what the descriptor itself stands for.
+    // MOVE_MOUNT_F_EMPTY_PATH from linux/mount.h: the descriptor itself is the source.
     const FROM_DESCRIPTOR: libc::c_uint = 4;
     let (fd, nothing, here) = (secrets.as_raw_fd(), c"".as_ptr(), libc::AT_FDCWD);
     let path = super::secrets::MOUNT_POINT.as_ptr();
-    // SAFETY: system calls on valid strings and an open descriptor. The child shares no information
-    // about file systems with the agent, so what is made apart is only its own.
+    // SAFETY: system calls on valid strings and an open descriptor. Without CLONE_FS the child shares
+    // no file system state with the agent, so only the child gets the new namespace.
     unsafe {
         Errno::result(libc::unshare(libc::CLONE_NEWNS))?;
         let moved = libc::syscall(libc::SYS_move_mount, fd, nothing, here, path, FROM_DESCRIPTOR);
@@ -218,8 +214,8 @@ unsafe fn mount_secrets(secrets: &OwnedFd) -> Result<(), Errno> {
 
 unsafe fn become_user(identity: &UserIds) -> Result<(), Errno> {
     let groups = &identity.groups;
-    // SAFETY: system calls on valid data. They are made directly because the C library's versions
-    // signal all threads of the process, which in a forked child are not there.
+    // SAFETY: system calls on valid data. They are direct because the C library's functions signal all
+    // threads of the process, which do not exist in the child.
     unsafe {
         Errno::result(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
         Errno::result(libc::syscall(libc::SYS_setgid, identity.gid))?;

@@ -1,16 +1,17 @@
-//! Processes as /proc shows them, and ending a family of them where there is no cgroup to do it.
+//! Signalling the descendants of a process, for where there is no cgroup.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::sys::process::{self, PidFd, ProcessStat, Signal};
 
-/// All processes that can be looked at.
+/// All processes that this user may look at.
 fn all() -> Vec<ProcessStat> {
     let read = |pid| ProcessStat::read(pid).ok().flatten();
     process::pids().unwrap_or_default().into_iter().filter_map(read).collect()
 }
 
-/// The members of `all` that are `roots`, or of their sessions, or descend from such, and live.
+/// The live processes of `all` that are `roots` or their descendants, or, `with_sessions`, belong to the
+/// sessions of `roots` or descend from such.
 fn family(all: &[ProcessStat], roots: &HashSet<i32>, with_sessions: bool) -> Vec<ProcessStat> {
     let mut members: HashSet<i32> = roots.clone();
     loop {
@@ -32,13 +33,13 @@ fn family(all: &[ProcessStat], roots: &HashSet<i32>, with_sessions: bool) -> Vec
         .collect()
 }
 
-/// Kills `root`, all processes of its session, and all their descendants. They are stopped first
-/// until no new one appears, because a stopped process does not fork. Call it while `root` has not
-/// been waited for, so that its number is its own.
+/// Kills `root`, all processes of its session, and all their descendants. First it stops them until no
+/// new one appears, because a stopped process does not fork. Call it before `root` is collected, so that
+/// its pid cannot belong to another process.
 pub fn kill_family(root: i32) {
     let mut roots = HashSet::from([root]);
     let mut frozen: HashMap<(i32, u64), PidFd> = HashMap::new();
-    // A round finds what was forked during the one before; a fork bomb may need several.
+    // Each round finds processes forked during the one before; a fork bomb may need several.
     for _ in 0..100 {
         let mut found = false;
         for process in family(&all(), &roots, true) {
@@ -48,7 +49,7 @@ pub fn kill_family(root: i32) {
             }
             if let Ok(Some(handle)) = PidFd::open(process.pid, process.start_ticks) {
                 let _ = handle.signal(Signal::SIGSTOP);
-                // Its children stay in the family when it dies and they get another parent.
+                // Its children must stay in the family even if it dies and they get another parent.
                 roots.insert(process.pid);
                 frozen.insert(key, handle);
                 found = true;
@@ -68,8 +69,7 @@ pub fn signal_descendants(signal: Signal) {
     signal_those(signal, |_| true);
 }
 
-/// Hangs up on every descendant that a terminal controls: shells that somebody types into ignore
-/// SIGTERM.
+/// Sends SIGHUP to every descendant with a controlling terminal: interactive shells ignore SIGTERM.
 pub fn hang_up_descendants() {
     signal_those(Signal::SIGHUP, |process| process.has_terminal);
 }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_has_descendants_and_sessions_but_no_strangers() {
+    fn a_family_has_descendants_and_sessions_and_no_other_processes() {
         let all = [
             process(40, 1, 40),
             process(12, 11, 12),

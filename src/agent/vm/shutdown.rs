@@ -15,7 +15,7 @@ use crate::agent::processes::{ChildReaper, family};
 use crate::sys::poll::{self, PollFlags};
 use crate::sys::signals;
 
-/// How long processes may take to end, where the host does not say, before they are killed.
+/// How long processes may take to end before they are killed, unless the host sets a grace period.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// How long killed processes may take to be gone.
