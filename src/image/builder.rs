@@ -1,22 +1,30 @@
-//! What makes the parts of an image: the one slow step, behind a trait so that the store's locking and
-//! atomicity can be tested in milliseconds.
+//! What makes the parts of an image. A trait, so that the store's locking and atomicity can be tested
+//! without the minute that a build takes.
 
 use std::path::Path;
 
 use anyhow::Result;
 
 use super::progress::ProgressSink;
-use crate::model::DebianRecipe;
+use crate::model::{DebianRecipe, ImageRecipe};
 
-/// Phases of a whole build: the builder's, then the store's own.
+/// Phases of a whole build: the builder's, then one of the store.
 pub const PHASES: usize = 4;
+
+/// What an image is made of, once its files are there.
+#[derive(Debug)]
+pub struct ImageParts {
+    /// As in `uname -r`.
+    pub kernel_release: String,
+    pub recipe: ImageRecipe,
+}
 
 /// Makes kernels and file systems from recipes.
 pub trait ImageBuilder: Send + Sync {
     /// Makes `vmlinux`, `modules.cpio`, `rootfs.ext4` and `disk.ext4` in `into`, an empty directory.
-    /// `work` is another one, for anything temporary; the caller deletes it. Both are absolute.
+    /// `work` is another one for temporary files; the caller deletes it. Both paths are absolute.
     ///
-    /// Reports phases 1 to `PHASES - 1`. Gives the kernel's release, as in `uname -r`.
+    /// Reports phases 1 to `PHASES - 1`. Returns the kernel's release, as in `uname -r`.
     fn build(
         &self,
         recipe: &DebianRecipe,
@@ -25,6 +33,6 @@ pub trait ImageBuilder: Send + Sync {
         progress: &mut dyn ProgressSink,
     ) -> Result<String>;
 
-    /// Deletes a directory that was built in, whoever owns the files in it.
+    /// Deletes a directory that was built in, although other users may own files in it.
     fn delete(&self, directory: &Path) -> Result<()>;
 }

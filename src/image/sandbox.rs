@@ -10,8 +10,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 
+use super::build_error;
 use super::progress::ProgressSink;
-use super::trouble;
 use crate::host::tool::{HostTool, ToolRun};
 use crate::model::Refusal;
 
@@ -63,7 +63,7 @@ pub fn watch(
         }
     };
     run.watch(&mut line, &|| progress.borrow().cancelled())
-        .map_err(|error| trouble::explain(error, doing, place))
+        .map_err(|error| build_error::explain(error, doing, place))
 }
 
 /// For programs that say nothing of interest.

@@ -11,7 +11,7 @@ use super::shape::TemplateShape;
 use crate::host::lock::FileLock;
 use crate::host::{clock, directory, sparse};
 use crate::image::FileInfo;
-use crate::image::verified::DigestCache;
+use crate::image::digest_cache::DigestCache;
 use crate::model::{FrozenFiles, Refusal, RefusalKind};
 use crate::sys::disk;
 

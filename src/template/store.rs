@@ -16,7 +16,7 @@ use super::info::{FILES, TemplateInfo, last_used, mark_used};
 use super::shape::TemplateShape;
 use crate::host::lock::FileLock;
 use crate::host::{clock, directory};
-use crate::image::verified::DigestCache;
+use crate::image::digest_cache::DigestCache;
 use crate::model::layout::TEMPLATES;
 use crate::model::{FrozenFiles, Refusal, RefusalKind};
 use crate::sys::random;

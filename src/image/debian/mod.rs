@@ -24,9 +24,6 @@ const SH: HostTool = HostTool { program: "sh", package: "dash" };
 const KERNEL_SCRIPT: &str = include_str!("kernel.sh");
 const TIDY_SCRIPT: &str = include_str!("tidy.sh");
 
-/// Loads modules in the guest, and lists them here while building.
-const KMOD: &str = "kmod";
-
 /// Every program that building an image runs, for this user.
 pub fn tools() -> Vec<HostTool> {
     let mut tools = vec![MMDEBSTRAP, DPKG_DEB];

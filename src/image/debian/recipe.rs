@@ -1,7 +1,9 @@
 //! How a recipe is told to mmdebstrap.
 
-use super::KMOD;
 use crate::model::DebianRecipe;
+
+/// Loads modules in the guest, and lists them while an image is built.
+const KMOD: &str = "kmod";
 
 /// What a throwaway machine does not need: most of the documentation (licences stay), and a package
 /// manager that waits for the disk after every file. Guests keep these options.

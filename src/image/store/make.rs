@@ -1,4 +1,4 @@
-//! Making an image, and giving one another agent: how neither is ever seen half done.
+//! Making an image, and giving one another agent, so that neither is ever seen half done.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -10,33 +10,26 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use super::lock::LockWait;
-use super::{DigestCache, FoundImage, ImageInfo, ImageStore, ProgressSink, handle, info};
+use super::artifacts::{ArtifactsDirectory, LockWait};
 use crate::host::tool::ToolInterrupted;
 use crate::host::{clock, directory, durable};
-use crate::image::builder::PHASES;
-use crate::image::digest;
-use crate::image::info::{FILES, FileInfo, INFO, INITRD, InitrdAgent, MODULES, SCHEMA};
-use crate::image::initrd;
-use crate::image::scratch::ScratchDirectory;
-use crate::image::static_program;
+use crate::image::builder::{ImageBuilder, ImageParts, PHASES};
+use crate::image::digest_cache::DigestCache;
+use crate::image::info::{
+    self, FILES, FileInfo, FoundImage, INFO, INITRD, ImageInfo, InitrdAgent, MODULES, SCHEMA,
+};
+use crate::image::progress::ProgressSink;
+use crate::image::scratch::{ScratchDirectory, profile_of};
+use crate::image::{digest, initrd, locked, static_program};
 use crate::model::{ImageRecipe, Profile, ProfileName, Refusal, RefusalKind};
 
-/// What an image is made of, once its files are there.
-#[derive(Debug)]
-pub struct ImageParts {
-    /// As in `uname -r`.
-    pub kernel_release: String,
-    pub recipe: ImageRecipe,
-}
-
-/// The agent's name among the verified files.
+/// The agent's name in the cache of digests.
 pub const AGENT: &str = "agent";
 
-/// A new initrd on its way in. While it is there, `image.json` may speak of it already.
+/// An initrd that is about to replace the old one. While it is there, `image.json` may describe either.
 const NEW_INITRD: &str = "initrd.img.new";
 
-/// Longer than a tick of the clock that stamps files: only what is older can be trusted unread.
+/// Longer than a tick of the clock that stamps files: a cached digest needs an older file.
 const TICK: Duration = Duration::from_millis(12);
 
 /// The program that becomes `/init`.
@@ -67,7 +60,7 @@ pub fn no_agent(path: &Path, error: &anyhow::Error) -> Refusal {
     .hint("install mayfly-agent beside mayfly, as 'make install' and 'cargo install' do")
 }
 
-/// The refusal to make an image that came from elsewhere.
+/// The refusal to build an imported image.
 pub fn cannot_be_made(profile: &Profile) -> Refusal {
     let (name, from) = match &profile.recipe {
         ImageRecipe::Imported(import) => (&profile.name, import.source.as_str()),
@@ -80,138 +73,126 @@ pub fn cannot_be_made(profile: &Profile) -> Refusal {
     .hint(format!("import it again: mayfly image import {from} {name}"))
 }
 
-/// Whether a killed command left the image with another initrd than `image.json` speaks of.
+/// Whether a killed command may have left an initrd that `image.json` does not describe.
 pub fn is_half_repacked(image: &Path) -> bool {
     fs::symlink_metadata(image.join(NEW_INITRD)).is_ok()
 }
 
-impl ImageStore {
-    /// Builds the image and puts it in place. The caller holds the build lock.
-    pub(super) fn make(
-        &self,
-        profile: &Profile,
-        agent: &AgentProgram,
-        progress: &mut dyn ProgressSink,
-    ) -> Result<()> {
-        let ImageRecipe::Debian(recipe) = &profile.recipe else {
-            return Err(cannot_be_made(profile).into());
-        };
-        self.put_together(&profile.name, agent, progress, |work, image, progress| {
-            let kernel_release = self.builder.build(recipe, work, image, progress)?;
-            Ok(ImageParts { kernel_release, recipe: profile.recipe.clone() })
-        })
+/// Lets `make` put the parts of an image into a new directory, and makes it the image of `name`. The
+/// caller holds the build lock.
+pub fn put_together(
+    artifacts: &ArtifactsDirectory,
+    builder: &dyn ImageBuilder,
+    name: &ProfileName,
+    agent: &AgentProgram,
+    progress: &mut dyn ProgressSink,
+    make: impl FnOnce(&Path, &Path, &mut dyn ProgressSink) -> Result<ImageParts>,
+) -> Result<()> {
+    clear_leftovers(artifacts, builder, name)?;
+    let scratch = ScratchDirectory::create(&artifacts.root, name, builder)?;
+    let (work, image) = (scratch.path().join("work"), scratch.path().join("image"));
+    directory::create_new(&work)?;
+    directory::create_new(&image)?;
+    let parts = make(&work, &image, progress)?;
+
+    progress.phase("packing the agent and taking digests", PHASES, PHASES);
+    let modules = fs::read(image.join(MODULES)).context("cannot read the modules")?;
+    durable::write_new(&image.join(INITRD), &packed(modules, agent)?)?;
+    settle_files(&image)?;
+    std::thread::sleep(TICK);
+    let mut cache = DigestCache::default();
+    let mut files = BTreeMap::new();
+    for (file, method, _) in FILES {
+        let digest = cache.digest(file, &image.join(file), method)?;
+        files.insert(file.to_owned(), FileInfo { size: digest.size, digest: digest.value });
     }
+    let info = ImageInfo {
+        schema: SCHEMA,
+        profile: name.clone(),
+        recipe: parts.recipe,
+        kernel_release: parts.kernel_release,
+        built_at: clock::unix_time().as_secs_f64(),
+        agent: agent.info(),
+        files,
+    };
+    write_info(&image, &info)?;
+    cache.save(&image)?;
 
-    /// Has the parts made in a directory apart, makes an image of them and puts it in place.
-    pub(super) fn put_together(
-        &self,
-        name: &ProfileName,
-        agent: &AgentProgram,
-        progress: &mut dyn ProgressSink,
-        make: impl FnOnce(&Path, &Path, &mut dyn ProgressSink) -> Result<ImageParts>,
-    ) -> Result<()> {
-        self.clear_leftovers(name)?;
-        let scratch = ScratchDirectory::create(&self.root, name, self.builder.as_ref())?;
-        let (work, image) = (scratch.path().join("work"), scratch.path().join("image"));
-        directory::create_new(&work)?;
-        directory::create_new(&image)?;
-        let parts = make(&work, &image, progress)?;
-
-        progress.phase("packing the agent and taking digests", PHASES, PHASES);
-        let modules = fs::read(image.join(MODULES)).context("cannot read the modules")?;
-        durable::write_new(&image.join(INITRD), &packed(modules, agent)?)?;
-        settle_files(&image)?;
-        std::thread::sleep(TICK);
-        let mut verified = DigestCache::default();
-        let mut files = BTreeMap::new();
-        for (file, method, _) in FILES {
-            let digest = verified.digest(file, &image.join(file), method)?;
-            files.insert(file.to_owned(), FileInfo { size: digest.size, digest: digest.value });
-        }
-        let info = ImageInfo {
-            schema: SCHEMA,
-            profile: name.clone(),
-            recipe: parts.recipe,
-            kernel_release: parts.kernel_release,
-            built_at: clock::unix_time().as_secs_f64(),
-            agent: agent.info(),
-            files,
-        };
-        write_info(&image, &info)?;
-        verified.save(&image)?;
-
-        if progress.cancelled() {
-            return Err(ToolInterrupted.into());
-        }
-        let alone = self.take_alone(name, LockWait::WhileWanted, progress)?;
-        let target = self.place(name);
-        put_in_place(&image, &target, &scratch.path().join("old"))?;
-        durable::sync_directory_of(&target)?;
-        drop(alone);
-        // A build that cannot be cleaned up after has succeeded all the same; a sweep will try again.
-        let _ = scratch.delete();
-        Ok(())
+    if progress.cancelled() {
+        return Err(ToolInterrupted.into());
     }
+    let alone = artifacts.take_alone(name, LockWait::WhileWanted, progress)?;
+    let target = artifacts.image(name);
+    put_in_place(&image, &target, &scratch.path().join("old"))?;
+    durable::sync_directory_of(&target)?;
+    drop(alone);
+    // The image is built even if this fails; a sweep will try again.
+    let _ = scratch.delete();
+    Ok(())
+}
 
-    /// Gives the image another agent. The caller holds the build lock.
-    pub(super) fn repack(
-        &self,
-        mut info: ImageInfo,
-        agent: &AgentProgram,
-        progress: &mut dyn ProgressSink,
-    ) -> Result<()> {
-        let profile = info.profile.clone();
-        let image = self.place(&profile);
-        let mut verified = DigestCache::load(&image);
-        handle::check(&image, &info, &mut verified, MODULES)?;
-        let modules = fs::read(image.join(MODULES)).context("cannot read the modules")?;
-        let initrd = packed(modules, agent)?;
-        let size = u64::try_from(initrd.len())?;
-        let file = FileInfo { size, digest: digest::of_bytes(&initrd) };
+/// Gives the image another agent. The caller holds the build lock.
+pub fn repack(
+    artifacts: &ArtifactsDirectory,
+    mut info: ImageInfo,
+    agent: &AgentProgram,
+    progress: &mut dyn ProgressSink,
+) -> Result<()> {
+    let profile = info.profile.clone();
+    let image = artifacts.image(&profile);
+    let mut cache = DigestCache::load(&image);
+    locked::check(&image, &info, &mut cache, MODULES)?;
+    let modules = fs::read(image.join(MODULES)).context("cannot read the modules")?;
+    let initrd = packed(modules, agent)?;
+    let size = u64::try_from(initrd.len())?;
+    let file = FileInfo { size, digest: digest::of_bytes(&initrd) };
 
-        let alone = self.take_alone(&profile, LockWait::WhileWanted, progress)?;
-        // From here to the end somebody may kill us at any point; `settle` finishes or undoes it.
-        durable::write_new(&image.join(NEW_INITRD), &initrd)?;
-        set_mode(&image.join(NEW_INITRD), INITRD)?;
-        info.files.insert(INITRD.to_owned(), file);
-        info.agent = agent.info();
-        write_info(&image, &info)?;
-        rename_durably(&image.join(NEW_INITRD), &image.join(INITRD))?;
-        drop(alone);
-        Ok(())
+    let alone = artifacts.take_alone(&profile, LockWait::WhileWanted, progress)?;
+    // If this command is killed from here on, `settle` finishes or undoes it.
+    durable::write_new(&image.join(NEW_INITRD), &initrd)?;
+    set_mode(&image.join(NEW_INITRD), INITRD)?;
+    info.files.insert(INITRD.to_owned(), file);
+    info.agent = agent.info();
+    write_info(&image, &info)?;
+    rename_durably(&image.join(NEW_INITRD), &image.join(INITRD))?;
+    drop(alone);
+    Ok(())
+}
+
+/// Finishes or undoes what a killed `repack` left. The caller holds the build lock.
+pub fn settle(
+    artifacts: &ArtifactsDirectory,
+    profile: &ProfileName,
+    progress: &mut dyn ProgressSink,
+) -> Result<()> {
+    let image = artifacts.image(profile);
+    if !is_half_repacked(&image) {
+        return Ok(());
     }
+    let _alone = artifacts.take_alone(profile, LockWait::WhileWanted, progress)?;
+    let FoundImage::Image(info) = info::read(&image)? else { return Ok(()) };
+    let (new, current) = (image.join(NEW_INITRD), image.join(INITRD));
+    let content = fs::read(&new).context("cannot read the new initrd")?;
+    let recorded = info.files.get(INITRD).map(|file| file.digest.as_str());
+    if recorded == Some(digest::of_bytes(&content).as_str()) {
+        rename_durably(&new, &current)
+    } else {
+        fs::remove_file(&new).context("cannot remove the unfinished initrd")
+    }
+}
 
-    /// Finishes or undoes what a killed `repack` left. The caller holds the build lock.
-    pub(super) fn settle(
-        &self,
-        profile: &ProfileName,
-        progress: &mut dyn ProgressSink,
-    ) -> Result<()> {
-        let image = self.place(profile);
-        if !is_half_repacked(&image) {
-            return Ok(());
-        }
-        let _alone = self.take_alone(profile, LockWait::WhileWanted, progress)?;
-        let FoundImage::Image(info) = info::read(&image)? else { return Ok(()) };
-        let (new, current) = (image.join(NEW_INITRD), image.join(INITRD));
-        let content = fs::read(&new).context("cannot read the new initrd")?;
-        let recorded = info.files.get(INITRD).map(|file| file.digest.as_str());
-        if recorded == Some(digest::of_bytes(&content).as_str()) {
-            rename_durably(&new, &current)
-        } else {
-            fs::remove_file(&new).context("cannot remove the unfinished initrd")
+/// Deletes what killed builds of this profile left. The caller holds the build lock.
+fn clear_leftovers(
+    artifacts: &ArtifactsDirectory,
+    builder: &dyn ImageBuilder,
+    profile: &ProfileName,
+) -> Result<()> {
+    for name in directory::names(&artifacts.root)? {
+        if profile_of(&name).as_ref() == Some(profile) {
+            builder.delete(&artifacts.root.join(name))?;
         }
     }
-
-    /// Deletes what killed builds of this profile left. The caller holds the build lock.
-    fn clear_leftovers(&self, profile: &ProfileName) -> Result<()> {
-        for name in directory::names(&self.root)? {
-            if crate::image::scratch::profile_of(&name).as_ref() == Some(profile) {
-                self.builder.delete(&self.root.join(name))?;
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 fn packed(modules: Vec<u8>, agent: &AgentProgram) -> Result<Vec<u8>> {
@@ -224,10 +205,10 @@ fn packed(modules: Vec<u8>, agent: &AgentProgram) -> Result<Vec<u8>> {
 fn put_in_place(new: &Path, target: &Path, old: &Path) -> Result<()> {
     let exchange = renameat2(AT_FDCWD, new, AT_FDCWD, target, RenameFlags::RENAME_EXCHANGE);
     let renamed = match exchange {
-        // The old image is in the build directory now, and goes with it.
+        // The old image is in the build directory, and is deleted with it.
         Ok(()) => Ok(()),
         Err(Errno::ENOENT) => fs::rename(new, target),
-        // A file system without the exchange: for an instant there is no image.
+        // A file system that cannot exchange: for an instant there is no image.
         Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => {
             fs::rename(target, old).and_then(|()| fs::rename(new, target))
         }
@@ -236,8 +217,7 @@ fn put_in_place(new: &Path, target: &Path, old: &Path) -> Result<()> {
     renamed.with_context(|| format!("cannot put {} in place", target.display()))
 }
 
-/// Permissions, then the way to the disk: a directory that appears under its name is complete even
-/// after a power cut.
+/// Sets permissions and syncs, so that an image is complete even after a power cut.
 fn settle_files(image: &Path) -> Result<()> {
     for (name, ..) in FILES {
         let path = image.join(name);

@@ -1,85 +1,69 @@
 //! The artifacts directory: images found, built, replaced, deleted.
 //!
-//! Locks for each profile, beside the images and never removed:
-//!
-//! - `.<profile>.build` is held alone by whoever builds or changes the image, for as long as that
-//!   takes. A second builder waits for it, and then finds the image made.
-//! - `.<profile>.use` is shared by every [`LockedImage`] in hand, and held alone for the instant in which a
-//!   new image takes the place of the old one. So a rebuild never keeps a VM from starting, and
-//!   nobody's files change under them.
-//! - `.<profile>.turn` is passed through on the way to sharing `.use`, and held by a builder that has
-//!   waited for its instant too long.
-//!
-//! Always taken in this order. What a killed build leaves is a `.build-…` directory whose profile's
-//! build lock is free.
+//! A killed build leaves a `.build-…` directory, whose profile's build lock is then free.
 
-mod lock;
+mod artifacts;
 mod make;
 #[cfg(test)]
 mod tests;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::builder::ImageBuilder;
+use super::builder::{ImageBuilder, ImageParts};
 use super::debian::DebianBuilder;
 use super::digest::DigestMethod;
-use super::handle::{self, LockedImage};
+use super::digest_cache::DigestCache;
 use super::info::{self, FoundImage, ImageInfo};
+use super::locked::LockedImage;
 use super::progress::{ProgressSink, SilentProgress};
-use super::scratch;
-use super::verified::DigestCache;
+use super::scratch::{ScratchDirectory, profile_of};
 use crate::host::directory::{self, DiskUsage};
 use crate::host::lock::FileLock;
-use crate::model::{Profile, ProfileName, Refusal};
-use lock::{LockWait, wait_for};
+use crate::model::{ImageRecipe, Profile, ProfileName};
+use artifacts::{ArtifactsDirectory, LockWait, PATIENCE};
 use make::AgentProgram;
-pub use make::ImageParts;
-
-/// How long a command that only needs an image waits for the instant in which it is replaced, and one
-/// that deletes it for those that hold it: a VM lets go of its image once its VMM has started.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long a builder lets others go first, before it lets nobody new in.
-const POLITENESS: Duration = Duration::from_secs(1);
 
 /// The images of one artifacts directory.
 pub struct ImageStore {
-    root: PathBuf,
+    artifacts: ArtifactsDirectory,
     builder: Box<dyn ImageBuilder>,
 }
 
-/// Whether the program at `agent` can be packed into an image.
+/// Checks that the program at `agent` can be packed into an image.
 pub fn check_agent(agent: &Path) -> Result<()> {
     AgentProgram::read(agent).map(|_| ())
 }
 
 impl ImageStore {
-    /// The store in `root`, made if need be. Images are built from Debian packages, which come from
-    /// that mirror where a recipe names none.
+    /// The store in `root`, which is created if it is missing. Images are built from Debian packages, which
+    /// come from `mirror` if a recipe names none.
     ///
-    /// Errors: `Host` when the directory is somebody else's or writable by others.
+    /// # Errors
+    /// `Host` if another user owns the directory or can write to it.
     pub fn open(root: &Path, mirror: Option<String>) -> Result<ImageStore> {
         ImageStore::with_builder(root, Box::new(DebianBuilder { mirror }))
     }
 
-    /// The same with another way to make images.
+    /// The same with another builder.
     pub fn with_builder(root: &Path, builder: Box<dyn ImageBuilder>) -> Result<ImageStore> {
         directory::ensure_private(root)?;
-        Ok(ImageStore { root: std::path::absolute(root)?, builder })
+        let artifacts = ArtifactsDirectory { root: std::path::absolute(root)? };
+        Ok(ImageStore { artifacts, builder })
     }
 
-    /// What images there are, by profile name. Waits for nobody; leaves out damaged ones.
+    /// The images that are not damaged, by profile name. Waits for no lock.
     pub fn list(&self) -> Result<Vec<ImageInfo>> {
         let names = self.names()?;
         Ok(names.iter().filter_map(|name| self.info(name).ok().flatten()).collect())
     }
 
-    /// What the image of a profile is made of, if there is one. Waits for nobody.
+    /// What the image of a profile is made of, if there is one. Waits for no lock.
     pub fn info(&self, profile: &ProfileName) -> Result<Option<ImageInfo>> {
-        match info::read(&self.place(profile))? {
+        match info::read(&self.artifacts.image(profile))? {
             FoundImage::Image(info) => Ok(Some(*info)),
             FoundImage::Nothing | FoundImage::OtherSchema => Ok(None),
         }
@@ -87,86 +71,81 @@ impl ImageStore {
 
     /// What the image of a profile takes on the disk.
     pub fn usage(&self, profile: &ProfileName) -> Result<DiskUsage> {
-        // Tests have links to images that all of them share.
-        let directory = self.place(profile);
+        // Tests link to images that they share.
+        let directory = self.artifacts.image(profile);
         Ok(directory::usage(&directory.canonicalize().unwrap_or(directory)))
     }
 
-    /// The profiles that there are images of, the damaged ones too.
+    /// The profiles that have an image, damaged ones included.
     pub fn names(&self) -> Result<Vec<ProfileName>> {
-        let names = directory::names(&self.root)?.into_iter();
+        let names = directory::names(&self.artifacts.root)?.into_iter();
         let names = names.filter_map(|name| name.parse().ok());
-        Ok(names.filter(|name| self.place(name).join(info::INFO).exists()).collect())
+        Ok(names.filter(|name| self.artifacts.image(name).join(info::INFO).exists()).collect())
     }
 
-    /// Where the image of a profile is.
-    fn place(&self, profile: &ProfileName) -> PathBuf {
-        self.root.join(profile.as_str())
-    }
-
-    /// The image of a profile, whatever recipe and agent it has; `None` where there is none.
+    /// The image of a profile, whatever its recipe and agent; `None` if there is none.
     ///
-    /// Errors: `Busy` when it is being replaced for longer than 30 seconds, `Host` when it is damaged.
+    /// # Errors
+    /// `Busy` if replacing it takes longer than 30 seconds, `Host` if it is damaged.
     pub fn find(&self, profile: &ProfileName) -> Result<Option<LockedImage>> {
-        let shared = self.share(profile, &mut SilentProgress)?;
-        if make::is_half_repacked(&self.place(profile)) {
+        let mut shared = self.artifacts.share(profile, &mut SilentProgress)?;
+        if make::is_half_repacked(&self.artifacts.image(profile)) {
             drop(shared);
-            let build = self.lock_build(
-                profile,
-                LockWait::Until(Instant::now() + PATIENCE),
-                &mut SilentProgress,
-            )?;
-            self.settle(profile, &mut SilentProgress)?;
+            let wait = LockWait::at_most(PATIENCE);
+            let build = self.artifacts.lock_build(profile, wait, &mut SilentProgress)?;
+            make::settle(&self.artifacts, profile, &mut SilentProgress)?;
             drop(build);
-            let shared = self.share(profile, &mut SilentProgress)?;
-            return self.take(profile, shared);
+            shared = self.artifacts.share(profile, &mut SilentProgress)?;
         }
         self.take(profile, shared)
     }
 
-    /// The image of `profile` with the agent at `agent`: as it is if it has that recipe and that
-    /// agent, with another initrd if only the agent differs, and built anew otherwise.
+    /// The image of `profile` with the agent at `agent`. It is built if there is none with that recipe, and
+    /// gets another initrd if only the agent differs.
     ///
-    /// Errors: what [`ImageStore::build`] gives.
+    /// # Errors
+    /// Those of [`ImageStore::build`].
     pub fn ensure(
         &self,
         profile: &Profile,
         agent: &Path,
         progress: &mut dyn ProgressSink,
     ) -> Result<LockedImage> {
+        let name = &profile.name;
         loop {
             if let Some(image) = self.current(profile, agent, progress)? {
                 return Ok(image);
             }
-            let build = self.lock_build(&profile.name, LockWait::WhileWanted, progress)?;
-            self.settle(&profile.name, progress)?;
+            let build = self.artifacts.lock_build(name, LockWait::WhileWanted, progress)?;
+            make::settle(&self.artifacts, name, progress)?;
             let agent = AgentProgram::read(agent)?;
-            match self.info(&profile.name)? {
+            match self.info(name)? {
                 Some(info) if info.recipe == profile.recipe => {
                     if info.agent.digest != agent.digest {
-                        self.repack(info, &agent, progress)?;
+                        make::repack(&self.artifacts, info, &agent, progress)?;
                     }
                 }
                 _ => self.make(profile, &agent, progress)?,
             }
             drop(build);
-            // Round again: somebody may have been faster than our sharing of what we made.
+            // Another command may change the image before this one shares its lock, so look again.
         }
     }
 
-    /// Builds the image of `profile` with the agent at `agent`, whether there is one or not. The old
-    /// one serves until the new one is complete.
+    /// Builds the image of `profile` with the agent at `agent`, even if there is one. The old one is used
+    /// until the new one is complete.
     ///
-    /// Errors: `Host` for a missing program or package, a network or a disk that will not do, each
-    /// with its remedy; [`crate::host::tool::ToolInterrupted`] when `progress` says to give up. In every
-    /// case nothing is left behind, and an image that was there is still there.
+    /// # Errors
+    /// `Host`, with a remedy, for a missing program or package, a broken network or a full disk;
+    /// [`crate::host::tool::ToolInterrupted`] when `progress` says to give up. Then nothing is left behind,
+    /// and an earlier image is still there.
     pub fn build(
         &self,
         profile: &Profile,
         agent: &Path,
         progress: &mut dyn ProgressSink,
     ) -> Result<LockedImage> {
-        let build = self.lock_build(&profile.name, LockWait::WhileWanted, progress)?;
+        let build = self.artifacts.lock_build(&profile.name, LockWait::WhileWanted, progress)?;
         self.make(profile, &AgentProgram::read(agent)?, progress)?;
         drop(build);
         self.ensure(profile, agent, progress)
@@ -174,7 +153,7 @@ impl ImageStore {
 
     /// Makes the image `name`, with the agent at `agent`, of the parts that `make` puts into its second
     /// directory: those of [`ImageBuilder::build`]. The first is for temporary files. An existing image of
-    /// that name serves until the new one is complete.
+    /// that name is used until the new one is complete.
     ///
     /// # Errors
     /// Those of [`ImageStore::build`] and of `make`.
@@ -186,45 +165,43 @@ impl ImageStore {
         make: impl FnOnce(&Path, &Path, &mut dyn ProgressSink) -> Result<ImageParts>,
     ) -> Result<ImageInfo> {
         let agent = AgentProgram::read(agent)?;
-        let _build = self.lock_build(name, LockWait::WhileWanted, progress)?;
-        self.put_together(name, &agent, progress, make)?;
+        let _build = self.artifacts.lock_build(name, LockWait::WhileWanted, progress)?;
+        make::put_together(&self.artifacts, self.builder.as_ref(), name, &agent, progress, make)?;
         self.info(name)?.context("the image was deleted meanwhile")
     }
 
-    /// Deletes the image of a profile; false if there was none. VMs that run keep the files they have
-    /// open.
+    /// Deletes the image of a profile; false if there was none. The VMMs of running VMs have its files open
+    /// and keep them.
     ///
-    /// Errors: `Busy` while it is being built, or is in use for longer than 30 seconds.
+    /// # Errors
+    /// `Busy` if it is being built, or in use for longer than 30 seconds.
     pub fn remove(&self, profile: &ProfileName) -> Result<bool> {
         self.remove_if(profile, || Ok(true))
     }
 
-    /// The same if `is_unwanted` says so, at a moment when nobody has the image in hand.
+    /// The same if `is_unwanted` says so while no command uses the image.
     pub fn remove_if(
         &self,
         profile: &ProfileName,
         is_unwanted: impl FnOnce() -> Result<bool>,
     ) -> Result<bool> {
-        let directory = self.place(profile);
+        let directory = self.artifacts.image(profile);
         if std::fs::symlink_metadata(&directory).is_err() {
             return Ok(false);
         }
-        let build =
-            self.lock_build(profile, LockWait::Until(Instant::now()), &mut SilentProgress)?;
-        let alone = self.take_alone(
-            profile,
-            LockWait::Until(Instant::now() + PATIENCE),
-            &mut SilentProgress,
-        )?;
+        let at_once = LockWait::at_most(Duration::ZERO);
+        let build = self.artifacts.lock_build(profile, at_once, &mut SilentProgress)?;
+        let wait = LockWait::at_most(PATIENCE);
+        let alone = self.artifacts.take_alone(profile, wait, &mut SilentProgress)?;
         if !is_unwanted()? {
             return Ok(false);
         }
-        let scratch =
-            scratch::ScratchDirectory::create(&self.root, profile, self.builder.as_ref())?;
-        // First out of sight, then deleted: nobody ever sees a part of it.
+        let root = &self.artifacts.root;
+        let scratch = ScratchDirectory::create(root, profile, self.builder.as_ref())?;
+        // Renamed before it is deleted, so that a part of it is never seen.
         let removed = match std::fs::rename(&directory, scratch.path().join("old")) {
             Ok(()) => true,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
             Err(error) => return Err(error.into()),
         };
         drop(alone);
@@ -233,36 +210,46 @@ impl ImageStore {
         Ok(removed)
     }
 
-    /// What killed builds have left. Nothing that is in use is among it.
+    /// What killed builds have left. None of it is in use.
     pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
+        self.each_leftover(|_| Ok(()))
+    }
+
+    /// Deletes what killed builds have left, and returns it.
+    pub fn sweep(&self) -> Result<Vec<PathBuf>> {
+        self.each_leftover(|path| self.builder.delete(path))
+    }
+
+    fn each_leftover(&self, visit: impl Fn(&Path) -> Result<()>) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
-        self.for_each_leftover(&mut |path| {
-            found.push(path.to_owned());
-            Ok(())
-        })?;
+        for name in directory::names(&self.artifacts.root)? {
+            let Some(profile) = profile_of(&name) else { continue };
+            // The build that made the directory held this lock: if it is free, the build is dead.
+            if let Some(_build) = self.artifacts.try_lock_build(&profile)? {
+                let path = self.artifacts.root.join(&name);
+                visit(&path)?;
+                found.push(path);
+            }
+        }
         Ok(found)
     }
 
-    /// Deletes what killed builds have left, and says what that was.
-    pub fn sweep(&self) -> Result<Vec<PathBuf>> {
-        let mut swept = Vec::new();
-        self.for_each_leftover(&mut |path| {
-            self.builder.delete(path)?;
-            swept.push(path.to_owned());
-            Ok(())
-        })?;
-        Ok(swept)
-    }
-
-    fn for_each_leftover(&self, visit: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
-        for name in directory::names(&self.root)? {
-            let Some(profile) = scratch::profile_of(&name) else { continue };
-            // Free: whoever made the directory held this lock, and is dead.
-            if let Some(_build) = FileLock::try_acquire(&self.build_lock(&profile))? {
-                visit(&self.root.join(&name))?;
-            }
-        }
-        Ok(())
+    /// Builds the image and puts it in place. The caller holds the build lock.
+    fn make(
+        &self,
+        profile: &Profile,
+        agent: &AgentProgram,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<()> {
+        let ImageRecipe::Debian(recipe) = &profile.recipe else {
+            return Err(make::cannot_be_made(profile).into());
+        };
+        let (artifacts, builder) = (&self.artifacts, self.builder.as_ref());
+        let build = |work: &Path, image: &Path, progress: &mut dyn ProgressSink| {
+            let kernel_release = builder.build(recipe, work, image, progress)?;
+            Ok(ImageParts { kernel_release, recipe: profile.recipe.clone() })
+        };
+        make::put_together(artifacts, builder, &profile.name, agent, progress, build)
     }
 
     /// The image if it can be used as it is.
@@ -272,74 +259,23 @@ impl ImageStore {
         agent: &Path,
         progress: &mut dyn ProgressSink,
     ) -> Result<Option<LockedImage>> {
-        let directory = self.place(&profile.name);
-        let shared = self.share(&profile.name, progress)?;
+        let directory = self.artifacts.image(&profile.name);
+        let shared = self.artifacts.share(&profile.name, progress)?;
         let Some(image) = self.take(&profile.name, shared)? else { return Ok(None) };
         if image.info().recipe != profile.recipe || make::is_half_repacked(&directory) {
             return Ok(None);
         }
-        let mut verified = DigestCache::load(&directory);
-        let digest = verified
+        let mut cache = DigestCache::load(&directory);
+        let digest = cache
             .digest(make::AGENT, agent, DigestMethod::Whole)
             .map_err(|error| make::no_agent(agent, &error))?;
-        let _ = verified.save(&directory);
+        let _ = cache.save(&directory);
         Ok((digest.value == image.agent_digest()).then_some(image))
     }
 
     fn take(&self, profile: &ProfileName, shared: FileLock) -> Result<Option<LockedImage>> {
-        let directory = self.place(profile);
-        match info::read(&directory)? {
-            FoundImage::Image(info) => Ok(Some(LockedImage::new(directory, *info, shared))),
-            FoundImage::Nothing | FoundImage::OtherSchema => Ok(None),
-        }
-    }
-
-    fn share(&self, profile: &ProfileName, progress: &mut dyn ProgressSink) -> Result<FileLock> {
-        let what = format!("the image of {profile}");
-        let wait = LockWait::Until(Instant::now() + PATIENCE);
-        let _turn = wait_for(&self.turn_lock(profile), FileLock::try_share, &what, wait, progress)?;
-        wait_for(&self.use_lock(profile), FileLock::try_share, &what, wait, progress)
-    }
-
-    fn take_alone(
-        &self,
-        profile: &ProfileName,
-        wait: LockWait,
-        progress: &mut dyn ProgressSink,
-    ) -> Result<FileLock> {
-        let what = format!("the image of {profile}");
-        let path = self.use_lock(profile);
-        let polite = LockWait::Until(Instant::now() + POLITENESS);
-        match wait_for(&path, FileLock::try_acquire, &what, polite, &mut SilentProgress) {
-            Err(error) if Refusal::find(&error).is_some() => {}
-            taken_or_broken => return taken_or_broken,
-        }
-        // Those who share it overlap without end; from here on nobody new is let in.
-        let _turn =
-            wait_for(&self.turn_lock(profile), FileLock::try_acquire, &what, wait, progress)?;
-        wait_for(&path, FileLock::try_acquire, &what, wait, progress)
-    }
-
-    fn lock_build(
-        &self,
-        profile: &ProfileName,
-        wait: LockWait,
-        progress: &mut dyn ProgressSink,
-    ) -> Result<FileLock> {
-        let path = self.build_lock(profile);
-        let what = format!("the building of the image of {profile}");
-        wait_for(&path, FileLock::try_acquire, &what, wait, progress)
-    }
-
-    fn build_lock(&self, profile: &ProfileName) -> PathBuf {
-        self.root.join(format!(".{profile}.build"))
-    }
-
-    fn turn_lock(&self, profile: &ProfileName) -> PathBuf {
-        self.root.join(format!(".{profile}.turn"))
-    }
-
-    fn use_lock(&self, profile: &ProfileName) -> PathBuf {
-        self.root.join(format!(".{profile}.use"))
+        let directory = self.artifacts.image(profile);
+        let info = self.info(profile)?;
+        Ok(info.map(|info| LockedImage::new(directory, info, shared)))
     }
 }

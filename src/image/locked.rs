@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::digest_cache::DigestCache;
 use super::info::{self, DISK, FILES, INITRD, ImageInfo, KERNEL, MODULES, ROOTFS};
-use super::verified::DigestCache;
 use crate::host::lock::FileLock;
 use crate::model::BootFiles;
 

@@ -1,0 +1,161 @@
+//! What is built and when, and what is refused.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use super::world::{World, p, profile, refusal};
+use crate::image::info::{DISK, INFO, INITRD, KERNEL, MODULES, ROOTFS};
+use crate::image::{ImageVerification, SilentProgress};
+use crate::model::{ImageRecipe, RefusalKind};
+
+#[test]
+fn an_image_is_built_once_and_again_when_its_recipe_changes() {
+    let world = World::new();
+    assert!(world.store().find(&p()).unwrap().is_none());
+    assert!(world.store().list().unwrap().is_empty());
+    let first = world.ensure().unwrap();
+    assert_eq!(first.verify().unwrap(), ImageVerification::Unchanged);
+    let id = first.id();
+    drop(first);
+    assert_eq!(world.ensure().unwrap().id(), id);
+    assert_eq!(world.builds(), 1);
+    assert_eq!(world.names(), ["p"]);
+    assert_eq!(world.store().list().unwrap()[0].kernel_release, "6.1.0");
+
+    let store = world.store();
+    let other = store.ensure(&profile("trixie"), &world.agent(), &mut SilentProgress).unwrap();
+    assert_ne!(other.id(), id);
+    assert_eq!(world.builds(), 2);
+    assert_eq!(world.names(), ["p"]);
+    drop(other);
+    drop(world.build("trixie").unwrap());
+    assert_eq!(world.builds(), 3);
+}
+
+/// A rebuild would strand the VMs that were stopped on the image: their disks are laid over it.
+#[test]
+fn an_image_from_before_recipes_named_kernels_stays_as_it_is() {
+    let world = World::new();
+    let image = world.ensure().unwrap();
+    let (id, path) = (image.id(), image.dir().join(INFO));
+    drop(image);
+    let mut old: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert!(old["recipe"].as_object_mut().unwrap().remove("kernel").is_some());
+    fs::write(&path, old.to_string()).unwrap();
+
+    let image = world.ensure().unwrap();
+    assert_eq!((image.id(), world.builds()), (id, 1));
+    image.verify().unwrap();
+    drop(image);
+    let mut full = profile("bookworm");
+    let ImageRecipe::Debian(recipe) = &mut full.recipe else { panic!("it is of packages") };
+    recipe.kernel = "linux-image-amd64".into();
+    drop(world.store().ensure(&full, &world.agent(), &mut SilentProgress).unwrap());
+    assert_eq!(world.builds(), 2);
+}
+
+#[test]
+fn another_agent_only_changes_the_initrd() {
+    let world = World::new();
+    let id = world.ensure().unwrap().id();
+    world.set_agent("two, and longer");
+    let image = world.ensure().unwrap();
+    assert_eq!((image.id(), world.builds()), (id, 1));
+    image.verify().unwrap();
+    let initrd = fs::read(image.initrd()).unwrap();
+    assert!(initrd.starts_with(&fs::read(image.dir().join(MODULES)).unwrap()));
+    assert!(initrd.windows(15).any(|window| window == b"two, and longer"));
+    assert!(!image.dir().join("initrd.img.new").exists());
+
+    drop(image);
+    fs::write(world.agent(), "#!/bin/sh").unwrap();
+    assert_eq!(refusal(&world.ensure().unwrap_err()).kind, RefusalKind::Host);
+    fs::remove_file(world.agent()).unwrap();
+    assert_eq!(refusal(&world.ensure().unwrap_err()).kind, RefusalKind::Host);
+}
+
+#[test]
+fn a_repack_that_was_killed_is_finished_or_undone() {
+    // Killed before image.json spoke of the new initrd, while it was half written.
+    let world = World::new();
+    let image = world.ensure().unwrap();
+    let new = image.dir().join("initrd.img.new");
+    drop(image);
+    fs::write(&new, "ha").unwrap();
+    let image = world.store().find(&p()).unwrap().unwrap();
+    assert!(!new.exists());
+    image.verify().unwrap();
+
+    // Killed after that, before the rename: what image.json speaks of is not in place yet.
+    let old = fs::read(image.initrd()).unwrap();
+    let dir = image.dir().to_owned();
+    drop(image);
+    world.set_agent("two");
+    drop(world.ensure().unwrap());
+    fs::rename(dir.join(INITRD), &new).unwrap();
+    fs::write(dir.join(INITRD), old).unwrap();
+    let image = world.ensure().unwrap();
+    assert!(!new.exists());
+    image.verify().unwrap();
+    assert_eq!(world.builds(), 1);
+}
+
+#[test]
+fn one_changed_byte_anywhere_is_refused() {
+    for name in [KERNEL, INITRD, ROOTFS, DISK] {
+        let world = World::new();
+        let image = world.ensure().unwrap();
+        let path = image.dir().join(name);
+        let mut content = fs::read(&path).unwrap();
+        let before = fs::metadata(&path).unwrap().modified().unwrap();
+        *content.last_mut().unwrap() ^= 1;
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, &content).unwrap();
+        fs::File::options().append(true).open(&path).unwrap().set_modified(before).unwrap();
+        let error = image.verify().unwrap_err();
+        let refusal = refusal(&error);
+        assert_eq!(refusal.kind, RefusalKind::Host);
+        assert!(refusal.message.contains(name), "{}", refusal.message);
+        assert!(refusal.hint.as_ref().unwrap().contains("--force p"));
+
+        // Put back, it is read, found right, and trusted again.
+        *content.last_mut().unwrap() ^= 1;
+        fs::write(&path, &content).unwrap();
+        thread::sleep(Duration::from_millis(25));
+        assert_eq!(image.verify().unwrap(), ImageVerification::Read);
+        assert_eq!(image.verify().unwrap(), ImageVerification::Unchanged);
+        fs::remove_file(&path).unwrap();
+        assert!(image.verify().is_err());
+    }
+}
+
+#[test]
+fn tampered_modules_do_not_get_into_a_new_initrd() {
+    let world = World::new();
+    let path = world.ensure().unwrap().dir().join(MODULES);
+    fs::write(path, "something else").unwrap();
+    world.set_agent("two");
+    assert!(refusal(&world.ensure().unwrap_err()).message.contains(MODULES));
+}
+
+#[test]
+fn a_damaged_description_is_an_error_until_the_image_is_built_anew() {
+    let world = World::new();
+    let path = world.ensure().unwrap().dir().join(INFO);
+    let text = fs::read_to_string(&path).unwrap();
+    for bad in ["", "{}", &text[..text.len() / 2], &text.replace("\"profile\"", "\"profil\"")] {
+        fs::write(&path, bad).unwrap();
+        assert_eq!(refusal(&world.ensure().unwrap_err()).kind, RefusalKind::Host);
+        assert_eq!(refusal(&world.store().find(&p()).unwrap_err()).kind, RefusalKind::Host);
+        assert!(world.store().list().unwrap().is_empty());
+    }
+    drop(world.build("bookworm").unwrap());
+    world.ensure().unwrap().verify().unwrap();
+
+    // Made by another version: simply built anew.
+    fs::write(&path, text.replace("\"schema\": 1", "\"schema\": 999")).unwrap();
+    assert!(world.store().find(&p()).unwrap().is_none());
+    world.ensure().unwrap();
+    assert_eq!(world.builds(), 3);
+}
