@@ -2,20 +2,12 @@
 
 use anyhow::Result;
 
-use super::StreamPurpose;
+use super::interface::StreamPurpose;
 use crate::host::channel::AgentChannel;
 use crate::host::directory;
 use crate::host::lock::FileLock;
 use crate::model::layout::{CONTROL_PORT, SESSION_PORTS};
 use crate::model::{Refusal, RefusalKind, VmPaths};
-
-/// A connected stream, and what is known of the one before it.
-#[derive(Debug)]
-pub struct DialedStream {
-    pub channel: AgentChannel,
-    /// The last user of this line ended in the middle, so bytes of its may still be under way.
-    pub dirty: bool,
-}
 
 /// A line that is ours.
 #[derive(Debug)]

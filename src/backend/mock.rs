@@ -6,14 +6,14 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::claim::DialedStream;
-use super::{Backend, BackendVm, MonitorStream, StreamPurpose, VmmStart, port};
+use super::interface::{Backend, BackendVm, DialedStream, StreamPurpose, VmTraces, VmmStart};
+use super::port;
 use crate::host::gate::{LaunchBounds, LaunchProgram, LaunchSpec};
-use crate::host::log;
 use crate::host::wait::WaitLimit;
-use crate::model::{Accelerator, BackendKind, VmManifest};
+use crate::host::{directory, log};
+use crate::model::{Accelerator, BackendKind, VmId, VmPaths};
 
 /// Where programs are when nobody says, as for a command that cron or a service starts.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -37,16 +37,16 @@ impl Backend for MockBackend {
         false
     }
 
-    fn launch(&self, machine: BackendVm) -> Result<VmmStart> {
-        let work = machine.paths.work();
+    fn launch(&self, vm: BackendVm) -> Result<VmmStart> {
+        let work = vm.paths.work();
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&work);
         made.with_context(|| format!("cannot create {}", work.display()))?;
-        let files = port::listen(machine.paths)?;
+        let files = port::listen(vm.paths)?;
         let mut args = Vec::new();
         for file in &files {
             args.extend(["--listen-fd".to_owned(), file.as_raw_fd().to_string()]);
         }
-        if let Some(secrets) = machine.paths.secrets().to_str() {
+        if let Some(secrets) = vm.paths.secrets().to_str() {
             args.extend(["--secrets".to_owned(), secrets.to_owned()]);
         }
         let path = std::env::var("PATH").unwrap_or_else(|_| USUAL_PATH.into());
@@ -60,32 +60,40 @@ impl Backend for MockBackend {
             files: Vec::new(),
             bounds: LaunchBounds::default(),
         };
-        let log = log::open(&machine.paths.vmm_log(), None)?;
+        let log = log::open(&vm.paths.vmm_log(), None)?;
         Ok(VmmStart { launch: LaunchSpec { program, files, output: None, log }, monitor: None })
-    }
-
-    fn shape(&self, _: &VmManifest) -> Result<Option<String>> {
-        Ok(None)
-    }
-
-    fn freeze(&self, _: BackendVm, _: &MonitorStream, _: &mut WaitLimit<'_>) -> Result<String> {
-        bail!("a process of the host cannot be frozen")
-    }
-
-    fn thaw(&self, _: BackendVm, _: &MonitorStream, _: &mut WaitLimit<'_>) -> Result<()> {
-        bail!("a process of the host cannot be frozen")
     }
 
     fn dial(
         &self,
-        machine: BackendVm,
+        vm: BackendVm,
         purpose: StreamPurpose,
         wait: &mut WaitLimit<'_>,
     ) -> Result<DialedStream> {
-        port::dial(machine.paths, purpose, wait)
+        port::dial(vm.paths, purpose, wait)
     }
 
     fn boot_deadline(&self) -> Duration {
         Duration::from_secs(20)
+    }
+}
+
+/// A mock VM's commands are processes of the host.
+#[derive(Debug)]
+pub struct MockTraces;
+
+impl VmTraces for MockTraces {
+    /// The agent is the VMM.
+    fn console(&self, paths: &VmPaths) -> PathBuf {
+        paths.vmm_log()
+    }
+
+    fn has_host_processes(&self) -> bool {
+        true
+    }
+
+    /// The agent deletes the secrets itself, unless it was killed.
+    fn clear(&self, _: &VmId, paths: &VmPaths) -> Result<()> {
+        directory::remove(&paths.secrets())
     }
 }

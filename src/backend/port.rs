@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::StreamPurpose;
-use super::claim::{self, DialedStream, LineClaim};
+use super::claim::{self, LineClaim};
+use super::interface::{DialedStream, StreamPurpose};
 use crate::host::channel::AgentChannel;
 use crate::host::socket;
 use crate::host::wait::WaitLimit;
@@ -69,7 +69,7 @@ pub fn dial(
 mod tests {
     use nix::sys::socket::{Backlog, listen};
 
-    use super::super::hang_up;
+    use super::claim::hang_up;
     use super::*;
     use crate::host::directory;
 

@@ -1,54 +1,46 @@
 //! Choosing a backend.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
+use clap::ValueEnum;
 use nix::unistd::geteuid;
 
-use super::Backend;
-use super::firecracker::FirecrackerBackend;
-use super::mock::MockBackend;
-use super::qemu::QemuBackend;
+use super::firecracker::{FirecrackerBackend, FirecrackerTraces};
+use super::interface::{Backend, VmTraces};
+use super::mock::{MockBackend, MockTraces};
+use super::programs::{BackendPrograms, installed_agent};
+use super::qemu::{QemuBackend, QemuTraces};
 use crate::host::kvm::KvmSupport;
 use crate::host::program;
 use crate::host::tsc::TscCalibration;
 use crate::model::{Accelerator, BackendChoice, BackendKind, Refusal, RefusalKind, VmManifest};
 
-/// The programs backends run, as named by the user or by default.
-#[derive(Debug, Clone)]
-pub struct BackendPrograms {
-    pub qemu: PathBuf,
-    pub firecracker: PathBuf,
-    pub jailer: PathBuf,
-    /// The host's own copy of the agent.
-    pub agent: PathBuf,
-}
-
-/// What a new VM is wished to run on.
+/// What a new VM should run on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BackendRequest {
     pub choice: BackendChoice,
-    /// Refuses every other one.
+    /// The only accelerator that is accepted, if any is named.
     pub accelerator: Option<Accelerator>,
     /// Whether the guest must be able to run VMs.
     pub nested: bool,
-    /// Start Firecracker without its jailer, also as root.
+    /// Start Firecracker without its jailer even as root.
     pub no_jailer: bool,
 }
 
 /// The backend a new VM gets.
 ///
-/// `auto` is firecracker where that can work, else qemu, with KVM where the host has it and emulation
-/// elsewhere. It is never mock, which must be named. Errors: `Host`, saying what is missing and what
-/// to do.
+/// `auto` selects firecracker if it works here, else qemu, with KVM if the host has it and emulation
+/// otherwise. It never selects mock.
+///
+/// # Errors
+/// `Host` with what is missing and what to do; `Usage` for an accelerator that the backend does not have.
 pub fn select(wish: BackendRequest, programs: &BackendPrograms) -> Result<Box<dyn Backend>> {
     let qemu = |kvm: &KvmSupport| qemu(chosen_accelerator(wish.accelerator, kvm)?, programs);
     match wish.choice {
-        BackendChoice::Mock => mock(wish.accelerator, programs),
+        BackendChoice::Mock => mock(wish.accelerator),
         BackendChoice::Firecracker => firecracker(wish, &KvmSupport::probe(), programs),
         BackendChoice::Qemu => qemu(&KvmSupport::probe()),
         BackendChoice::Auto => {
-            // Once for both: on a machine with many CPUs the list of their features is long.
+            // Probed once for both, because the probe takes long on a host with many CPUs.
             let kvm = KvmSupport::probe();
             firecracker(wish, &kvm, programs).or_else(|_| qemu(&kvm))
         }
@@ -58,13 +50,24 @@ pub fn select(wish: BackendRequest, programs: &BackendPrograms) -> Result<Box<dy
 /// The backend an existing VM was created with.
 pub fn of(manifest: &VmManifest, programs: &BackendPrograms) -> Result<Box<dyn Backend>> {
     match manifest.backend {
-        BackendKind::Firecracker => {
-            let jailer = manifest.jailed.then(|| programs.jailer.clone());
-            Ok(Box::new(FirecrackerBackend { program: programs.firecracker.clone(), jailer }))
-        }
+        BackendKind::Firecracker => Ok(Box::new(firecracker_backend(programs, manifest.jailed))),
         BackendKind::Qemu => qemu(manifest.accelerator, programs),
-        BackendKind::Mock => mock(None, programs),
+        BackendKind::Mock => mock(None),
     }
+}
+
+/// What the VMs of a backend leave on the host.
+pub fn traces(backend: BackendKind) -> &'static dyn VmTraces {
+    match backend {
+        BackendKind::Firecracker => &FirecrackerTraces,
+        BackendKind::Qemu => &QemuTraces,
+        BackendKind::Mock => &MockTraces,
+    }
+}
+
+/// What VMs of an unknown backend may leave on the host.
+pub fn all_traces() -> impl Iterator<Item = &'static dyn VmTraces> {
+    BackendKind::value_variants().iter().copied().map(traces)
 }
 
 fn firecracker(
@@ -77,14 +80,18 @@ fn firecracker(
     }
     if wish.nested {
         let message =
-            "firecracker gives no guest hardware virtualization of its own, as the profile wants";
+            "firecracker offers its guests no hardware virtualization, which the profile needs";
         return Err(Refusal::new(RefusalKind::Host, message).hint("use '--backend qemu'").into());
     }
     let jailed = geteuid().is_root() && !wish.no_jailer;
-    let jailer = jailed.then(|| programs.jailer.clone());
-    let firecracker = FirecrackerBackend { program: programs.firecracker.clone(), jailer };
+    let firecracker = firecracker_backend(programs, jailed);
     firecracker.check(kvm)?;
     Ok(Box::new(firecracker))
+}
+
+fn firecracker_backend(programs: &BackendPrograms, is_jailed: bool) -> FirecrackerBackend {
+    let jailer = is_jailed.then(|| programs.resolve(&programs.jailer));
+    FirecrackerBackend { program: programs.resolve(&programs.firecracker), jailer }
 }
 
 fn chosen_accelerator(named: Option<Accelerator>, kvm: &KvmSupport) -> Result<Accelerator> {
@@ -110,11 +117,9 @@ fn qemu(accelerator: Accelerator, programs: &BackendPrograms) -> Result<Box<dyn 
     Ok(Box::new(QemuBackend { program, accelerator, tsc }))
 }
 
-fn mock(accelerator: Option<Accelerator>, programs: &BackendPrograms) -> Result<Box<dyn Backend>> {
+fn mock(accelerator: Option<Accelerator>) -> Result<Box<dyn Backend>> {
     match accelerator {
-        None | Some(Accelerator::None) => {
-            Ok(Box::new(MockBackend { agent: programs.agent.clone() }))
-        }
+        None | Some(Accelerator::None) => Ok(Box::new(MockBackend { agent: installed_agent()? })),
         Some(other) => Err(no_accelerator(&other.to_string(), "mock").into()),
     }
 }

@@ -8,14 +8,13 @@ use super::guest::defaults;
 use super::manager::{VM_PATIENCE, VmManager};
 use super::recover::reap::reap_expired;
 use super::remove::remove_settled;
-use crate::backend::{self, Backend, BackendRequest};
+use crate::backend::{self, Backend, BackendRequest, installed_agent};
 use crate::host::{clock, directory, socket};
 use crate::image::{LockedImage, ProgressSink};
 use crate::model::record::reason;
 use crate::model::{
-    BackendChoice, BackendKind, Isolation, MemMib, ProcessId, Profile, Refusal, RefusalKind,
-    TimeSpan, ValueRange, VmExpiry, VmId, VmLabels, VmLimits, VmManifest, VmName, VmPhase,
-    VmRecord,
+    BackendChoice, Isolation, MemMib, ProcessId, Profile, Refusal, RefusalKind, TimeSpan,
+    ValueRange, VmExpiry, VmId, VmLabels, VmLimits, VmManifest, VmName, VmPhase, VmRecord,
 };
 use crate::registry::{RegistryChange, RegistryContents, write_manifest};
 use crate::settings::find_profile;
@@ -54,13 +53,13 @@ pub fn create(
     // Asked again when the place is taken; asked here so that nobody waits for an image in vain.
     check_room(manager.registry.read()?.as_ref(), request, &profiles.limits)?;
     let image = match backend.boots_image() {
-        true => Some(manager.images()?.ensure(profile, &manager.agent()?, progress)?),
+        true => Some(manager.images()?.ensure(profile, &installed_agent()?, progress)?),
         false => None,
     };
 
     let id = VmId::from_random(random::bytes()?);
     socket::check_length(&manager.paths(&id).longest_socket())?;
-    let mut manifest = manifest(&id, request, profile, backend.as_ref(), image.as_ref())?;
+    let mut manifest = manifest(&id, request, profile, backend.as_ref(), image.as_ref());
     // Held from before the VM can be seen, so that nobody takes it for an abandoned one. A sweep may
     // see the file first and hold it for a moment.
     let lock = manager.registry.lock_vm(&id, VM_PATIENCE)?;
@@ -109,7 +108,7 @@ fn choose_backend(
         nested: profile.nested,
         no_jailer: request.no_jailer,
     };
-    let backend = backend::select(wish, &manager.programs()?)?;
+    let backend = backend::select(wish, &manager.programs())?;
     let required = request.require.unwrap_or(profile.require).max(profile.require);
     let isolation = backend.accelerator().isolation();
     if isolation >= required {
@@ -149,18 +148,14 @@ fn manifest(
     profile: &Profile,
     backend: &dyn Backend,
     image: Option<&LockedImage>,
-) -> Result<VmManifest> {
+) -> VmManifest {
     let mut metadata = std::collections::BTreeMap::new();
     if let Some(image) = image {
         metadata.insert("kernel_image".into(), image.kernel().display().to_string());
         metadata.insert("rootfs_image".into(), image.rootfs().display().to_string());
     }
-    if backend.kind() == BackendKind::Firecracker {
-        let jailer = if backend.is_jailed() { "yes" } else { "no" };
-        metadata.insert("jailer".into(), jailer.into());
-    }
     let keep = request.keep.unwrap_or(profile.keep);
-    Ok(VmManifest {
+    let mut manifest = VmManifest {
         vm_id: id.clone(),
         name: request.name.clone(),
         profile: profile.name.clone(),
@@ -173,12 +168,14 @@ fn manifest(
         keep,
         image: image.map(LockedImage::id).unwrap_or_default(),
         nested: profile.nested,
-        jailed: backend.is_jailed(),
+        jailed: false,
         vmm_uid: None,
         owner: request.owner.clone().filter(|_| !keep),
         metadata,
         labels: request.labels.clone(),
-    })
+    };
+    backend.describe(&mut manifest);
+    manifest
 }
 
 /// Takes a place in the registry; from here on the VM exists, as `creating`.

@@ -1,16 +1,15 @@
 //! What every operation works with.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::backend::{self, Backend, BackendPrograms, BackendVm, StreamPurpose};
 use crate::guest::AgentSession;
+use crate::host::clock;
 use crate::host::directory::DiskUsage;
 use crate::host::process;
 use crate::host::wait::WaitLimit;
-use crate::host::{clock, program};
 use crate::image::{ImageInfo, ImageStore};
 use crate::model::{
     BootId, ProcessLiveness, Refusal, RefusalKind, VmId, VmManifest, VmPaths, VmRecord, VmRef,
@@ -98,38 +97,19 @@ impl VmManager {
         Ok(self.registry.read()?.resolve(vm)?)
     }
 
-    pub fn programs(&self) -> Result<BackendPrograms> {
-        Ok(BackendPrograms {
-            qemu: self.settings.flags.qemu_bin.clone(),
-            firecracker: self.program(&self.settings.flags.firecracker_bin),
-            jailer: self.program(&self.settings.flags.jailer_bin),
-            agent: self.agent()?,
-        })
-    }
-
-    /// A program as named, or, where nothing of a plain name is on PATH, the one that was put beside
-    /// the images.
-    pub fn program(&self, named: &Path) -> PathBuf {
-        let beside_images = self.settings.directories.programs().join(named);
-        let is_plain = named.components().count() == 1;
-        match is_plain && program::find(named).is_none() && beside_images.exists() {
-            true => beside_images,
-            false => named.to_owned(),
+    pub fn programs(&self) -> BackendPrograms {
+        let flags = &self.settings.flags;
+        BackendPrograms {
+            qemu: flags.qemu_bin.clone(),
+            firecracker: flags.firecracker_bin.clone(),
+            jailer: flags.jailer_bin.clone(),
+            directory: self.settings.directories.programs(),
         }
-    }
-
-    /// The agent installed beside this program.
-    pub fn agent(&self) -> Result<PathBuf> {
-        program::beside("mayfly-agent").ok_or_else(|| {
-            Refusal::new(RefusalKind::Host, "mayfly-agent is not installed beside mayfly")
-                .hint("install both programs into one directory, as 'cargo install' and 'make install' do")
-                .into()
-        })
     }
 
     /// The backend a VM was created with.
     pub fn backend_of(&self, manifest: &VmManifest) -> Result<Box<dyn Backend>> {
-        backend::of(manifest, &self.programs()?)
+        backend::of(manifest, &self.programs())
     }
 
     /// A conversation with the agent of a VM whose VMM runs.

@@ -26,7 +26,7 @@ mod timings;
 
 pub use crate::backend::StreamPurpose;
 pub use create::{CreateRequest, create};
-pub use doctor::{CheckVerdict, HostCheck, HostDiagnosis, diagnose};
+pub use doctor::{HostDiagnosis, diagnose};
 pub use extend::extend;
 pub use guest::{
     AgentConversation, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser, EntryWords, ExecCommand,

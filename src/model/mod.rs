@@ -1,6 +1,7 @@
 //! Plain types and the rules about them. Nothing here touches the operating system, so everything
 //! here can be tested over every input.
 
+pub mod check;
 pub mod command;
 pub mod filter;
 pub mod id;
@@ -21,6 +22,7 @@ mod state_tests;
 pub mod time;
 pub mod units;
 
+pub use check::{CheckVerdict, HostCheck};
 pub use command::CommandDefaults;
 pub use filter::{StatusFilter, StatusSort};
 pub use id::{VmId, VmName, VmRef};

@@ -10,10 +10,9 @@ use super::escape::escape;
 use super::printer::Printer;
 use crate::host::directory::DiskUsage;
 use crate::image::ImageInfo;
-use crate::lifecycle::{CheckVerdict, HostCheck};
 use crate::model::{
-    Accelerator, ClockReading, ImageRecipe, MemMib, Profile, ProfileName, TimeSpan, VmPhase,
-    VmRecord,
+    Accelerator, CheckVerdict, ClockReading, HostCheck, ImageRecipe, MemMib, Profile, ProfileName,
+    TimeSpan, VmPhase, VmRecord,
 };
 use crate::template::ListedTemplate;
 

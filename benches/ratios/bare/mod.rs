@@ -54,7 +54,7 @@ impl BareLauncher {
             qemu: "qemu-system-x86_64".into(),
             firecracker: "firecracker".into(),
             jailer: "jailer".into(),
-            agent: agent.clone(),
+            directory: Workspace::artifacts().join("bin"),
         };
         let backend = select(
             BackendRequest { choice, no_jailer: !jailed, ..BackendRequest::default() },
@@ -67,7 +67,7 @@ impl BareLauncher {
             .ensure(profile, &agent, &mut ProgressLines::default())
             .context("cannot build the image to boot")?;
         image.verify()?;
-        let manifest = VmManifest {
+        let mut manifest = VmManifest {
             vm_id: VmId::from_random(random::bytes()?),
             name: None,
             profile: profile.name.clone(),
@@ -80,12 +80,14 @@ impl BareLauncher {
             keep: false,
             image: image.id(),
             nested: false,
-            jailed: backend.is_jailed(),
-            vmm_uid: backend.is_jailed().then_some(profiles.limits.vmm_uid.min as u32),
+            jailed: false,
+            vmm_uid: None,
             owner: None,
             metadata: Default::default(),
             labels: Default::default(),
         };
+        backend.describe(&mut manifest);
+        manifest.vmm_uid = manifest.jailed.then_some(profiles.limits.vmm_uid.min as u32);
         Ok(BareLauncher { backend, boot: image.boot_files(), manifest, image })
     }
 

@@ -10,7 +10,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Gid, Uid, geteuid};
 
 use super::configuration::{self, API, DISK, INITRD, KERNEL, MEMORY, ROOTFS, STATE};
-use crate::backend::{BackendVm, MemorySource};
+use crate::backend::interface::{BackendVm, MemorySource};
 use crate::host::cgroup::{self, CgroupHierarchy};
 use crate::host::gate::{BindAccess, BindMount, HostUser, LaunchBounds, LaunchProgram};
 use crate::host::{directory, kvm};

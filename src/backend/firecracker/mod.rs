@@ -7,6 +7,7 @@
 
 mod api;
 mod configuration;
+pub mod doctor;
 mod home;
 mod snapshot;
 mod version;
@@ -19,15 +20,18 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
 use self::api::ApiClient;
-pub use self::version::FirecrackerVersion;
-use super::claim::{self, DialedStream, LineClaim};
-use super::{Backend, BackendVm, MemorySource, MonitorStream, StreamPurpose, VmmStart};
+use self::version::FirecrackerVersion;
+use super::claim::{self, LineClaim};
+use super::interface::{
+    Backend, BackendVm, DialedStream, MemorySource, MonitorStream, StreamPurpose, VmTraces,
+    VmmStart,
+};
 use crate::host::channel::AgentChannel;
 use crate::host::gate::LaunchSpec;
 use crate::host::kvm::KvmSupport;
 use crate::host::wait::WaitLimit;
-use crate::host::{kvm, log, namespaces, program, sparse};
-use crate::model::{Accelerator, BackendKind, Refusal, RefusalKind, VmManifest};
+use crate::host::{cgroup, directory, kvm, log, namespaces, program, sparse};
+use crate::model::{Accelerator, BackendKind, Refusal, RefusalKind, VmId, VmManifest, VmPaths};
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
 /// What to use instead.
@@ -103,21 +107,23 @@ impl Backend for FirecrackerBackend {
         true
     }
 
-    fn is_jailed(&self) -> bool {
-        self.jailer.is_some()
+    fn describe(&self, manifest: &mut VmManifest) {
+        manifest.jailed = self.jailer.is_some();
+        let jailer = if manifest.jailed { "yes" } else { "no" };
+        manifest.metadata.insert("jailer".into(), jailer.into());
     }
 
-    fn launch(&self, machine: BackendVm) -> Result<VmmStart> {
-        let boot = machine.boot.context("a Firecracker VM boots an image")?;
+    fn launch(&self, vm: BackendVm) -> Result<VmmStart> {
+        let boot = vm.boot.context("a Firecracker VM boots an image")?;
         let programs = self.check(&KvmSupport::probe())?;
-        let limit = log::limit(machine.largest_file()?);
-        let program = home::prepare(machine, boot, &programs, limit)?;
+        let limit = log::limit(vm.largest_file()?);
+        let program = home::prepare(vm, boot, &programs, limit)?;
         let launch = LaunchSpec {
             program,
             files: Vec::new(),
             // Its standard output is the guest's serial console.
-            output: Some(log::open(&machine.paths.console(), Some(limit))?),
-            log: log::open(&machine.paths.vmm_log(), Some(limit))?,
+            output: Some(log::open(&vm.paths.console(), Some(limit))?),
+            log: log::open(&vm.paths.vmm_log(), Some(limit))?,
         };
         Ok(VmmStart { launch, monitor: None })
     }
@@ -129,39 +135,32 @@ impl Backend for FirecrackerBackend {
         Ok(Some(format!("{stamp}\nhost {kernel}\n{}", configuration::build(manifest))))
     }
 
-    fn freeze(
-        &self,
-        machine: BackendVm,
-        _: &MonitorStream,
-        wait: &mut WaitLimit<'_>,
-    ) -> Result<String> {
-        let MemorySource::ToFreeze(files) = machine.memory else {
-            bail!("the VM is not to be frozen")
-        };
-        let mut firecracker = converse(machine, wait)?;
-        firecracker.extend(WRITING * machine.manifest.mem_mib);
+    fn freeze(&self, vm: BackendVm, _: &MonitorStream, wait: &mut WaitLimit<'_>) -> Result<String> {
+        let MemorySource::ToFreeze(files) = vm.memory else { bail!("the VM is not to be frozen") };
+        let mut firecracker = converse(vm, wait)?;
+        firecracker.extend(WRITING * vm.manifest.mem_mib);
         firecracker.ask(&snapshot::PAUSE)?;
         firecracker.ask(&snapshot::CREATE)?;
         // It has written what the guest never touched as well.
         sparse::dig_holes(&files.memory)?;
-        home::take_back(machine.manifest, files)?;
+        home::take_back(vm.manifest, files)?;
         let version = FirecrackerVersion::of(&self.found()?)?;
         Ok(version.map(|version| version.to_string()).unwrap_or_default())
     }
 
-    fn thaw(&self, machine: BackendVm, _: &MonitorStream, wait: &mut WaitLimit<'_>) -> Result<()> {
-        converse(machine, wait)?.ask(&snapshot::LOAD)?;
-        let (socket, owner) = socket(machine, configuration::VSOCK);
+    fn thaw(&self, vm: BackendVm, _: &MonitorStream, wait: &mut WaitLimit<'_>) -> Result<()> {
+        converse(vm, wait)?.ask(&snapshot::LOAD)?;
+        let (socket, owner) = socket(vm, configuration::VSOCK);
         vsock::knock(&socket, owner, wait)
     }
 
     fn dial(
         &self,
-        machine: BackendVm,
+        vm: BackendVm,
         purpose: StreamPurpose,
         wait: &mut WaitLimit<'_>,
     ) -> Result<DialedStream> {
-        let Some(claim) = claim::free(machine.paths, purpose)?.next() else {
+        let Some(claim) = claim::free(vm.paths, purpose)?.next() else {
             return Err(claim::none_free(purpose).into());
         };
         let LineClaim { lock, .. } = claim?;
@@ -169,7 +168,7 @@ impl Backend for FirecrackerBackend {
             StreamPurpose::Control => VSOCK_CONTROL,
             StreamPurpose::Session => VSOCK_SESSION,
         };
-        let (socket, owner) = socket(machine, configuration::VSOCK);
+        let (socket, owner) = socket(vm, configuration::VSOCK);
         let stream = vsock::connect(&socket, owner, port, wait)?;
         // Every connection is a new one: nothing of an earlier client is on it.
         Ok(DialedStream { channel: AgentChannel { stream, claim: Some(lock) }, dirty: false })
@@ -182,15 +181,36 @@ impl Backend for FirecrackerBackend {
     }
 }
 
+/// A VMM's home, and where it is jailed, its control groups.
+#[derive(Debug)]
+pub struct FirecrackerTraces;
+
+impl VmTraces for FirecrackerTraces {
+    /// The jailer clears the environment and with it the VM's mark.
+    fn process_root(&self, paths: &VmPaths) -> Option<PathBuf> {
+        Some(paths.vmm_home(true))
+    }
+
+    fn places(&self, id: &VmId) -> Vec<PathBuf> {
+        cgroup::groups(id.as_str())
+    }
+
+    fn clear(&self, id: &VmId, paths: &VmPaths) -> Result<()> {
+        cgroup::remove(id.as_str())?;
+        directory::remove(&paths.jail())?;
+        directory::remove(&paths.vmm_home(false))
+    }
+}
+
 /// Begins the only conversation with a VMM.
-fn converse<'a, 'w>(machine: BackendVm, wait: &'a mut WaitLimit<'w>) -> Result<ApiClient<'a, 'w>> {
-    let (socket, owner) = socket(machine, configuration::API);
+fn converse<'a, 'w>(vm: BackendVm, wait: &'a mut WaitLimit<'w>) -> Result<ApiClient<'a, 'w>> {
+    let (socket, owner) = socket(vm, configuration::API);
     ApiClient::open(&socket, owner, wait)
 }
 
 /// Where a VMM's socket is, and whose it must be.
-fn socket(machine: BackendVm, name: &str) -> (PathBuf, u32) {
-    let VmManifest { jailed, vmm_uid, .. } = *machine.manifest;
+fn socket(vm: BackendVm, name: &str) -> (PathBuf, u32) {
+    let VmManifest { jailed, vmm_uid, .. } = *vm.manifest;
     let owner = vmm_uid.unwrap_or_else(|| geteuid().as_raw());
-    (machine.paths.vmm_home(jailed).join(name), owner)
+    (vm.paths.vmm_home(jailed).join(name), owner)
 }

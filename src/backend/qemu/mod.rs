@@ -4,6 +4,7 @@
 //! which the frozen VM shared with QEMU and its copies map privately.
 
 mod arguments;
+pub mod doctor;
 mod monitor;
 
 use std::fs::{File, OpenOptions, Permissions};
@@ -17,8 +18,11 @@ use anyhow::{Context, Result, bail};
 
 use self::arguments::{InheritedFiles, MemoryMapping, QemuArguments};
 use self::monitor::{QemuVersion, QmpClient};
-use super::claim::DialedStream;
-use super::{Backend, BackendVm, MemorySource, MonitorStream, StreamPurpose, VmmStart, port};
+use super::interface::{
+    Backend, BackendVm, DialedStream, MemorySource, MonitorStream, StreamPurpose, VmTraces,
+    VmmStart,
+};
+use super::port;
 use crate::host::gate::{HostUser, LaunchBounds, LaunchProgram, LaunchSpec};
 use crate::host::tsc::TscCalibration;
 use crate::host::wait::WaitLimit;
@@ -51,10 +55,10 @@ impl Backend for QemuBackend {
 
     /// Every file and socket is opened here and handed over by number: QEMU opens nothing by name,
     /// so it can run as a user that owns nothing, in a directory it cannot write.
-    fn launch(&self, machine: BackendVm) -> Result<VmmStart> {
-        let boot = machine.boot.context("a QEMU VM boots an image")?;
-        let limit = log::limit(machine.largest_file()?);
-        let (monitor, theirs) = match machine.memory {
+    fn launch(&self, vm: BackendVm) -> Result<VmmStart> {
+        let boot = vm.boot.context("a QEMU VM boots an image")?;
+        let limit = log::limit(vm.largest_file()?);
+        let (monitor, theirs) = match vm.memory {
             MemorySource::Fresh => (None, None),
             MemorySource::ToFreeze(_) | MemorySource::Frozen(_) => {
                 let (ours, theirs) = UnixStream::pair().context("cannot make a socket")?;
@@ -71,9 +75,9 @@ impl Backend for QemuBackend {
             kernel: keep(open(&boot.kernel, false)?),
             initrd: keep(open(&boot.initrd, false)?),
             rootfs: keep(open(&boot.rootfs, false)?),
-            disk: keep(open(&machine.disk(), true)?),
-            console: keep(log::open(&machine.paths.console(), Some(limit))?.into()),
-            memory: match machine.memory {
+            disk: keep(open(&vm.disk(), true)?),
+            console: keep(log::open(&vm.paths.console(), Some(limit))?.into()),
+            memory: match vm.memory {
                 MemorySource::Fresh => None,
                 MemorySource::ToFreeze(files) => {
                     Some((keep(open(&files.memory, true)?), MemoryMapping::Shared))
@@ -84,24 +88,24 @@ impl Backend for QemuBackend {
                 }
             },
             monitor: theirs.map(|socket| keep(socket.into())),
-            ports: port::listen(machine.paths)?.into_iter().map(keep).collect(),
+            ports: port::listen(vm.paths)?.into_iter().map(keep).collect(),
         };
-        let tsc_khz = match machine.memory {
+        let tsc_khz = match vm.memory {
             // Its kernel knows.
             MemorySource::Frozen(_) => 0,
             MemorySource::Fresh | MemorySource::ToFreeze(_) => self.tsc.khz(),
         };
-        let id = machine.manifest.vm_id.as_str();
+        let id = vm.manifest.vm_id.as_str();
         let program = LaunchProgram {
             path: self.program.clone(),
-            args: self.arguments(machine.manifest, id, tsc_khz, &opened),
+            args: self.arguments(vm.manifest, id, tsc_khz, &opened),
             env: Vec::new(),
             cwd: PathBuf::from("/"),
-            user: machine.manifest.vmm_uid.map(|uid| self.user(uid)),
+            user: vm.manifest.vmm_uid.map(|uid| self.user(uid)),
             files: Vec::new(),
             bounds: LaunchBounds { file_size: Some(limit), ..LaunchBounds::default() },
         };
-        let log = log::open(&machine.paths.vmm_log(), Some(limit))?;
+        let log = log::open(&vm.paths.vmm_log(), Some(limit))?;
         Ok(VmmStart { launch: LaunchSpec { program, files, output: None, log }, monitor })
     }
 
@@ -123,11 +127,11 @@ impl Backend for QemuBackend {
 
     fn freeze(
         &self,
-        machine: BackendVm,
+        vm: BackendVm,
         monitor: &MonitorStream,
         wait: &mut WaitLimit<'_>,
     ) -> Result<String> {
-        let files = frozen_files(machine)?;
+        let files = frozen_files(vm)?;
         let state = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -143,28 +147,23 @@ impl Backend for QemuBackend {
         Ok(qemu.version().to_string())
     }
 
-    fn thaw(
-        &self,
-        machine: BackendVm,
-        monitor: &MonitorStream,
-        wait: &mut WaitLimit<'_>,
-    ) -> Result<()> {
-        let files = frozen_files(machine)?;
+    fn thaw(&self, vm: BackendVm, monitor: &MonitorStream, wait: &mut WaitLimit<'_>) -> Result<()> {
+        let files = frozen_files(vm)?;
         QmpClient::open(monitor.as_ref(), wait)?.load(open(&files.state, false)?)
     }
 
     fn dial(
         &self,
-        machine: BackendVm,
+        vm: BackendVm,
         purpose: StreamPurpose,
         wait: &mut WaitLimit<'_>,
     ) -> Result<DialedStream> {
-        port::dial(machine.paths, purpose, wait)
+        port::dial(vm.paths, purpose, wait)
     }
 
     fn boot_deadline(&self) -> Duration {
         match self.accelerator {
-            // A boot takes two seconds on an idle machine; a crowd of them on few cores, minutes.
+            // A boot takes two seconds on an idle vm; a crowd of them on few cores, minutes.
             Accelerator::Tcg => Duration::from_secs(180),
             Accelerator::Kvm | Accelerator::None => Duration::from_secs(30),
         }
@@ -174,8 +173,8 @@ impl Backend for QemuBackend {
 /// The first version that maps a file privately without asking to write it.
 const READS_ONLY: QemuVersion = QemuVersion(8, 2, 0);
 
-fn frozen_files<'a>(machine: BackendVm<'a>) -> Result<&'a FrozenFiles> {
-    match machine.memory {
+fn frozen_files<'a>(vm: BackendVm<'a>) -> Result<&'a FrozenFiles> {
+    match vm.memory {
         MemorySource::ToFreeze(files) | MemorySource::Frozen(files) => Ok(files),
         MemorySource::Fresh => bail!("a VM that boots has no frozen files"),
     }
@@ -219,6 +218,12 @@ impl QemuBackend {
         HostUser { uid, gid: uid, groups }
     }
 }
+
+/// A VMM leaves nothing outside the VM's directories.
+#[derive(Debug)]
+pub struct QemuTraces;
+
+impl VmTraces for QemuTraces {}
 
 fn open(path: &Path, write: bool) -> Result<OwnedFd> {
     let file: File = OpenOptions::new()

@@ -4,10 +4,9 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
-use super::{CheckVerdict, HostCheck};
 use crate::host::{directory, namespaces, socket};
 use crate::lifecycle::manager::VmManager;
-use crate::model::{Refusal, RefusalKind, VmId};
+use crate::model::{CheckVerdict, HostCheck, Refusal, RefusalKind, VmId};
 use crate::sys::disk;
 
 /// An image and a few VMs' disks take this much; less is not wrong, but soon will be.

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::templates;
+use crate::backend::installed_agent;
 use crate::image::{ImageInfo, ProgressSink};
 use crate::lifecycle::manager::VmManager;
 use crate::model::{ProfileName, Refusal, RefusalKind, VmId, VmRecord};
@@ -21,7 +22,7 @@ pub fn build_image(
     if force {
         refuse_if_needed(manager, &profile.name, "rebuilding")?;
     }
-    let (images, agent) = (manager.images()?, manager.agent()?);
+    let (images, agent) = (manager.images()?, installed_agent()?);
     let image = match force {
         true => images.build(profile, &agent, progress)?,
         false => images.ensure(profile, &agent, progress)?,

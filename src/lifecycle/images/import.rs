@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::build::refuse_if_needed;
 use super::templates;
+use crate::backend::installed_agent;
 use crate::host::durable;
 use crate::image::{ImageInfo, ImageParts, ProgressSink};
 use crate::import::{self, NamedSource};
@@ -46,7 +47,7 @@ pub fn import_image(
     check_name(profiles, &name)?;
     check_wishes(&wishes, request.disk_mib, &profiles.limits)?;
     let kernel_of = find_profile(profiles, &request.kernel_of)?;
-    let (images, agent) = (manager.images()?, manager.agent()?);
+    let (images, agent) = (manager.images()?, installed_agent()?);
     // Nobody waits for a kernel when the source will not do.
     let source = named.open()?;
     if !request.force {

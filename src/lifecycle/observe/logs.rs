@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::activity::{VmActivity, watch_registry};
+use crate::backend::traces;
 use crate::host::log::LogReader;
 use crate::host::watch::{FileWatch, WakeReason};
 use crate::lifecycle::manager::VmManager;
-use crate::model::{BackendKind, VmId, VmRecord};
+use crate::model::{VmId, VmRecord};
 
 /// One of a VM's logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +110,7 @@ fn rest(reader: &mut LogReader) -> Result<Vec<u8>> {
 fn path(manager: &VmManager, record: &VmRecord, log: LogKind) -> PathBuf {
     let paths = manager.paths(record.id());
     match log {
-        LogKind::Console if record.manifest.backend != BackendKind::Mock => paths.console(),
-        LogKind::Console | LogKind::Vmm => paths.vmm_log(),
+        LogKind::Console => traces(record.manifest.backend).console(&paths),
+        LogKind::Vmm => paths.vmm_log(),
     }
 }

@@ -1,13 +1,14 @@
-//! Which processes belong to VMs, on record or not.
+//! Finding and killing the processes of VMs, on record or not.
 //!
-//! A process is known by its VM's directory, which stands in its environment. A jailed VMM has none,
-//! and is known by its root directory instead, which it cannot leave.
+//! A process is recognized by its VM's directory in its environment. Where a backend's VMM has no
+//! environment, it is recognized by its root directory, which it cannot leave.
 
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::backend::all_traces;
 use crate::host::directory;
 use crate::host::process::{self, ProcessMarks};
 use crate::lifecycle::manager::VmManager;
@@ -21,7 +22,7 @@ const DEATH: Duration = Duration::from_secs(10);
 /// The living processes of one VM.
 pub fn of(manager: &VmManager, id: &VmId) -> Result<Vec<ProcessId>> {
     let mut marks = ProcessMarks::of(manager.mark(id));
-    add_jail(manager, id, &mut marks);
+    add_roots(manager, id, &mut marks);
     Ok(process::find(&marks)?.into_iter().map(|(process, _)| process).collect())
 }
 
@@ -30,16 +31,19 @@ pub fn all(manager: &VmManager) -> Result<Vec<(ProcessId, VmId)>> {
     let vms = manager.settings.directories.vms();
     let mut marks = ProcessMarks::below(&vms);
     for id in directory::names(&vms)?.iter().filter_map(|name| name.parse().ok()) {
-        add_jail(manager, &id, &mut marks);
+        add_roots(manager, &id, &mut marks);
     }
     let id_of = |mark: &str| mark.rsplit('/').next()?.parse().ok();
     let found = process::find(&marks)?;
     Ok(found.into_iter().filter_map(|(process, mark)| Some((process, id_of(&mark)?))).collect())
 }
 
-fn add_jail(manager: &VmManager, id: &VmId, marks: &mut ProcessMarks) {
-    if let Ok(root) = manager.paths(id).vmm_home(true).symlink_metadata() {
-        marks.roots.insert((root.dev(), root.ino()), manager.mark(id));
+fn add_roots(manager: &VmManager, id: &VmId, marks: &mut ProcessMarks) {
+    let paths = manager.paths(id);
+    for root in all_traces().filter_map(|traces| traces.process_root(&paths)) {
+        if let Ok(root) = root.symlink_metadata() {
+            marks.roots.insert((root.dev(), root.ino()), manager.mark(id));
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::processes;
-use crate::host::{cgroup, directory};
+use crate::backend::all_traces;
+use crate::host::directory;
 use crate::lifecycle::manager::{VmManager, liveness_of};
 use crate::model::{BootId, ProcessLiveness, VmId, VmRecord};
 use crate::registry::sweep_manifest;
@@ -32,8 +33,8 @@ pub fn sweep(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
         }
         swept.extend(leftovers(manager, &id)?);
         processes::kill_all(manager, &id)?;
-        cgroup::remove(id.as_str())?;
         let paths = manager.paths(&id);
+        all_traces().try_for_each(|traces| traces.clear(&id, &paths))?;
         directory::remove(&paths.run)?;
         directory::remove(&paths.dir)?;
         lock.remove()?;
@@ -92,7 +93,7 @@ fn leftovers(manager: &VmManager, id: &VmId) -> Result<Vec<String>> {
         .iter()
         .map(|process| format!("process {}", process.pid))
         .collect();
-    let mut places = cgroup::groups(id.as_str());
+    let mut places: Vec<_> = all_traces().flat_map(|traces| traces.places(id)).collect();
     places
         .extend([paths.dir, paths.run].into_iter().filter(|path| path.symlink_metadata().is_ok()));
     found.extend(places.iter().map(|path| path.display().to_string()));

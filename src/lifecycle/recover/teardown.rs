@@ -5,10 +5,11 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::processes;
+use crate::backend::traces;
 use crate::host::lock::FileLock;
-use crate::host::{cgroup, directory, durable};
+use crate::host::{directory, durable};
 use crate::lifecycle::manager::VmManager;
-use crate::model::{BackendKind, VmId, VmManifest, VmPhase, VmRecord};
+use crate::model::{VmId, VmManifest, VmPhase, VmRecord};
 use crate::registry::RegistryChange;
 
 /// What a deletion reports.
@@ -38,23 +39,13 @@ pub fn bring_down(
     })
 }
 
-/// Clears away what outlives a VMM and means nothing without it: processes, where no machine is around
-/// a VM's commands, and a jail.
+/// Deletes what outlives a VMM and has no use without it.
 pub fn clear(manager: &VmManager, manifest: &VmManifest) -> Result<()> {
-    match manifest.backend {
-        BackendKind::Mock => {
-            processes::kill_all(manager, &manifest.vm_id)?;
-            // The agent takes them away itself, unless it was killed.
-            directory::remove(&manager.paths(&manifest.vm_id).secrets())
-        }
-        BackendKind::Firecracker => {
-            let paths = manager.paths(&manifest.vm_id);
-            cgroup::remove(manifest.vm_id.as_str())?;
-            directory::remove(&paths.jail())?;
-            directory::remove(&paths.vmm_home(false))
-        }
-        BackendKind::Qemu => Ok(()),
+    let (id, traces) = (&manifest.vm_id, traces(manifest.backend));
+    if traces.has_host_processes() {
+        processes::kill_all(manager, id)?;
     }
+    traces.clear(id, &manager.paths(id))
 }
 
 /// Everything after the intention is on record; may be done again from the start.

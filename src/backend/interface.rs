@@ -1,0 +1,173 @@
+//! What a backend does, and what it is given for that.
+
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::host::channel::AgentChannel;
+use crate::host::gate::LaunchSpec;
+use crate::host::wait::WaitLimit;
+use crate::model::{Accelerator, BackendKind, BootFiles, FrozenFiles, VmId, VmManifest, VmPaths};
+
+/// One VM as a backend sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct BackendVm<'a> {
+    pub manifest: &'a VmManifest,
+    pub paths: &'a VmPaths,
+    /// What it boots; `None` if the backend boots no image.
+    pub boot: Option<&'a BootFiles>,
+    pub memory: MemorySource<'a>,
+}
+
+/// Where the memory of a VM comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum MemorySource<'a> {
+    /// Nowhere: the VM boots.
+    Fresh,
+    /// The VM boots, to be frozen into these files; its disk is theirs.
+    ToFreeze(&'a FrozenFiles),
+    /// A frozen VM's memory, copied page by page on write.
+    Frozen(&'a FrozenFiles),
+}
+
+/// How a VMM is started.
+#[derive(Debug)]
+pub struct VmmStart {
+    pub launch: LaunchSpec,
+    pub monitor: MonitorStream,
+}
+
+/// A connection to the VMM itself, for starting and freezing its VM; `None` if the VMM has none, or is
+/// reached in another way.
+pub type MonitorStream = Option<UnixStream>;
+
+impl<'a> BackendVm<'a> {
+    /// A VM that boots.
+    pub fn new(manifest: &'a VmManifest, paths: &'a VmPaths, boot: Option<&'a BootFiles>) -> Self {
+        BackendVm { manifest, paths, boot, memory: MemorySource::Fresh }
+    }
+
+    /// Its own writable disk.
+    pub(super) fn disk(&self) -> PathBuf {
+        match self.memory {
+            MemorySource::ToFreeze(files) => files.disk.clone(),
+            MemorySource::Fresh | MemorySource::Frozen(_) => self.paths.disk(),
+        }
+    }
+
+    /// The size in bytes of the largest file that its VMM must be able to write: its disk or its memory.
+    pub(super) fn largest_file(&self) -> Result<u64> {
+        let disk = self.disk();
+        let disk = std::fs::metadata(&disk)
+            .with_context(|| format!("cannot look at {}", disk.display()))?;
+        Ok(disk.len().max(u64::from(self.manifest.mem_mib) << 20))
+    }
+}
+
+/// What a stream to the agent is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamPurpose {
+    /// mayfly's own requests; always possible.
+    Control,
+    /// A command; there are [`crate::model::layout::SESSION_PORTS`] at a time.
+    Session,
+}
+
+/// A connected stream to an agent.
+#[derive(Debug)]
+pub struct DialedStream {
+    pub channel: AgentChannel,
+    /// The last command on this line was interrupted, so its bytes may still arrive.
+    pub dirty: bool,
+}
+
+/// A way of running VMs.
+pub trait Backend {
+    fn kind(&self) -> BackendKind;
+
+    /// What executes the guest's instructions, on this host.
+    fn accelerator(&self) -> Accelerator;
+
+    /// Whether its VMs boot an image. Those that do get a disk of their own.
+    fn boots_image(&self) -> bool;
+
+    /// Adds to a new VM's manifest what only the backend knows.
+    fn describe(&self, _: &mut VmManifest) {}
+
+    /// The program that becomes the VMM, with its listening sockets open. Starts nothing.
+    fn launch(&self, vm: BackendVm) -> Result<VmmStart>;
+
+    /// Everything outside a VM's image and manifest that its frozen memory depends on, as text: the
+    /// VMM's program and how it is started. `None` if VMs cannot be frozen.
+    ///
+    /// # Errors
+    /// `Host` if the VMM is not installed.
+    fn shape(&self, _: &VmManifest) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// Pauses a VM that was started with [`MemorySource::ToFreeze`] and completes its files. The VMM must be
+    /// killed afterwards. Returns the VMM's version, for display.
+    ///
+    /// # Errors
+    /// The VMM's refusal, and the errors of [`WaitLimit::ready`].
+    fn freeze(&self, _: BackendVm, _: &MonitorStream, _: &mut WaitLimit<'_>) -> Result<String> {
+        bail!("VMs of this backend cannot be frozen")
+    }
+
+    /// Resumes a VM that was started with [`MemorySource::Frozen`]. Returns when the VMM has accepted the
+    /// request, possibly before the guest runs.
+    ///
+    /// # Errors
+    /// The VMM's refusal, and the errors of [`WaitLimit::ready`].
+    fn thaw(&self, _: BackendVm, _: &MonitorStream, _: &mut WaitLimit<'_>) -> Result<()> {
+        bail!("VMs of this backend cannot be frozen")
+    }
+
+    /// A stream to the agent of a VM whose VMM runs or is just starting. Some backends wait until the agent
+    /// listens; others succeed before that.
+    ///
+    /// # Errors
+    /// `Busy` if every session port is taken, and the errors of [`WaitLimit::ready`].
+    fn dial(
+        &self,
+        vm: BackendVm,
+        purpose: StreamPurpose,
+        wait: &mut WaitLimit<'_>,
+    ) -> Result<DialedStream>;
+
+    /// How long a boot may take before it counts as failed. Emulation is tens of times slower than
+    /// hardware, and slower still on a busy host; the limit is there to detect a boot that hangs.
+    fn boot_deadline(&self) -> Duration;
+}
+
+/// What a backend's VMs leave on the host. It is known without the backend's programs, because a VM must
+/// be deleted even if they are gone.
+pub trait VmTraces {
+    /// The file in which the guest's console is recorded.
+    fn console(&self, paths: &VmPaths) -> PathBuf {
+        paths.console()
+    }
+
+    /// The root directory that identifies a process of the VM that does not carry the VM's mark.
+    fn process_root(&self, _: &VmPaths) -> Option<PathBuf> {
+        None
+    }
+
+    /// Whether commands run as processes of the host, which outlive the VMM.
+    fn has_host_processes(&self) -> bool {
+        false
+    }
+
+    /// What exists of the VM outside its own directories.
+    fn places(&self, _: &VmId) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// Deletes what has no use without the VMM. The VM has no processes any more.
+    fn clear(&self, _: &VmId, _: &VmPaths) -> Result<()> {
+        Ok(())
+    }
+}
