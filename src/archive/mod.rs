@@ -12,12 +12,14 @@
 //! must not exist yet, in the innermost one. What is received goes into a directory of our own
 //! ([`StagingDirectory`]) and is put in its place when all of it is there ([`StagingDirectory::place`]).
 //!
-//! [`receive_foreign`] takes tar archives that somebody else made. Only a guest does that, for `cp -`.
+//! Tar archives that other programs made are read by [`MemberReader`], and unpacked by [`extract()`] for `cp -`.
 
+mod broken;
 mod destination;
 mod entry;
-mod foreign;
+mod extract;
 mod leftovers;
+mod lenient;
 mod name;
 mod pack;
 mod pax;
@@ -26,21 +28,24 @@ mod quota;
 mod reader;
 mod receive;
 mod relay;
+mod sparse_map;
 mod staged;
 mod tally;
 mod tree;
 mod writer;
 
+pub use broken::ArchiveError;
 pub use destination::{
     CopyDestination, CopySource, CopyTarget, CreatedDirectories, make_parents, own_name,
 };
 pub use entry::{EntryKind, FileTime, TarEntry};
-pub use foreign::receive_foreign;
+pub use extract::extract;
+pub use lenient::{MemberReader, TarMember};
 pub use name::EntryName;
 pub use pack::PackSource;
 pub use place::PlaceConflict;
 pub use quota::{QuotaExceeded, UnpackQuota};
-pub use reader::{ArchiveError, ArchiveReader};
+pub use reader::ArchiveReader;
 pub use receive::{EntrySink, receive};
 pub use relay::EntryRelay;
 pub use staged::StagingDirectory;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
-use super::reader::ArchiveError;
+use super::broken::ArchiveError;
 
 /// The longest name of one file on Linux, in bytes (NAME_MAX).
 const MAX_PART: usize = 255;

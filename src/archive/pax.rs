@@ -1,16 +1,69 @@
-//! The records of a pax extended header: what has no room in a tar's own.
+//! The records of a pax extended header (POSIX pax(1)): what does not fit into a header of tar.
 //!
 //! The `tar` crate's parser takes a value to end at a line end, which a file's name may contain.
 
+use super::broken::ArchiveError;
 use super::entry::FileTime;
-use super::reader::ArchiveError;
 
-/// How large an extended header may be: a name and the target of a link, both of the longest, and some.
+/// How large an extended header of our own streams may be: the longest name and the longest target of a
+/// link, and some.
 pub const MAX_SIZE: u64 = 16 * 1024;
 
-/// How many bytes of files follow, in a header for the whole stream. A key of our own, as the standard
-/// asks for: in capital letters.
+/// How many bytes of files follow, in a header for the whole stream. The standard asks for capital
+/// letters in keys that it does not define.
 pub const TOTAL: &[u8] = b"MAYFLY.total";
+
+/// What GNU tar, bsdtar and Go put before the name of an extended attribute.
+const ATTRIBUTE: &[u8] = b"SCHILY.xattr.";
+
+/// What extended headers say of a member.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PaxRecords {
+    pub path: Option<Vec<u8>>,
+    pub link: Option<Vec<u8>>,
+    pub size: Option<u64>,
+    pub uid: Option<u64>,
+    pub gid: Option<u64>,
+    pub modified: Option<FileTime>,
+    /// Extended attributes by name.
+    pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whether the member is a sparse file in one of GNU tar's three pax forms.
+    pub is_sparse: bool,
+}
+
+impl PaxRecords {
+    /// Adds what is in another extended header; later records replace earlier ones, and an empty value
+    /// removes them.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Malformed`].
+    pub fn update(&mut self, bytes: &[u8]) -> Result<(), ArchiveError> {
+        // Some writers pad with zeros.
+        let length = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        for (key, value) in records(&bytes[..length])? {
+            let given = Some(value).filter(|value| !value.is_empty());
+            let number = |what| {
+                let parse = |value| str::from_utf8(value).ok()?.parse().ok();
+                given.map(|value| parse(value).ok_or(ArchiveError::Malformed(what))).transpose()
+            };
+            match key {
+                b"path" => self.path = given.map(<[u8]>::to_vec),
+                b"linkpath" => self.link = given.map(<[u8]>::to_vec),
+                b"size" => self.size = number("the size of a file")?,
+                b"uid" => self.uid = number("a user")?,
+                b"gid" => self.gid = number("a group")?,
+                b"mtime" => self.modified = given.map(read_time).transpose()?,
+                _ if key.starts_with(b"GNU.sparse.") => self.is_sparse = true,
+                _ => {
+                    if let Some(name) = key.strip_prefix(ATTRIBUTE) {
+                        self.attributes.push((name.to_vec(), value.to_vec()));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
 
 /// `length key=value\n`, the length counting itself.
 pub fn push(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
@@ -34,10 +87,10 @@ fn digits(number: usize) -> usize {
 /// A key and its value.
 pub type PaxRecord<'a> = (&'a [u8], &'a [u8]);
 
-/// All records.
+/// The records of an extended header.
 ///
 /// # Errors
-/// Where they are not what the standard says.
+/// [`ArchiveError::Malformed`].
 pub fn records(mut bytes: &[u8]) -> Result<Vec<PaxRecord<'_>>, ArchiveError> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
@@ -118,6 +171,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_a_member_is_read_whatever_is_in_it() {
+        let capability = b"\x01\x00\x00\x02\n30 path=evil\n\x00";
+        let mut bytes = Vec::new();
+        for (key, value) in [
+            (&b"SCHILY.xattr.security.capability"[..], &capability[..]),
+            (b"mtime", b"1700000000.25"),
+            (b"path", "f\u{fc}nf".as_bytes()),
+            (b"size", b"9000000000"),
+            (b"uid", b"7"),
+            (b"uid", b""),
+        ] {
+            push(&mut bytes, key, value);
+        }
+        bytes.extend([0; 40]);
+        let mut said = PaxRecords::default();
+        said.update(&bytes).unwrap();
+        let expected = PaxRecords {
+            path: Some("f\u{fc}nf".into()),
+            size: Some(9_000_000_000),
+            modified: Some(FileTime { seconds: 1_700_000_000, nanoseconds: 250_000_000 }),
+            attributes: vec![(b"security.capability".to_vec(), capability.to_vec())],
+            ..PaxRecords::default()
+        };
+        assert_eq!(said, expected);
+    }
+
+    #[test]
     fn what_is_no_record_is_refused() {
         for bad in [
             &b"x"[..],
@@ -133,6 +213,7 @@ mod tests {
             &[0; 40],
         ] {
             assert!(records(bad).is_err(), "{bad:?}");
+            assert!(PaxRecords::default().update(bad).is_err() || bad.ends_with(b"\0"), "{bad:?}");
         }
     }
 

@@ -5,14 +5,12 @@
 //! of a header; going from one to the next is done here, so that no length is believed before it was
 //! compared with a limit.
 
-use std::ffi::OsStr;
-use std::fmt;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result};
 use tar::{EntryType, Header};
 
+use super::broken::ArchiveError;
 use super::entry::{EntryKind, FileTime, TarEntry};
 use super::name::EntryName;
 use super::pax;
@@ -23,51 +21,6 @@ const MAX_TAIL: u64 = 1 << 20;
 
 /// The longest target of a link (PATH_MAX).
 const MAX_TARGET: usize = 4096;
-
-/// What is wrong with a stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ArchiveError {
-    /// It ended before its end.
-    Truncated,
-    /// This is not as a tar has it.
-    Malformed(&'static str),
-    /// No file may be called this, and why.
-    Name(Vec<u8>, &'static str),
-    /// This is something that nobody sends.
-    Kind(Vec<u8>, u8),
-    /// This belongs to no directory that is open, or nobody asked for it.
-    Order(EntryName),
-    /// There are two of this.
-    Twice(EntryName),
-}
-
-impl ArchiveError {
-    pub fn name(path: &[u8], why: &'static str) -> ArchiveError {
-        // Enough to recognize it by.
-        ArchiveError::Name(path[..path.len().min(200)].to_vec(), why)
-    }
-}
-
-impl fmt::Display for ArchiveError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |bytes: &[u8]| format!("{:?}", OsStr::from_bytes(bytes));
-        match self {
-            ArchiveError::Truncated => write!(f, "it broke off"),
-            ArchiveError::Malformed(what) => write!(f, "{what} in it is malformed"),
-            ArchiveError::Name(path, why) => write!(f, "the name {} in it {why}", shown(path)),
-            ArchiveError::Kind(name, code) => {
-                let code = char::from(*code).escape_default();
-                write!(f, "{} in it is of the kind '{code}', which is not taken", shown(name))
-            }
-            ArchiveError::Order(name) => {
-                write!(f, "{} in it belongs to nothing that was asked for", shown(&name.to_bytes()))
-            }
-            ArchiveError::Twice(name) => write!(f, "{} is twice in it", shown(&name.to_bytes())),
-        }
-    }
-}
-
-impl std::error::Error for ArchiveError {}
 
 /// Reads entries. The content of a file is read from [`ArchiveReader::content`] before the next entry.
 #[derive(Debug)]
@@ -144,7 +97,7 @@ impl<R: Read> ArchiveReader<R> {
                 EntryKind::Link { target: checked_target(extension.target.unwrap_or_else(own))? }
             }
             EntryType::Fifo | EntryType::Char | EntryType::Block => EntryKind::Special,
-            _ => return Err(ArchiveError::Kind(path[..path.len().min(200)].to_vec(), code).into()),
+            _ => return Err(ArchiveError::kind(&path, code).into()),
         };
         if size > 0 && !matches!(kind, EntryKind::File { .. }) {
             return Err(ArchiveError::Malformed("the size of something without content").into());
@@ -263,10 +216,10 @@ fn padding(size: u64) -> usize {
 }
 
 fn checked_target(target: Vec<u8>) -> Result<Vec<u8>, ArchiveError> {
-    match target.is_empty() || target.len() > MAX_TARGET || target.contains(&0) {
-        true => Err(ArchiveError::Malformed("the target of a link")),
-        false => Ok(target),
+    if target.is_empty() || target.len() > MAX_TARGET || target.contains(&0) {
+        return Err(ArchiveError::Malformed("the target of a link"));
     }
+    Ok(target)
 }
 
 /// The content of one file.

@@ -4,9 +4,10 @@ use std::io::{self, Read};
 
 use anyhow::Result;
 
+use super::broken::ArchiveError;
 use super::entry::{EntryKind, TarEntry};
 use super::quota::UnpackQuota;
-use super::reader::{ArchiveError, ArchiveReader};
+use super::reader::ArchiveReader;
 use super::tally::{CopyObserver, CopyTally};
 
 /// What keeps entries. Each comes after its directory, and nothing outside that comes in between.
@@ -63,9 +64,10 @@ pub fn receive<R: Read>(
             EntryKind::Link { target } => sink.link(&entry, target)?,
             EntryKind::Special => false,
         };
-        match taken {
-            true => tally.count(&entry.kind),
-            false => tally.skip(entry.name, &entry.kind),
+        if taken {
+            tally.count(&entry.kind);
+        } else {
+            tally.skip(entry.name, &entry.kind);
         }
     }
     match order.root {
@@ -84,7 +86,6 @@ struct Order {
 
 impl Order {
     fn check(&mut self, entry: &TarEntry) -> Result<(), ArchiveError> {
-        let out_of_order = || ArchiveError::Order(entry.name.clone());
         match (&self.root, entry.name.split()) {
             // The root, and nothing before it.
             (None, None) => self.root = Some(entry.kind.clone()),
@@ -94,8 +95,8 @@ impl Order {
                     self.open = entry.name.parts().to_vec();
                 }
             }
-            (Some(_), None) => return Err(ArchiveError::Twice(entry.name.clone())),
-            _ => return Err(out_of_order()),
+            (Some(_), None) => return Err(ArchiveError::Twice(entry.name.to_bytes())),
+            _ => return Err(ArchiveError::Order(entry.name.to_bytes())),
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -13,9 +13,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::entry::{FileTime, TarEntry};
+use super::broken::ArchiveError;
+use super::entry::{EntryKind, FileTime, TarEntry};
 use super::name::EntryName;
-use super::reader::ArchiveError;
 use super::receive::EntrySink;
 
 /// What the root is called in the directory it is made in. Nobody else calls anything so: that is how a
@@ -83,7 +83,7 @@ impl TreeBuilder {
     pub fn make_root(&mut self) -> Result<()> {
         let entry = TarEntry {
             name: EntryName::root(),
-            kind: super::EntryKind::Directory,
+            kind: EntryKind::Directory,
             mode: 0o755,
             modified: FileTime::default(),
         };
@@ -150,6 +150,50 @@ impl TreeBuilder {
             .map_err(|errno| said(errno, "link", leaf.as_bytes()))
     }
 
+    /// Makes a file of the pieces of `content` that go to these offsets and have these lengths, or end
+    /// with it. What is between them is a hole.
+    ///
+    /// # Errors
+    /// The file system's, and those of `content`.
+    pub fn write(
+        &mut self,
+        entry: &TarEntry,
+        content: &mut dyn Read,
+        pieces: &[(u64, u64)],
+    ) -> Result<()> {
+        let leaf = self.place_of(&entry.name)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(self.innermost(), leaf, flags, Mode::from_raw_mode(0o600))
+            .map_err(|errno| refused(errno, "create", entry))?;
+        let mut file = File::from(file);
+        let written = || format!("cannot write {}", shown(&entry.name));
+        for &(offset, length) in pieces {
+            if offset > 0 {
+                file.seek(SeekFrom::Start(offset)).with_context(written)?;
+            }
+            let mut piece = content.take(length);
+            loop {
+                let count = match piece.read(&mut self.chunk) {
+                    Ok(0) => break,
+                    Ok(count) => count,
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                    Err(error) => return Err(error).context("cannot read the stream"),
+                };
+                file.write_all(&self.chunk[..count]).with_context(written)?;
+            }
+        }
+        let end = pieces.last().map_or(0, |&(offset, length)| offset + length);
+        if let EntryKind::File { size } = entry.kind
+            && end < size
+        {
+            file.set_len(size).with_context(written)?;
+        }
+        fchmod(&file, Mode::from_raw_mode(entry.mode & !self.umask))
+            .and_then(|()| futimens(&file, &entry.modified.stamps()))
+            .map_err(|errno| refused(errno, "set mode and time of", entry))
+    }
+
     fn innermost(&self) -> BorrowedFd<'_> {
         self.levels.last().map_or(self.top.as_fd(), |level| level.directory.as_fd())
     }
@@ -162,10 +206,10 @@ impl TreeBuilder {
             Some((parent, leaf)) => {
                 self.close_to(parent.len() + 1)?;
                 let open = self.levels.iter().skip(1).map(|level| &level.part);
-                match open.eq(parent) && !self.levels.is_empty() {
-                    true => Ok(leaf),
-                    false => Err(ArchiveError::Order(name.clone()).into()),
+                if self.levels.is_empty() || !open.eq(parent) {
+                    return Err(ArchiveError::Order(name.to_bytes()).into());
                 }
+                Ok(leaf)
             }
         }
     }
@@ -202,25 +246,7 @@ impl EntrySink for TreeBuilder {
     }
 
     fn file(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<()> {
-        let leaf = self.place_of(&entry.name)?;
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(self.innermost(), leaf, flags, Mode::from_raw_mode(0o600))
-            .map_err(|errno| refused(errno, "create", entry))?;
-        let mut file = File::from(file);
-        loop {
-            let count = match content.read(&mut self.chunk) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).context("cannot read the stream"),
-            };
-            file.write_all(&self.chunk[..count])
-                .with_context(|| format!("cannot write {}", shown(&entry.name)))?;
-        }
-        fchmod(&file, Mode::from_raw_mode(entry.mode & !self.umask))
-            .and_then(|()| futimens(&file, &entry.modified.stamps()))
-            .map_err(|errno| refused(errno, "set mode and time of", entry))
+        self.write(entry, content, &[(0, u64::MAX)])
     }
 
     fn link(&mut self, entry: &TarEntry, target: &[u8]) -> Result<bool> {
@@ -240,10 +266,10 @@ impl EntrySink for TreeBuilder {
 
 /// A name in a sentence.
 pub fn shown(name: &EntryName) -> String {
-    match name.is_root() {
-        true => "it".into(),
-        false => format!("{:?}", OsStr::from_bytes(&name.to_bytes())),
+    if name.is_root() {
+        return "it".into();
     }
+    format!("{:?}", OsStr::from_bytes(&name.to_bytes()))
 }
 
 fn said(errno: Errno, what: &str, part: &[u8]) -> anyhow::Error {
@@ -254,7 +280,7 @@ fn said(errno: Errno, what: &str, part: &[u8]) -> anyhow::Error {
 /// Why an entry could not be made. What exists already was made by the same stream.
 fn refused(errno: Errno, what: &str, entry: &TarEntry) -> anyhow::Error {
     match errno {
-        Errno::EXIST => ArchiveError::Twice(entry.name.clone()).into(),
+        Errno::EXIST => ArchiveError::Twice(entry.name.to_bytes()).into(),
         _ => anyhow::Error::new(std::io::Error::from(errno))
             .context(format!("cannot {what} {}", shown(&entry.name))),
     }

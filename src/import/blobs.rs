@@ -12,8 +12,8 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 use tar::EntryType;
 
-use super::member::MemberReader;
 use super::path::{place, shown};
+use crate::archive::MemberReader;
 use crate::model::{Refusal, RefusalKind};
 
 /// Bytes of a manifest or configuration. The specification asks for no more than 4 MiB.
@@ -64,7 +64,9 @@ impl PackedFiles {
         let mut skip = |reader: &mut io::BufReader<&File>, bytes: u64| {
             reader.seek_relative(i64::try_from(bytes).map_err(io::Error::other)?)
         };
-        while let Some(member) = members.next_with(&mut skip).map_err(|error| damaged(&error))? {
+        while let Some(member) =
+            members.next_member_with(&mut skip).map_err(|error| damaged(&error))?
+        {
             let offset = members.position();
             let name = place(&member.name)?;
             let found = match member.kind {

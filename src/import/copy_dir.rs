@@ -88,11 +88,8 @@ impl Walk<'_> {
                 let size = opened.metadata()?.size();
                 let extended = extended(opened.as_fd())?;
                 let mut content = &opened;
-                self.tree.put(
-                    at,
-                    RootfsEntry::File(&mut content, size),
-                    &attributes(&about, extended),
-                )
+                let file = RootfsEntry::File { content: &mut content, size, pieces: &[(0, size)] };
+                self.tree.put(at, file, &attributes(&about, extended))
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(from, name, Vec::new())?.into_bytes();

@@ -59,11 +59,8 @@ pub fn fit(tree: &mut RootfsTree, workdir: Option<&str>) -> Result<()> {
     // The one of whoever made the image, or a link to what no program here writes.
     let resolver = etc.join("resolv.conf");
     tree.remove(&resolver)?;
-    tree.put(
-        &resolver,
-        RootfsEntry::File(&mut std::io::empty(), 0),
-        &EntryAttributes::plain(0o644),
-    )?;
+    let empty = RootfsEntry::File { content: &mut std::io::empty(), size: 0, pieces: &[] };
+    tree.put(&resolver, empty, &EntryAttributes::plain(0o644))?;
     if let Some(workdir) = workdir {
         // As docker does. One that cannot be made is the command's trouble, and it will say so.
         let place = path::place(workdir.as_bytes()).unwrap_or_default();

@@ -14,9 +14,9 @@ use rustix::fs::FileType;
 use tar::EntryType;
 
 use super::blobs::cut_short;
-use super::member::{MemberReader, TarMember};
 use super::path::{place, shown};
 use super::rootfs::{EntryAttributes, RootfsEntry, RootfsTree};
+use crate::archive::{MemberReader, TarMember};
 use crate::model::{Refusal, RefusalKind};
 
 /// Begins the name of what a layer takes away.
@@ -59,7 +59,7 @@ pub fn apply(
 ) -> Result<()> {
     let mut members = MemberReader::new(archive);
     let mut layer = Layer { tree, own: HashSet::new() };
-    while let Some(member) = members.next()? {
+    while let Some(member) = members.next_member()? {
         heard();
         let place = place(&member.name)?;
         match whiteout(&place).filter(|_| names == WhiteoutNames::Whiteouts) {
@@ -112,15 +112,14 @@ impl Layer<'_> {
     ) -> Result<()> {
         let attributes = attributes(member)?;
         let link = OsStr::from_bytes(&member.link);
-        // Once refused, and not read at all.
-        let mut content = members.content(member);
+        let mut content = members.content();
         let entry = match member.kind {
             EntryType::Directory => RootfsEntry::Directory,
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                // Old archives mark a directory by its name.
-                match member.name.ends_with(b"/") && member.size == 0 {
-                    true => RootfsEntry::Directory,
-                    false => RootfsEntry::File(&mut content, member.size),
+                RootfsEntry::File {
+                    content: &mut content,
+                    size: member.size,
+                    pieces: &member.pieces,
                 }
             }
             EntryType::Symlink => RootfsEntry::Link(link),
@@ -179,7 +178,7 @@ fn attributes(member: &TarMember) -> Result<EntryAttributes> {
         mode: member.mode,
         uid: id(member.uid)?,
         gid: id(member.gid)?,
-        mtime: member.mtime,
+        mtime: member.modified.seconds,
         extended: member
             .attributes
             .iter()

@@ -16,13 +16,10 @@ mod elf;
 mod fixups;
 mod layer;
 mod manifest;
-mod member;
 mod path;
-mod pax;
 mod rootfs;
 mod select;
 mod source;
-mod sparse_map;
 #[cfg(test)]
 mod tests;
 mod unpack;
@@ -62,7 +59,7 @@ pub struct ImageImport<'a> {
 
 /// What was imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Imported {
+pub struct ImportResult {
     pub kernel_release: String,
     pub form: RootfsFormat,
     /// What the archive calls the image.
@@ -77,7 +74,7 @@ pub fn make(
     work: &Path,
     into: &Path,
     progress: &mut dyn ProgressSink,
-) -> Result<Imported> {
+) -> Result<ImportResult> {
     let ImageImport { named, source, kernel, disk_mib } = import;
     let bounds = named.bounds;
     progress.phase(&format!("reading {}", named.shown()), 1, PHASES);
@@ -115,7 +112,7 @@ pub fn make(
     for name in [KERNEL, MODULES] {
         share(&kernel.dir().join(name), &into.join(name))?;
     }
-    Ok(Imported {
+    Ok(ImportResult {
         kernel_release: kernel.info().kernel_release.clone(),
         form: plan.form,
         reference: plan.reference,

@@ -31,8 +31,13 @@ const DIRECTORY: OFlags =
 /// What is put into a tree.
 pub enum RootfsEntry<'a> {
     Directory,
-    /// A file, and how long it is.
-    File(&'a mut dyn Read, u64),
+    /// A file of `size` bytes. `content` is the pieces of it that go to these offsets and have these
+    /// lengths, one after another.
+    File {
+        content: &'a mut dyn Read,
+        size: u64,
+        pieces: &'a [(u64, u64)],
+    },
     /// A symbolic link to there, whatever that is.
     Link(&'a OsStr),
     /// Another name of a file that is there.
@@ -116,7 +121,7 @@ impl RootfsTree {
         entry: RootfsEntry,
         attributes: &EntryAttributes,
     ) -> Result<()> {
-        self.budget.take(if let RootfsEntry::File(_, size) = entry { size } else { 0 })?;
+        self.budget.take(if let RootfsEntry::File { size, .. } = entry { size } else { 0 })?;
         let Some(name) = place.file_name() else {
             if let RootfsEntry::Directory = entry {
                 let root = self.root.try_clone()?;
@@ -155,12 +160,13 @@ impl RootfsTree {
                 self.times.insert(place.to_owned(), attributes.mtime);
                 self.furnish(made.as_fd(), attributes)
             }
-            RootfsEntry::File(content, size) => {
+            RootfsEntry::File { content, size, pieces } => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
                 let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let made =
                     File::from(rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
-                self.fill(&made, content, size, attributes.mode)?;
+                self.fill(&made, content, pieces, attributes.mode)?;
+                made.set_len(size)?;
                 self.furnish(made.as_fd(), attributes)?;
                 Ok(rustix::fs::futimens(&made, &times(attributes.mtime))?)
             }
@@ -299,23 +305,31 @@ impl RootfsTree {
         }
     }
 
-    fn fill(&mut self, file: &File, content: &mut dyn Read, size: u64, mode: u32) -> Result<()> {
+    fn fill(
+        &mut self,
+        file: &File,
+        content: &mut dyn Read,
+        pieces: &[(u64, u64)],
+        mode: u32,
+    ) -> Result<()> {
         let mut buffer = vec![0; CHUNK];
-        let mut position = 0;
-        while position < size {
-            let wanted = usize::try_from(size - position).unwrap_or(CHUNK).min(CHUNK);
-            content.read_exact(&mut buffer[..wanted]).context("its content cannot be read")?;
-            let bytes = &buffer[..wanted];
-            if position == 0 && mode & 0o111 != 0 {
-                self.machines.look(bytes);
+        for &(offset, length) in pieces {
+            let (mut position, end) = (offset, offset + length);
+            while position < end {
+                let wanted = usize::try_from(end - position).unwrap_or(CHUNK).min(CHUNK);
+                let bytes = &mut buffer[..wanted];
+                content.read_exact(bytes).context("its content cannot be read")?;
+                if position == 0 && mode & 0o111 != 0 {
+                    self.machines.look(bytes);
+                }
+                if bytes.iter().any(|&byte| byte != 0) {
+                    file.write_all_at(bytes, position)?;
+                    self.budget.wrote(wanted as u64, &self.root)?;
+                }
+                position += wanted as u64;
             }
-            if bytes.iter().any(|&byte| byte != 0) {
-                file.write_all_at(bytes, position)?;
-                self.budget.wrote(wanted as u64, &self.root)?;
-            }
-            position += wanted as u64;
         }
-        Ok(file.set_len(size)?)
+        Ok(())
     }
 
     /// Owner first: a change of it takes away set-id bits and capabilities.

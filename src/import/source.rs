@@ -11,10 +11,10 @@ use anyhow::{Context, Result, bail};
 use super::blobs::PackedFiles;
 use super::budget::{UnpackBounds, UnpackBudget};
 use super::compression::{CompressionFormat, unpacked};
-use super::member::MemberReader;
 use super::path;
 use super::select::{self, SelectedImage};
 use super::unpack::SourceContents;
+use crate::archive::MemberReader;
 use crate::host::tool::ToolInterrupted;
 use crate::image::ProgressSink;
 use crate::model::{CommandDefaults, Refusal, RefusalKind, RootfsFormat};
@@ -251,7 +251,7 @@ fn guess(archive: &mut dyn Read) -> Result<RootfsFormat> {
     };
     let mut members = MemberReader::new(archive);
     let name = loop {
-        let Some(first) = members.next().map_err(not_tar)? else {
+        let Some(first) = members.next_member().map_err(not_tar)? else {
             bail!(Refusal::new(RefusalKind::Usage, "it is an empty archive"));
         };
         let name = path::place(&first.name)?;

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use super::failure::failure;
 use crate::archive::{
     self, ArchiveReader, ArchiveWriter, CopyDestination, CopySource, CopyTarget, EntryKind,
-    PackSource, StagingDirectory, UnpackQuota, UnpackRules, receive, receive_foreign,
+    PackSource, StagingDirectory, UnpackQuota, UnpackRules, extract, receive,
 };
 use crate::protocol::{
     AgentFailure, FailureKind, PackRequest, UnpackInput, UnpackRequest, WireText,
@@ -106,7 +106,7 @@ fn unpack(request: &UnpackRequest) -> Result<()> {
     let target = match &request.input {
         UnpackInput::Archive => {
             let target = directory_only(&destination, path)?;
-            receive_foreign(input, &mut tree)?;
+            extract(input, &mut tree)?;
             target
         }
         UnpackInput::Tree { name, contents, .. } => {

@@ -227,7 +227,7 @@ fn no_archive_reaches_what_is_beside_the_tree() {
         (
             "a damaged header",
             |_| Tar::default().add(EntryType::XHeader, "x", "", 0, b"99 a=b\n").file("x", ""),
-            Refused("damaged"),
+            Refused("malformed"),
         ),
         (
             "sparse files in another form",

@@ -1,12 +1,16 @@
 //! Hostile archives, of whatever kind, against what unpacks them in a guest for `cp -`: whatever becomes
 //! of them, nothing is changed outside of the directory that they are unpacked in.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
 
+use anyhow::Result;
 use mayfly::archive::{
-    CopyDestination, CopyTarget, StagingDirectory, UnpackRules, receive_foreign,
+    CopyDestination, CopyTally, CopyTarget, StagingDirectory, UnpackRules, extract,
 };
 use tempfile::TempDir;
 
@@ -23,12 +27,10 @@ fn hostile(out: &[u8]) -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let up = b"../../../canaries/x";
     let at = |tail: &[u8]| [out, tail].concat();
     let (sym, hard) = (b'2', b'1');
-    let sparse = changed(head(b'S', b"s", 512), |bytes| {
-        bytes[257..265].copy_from_slice(b"ustar  \0");
-        bytes[386..398].copy_from_slice(&[0x80, 0, 0, 0, 0x7f, 255, 255, 255, 255, 255, 0, 0]);
-        bytes[398..410].copy_from_slice(b"00000001000\0");
-        bytes[483..495].copy_from_slice(&[0x80, 0, 0, 0, 0x7f, 255, 255, 255, 255, 255, 255, 255]);
-    });
+    let huge = sparse(
+        &[0x80, 0, 0, 0, 0x7f, 255, 255, 255, 255, 255, 255, 255],
+        &[0x80, 0, 0, 0, 0x7f, 255, 255, 255, 255, 255, 0, 0],
+    );
     vec![
         ("up", vec![file(up)]),
         ("further up", vec![file(b"../../../../../../canaries/x")]),
@@ -135,7 +137,7 @@ fn hostile(out: &[u8]) -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ),
         ("devices", vec![entry(b'3', b"c", b""), entry(b'4', b"b", b""), entry(b'6', b"f", b"")]),
         ("through a device", vec![entry(b'6', b"f", b""), file(b"f/x")]),
-        ("a sparse file of 8 EiB", vec![sparse]),
+        ("a sparse file of 8 EiB", vec![huge]),
         ("a sparse record", vec![pax(b'x', &[("GNU.sparse.name", up)]), file(b"x")]),
         ("a size in a record", vec![pax(b'x', &[("size", b"99999999999")]), file(b"x")]),
         ("a file of 16 EiB", vec![head(b'0', b"x", u64::MAX).as_bytes().to_vec()]),
@@ -144,6 +146,179 @@ fn hostile(out: &[u8]) -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("a volume", vec![entry(b'V', up, b""), entry(b'M', up, b"x")]),
         ("a path without end", vec![pax(b'x', &[("path", &b"d/".repeat(2000))]), file(b"x")]),
     ]
+}
+
+/// Unpacks an archive into `to`.
+fn unpack(archive: &[u8], to: &Path) -> Result<CopyTally> {
+    let destination = CopyDestination::look(to)?;
+    let staged = StagingDirectory::beside(destination.directory().as_fd())?;
+    let mut tree = staged.tree(UnpackRules { umask: 0, links: true })?;
+    let tally = extract(archive, &mut tree)?;
+    tree.finish()?;
+    staged.place(&CopyTarget::Into { directory: destination.directory().try_clone()? })?;
+    Ok(tally)
+}
+
+/// The archive of these parts, unpacked: a new directory with what came of it.
+fn unpacked(parts: &[Vec<u8>]) -> Result<TempDir> {
+    let to = TempDir::new()?;
+    unpack(&[parts.concat(), END.to_vec()].concat(), to.path())?;
+    Ok(to)
+}
+
+/// A file with holes, as old GNU tar writes it: `real` bytes with 512 at `first`.
+fn sparse(real: &[u8], first: &[u8]) -> Vec<u8> {
+    let mut bytes = changed(head(b'S', b"s", 512), |bytes| {
+        bytes[257..265].copy_from_slice(b"ustar  \0");
+        bytes[386..398].copy_from_slice(first);
+        bytes[398..410].copy_from_slice(b"00000001000\0");
+        bytes[483..495].copy_from_slice(real);
+    });
+    bytes.extend([b's'; 512]);
+    bytes
+}
+
+#[test]
+fn names_and_targets_keep_every_byte() {
+    let odd = b"line\nfeed=\xff 17 path=evil\n";
+    let other = b"d/\nend";
+    let binary: &[u8] = b"\x01\n17 path=x/evil\n\0";
+    let path: (&str, &[u8]) = ("path", odd);
+    // The archive, and the names and contents that come of it.
+    type Case<'a> = (&'a str, Vec<Vec<u8>>, &'a [u8]);
+    let cases: Vec<Case> = vec![
+        ("a record", vec![pax(b'x', &[path]), file(b"short")], odd),
+        ("a long name", vec![long(b'L', odd), file(b"short")], odd),
+        ("a header", vec![file(odd)], odd),
+        (
+            "beneath a directory",
+            vec![directory(b"d"), pax(b'x', &[("path", other)]), file(b"short")],
+            other,
+        ),
+        (
+            "a record rather than a long name",
+            vec![long(b'L', b"x"), pax(b'x', &[path]), file(b"y")],
+            odd,
+        ),
+        ("the last of two records", vec![pax(b'x', &[("path", b"x"), path]), file(b"short")], odd),
+        ("an empty record", vec![pax(b'x', &[("path", b"")]), file(odd)], odd),
+        (
+            "records with line ends before it",
+            vec![
+                pax(
+                    b'x',
+                    &[
+                        ("comment", b"a\n17 path=x/evil\n"),
+                        ("uname", b"root\n"),
+                        ("gname", b"\n\n="),
+                        ("SCHILY.xattr.user.x", binary),
+                        path,
+                    ],
+                ),
+                file(b"short"),
+            ],
+            odd,
+        ),
+        (
+            "records for all before it",
+            vec![pax(b'g', &[("comment", b"0123\n17 path=x/evil\n")]), file(odd)],
+            odd,
+        ),
+        ("a record for all", vec![pax(b'g', &[path]), file(b"short")], odd),
+        (
+            "a record rather than one for all",
+            vec![pax(b'g', &[("path", b"x")]), pax(b'x', &[path]), file(b"short")],
+            odd,
+        ),
+    ];
+    for (case, parts, name) in cases {
+        let to = unpacked(&parts).unwrap();
+        let path = to.path().join(OsStr::from_bytes(name));
+        let mut all = everything(to.path());
+        all.remove(&to.path().join("d"));
+        assert_eq!(all.keys().collect::<Vec<_>>(), [&path], "{case}");
+        assert_eq!(fs::read(path).unwrap(), b"from the guest", "{case}");
+    }
+    for (case, set) in
+        [("a record", pax(b'x', &[("linkpath", odd)])), ("a long one", long(b'K', odd))]
+    {
+        let to = unpacked(&[set.clone(), link(b'2', b"l", b"x")]).unwrap();
+        let target = fs::read_link(to.path().join("l")).unwrap();
+        assert_eq!(target.as_os_str().as_bytes(), odd, "{case}");
+        let to = unpacked(&[file(odd), set, link(b'1', b"h", b"x")]).unwrap();
+        assert_eq!(to.path().join("h").metadata().unwrap().nlink(), 2, "{case}");
+    }
+}
+
+#[test]
+fn records_say_how_large_and_how_old_a_file_is() {
+    let to = unpacked(&[
+        pax(b'g', &[("mtime", b"1600000000")]),
+        pax(b'x', &[("size", b"4"), ("mtime", b"1500000000.5")]),
+        changed(head(b'0', b"x", 0), |_| {}),
+        [&b"four"[..], &[0; 508]].concat(),
+        file(b"y"),
+    ])
+    .unwrap();
+    let time = |name: &str| {
+        let about = to.path().join(name).metadata().unwrap();
+        (about.mtime(), about.mtime_nsec())
+    };
+    assert_eq!(fs::read(to.path().join("x")).unwrap(), b"four");
+    assert_eq!((time("x"), time("y")), ((1_500_000_000, 500_000_000), (1_600_000_000, 0)));
+    // As archives of the seventh Unix mark a directory.
+    let to = unpacked(&[changed(head(0, b"d/", 0), |_| {}), file(b"d/x")]).unwrap();
+    assert!(to.path().join("d/x").is_file());
+}
+
+#[test]
+fn a_file_with_holes_is_unpacked_or_refused_and_never_called_something_else() {
+    let to = unpacked(&[sparse(b"00004000000\0", b"00000400000\0"), file(b"next")]).unwrap();
+    let content = fs::read(to.path().join("s")).unwrap();
+    assert_eq!(content.len(), 1 << 20);
+    assert!(
+        content
+            .iter()
+            .enumerate()
+            .all(|(at, &byte)| { (byte == b's') == (1 << 17..(1 << 17) + 512).contains(&at) })
+    );
+    assert!(to.path().join("s").metadata().unwrap().blocks() * 512 < 1 << 19);
+    assert!(to.path().join("next").is_file());
+    // GNU tar's three forms with extended headers, whose names and contents are something else.
+    for records in [
+        &[("GNU.sparse.size", &b"9"[..]), ("GNU.sparse.numblocks", b"0")][..],
+        &[("GNU.sparse.map", b"0,1"), ("GNU.sparse.name", b"s")],
+        &[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.name", b"s")],
+    ] {
+        for kind in [b'x', b'g'] {
+            let error = unpacked(&[pax(kind, records), file(b"GNUSparseFile.1/s")]).unwrap_err();
+            assert!(format!("{error:#}").contains("sparse"), "{error:#}");
+        }
+    }
+}
+
+#[test]
+fn records_that_cannot_be_meant_are_refused() {
+    let cases: [(&str, &[u8], &str); 9] = [
+        ("path", b"a\0b", "null byte"),
+        ("path", b"../x", "goes up"),
+        ("path", b".", "names no file"),
+        ("size", b"14\n", "malformed"),
+        ("size", b"-1", "malformed"),
+        ("uid", b"0\n", "malformed"),
+        ("gid", b"x", "malformed"),
+        ("mtime", b"1\n5", "a time"),
+        ("mtime", b"soon", "a time"),
+    ];
+    for (key, value, why) in cases {
+        let error =
+            format!("{:#}", unpacked(&[pax(b'x', &[(key, value)]), file(b"x")]).unwrap_err());
+        assert!(error.contains(why), "{key}={value:?}: {error}");
+    }
+    for damaged in [&b"99 path=x\n"[..], b"path=x\n", b"9 path=x"] {
+        let error = unpacked(&[entry(b'x', b"pax", damaged), file(b"x")]).unwrap_err();
+        assert!(format!("{error:#}").contains("malformed"), "{error:#}");
+    }
 }
 
 #[test]
@@ -170,19 +345,11 @@ fn no_archive_gets_out_of_the_directory_it_is_unpacked_in() {
         // What is there already must not be followed either.
         symlink("../canaries", at("to/d")).unwrap();
         let archive = [parts.concat(), END.to_vec()].concat();
-        let destination = CopyDestination::look(&at("to")).unwrap();
-        let staged = StagingDirectory::beside(destination.directory().as_fd()).unwrap();
-        let mut tree = staged.tree(UnpackRules { umask: 0, links: true }).unwrap();
-        let done =
-            receive_foreign(&archive[..], &mut tree).and_then(|_| tree.finish()).and_then(|()| {
-                let directory = destination.directory().try_clone().unwrap();
-                staged.place(&CopyTarget::Into { directory })
-            });
+        let done = unpack(&archive, &at("to"));
         taken += usize::from(done.is_ok());
         assert_eq!(canaries(), before, "{case}: a canary was changed ({done:?})");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "{case}: something is beside");
         let staging = |path: &std::path::PathBuf| path.to_string_lossy().contains("mayfly-cp");
-        drop(tree);
         assert!(!everything(&at("to")).keys().any(staging), "{case}: something was left behind");
         fs::remove_dir_all(at("to")).unwrap();
     }

@@ -1,0 +1,288 @@
+//! Reading tar archives that other programs made, however hostile: no name, header or map in one takes
+//! more memory than a bound allows, and the size of a member is what all readers of tar take it for.
+//!
+//! The `tar` crate knows the fields of headers. Its own iterator keeps extended headers of any length in
+//! memory and splits their records at line ends, which names and attributes may contain.
+
+use std::io::{self, Read};
+
+use anyhow::{Context, Result, bail};
+use tar::{EntryType, Header};
+
+use super::entry::FileTime;
+use super::pax::PaxRecords;
+use super::sparse_map;
+
+const BLOCK: u64 = 512;
+
+/// Bytes of an extended header or a long name. Attributes are at most 64 KiB each on Linux.
+const MAX_EXTENSION: u64 = 1 << 20;
+
+/// One member's header, complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TarMember {
+    /// As it is in the archive.
+    pub name: Vec<u8>,
+    pub kind: EntryType,
+    /// The target of a link.
+    pub link: Vec<u8>,
+    /// Bytes of content, the holes of a sparse file included.
+    pub size: u64,
+    /// Offset and length of each piece of the content that is stored: one, but for a sparse file.
+    pub pieces: Vec<(u64, u64)>,
+    /// Permissions with the set-id and sticky bits.
+    pub mode: u32,
+    pub uid: u64,
+    pub gid: u64,
+    pub modified: FileTime,
+    /// Extended attributes by name.
+    pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Reads an archive from start to end.
+#[derive(Debug)]
+pub struct MemberReader<R> {
+    input: R,
+    position: u64,
+    /// Bytes of the last member that were not read yet.
+    left: u64,
+    /// Bytes after them, up to the next block.
+    padding: u64,
+    has_end: bool,
+    /// The records that hold for all members that follow.
+    global: PaxRecords,
+}
+
+impl<R: Read> MemberReader<R> {
+    pub fn new(input: R) -> MemberReader<R> {
+        MemberReader {
+            input,
+            position: 0,
+            left: 0,
+            padding: 0,
+            has_end: false,
+            global: PaxRecords::default(),
+        }
+    }
+
+    /// Bytes read so far: after [`MemberReader::next_member`], where the member's content begins.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Whether the block of zeros was read that marks the end. Without one, members may be missing,
+    /// unless a digest says otherwise.
+    pub fn has_end(&self) -> bool {
+        self.has_end
+    }
+
+    /// The next member; `None` at the end.
+    ///
+    /// # Errors
+    /// What is wrong with the archive, or reading it.
+    pub fn next_member(&mut self) -> Result<Option<TarMember>> {
+        self.next_member_with(&mut |input, bytes| {
+            let skipped = io::copy(&mut input.take(bytes), &mut io::sink())?;
+            if skipped < bytes { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+        })
+    }
+
+    /// The next member, with another way to skip bytes than reading them.
+    ///
+    /// # Errors
+    /// Those of [`MemberReader::next_member`].
+    pub fn next_member_with(
+        &mut self,
+        skip: &mut dyn FnMut(&mut R, u64) -> io::Result<()>,
+    ) -> Result<Option<TarMember>> {
+        let (mut long_name, mut long_link, mut records) = (None, None, None);
+        loop {
+            let left = std::mem::take(&mut self.left);
+            skip(&mut self.input, left).context("the archive ends in the middle of a file")?;
+            self.position += left;
+            let header = if self.pass_padding()? { self.header()? } else { None };
+            let Some(header) = header else {
+                if long_name.is_some() || long_link.is_some() || records.is_some() {
+                    bail!("the archive ends after an extended header");
+                }
+                return Ok(None);
+            };
+            let extension = match header.entry_type() {
+                EntryType::GNULongName => &mut long_name,
+                EntryType::GNULongLink => &mut long_link,
+                EntryType::XHeader => &mut records,
+                EntryType::XGlobalHeader => {
+                    let bytes = self.extension(header.entry_size()?)?;
+                    self.global.update(&bytes)?;
+                    // They would be copied for each member.
+                    self.global.attributes.clear();
+                    continue;
+                }
+                _ => {
+                    let mut all = self.global.clone();
+                    all.update(records.as_deref().unwrap_or_default())?;
+                    return self.member(&header, long_name, long_link, all).map(Some);
+                }
+            };
+            if extension.is_some() {
+                bail!("the archive has two extended headers for one file");
+            }
+            *extension = Some(self.extension(header.entry_size()?)?);
+        }
+    }
+
+    /// The stored content of the member that [`MemberReader::next_member`] gave: its pieces, one after another.
+    pub fn content(&mut self) -> impl Read {
+        MemberContent(self)
+    }
+
+    /// Passes over what is between a member's content and the next header. False at the end of the input:
+    /// some archives end with the content of their last file.
+    fn pass_padding(&mut self) -> Result<bool> {
+        let mut padding = [0; BLOCK as usize];
+        let padding = &mut padding[..usize::try_from(std::mem::take(&mut self.padding))?];
+        match self.fill(padding)? {
+            count if count == padding.len() => Ok(true),
+            0 => Ok(false),
+            _ => bail!("the archive ends in the middle of a block"),
+        }
+    }
+
+    /// Reads as much as there is, and at most what fits. Gives the number of bytes.
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<usize> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.input.read(&mut bytes[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("cannot read the archive"),
+            }
+        }
+        self.position += filled as u64;
+        Ok(filled)
+    }
+
+    /// Notes that this many bytes of content come next.
+    fn expect(&mut self, size: u64) -> Result<()> {
+        let padded =
+            size.checked_next_multiple_of(BLOCK).context("the archive has a file without end")?;
+        (self.left, self.padding) = (size, padded - size);
+        Ok(())
+    }
+
+    fn header(&mut self) -> Result<Option<Header>> {
+        let mut header = Header::new_old();
+        let bytes = header.as_mut_bytes();
+        let filled = self.fill(bytes)?;
+        self.has_end = filled == bytes.len() && bytes.iter().all(|&byte| byte == 0);
+        if filled == 0 || self.has_end {
+            return Ok(None);
+        }
+        if filled < bytes.len() {
+            bail!("the archive ends in the middle of a header");
+        }
+        // The checksum counts itself as eight spaces.
+        let sum: u32 = bytes[..148].iter().chain(&bytes[156..]).map(|&byte| u32::from(byte)).sum();
+        if header.cksum().ok() != Some(sum + 8 * 32) {
+            bail!("there is no tar header at byte {}", self.position - BLOCK);
+        }
+        Ok(Some(header))
+    }
+
+    fn extension(&mut self, size: u64) -> Result<Vec<u8>> {
+        if size > MAX_EXTENSION {
+            bail!("the archive has an extended header of {size} bytes");
+        }
+        let mut bytes = vec![0; usize::try_from(size)?];
+        self.expect(size)?;
+        self.content().read_exact(&mut bytes).context("the archive ends in an extended header")?;
+        Ok(bytes)
+    }
+
+    fn member(
+        &mut self,
+        header: &Header,
+        long_name: Option<Vec<u8>>,
+        long_link: Option<Vec<u8>>,
+        records: PaxRecords,
+    ) -> Result<TarMember> {
+        if records.is_sparse {
+            bail!("the archive has a sparse file in PAX form; make it with 'tar --format=gnu'");
+        }
+        let until_null = |mut name: Vec<u8>| {
+            name.truncate(name.iter().position(|&byte| byte == 0).unwrap_or(name.len()));
+            name
+        };
+        let name = records.path.or(long_name.map(until_null));
+        let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
+        let link = records.link.or(long_link.map(until_null));
+        let link = link.or_else(|| header.link_name_bytes().map(Into::into)).unwrap_or_default();
+        let mut kind = header.entry_type();
+        let stored = match kind {
+            // They have no content, whatever the header says.
+            EntryType::Directory
+            | EntryType::Link
+            | EntryType::Symlink
+            | EntryType::Char
+            | EntryType::Block
+            | EntryType::Fifo => 0,
+            _ => records.size.map_or_else(|| header.entry_size(), Ok)?,
+        };
+        let (mut size, mut pieces) = (stored, vec![(0, stored)]);
+        match kind {
+            EntryType::GNUSparse => {
+                (size, pieces) = sparse_map::read(header, stored, &mut || {
+                    let mut more = [0; BLOCK as usize];
+                    if self.fill(&mut more)? < more.len() {
+                        bail!("the archive ends in the map of a sparse file");
+                    }
+                    Ok(more)
+                })?;
+            }
+            // Old archives mark a directory by its name.
+            EntryType::Regular if stored == 0 && name.ends_with(b"/") => {
+                kind = EntryType::Directory;
+            }
+            _ => {}
+        }
+        self.expect(stored)?;
+        let number = |record: Option<u64>, field: std::ops::Range<usize>, value| match record {
+            Some(number) => Ok(number),
+            // All readers take a number that was left out for zero.
+            None if header.as_bytes()[field].iter().all(|&byte| matches!(byte, 0 | b' ')) => Ok(0),
+            None => value,
+        };
+        // A time before 1970 is written in a form that few can read.
+        let in_header =
+            || Some(FileTime { seconds: header.mtime().ok()?.try_into().ok()?, nanoseconds: 0 });
+        Ok(TarMember {
+            name,
+            kind,
+            link,
+            size,
+            pieces,
+            mode: number(None, 100..108, header.mode().map(u64::from))? as u32 & 0o7777,
+            uid: number(records.uid, 108..116, header.uid())?,
+            gid: number(records.gid, 116..124, header.gid())?,
+            modified: records.modified.or_else(in_header).unwrap_or_default(),
+            attributes: records.attributes,
+        })
+    }
+}
+
+/// The content of the last member, up to its end.
+struct MemberContent<'a, R>(&'a mut MemberReader<R>);
+
+impl<R: Read> Read for MemberContent<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.0.left).unwrap_or(usize::MAX).min(into.len());
+        let count = self.0.input.read(&mut into[..most])?;
+        if count == 0 && most > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.0.left -= count as u64;
+        self.0.position += count as u64;
+        Ok(count)
+    }
+}
