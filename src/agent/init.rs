@@ -62,7 +62,7 @@ pub fn run() -> ExitCode {
         }
         Err(why) => {
             console::print(&format!("cannot start this guest: {why}"));
-            nix::unistd::sync();
+            rustix::fs::sync();
             let error = reboot(power);
             console::print(&format!("cannot power off: {error:?}"));
             ExitCode::FAILURE

@@ -10,11 +10,11 @@ use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
+use nix::unistd::geteuid;
 use rustix::fs::{
     AtFlags, Dir, FileType, FlockOperation, Mode, flock, fstat, openat, statat, unlinkat,
 };
 use rustix::io::Errno;
-use rustix::process::geteuid;
 
 use super::staged::{PREFIX, each, empty};
 use super::tree::{CONTENT, HOLD};

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
 
-use crate::sys::disk;
+use crate::sys::file_system;
 
 /// How much more may come.
 #[derive(Debug)]
@@ -67,7 +67,8 @@ impl UnpackQuota {
         let Bound { limit, left } = self.bytes;
         self.bytes.left = left.checked_sub(size).ok_or(QuotaExceeded::Bytes { limit })?;
         if let Some((directory, floor)) = &self.floor {
-            let free = disk::free_around(directory).context("cannot see how much space is free")?;
+            let free =
+                file_system::free_around(directory).context("cannot see how much space is free")?;
             if free.checked_sub(size).is_none_or(|rest| rest < *floor) {
                 return Err(QuotaExceeded::Room { size, free, floor: *floor }.into());
             }

@@ -133,7 +133,7 @@ impl InputFeed {
 }
 
 fn read(source: &OwnedFd, room: &mut [u8]) -> io::Result<usize> {
-    nix::unistd::read(source, room).map_err(io::Error::from)
+    Ok(rustix::io::read(source, room)?)
 }
 
 /// Whether this error means that there is no input, as of a terminal that hung up or is another's, or
@@ -168,7 +168,7 @@ mod tests {
         let (read, write) = pipe::open().unwrap();
         let mut feed = InputFeed::of_keys(read);
         let typed = |feed: &mut InputFeed, link: &mut AgentLink, keys: &[u8]| {
-            nix::unistd::write(&write, keys).unwrap();
+            rustix::io::write(&write, keys).unwrap();
             assert!(feed.waits_for(link).is_some());
             feed.pump(link).unwrap()
         };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::unistd::{AccessFlags, access};
+use rustix::fs::{Access, access};
 
 /// The group above those of all VMs. It stays: somebody else may be about to make one below it.
 pub const PARENT: &str = "mayfly";
@@ -40,7 +40,7 @@ struct Mount {
 pub fn usable() -> Option<CgroupHierarchy> {
     let mounts = mounts().ok()?;
     let has = |words: &str, wanted: &str| words.split([',', ' ', '\n']).any(|word| word == wanted);
-    let can_write = |mount: &&Mount| access(&mount.at, AccessFlags::W_OK).is_ok();
+    let can_write = |mount: &&Mount| access(&mount.at, Access::WRITE_OK).is_ok();
     let (v1, v2): (Vec<&Mount>, Vec<&Mount>) =
         mounts.iter().filter(can_write).partition(|mount| mount.hierarchy == CgroupHierarchy::V1);
     let controlled = v2

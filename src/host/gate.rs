@@ -13,12 +13,13 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use command_fds::CommandFdExt;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
+use rustix::fs::Mode;
+use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
 use super::process::{self, MARK};
@@ -168,7 +169,7 @@ fn become_program(program: &LaunchProgram) -> Result<std::convert::Infallible> {
     // A core of a VMM holds the guest's memory.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("cannot forbid core files")?;
     nix::sys::prctl::set_no_new_privs().context("cannot give up new privileges")?;
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    rustix::process::umask(Mode::from_raw_mode(0o077));
     close_at_exec_all_but(&program.files)?;
     enclose(&program.bounds)?;
     std::env::set_current_dir(&program.cwd)
@@ -196,7 +197,7 @@ fn close_at_exec_all_but(keep: &[RawFd]) -> Result<()> {
             // SAFETY: the number is only marked, not closed or used, and a number that is no longer
             // open (the listing's own) gives EBADF. Nothing else runs in this process.
             let file = unsafe { BorrowedFd::borrow_raw(number) };
-            let _ = fcntl(file, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+            let _ = fcntl_setfd(file, FdFlags::CLOEXEC);
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::path::Path;
 pub const DEVICE: &str = "/dev/kvm";
 
 /// The device number of KVM: the misc major and its fixed minor (`Documentation/admin-guide/devices.txt`).
-const MISC_KVM: (u64, u64) = (10, 232);
+const MISC_KVM: (u32, u32) = (10, 232);
 
 /// What there is of KVM. Four ways of not having it, because each has another remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl KvmSupport {
             Err(error) if error.kind() == ErrorKind::NotFound => return KvmSupport::Absent,
             Err(error) => return KvmSupport::WrongDevice(error.to_string()),
         };
-        let number = (nix::sys::stat::major(meta.rdev()), nix::sys::stat::minor(meta.rdev()));
+        let number = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
         if !meta.file_type().is_char_device() || number != MISC_KVM {
             return KvmSupport::WrongDevice("it is not the KVM device".into());
         }
@@ -119,7 +119,8 @@ pub fn device_group() -> Option<u32> {
 
 /// The release of the kernel that KVM is a part of.
 pub fn kernel_release() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
+    let name = nix::sys::utsname::uname();
+    name.map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]

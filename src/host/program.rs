@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use nix::unistd::{AccessFlags, access};
+use rustix::fs::{Access, access};
 
 /// The absolute path of an executable: the path itself if it has a slash, else the first of that
 /// name on `PATH`.
 pub fn find(program: &Path) -> Option<PathBuf> {
-    let executable = |path: &PathBuf| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
+    let executable = |path: &PathBuf| path.is_file() && access(path, Access::EXEC_OK).is_ok();
     if program.components().count() > 1 {
         return std::path::absolute(program).ok().filter(executable);
     }

@@ -2,14 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
-use nix::unistd::{Whence, lseek};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, ioctl_ficlone, seek};
+use rustix::io::Errno;
 
 use super::durable::{remove_if_there, temporary_of};
 
@@ -20,13 +18,6 @@ const CHUNK: usize = 1 << 17;
 const BLOCK: usize = 1 << 12;
 
 const ZEROS: [u8; BLOCK] = [0; BLOCK];
-
-nix::ioctl_write_int!(
-    /// `FICLONE` of linux/fs.h: the target shares the source's blocks until one of them is written.
-    ficlone,
-    0x94,
-    9
-);
 
 /// Copies `source` to `dest`, which must not exist, mode 0600: shared blocks where the file system
 /// has them (btrfs, XFS, bcachefs), else only the parts that hold data. Not synced to the medium: a
@@ -62,13 +53,10 @@ fn copy_to_new(source: &Path, dest: &Path) -> Result<()> {
 }
 
 fn clone_into(from: &File, to: &File) -> Result<()> {
-    // SAFETY: both descriptors are open files for the length of the call and no memory is passed.
-    // Needed because neither std nor nix wraps this request.
-    let shared = unsafe { ficlone(to.as_raw_fd(), from.as_raw_fd().cast_unsigned().into()) };
-    match shared {
-        Ok(_) => Ok(()),
+    match ioctl_ficlone(to, from) {
+        Ok(()) => Ok(()),
         // Other file systems, two different ones, or one too old to know the request.
-        Err(Errno::EOPNOTSUPP | Errno::EXDEV | Errno::EINVAL | Errno::ENOTTY | Errno::ENOSYS) => {
+        Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::NOSYS) => {
             copy_data(from, to)
         }
         Err(error) => Err(error.into()),
@@ -95,13 +83,13 @@ pub fn for_each_extent(file: &File, visit: &mut dyn FnMut(u64, u64) -> Result<()
     let length = file.metadata()?.len();
     let mut position = 0;
     while position < length {
-        let start = match lseek(file.as_fd(), position.cast_signed(), Whence::SeekData) {
-            Ok(start) => start.cast_unsigned(),
+        let start = match seek(file, SeekFrom::Data(position)) {
+            Ok(start) => start,
             // Nothing but a hole from here to the end.
-            Err(Errno::ENXIO) => return Ok(()),
+            Err(Errno::NXIO) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let end = lseek(file.as_fd(), start.cast_signed(), Whence::SeekHole)?.cast_unsigned();
+        let end = seek(file, SeekFrom::Hole(start))?;
         if end <= start {
             return Err(std::io::Error::from(ErrorKind::UnexpectedEof).into());
         }
@@ -139,14 +127,14 @@ pub fn dig_holes(path: &Path) -> Result<()> {
         zeros.take().map_or(Ok(()), |begin| punch(&file, begin, end))
     });
     match dug {
-        Err(error) if error.downcast_ref() == Some(&Errno::EOPNOTSUPP) => Ok(()),
+        Err(error) if error.downcast_ref() == Some(&Errno::OPNOTSUPP) => Ok(()),
         dug => dug.with_context(|| format!("cannot make {} sparse", path.display())),
     }
 }
 
 fn punch(file: &File, start: u64, end: u64) -> Result<()> {
-    let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-    Ok(fallocate(file, mode, start.cast_signed(), (end - start).cast_signed())?)
+    let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(fallocate(file, mode, start, end - start)?)
 }
 
 #[cfg(test)]

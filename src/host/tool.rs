@@ -64,7 +64,7 @@ impl HostTool {
             .into_iter()
             .map(|directory| directory.join(self.program))
             .find(|path| {
-                path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
+                path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
             })
             .ok_or_else(|| {
                 Refusal::new(RefusalKind::Host, format!("'{}' is not installed", self.program))

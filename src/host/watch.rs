@@ -72,7 +72,7 @@ impl FileWatch {
         }
         // What it says is that there is something to look at, and nothing else is of interest.
         let mut events = [0; 4096];
-        while nix::unistd::read(&self.0, &mut events).is_ok_and(|count| count > 0) {}
+        while rustix::io::read(&self.0, &mut events).is_ok_and(|count| count > 0) {}
         Ok(WakeReason::Changed)
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Refusal, RefusalKind};
-use crate::sys::disk;
+use crate::sys::file_system;
 
 /// Bytes of the file system that are left to others.
 const FLOOR: u64 = 256 << 20;
@@ -90,7 +90,7 @@ impl UnpackBudget {
 ///
 /// Errors: `Host`.
 pub fn check_room(place: impl AsFd, bytes: u64) -> Result<()> {
-    let free = disk::free_around(place)?;
+    let free = file_system::free_around(place)?;
     if free < bytes.saturating_add(FLOOR) {
         let message = format!(
             "there is no room for it: {} MiB are free where images are kept, and {} MiB must stay so",

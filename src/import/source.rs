@@ -1,7 +1,7 @@
 //! What shall be imported, recognized by what it is and not by its name.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, IsTerminal, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -73,7 +73,7 @@ impl NamedSource {
     pub fn open(&self) -> Result<ImportSource> {
         let Some(path) = &self.path else {
             let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-            if nix::unistd::isatty(&input).unwrap_or(false) {
+            if input.is_terminal() {
                 bail!(
                     Refusal::new(
                         RefusalKind::Usage,

@@ -103,7 +103,7 @@ pub fn serve() -> Result<()> {
     // Not its size: a process of 2 GiB is none of a machine's worries, one without bounds is.
     setrlimit(Resource::RLIMIT_AS, MEMORY, MEMORY).context("cannot bound the memory")?;
     // Modes are what the archive says.
-    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    rustix::process::umask(rustix::fs::Mode::empty());
     let order: UnpackOrder =
         serde_json::from_slice(&fs::read(ORDER).context("cannot read the order")?)?;
     let source = File::from(io::stdin().as_fd().try_clone_to_owned()?);

@@ -3,15 +3,15 @@
 //! The registry is replaced as a whole, so even recording a deletion takes room for a second copy.
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::posix_fallocate;
+use rustix::fs::{FallocateFlags, fallocate};
 
 /// Room for the registry of a thousand VMs: about 700 bytes each, and at most 1 KiB of labels.
-const BYTES: i64 = 2 << 20;
+const BYTES: u64 = 2 << 20;
 
 /// The file that takes up the space.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ impl DiskReserve {
     /// Takes the space, where that is not done already. Does without where there is none: who has no
     /// room for it may still have enough for what comes now.
     pub fn keep(&self) {
-        let whole = |file: fs::Metadata| file.is_file() && file.len() == BYTES as u64;
+        let whole = |file: fs::Metadata| file.is_file() && file.len() == BYTES;
         if !self.0.symlink_metadata().is_ok_and(whole) && self.take().is_err() {
             let _ = fs::remove_file(&self.0);
         }
@@ -35,8 +35,10 @@ impl DiskReserve {
     fn take(&self) -> io::Result<()> {
         // What a killed command had begun to take.
         let _ = fs::remove_file(&self.0);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.0)?;
-        Ok(posix_fallocate(file, 0, BYTES)?)
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.0)?;
+        // Where the file system cannot only take the space, it is written.
+        fallocate(&file, FallocateFlags::empty(), 0, BYTES)
+            .or_else(|_| file.write_all(&vec![0; BYTES as usize]))
     }
 
     /// Does `write`; where that finds no space, gives the reserve up for it and does it again.
@@ -70,7 +72,7 @@ mod tests {
         let reserve = DiskReserve::of(dir.path());
         reserve.keep();
         let held = reserve.0.metadata().unwrap();
-        assert!(held.blocks() * 512 >= BYTES as u64 && held.mode() & 0o777 == 0o600);
+        assert!(held.blocks() * 512 >= BYTES && held.mode() & 0o777 == 0o600);
 
         let full = || anyhow::Error::new(io::Error::from(Errno::ENOSPC)).context("cannot write");
         let write = || if reserve.0.exists() { Err(full()) } else { Ok("written") };
@@ -79,7 +81,7 @@ mod tests {
 
         fs::write(&reserve.0, "begun").unwrap();
         reserve.keep();
-        assert_eq!(reserve.0.metadata().unwrap().len(), BYTES as u64);
+        assert_eq!(reserve.0.metadata().unwrap().len(), BYTES);
 
         let mut tries = 0;
         let broken: anyhow::Result<()> = reserve.spend(|| {

@@ -1,7 +1,7 @@
 //! Linux interfaces that the host side and the guest agent both use. Imports nothing else of this crate.
 
 pub mod descriptor;
-pub mod disk;
+pub mod file_system;
 pub mod nonblocking;
 pub mod pipe;
 pub mod poll;

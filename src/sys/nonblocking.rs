@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
+use rustix::io::ioctl_fionbio;
 
 use super::descriptor;
 use super::poll::{self, PollFlags};
@@ -15,11 +15,9 @@ use super::poll::{self, PollFlags};
 /// [`Outlet`] is for.
 ///
 /// # Errors
-/// Those of fcntl(2).
+/// Those of ioctl(2).
 pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
-    let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
-    fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    Ok(())
+    Ok(ioctl_fionbio(fd, true)?)
 }
 
 /// Whether an error only means that the call must be made again, perhaps after waiting.

@@ -3,11 +3,11 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use nix::fcntl::{FcntlArg, fcntl};
+use rustix::pipe::fcntl_setpipe_size;
 
 /// Bytes: two of the largest writes that common programs make (128 KiB), so that the reader and the writer
 /// need not wait for each other after each. Switching between processes is expensive in an emulated guest.
-const SIZE: i32 = 256 * 1024;
+const SIZE: usize = 256 * 1024;
 
 /// A pipe's two ends, the reading one first. Programs that are started do not inherit them.
 ///
@@ -16,6 +16,6 @@ const SIZE: i32 = 256 * 1024;
 pub fn open() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = std::io::pipe()?;
     // A user may have used up what the kernel grants to pipes; the default size works too, only slower.
-    let _ = fcntl(&reader, FcntlArg::F_SETPIPE_SZ(SIZE));
+    let _ = fcntl_setpipe_size(&reader, SIZE);
     Ok((reader.into(), writer.into()))
 }

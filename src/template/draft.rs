@@ -13,7 +13,7 @@ use crate::host::{clock, directory, sparse};
 use crate::image::FileInfo;
 use crate::image::digest_cache::DigestCache;
 use crate::model::{FrozenFiles, Refusal, RefusalKind};
-use crate::sys::disk;
+use crate::sys::file_system;
 
 /// The place for a new template, which nobody else can make or use until this value is gone. Unless it
 /// is completed, everything in it goes with it.
@@ -58,7 +58,8 @@ impl TemplateDraft {
     /// write its guest's memory ends without a word.
     pub fn prepare(&self, mem_mib: u32, disk_seed: &Path) -> Result<()> {
         let files = self.files();
-        let free = disk::free_at(&self.directory).context("cannot look at the templates' disk")?;
+        let free =
+            file_system::free_at(&self.directory).context("cannot look at the templates' disk")?;
         let free_mib = free >> 20;
         if free_mib < u64::from(mem_mib) {
             let message =

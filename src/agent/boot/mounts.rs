@@ -1,25 +1,22 @@
 //! A guest's file systems. The root is an overlay: the image below, the VM's own disk above.
 
+use std::env::set_current_dir;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chroot, symlink};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
-use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
-use nix::unistd::{chdir, chroot, sync};
+use rustix::fs::sync;
 
 use super::run_directories;
-use crate::sys::descriptor;
+use crate::sys::{descriptor, file_system};
 
 /// The image: read-only, and shared by all VMs made from it.
 pub const ROOT_DISK: &str = "/dev/vda";
 /// The VM's own disk.
 pub const OWN_DISK: &str = "/dev/vdb";
-
-/// From linux/magic.h.
-const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
 /// What must be flushed and remounted read-only at the end.
 #[derive(Debug, Default)]
@@ -167,24 +164,18 @@ fn move_mount(from: &str, to: &str) -> Result<(), String> {
 
 /// Deletes the files of the initial file system, to free their memory, and moves to the new root.
 fn switch_root(new_root: &str) -> Result<(), String> {
-    let error =
-        |step: &str, errno: Errno| format!("switch to {new_root}: {step}: {}", errno.desc());
-    chdir(new_root).map_err(|errno| error("chdir", errno))?;
-    let kind = statfs("/").map_err(|errno| error("statfs", errno))?.filesystem_type();
+    let error = |step: &str, error: io::Error| format!("switch to {new_root}: {step}: {error}");
+    set_current_dir(new_root).map_err(|why| error("chdir", why))?;
+    let in_memory = File::open("/").and_then(file_system::is_in_memory);
     // Only in memory: on any other file system, deleting would lose data.
-    if is_in_memory(kind) {
+    if in_memory.map_err(|why| error("statfs", why))? {
         let device = fs::metadata("/").map_err(|error| failed("/", &error))?.dev();
         delete_contents(Path::new("/"), device);
     }
     mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
-        .map_err(|errno| error("move", errno))?;
-    chroot(".").map_err(|errno| error("chroot", errno))?;
-    chdir("/").map_err(|errno| error("chdir", errno))
-}
-
-/// Whether a file system of this type keeps its files in memory: ramfs or tmpfs.
-pub fn is_in_memory(kind: FsType) -> bool {
-    kind == RAMFS_MAGIC || kind == TMPFS_MAGIC
+        .map_err(|errno| error("move", errno.into()))?;
+    chroot(".").map_err(|why| error("chroot", why))?;
+    set_current_dir("/").map_err(|why| error("chdir", why))
 }
 
 /// Deletes the contents of `directory`, except on other devices.

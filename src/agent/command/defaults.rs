@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
-use nix::unistd::{AccessFlags, access};
+use rustix::fs::{Access, access};
 
 use super::user::{self, UserAccount};
 use crate::agent::vm::{AgentContext, AgentMode};
@@ -76,7 +76,7 @@ pub fn shell(account: Option<&UserAccount>) -> OsString {
         None => look_up(&nix::unistd::geteuid().to_string()).ok().map(|account| account.shell),
     };
     let works = |shell: &OsString| {
-        shell.as_bytes().starts_with(b"/") && access(shell.as_os_str(), AccessFlags::X_OK).is_ok()
+        shell.as_bytes().starts_with(b"/") && access(shell.as_os_str(), Access::EXEC_OK).is_ok()
     };
     shell.filter(works).unwrap_or_else(|| PLAIN_SHELL.into())
 }

@@ -16,7 +16,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
-use nix::sys::statfs::fstatfs;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, fchown, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
@@ -25,9 +24,9 @@ use rustix::mount::{
 
 use super::failure::failure;
 use super::user::UserAccount;
-use crate::agent::boot::mounts;
 use crate::agent::vm::{AgentContext, AgentMode};
 use crate::protocol::{AgentFailure, FailureKind, NamedSecret};
+use crate::sys::file_system;
 
 /// The directory in a guest, the same as in containers.
 const DIRECTORY: &str = "/run/secrets";
@@ -117,8 +116,7 @@ fn write_to_directory(
     account: Option<&UserAccount>,
 ) -> Result<PlacedSecrets, AgentFailure> {
     create_directory(parent).map_err(write_failure)?;
-    let kind = File::open(parent).and_then(|parent| Ok(fstatfs(&parent)?.filesystem_type()));
-    if !mounts::is_in_memory(kind.map_err(write_failure)?) {
+    if !File::open(parent).and_then(file_system::is_in_memory).map_err(write_failure)? {
         let _ = fs::remove_dir(parent);
         let message = format!(
             "secrets are kept in memory only, but {} is on a disk; set MAYFLY_RUNTIME_DIR to a \

@@ -9,8 +9,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use rustix::io::retry_on_intr;
 
 use crate::sys::nonblocking::set_nonblocking;
 use crate::sys::poll::{self, PollFlags};
@@ -68,7 +68,7 @@ impl HostStream {
     /// # Errors
     /// The kernel's; [`io::ErrorKind::WouldBlock`] if there is nothing to read.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        retry(|| nix::unistd::read(&self.fd, buffer))
+        Ok(retry_on_intr(|| rustix::io::read(&self.fd, &mut *buffer))?)
     }
 
     /// Writes as many bytes as the stream takes.
@@ -76,7 +76,7 @@ impl HostStream {
     /// # Errors
     /// The kernel's; [`io::ErrorKind::WouldBlock`] if it takes none.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        retry(|| nix::unistd::write(&self.fd, bytes))
+        Ok(retry_on_intr(|| rustix::io::write(&self.fd, bytes))?)
     }
 
     /// Whether the client has gone, after a read returned 0 bytes. On a port this may take 100 ms.
@@ -113,14 +113,5 @@ impl HostStream {
 impl AsFd for HostStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-fn retry(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(Errno::EINTR) => {}
-            result => return result.map_err(io::Error::from),
-        }
     }
 }

@@ -6,8 +6,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::unistd::{Gid, Uid, geteuid};
+use nix::unistd::geteuid;
+use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::configuration::{self, API, DISK, INITRD, KERNEL, MEMORY, ROOTFS, STATE};
 use crate::backend::interface::{BackendVm, MemorySource};
@@ -247,8 +247,9 @@ impl Jail<'_> {
 /// The jail has a device file and a program in it.
 fn check_mount(directory: &Path) -> Result<()> {
     let about = statvfs(directory).context("cannot look at the state directory's file system")?;
-    for (flag, name) in [(FsFlags::ST_NODEV, "nodev"), (FsFlags::ST_NOEXEC, "noexec")] {
-        if about.flags().contains(flag) {
+    for (flag, name) in [(StatVfsMountFlags::NODEV, "nodev"), (StatVfsMountFlags::NOEXEC, "noexec")]
+    {
+        if about.f_flag.contains(flag) {
             let message = format!(
                 "the jailer cannot work in {}: its file system is mounted with {name}",
                 directory.display()
@@ -283,8 +284,8 @@ fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 }
 
 fn give(path: &Path, uid: u32) -> Result<()> {
-    let changed = nix::unistd::chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)));
-    changed.with_context(|| format!("cannot give {} to user {uid}", path.display()))
+    std::os::unix::fs::chown(path, Some(uid), Some(uid))
+        .with_context(|| format!("cannot give {} to user {uid}", path.display()))
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use super::artifacts::{ArtifactsDirectory, LockWait};
 use crate::host::tool::ToolInterrupted;
@@ -203,13 +203,13 @@ fn packed(modules: Vec<u8>, agent: &AgentProgram) -> Result<Vec<u8>> {
 
 /// Puts `new` where `target` is or will be, in one step; what was there goes to `old`.
 fn put_in_place(new: &Path, target: &Path, old: &Path) -> Result<()> {
-    let exchange = renameat2(AT_FDCWD, new, AT_FDCWD, target, RenameFlags::RENAME_EXCHANGE);
+    let exchange = renameat_with(CWD, new, CWD, target, RenameFlags::EXCHANGE);
     let renamed = match exchange {
         // The old image is in the build directory, and is deleted with it.
         Ok(()) => Ok(()),
-        Err(Errno::ENOENT) => fs::rename(new, target),
+        Err(Errno::NOENT) => fs::rename(new, target),
         // A file system that cannot exchange: for an instant there is no image.
-        Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             fs::rename(target, old).and_then(|()| fs::rename(new, target))
         }
         Err(error) => Err(error.into()),

@@ -7,7 +7,7 @@ use nix::unistd::geteuid;
 use crate::host::{directory, namespaces, socket};
 use crate::lifecycle::manager::VmManager;
 use crate::model::{CheckVerdict, HostCheck, Refusal, RefusalKind, VmId};
-use crate::sys::disk;
+use crate::sys::file_system;
 
 /// An image and a few VMs' disks take this much; less is not wrong, but soon will be.
 const ROOMY: u64 = 4 << 30;
@@ -58,7 +58,7 @@ pub fn directories(manager: &VmManager) -> Vec<HostCheck> {
 
 fn space(path: &Path) -> anyhow::Result<String> {
     let existing = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let free = disk::free_at(existing)?;
+    let free = file_system::free_at(existing)?;
     let detail = format!("{} MB free at {}", free / 1_000_000, existing.display());
     match free >= ROOMY {
         true => Ok(detail),

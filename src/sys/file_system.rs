@@ -1,10 +1,10 @@
-//! Free space of file systems.
+//! What file systems say about themselves.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{StatVfs, fstatvfs, statvfs};
+use rustix::fs::{StatVfs, fstatfs, fstatvfs, statvfs};
 
 /// Bytes that an ordinary user may still write in the file system of `path`.
 pub fn free_at(path: &Path) -> io::Result<u64> {
@@ -14,6 +14,13 @@ pub fn free_at(path: &Path) -> io::Result<u64> {
 /// Bytes that an ordinary user may still write in the file system of an open file.
 pub fn free_around(file: impl AsFd) -> io::Result<u64> {
     Ok(free(&fstatvfs(file)?))
+}
+
+/// Whether the file system of an open file has no disk: it is a tmpfs or a ramfs.
+pub fn is_in_memory(file: impl AsFd) -> io::Result<bool> {
+    /// Of `linux/magic.h`.
+    const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
+    Ok(IN_MEMORY.contains(&(fstatfs(file)?.f_type as u32)))
 }
 
 fn free(system: &StatVfs) -> u64 {
