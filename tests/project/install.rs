@@ -13,7 +13,7 @@ fn make(goal: &str, destination: &Path) {
         .arg(format!("DESTDIR={}", destination.display()))
         .arg(format!("RELEASE={}", built.display()))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        // Whoever runs these tests may be make itself.
+        // These tests may themselves be run by make.
         .env_remove("MAKEFLAGS")
         .env_remove("MFLAGS")
         .output()
@@ -71,7 +71,7 @@ fn everything_has_its_usual_place_and_the_command_finds_its_agent() {
     assert_eq!(files(&destination), BTreeSet::new());
 }
 
-/// Runs the installed program through a link from elsewhere, as some package managers make them.
+/// Runs the installed program through a symbolic link, as some package managers make them.
 fn run(program: &Path, scratch: &Path, args: &[&str]) -> Output {
     let link = scratch.join("mayfly");
     std::os::unix::fs::symlink(program, &link).unwrap();

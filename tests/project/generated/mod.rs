@@ -1,5 +1,5 @@
-//! Man pages and completion scripts are committed, and made from the command line's definition. These
-//! tests fail when the two differ; with `MAYFLY_BLESS=1` (`make generate`) they write the files anew.
+//! Man pages and completion scripts are committed files, generated from the command line's definition. These
+//! tests fail if they are stale; with `MAYFLY_BLESS=1` (`make generate`) they rewrite the files.
 
 mod config_page;
 mod page;
@@ -16,7 +16,7 @@ fn top(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// Compares a directory with what it should hold, by file name, or makes it so.
+/// Compares a directory with the wanted files, by name, or writes them.
 fn check(directory: &str, wanted: &BTreeMap<String, String>) {
     let directory = top(directory);
     let bless = std::env::var_os("MAYFLY_BLESS").is_some_and(|value| value == "1");
@@ -30,7 +30,7 @@ fn check(directory: &str, wanted: &BTreeMap<String, String>) {
             fs::create_dir_all(&directory).unwrap();
             fs::write(&path, text).unwrap();
         } else {
-            wrong.push(format!("{} is not what the code says", path.display()));
+            wrong.push(format!("{} is stale", path.display()));
         }
     }
     for entry in fs::read_dir(&directory).unwrap() {
@@ -41,21 +41,21 @@ fn check(directory: &str, wanted: &BTreeMap<String, String>) {
         if bless {
             fs::remove_file(entry.path()).unwrap();
         } else {
-            wrong.push(format!("{} describes nothing there is", entry.path().display()));
+            wrong.push(format!("{} should not exist", entry.path().display()));
         }
     }
     assert!(wrong.is_empty(), "{}\nrun 'make generate'", wrong.join("\n"));
 }
 
 #[test]
-fn man_pages_are_what_the_code_says() {
+fn man_pages_are_up_to_date() {
     let mut pages = page::all(mayfly::cli::command());
     pages.insert("mayfly-config.5".into(), config_page::page());
     check("man", &pages);
 }
 
 #[test]
-fn the_example_of_settings_is_one() {
+fn the_example_in_the_config_page_is_valid() {
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("config.toml");
     fs::write(&file, config_page::EXAMPLE).unwrap();
@@ -68,7 +68,7 @@ fn the_example_of_settings_is_one() {
 }
 
 #[test]
-fn completions_are_what_the_code_says() {
+fn completions_are_up_to_date() {
     let scripts = [
         ("mayfly.bash", ShellKind::Bash),
         ("_mayfly", ShellKind::Zsh),

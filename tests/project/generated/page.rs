@@ -1,4 +1,4 @@
-//! Man pages: one for the program, one for each verb, written from the tree of commands.
+//! Man pages, one for the program and one for each verb, generated from clap's definition.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use clap_mangen::roff::{Inline, Roff, bold, roman};
 
 /// All pages by file name.
 pub fn all(mut tree: Command) -> BTreeMap<String, String> {
-    // A page about "help" would say nothing.
+    // "help" needs no page.
     tree = tree.disable_help_subcommand(true);
     let globals: Vec<String> = tree
         .get_arguments()
@@ -74,7 +74,7 @@ fn page(mut command: Command, words: &[&str], globals: &[String]) -> String {
     rest.control("SH", ["SEE ALSO"]);
     rest.text(see_also(words, &siblings));
     rest.to_writer(&mut out).unwrap();
-    // A blank line in the source is bad style to troff; the space it stands for has a request.
+    // troff wants a request for vertical space instead of a blank line.
     String::from_utf8(out).unwrap().replace("\n\n", "\n.sp\n")
 }
 
@@ -91,8 +91,8 @@ fn synopsis(usage: &str, name: &str) -> Roff {
     roff
 }
 
-/// The text behind the options: "Word:" alone on a line is a heading, a line with a margin is shown
-/// as it is, and everything else is prose.
+/// Formats the text after the options. "Word:" alone on a line is a heading, an indented line is shown as it
+/// is, and everything else is prose.
 fn sections(roff: &mut Roff, text: &str) {
     for block in text.split("\n\n") {
         let mut lines = block.lines().peekable();

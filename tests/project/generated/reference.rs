@@ -1,4 +1,4 @@
-//! What `mayfly --help` says about the program as a whole, held against the code.
+//! Compares the reference part of `mayfly --help` with the code.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use mayfly::output::MAYFLY_FAILED;
 use super::top;
 use crate::support::command_lines::{check, words};
 
-/// Variables that are between mayfly and its own children or scripts.
+/// Variables that only mayfly's own children or scripts use.
 const INTERNAL: [&str; 5] = [
     "MAYFLY_COMPLETE",
     "MAYFLY_KERNEL_DIR",
@@ -23,7 +23,7 @@ fn long_help() -> String {
     mayfly::cli::command().render_long_help().to_string()
 }
 
-/// Every variable of ours that a text names.
+/// The mayfly variables that a text names.
 fn variables(text: &str) -> BTreeSet<String> {
     let word = |c: char| !(c.is_ascii_uppercase() || c == '_');
     text.split(word)
@@ -38,7 +38,7 @@ fn sources(directory: &Path, texts: &mut String) {
         if path.is_dir() {
             sources(&path, texts);
         } else if !path.ends_with("cli/manual.rs") {
-            // What a file's own tests set is no interface.
+            // Variables that a file's own tests set are no interface.
             let text = fs::read_to_string(&path).unwrap();
             texts.push_str(text.split("#[cfg(test)]").next().unwrap());
         }
@@ -50,10 +50,10 @@ fn every_variable_is_documented_and_every_documented_one_exists() {
     let mut texts = String::new();
     sources(&top("src"), &mut texts);
     let mut used = variables(&texts);
-    // A constant of that name, not a variable.
+    // This is a constant, not a variable.
     used.remove("MAYFLY_FAILED");
     for name in INTERNAL {
-        assert!(used.remove(name), "{name} is not used any more");
+        assert!(used.remove(name), "{name} is not used");
     }
     let help = long_help();
     let (_, section) = help.split_once("\nEnvironment:\n").unwrap();
@@ -76,7 +76,7 @@ fn every_exit_code_is_documented() {
         RefusalKind::Failure,
     ];
     let mut codes: BTreeSet<u8> = kinds.map(RefusalKind::exit_code).into();
-    // Success, and what stands for a command that gives no code of its own.
+    // Success, and the codes that stand for a command without a code of its own.
     codes.extend([0, 124, MAYFLY_FAILED, 126, 127]);
     let help = long_help();
     let (_, section) = help.split_once("\nExit status:\n").unwrap();

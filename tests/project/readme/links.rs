@@ -1,4 +1,4 @@
-//! Links between pages, and to other files here, lead somewhere.
+//! Checks the links between pages and to other files of the repository.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ fn prose(text: &str) -> String {
     parts.collect::<Vec<_>>().join("\n")
 }
 
-/// The name that a heading has in a link, as forges make it.
+/// The name of a heading in a link, as GitHub makes it.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
@@ -24,7 +24,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect()
 }
 
-/// What a page links to, but for other places of the network.
+/// The targets of a page's links, without those to other sites.
 fn targets(text: &str) -> Vec<String> {
     let text = prose(text);
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
@@ -32,7 +32,7 @@ fn targets(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn links_lead_to_files_and_headings_that_are_there() {
+fn links_lead_to_existing_files_and_headings() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut seen = 0;
     for path in pages() {
@@ -53,7 +53,7 @@ fn links_lead_to_files_and_headings_that_are_there() {
 }
 
 #[test]
-fn the_readme_leads_to_every_page() {
+fn the_readme_links_to_every_page() {
     let linked: BTreeSet<PathBuf> =
         targets(&page("README.md")).into_iter().map(Into::into).collect();
     for path in pages().iter().filter(|path| *path != "README.md") {
@@ -62,7 +62,7 @@ fn the_readme_leads_to_every_page() {
 }
 
 #[test]
-fn a_heading_is_named_as_forges_do() {
+fn headings_are_named_as_github_does() {
     assert_eq!(anchor("cron and systemd"), "cron-and-systemd");
     assert_eq!(anchor("VMs in VMs: how?"), "vms-in-vms-how");
 }

@@ -1,4 +1,4 @@
-//! The little of Markdown that the documentation uses.
+//! Parses the subset of Markdown that the documentation uses.
 
 use std::fs;
 use std::path::Path;
@@ -8,19 +8,19 @@ use std::path::Path;
 pub struct Block {
     pub language: String,
     pub text: String,
-    /// The page it is on, for messages.
+    /// Its page, for messages.
     pub page: String,
     /// The line of its opening fence, for messages.
     pub line: usize,
 }
 
-/// A page by its path.
+/// Reads a page.
 pub fn page(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The README.
+/// Reads the README.
 pub fn readme() -> String {
     page("README.md")
 }
@@ -39,7 +39,7 @@ pub fn pages() -> Vec<String> {
     pages
 }
 
-/// All fenced blocks of a page, in order.
+/// The fenced blocks of a page, in order.
 pub fn blocks(path: &str) -> Vec<Block> {
     let text = page(path);
     let mut blocks: Vec<Block> = Vec::new();
@@ -69,7 +69,7 @@ pub fn blocks(path: &str) -> Vec<Block> {
     blocks
 }
 
-/// The rows of every table whose first column has this title, without backticks.
+/// The rows, without backticks, of every table whose first column has this title.
 pub fn tables(text: &str, title: &str) -> Vec<Vec<String>> {
     let head = format!("| {title} |");
     let mut rows = Vec::new();
@@ -89,8 +89,8 @@ pub fn tables(text: &str, title: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// Whether a printed line is the documented one, in which `…` stands for anything. How wide a column
-/// is does not count.
+/// Whether a printed line matches the documented one, in which `…` stands for anything. The width of columns is
+/// ignored.
 pub fn matches(documented: &str, printed: &str) -> bool {
     let squeeze = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let (documented, printed) = (squeeze(documented), squeeze(printed));
@@ -115,11 +115,11 @@ pub fn matches(documented: &str, printed: &str) -> bool {
     true
 }
 
-/// Panics unless the printed lines are those documented at the block.
+/// Panics unless the printed lines match the documented ones of the block.
 pub fn compare(documented: &str, printed: &str, Block { page, line, .. }: &Block) {
     let same = documented.lines().count() == printed.lines().count()
         && documented.lines().zip(printed.lines()).all(|(wanted, found)| matches(wanted, found));
-    assert!(same, "{page}, line {line}, says\n{documented}\nand this was printed:\n{printed}");
+    assert!(same, "{page}, line {line}, documents\n{documented}\nbut this was printed:\n{printed}");
 }
 
 #[test]

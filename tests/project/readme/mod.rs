@@ -1,4 +1,4 @@
-//! The README and the pages in docs, held against the program: its examples are run, its tables compared with the code.
+//! Checks the README and the pages in docs: runs their examples, and compares their tables with the code.
 
 mod links;
 mod markdown;
@@ -13,7 +13,7 @@ use shell::Shell;
 use crate::support::command_lines::{check, words};
 use crate::support::images;
 
-/// The blocks in a language, of one page.
+/// The blocks of a page in this language.
 fn blocks_of(page: &str, language: &str) -> Vec<Block> {
     let found: Vec<Block> =
         blocks(page).into_iter().filter(|block| block.language == language).collect();
@@ -27,7 +27,7 @@ fn all_blocks() -> Vec<Block> {
 }
 
 #[test]
-fn sh_blocks_run_on_the_mock_backend_and_print_what_the_next_block_says() {
+fn sh_blocks_print_the_next_block_on_the_mock_backend() {
     let all = all_blocks();
     let mut compared = 0;
     for (index, block) in all.iter().enumerate().filter(|(_, block)| block.language == "sh") {
@@ -49,7 +49,7 @@ fn sh_blocks_run_on_the_mock_backend_and_print_what_the_next_block_says() {
 }
 
 #[test]
-fn console_blocks_are_what_a_real_vm_answers() {
+fn console_blocks_are_the_output_of_a_real_vm() {
     let artifacts = images::artifacts("debian-base");
     for block in all_blocks().into_iter().filter(|block| block.language == "console") {
         let shell = Shell::new("auto", Some(artifacts.clone()));
@@ -66,26 +66,26 @@ fn console_blocks_are_what_a_real_vm_answers() {
 }
 
 #[test]
-fn the_makefile_runs() {
+fn the_makefile_example_runs() {
     let shell = Shell::new("mock", None);
     let [block] = blocks_of("README.md", "makefile").try_into().unwrap();
     let makefile = format!("{}\ntest:\n\t@echo tested\n", block.text);
     fs::write(shell.directory().join("Makefile"), makefile).unwrap();
-    // Whoever runs these tests may be make itself.
+    // These tests may themselves be run by make.
     let printed = shell.ok("make --no-print-directory vm-test");
     assert!(printed.ends_with("tested\n"), "{printed}");
     shell.assert_empty();
 }
 
 #[test]
-fn the_program_takes_what_the_tour_types() {
+fn commands_of_the_tour_are_valid() {
     let commands: Vec<_> = tour().iter().filter_map(|line| words(line)).collect();
     assert!(commands.len() > 5, "only {} commands were found", commands.len());
     commands.iter().for_each(|words| check(words));
 }
 
 #[test]
-fn the_picture_of_the_tour_is_of_this_tour() {
+fn the_picture_shows_the_current_tour() {
     let picture = markdown::page("docs/tour.svg");
     let (_, described) = picture.split_once("<desc id=\"what\">").unwrap();
     let (described, _) = described.split_once("</desc>").unwrap();
@@ -93,7 +93,7 @@ fn the_picture_of_the_tour_is_of_this_tour() {
         .lines()
         .map(|line| line.replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&"))
         .collect();
-    assert_eq!(shown, tour(), "`make tour` records it anew");
+    assert_eq!(shown, tour(), "run `make tour`");
 }
 
 /// What scripts/tour types at its prompt.
@@ -109,12 +109,12 @@ fn tour() -> Vec<String> {
 }
 
 #[test]
-fn the_program_takes_every_command_line() {
+fn every_command_line_is_valid() {
     let mut seen = 0;
     for block in all_blocks() {
         let lines = block.text.lines().filter(|line| match block.language.as_str() {
             "console" => line.starts_with("$ "),
-            // Run already, with what their variables stand for.
+            // These are run, and may contain shell variables.
             "sh" => false,
             "text" | "toml" => false,
             _ => !line.trim_start().starts_with('#'),

@@ -1,4 +1,4 @@
-//! Runs what a reader would type, with this build's programs and a registry of its own.
+//! Runs examples with this build's programs and a temporary registry.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,19 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// Longer than a block takes on a busy machine without KVM; a bound for hanging.
+/// A limit for blocks that hang: longer than any takes on a busy machine without KVM.
 const SECONDS: &str = "600";
 
-/// A place to type commands in.
+/// A shell with a temporary home and registry.
 pub struct Shell {
     home: TempDir,
     variables: Vec<(&'static str, PathBuf)>,
 }
 
 impl Shell {
-    /// A shell whose VMs are of this backend. `artifacts` holds images.
+    /// A shell whose VMs run on this backend, with images from `artifacts`.
     pub fn new(backend: &str, artifacts: Option<PathBuf>) -> Shell {
-        // Not below target: the paths of sockets are short.
+        // Not in target, because paths of sockets must be short.
         let home = tempfile::tempdir().unwrap();
         let below = |name: &str| home.path().join(name);
         let variables = vec![
@@ -32,12 +32,12 @@ impl Shell {
         Shell { home, variables }
     }
 
-    /// Where commands are typed, to put files there.
+    /// The working directory.
     pub fn directory(&self) -> PathBuf {
         self.home.path().join("home")
     }
 
-    /// Runs a script to its end, in which the first failing command ends it if `strict`.
+    /// Runs a script. With `strict`, it ends with the first command that fails.
     pub fn run(&self, script: &str, strict: bool) -> Output {
         let programs = Path::new(env!("CARGO_BIN_EXE_mayfly")).parent().unwrap();
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -55,7 +55,7 @@ impl Shell {
             .expect("bash and timeout are everywhere")
     }
 
-    /// The same for a script that must succeed; gives what it printed to standard output.
+    /// Runs a strict script that must succeed, and returns its standard output.
     pub fn ok(&self, script: &str) -> String {
         let output = self.run(script, true);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -69,7 +69,7 @@ impl Shell {
         text(&output.stdout)
     }
 
-    /// The output, errors included, of each of these commands, typed one after the other.
+    /// Runs commands in one shell, and returns the output and errors of each.
     pub fn transcript(&self, commands: &[&str]) -> Vec<String> {
         let mut script = String::from("exec 2>&1\n");
         for command in commands {
@@ -82,7 +82,7 @@ impl Shell {
         outputs
     }
 
-    /// Panics if a VM is left.
+    /// Panics if there is a VM.
     pub fn assert_empty(&self) {
         assert_eq!(self.ok("mayfly status --json").trim(), "[]");
     }
@@ -90,7 +90,7 @@ impl Shell {
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        // A test that failed half-way leaves no VM either.
+        // A failed test must not leave VMs behind.
         self.run(
             "for vm in $(mayfly status | tail -n +2 | cut -d ' ' -f 1); do mayfly rm -f $vm; done",
             false,

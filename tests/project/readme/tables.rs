@@ -1,4 +1,4 @@
-//! The documentation's tables and lists of names, held against the code.
+//! Compares the documentation's tables and lists of names with the code.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::blocks_of;
 use super::markdown::{page, readme, tables};
 use super::shell::Shell;
 
-/// The lines below a heading of `mayfly --help`, each as its first word and the rest.
+/// The lines between two headings of `mayfly --help`, each as its first word and the rest.
 fn section(heading: &str, next: &str) -> Vec<Vec<String>> {
     let help = mayfly::cli::command().render_long_help().to_string();
     let (_, section) = help.split_once(&format!("\n{heading}:\n")).unwrap();
@@ -79,7 +79,7 @@ fn files_of_profiles_and_settings() {
     assert_eq!(shown.matches(" config.toml:").count(), 3, "{shown}");
 }
 
-/// The words in backticks of the page's sentence that starts so.
+/// The words in backticks of the sentence in docs/scripting.md that starts with these words.
 fn named_after(start: &str) -> BTreeSet<String> {
     let text = page("docs/scripting.md").replace('\n', " ");
     let (_, rest) =
