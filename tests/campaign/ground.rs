@@ -210,6 +210,27 @@ impl Ground {
         record.map_or("absent", |record| record.state.name()).to_owned()
     }
 
+    /// Runs a verb once more that was killed or failed; it must succeed now. `None` where it was done
+    /// already, or left nothing to do it with.
+    pub fn again(&self, args: &[&str], vm: Option<&str>, after: &str) -> Option<Ended> {
+        let phase = vm.map(|id| self.phase(id));
+        let is_vain = match (args[0], phase.as_deref()) {
+            ("rm", phase) => phase == Some("absent"),
+            ("exec", phase) => phase != Some("started"),
+            (_, phase) => matches!(phase, Some("absent" | "removing")),
+        };
+        if is_vain {
+            return None;
+        }
+        let ended = self.run(args);
+        let is_started = args[0] == "start" && phase.as_deref() == Some("started");
+        if is_started && ended.code == Some(4) {
+            return None;
+        }
+        assert_eq!(ended.code, Some(0), "again after {after}: {ended:#?}");
+        Some(ended)
+    }
+
     /// The VMM on record.
     pub fn vmm(&self, id: &str) -> Option<i32> {
         let contents = self.registry();

@@ -58,6 +58,9 @@ fn kill_one(ground: &Ground, typical: &Typical, own: &mut Vec<String>, chance: &
     let begun = ground.begin(&mut ground.mayfly(&args));
     let ended = begun.end_by_kill_after(chance.pause(typical.of(verb).mul_f64(1.3)));
     typical.learn(verb, &ended);
+    let is_tried_again = ended.signal.is_some() && chance.below(2) == 0;
+    let again = is_tried_again.then(|| ground.again(&args, vm.as_deref(), &format!("{ended:?}")));
+    let ended = again.flatten().unwrap_or(ended);
     if ended.code == Some(0) && deletes {
         ground.ledger.deleted(id);
     }
