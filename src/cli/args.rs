@@ -9,10 +9,9 @@ use crate::settings::SettingOverrides;
 
 /// Run commands in throwaway virtual machines.
 ///
-/// Each VM has a kernel of its own, boots a Debian image that was built on this host, and is deleted
-/// after its command. There is no daemon, and no need to be root or to have KVM; without KVM the
-/// machine is emulated, which is slower and no security boundary. 'mayfly doctor' says what a host
-/// can do.
+/// Each VM has its own kernel, boots a Debian image built on this host, and is deleted after its command.
+/// There is no daemon, and neither root nor KVM is needed. Without KVM the machine is emulated, which is
+/// slower and not a security boundary. 'mayfly doctor' shows what this host can do.
 #[derive(Debug, Parser)]
 #[command(name = "mayfly", version, max_term_width = 100)]
 #[command(after_help = manual::EXAMPLES)]

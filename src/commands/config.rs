@@ -19,23 +19,23 @@ Examples:
   mayfly config show --json | jq -r '.[] | select(.origin == \"file\").key'
   ${EDITOR:-vi} \"$(mayfly config path)\"
 
-Defaults are read from ~/.config/mayfly/config.toml ($XDG_CONFIG_HOME) and /etc/mayfly/config.toml, as root
-only from the latter, and from the file that MAYFLY_CONFIG names. mayfly-config(5) describes all keys.";
+Defaults are read from the file MAYFLY_CONFIG names, ~/.config/mayfly/config.toml ($XDG_CONFIG_HOME; not
+as root) and /etc/mayfly/config.toml. mayfly-config(5) describes all keys.";
 
 const SHOW_EXAMPLES: &str = "\
 Examples:
   mayfly config show
   mayfly config show backend mem
-  MAYFLY_TTL=5m mayfly config show ttl    what a variable makes of it";
+  MAYFLY_TTL=5m mayfly config show ttl    with a variable";
 
 const PATH_EXAMPLES: &str = "\
 Examples:
   ${EDITOR:-vi} \"$(mayfly config path)\"";
 
-/// Show what is set, and where each value comes from
+/// Show settings and where each value comes from
 ///
-/// What a flag says wins over its variable, that over the file that MAYFLY_CONFIG names, that over your own
-/// config.toml, that over the system's, and that over the profile and what is built in.
+/// In order of precedence: flag, variable, the file MAYFLY_CONFIG names, your config.toml, the host's
+/// config.toml, the profile, the built-in default.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -45,17 +45,17 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Show what new VMs get and where things are, each with where that comes from
+    /// Show each setting, its value, and where that comes from
     ///
-    /// A file is named with its line.
+    /// Settings from a file show its path and line.
     #[command(after_help = SHOW_EXAMPLES)]
     Show {
-        /// Show only these
+        /// Show only this key; may be given several times
         #[arg(value_name = "KEY", add = ArgValueCompleter::new(keys))]
         keys: Vec<String>,
     },
 
-    /// Print the path of the file to write your settings to
+    /// Print the path of your settings file
     #[command(after_help = PATH_EXAMPLES)]
     Path,
 }
@@ -96,7 +96,7 @@ fn show(app: &AppContext, wanted: &[String]) -> Result<u8> {
             Refusal::new(RefusalKind::NotFound, format!("no key {name:?}")).hint_at_nearest(
                 name,
                 known,
-                "'mayfly config show' lists all of them",
+                "'mayfly config show' lists all keys",
             )
         })
     };

@@ -23,56 +23,56 @@ use crate::protocol::WireText;
 
 const EXAMPLES: &str = "\
 Examples:
-  mayfly cp notes.txt box:                     into the home directory of root
-  mayfly cp project box:/srv                   as /srv/project, if there is a /srv
+  mayfly cp notes.txt box:                     to root's home directory
+  mayfly cp project box:/srv                   to /srv/project, if /srv exists
   mayfly cp --exclude-ignored . box:/srv/app   without what git ignores
   mayfly cp box:/var/log/dpkg.log .
-  mayfly cp box:/srv/app/dist/. dist           what is in it
+  mayfly cp box:/srv/app/dist/. dist           only its contents
   git archive HEAD | mayfly cp - box:/srv/app  unpack a tar archive there
-  mayfly cp box:/etc - | tar t                 write one";
+  mayfly cp box:/etc - | tar t                 write a tar archive";
 
 const RULES: &str = "\
 Where a copy goes, as with docker cp:
-  DST is a directory        SRC goes into it, under its own name; if SRC ends in '/.',
-                            only what is in SRC
+  DST is a directory        SRC is copied into it under its own name; if SRC ends in '/.',
+                            only its contents are
   DST is a file             a file replaces it; a directory is an error
-  DST is not there          that is what the copy is called; its parent must be there, and
-                            a file cannot be copied to a DST that ends in '/'
+  DST does not exist        the copy is called DST; its parent must exist, and a file
+                            cannot be copied to a DST that ends in '/'
 
-A directory that is there already is added to, and keeps its mode. A file, or a link, that is there is
-replaced; a link is never followed. All that is copied arrives beside DST first, as '.mayfly-cp-*', and
-is put in its place when it is complete: a copy that fails or is interrupted changes nothing. If it is
-killed, the next one to the same place deletes what it left.
+A directory that exists is added to and keeps its mode. A file or link that exists is replaced; links are
+never followed. Copies are first written beside DST as '.mayfly-cp-*', and moved into place when they are
+complete: a copy that fails or is interrupted changes nothing. If mayfly is killed, the next copy to the
+same place deletes what was left.
 
-Into a VM, files, directories and symbolic links are copied, with their permissions and times of
-modification. They belong to root, or to --user. Out of a VM, only files and directories are copied, as
-far as umask permits; of what else there is, the names are shown. limits.copy_out_mib,
-copy_out_files and copy_out_free_mib in profiles.toml bound what a VM can send.
+Into a VM, files, directories and symbolic links are copied, with their permissions and modification
+times. They belong to root or to --user. Out of a VM, only files and directories are copied, as far as
+umask permits; the names of anything else are printed. limits.copy_out_mib, copy_out_files and
+copy_out_free_mib in profiles.toml limit what a VM can send.
 
-A path in a VM that begins without '/' begins in the home directory. A local path with a ':' in its first
-part is written with './' before it.";
+A relative path in a VM starts in the home directory. Write './' before a local path whose first part
+contains ':'.";
 
-/// Copy files and directories into a VM, or out of one
+/// Copy files and directories into or out of a VM
 ///
-/// One of SRC and DST is in a VM that is started, and written VM:PATH. The other one is a local path, or
-/// '-' for a tar archive on standard input or output. The VM is kept.
+/// One of SRC and DST is in a running VM, written VM:PATH. The other one is a local path, or '-' for a tar
+/// archive on standard input or output. The VM is kept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{RULES}\n\n{EXAMPLES}"))]
 pub struct Args {
-    /// If SRC itself is a symbolic link, copy what it leads to
+    /// If SRC itself is a symbolic link, copy its target
     #[arg(short = 'L', long)]
     follow_link: bool,
 
-    /// Leave out what git ignores, by .gitignore and the like
+    /// Leave out what git ignores
     ///
-    /// For a local directory. The directory .git itself is copied.
+    /// According to .gitignore and similar files in a local directory. The .git directory itself is
+    /// copied.
     #[arg(long)]
     exclude_ignored: bool,
 
     /// Copy as USER of the VM instead of root
     ///
-    /// A name or a number, with ':GROUP' behind it if need be. Into the VM, everything will belong to
-    /// that user.
+    /// A name or a number, optionally followed by ':GROUP'. Copies into the VM belong to this user.
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
 
@@ -80,7 +80,7 @@ pub struct Args {
     #[arg(value_name = "SRC", add = ArgValueCompleter::new(candidates::ends_of_copies))]
     source: OsString,
 
-    /// Where to: VM:PATH, a local path, or '-'
+    /// Where to copy it: VM:PATH, a local path, or '-'
     #[arg(value_name = "DST", add = ArgValueCompleter::new(candidates::ends_of_copies))]
     destination: OsString,
 }
@@ -144,11 +144,11 @@ impl Way {
         let usage = |message: String| Refusal::new(RefusalKind::Usage, message);
         match (End::parse(&args.source), End::parse(&args.destination)) {
             (End::Vm(..), End::Vm(..)) => Err(usage("both SRC and DST are in a VM".into())
-                .hint("copy by way of here: mayfly cp A:PATH - | mayfly cp - B:PATH")
+                .hint("copy through this host: mayfly cp A:PATH - | mayfly cp - B:PATH")
                 .into()),
             (End::Vm(vm, path), local) => {
                 if args.exclude_ignored {
-                    let message = "--exclude-ignored is for a local SRC".to_owned();
+                    let message = "--exclude-ignored needs a local SRC".to_owned();
                     return Err(usage(message).into());
                 }
                 let to = match local {
@@ -167,7 +167,7 @@ impl Way {
                         path: existing(path)?,
                     },
                     End::Standard if follow || args.exclude_ignored => {
-                        let message = "an archive is taken as it is".to_owned();
+                        let message = "an archive is copied as it is".to_owned();
                         return Err(usage(message)
                             .hint("leave out --follow-link and --exclude-ignored")
                             .into());
@@ -178,7 +178,7 @@ impl Way {
                 Ok(Way::In(vm, CopyIn { parcel, to, parents: false, who }))
             }
             (from, to) => Err(usage(format!("neither {from} nor {to} is in a VM"))
-                .hint("write what is in a VM:PATH")
+                .hint("write a path in a VM as VM:PATH")
                 .into()),
         }
     }
@@ -254,7 +254,7 @@ fn archive_out() -> Result<std::os::fd::OwnedFd> {
 fn refuse_terminal(stream: &impl IsTerminal, what: &str) -> Result<(), Refusal> {
     match stream.is_terminal() {
         true => Err(Refusal::new(RefusalKind::Usage, format!("will not {what} a terminal"))
-            .hint("redirect it, to a file or into a pipe")),
+            .hint("redirect it to a file or a pipe")),
         false => Ok(()),
     }
 }

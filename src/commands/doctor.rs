@@ -12,9 +12,9 @@ Examples:
   mayfly doctor
   mayfly doctor --json | jq -r '.checks[] | select(.verdict != \"ok\").remedy'";
 
-/// Check what this host can do, with a remedy for what it cannot
+/// Check what this host can do, and how to fix what it cannot
 ///
-/// Exits with 0 when VMs can be run here, and with 6 when no real backend works.
+/// Exits with 0 if VMs can run here, and with 6 if no real backend works.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {}
@@ -30,7 +30,7 @@ pub fn serve(app: &AppContext, _: Args) -> Result<u8> {
             (Some(backend), Some(isolation)) => {
                 format!("VMs run here with {backend}; isolation is {isolation}")
             }
-            _ => "no VMs can be run here yet: see what failed above".into(),
+            _ => "VMs cannot run here yet: see the failed checks above".into(),
         };
         app.printer.data(&format!("\n{conclusion}"))?;
     }

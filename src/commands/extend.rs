@@ -16,17 +16,17 @@ Examples:
 
 /// Let a VM live longer
 ///
-/// The VM expires DURATION from now, or when it would have anyway, if that is later: it never loses time.
-/// What 'limits.ttl_seconds' says of a TTL holds for DURATION. A guest that runs is told, since it powers
-/// itself off when its time is up.
+/// The VM expires DURATION from now, unless it already had longer to live. 'limits.ttl_seconds' limits
+/// DURATION as it limits a TTL. A running guest is informed, because it powers itself off when its time is
+/// up.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// An id, the beginning of one, or a name
+    /// Name or id of a VM; the beginning of an id is enough
     #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
     vm: VmRef,
 
-    /// From now on, such as 90s or 1h; a bare number is seconds
+    /// Time from now, such as 90s or 1h; a bare number is seconds
     #[arg(value_name = "DURATION", add = ArgValueCompleter::new(candidates::ttls))]
     duration: TimeSpan,
 }

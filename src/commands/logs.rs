@@ -15,27 +15,27 @@ use crate::output::{ForeignText, LogView};
 const EXAMPLES: &str = "\
 Examples:
   mayfly logs ci
-  mayfly logs -f -n 20 ci        the last 20 lines, and what comes until the VM ends
-  mayfly logs --vmm ci           what QEMU or Firecracker had to say
+  mayfly logs -f -n 20 ci        the last 20 lines, and new output until the VM ends
+  mayfly logs --vmm ci           what QEMU or Firecracker printed
   mayfly logs --raw ci > console.log";
 
 /// Show what a VM printed on its console
 ///
-/// Also of a VM that has stopped, expired or never came up: a log lasts until the next start. A VM that
-/// started from a template did not boot, so that its log begins later. A VM of the mock backend has no
-/// console; what its agent printed is shown.
+/// Also works for a VM that has stopped, expired or failed to start: a log is kept until the next start. A
+/// VM started from a template did not boot, so its log begins later. A VM of the mock backend has no
+/// console; the output of its agent is shown instead.
 ///
-/// A guest writes what it likes, so control characters are shown and not obeyed, on a terminal as well as in
-/// a pipe. A log keeps about a megabyte. When a guest has filled that, the rest is lost, until 'create' or
-/// 'reap' shortens the log to its end.
+/// Because a guest can print anything, escape sequences are shown, not executed, even in a pipe. A log holds
+/// about a megabyte. Once a guest has filled it, further output is lost until 'create' or 'reap' cuts the
+/// log down to its end.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// An id, the beginning of one, or a name
+    /// Name or id of a VM; the beginning of an id is enough
     #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
     vm: VmRef,
 
-    /// Show what comes, too, until the VM ends
+    /// Also show new output, until the VM ends
     #[arg(short, long)]
     follow: bool,
 
@@ -43,13 +43,13 @@ pub struct Args {
     #[arg(long)]
     vmm: bool,
 
-    /// Begin with the last N lines
+    /// Start with the last N lines
     #[arg(short = 'n', long, value_name = "N")]
     tail: Option<usize>,
 
-    /// Give the bytes as they are, for a file or a pipe
+    /// Print the bytes as they are, to a file or a pipe
     ///
-    /// Refused where standard output is a terminal.
+    /// Refused if standard output is a terminal.
     #[arg(long)]
     raw: bool,
 }
@@ -59,14 +59,14 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     if json && (args.follow || args.raw) {
         return Err(Refusal::new(
             RefusalKind::Usage,
-            "--json gives the log as one value, without -f or --raw",
+            "--json prints the log as one value: it cannot be used with -f or --raw",
         )
-        .hint("leave --json or the other out")
+        .hint("leave out one of them")
         .into());
     }
     if args.raw && std::io::stdout().is_terminal() {
         return Err(Refusal::new(RefusalKind::Usage, "--raw does not write to a terminal")
-            .hint("a guest could command it; write to a file or a pipe")
+            .hint("a guest could control it: write to a file or a pipe")
             .into());
     }
     let manager = VmManager::open_to_read(app.settings.clone())?;
@@ -84,7 +84,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
             let all = lifecycle::read_log(&manager, &id, log)?;
             Out::new(app, args.raw).show(end_of(&all, args.tail))?;
             if all.is_empty() {
-                app.printer.aside("mayfly: it has printed nothing yet");
+                app.printer.aside("mayfly: the VM has printed nothing yet");
             }
         }
     }

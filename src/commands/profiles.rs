@@ -16,7 +16,8 @@ Examples:
   mayfly profiles --json | jq -r '.[].name'
 
 Profiles are read from the built-in file, /etc/mayfly/profiles.toml,
-~/.config/mayfly/profiles.toml and $MAYFLY_PROFILES; later files win, field by field.";
+~/.config/mayfly/profiles.toml and $MAYFLY_PROFILES; later files override earlier ones, field by
+field.";
 
 /// List profiles, their defaults, and whether their image is built
 #[derive(Debug, clap::Args)]

@@ -13,18 +13,18 @@ Examples:
 
 /// Delete expired VMs and what crashes left behind
 ///
-/// Finishes operations that a killed command left half done, and sweeps away processes, directories
-/// and sockets that belong to no VM. Deletes templates whose image is gone, and those that no VM was
-/// started from for 30 days, or what 'limits.template_unused_seconds' says. Skips what another command
-/// works on. Says nothing when there is nothing to do, so that cron sends no mail.
+/// Finishes operations that a killed command left half done, and deletes processes, directories and sockets
+/// that belong to no VM. Deletes templates whose image is gone, and templates that no VM was started from
+/// for 30 days ('limits.template_unused_seconds'). Skips what another command is using. Prints nothing if
+/// there is nothing to do, so that cron sends no mail.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Show what would be deleted, and delete nothing
+    /// Only print what would be deleted
     #[arg(long)]
     dry_run: bool,
 
-    /// First make a new registry from the VMs' manifests, if it is damaged or lost
+    /// First rebuild the registry from the VMs' manifests, if it is damaged or lost
     #[arg(long, conflicts_with = "dry_run")]
     rebuild: bool,
 }

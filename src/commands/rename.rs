@@ -12,19 +12,19 @@ use crate::output::VmView;
 const EXAMPLES: &str = "\
 Examples:
   mayfly rename ci ci-broken
-  mayfly rename 3f2a ci        also a VM that has no name";
+  mayfly rename 3f2a ci        a VM that has no name";
 
 /// Give a VM another name
 ///
-/// A name that another VM has is refused with 4. A guest that runs keeps its host name until its next start.
+/// If another VM has the name, the exit code is 4. A running guest keeps its hostname until its next start.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// An id, the beginning of one, or a name
+    /// Name or id of a VM; the beginning of an id is enough
     #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
     vm: VmRef,
 
-    /// Its new name: letters, digits and hyphens
+    /// New name: letters, digits and hyphens
     #[arg(value_name = "NAME")]
     name: VmName,
 }

@@ -11,20 +11,20 @@ use crate::model::record::reason;
 const EXAMPLES: &str = "\
 Examples:
   mayfly rm ci
-  mayfly rm -f ci                            succeed also if it is gone already
+  mayfly rm -f ci                            succeed even if it is already gone
   mayfly rm --all --filter state=stopped";
 
-/// Delete VMs, running or not, with all that is theirs
+/// Delete VMs and everything that belongs to them, running or not
 ///
-/// A VM that runs is killed, not asked. A command that 'exec' runs in it ends with 125. --all is a success
-/// where there is no VM.
+/// A running VM is killed, not shut down, and an 'exec' in it ends with 125. --all succeeds even if there
+/// are no VMs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     vms: VmSelection,
 
-    /// Succeed also where there is no such VM
+    /// Succeed even if there is no such VM
     #[arg(short, long)]
     force: bool,
 }

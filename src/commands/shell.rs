@@ -19,33 +19,33 @@ const EXAMPLES: &str = "\
 Examples:
   mayfly shell box                   root's login shell
   mayfly shell -u nobody -w /tmp box -- bash
-  mayfly shell box -- top            a program that wants a terminal";
+  mayfly shell box -- top            a program that needs a terminal";
 
 const KEYS: &str = "\
-All keys go to the VM, and Ctrl-C interrupts what runs there. At the beginning of a line, two keys are \
-for mayfly, as with ssh: '~.' hangs up, also on a VM that answers no more, and '~' with Ctrl-Z takes you \
-back to the shell you came from until 'fg'. '~~' is one tilde.
+All keys go to the VM, so Ctrl-C interrupts the program that runs there. At the beginning of a line, two \
+keys are for mayfly, as with ssh: '~.' hangs up, even if the VM no longer answers, and '~' followed by \
+Ctrl-Z returns to your own shell until 'fg'. '~~' sends one tilde.
 
-Where a VM hangs and so does this: 'mayfly stop VM' or 'mayfly rm VM' from elsewhere ends both.";
+If a VM hangs, 'mayfly stop VM' or 'mayfly rm VM' on another terminal ends both the VM and its shell.";
 
-/// Open a shell in a started VM
+/// Open a shell in a running VM
 ///
-/// The login shell of the user, as /etc/passwd of the VM has it, or /bin/sh where that is not there.
-/// Leaving it keeps the VM, until its time is up or 'rm' deletes it, and returns the shell's exit code.
-/// The time goes on while the shell is open; 'mayfly extend' gives the VM more.
+/// Starts the user's login shell according to the VM's /etc/passwd, or /bin/sh if that shell does not
+/// exist, and returns its exit code. The VM is kept until it expires or 'rm' deletes it. Its time runs on
+/// while the shell is open; 'mayfly extend' gives it more.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[command(after_long_help = format!("{KEYS}\n\n{EXAMPLES}"))]
 #[command(override_usage = "mayfly shell [OPTIONS] VM [-- CMD [ARG]...]")]
 pub struct Args {
-    /// An id, the beginning of one, or a name
+    /// Name or id of a VM; the beginning of an id is enough
     #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms_that_run))]
     vm: VmRef,
 
     #[command(flatten)]
     circumstances: ExecContext,
 
-    /// The program to run instead of a shell, and its arguments
+    /// Program to run instead of a shell, and its arguments
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
@@ -57,13 +57,13 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     };
     let mut exec = args.circumstances.exec(program, Some("'shell'"))?;
     let instead =
-        format!("'mayfly exec --keep -i {} -- bash' reads commands from anywhere", args.vm);
+        format!("'mayfly exec --keep -i {} -- bash' reads commands from a file or a pipe", args.vm);
     let streams = tty::take(app, &mut exec, "'shell'", &instead)?;
     let manager = VmManager::open(app.settings.clone())?;
     let mut signals = PendingSignals::block()?;
     let id = manager.resolve(&args.vm)?;
     let mut timings = PhaseTimings::begin();
-    // Somebody who leaves a shell is not done with the VM.
+    // Leaving a shell does not mean being done with the VM.
     let command = ExecCommand { exec, streams, keep: true };
     let finished = lifecycle::exec(&manager, &id, command, &mut signals, &mut timings)?;
     app.printer.timings(&timings);

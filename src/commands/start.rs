@@ -16,18 +16,18 @@ const EXAMPLES: &str = "\
 Examples:
   mayfly start ci              by name
   mayfly start 3f2a            by the beginning of its id
-  mayfly start web db          several
-  mayfly start --cold ci       with a boot of its own, which 'mayfly logs' shows
+  mayfly start web db          several VMs
+  mayfly start --cold ci       boot it; 'mayfly logs' shows how
   mayfly start -v ci           with the time each phase took";
 
-/// Start VMs that were created or stopped
+/// Start created or stopped VMs
 ///
-/// Returns when the agent in the VM answers, so that the next 'exec' finds it ready. A boot that
-/// fails shows the end of the console and leaves the VM stopped; 'mayfly logs' shows all of it.
+/// Returns when the agent in the VM answers, so the VM is ready for 'exec'. If the VM does not boot, the end
+/// of its console log is shown and it is left stopped; 'mayfly logs' shows the whole log.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// An id, the beginning of one, or a name
+    /// Name or id of a VM; the beginning of an id is enough
     #[arg(
         required = true, value_name = "VM",
         add = ArgValueCompleter::new(candidates::vms_that_do_not_run)

@@ -13,21 +13,21 @@ use crate::output::VmView;
 const EXAMPLES: &str = "\
 Examples:
   mayfly stop ci
-  mayfly stop --grace 1s ci             do not wait long for its processes
+  mayfly stop --grace 1s ci             give its processes one second
   mayfly stop --all --label job=nightly";
 
-/// Stop VMs, keeping their disks
+/// Stop VMs and keep their disks
 ///
-/// Asks the guest to end its processes and power off, then terminates the VMM, then kills it. Exits
-/// with 0 only when it is proven gone. A VM that does not run is already stopped. --all means those that
-/// run, and is a success where none does.
+/// Asks the guest to end its processes and power off, then terminates the VMM, then kills it. Exits with
+/// 0 only when the VMM is proven to be gone. A VM that is not running counts as stopped. --all selects
+/// running VMs, and succeeds even if there are none.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     vms: VmSelection,
 
-    /// Give the guest DURATION to end by itself
+    /// Give the guest DURATION to power off by itself
     #[arg(
         long, value_name = "DURATION", env = "MAYFLY_GRACE", default_value = "10s",
         add = ArgValueCompleter::new(candidates::durations)

@@ -19,21 +19,21 @@ Examples:
 
 /// Wait until VMs have ended
 ///
-/// Returns when none of them runs any more: each has stopped or expired, was deleted, or never ran. A VM
-/// that is still there after --timeout is an error, with exit code 4.
+/// Returns when none of them is running: each has stopped, expired, been deleted, or was never started. If
+/// a VM has not reached the state within --timeout, the exit code is 4.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     vms: VmSelection,
 
-    /// Wait for this
+    /// What to wait for
     ///
-    /// For one that is to be started it is an error if it expires or is deleted: exit code 3.
+    /// When waiting for a start, a VM that expires or is deleted is an error with exit code 3.
     #[arg(long = "for", value_name = "STATE", value_enum, default_value_t = WaitGoal::Ended)]
     goal: WaitGoal,
 
-    /// Wait no longer than DURATION, for all of them together
+    /// Wait no longer than DURATION for all of them together
     #[arg(long, value_name = "DURATION")]
     timeout: Option<TimeSpan>,
 }

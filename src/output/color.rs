@@ -11,12 +11,12 @@ use clap::ValueEnum;
 /// When to print in colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum ColorMode {
-    /// On a terminal that can, unless NO_COLOR or CLICOLOR=0 is set; CLICOLOR_FORCE stands for a terminal.
+    /// On a terminal with colours, unless NO_COLOR or CLICOLOR=0 is set; CLICOLOR_FORCE counts as one.
     #[default]
     Auto,
-    /// Wherever the output goes.
+    /// Wherever the output goes
     Always,
-    /// Nowhere.
+    /// Nowhere
     Never,
 }
 

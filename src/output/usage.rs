@@ -44,16 +44,16 @@ fn about_command(error: &clap::Error, verb: Option<&str>) -> Option<String> {
         "shell" => "shell VM",
         _ => return None,
     };
-    Some(format!("a command goes behind '--', as in 'mayfly {before} -- {}'", escape(word)))
+    Some(format!("write the command after '--', as in 'mayfly {before} -- {}'", escape(word)))
 }
 
 fn about_word(error: &clap::Error) -> Option<String> {
     if text(error, ContextKind::InvalidArg) == Some("--rm") {
-        return Some("'run' deletes its VM without being told".into());
+        return Some("'run' deletes its VM without this flag".into());
     }
     let word = text(error, ContextKind::InvalidSubcommand)?;
     let (_, here) = ELSEWHERE.iter().find(|(words, _)| words.contains(&word))?;
-    Some(format!("that is '{here}' here"))
+    Some(format!("mayfly calls that '{here}'"))
 }
 
 fn suggestion(error: &clap::Error) -> Option<String> {

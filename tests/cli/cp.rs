@@ -124,9 +124,9 @@ fn what_cannot_be_is_said_and_costs_nothing() {
     .prints("");
     let before = names(root);
     for (from, to, code, said) in [
-        ("a", "b", 2, "neither \"a\" nor \"b\" is in a VM\nhint: write what is in a VM:PATH"),
+        ("a", "b", 2, "neither \"a\" nor \"b\" is in a VM\nhint: write a path in a VM as VM:PATH"),
         ("-", "-", 2, "neither '-' nor '-' is in a VM\nhint: [..]"),
-        ("box:a", "box:b", 2, "both SRC and DST are in a VM\nhint: copy by way of here: [..]"),
+        ("box:a", "box:b", 2, "both SRC and DST are in a VM\nhint: copy through this host: [..]"),
         ("", "box:b", 2, "SRC is empty"),
         ("nope", "box:", 1, "cannot copy \"nope\": No such file or directory[..]"),
         ("box:x", "no/where", 1, "there is no directory \"no\""),
@@ -175,7 +175,7 @@ fn what_cannot_be_is_said_and_costs_nothing() {
     env.run(&["cp", "--exclude-ignored", "box:tree", "."])
         .fails(2, "mayfly: --exclude-ignored[..]\n");
     env.run(&["cp", "-L", "-", "box:"])
-        .fails(2, "mayfly: an archive is taken as it is\nhint: [..]\n");
+        .fails(2, "mayfly: an archive is copied as it is\nhint: [..]\n");
     assert_eq!(names(root), before);
     assert_eq!(fs::read_to_string(root.join("taken/tree/sub")).unwrap(), "precious");
     env.run(&["exec", "box", "-c", "find . | sort"])

@@ -35,7 +35,7 @@ fn without_any_backend_it_fails_and_says_what_to_install() {
         6,
         "[..]no  qemu [..]/nowhere/qemu is not installed\n[..]apt[..]qemu-system-x86[..]\n\
          --  firecracker [..]/nowhere/firecracker is not installed\n[..]=> [..]\n\
-         no VMs can be run here yet: see what failed above\n",
+         VMs cannot run here yet: see the failed checks above\n",
         "",
     );
 }

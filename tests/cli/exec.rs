@@ -96,7 +96,7 @@ fn environment_directory_and_user_reach_the_command() {
         "mayfly: '-e NOT_SET_HERE' names a variable that is not set here\nhint: [..]\n",
     );
     env.run(&["exec", &id, "-e", "=x", "--", "true"])
-        .fails(125, "mayfly: an '-e' has no name before '='\n[..]");
+        .fails(125, "mayfly: '-e' has no name before '='\n[..]");
     env.run(&["exec", &id, "-w", "/usr", "--", "pwd"]).prints("/usr\n");
     env.rm(&id);
 }

@@ -228,7 +228,7 @@ fn what_cannot_be_is_refused_before_anything_is_done() {
     let empty = write(&env, "empty.tar", b"");
     for (args, message) in [
         (&["/nonexistent/x.tar"][..], "cannot open /nonexistent/x.tar[..]"),
-        (&["-"], "what comes from standard input has no name[..]"),
+        (&["-"], "an image from standard input needs a name[..]"),
         (
             &[&archive, "No Name"],
             "invalid value 'No Name' for '[NAME]': \"No Name\" cannot be a profile name: [..]",

@@ -194,7 +194,7 @@ fn what_is_wrong_is_found_before_there_is_a_vm() {
         (&["--copy-in", ""], "--copy-in \"\" does not say what to copy"),
         (
             &["--copy-in", "/"],
-            "\"/\" has no name\nhint: say where it goes, as in '--copy-in DIR:PATH'",
+            "\"/\" has no name\nhint: name a destination, as in '--copy-in DIR:PATH'",
         ),
         (&["--copy-out", ":x"], "--copy-out \":x\" does not say what to copy"),
         (&["--copy-out", "x:file"], "\"file\" is not a directory"),

@@ -111,27 +111,30 @@ fn a_secret_that_is_not_in_order_costs_nothing() {
     fs::write(&half, vec![b'x'; 256 * 1024]).unwrap();
     fs::set_permissions(&half, fs::Permissions::from_mode(0o600)).unwrap();
     let cases: [(&[&str], &str); 12] = [
-        (&["--secret", "hunter2"], "a '--secret' is not NAME=FILE\nhint: [..]"),
-        (&["--secret", "=x"], "a '--secret' is not NAME=FILE\nhint: [..]"),
-        (&["--secret", "x="], "a '--secret' is not NAME=FILE\nhint: [..]"),
-        (&["--secret", "../x=good"], "\"../x\" cannot be a secret's name\nhint: [..]"),
+        (&["--secret", "hunter2"], "'--secret' must be followed by NAME=FILE\nhint: [..]"),
+        (&["--secret", "=x"], "'--secret' must be followed by NAME=FILE\nhint: [..]"),
+        (&["--secret", "x="], "'--secret' must be followed by NAME=FILE\nhint: [..]"),
+        (&["--secret", "../x=good"], "invalid secret name \"../x\"\nhint: [..]"),
         (&["--secret", "x=no-such"], "cannot read no-such: No such file[..]"),
         (&["--secret", "x=/"], "cannot read /: Is a directory[..]"),
         (
             &["--secret", &is("x", &open)],
             "others have access to [..]open (mode 0644)\nhint: [..]'chmod 600 [..]open'\n",
         ),
-        (&["--secret", &is("x", &empty)], "secret \"x\" is empty: nothing is in [..]empty\n"),
+        (&["--secret", &is("x", &empty)], "secret \"x\" is empty: there is nothing in [..]empty\n"),
         (&["--secret", &is("x", &long)], "[..]long is longer than the 512 KiB that fit\n"),
         (
             &["--secret", &is("x", &half), "--secret", &is("y", &half)],
-            "the secrets are longer than the 512 KiB that fit\n",
+            "the secrets exceed 512 KiB in total\n",
         ),
         (
             &["--secret", &is("x", &good), "--secret", &is("x", &good)],
-            "there are two secrets \"x\"\n",
+            "secret \"x\" is given twice\n",
         ),
-        (&["-i", "--secret", "x=-"], "standard input cannot be for '-i' and '--secret'\n"),
+        (
+            &["-i", "--secret", "x=-"],
+            "standard input cannot be used for both '-i' and '--secret'\n",
+        ),
     ];
     for (flags, expected) in cases {
         let answer = env.run(&[&["run"], flags, &["--", "true"]].concat());

@@ -150,13 +150,13 @@ fn without_a_terminal_there_is_a_refusal_and_nothing_is_done() {
         125,
         &format!(
             "mayfly: 'shell' needs a terminal, and standard input is not one\n\
-             hint: 'mayfly exec --keep -i {id} -- bash' reads commands from anywhere\n"
+             hint: 'mayfly exec --keep -i {id} -- bash' reads commands from a file or a pipe\n"
         ),
     );
     env.run(&["run", "-it", "--", "true"]).fails(
         125,
         "mayfly: '-t' needs a terminal, and standard input is not one\n\
-         hint: '-i' passes any other input on\n",
+         hint: use '-i' to pass other input on\n",
     );
     assert_eq!(env.run(&["shell", "--json", &id]).json_error(125)["kind"], "usage");
     assert_eq!(env.run(&["exec", "--json", "-t", &id, "--", "x"]).json_error(125)["kind"], "usage");

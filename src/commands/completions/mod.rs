@@ -31,12 +31,12 @@ const SHELLS: Shells<'static> =
 
 /// Print a shell's completion script
 ///
-/// The script asks mayfly itself, so that names of VMs, profiles and templates complete as well as verbs
-/// and flags. It works at once when a shell is told to read it, as in 'source <(mayfly completions bash)'.
+/// The script calls mayfly, which completes names of VMs, profiles and templates as well as verbs and flags.
+/// To use it at once in a shell, run 'source <(mayfly completions bash)'.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The shell to print it for
+    /// Shell to print the script for
     #[arg(value_enum)]
     shell: ShellKind,
 }

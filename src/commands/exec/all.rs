@@ -35,7 +35,7 @@ pub fn serve(app: &AppContext, request: &ExecAllRequest) -> Result<u8> {
     if vms.is_empty() {
         let refusal = Refusal::new(RefusalKind::NotFound, "no VM to run the command in");
         return Err(refusal
-            .hint("of all that are meant none is started; see 'mayfly status'")
+            .hint("none of the matching VMs is running; see 'mayfly status'")
             .into());
     }
     let crowd = Crowd {

@@ -16,31 +16,31 @@ use crate::model::{Refusal, RefusalKind, VmRef};
 const EXAMPLES: &str = "\
 Examples:
   mayfly exec ci -- make test             run it, then delete the VM
-  mayfly exec --keep ci -- make test      and keep the VM
+  mayfly exec --keep ci -- make test      keep the VM
   mayfly exec --keep --all --label job=nightly -- uptime
   mayfly exec --keep ci -c 'cd /tmp && ls | wc -l'
   mayfly exec --keep -i ci -- sort < list
-  mayfly exec --keep -t ci -- top         in a terminal";
+  mayfly exec --keep -t ci -- top         on a terminal";
 
-/// Run a command in a started VM, then delete the VM
+/// Run a command in a running VM, then delete the VM
 ///
-/// Streams the command's output and returns its exit code. The VM is deleted afterwards, unless
-/// --keep, 'create --keep', its profile or MAYFLY_KEEP=1 says otherwise. Variables, user and working
-/// directory are those of the profile, where it names any and no flag does.
+/// Streams the command's output and returns its exit code. The VM is deleted afterwards, unless --keep,
+/// 'create --keep', its profile or MAYFLY_KEEP=1 says otherwise. Variables, user and working directory
+/// come from the profile unless flags set them.
 ///
-/// With --all the command runs in all VMs that are started, several at a time, and the rest holds for
-/// each of them. Every line of its output comes whole, behind the name of its VM; one of more than 64 KiB
-/// comes in pieces. On a terminal, what could command that is shown and not obeyed, and a long line goes on
-/// behind the name and a colon. The exit code is the highest of all, so 0 only if it is 0 in every VM: 125
-/// for a VM that was deleted or stopped in between, and where there is none to begin with. With --json
-/// there is one object for each VM, in the order in which they end. Ctrl-C ends all.
+/// With --all, the command runs in all running VMs, several at a time, and everything else applies to each
+/// of them. Lines of output are not mixed, and follow the name of their VM; a line of more than 64 KiB is
+/// split. On a terminal, escape sequences are shown, not executed; a long line continues after the VM's
+/// name and a colon. The exit code is the highest of all, so it is 0 only if it is 0 in every VM. It is 125
+/// for a VM that was deleted or stopped in the meantime, and if no VM is running. With --json, one object
+/// per VM is printed, in the order in which the commands end. Ctrl-C ends all of them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[command(
     override_usage = "mayfly exec [OPTIONS] VM -- CMD [ARG]...\n       mayfly exec [OPTIONS] VM -c STRING\n       mayfly exec [OPTIONS] --all [--label KEY[=VALUE]] -- CMD [ARG]..."
 )]
 pub struct Args {
-    /// An id, the beginning of one, or a name
+    /// Name or id of a VM; the beginning of an id is enough
     #[arg(
         id = "vms", required_unless_present = "all", value_name = "VM",
         add = ArgValueCompleter::new(candidates::vms_that_run)
@@ -50,7 +50,7 @@ pub struct Args {
     #[command(flatten)]
     all: SelectionFlags,
 
-    /// With --all, run it in N VMs at a time
+    /// With --all: run the command in N VMs at a time
     #[arg(
         short, long, value_name = "N", default_value = "8", requires = "all", conflicts_with = "vms",
         value_parser = clap::value_parser!(u16).range(1..=32)
@@ -59,7 +59,7 @@ pub struct Args {
 
     /// Keep the VM afterwards, until it expires or 'rm' deletes it
     ///
-    /// One that was created to be kept is kept in any case.
+    /// A VM created with --keep is always kept.
     #[arg(long, env = "MAYFLY_KEEP")]
     keep: bool,
 
@@ -69,10 +69,10 @@ pub struct Args {
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     if args.command.is_login() {
-        let refusal = Refusal::new(RefusalKind::Usage, "no command is given");
+        let refusal = Refusal::new(RefusalKind::Usage, "no command given");
         let hint = match args.vm {
             Some(vm) => format!("'mayfly shell {vm}' gives you a shell, and keeps the VM"),
-            None => "write it behind '--', or a line for a shell behind '-c'".into(),
+            None => "write it after '--', or pass a line for a shell with '-c'".into(),
         };
         return Err(refusal.hint(hint).into());
     }

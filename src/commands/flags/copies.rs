@@ -23,26 +23,25 @@ use crate::protocol::{ExecRequest, WireText};
 pub struct CopyFlags {
     /// Copy DIR into the VM, and run the command there
     ///
-    /// It is then at PATH; if that is not given, in the home directory, under its own name. A PATH that
-    /// begins without '/' begins there too, and directories above that are missing are made. A file can
-    /// be named as well. May be given several times; the command runs in the first directory, unless
-    /// --workdir says otherwise. Everything belongs to whom the command
-    /// runs as.
+    /// The copy is PATH, or a directory of the same name in the home directory. A relative PATH starts in
+    /// the home directory, and missing parents are created. DIR may also be a file. May be given several
+    /// times; the command runs in the first directory, unless --workdir names another one. The copies
+    /// belong to the user the command runs as.
     #[arg(long, value_name = "DIR[:PATH]", value_hint = ValueHint::AnyPath)]
     copy_in: Vec<OsString>,
 
-    /// Of what is copied in, leave out what git ignores
+    /// With --copy-in: leave out what git ignores
     ///
-    /// By .gitignore and the like. The directory .git itself is copied.
+    /// According to .gitignore and similar files. The .git directory itself is copied.
     #[arg(long, requires = "copy_in")]
     exclude_ignored: bool,
 
     /// Afterwards, copy PATH out of the VM into DIR
     ///
-    /// Also if the command failed. A PATH that begins without '/' begins where the command ran. DIR is
-    /// made if it is not there; if it is not given, it is the current directory. Only what is in it is
-    /// copied of a PATH that ends in '/.'. May be given several times. If a copy fails, the exit code is
-    /// 125, or the command's own unless that is 0.
+    /// Also if the command failed. A relative PATH starts where the command ran. DIR is created if it does
+    /// not exist; the default is the current directory. If PATH ends in '/.', only its contents are
+    /// copied. May be given several times. If a copy fails, the exit code is 125, unless the command's own
+    /// is not 0.
     #[arg(long, value_name = "PATH[:DIR]")]
     copy_out: Vec<OsString>,
 }
@@ -199,11 +198,11 @@ fn split<'a>(typed: &'a OsStr, flag: &str) -> Result<(&'a OsStr, Option<&'a OsSt
 
 /// What a directory is called, also if the path to it does not say so, as `.` does not.
 fn name_of(path: &OsStr) -> Result<OsString> {
-    let real = std::fs::canonicalize(path).with_context(|| format!("cannot look at {path:?}"))?;
+    let real = std::fs::canonicalize(path).with_context(|| format!("cannot access {path:?}"))?;
     let name = own_name(path).or(real.file_name()).map(OsStr::to_owned);
     name.ok_or_else(|| {
         Refusal::new(RefusalKind::Usage, format!("{path:?} has no name"))
-            .hint("say where it goes, as in '--copy-in DIR:PATH'")
+            .hint("name a destination, as in '--copy-in DIR:PATH'")
             .into()
     })
 }

@@ -19,31 +19,31 @@ use crate::protocol::{
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The command")]
 pub struct EnvAndSecrets {
-    /// Set an environment variable; without a value, pass on the one here
+    /// Set an environment variable; without a value, pass on the one set here
     ///
-    /// May be given several times. Nothing else of this environment reaches the VM, but with a
-    /// terminal TERM.
+    /// May be given several times. No other variable of this environment reaches the VM, except TERM if
+    /// the command has a terminal.
     #[arg(
         short, long, value_name = "KEY[=VALUE]",
         add = ArgValueCompleter::new(candidates::variables)
     )]
     env: Vec<OsString>,
 
-    /// Set the variables in FILE, or in standard input if it is '-'
+    /// Set the variables in FILE, or in standard input if FILE is '-'
     ///
-    /// A line is KEY=VALUE, with the value as it stands; or KEY alone, for the variable here, if it is
-    /// set. Lines that are empty or begin with '#' are left out. May be given several times; what a
-    /// later file says wins, and '--env' over all of them.
+    /// A line is KEY=VALUE, with the value taken literally, or KEY alone for the variable set here, if any.
+    /// Empty lines and lines that begin with '#' are ignored. May be given several times; later files
+    /// override earlier ones, and '--env' overrides all files.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     env_file: Vec<PathBuf>,
 
-    /// Give the command what is in FILE as /run/secrets/NAME
+    /// Give the command the contents of FILE as /run/secrets/NAME
     ///
-    /// It goes straight into the memory of the VM and is on no disk, in no argument, in no log. Only
-    /// the command's own user can read it, only the command and what it starts can see it, and it is
-    /// gone with the last of those. MAYFLY_SECRETS is the directory it is in. FILE may be '-' for
-    /// standard input, or a pipe such as bash's <(pass show token); of a file of yours others must have
-    /// no use (chmod 600). May be given several times; 512 KiB is the most.
+    /// The secret goes straight into the VM's memory and never to a disk, an argument or a log. Only the
+    /// command's user can read it, only the command and its children can see it, and it is deleted when
+    /// the last of them ends. MAYFLY_SECRETS names its directory. FILE may be '-' for standard input, or a
+    /// pipe such as bash's <(pass show token); nobody else may be able to read a file (chmod 600). May be
+    /// given several times, for 512 KiB in total.
     #[arg(long = "secret", value_name = "NAME=FILE")]
     secrets: Vec<OsString>,
 }
@@ -71,7 +71,7 @@ impl EnvAndSecrets {
             let secret = secret(given, left, &mut reader)?;
             let name = secret.name();
             if exec.secrets.iter().any(|other| other.name() == name) {
-                return Err(usage(format!("there are two secrets {name:?}")).into());
+                return Err(usage(format!("secret {name:?} is given twice")).into());
             }
             left -= secret.size();
             exec.secrets.push(secret);
@@ -97,7 +97,10 @@ impl Reader {
         if file == Path::new(confidential::STDIN)
             && let Some(other) = self.input.replace(flag)
         {
-            return Err(usage(format!("standard input cannot be for {other} and {flag}")).into());
+            return Err(usage(format!(
+                "standard input cannot be used for both {other} and {flag}"
+            ))
+            .into());
         }
         confidential::read(file, limit, guarded)
     }
@@ -108,13 +111,11 @@ fn variable(setting: &OsStr) -> Result<(WireText, WireText)> {
     let (key, value) = match bytes.iter().position(|&b| b == b'=') {
         // What follows may be anything, and is not shown.
         Some(0) => {
-            return Err(usage("an '-e' has no name before '='")
-                .hint("write '-e KEY=VALUE'")
-                .into());
+            return Err(usage("'-e' has no name before '='").hint("write '-e KEY=VALUE'").into());
         }
         Some(at) => (bytes[..at].to_owned(), bytes[at + 1..].to_owned()),
         None if bytes.is_empty() => {
-            return Err(usage("an '-e' is empty").hint("write '-e KEY=VALUE'").into());
+            return Err(usage("'-e' is empty").hint("write '-e KEY=VALUE'").into());
         }
         None => {
             let shown = setting.display();
@@ -129,7 +130,7 @@ fn variable(setting: &OsStr) -> Result<(WireText, WireText)> {
 }
 
 fn secret(given: &OsStr, left: usize, reader: &mut Reader) -> Result<NamedSecret> {
-    let hint = "write '--secret NAME=FILE'; FILE has the secret in it";
+    let hint = "write '--secret NAME=FILE', where FILE contains the secret";
     let bytes = given.as_bytes();
     // It may be the secret itself, and is not shown.
     let (name, file) = bytes
@@ -137,25 +138,26 @@ fn secret(given: &OsStr, left: usize, reader: &mut Reader) -> Result<NamedSecret
         .position(|&byte| byte == b'=')
         .map(|at| (&bytes[..at], &bytes[at + 1..]))
         .filter(|(name, file)| !name.is_empty() && !file.is_empty())
-        .ok_or_else(|| usage("a '--secret' is not NAME=FILE").hint(hint))?;
+        .ok_or_else(|| usage("'--secret' must be followed by NAME=FILE").hint(hint))?;
     let name = str::from_utf8(name).ok().filter(|name| is_secret_name(name)).ok_or_else(|| {
         let shown = String::from_utf8_lossy(name);
-        usage(format!("{shown:?} cannot be a secret's name")).hint(
-            "use letters, digits, '_', '-' and '.', at most 64, and begin with none of the last two",
+        usage(format!("invalid secret name {shown:?}")).hint(
+            "use at most 64 letters, digits, '_', '-' and '.', and do not begin with '-' or '.'",
         )
     })?;
     let file = Path::new(OsStr::from_bytes(file));
     let value = reader.read(file, "'--secret'", MAX_SECRETS, FilePrivacy::Must)?;
     if value.is_empty() {
         // A command in <(…) that failed, most likely.
-        return Err(
-            usage(format!("secret {name:?} is empty: nothing is in {}", file.display())).into()
-        );
+        return Err(usage(format!(
+            "secret {name:?} is empty: there is nothing in {}",
+            file.display()
+        ))
+        .into());
     }
     let secret = NamedSecret::new(name, value).expect("the name was checked");
     if secret.size() > left {
-        let message =
-            format!("the secrets are longer than the {} KiB that fit", MAX_SECRETS / 1024);
+        let message = format!("the secrets exceed {} KiB in total", MAX_SECRETS / 1024);
         return Err(usage(message).into());
     }
     Ok(secret)

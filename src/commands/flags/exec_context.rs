@@ -13,13 +13,13 @@ use crate::protocol::{ExecProgram, ExecRequest, WireText};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The command")]
 pub struct ExecContext {
-    /// Run in DIR of the VM
+    /// Run in directory DIR of the VM
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<OsString>,
 
-    /// Run as USER of the VM instead of root, or of whom the profile names
+    /// Run as USER of the VM instead of root or the profile's user
     ///
-    /// A name or a number, with ':GROUP' behind it if need be.
+    /// A name or a number, optionally followed by ':GROUP'.
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
 

@@ -28,7 +28,7 @@ const CAPTURE_LIMIT: usize = 4 << 20;
 pub struct CommandFlags {
     /// Kill the command after DURATION and exit with 124
     ///
-    /// Everything it started is killed too; what it wrote until then is kept.
+    /// Everything it started is killed too; its output until then is kept.
     #[arg(
         long, value_name = "DURATION", add = ArgValueCompleter::new(candidates::durations)
     )]
@@ -36,15 +36,15 @@ pub struct CommandFlags {
 
     /// Pass standard input on to the command
     ///
-    /// Without it the command reads an empty one, so that a loop over 'while read' loses no lines.
+    /// Otherwise the command's input is empty, so that a 'while read' loop around it loses no lines.
     #[arg(short, long)]
     interactive: bool,
 
     /// Give the command a terminal like this one
     ///
-    /// Every key goes to the command, as with -i: Ctrl-C interrupts what runs in the VM. Its two
-    /// outputs are one, on standard output. At the beginning of a line '~.' hangs up, as with ssh: the
-    /// way out of a VM that answers no more.
+    /// All keys go to the command, as with -i, so Ctrl-C interrupts it. Its standard output and standard
+    /// error are both printed on standard output. At the beginning of a line, '~.' hangs up, as with ssh,
+    /// even if the VM no longer answers.
     #[arg(short, long)]
     tty: bool,
 
@@ -53,11 +53,11 @@ pub struct CommandFlags {
 
     /// Run STRING in a login shell, as 'bash -lc' does
     ///
-    /// Where the VM has no bash, its sh does it.
+    /// If the VM has no bash, its sh is used.
     #[arg(short = 'c', long = "command", value_name = "STRING", id = "shell")]
     shell: Option<OsString>,
 
-    /// The program to run, and its arguments
+    /// Program to run, and its arguments
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
@@ -83,7 +83,7 @@ impl CommandFlags {
     pub fn prepare(&self, app: &AppContext) -> Result<(ExecRequest, ExecStreams)> {
         let mut exec = self.exec()?;
         let streams = match self.tty {
-            true => tty::take(app, &mut exec, "'-t'", "'-i' passes any other input on")?,
+            true => tty::take(app, &mut exec, "'-t'", "use '-i' to pass other input on")?,
             false => {
                 exec.stdin = self.interactive;
                 self.streams(app)?
@@ -96,9 +96,9 @@ impl CommandFlags {
     /// for all of them.
     pub fn prepare_for_many(&self) -> Result<ExecRequest> {
         if let Some(flag) = self.input() {
-            let message = format!("{flag} and '--all' exclude each other");
+            let message = format!("{flag} cannot be used with '--all'");
             return Err(Refusal::new(RefusalKind::Usage, message)
-                .hint("there is one standard input: name the VM whose it shall be")
+                .hint("standard input belongs to one VM: name it")
                 .into());
         }
         self.exec()

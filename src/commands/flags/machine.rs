@@ -10,18 +10,18 @@ use crate::model::{Isolation, MemMib};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The VM")]
 pub struct MachineFlags {
-    /// Make a VM of PROFILE; 'mayfly profiles' lists them
+    /// Use PROFILE; 'mayfly profiles' lists them
     #[arg(
         short, long, value_name = "PROFILE", env = "MAYFLY_PROFILE",
         default_value = "debian-base", add = ArgValueCompleter::new(candidates::profiles)
     )]
     profile: String,
 
-    /// Give it N virtual CPUs
+    /// Give the VM N virtual CPUs
     #[arg(long, value_name = "N", env = "MAYFLY_VCPUS", add = ArgValueCompleter::new(candidates::vcpus))]
     vcpus: Option<u32>,
 
-    /// Give it SIZE of memory, such as 512M or 2G
+    /// Give the VM SIZE of memory, such as 512M or 2G
     ///
     /// A bare number is MiB.
     #[arg(long, value_name = "SIZE", env = "MAYFLY_MEM", add = ArgValueCompleter::new(candidates::memory))]
@@ -33,8 +33,8 @@ pub struct MachineFlags {
 
     /// As root, run Firecracker without its jailer
     ///
-    /// It then has no root directory, control groups or device files of its own, but still a user of
-    /// its own, an empty network and its seccomp filters. 'status --json' shows it in 'metadata'.
+    /// Firecracker then has no root directory, control groups or device files of its own, but still its
+    /// own user, an empty network and its seccomp filters. 'status --json' shows this in 'metadata'.
     #[arg(long, env = "MAYFLY_NO_JAILER")]
     no_jailer: bool,
 }

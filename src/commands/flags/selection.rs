@@ -12,7 +12,7 @@ use crate::model::{LabelQuery, Refusal, RefusalKind, StatusFilter, VmId, VmRecor
 
 #[derive(Debug, Args)]
 pub struct VmSelection {
-    /// An id, the beginning of one, or a name
+    /// Name or id of a VM; the beginning of an id is enough
     #[arg(
         required_unless_present = "all", value_name = "VM",
         add = ArgValueCompleter::new(candidates::vms)
@@ -26,20 +26,20 @@ pub struct VmSelection {
 /// The flags that stand for VMs without naming them.
 #[derive(Debug, Args)]
 pub struct SelectionFlags {
-    /// Take all VMs instead of naming them
+    /// Select all VMs instead of naming them
     #[arg(long, conflicts_with = "vms")]
     pub all: bool,
 
-    /// Of all, take those with this label; may be given several times
+    /// With --all: only VMs with this label; may be given several times
     #[arg(
         long = "label", value_name = "KEY[=VALUE]", requires = "all", conflicts_with = "vms",
         add = ArgValueCompleter::new(candidates::labels)
     )]
     labels: Vec<LabelQuery>,
 
-    /// Of all, take those for which this is so; may be given several times
+    /// With --all: only VMs that match; may be given several times
     ///
-    /// KEY is one of those of 'status --filter'.
+    /// KEY is one of those that 'status --filter' accepts.
     #[arg(
         long = "filter", value_name = "KEY=VALUE", requires = "all", conflicts_with = "vms",
         add = ArgValueCompleter::new(candidates::filters)

@@ -6,10 +6,10 @@ use crate::lifecycle::{StartOptions, StreamPurpose};
 
 #[derive(Debug, Args)]
 pub struct StartFlags {
-    /// Boot the VM, instead of starting it as a copy of one that has booted
+    /// Boot the VM instead of starting it from a template
     ///
-    /// The first start of a VM makes a template of its shape, and those after it are copies of that.
-    /// 'mayfly template ls' lists templates.
+    /// The first start of a kind of VM makes a template, and later starts are copies of it. 'mayfly
+    /// template ls' lists templates.
     #[arg(long, env = "MAYFLY_COLD")]
     cold: bool,
 }

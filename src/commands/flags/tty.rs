@@ -26,8 +26,8 @@ pub fn take(
     instead: &str,
 ) -> Result<ExecStreams> {
     if app.printer.style.json {
-        let message = format!("{flag} and '--json' exclude each other: a screen is no data");
-        return Err(Refusal::new(RefusalKind::Usage, message).hint("leave one of them out").into());
+        let message = format!("{flag} cannot be used with '--json': a screen is not data");
+        return Err(Refusal::new(RefusalKind::Usage, message).hint("leave out one of them").into());
     }
     let terminal = HostTerminal::of(std::io::stdin().as_fd())?.ok_or_else(|| {
         let message = format!("{flag} needs a terminal, and standard input is not one");

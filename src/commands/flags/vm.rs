@@ -15,23 +15,23 @@ pub struct VmFlags {
     #[command(flatten)]
     machine: MachineFlags,
 
-    /// Let it live for DURATION at most, such as 90s or 1h
+    /// Let the VM live for at most DURATION, such as 90s or 1h
     ///
-    /// A bare number is seconds. When the time is up, the VM ends by itself, and the next 'reap',
+    /// A bare number is seconds. When the time is up, the VM powers itself off, and the next 'reap',
     /// 'create' or 'run' deletes it.
     #[arg(long, value_name = "DURATION", env = "MAYFLY_TTL", add = ArgValueCompleter::new(candidates::ttls))]
     ttl: Option<TimeSpan>,
 
-    /// Call it NAME, which its hostname is then too
+    /// Name the VM NAME; this is also its hostname
     ///
-    /// Letters, digits and hyphens; wherever a VM is asked for, its name will do.
+    /// Letters, digits and hyphens. A name can be given wherever a VM is expected.
     #[arg(long, value_name = "NAME")]
     name: Option<VmName>,
 
-    /// Label it, to find it by; may be given several times
+    /// Give the VM a label to find it by; may be given several times
     ///
-    /// KEY alone stands for an empty value. 'status --filter label=KEY=VALUE' lists the VMs with a label,
-    /// and 'stop', 'rm' and 'exec' take '--all --label KEY=VALUE'. A VM may have 16 labels.
+    /// KEY alone means an empty value. 'status --filter label=KEY=VALUE' lists the VMs with a label, and
+    /// 'stop', 'rm' and 'exec' accept '--all --label KEY=VALUE'. A VM can have 16 labels.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<VmLabel>,
 }

@@ -25,17 +25,16 @@ Examples:
   mayfly run --profile my-app                        its own command
   mayfly image import ./rootfs minimal --mem 256M    a directory";
 
-/// Make an image and a profile of what was packed elsewhere
+/// Make an image and a profile from a root file system or container image
 ///
-/// SOURCE is a root file system, as a directory or as a tar archive, or an image of containers: an OCI
-/// archive or directory, as 'skopeo copy' and 'podman save --format oci-archive' write them, or what
-/// 'docker save' and 'podman save' write. Archives may be compressed with gzip, xz or zstd; '-' is
-/// standard input.
+/// SOURCE is a root file system, as a directory or a tar archive, or a container image: an OCI archive or
+/// directory, as written by 'skopeo copy' and 'podman save --format oci-archive', or an archive written by
+/// 'docker save' or 'podman save'. Archives may be compressed with gzip, xz or zstd; '-' is standard input.
 ///
-/// VMs of the new profile boot the kernel of another one, and have the files of SOURCE. The variables,
-/// user and working directory that a container's image names are those of every command in them, and
-/// 'run' runs its entrypoint and command. Prints the name of the profile. An image that was imported
-/// under this name before is replaced.
+/// VMs of the new profile boot the kernel of another profile and have the files of SOURCE. The variables,
+/// user and working directory of a container image apply to every command in these VMs, and 'run' runs its
+/// entrypoint and command. Prints the name of the profile. An image imported earlier under this name is
+/// replaced.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -43,46 +42,46 @@ pub struct Args {
     #[arg(value_name = "SOURCE", value_hint = clap::ValueHint::AnyPath)]
     source: PathBuf,
 
-    /// What to call the profile; made of the name of SOURCE if you do not say
+    /// Name of the profile; by default derived from the name of SOURCE
     #[arg(value_name = "NAME")]
     name: Option<ProfileName>,
 
-    /// Say what SOURCE is, where it could be several things
+    /// Read SOURCE as FORM, if it could be several things
     #[arg(long, value_name = "FORM", value_enum)]
     from: Option<FormName>,
 
-    /// Take the image that the archive calls REF, where it holds several
+    /// Import the image the archive calls REF, if it holds several
     #[arg(long = "ref", value_name = "REF")]
     reference: Option<String>,
 
-    /// Boot the kernel of PROFILE, whose image is built if need be
+    /// Boot the kernel of PROFILE, whose image is built if it is missing
     #[arg(
         long, value_name = "PROFILE", default_value = "debian-base",
         add = ArgValueCompleter::new(candidates::profiles)
     )]
     kernel_of: String,
 
-    /// Give VMs of it N virtual CPUs
+    /// Give its VMs N virtual CPUs
     #[arg(long, value_name = "N")]
     vcpus: Option<u32>,
 
-    /// Give VMs of it SIZE of memory, such as 512M or 2G
+    /// Give its VMs SIZE of memory, such as 512M or 2G
     #[arg(long, value_name = "SIZE")]
     mem: Option<MemMib>,
 
-    /// Let VMs of it live for DURATION at most, such as 90s or 1h
+    /// Let its VMs live for at most DURATION, such as 90s or 1h
     #[arg(long, value_name = "DURATION")]
     ttl: Option<TimeSpan>,
 
-    /// Give VMs of it disks of SIZE; what is not written to takes no room
+    /// Give its VMs disks of SIZE; unwritten parts take no space
     #[arg(long, value_name = "SIZE")]
     disk: Option<MemMib>,
 
-    /// Unpack SIZE at most
+    /// Unpack at most SIZE
     #[arg(long, value_name = "SIZE", default_value = "64G")]
     max_size: MemMib,
 
-    /// Replace an image of that name even if VMs need it to start again
+    /// Replace an image of this name even if VMs need it to start again
     #[arg(short, long)]
     force: bool,
 }
@@ -92,11 +91,11 @@ pub struct Args {
 enum FormName {
     /// A directory with a root file system
     Dir,
-    /// A tar archive of one
+    /// A tar archive of a root file system
     Tar,
     /// An OCI archive or directory
     Oci,
-    /// What 'docker save' writes
+    /// An archive written by 'docker save'
     Docker,
 }
 
@@ -107,7 +106,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         None if is_stdin => {
             return Err(Refusal::new(
                 RefusalKind::Usage,
-                "what comes from standard input has no name",
+                "an image from standard input needs a name",
             )
             .hint("name it: mayfly image import - NAME")
             .into());

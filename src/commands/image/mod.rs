@@ -20,15 +20,15 @@ const EXAMPLES: &str = "\
 Examples:
   mayfly image build                  debian-base
   mayfly image build debian-build
-  mayfly image import alpine.tar      what 'skopeo copy' or 'podman save' wrote
+  mayfly image import alpine.tar      written by 'skopeo copy' or 'podman save'
   mayfly image ls
   mayfly image rm debian-git
-  mayfly image prune --dry-run        what nothing needs any more";
+  mayfly image prune --dry-run        show what nothing needs";
 
 const BUILD_EXAMPLES: &str = "\
 Examples:
-  mayfly image build                         of debian-base
-  mayfly image build --force debian-build    anew, with the packages' newest versions";
+  mayfly image build                         debian-base
+  mayfly image build --force debian-build    rebuild it with the newest packages";
 
 const LS_EXAMPLES: &str = "\
 Examples:
@@ -38,12 +38,12 @@ Examples:
 const RM_EXAMPLES: &str = "\
 Examples:
   mayfly image rm debian-git
-  mayfly image rm --force debian-git    also if a VM needs it, or if it is not there";
+  mayfly image rm --force debian-git    even if a VM needs it, or if it does not exist";
 
 /// Build, import, list and delete the images VMs boot
 ///
-/// An image is built from Debian packages, once for each profile; 'create' and 'run' build a missing
-/// one by themselves. Or it is imported from what was packed elsewhere, such as a container's image.
+/// An image is built from Debian packages, once for each profile; 'create' and 'run' build a missing image
+/// themselves. It can also be imported, for example from a container image.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -53,45 +53,45 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Build the image of a profile, unless it is there and up to date
+    /// Build the image of a profile, unless it is up to date
     ///
-    /// Installs Debian packages into a directory and makes file systems of it, which takes half a
-    /// minute or more and the network. An image is out of date when its profile names other packages;
-    /// newer versions of them are installed with --force.
+    /// Installs Debian packages into a directory and makes file systems from it. This needs the network
+    /// and takes half a minute or more. An image is out of date when its profile names other packages;
+    /// newer versions of the packages are installed with --force.
     #[command(after_help = BUILD_EXAMPLES)]
     Build {
-        /// The profile whose image to build
+        /// Profile whose image to build
         #[arg(
             value_name = "PROFILE", default_value = "debian-base",
             add = ArgValueCompleter::new(candidates::profiles)
         )]
         profile: String,
 
-        /// Build it anew in any case, for newer packages
+        /// Rebuild the image in any case, with newer packages
         #[arg(short, long)]
         force: bool,
     },
 
     Import(import::Args),
 
-    /// List images, with the lengths of their files and what those take on the disk
+    /// List images and the disk space they take
     ///
-    /// Files are sparse, and images share their kernels: what is on the disk is less, and may be counted
-    /// twice. With --json each file's digest is there, too.
+    /// Files are sparse, so they take less space than their length. Images share kernels, so some space may
+    /// be counted twice. With --json, the length and digest of each file is shown, too.
     #[command(after_help = LS_EXAMPLES)]
     Ls,
 
     /// Delete the image of a profile
     ///
-    /// Refuses while there are VMs that were made from it. Its templates go with it, and of an imported
-    /// image the profile.
+    /// Refused while VMs made from it exist. Its templates are deleted, too, and the profile of an imported
+    /// image.
     #[command(after_help = RM_EXAMPLES)]
     Rm {
-        /// The profile whose image to delete
+        /// Profile whose image to delete
         #[arg(value_name = "PROFILE", add = ArgValueCompleter::new(candidates::images))]
         profile: ProfileName,
 
-        /// Delete it even if VMs need it to start again; succeed also where there is none
+        /// Delete it even if VMs need it to start again; succeed even if it does not exist
         #[arg(short, long)]
         force: bool,
     },

@@ -8,24 +8,23 @@ use crate::model::ProfileName;
 
 const EXAMPLES: &str = "\
 Examples:
-  mayfly image prune --dry-run      what would go
-  mayfly image prune                what no profile has any more
-  mayfly image prune --all          also what can be built again";
+  mayfly image prune --dry-run      only show what would be deleted
+  mayfly image prune                images that no profile needs
+  mayfly image prune --all          also images that can be rebuilt";
 
 /// Delete images that nothing needs
 ///
-/// Goes what no VM of this state directory was made from and no profile has: images of profiles that are
-/// not there any more or that name other packages now, templates whose image is gone, and what killed
-/// builds left. Imported images have their profile with them, and stay until 'image rm'. Prints what is
-/// deleted.
+/// Deletes images that no VM here was made from and no profile needs: the profile no longer exists or now
+/// names other packages. Also deletes templates whose image is gone, and what killed builds left. An
+/// imported image comes with its profile, and stays until 'image rm'. Prints what is deleted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Delete also the images that can be built again, if no VM was made from them
+    /// Also delete images that can be rebuilt, if no VM was made from them
     #[arg(short, long)]
     all: bool,
 
-    /// Only say what would be deleted
+    /// Only print what would be deleted
     #[arg(short = 'n', long)]
     dry_run: bool,
 }

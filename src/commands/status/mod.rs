@@ -22,28 +22,28 @@ Examples:
   mayfly status -q --filter 'name=ci-*' | xargs -r mayfly stop
   mayfly status --json | jq -r '.[] | select(.state == \"started\").vm_id'";
 
-/// List VMs: all of them, or the ones named
+/// List all VMs, or the ones named
 ///
-/// A VM that is named and has expired is deleted and reported as an error. The list of all shows
-/// expired VMs as such and changes nothing. With -q it prints nothing but ids.
+/// An expired VM that is named is deleted and reported as an error. The list of all VMs shows which have
+/// expired and changes nothing. With -q, only ids are printed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// An id, the beginning of one, or a name
+    /// Name or id of a VM; the beginning of an id is enough
     #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
     vms: Vec<VmRef>,
 
-    /// List those for which this is so; may be given several times
+    /// List only VMs that match; may be given several times
     ///
-    /// KEY is state, profile, backend, name or label. In a name, '*' stands for anything. A label is
-    /// written label=KEY=VALUE, or label=KEY for any value of it. Of several filters all must be fulfilled.
+    /// KEY is state, profile, backend, name or label. In a name, '*' matches anything. A label is written
+    /// label=KEY=VALUE, or label=KEY for any value. A VM must match all filters.
     #[arg(
         long = "filter", value_name = "KEY=VALUE", conflicts_with = "vms",
         add = ArgValueCompleter::new(candidates::filters)
     )]
     filters: Vec<StatusFilter>,
 
-    /// Sort by KEY, or in reverse by -KEY
+    /// Sort by KEY, or by -KEY in reverse
     ///
     /// KEY is created, left, id, name, profile, state, backend, cpus or mem.
     #[arg(
@@ -56,11 +56,11 @@ pub struct Args {
     )]
     sort: StatusSort,
 
-    /// Go on showing them, as they change, until Ctrl-C
+    /// Keep showing VMs as they change, until Ctrl-C
     ///
-    /// On a terminal the list has the screen. Elsewhere it is printed anew whenever something else than the time has
-    /// changed: behind an empty line, or with --json as an array on a line of its own. Nothing is deleted,
-    /// of VMs that are named neither.
+    /// On a terminal the list fills the screen. Elsewhere it is reprinted when anything but the time left
+    /// changes: after an empty line, or with --json as an array on its own line. Expired VMs are only shown,
+    /// never deleted, even if you name them.
     #[arg(short, long)]
     watch: bool,
 }
