@@ -155,7 +155,7 @@ check: ## check formatting, lints, documentation and licences of dependencies
 	@scripts/deny
 
 .PHONY: generate
-generate: ## rewrite man pages and completions from the command line's definition
+generate: ## rewrite man pages, completions and README's verbs from the command line's definition
 	MAYFLY_BLESS=1 $(CARGO) test --locked --test project generated::
 
 BIN := $(DESTDIR)$(PREFIX)/bin

@@ -1,5 +1,6 @@
-//! Man pages and completion scripts are committed files, generated from the command line's definition. These
-//! tests fail if they are stale; with `MAYFLY_BLESS=1` (`make generate`) they rewrite the files.
+//! Man pages, completion scripts and the README's table of verbs are committed files, generated from the command
+//! line's definition. These tests fail if they are stale; with `MAYFLY_BLESS=1` (`make generate`) they
+//! rewrite the files.
 
 mod config_page;
 mod page;
@@ -16,20 +17,28 @@ fn top(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
+fn is_blessed() -> bool {
+    std::env::var_os("MAYFLY_BLESS").is_some_and(|value| value == "1")
+}
+
+/// Compares a file with its text, or rewrites it. Returns whether it is right.
+#[must_use]
+fn is_generated(path: &Path, text: &str) -> bool {
+    let is_right = fs::read_to_string(path).is_ok_and(|found| found == text);
+    if !is_right && is_blessed() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    is_right || is_blessed()
+}
+
 /// Compares a directory with the wanted files, by name, or writes them.
 fn check(directory: &str, wanted: &BTreeMap<String, String>) {
     let directory = top(directory);
-    let bless = std::env::var_os("MAYFLY_BLESS").is_some_and(|value| value == "1");
     let mut wrong = Vec::new();
     for (name, text) in wanted {
         let path = directory.join(name);
-        if fs::read_to_string(&path).is_ok_and(|found| found == *text) {
-            continue;
-        }
-        if bless {
-            fs::create_dir_all(&directory).unwrap();
-            fs::write(&path, text).unwrap();
-        } else {
+        if !is_generated(&path, text) {
             wrong.push(format!("{} is stale", path.display()));
         }
     }
@@ -38,7 +47,7 @@ fn check(directory: &str, wanted: &BTreeMap<String, String>) {
         if wanted.contains_key(entry.file_name().to_str().unwrap()) {
             continue;
         }
-        if bless {
+        if is_blessed() {
             fs::remove_file(entry.path()).unwrap();
         } else {
             wrong.push(format!("{} should not exist", entry.path().display()));
@@ -52,6 +61,21 @@ fn man_pages_are_up_to_date() {
     let mut pages = page::all(mayfly::cli::command());
     pages.insert("mayfly-config.5".into(), config_page::page());
     check("man", &pages);
+}
+
+#[test]
+fn the_verbs_in_the_readme_are_up_to_date() {
+    let readme = fs::read_to_string(top("README.md")).unwrap();
+    let (before, table) = readme.split_once("| verb | does |\n|---|---|\n").unwrap();
+    let (_, after) = table.split_once("\n\n").unwrap();
+    let tree = mayfly::cli::command();
+    let mut text = format!("{before}| verb | does |\n|---|---|\n");
+    for verb in tree.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+        let about = verb.get_about().unwrap();
+        text.push_str(&format!("| `mayfly {}` | {about} |\n", verb.get_name()));
+    }
+    text.push_str(&format!("\n{after}"));
+    assert!(is_generated(&top("README.md"), &text), "run 'make generate'");
 }
 
 #[test]

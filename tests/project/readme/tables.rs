@@ -25,19 +25,6 @@ fn section(heading: &str, next: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn verbs() {
-    let tree = mayfly::cli::command();
-    let verbs: Vec<Vec<String>> = tree
-        .get_subcommands()
-        .filter(|verb| !verb.is_hide_set())
-        .map(|verb| {
-            vec![format!("mayfly {}", verb.get_name()), verb.get_about().unwrap().to_string()]
-        })
-        .collect();
-    assert_eq!(tables(&readme(), "verb"), verbs);
-}
-
-#[test]
 fn exit_codes() {
     assert_eq!(tables(&page("docs/scripting.md"), "code"), section("Exit status", "Environment"));
 }
