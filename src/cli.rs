@@ -15,7 +15,7 @@ use clap::{ArgMatches, FromArgMatches, ValueEnum};
 
 use self::args::Cli;
 use crate::commands::{self, AppContext};
-use crate::host::gate;
+use crate::host::launcher;
 use crate::import;
 use crate::model::RefusalKind;
 use crate::output::{ColorMode, ErrorReport, MAYFLY_FAILED, PrintStyle, Printer};
@@ -29,7 +29,7 @@ pub fn command() -> clap::Command {
 /// Runs one command line and gives its exit status. This is the whole program.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    if args.get(1).is_some_and(|argument| argument == gate::ARGUMENT) {
+    if args.get(1).is_some_and(|argument| argument == launcher::ARGUMENT) {
         return become_vmm();
     }
     if args.get(1).is_some_and(|argument| argument == import::ARGUMENT) {
@@ -137,7 +137,7 @@ fn usage(error: &clap::Error, args: &[OsString], color: ColorMode) -> ExitCode {
 }
 
 fn become_vmm() -> ExitCode {
-    let Err(error) = gate::wait_and_become();
+    let Err(error) = launcher::wait_and_become();
     // Standard error is the VMM's log here.
     exit_after(Err(error))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use mayfly::host::kvm::KvmSupport;
-use mayfly::host::program;
+use mayfly::host::which;
 use serde_json::{Value, json};
 
 /// Everything that must be equal for two reports to be comparable.
@@ -17,8 +17,8 @@ pub fn collect() -> Result<Value> {
         .map(|(_, model)| model.trim().to_owned());
     let load = fs::read_to_string("/proc/loadavg")?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let qemu = program::output(Path::new("qemu-system-x86_64"), &["--version"]);
-    let firecracker = program::output(Path::new("firecracker"), &["--version"]);
+    let qemu = which::output(Path::new("qemu-system-x86_64"), &["--version"]);
+    let firecracker = which::output(Path::new("firecracker"), &["--version"]);
     let first_line = |said: String| said.lines().next().map(str::to_owned);
     Ok(json!({
         "cpu": model,

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use mayfly::host::gate;
+use mayfly::host::launcher;
 use mayfly::host::signals::PendingSignals;
 use mayfly::model::BackendChoice;
 
@@ -42,8 +42,8 @@ use workspace::{FIRECRACKER, FIRECRACKER_UNJAILED, QEMU, Workspace};
 
 fn main() -> ExitCode {
     // A jailed bare VMM starts through a launcher, which is this program again.
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == gate::ARGUMENT) {
-        let Err(error) = gate::wait_and_become();
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == launcher::ARGUMENT) {
+        let Err(error) = launcher::wait_and_become();
         eprintln!("bench: {error:#}");
         return ExitCode::FAILURE;
     }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::interface::StreamPurpose;
-use crate::host::channel::AgentChannel;
+use crate::host::agent_channel::AgentChannel;
 use crate::host::directory;
 use crate::host::lock::FileLock;
 use crate::model::layout::{CONTROL_PORT, SESSION_PORTS};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::host::channel::AgentChannel;
-use crate::host::gate::LaunchSpec;
+use crate::host::agent_channel::AgentChannel;
+use crate::host::launcher::LaunchSpec;
 use crate::host::wait::WaitLimit;
 use crate::model::{Accelerator, BackendKind, BootFiles, FrozenFiles, VmId, VmManifest, VmPaths};
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::interface::{Backend, BackendVm, DialedStream, StreamPurpose, VmTraces, VmmStart};
 use super::port;
-use crate::host::gate::{LaunchBounds, LaunchProgram, LaunchSpec};
+use crate::host::launcher::{LaunchBounds, LaunchProgram, LaunchSpec};
 use crate::host::wait::WaitLimit;
 use crate::host::{directory, log};
 use crate::model::{Accelerator, BackendKind, VmId, VmPaths};

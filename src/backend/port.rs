@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::claim::{self, LineClaim};
 use super::interface::{DialedStream, StreamPurpose};
-use crate::host::channel::AgentChannel;
+use crate::host::agent_channel::AgentChannel;
 use crate::host::socket;
 use crate::host::wait::WaitLimit;
 use crate::model::layout::{CONTROL_PORT, SESSION_PORTS};

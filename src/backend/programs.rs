@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::host::program;
+use crate::host::which;
 use crate::model::{Refusal, RefusalKind};
 
 /// The programs, as the user or the defaults name them.
@@ -20,7 +20,7 @@ impl BackendPrograms {
     pub(super) fn resolve(&self, named: &Path) -> PathBuf {
         let in_directory = self.directory.join(named);
         let is_plain = named.components().count() == 1;
-        if is_plain && program::find(named).is_none() && in_directory.exists() {
+        if is_plain && which::find(named).is_none() && in_directory.exists() {
             in_directory
         } else {
             named.to_owned()
@@ -33,7 +33,7 @@ impl BackendPrograms {
 /// # Errors
 /// `Host` if there is none.
 pub fn installed_agent() -> Result<PathBuf, Refusal> {
-    program::beside("mayfly-agent").ok_or_else(|| {
+    which::beside("mayfly-agent").ok_or_else(|| {
         Refusal::new(RefusalKind::Host, "mayfly-agent is not installed beside mayfly").hint(
             "install both programs into one directory, as 'cargo install' and 'make install' do",
         )

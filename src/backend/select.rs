@@ -10,8 +10,8 @@ use super::mock::{MockBackend, MockTraces};
 use super::programs::{BackendPrograms, installed_agent};
 use super::qemu::{QemuBackend, QemuTraces};
 use crate::host::kvm::KvmSupport;
-use crate::host::program;
 use crate::host::tsc::TscCalibration;
+use crate::host::which;
 use crate::model::{Accelerator, BackendChoice, BackendKind, Refusal, RefusalKind, VmManifest};
 
 /// What a new VM should run on.
@@ -110,7 +110,7 @@ fn chosen_accelerator(named: Option<Accelerator>, kvm: &KvmSupport) -> Result<Ac
 
 fn qemu(accelerator: Accelerator, programs: &BackendPrograms) -> Result<Box<dyn Backend>> {
     let tsc = TscCalibration::begin();
-    let program = program::find(&programs.qemu).ok_or_else(|| {
+    let program = which::find(&programs.qemu).ok_or_else(|| {
         Refusal::new(RefusalKind::Host, format!("{} is not installed", programs.qemu.display()))
             .hint("install it with 'apt-get install qemu-system-x86', or see 'mayfly doctor'")
     })?;

@@ -4,12 +4,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 
-use super::feed::InputFeed;
 use super::outcome::CommandOutcome;
-use super::pump::{START_LIMIT, StreamPump};
-use super::seat::AttachedTerminal;
+use super::output::{OutputDrain, OutputSink};
 use super::session::AgentSession;
-use super::sink::{OutputDrain, OutputSink};
+use super::stdin::InputFeed;
+use super::stream_pump::{START_LIMIT, StreamPump};
+use super::tty::AttachedTerminal;
 use crate::host::signals::PendingSignals;
 use crate::host::terminal::HostTerminal;
 use crate::host::wait::WaitLimit;

@@ -1,7 +1,7 @@
 //! The host's end of the agent protocol.
 //!
 //! [`AgentSession::open`] finds the agent at the other end of a
-//! [`Channel`](crate::host::channel::AgentChannel), [`AgentSession::setup`], [`AgentSession::exec`] and
+//! [`Channel`](crate::host::agent_channel::AgentChannel), [`AgentSession::setup`], [`AgentSession::exec`] and
 //! [`AgentSession::shutdown`] ask it for something. Everything an agent says is checked, nothing is
 //! waited for without a deadline or a way to interrupt it, and no buffer grows with what a guest
 //! sends. What breaks the protocol is a [`Refusal`](crate::model::Refusal) of kind `Agent` at the
@@ -10,17 +10,17 @@
 //! A [`AgentSession`] is one client's use of a line. Dropping it ends it, and the agent then kills
 //! whatever the session's command left running.
 
+mod agent_link;
+mod escape_keys;
 mod exec;
-mod feed;
-mod keys;
-mod link;
 mod outcome;
-mod pump;
-mod seat;
+mod output;
 mod session;
-mod sink;
+mod stdin;
+mod stream_pump;
+mod tty;
 
 pub use exec::{ExecIo, StdinSource};
 pub use outcome::{CapturedOutput, CommandExit, CommandOutcome};
+pub use output::OutputSink;
 pub use session::AgentSession;
-pub use sink::OutputSink;

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use std::os::fd::AsFd;
 
-use super::link::{AgentLink, broken};
-use crate::host::channel::AgentChannel;
+use super::agent_link::{AgentLink, broken};
+use crate::host::agent_channel::AgentChannel;
 use crate::host::wait::WaitLimit;
 use crate::model::{self, Refusal};
 use crate::protocol::{

@@ -1,20 +1,20 @@
 //! The operating system's boundary: processes, clocks, files, signals.
 
+pub mod agent_channel;
+pub mod atomic_file;
 pub mod cgroup;
-pub mod channel;
 pub mod clock;
-pub mod confidential;
 pub mod cpu;
 pub mod directory;
-pub mod durable;
-pub mod gate;
-pub mod job;
+pub mod file_watch;
+pub mod job_control;
 pub mod kvm;
+pub mod launcher;
 pub mod lock;
 pub mod log;
 pub mod namespaces;
 pub mod process;
-pub mod program;
+pub mod secret_file;
 pub mod signals;
 pub mod socket;
 pub mod sparse;
@@ -22,4 +22,4 @@ pub mod terminal;
 pub mod tool;
 pub mod tsc;
 pub mod wait;
-pub mod watch;
+pub mod which;

@@ -36,7 +36,7 @@ pub struct SignalInterrupt(pub Signal);
 impl PendingSignals {
     /// Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT in this thread and those it starts later, so call
     /// it before any is started; and ignores SIGPIPE, so that a closed output is an error to
-    /// handle. Programs started from here inherit that; [`super::gate`] gives a VMM a fresh start.
+    /// handle. Programs started from here inherit that; [`super::launcher`] gives a VMM a fresh start.
     ///
     /// # Errors
     /// Where no more descriptors can be had.

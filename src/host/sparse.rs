@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
-use super::durable::{remove_if_there, temporary_of};
+use super::atomic_file::{remove_if_there, temporary_of};
 
 /// Bytes moved at a time.
 const CHUNK: usize = 1 << 17;

@@ -16,7 +16,7 @@ use rustix::termios::{
     OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
 };
 
-use super::job::{TerminalEvent, TerminalEvents};
+use super::job_control::{TerminalEvent, TerminalEvents};
 
 /// How a terminal was before it became raw. Here, because a panic must find it.
 static BEFORE: Mutex<Option<(OwnedFd, Termios)>> = Mutex::new(None);

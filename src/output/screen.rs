@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 
 use super::printer::to_stdout;
-use crate::host::job::{TerminalEvent, TerminalEvents};
+use crate::host::job_control::{TerminalEvent, TerminalEvents};
 use crate::host::terminal::HostTerminal;
 
 /// The terminal's other screen, which has no memory; no cursor; and lines that are cut where they do not fit

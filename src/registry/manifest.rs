@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::host::durable;
+use crate::host::atomic_file;
 use crate::model::VmManifest;
 
 /// Writes the manifest, in place of an earlier one as a whole.
 pub fn write_manifest(path: &Path, manifest: &VmManifest) -> Result<()> {
     let mut bytes = serde_json::to_vec_pretty(manifest).context("cannot serialize the manifest")?;
     bytes.push(b'\n');
-    durable::replace(path, &bytes).map(drop)
+    atomic_file::replace(path, &bytes).map(drop)
 }
 
 /// Removes what a killed command has left of a manifest it was writing; with `dry_run`, only finds it.
 /// Whoever writes one holds the VM's lock, and so must who calls this to remove it.
 pub fn sweep_manifest(path: &Path, dry_run: bool) -> Result<Option<PathBuf>> {
-    let unfinished = durable::temporary_of(path);
+    let unfinished = atomic_file::temporary_of(path);
     if unfinished.symlink_metadata().is_err() {
         return Ok(None);
     }

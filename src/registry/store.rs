@@ -12,7 +12,7 @@ use super::contents::{RegistryContents, UnreadableRegistry};
 use super::reserve::DiskReserve;
 use super::version::FileVersion;
 use crate::host::lock::FileLock;
-use crate::host::{directory, durable};
+use crate::host::{atomic_file, directory};
 use crate::model::layout::{LOCKS, VMS};
 use crate::model::{Refusal, RefusalKind, VmId};
 
@@ -133,8 +133,8 @@ impl Registry {
         let mut contents = Arc::unwrap_or_clone(contents);
         let (result, changed) = change(&mut contents)?;
         match changed {
-            RegistryChange::Made => self.commit(contents, durable::replace)?,
-            RegistryChange::OfThisBoot => self.commit(contents, durable::exchange)?,
+            RegistryChange::Made => self.commit(contents, atomic_file::replace)?,
+            RegistryChange::OfThisBoot => self.commit(contents, atomic_file::exchange)?,
             RegistryChange::Nothing => {}
         }
         Ok(result)
@@ -159,9 +159,9 @@ impl Registry {
         }
         let contents = make(last_generation(damaged.as_deref().unwrap_or_default()))?;
         if let Some(damaged) = damaged {
-            durable::replace(&self.damaged(), &damaged)?;
+            atomic_file::replace(&self.damaged(), &damaged)?;
         }
-        self.commit(contents, durable::replace)?;
+        self.commit(contents, atomic_file::replace)?;
         Ok(true)
     }
 
@@ -182,7 +182,7 @@ impl Registry {
     /// Removes the unfinished files of killed commands; with `dry_run`, only finds them. Returns
     /// which. Does nothing while another command writes.
     pub fn sweep(&self, dry_run: bool) -> Result<Vec<PathBuf>> {
-        let unfinished = [self.file(), self.damaged()].map(|path| durable::temporary_of(&path));
+        let unfinished = [self.file(), self.damaged()].map(|path| atomic_file::temporary_of(&path));
         if !unfinished.iter().any(|path| path.symlink_metadata().is_ok()) {
             return Ok(Vec::new());
         }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mayfly::host::durable::temporary_of;
+use mayfly::host::atomic_file::temporary_of;
 
 use crate::support::answer::matches;
 use crate::support::environment::Environment;

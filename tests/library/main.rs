@@ -6,6 +6,6 @@
 mod support;
 
 mod agent;
-mod gate;
 mod image;
+mod launcher;
 mod protocol;

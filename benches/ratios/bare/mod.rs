@@ -13,7 +13,7 @@ use mayfly::backend::{
     StreamPurpose, VmmStart, select,
 };
 use mayfly::guest::AgentSession;
-use mayfly::host::gate::LaunchSpec;
+use mayfly::host::launcher::LaunchSpec;
 use mayfly::host::wait::WaitLimit;
 use mayfly::host::{directory, socket, sparse};
 use mayfly::image::{ImageStore, LockedImage, ProgressLines};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use mayfly::guest::{AgentSession, CommandExit, ExecIo, OutputSink};
-use mayfly::host::channel::AgentChannel;
+use mayfly::host::agent_channel::AgentChannel;
 use mayfly::host::signals::PendingSignals;
 use mayfly::host::socket;
 use mayfly::host::wait::WaitLimit;

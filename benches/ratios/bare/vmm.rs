@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use command_fds::CommandFdExt;
 use mayfly::host::cgroup;
-use mayfly::host::gate::{self, LaunchSpec, ReleasedChild};
+use mayfly::host::launcher::{self, LaunchSpec, ReleasedChild};
 use mayfly::host::process;
 use mayfly::model::VmId;
 use mayfly::sys::process::{PidFd, Signal};
@@ -47,7 +47,7 @@ impl Vmm {
     }
 
     pub fn in_jail(launch: LaunchSpec, id: &VmId) -> Result<Vmm> {
-        let gated = gate::spawn(launch, "bench")?;
+        let gated = launcher::spawn(launch, "bench")?;
         let process = process::open(&gated.process)?.context("the launcher ended early")?;
         Ok(Vmm::InJail { process, _released: gated.release()?, id: id.clone() })
     }

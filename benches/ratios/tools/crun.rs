@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use mayfly::host::program;
+use mayfly::host::which;
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
@@ -37,7 +37,7 @@ impl Crun {
         if !geteuid().is_root() {
             spec.push("--rootless");
         }
-        program::output(&program, &spec)?;
+        which::output(&program, &spec)?;
         let mut config: Value = serde_json::from_slice(&fs::read(&file)?)?;
         config["process"]["terminal"] = json!(false);
         config["process"]["args"] = json!(["true"]);

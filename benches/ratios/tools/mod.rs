@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use mayfly::host::program;
+use mayfly::host::which;
 
 use self::crun::Crun;
 use crate::options::Options;
@@ -117,7 +117,7 @@ fn virtme_ng(workspace: &Workspace, kernel: Option<PathBuf>) -> Result<Sampler> 
 }
 
 fn find(program: &str) -> Result<PathBuf> {
-    program::find(Path::new(program)).with_context(|| format!("{program} is not installed"))
+    which::find(Path::new(program)).with_context(|| format!("{program} is not installed"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "what is measured is a process")]

@@ -9,7 +9,7 @@ use super::version::FirecrackerVersion;
 use crate::backend::programs::BackendPrograms;
 use crate::host::cgroup::{self, CgroupHierarchy};
 use crate::host::kvm::KvmSupport;
-use crate::host::program;
+use crate::host::which;
 use crate::model::{CheckVerdict, HostCheck, Refusal, RefusalKind};
 
 /// The check of Firecracker itself, and if it is installed, those of its jail. `selected` says whether it can
@@ -21,7 +21,7 @@ pub fn checks(
 ) -> Vec<HostCheck> {
     let name = "firecracker";
     let named = programs.resolve(&programs.firecracker);
-    let Some(path) = program::find(&named) else {
+    let Some(path) = which::find(&named) else {
         let detail = format!("{} is not installed", named.display());
         return vec![HostCheck::lacks(
             name,
@@ -99,7 +99,7 @@ fn jailer(
 ) -> HostCheck {
     let name = "jailer";
     let named = programs.resolve(&programs.jailer);
-    let Some(path) = program::find(&named) else {
+    let Some(path) = which::find(&named) else {
         let remedy = "it comes with every release of Firecracker: put it on PATH, or name it with \
                       MAYFLY_JAILER_BIN; or create VMs with '--no-jailer'";
         let detail = format!("{} is not installed", named.display());

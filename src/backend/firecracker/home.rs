@@ -12,7 +12,7 @@ use rustix::fs::{StatVfsMountFlags, statvfs};
 use super::configuration::{self, API, DISK, INITRD, KERNEL, MEMORY, ROOTFS, STATE};
 use crate::backend::interface::{BackendVm, MemorySource};
 use crate::host::cgroup::{self, CgroupHierarchy};
-use crate::host::gate::{BindAccess, BindMount, HostUser, LaunchBounds, LaunchProgram};
+use crate::host::launcher::{BindAccess, BindMount, HostUser, LaunchBounds, LaunchProgram};
 use crate::host::{directory, kvm};
 use crate::model::{BootFiles, FrozenFiles, Refusal, RefusalKind, VmManifest};
 

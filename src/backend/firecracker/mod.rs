@@ -26,11 +26,11 @@ use super::interface::{
     Backend, BackendVm, DialedStream, MemorySource, MonitorStream, StreamPurpose, VmTraces,
     VmmStart,
 };
-use crate::host::channel::AgentChannel;
-use crate::host::gate::LaunchSpec;
+use crate::host::agent_channel::AgentChannel;
 use crate::host::kvm::KvmSupport;
+use crate::host::launcher::LaunchSpec;
 use crate::host::wait::WaitLimit;
-use crate::host::{cgroup, directory, kvm, log, namespaces, program, sparse};
+use crate::host::{cgroup, directory, kvm, log, namespaces, sparse, which};
 use crate::model::{Accelerator, BackendKind, Refusal, RefusalKind, VmId, VmManifest, VmPaths};
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
@@ -82,7 +82,7 @@ impl FirecrackerBackend {
 
 /// Where a program is; `rest` is another way of doing without it.
 fn find(named: &Path, rest: &str) -> Result<PathBuf> {
-    let found = program::find(named).ok_or_else(|| {
+    let found = which::find(named).ok_or_else(|| {
         refuse(format!("{} is not installed", named.display())).hint(format!(
             "get it from Firecracker's releases and put it on PATH{rest}; or {INSTEAD}"
         ))
@@ -129,7 +129,7 @@ impl Backend for FirecrackerBackend {
     }
 
     fn shape(&self, manifest: &VmManifest) -> Result<Option<String>> {
-        let stamp = program::stamp(&self.found()?)?;
+        let stamp = which::stamp(&self.found()?)?;
         // KVM is a part of the kernel, and much of the state is its.
         let kernel = kvm::kernel_release();
         Ok(Some(format!("{stamp}\nhost {kernel}\n{}", configuration::build(manifest))))

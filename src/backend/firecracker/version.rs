@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
-use crate::host::program;
+use crate::host::which;
 use crate::model::{Refusal, RefusalKind};
 
 /// A release, as its programs print it.
@@ -34,7 +34,7 @@ impl FirecrackerVersion {
         if let Some(version) = asked.get(program) {
             return Ok(*version);
         }
-        let version = FirecrackerVersion::parse(&program::output(program, &["--version"])?);
+        let version = FirecrackerVersion::parse(&which::output(program, &["--version"])?);
         asked.insert(program.to_owned(), version);
         Ok(version)
     }

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::host::program;
+use crate::host::which;
 use crate::model::{CheckVerdict, HostCheck};
 
 /// The check of QEMU. `selected` says whether it can be selected as the backend, and `lack` is the verdict
 /// if it does not work.
 pub fn check(named: &Path, selected: Result<()>, lack: CheckVerdict) -> HostCheck {
-    let Some(path) = program::find(named) else {
+    let Some(path) = which::find(named) else {
         return HostCheck::lacks(
             "qemu",
             lack,
@@ -30,6 +30,6 @@ pub fn check(named: &Path, selected: Result<()>, lack: CheckVerdict) -> HostChec
 
 /// The first line that a program prints about its version.
 fn version(path: &Path) -> Result<String> {
-    let printed = program::output(path, &["--version"])?;
+    let printed = which::output(path, &["--version"])?;
     Ok(format!("{} ({})", printed.lines().next().unwrap_or_default().trim(), path.display()))
 }

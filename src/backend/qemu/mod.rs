@@ -23,10 +23,10 @@ use super::interface::{
     VmmStart,
 };
 use super::port;
-use crate::host::gate::{HostUser, LaunchBounds, LaunchProgram, LaunchSpec};
+use crate::host::launcher::{HostUser, LaunchBounds, LaunchProgram, LaunchSpec};
 use crate::host::tsc::TscCalibration;
 use crate::host::wait::WaitLimit;
-use crate::host::{kvm, log, program};
+use crate::host::{kvm, log, which};
 use crate::model::layout::SESSION_PORTS;
 use crate::model::{Accelerator, BackendKind, FrozenFiles, VmManifest};
 
@@ -122,7 +122,7 @@ impl Backend for QemuBackend {
             monitor: None,
         };
         let arguments = self.arguments(manifest, "", 0, &nothing).join(" ");
-        Ok(Some(format!("{}\n{arguments}", program::stamp(&self.program)?)))
+        Ok(Some(format!("{}\n{arguments}", which::stamp(&self.program)?)))
     }
 
     fn freeze(

@@ -10,7 +10,7 @@ use clap_complete::ArgValueCompleter;
 
 use super::env_file;
 use crate::commands::completions::candidates;
-use crate::host::confidential::{self, FilePrivacy};
+use crate::host::secret_file::{self, FilePrivacy};
 use crate::model::{Refusal, RefusalKind};
 use crate::protocol::{
     ExecRequest, MAX_REQUEST, MAX_SECRETS, NamedSecret, WireText, is_secret_name,
@@ -94,7 +94,7 @@ impl Reader {
         limit: usize,
         guarded: FilePrivacy,
     ) -> Result<zeroize::Zeroizing<Vec<u8>>> {
-        if file == Path::new(confidential::STDIN)
+        if file == Path::new(secret_file::STDIN)
             && let Some(other) = self.input.replace(flag)
         {
             return Err(usage(format!(
@@ -102,7 +102,7 @@ impl Reader {
             ))
             .into());
         }
-        confidential::read(file, limit, guarded)
+        secret_file::read(file, limit, guarded)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A VMM writes its guest's console to a file by itself, with nothing of ours beside it that could
 //! count. What bounds the file is the limit on the size of files that the VMM lives under
-//! ([`super::gate::LaunchBounds::file_size`]), which must be large enough for the VM's disk: so a log begins
+//! ([`super::launcher::LaunchBounds::file_size`]), which must be large enough for the VM's disk: so a log begins
 //! [`MOST`] bytes below that limit, behind a hole that takes no space.
 
 mod reader;

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::artifacts::{ArtifactsDirectory, LockWait};
 use crate::host::tool::ToolInterrupted;
-use crate::host::{clock, directory, durable};
+use crate::host::{atomic_file, clock, directory};
 use crate::image::builder::{ImageBuilder, ImageParts, PHASES};
 use crate::image::digest_cache::DigestCache;
 use crate::image::info::{
@@ -97,7 +97,7 @@ pub fn put_together(
 
     progress.phase("packing the agent and taking digests", PHASES, PHASES);
     let modules = fs::read(image.join(MODULES)).context("cannot read the modules")?;
-    durable::write_new(&image.join(INITRD), &packed(modules, agent)?)?;
+    atomic_file::write_new(&image.join(INITRD), &packed(modules, agent)?)?;
     settle_files(&image)?;
     std::thread::sleep(TICK);
     let mut cache = DigestCache::default();
@@ -124,7 +124,7 @@ pub fn put_together(
     let alone = artifacts.take_alone(name, LockWait::WhileWanted, progress)?;
     let target = artifacts.image(name);
     put_in_place(&image, &target, &scratch.path().join("old"))?;
-    durable::sync_directory_of(&target)?;
+    atomic_file::sync_directory_of(&target)?;
     drop(alone);
     // The image is built even if this fails; a sweep will try again.
     let _ = scratch.delete();
@@ -149,7 +149,7 @@ pub fn repack(
 
     let alone = artifacts.take_alone(&profile, LockWait::WhileWanted, progress)?;
     // If this command is killed from here on, `settle` finishes or undoes it.
-    durable::write_new(&image.join(NEW_INITRD), &initrd)?;
+    atomic_file::write_new(&image.join(NEW_INITRD), &initrd)?;
     set_mode(&image.join(NEW_INITRD), INITRD)?;
     info.files.insert(INITRD.to_owned(), file);
     info.agent = agent.info();
@@ -238,10 +238,10 @@ fn set_mode(path: &Path, name: &str) -> Result<()> {
 fn write_info(image: &Path, info: &ImageInfo) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(info)?;
     text.push(b'\n');
-    durable::replace(&image.join(INFO), &text).map(drop)
+    atomic_file::replace(&image.join(INFO), &text).map(drop)
 }
 
 fn rename_durably(from: &PathBuf, to: &Path) -> Result<()> {
     fs::rename(from, to).with_context(|| format!("cannot put {} in place", to.display()))?;
-    durable::sync_directory_of(to)
+    atomic_file::sync_directory_of(to)
 }

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 
 use anyhow::{Context, Result};
 
-use crate::host::durable;
+use crate::host::atomic_file;
 use crate::lifecycle::manager::VmManager;
 use crate::model::{CommandDefaults, Refusal, RefusalKind, VmId};
 use crate::protocol::{ExecProgram, ExecRequest, WireText};
@@ -67,7 +67,7 @@ pub fn keep(manager: &VmManager, id: &VmId, defaults: &CommandDefaults) -> Resul
     if defaults.is_empty() {
         return Ok(());
     }
-    durable::write_new(&manager.paths(id).command(), &serde_json::to_vec_pretty(defaults)?)
+    atomic_file::write_new(&manager.paths(id).command(), &serde_json::to_vec_pretty(defaults)?)
         .map(drop)
 }
 

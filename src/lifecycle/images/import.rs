@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::build::refuse_if_needed;
 use super::templates;
 use crate::backend::installed_agent;
-use crate::host::durable;
+use crate::host::atomic_file;
 use crate::image::{ImageInfo, ImageParts, ProgressSink};
 use crate::import::{self, NamedSource};
 use crate::lifecycle::manager::VmManager;
@@ -75,7 +75,7 @@ pub fn import_image(
             wishes.description = description(&recipe);
         }
         let profile = settings::imported_profile(&wishes, &recipe, &imported.command)?;
-        durable::write_new(&into.join(IMPORTED_PROFILE), profile.as_bytes())?;
+        atomic_file::write_new(&into.join(IMPORTED_PROFILE), profile.as_bytes())?;
         Ok(ImageParts {
             kernel_release: imported.kernel_release,
             recipe: ImageRecipe::Imported(recipe),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::host::watch::{FileWatch, WakeReason};
+use crate::host::file_watch::{FileWatch, WakeReason};
 use crate::lifecycle::manager::{VmManager, this_boot};
 use crate::model::{VmId, VmRecord};
 use crate::sys::process::PidFd;

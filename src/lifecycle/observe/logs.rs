@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use super::activity::{VmActivity, watch_registry};
 use crate::backend::traces;
+use crate::host::file_watch::{FileWatch, WakeReason};
 use crate::host::log::LogReader;
-use crate::host::watch::{FileWatch, WakeReason};
 use crate::lifecycle::manager::VmManager;
 use crate::model::{VmId, VmRecord};
 

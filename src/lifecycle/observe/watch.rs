@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::activity::watch_registry;
-use crate::host::watch::{FileWatch, WakeReason};
+use crate::host::file_watch::{FileWatch, WakeReason};
 use crate::lifecycle::manager::VmManager;
 
 /// The registry hears of everything but of VMMs that end by themselves, and of time, which passes by the

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::processes;
 use crate::backend::traces;
 use crate::host::lock::FileLock;
-use crate::host::{directory, durable};
+use crate::host::{atomic_file, directory};
 use crate::lifecycle::manager::VmManager;
 use crate::model::{VmId, VmManifest, VmPhase, VmRecord};
 use crate::registry::RegistryChange;
@@ -32,7 +32,7 @@ pub fn bring_down(
     }
     clear(manager, &record.manifest)?;
     // Of a start that was killed while it copied.
-    durable::remove_if_there(&durable::temporary_of(&manager.paths(record.id()).disk()))?;
+    atomic_file::remove_if_there(&atomic_file::temporary_of(&manager.paths(record.id()).disk()))?;
     manager.change(record.id(), |record| {
         record.finish_stop(last_error)?;
         Ok(record.clone())

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::caller::StartCaller;
 use crate::backend::{self, Backend, BackendVm, MemorySource, MonitorStream, StreamPurpose};
 use crate::guest::AgentSession;
-use crate::host::gate::{self, ReleasedChild};
+use crate::host::launcher::{self, ReleasedChild};
 use crate::host::process;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::host::wait::WaitLimit;
@@ -70,7 +70,7 @@ impl VmBoot<'_> {
         directory::create_new_below(&self.manager.settings.directories.run, &paths.run)?;
         let start = self.backend.launch(self.machine(&paths, memory))?;
 
-        let gated = gate::spawn(start.launch, &self.manager.mark(id))?;
+        let gated = launcher::spawn(start.launch, &self.manager.mark(id))?;
         let instance =
             VmInstance { process: gated.process.clone(), template: template.map(str::to_owned) };
         // Before the release: a VMM that cannot be watched and ended must not come to be.

@@ -17,7 +17,7 @@ use crate::backend::{Backend, MemorySource};
 use crate::guest::{AgentSession, CommandExit, ExecIo, OutputSink};
 use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::host::wait::WaitLimit;
-use crate::host::{cpu, durable, sparse};
+use crate::host::{atomic_file, cpu, sparse};
 use crate::image::LockedImage;
 use crate::lifecycle::images::templates;
 use crate::model::VmManifest;
@@ -88,7 +88,7 @@ pub fn start(
 
 /// After a start that failed: deletes what it has left, and the template, which did not do.
 pub fn forget(boot: &VmBoot, shape: &TemplateShape, disk: &Path) -> Result<()> {
-    durable::remove_if_there(disk)?;
+    atomic_file::remove_if_there(disk)?;
     // Whoever else starts from it now will find out for themselves.
     let _ = boot.manager.templates()?.remove(&shape.name());
     Ok(())

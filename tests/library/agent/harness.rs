@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mayfly::guest::{AgentSession, CommandOutcome, ExecIo, OutputSink, StdinSource};
-use mayfly::host::channel::AgentChannel;
+use mayfly::host::agent_channel::AgentChannel;
 use mayfly::host::signals::PendingSignals;
 use mayfly::host::wait::WaitLimit;
 use mayfly::protocol::{ExecProgram, ExecRequest, WireText};

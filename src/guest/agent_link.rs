@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::Result;
 
-use crate::host::channel::AgentChannel;
+use crate::host::agent_channel::AgentChannel;
 use crate::host::wait::WaitLimit;
 use crate::model::{Refusal, RefusalKind};
 use crate::protocol::{self, Frame, FrameInbox, FrameOutbox, FrameSide, ProtocolViolation};

@@ -3,8 +3,8 @@
 
 use anyhow::{Context, Result};
 
-use super::link::AgentLink;
-use crate::host::job::TerminalEvent;
+use super::agent_link::AgentLink;
+use crate::host::job_control::TerminalEvent;
 use crate::host::terminal::{HostTerminal, RawTerminal, TerminalSize};
 use crate::protocol::{FrameKind, WindowSize};
 

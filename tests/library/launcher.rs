@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use assert_cmd::Command;
-use mayfly::host::gate::{BindAccess, BindMount, LaunchBounds, LaunchProgram};
+use mayfly::host::launcher::{BindAccess, BindMount, LaunchBounds, LaunchProgram};
 use nix::unistd::geteuid;
 
 use crate::support::skip::skipped;

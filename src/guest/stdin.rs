@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::keys::{EscapeKeys, KeyAction};
-use super::link::AgentLink;
+use super::agent_link::AgentLink;
+use super::escape_keys::{EscapeKeys, KeyAction};
 use crate::protocol::{FrameKind, ProtocolViolation, STDIN_WINDOW, STREAM_PAYLOAD};
 use crate::sys::nonblocking::would_block;
 
@@ -151,7 +151,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::host::channel::AgentChannel;
+    use crate::host::agent_channel::AgentChannel;
     use crate::sys::pipe;
 
     /// What was queued, as if the line had taken it.

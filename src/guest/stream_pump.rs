@@ -17,13 +17,13 @@ use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use super::feed::InputFeed;
-use super::keys::KeyAction;
-use super::link::broken;
+use super::agent_link::broken;
+use super::escape_keys::KeyAction;
 use super::outcome::{CapturedOutput, CommandExit};
-use super::seat::AttachedTerminal;
+use super::output::OutputDrain;
 use super::session::AgentSession;
-use super::sink::OutputDrain;
+use super::stdin::InputFeed;
+use super::tty::AttachedTerminal;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::model::{self, Refusal};
 use crate::protocol::{
