@@ -1,36 +1,36 @@
-//! What a command in a VM has where nobody says otherwise: what an OCI image calls its configuration.
+//! Defaults of the commands in a VM: what an OCI image calls its configuration.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Bytes that all of it may take together. A command's arguments and variables must fit a frame of the
-/// protocol with what the user adds to them, and the kernel takes no more than 128 KiB of any one.
+/// The most bytes that all defaults may have together. With what the user adds, a command's arguments and
+/// variables must fit a frame of the protocol, and the kernel takes at most 128 KiB for one of them.
 const MAX_BYTES: usize = 128 << 10;
 
-/// Defaults of commands: a profile has them, and each of its VMs keeps those it was created with.
+/// A profile has these defaults, and each of its VMs keeps those it was created with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CommandDefaults {
     /// What `run` puts before the words of a command.
     pub entrypoint: Vec<String>,
-    /// The words that `run` takes where none are named.
+    /// The command of `run` if none is given.
     pub cmd: Vec<String>,
     /// Variables of every command.
     pub env: BTreeMap<String, String>,
-    /// Who commands run as: a name or a number, with `:GROUP` behind it if need be.
+    /// The user of commands: a name or a number, optionally followed by `:GROUP`.
     pub user: Option<String>,
-    /// Where commands run.
+    /// The working directory of commands.
     pub workdir: Option<String>,
 }
 
 impl CommandDefaults {
-    /// Whether they change nothing.
+    /// Whether there are no defaults.
     pub fn is_empty(&self) -> bool {
         *self == CommandDefaults::default()
     }
 
-    /// What about them no command could have.
+    /// What is wrong with them.
     pub fn problem(&self) -> Option<String> {
         let words = self.entrypoint.iter().chain(&self.cmd);
         let named = self.env.iter().flat_map(|(name, value)| [name, value]);
@@ -59,7 +59,7 @@ impl CommandDefaults {
         self.workdir
             .as_ref()
             .filter(|directory| !directory.starts_with('/'))
-            .map(|directory| format!("{directory:?} is no absolute directory"))
+            .map(|directory| format!("{directory:?} is not an absolute directory"))
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_a_command_can_have_passes() {
+    fn impossible_defaults_are_refused() {
         let good = CommandDefaults {
             entrypoint: vec!["/init".into()],
             cmd: vec![String::new(), "a b".into()],

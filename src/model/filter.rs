@@ -1,4 +1,4 @@
-//! Which VMs are meant, where they are not named: conditions and an order, as users type them.
+//! Conditions and an order for lists of VMs, as users type them.
 
 use std::cmp::Ordering;
 use std::str::FromStr;
@@ -17,13 +17,13 @@ pub enum StatusFilter {
     State(&'static str),
     Profile(String),
     Backend(BackendKind),
-    /// A name, in which `*` stands for anything.
+    /// A name, in which `*` stands for any text.
     Name(String),
     Label(LabelQuery),
 }
 
 impl StatusFilter {
-    /// Whether a VM fulfils it; `record` is to be what a reader sees.
+    /// Whether a VM meets the condition. `record` must come from [`super::reconcile::observe`].
     pub fn admits(&self, record: &VmRecord) -> bool {
         let manifest = &record.manifest;
         match self {
@@ -79,20 +79,20 @@ impl FromStr for StatusFilter {
 const KEYS: &str =
     "write state=, profile=, backend=, name= or label= and a value, as in 'state=started'";
 
-/// Whether `text` is `pattern`, in which `*` stands for anything, also for nothing.
+/// Whether `text` is `pattern`, in which `*` stands for any text, even an empty one.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };
     let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
     for part in middle.split('*') {
-        // The first place is the best one: what follows has the most room then.
+        // The first match leaves the most text for the parts that follow.
         let Some(at) = text.find(part) else { return false };
         text = &text[at + part.len()..];
     }
     text.ends_with(last)
 }
 
-/// An order of VMs: a key, and `-` before it for the reverse.
+/// An order of VMs: a key, with `-` before it for the reverse order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatusSort {
     key: SortKey,
@@ -103,10 +103,10 @@ pub struct StatusSort {
 enum SortKey {
     /// Oldest first.
     Created,
-    /// Those that expire soonest first.
+    /// The next to expire first.
     Left,
     Id,
-    /// Those without one last.
+    /// VMs without a name last.
     Name,
     Profile,
     State,
@@ -116,7 +116,7 @@ enum SortKey {
 }
 
 impl StatusSort {
-    /// The keys there are.
+    /// All keys.
     pub fn keys() -> Vec<String> {
         SortKey::value_variants()
             .iter()
@@ -124,11 +124,11 @@ impl StatusSort {
             .collect()
     }
 
-    /// Puts VMs in this order; those that are equal by it stay as they were.
+    /// Sorts VMs; equal ones keep their order.
     pub fn apply(self, records: &mut [VmRecord], now: &ClockReading) {
-        records.sort_by(|a, b| match self.reverse {
-            true => self.compare(b, a, now),
-            false => self.compare(a, b, now),
+        records.sort_by(|a, b| {
+            let order = self.compare(a, b, now);
+            if self.reverse { order.reverse() } else { order }
         });
     }
 

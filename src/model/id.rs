@@ -1,4 +1,4 @@
-//! What a VM is called: its id, its name, and what a user may type for either.
+//! A VM's id, its name, and what a user may type for either.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,21 +13,20 @@ pub const ID_LENGTH: usize = 12;
 /// The longest name: it becomes the guest's hostname, and a hostname label has at most 63 bytes.
 pub const MAX_NAME: usize = 63;
 
-/// Twelve lowercase hex digits. Being so narrow, an id is safe as a file name and an argument.
+/// Twelve lowercase hex digits, so that an id is safe as a file name and an argument.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct VmId(String);
 
 impl VmId {
-    /// A new VM's id, from sixteen random bytes: the first twelve digits of the version 4 UUID that
-    /// they make, all of them random.
+    /// A new VM's id: the first twelve digits of the version 4 UUID made of these bytes.
     pub fn from_random(bytes: [u8; 16]) -> Self {
         let mut text = uuid::Builder::from_random_bytes(bytes).into_uuid().simple().to_string();
         text.truncate(ID_LENGTH);
         VmId(text)
     }
 
-    /// The id as the number its digits write.
+    /// The id as a number.
     pub fn number(&self) -> u64 {
         u64::from_str_radix(&self.0, 16).expect("an id is 12 hex digits")
     }
@@ -49,7 +48,7 @@ impl FromStr for VmId {
     }
 }
 
-/// A name a user gave: a hostname label, so letters, digits and inner hyphens.
+/// A name given by a user. It is a hostname label: letters, digits and inner hyphens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct VmName(String);
@@ -81,7 +80,7 @@ impl FromStr for VmName {
     }
 }
 
-/// What types have in common that hold a text of a certain grammar.
+/// Implements what types that hold a text of a certain grammar have in common.
 macro_rules! text_type {
     ($($t:ident),*) => {$(
         impl $t {
@@ -113,7 +112,7 @@ macro_rules! text_type {
 pub(super) use text_type;
 text_type!(VmId, VmName);
 
-/// What a user typed to mean a VM: an id, a unique prefix of one, or a name.
+/// What a user typed for a VM: an id, a unique prefix of one, or a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmRef(String);
 
@@ -122,10 +121,10 @@ impl VmRef {
         &self.0
     }
 
-    /// Finds the one VM meant among `vms`.
+    /// Finds the VM among `vms`. A whole id comes before a name, and a name before a prefix.
     ///
-    /// A whole id wins over a name, and a name over a prefix. Errors: nothing matches (`NotFound`),
-    /// or a prefix matches several (`Usage`).
+    /// # Errors
+    /// `NotFound` if nothing matches, `Usage` if a prefix matches several.
     pub fn resolve<'a>(
         &self,
         vms: impl Iterator<Item = (&'a VmId, Option<&'a VmName>)> + Clone,

@@ -1,4 +1,4 @@
-//! Labels: what a user writes on VMs to find them by.
+//! Labels, by which a user finds VMs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,8 +17,8 @@ pub const MAX_KEY: usize = 63;
 /// The longest value, in bytes.
 pub const MAX_VALUE: usize = 255;
 
-/// The bytes of all keys and values of one VM. Each command reads and each change writes the registry
-/// as a whole, so this is what every VM may cost all the others.
+/// The most bytes of all keys and values of one VM. Every command reads the whole registry, and every
+/// change writes it, so labels slow down all commands.
 pub const MAX_TOTAL: usize = 1024;
 
 /// One label: `KEY=VALUE`, or `KEY` for an empty value.
@@ -28,22 +28,23 @@ pub struct VmLabel {
     value: String,
 }
 
-/// What a label must be: `KEY=VALUE`, or `KEY` with whatever value.
+/// A condition on labels: `KEY=VALUE`, or `KEY` for any value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelQuery {
     key: String,
     value: Option<String>,
 }
 
-/// The labels of one VM, within the bounds.
+/// The labels of one VM, not too many and not too long.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
 pub struct VmLabels(BTreeMap<String, String>);
 
 impl VmLabels {
-    /// All of these; of two with the same key the last counts.
+    /// All of these; of two with the same key, the last.
     ///
-    /// Errors: `Usage` where they are too many, or too long together.
+    /// # Errors
+    /// `Usage` if they are too many, or too long together.
     pub fn collect(labels: impl IntoIterator<Item = VmLabel>) -> Result<VmLabels, Refusal> {
         let pairs = labels.into_iter().map(|label| (label.key, label.value));
         VmLabels(pairs.collect()).bounded()
@@ -58,7 +59,7 @@ impl VmLabels {
         self.0.iter().map(|(key, value)| format!("{key}={value}")).collect()
     }
 
-    /// Whether there is such a label among them.
+    /// Whether one of them meets the condition.
     pub fn answer(&self, query: &LabelQuery) -> bool {
         let found = self.0.get(&query.key);
         found.is_some_and(|found| query.value.as_ref().is_none_or(|value| value == found))
@@ -81,7 +82,7 @@ impl VmLabels {
     }
 }
 
-// Checked, not trusted: what a file holds must obey the same grammar as what a user types.
+// Checked, because what a file holds must obey the same grammar as what a user types.
 impl TryFrom<BTreeMap<String, String>> for VmLabels {
     type Error = Refusal;
 
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_grammar_takes_what_is_plain_and_nothing_else() {
+    fn only_plain_labels_are_accepted() {
         for good in ["ci", "ci=", "ci=1", "a/b.c_d-e=f g=h", "commit=3f2a", "url=https://x/?a=b"] {
             assert!(good.parse::<VmLabel>().is_ok(), "{good}");
         }
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn number_and_size_are_bounded_and_the_last_of_a_key_counts() {
+    fn number_and_size_are_bounded_and_the_last_of_a_key_wins() {
         let numbered = |count: usize, length: usize| -> Vec<VmLabel> {
             let one = |n| format!("k{n:02}={}", "v".repeat(length)).parse().unwrap();
             (0..count).map(one).collect()
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_asks_for_a_key_or_for_its_value_too() {
+    fn a_query_asks_for_a_key_or_also_for_its_value() {
         let found = labels(&["ci=7", "empty"]).unwrap();
         let answers = |query: &str| found.answer(&query.parse().unwrap());
         assert!(answers("ci") && answers("ci=7") && answers("empty") && answers("empty="));
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_obeys_the_grammar_too() {
+    fn labels_in_a_file_are_checked() {
         let read = |json: &str| serde_json::from_str::<VmLabels>(json);
         assert_eq!(read(r#"{"ci":"7"}"#).unwrap(), labels(&["ci=7"]).unwrap());
         for bad in [r#"{"":"v"}"#, r#"{"k":"\u001b"}"#, r#"{"k":1}"#, r#"["k"]"#] {

@@ -1,4 +1,4 @@
-//! The names of mayfly's own directories, and where the pieces of one VM are.
+//! The names of mayfly's directories, and the paths of a VM's files.
 
 use std::path::{Path, PathBuf};
 
@@ -16,17 +16,17 @@ pub const TEMPLATES: &str = "templates";
 /// In the artifacts directory, beside the images: programs that are preferred to those on `PATH`.
 pub const PROGRAMS: &str = "bin";
 
-/// How many commands may run in one VM at the same time: each has a port of its own, because a
-/// virtio-serial port carries one stream.
+/// How many commands may run in a VM at the same time. Each has a port, because a virtio-serial port
+/// carries one stream.
 pub const SESSION_PORTS: u32 = 8;
 
-/// The port for mayfly's own requests (set-up, shutdown), which no command can occupy.
+/// The port for mayfly's own requests (set-up, shutdown), which no command uses.
 pub const CONTROL_PORT: u32 = 0;
 
-/// The longest path of a Unix socket: `sun_path` has 108 bytes, the last a zero.
+/// The longest path of a Unix socket: `sun_path` has 108 bytes, the last of which is zero.
 pub const MAX_SOCKET_PATH: usize = 107;
 
-/// The two directories of a VM: one that lasts as long as it, one for its sockets.
+/// The two directories of a VM: one for its files, one for its sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmPaths {
     pub dir: PathBuf,
@@ -42,12 +42,12 @@ impl VmPaths {
         self.dir.join("manifest.json")
     }
 
-    /// What its commands have if nobody says otherwise; absent where that is nothing.
+    /// Defaults of its commands; absent if there are none.
     pub fn command(&self) -> PathBuf {
         self.dir.join("command.json")
     }
 
-    /// The VM's own writable disk.
+    /// The VM's writable disk.
     pub fn disk(&self) -> PathBuf {
         self.dir.join("disk.img")
     }
@@ -67,28 +67,24 @@ impl VmPaths {
         self.dir.join("work")
     }
 
-    /// The secrets of commands on the mock backend, while they run.
+    /// The secrets of running commands on the mock backend.
     pub fn secrets(&self) -> PathBuf {
         self.run.join("secrets")
     }
 
-    /// Everything that is made for a jailed VMM, and deleted with its end.
+    /// The jail of a VMM, which is deleted when the VMM ends.
     pub fn jail(&self) -> PathBuf {
         self.dir.join("jail")
     }
 
-    /// The directory a VMM starts in that finds its files by name: the root of its jail, or one just
-    /// for it.
+    /// The directory in which Firecracker starts and finds its files: the root of its jail, if it has one.
     pub fn vmm_home(&self, jailed: bool) -> PathBuf {
-        match jailed {
-            // Where Firecracker's jailer puts it: below the base directory, the name of the program
-            // and the name it is told.
-            true => {
-                let id = self.dir.file_name().unwrap_or_default();
-                self.jail().join("firecracker").join(id).join("root")
-            }
-            false => self.dir.join("vmm"),
+        if !jailed {
+            return self.dir.join("vmm");
         }
+        // The jailer makes it: the base directory, the name of the program, the id it is given, `root`.
+        let id = self.dir.file_name().unwrap_or_default();
+        self.jail().join("firecracker").join(id).join("root")
     }
 
     /// The socket of one agent port.
@@ -96,12 +92,12 @@ impl VmPaths {
         self.run.join(format!("port.{number}"))
     }
 
-    /// Locked by whoever uses a port.
+    /// The lock of one agent port.
     pub fn port_claim(&self, number: u32) -> PathBuf {
         self.run.join(format!("port.{number}.lock"))
     }
 
-    /// The longest of the sockets' paths, for the check at create.
+    /// The longest of the sockets' paths. `create` checks that it is not too long.
     pub fn longest_socket(&self) -> PathBuf {
         self.port(SESSION_PORTS)
     }
@@ -115,13 +111,13 @@ pub struct BootFiles {
     pub rootfs: PathBuf,
 }
 
-/// The files of a VM that is frozen.
+/// The files of a frozen VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrozenFiles {
     /// The guest's memory, byte for byte.
     pub memory: PathBuf,
-    /// Everything else of the machine: CPUs and devices, in a form that only its VMM knows.
+    /// The state of CPUs and devices, in a form that only the VMM knows.
     pub state: PathBuf,
-    /// The VM's own disk at that moment.
+    /// The VM's disk at that moment.
     pub disk: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! Random lives of a VM: commands that are killed between any two steps, VMMs that die, reboots.
+//! Random histories of a VM: commands killed between any two steps, VMMs that die, reboots.
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ use super::{
 #[derive(Debug)]
 struct World {
     record: Option<VmRecord>,
-    /// A launcher that waits; it goes when its command goes.
+    /// A launcher that waits; it ends with its command.
     gated: Option<i32>,
     vmm: Option<i32>,
     boot: u32,
@@ -23,9 +23,9 @@ struct World {
     steps: usize,
     /// Seconds, on both clocks.
     time: f64,
-    /// When the guest powers off by itself, once it was told.
+    /// When the guest powers off by itself, once it knows.
     power_off: Option<f64>,
-    /// Until when a user was told that the VM may live.
+    /// The end of the VM that a user was last told.
     promise: f64,
 }
 
@@ -35,7 +35,7 @@ enum Event {
     Stop,
     Remove,
     Reap,
-    /// To so many seconds from now.
+    /// Until so many seconds from now.
     Extend(u64),
     VmmDies,
     Reboot,
@@ -65,7 +65,7 @@ impl World {
         BootId(self.boot.to_string())
     }
 
-    /// One system call's worth of progress. Whatever was reached must be in order before the next.
+    /// One system call's worth of progress. After each, everything must be consistent.
     fn step(&mut self) -> Result<(), Over> {
         if let Some(vmm) = self.vmm {
             let known = self.record.as_ref().and_then(|record| record.state.instance());
@@ -203,7 +203,7 @@ impl World {
                 let _ = self.serve(event);
             }
         }
-        // The command is over, so a launcher that was not released reads the end of its pipe.
+        // The command has ended, so a launcher that was not released reads the end of its pipe.
         self.gated = None;
     }
 }
@@ -225,7 +225,7 @@ proptest! {
         for (event, steps) in life {
             world.happens(event, steps);
         }
-        // Nobody kills this one.
+        // This command is not killed.
         world.happens(Event::Reap, usize::MAX);
         let mended = world.record.clone();
         let started = mended.as_ref().is_some_and(|record| record.state.name() == "started");
@@ -245,7 +245,7 @@ proptest! {
         let (mut time, created) = (0.0, record.manifest.created_at);
         for (passes, seconds, jump) in life {
             time += passes;
-            // The wall clock is set to whatever; within a boot it has no say.
+            // The wall clock is set at random; within a boot it does not count.
             let now = ClockReading { unix: jump, ..now(time) };
             let before = record.clone();
             let moved = record.extend(&now, seconds).unwrap();

@@ -1,5 +1,5 @@
-//! Plain types and the rules about them. Nothing here touches the operating system, so everything
-//! here can be tested over every input.
+//! Plain types and the rules about them. Nothing here touches the operating system, so all of it can be
+//! tested with every input.
 
 pub mod check;
 pub mod command;

@@ -1,10 +1,10 @@
-//! What a user may have meant by a name that nothing has.
+//! What a user may have meant by a name that does not exist.
 
-/// The one of `known` that comes nearest to what was typed, if any is near enough to be it: a third of its
-/// letters may be wrong, missing or too many, and two that were swapped count as one; at least one always
-/// may. So is one that was not typed to its end. Capitals are no difference.
+/// The one of `known` that is nearest to what was typed. A third of the letters, and always one, may be
+/// wrong, missing or too many; two that were swapped count as one. A name may also be typed only in part.
+/// Case does not matter.
 pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Names are this long at most; more would only cost time.
+    // Names are this long at most, and comparing longer ones takes time.
     const LONGEST: usize = 128;
     if typed.len() > LONGEST {
         return None;
@@ -15,7 +15,7 @@ pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         let name = name.to_lowercase();
         let begins = letters >= 2 && name.starts_with(&typed);
         let distance = strsim::osa_distance(&typed, &name);
-        // Of one letter another is no misspelling.
+        // Another single letter is not a misspelling.
         let is_near = distance <= (letters / 3).max(1) && distance < letters;
         (is_near || begins).then_some(distance)
     };
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_mistyped_is_found_and_what_is_different_is_not() {
+    fn misspelt_names_are_found_and_different_ones_are_not() {
         let known = ["web", "build-1", "debian-base", "debian-build", "Ci"];
         for (typed, meant) in [
             ("wbe", Some("web")),
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_beyond_all_measure_is_near_nothing() {
+    fn a_very_long_name_is_near_nothing() {
         let long = "x".repeat(1 << 20);
         assert_eq!(nearest(&long, [long.as_str()]), None);
         assert_eq!(nearest("xx", [long.as_str()]), None);

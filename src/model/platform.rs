@@ -1,4 +1,4 @@
-//! Where a VM runs: backends, accelerators, and what they are worth.
+//! Where a VM runs: backends, accelerators, and the isolation they give.
 
 use std::fmt;
 
@@ -17,14 +17,14 @@ pub enum BackendKind {
 /// Which backend a user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum BackendChoice {
-    /// The best real one that works here; never mock.
+    /// The best one that works here; never mock.
     #[default]
     Auto,
     /// Firecracker's microVMs, which need hardware virtualization.
     Firecracker,
-    /// QEMU, with KVM where the host has it, and emulation elsewhere.
+    /// QEMU, with KVM if the host has it, and emulation otherwise.
     Qemu,
-    /// No VM at all: the command is a plain host process, without any isolation.
+    /// No VM: commands are plain host processes, without any isolation.
     Mock,
 }
 
@@ -46,14 +46,14 @@ pub enum Accelerator {
 pub enum Isolation {
     /// A plain host process.
     None,
-    /// A kernel of its own, but QEMU does not call its emulation a security boundary.
+    /// A separate kernel, but QEMU does not call its emulation a security boundary.
     Emulated,
-    /// A kernel of its own behind hardware virtualization.
+    /// A separate kernel in hardware virtualization.
     Hardware,
 }
 
 impl Accelerator {
-    /// What code running under this accelerator is kept in by.
+    /// The isolation of a VM with this accelerator.
     pub fn isolation(self) -> Isolation {
         match self {
             Accelerator::Kvm => Isolation::Hardware,

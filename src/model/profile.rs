@@ -1,4 +1,4 @@
-//! Profiles: named kinds of VM, and the limits that hold for all of them.
+//! Profiles: named kinds of VM, and the limits of all VMs.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use super::platform::Isolation;
 use super::profile_name::{ProfileName, is_word};
 use super::refusal::{Refusal, RefusalKind};
 
-/// The file beside an imported image's others that has its profile.
+/// The file in an imported image's directory that holds its profile.
 pub const IMPORTED_PROFILE: &str = "profile.toml";
 
-/// One complete profile, after all layers were merged.
+/// A complete profile, merged from all files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Profile {
     pub name: ProfileName,
@@ -27,18 +27,18 @@ pub struct Profile {
     pub keep: bool,
     /// Refuse to create a VM with less isolation than this.
     pub require: Isolation,
-    /// Give the VM hardware virtualization of its own: a `/dev/kvm` that works.
+    /// Give the guest hardware virtualization: a working `/dev/kvm`.
     pub nested: bool,
-    /// What its commands have if nobody says otherwise.
+    /// Defaults of its commands.
     #[serde(flatten)]
     pub command: CommandDefaults,
 }
 
-/// Where an image comes from. Two equal ones make interchangeable images.
+/// What an image is made of. Images of equal recipes are interchangeable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageRecipe {
-    /// From elsewhere, once: nothing here can make it again.
+    /// Imported, so that it cannot be built again.
     Imported(ImportRecipe),
     #[serde(untagged)]
     Debian(DebianRecipe),
@@ -54,15 +54,14 @@ pub struct ImportRecipe {
     /// What the archive calls the image, such as `localhost/my-app:latest`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// Of the image's manifest, or of its configuration where there is no manifest: the same digest, the
-    /// same content.
+    /// The digest of the image's manifest, or of its configuration if there is no manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// The package of its kernel.
     pub kernel: String,
 }
 
-/// How a root file system can be packed.
+/// The forms in which a root file system can be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RootfsFormat {
@@ -88,7 +87,7 @@ impl std::fmt::Display for RootfsFormat {
 }
 
 impl ImageRecipe {
-    /// The packages it is made of, if it is.
+    /// The recipe, unless the image was imported.
     pub fn debian(&self) -> Option<&DebianRecipe> {
         match self {
             ImageRecipe::Debian(recipe) => Some(recipe),
@@ -96,7 +95,7 @@ impl ImageRecipe {
         }
     }
 
-    /// The package of the kernel its VMs boot.
+    /// The package of the kernel that its VMs boot.
     pub fn kernel(&self) -> &str {
         match self {
             ImageRecipe::Debian(recipe) => &recipe.kernel,
@@ -114,15 +113,14 @@ pub struct DebianRecipe {
     /// Where packages come from; `None` is mmdebstrap's own default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
-    /// The package that stands for the kernel, such as `linux-image-cloud-amd64`. Images that were
-    /// built before a profile could say so have the one that was built in then.
+    /// The package of the kernel, such as `linux-image-cloud-amd64`.
     #[serde(default = "first_kernel")]
     pub kernel: String,
     /// Packages beyond the essential ones and the kernel.
     pub packages: Vec<String>,
-    /// Size of the read-only root file system in MiB, as the guest sees it; the file is sparse.
+    /// MiB of the read-only root file system, as the guest sees it; the file is sparse.
     pub root_mib: u32,
-    /// Size of each VM's own writable disk in MiB; the file is sparse.
+    /// MiB of each VM's writable disk; the file is sparse.
     pub disk_mib: u32,
 }
 
@@ -136,8 +134,8 @@ const ROOT_MIB: ValueRange = ValueRange { min: 512, max: 1 << 24 };
 const KERNEL_PREFIX: &str = "linux-image-";
 
 impl DebianRecipe {
-    /// What is wrong with the recipe. Its words become arguments of other programs, and profile files are
-    /// shared between people, so every word must obey a strict grammar.
+    /// What is wrong with the recipe. Its words become arguments of other programs, and people share profile
+    /// files, so every word must obey a strict grammar.
     pub fn problem(&self) -> Option<String> {
         let is_not = |what: &str, text: &str| Some(format!("{text:?} is not {what}"));
         if !is_word(&self.suite, "-") {
@@ -157,19 +155,18 @@ impl DebianRecipe {
     }
 }
 
-/// Whether a package of Debian's can have that name (Debian Policy 5.6.1).
+/// Whether a Debian package can have that name (Debian Policy 5.6.1).
 fn is_package(name: &str) -> bool {
     is_word(name, "+-.")
 }
 
-/// Whether packages can come from there.
+/// Whether `mirror` is an address that packages can come from.
 pub fn is_mirror(mirror: &str) -> bool {
     ["http://", "https://", "file:/", "copy:/"].iter().any(|scheme| mirror.starts_with(scheme))
         && mirror.chars().all(|c| c.is_ascii_graphic() && !"'\"\\`$;|&<>()[]{}*?!#".contains(c))
 }
 
-/// Never to be changed: an image whose description names no kernel has this one, and one that differs
-/// from its recipe is built anew.
+/// The kernel of images whose `image.json` names none. Changing it would rebuild them all.
 fn first_kernel() -> String {
     "linux-image-cloud-amd64".into()
 }
@@ -177,20 +174,20 @@ fn first_kernel() -> String {
 /// The bounds a request must respect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmLimits {
-    /// How many VMs may exist at once in one state directory.
+    /// How many VMs a state directory may have.
     pub max_active_vms: u32,
     pub vcpu_count: ValueRange,
     pub mem_mib: ValueRange,
     pub ttl_seconds: ValueRange,
     /// The host users that root's VMMs run as, one each.
     pub vmm_uid: ValueRange,
-    /// How long a template may lie unused before `reap` deletes it.
+    /// How long a template may be unused before `reap` deletes it.
     pub template_unused_seconds: u64,
-    /// How much one copy may bring out of a VM, in MiB.
+    /// How many MiB one copy may bring out of a VM.
     pub copy_out_mib: u64,
-    /// How many files and directories.
+    /// How many files and directories one copy may bring out of a VM.
     pub copy_out_files: u64,
-    /// How much of the disk it goes to must stay free, in MiB.
+    /// How many MiB of the destination's disk such a copy leaves free.
     pub copy_out_free_mib: u64,
 }
 
@@ -207,14 +204,17 @@ impl ValueRange {
         (self.min..=self.max).contains(&value)
     }
 
-    /// What is wrong with a `value` that is outside; `field` is its name.
+    /// What is wrong with the `value` of `field`, if it is outside.
     pub fn problem(self, field: &str, value: u64) -> Option<String> {
         let ValueRange { min, max } = self;
         let is_inside = self.contains(value);
         (!is_inside).then(|| format!("{field} must be between {min} and {max}, not {value}"))
     }
 
-    /// Refuses a value of `field` that is outside; `given` is what a user would change.
+    /// Checks the `value` of `field`; `given` is what a user would change.
+    ///
+    /// # Errors
+    /// `Usage` if it is outside.
     pub fn check(self, field: &str, given: &str, value: u64) -> Result<(), Refusal> {
         self.problem(field, value).map_or(Ok(()), |problem| {
             let hint = format!("change {given}, or [limits] in your profiles.toml");
@@ -223,7 +223,7 @@ impl ValueRange {
     }
 }
 
-/// Everything the profile files say.
+/// All profiles and the limits, merged from all files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProfileSet {
     pub limits: VmLimits,

@@ -1,21 +1,21 @@
-//! What a record means once it is compared with the process it names.
+//! Compares a record with the process that it names.
 //!
-//! Two pure functions over one table: [`observe`] is what a reader is shown, and [`repair`] is what
-//! somebody who holds the VM's lock must do about an operation that nobody finished.
+//! Two pure functions over one table: [`observe`] is what a reader is shown, and [`repair`] is what the
+//! holder of the VM's lock must do about an operation that was not finished.
 
 use super::process::ProcessLiveness;
 use super::record::{VmPhase, VmRecord};
 
-/// What a holder of the VM's lock must do to bring record and world together.
+/// What the holder of the VM's lock must do so that the record is true.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordRepair {
-    /// They agree.
+    /// Nothing: the record is true.
     Keep,
-    /// The VM was never acknowledged: delete what there is of it.
+    /// The user was never told of the VM: delete what there is of it.
     RollBack,
     /// End the process if it lives, then record the VM as stopped with this error.
     Stop(Option<&'static str>),
-    /// A removal was begun: finish it.
+    /// Finish a removal that was begun.
     Remove,
 }
 
@@ -23,7 +23,7 @@ pub const DIED: &str = "the VM ended by itself";
 pub const INTERRUPTED: &str = "its start was interrupted";
 pub const REBOOTED: &str = "host rebooted";
 
-/// The table. `process` is what became of the process on record; `None` where none is recorded.
+/// The table. `process` is what became of the recorded process; `None` if none is recorded.
 pub fn repair(state: &VmPhase, process: Option<ProcessLiveness>) -> RecordRepair {
     use ProcessLiveness::{Alive, Dead, OtherBoot};
     match (state, process) {
@@ -38,8 +38,8 @@ pub fn repair(state: &VmPhase, process: Option<ProcessLiveness>) -> RecordRepair
     }
 }
 
-/// The record as a reader must see it: a `started` VM whose VMM is gone is a stopped one. Operations
-/// in flight are shown as recorded, because only the VM's lock tells them from abandoned ones.
+/// The record as a reader must see it: a `started` VM whose VMM is gone is stopped. Operations under way
+/// are shown as recorded, because only the VM's lock distinguishes them from abandoned ones.
 pub fn observe(mut record: VmRecord, process: Option<ProcessLiveness>) -> VmRecord {
     if let VmPhase::Started { .. } = record.state
         && let RecordRepair::Stop(error) = repair(&record.state, process)

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! `creating`, `starting`, `stopping` and `removing` mean that an operation is under way or was
-//! abandoned; what then must be done is the table in [`super::reconcile`]. A phase owns the data it
-//! needs, so that a running VM without a process cannot be written down.
+//! abandoned; the table in [`super::reconcile`] says what to do then. A phase owns the data it needs, so
+//! that a running VM without a process cannot be represented.
 
 use std::collections::BTreeMap;
 
@@ -36,27 +36,26 @@ pub struct VmManifest {
     pub profile: ProfileName,
     pub vcpu_count: u32,
     pub mem_mib: u32,
-    /// From its creation to its end.
+    /// From its creation.
     pub ttl_seconds: u64,
     /// Unix seconds.
     pub created_at: f64,
     pub backend: BackendKind,
     pub accelerator: Accelerator,
     pub keep: bool,
-    /// The image's digest; empty for a backend that boots none.
+    /// The image's digest; empty if the backend boots no image.
     pub image: String,
-    /// Whether the guest has hardware virtualization of its own.
+    /// Whether the guest has hardware virtualization.
     #[serde(default)]
     pub nested: bool,
     /// Whether the VMM runs in Firecracker's jailer.
     #[serde(default)]
     pub jailed: bool,
-    /// The host user the VMM runs as; `None` is the caller's own.
+    /// The host user of the VMM; `None` for the user of the command.
     pub vmm_uid: Option<u32>,
-    /// The command a VM of `run` belongs to: when it is gone, the VM is a leftover.
+    /// The `run` command that the VM belongs to. When that is gone, the VM is a leftover.
     pub owner: Option<ProcessId>,
     pub metadata: BTreeMap<String, String>,
-    /// What its user finds it by.
     #[serde(default, skip_serializing_if = "VmLabels::is_empty")]
     pub labels: VmLabels,
 }
@@ -66,17 +65,17 @@ impl VmManifest {
         self.accelerator.isolation()
     }
 
-    /// Whether its VMM could be in a jail and is not, because somebody wished so.
+    /// Whether its VMM could be in a jail and is not, because the user wanted that.
     pub fn lacks_jail(&self) -> bool {
         self.backend == BackendKind::Firecracker && self.vmm_uid.is_some() && !self.jailed
     }
 
-    /// The word by which people know it: its name, or else its id.
+    /// Its name, or its id if it has none.
     pub fn called(&self) -> &str {
         self.name.as_ref().map_or(self.vm_id.as_str(), VmName::as_str)
     }
 
-    /// What the guest calls itself.
+    /// The guest's hostname.
     pub fn hostname(&self) -> String {
         match &self.name {
             Some(name) => name.to_string(),
@@ -85,12 +84,12 @@ impl VmManifest {
     }
 }
 
-/// A VM that runs: everything the next command needs to reach it.
+/// What a command needs to reach a running VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VmInstance {
     pub process: ProcessId,
-    /// The template it is a copy of, if it did not boot.
+    /// The template it started from, if it did not boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
 }
@@ -101,7 +100,7 @@ pub struct VmInstance {
 pub enum VmPhase {
     Creating,
     Created,
-    /// `instance` is there once the launcher's identity is known, before it becomes the VMM.
+    /// `instance` is set once the launcher's identity is known, before it becomes the VMM.
     Starting {
         instance: Option<VmInstance>,
     },
@@ -121,7 +120,7 @@ pub enum VmPhase {
 }
 
 impl VmPhase {
-    /// Every name there is.
+    /// All names.
     pub const NAMES: [&str; 7] =
         ["creating", "created", "starting", "started", "stopping", "stopped", "removing"];
 
@@ -138,7 +137,7 @@ impl VmPhase {
         }
     }
 
-    /// Whether its VM runs, or is about to begin or to end doing so.
+    /// Whether the VM runs, is starting or is stopping.
     pub fn is_up(&self) -> bool {
         matches!(
             self,
@@ -146,7 +145,7 @@ impl VmPhase {
         )
     }
 
-    /// The process on record, in whatever phase.
+    /// The recorded process.
     pub fn instance(&self) -> Option<&VmInstance> {
         match self {
             VmPhase::Started { instance } | VmPhase::Stopping { instance } => Some(instance),
@@ -176,7 +175,7 @@ impl VmRecord {
         self.expiry.has_passed(now)
     }
 
-    /// The last thing that went wrong, for a VM that is down because of it.
+    /// The error that stopped the VM.
     pub fn last_error(&self) -> Option<&str> {
         match &self.state {
             VmPhase::Stopped { last_error } => last_error.as_deref(),
@@ -184,7 +183,10 @@ impl VmRecord {
         }
     }
 
-    /// The running instance, or why a command cannot be run in this VM.
+    /// The running instance.
+    ///
+    /// # Errors
+    /// `WrongState` if the VM is not started, with the reason.
     pub fn running(&self) -> Result<&VmInstance, Refusal> {
         let VmPhase::Started { instance } = &self.state else {
             let why = match self.last_error() {
@@ -221,7 +223,7 @@ impl VmRecord {
         }
     }
 
-    /// Puts the identity of the process that will become the VMM on record.
+    /// Records the process that will become the VMM.
     pub fn launched(&mut self, instance: VmInstance) -> Result<(), Refusal> {
         match self.state {
             VmPhase::Starting { instance: None } => {
@@ -231,7 +233,7 @@ impl VmRecord {
         }
     }
 
-    /// Takes a process off the record that is proven gone, so that another can be launched.
+    /// Forgets a process that is proven gone, so that another can be launched.
     pub fn unlaunched(&mut self) -> Result<(), Refusal> {
         match self.state {
             VmPhase::Starting { .. } => self.pass_to(VmPhase::Starting { instance: None }),
@@ -250,7 +252,7 @@ impl VmRecord {
         }
     }
 
-    /// started → stopping; hands out the instance to end.
+    /// started → stopping; returns the instance to end.
     pub fn begin_stop(&mut self) -> Result<VmInstance, Refusal> {
         match &self.state {
             VmPhase::Started { instance }
@@ -264,7 +266,7 @@ impl VmRecord {
         }
     }
 
-    /// created, starting, started or stopping → stopped; a VMM is proven gone.
+    /// created, starting, started or stopping → stopped. The VMM must be proven gone.
     pub fn finish_stop(&mut self, last_error: Option<String>) -> Result<(), Refusal> {
         match self.state {
             VmPhase::Created
@@ -275,9 +277,9 @@ impl VmRecord {
         }
     }
 
-    /// Lets the VM live for `ttl_seconds` from now, or for as long as it would anyway. Returns by how many
-    /// seconds its end has moved: whole ones, so that the end stays `ttl_seconds` after the creation on
-    /// either clock, however those were set meanwhile.
+    /// Lets the VM live for `ttl_seconds` from now, unless it already had longer to live. Returns by how many
+    /// whole seconds its end moved: the end stays `ttl_seconds` of the manifest after the creation, on either
+    /// clock.
     pub fn extend(&mut self, now: &ClockReading, ttl_seconds: u64) -> Result<u64, Refusal> {
         self.check_at_rest("cannot be extended")?;
         let missing = (ttl_seconds as f64 - self.expiry.remaining(now)).ceil().max(0.0) as u64;
@@ -286,26 +288,26 @@ impl VmRecord {
         Ok(missing)
     }
 
-    /// Gives the VM a name, instead of the one it may have. Whether it is free is for others to say.
+    /// Gives the VM a name. The caller checks that no other VM has it.
     pub fn rename(&mut self, name: VmName) -> Result<(), Refusal> {
         self.check_at_rest("cannot be renamed")?;
         self.manifest.name = Some(name);
         Ok(())
     }
 
-    /// Whether no operation is under way, and none was abandoned.
+    /// Whether no operation is under way or was abandoned.
     pub fn is_at_rest(&self) -> bool {
         matches!(self.state, VmPhase::Created | VmPhase::Started { .. } | VmPhase::Stopped { .. })
     }
 
     fn check_at_rest(&self, what: &str) -> Result<(), Refusal> {
-        match self.is_at_rest() {
-            true => Ok(()),
-            false => Err(self.refuse(&format!("{what}: it is {}", self.state.name()))),
+        if self.is_at_rest() {
+            return Ok(());
         }
+        Err(self.refuse(&format!("{what}: it is {}", self.state.name())))
     }
 
-    /// Anything → removing; a removal may always be begun, and begun again.
+    /// Any phase → removing, even removing itself.
     pub fn begin_remove(&mut self, reason: &str) {
         self.state = VmPhase::Removing {
             instance: self.state.instance().cloned(),
@@ -332,6 +334,6 @@ pub mod reason {
     pub const POST_EXEC: &str = "post_exec_cleanup";
     pub const EXPIRED: &str = "expired";
     pub const ABANDONED: &str = "abandoned";
-    /// It was not there any more.
+    /// It was already gone.
     pub const ABSENT: &str = "absent";
 }

@@ -1,4 +1,4 @@
-//! What mayfly says when it will not do something: a value with a kind, a reason and a remedy.
+//! Why mayfly will not do something: a value with a kind, a reason and a remedy.
 //!
 //! A refusal travels inside an `anyhow::Error` up to `main`, which prints it once. Code that acts on one
 //! looks for it with [`Refusal::find`].
@@ -23,11 +23,11 @@ pub enum RefusalKind {
     WrongState,
     /// Another VM has that name.
     NameTaken,
-    /// A limit on the number of VMs or on what they use.
+    /// The number of VMs, or what they use, would exceed a limit.
     LimitReached,
-    /// Somebody else holds what is needed; trying again may work.
+    /// Another command holds a lock that is needed; trying again may work.
     Busy,
-    /// This host cannot do it: no KVM, no QEMU, a boot that did not finish.
+    /// This host cannot do it: it has no KVM or no QEMU, or a boot did not finish.
     Host,
     /// The guest or its agent broke the protocol or went away.
     Agent,
@@ -52,8 +52,8 @@ impl RefusalKind {
         }
     }
 
-    /// The exit code of every verb but `exec` and `run`, which answer 125 for all of mayfly's own
-    /// failures because the small numbers belong to the guest's command there.
+    /// The exit code of every verb but `exec` and `run`, which return 125 for all of mayfly's own failures
+    /// and leave the other numbers to the guest's command.
     pub fn exit_code(self) -> u8 {
         match self {
             RefusalKind::Agent | RefusalKind::Failure => 1,
@@ -98,8 +98,7 @@ impl Refusal {
         self
     }
 
-    /// The same refusal of a name that nothing has, with what it may be misspelt for among `known` names,
-    /// and a remedy.
+    /// The same refusal of a name that does not exist, with the nearest of the `known` names and a remedy.
     pub fn hint_at_nearest<'a>(
         self,
         typed: &str,

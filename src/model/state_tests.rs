@@ -1,4 +1,4 @@
-//! The states of a VM: every state with every operation and every fate of its process.
+//! Every state of a VM with every operation and every fate of its process.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ fn instance(pid: i32) -> VmInstance {
 }
 
 impl VmManifest {
-    /// One of a VM without a machine.
+    /// That of a VM on mock.
     pub fn sample() -> VmManifest {
         VmManifest {
             vm_id: VmId::from_random([1; 16]),
@@ -64,7 +64,7 @@ fn stopped(last_error: Option<&str>) -> VmPhase {
     VmPhase::Stopped { last_error: last_error.map(str::to_owned) }
 }
 
-/// Every shape of a state.
+/// Every state, with and without the data it may have.
 fn states() -> [VmPhase; 10] {
     [
         VmPhase::Creating,
@@ -80,7 +80,7 @@ fn states() -> [VmPhase; 10] {
     ]
 }
 
-/// Where one operation leads from each of [`states`]; `None` where it is refused.
+/// The state after one operation on each of [`states`]; `None` if it is refused.
 fn leads(
     operation: impl Fn(&mut VmRecord) -> Result<(), Refusal>,
     expected: [Option<VmPhase>; 10],
@@ -124,7 +124,7 @@ fn every_operation_from_every_state() {
             [NO, down(), down(), down(), down(), down(), NO, NO, NO, NO],
         );
     }
-    // What is at rest may change its name and its end, and nothing else of it changes.
+    // A VM at rest may get another name and another end, and nothing else of it changes.
     let at_rest: [Option<VmPhase>; 10] = {
         let mut states = states().map(Some);
         for index in [0, 2, 3, 5, 8, 9] {
@@ -134,7 +134,7 @@ fn every_operation_from_every_state() {
     };
     leads(|record| record.rename("ci".parse().unwrap()), at_rest.clone());
     leads(|record| record.extend(&now(0.0), 90).map(|by| assert_eq!(by, 30)), at_rest);
-    // Always possible, and what was the reason first stays the reason.
+    // Always possible, and the first reason stays.
     let going = |instance| Some(removing(instance, reason::EXPLICIT));
     let mut expected: [Option<VmPhase>; 10] = std::array::from_fn(|_| going(None));
     expected[3..6].fill_with(|| going(Some(instance(1))));
@@ -173,7 +173,7 @@ fn every_state_with_every_fate_of_its_process() {
     use RecordRepair::{Keep, Remove, RollBack, Stop};
     let broken = || Stop(Some(INTERRUPTED));
     let rebooted = || Stop(Some(REBOOTED));
-    // Without a process on record, then alive, dead, and of another boot.
+    // Without a recorded process, then alive, dead, and of another boot.
     let table: [[RecordRepair; 4]; 10] = [
         [RollBack, RollBack, RollBack, rebooted()],
         [Keep, Keep, Keep, rebooted()],
@@ -199,7 +199,7 @@ fn every_state_with_every_fate_of_its_process() {
     }
 }
 
-/// A repaired record needs no second repair, whether its process is gone or was right to live.
+/// A repaired record needs no second repair, whether its process is gone or rightly alive.
 fn mends(state: &VmPhase, fate: Option<ProcessLiveness>, verdict: &RecordRepair) {
     let mut record = record(state.clone());
     match verdict {
@@ -211,7 +211,7 @@ fn mends(state: &VmPhase, fate: Option<ProcessLiveness>, verdict: &RecordRepair)
     assert_eq!(repair(&record.state, fate), RecordRepair::Keep, "{state:?}");
 }
 
-/// What a reader sees is what is on record, but for a started VM that is not alive.
+/// A reader sees what is recorded, except for a started VM that is not alive.
 fn shows(state: &VmPhase, fate: Option<ProcessLiveness>, verdict: &RecordRepair) {
     let seen = observe(record(state.clone()), fate).state;
     match (state, verdict) {

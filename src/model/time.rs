@@ -1,5 +1,5 @@
-//! Two clocks. Within one boot the boot-time clock decides, because nobody can set it; across boots
-//! only the wall clock is left.
+//! Two clocks. Within one boot the boot-time clock decides, because it cannot be set; across boots the wall
+//! clock must do.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ pub struct ClockReading {
     pub boot_id: BootId,
 }
 
-/// When a VM's time is up.
+/// When a VM expires.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VmExpiry {
@@ -37,7 +37,7 @@ impl VmExpiry {
         }
     }
 
-    /// The same end, this much later.
+    /// Moves the end by this many seconds.
     pub fn later(&mut self, seconds: u64) {
         self.expires_at += seconds as f64;
         self.expires_boottime += seconds as f64;
@@ -52,7 +52,7 @@ impl VmExpiry {
         }
     }
 
-    /// As in the reference, a VM has expired at its very last instant.
+    /// Whether the VM has expired. At the last instant it has.
     pub fn has_passed(&self, now: &ClockReading) -> bool {
         self.remaining(now) <= 0.0
     }

@@ -11,12 +11,12 @@ use super::refusal::{Refusal, RefusalKind};
 pub struct TimeSpan(pub Duration);
 
 impl TimeSpan {
-    /// This many seconds, without what is left of the last one; none where the number is negative.
+    /// This many whole seconds; zero if the number is negative.
     pub fn whole(seconds: f64) -> TimeSpan {
         TimeSpan(Duration::from_secs(seconds.max(0.0) as u64))
     }
 
-    /// Whole seconds, rounded up, so that `500ms` is not nothing.
+    /// Whole seconds, rounded up, so that `500ms` is not zero.
     pub fn seconds(self) -> u64 {
         self.0.as_secs() + u64::from(self.0.subsec_nanos() > 0)
     }
@@ -30,7 +30,7 @@ impl FromStr for TimeSpan {
             Ok(seconds) => Some(Duration::from_secs(seconds)),
             Err(_) => humantime::parse_duration(text).ok(),
         };
-        // A century keeps every later sum far from overflow.
+        // Less than a century, so that no sum overflows.
         match parsed {
             Some(span) if span.as_secs() < 100 * 366 * 86_400 => Ok(TimeSpan(span)),
             _ => Err(Refusal::new(RefusalKind::Usage, format!("{text:?} is not a duration"))

@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Refusal, RefusalKind, VmId, VmName, VmRecord, VmRef};
 
-/// The layout of the file that this program writes. A file of a newer one is refused, not guessed at.
-/// One of an older one is read, because what it lacks has a default, and is written anew with the next
-/// change.
+/// The layout of the file that this program writes. A newer one is refused. An older one is read, because
+/// what it lacks has a default, and the next change writes it in this layout.
 ///
 /// - 1: the first.
 /// - 2: VMs have labels.
@@ -26,15 +25,17 @@ pub struct RegistryContents {
 }
 
 impl RegistryContents {
-    /// The registry of a state directory nobody has used yet.
+    /// The registry of an unused state directory.
     pub fn empty() -> Self {
         RegistryContents { schema: SCHEMA, generation: 0, vms: BTreeMap::new() }
     }
 
-    /// Parses a registry file. Errors: damaged, or written by a newer mayfly.
+    /// Parses a registry file.
+    ///
+    /// # Errors
+    /// It is damaged, or a newer mayfly wrote it.
     pub fn parse(bytes: &[u8]) -> Result<Self, UnreadableRegistry> {
-        // Parsed once, however many VMs it holds. Only a file that is not understood is asked what
-        // it claims to be.
+        // Parsed only once, because it may hold many VMs. The schema matters if that fails.
         let contents = match serde_json::from_slice::<RegistryContents>(bytes) {
             Ok(contents) if contents.schema <= SCHEMA => {
                 RegistryContents { schema: SCHEMA, ..contents }
@@ -46,28 +47,34 @@ impl RegistryContents {
             },
         };
         match contents.vms.iter().find(|(id, record)| *id != record.id()) {
-            // A verb would find the one and work on the other.
+            // A command would find one VM and change the other.
             Some((id, record)) => Err(damage(&format!("VM {} is listed as VM {id}", record.id()))),
             None => Ok(contents),
         }
     }
 
-    /// The id of the VM a user means.
+    /// The id of the VM that a user typed.
     pub fn resolve(&self, vm: &VmRef) -> Result<VmId, Refusal> {
         vm.resolve(self.vms.iter().map(|(id, record)| (id, record.manifest.name.as_ref())))
     }
 
-    /// The record of `id`, or a refusal saying that it is gone.
+    /// The record of `id`.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none.
     pub fn get(&self, id: &VmId) -> Result<&VmRecord, Refusal> {
         self.vms.get(id).ok_or_else(|| gone(id))
     }
 
-    /// The record of `id`, to change it.
+    /// The same, to change it.
     pub fn get_mut(&mut self, id: &VmId) -> Result<&mut VmRecord, Refusal> {
         self.vms.get_mut(id).ok_or_else(|| gone(id))
     }
 
-    /// Refuses a name that a VM has already, unless that is the one it is meant for.
+    /// Checks that no VM but `meant_for` has this name.
+    ///
+    /// # Errors
+    /// `NameTaken` if one has.
     pub fn check_name(&self, name: &VmName, meant_for: Option<&VmId>) -> Result<(), Refusal> {
         let has_it = |record: &&VmRecord| record.manifest.name.as_ref() == Some(name);
         let holder = self.vms.values().find(has_it).map(VmRecord::id);
@@ -80,7 +87,7 @@ impl RegistryContents {
     }
 }
 
-/// Why a registry file is not used.
+/// Why a registry file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnreadableRegistry {
     Damaged(Refusal),
@@ -96,7 +103,7 @@ impl From<UnreadableRegistry> for Refusal {
     }
 }
 
-/// What a file of every schema has.
+/// What files of all schemas have.
 #[derive(Deserialize)]
 struct Header {
     schema: u32,

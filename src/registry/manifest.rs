@@ -1,4 +1,4 @@
-//! A VM's own copy of what its user wants it to be, from which a lost registry can be rebuilt.
+//! A VM's manifest in its own directory, from which a lost registry can be rebuilt.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,15 +9,15 @@ use anyhow::{Context, Result};
 use crate::host::atomic_file;
 use crate::model::VmManifest;
 
-/// Writes the manifest, in place of an earlier one as a whole.
+/// Writes the manifest, and replaces an earlier one as a whole.
 pub fn write_manifest(path: &Path, manifest: &VmManifest) -> Result<()> {
     let mut bytes = serde_json::to_vec_pretty(manifest).context("cannot serialize the manifest")?;
     bytes.push(b'\n');
     atomic_file::replace(path, &bytes).map(drop)
 }
 
-/// Removes what a killed command has left of a manifest it was writing; with `dry_run`, only finds it.
-/// Whoever writes one holds the VM's lock, and so must who calls this to remove it.
+/// Removes what a command left that was killed while it wrote a manifest; with `dry_run`, only finds it.
+/// The caller holds the VM's lock, as the writer of a manifest does.
 pub fn sweep_manifest(path: &Path, dry_run: bool) -> Result<Option<PathBuf>> {
     let unfinished = atomic_file::temporary_of(path);
     if unfinished.symlink_metadata().is_err() {
@@ -30,9 +30,7 @@ pub fn sweep_manifest(path: &Path, dry_run: bool) -> Result<Option<PathBuf>> {
     Ok(Some(unfinished))
 }
 
-/// Reads a manifest back; `None` if there is none that makes sense.
-///
-/// Errors: it could not be read, which says nothing about what is in it.
+/// Reads a manifest; `None` if there is none, or one that cannot be parsed.
 pub fn read_manifest(path: &Path) -> Result<Option<VmManifest>> {
     match fs::read(path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),

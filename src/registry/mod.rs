@@ -1,8 +1,8 @@
-//! The registry: which VMs there are, in one JSON file that is replaced as a whole.
+//! The registry of all VMs: one JSON file that is replaced as a whole.
 //!
-//! Reading needs no lock, because the file is only ever replaced by rename. [`Registry::update`] is
-//! the one way to change it. The locks, from the outside in, are image store → VM → registry; the
-//! registry's is held for milliseconds and never across a process, a guest or a socket.
+//! Reading needs no lock, because the file is only replaced by rename. Only [`Registry::update`] changes
+//! it. Locks are taken in this order: image store, VM, registry. The registry's is held for milliseconds,
+//! never while waiting for a process, a guest or a socket.
 
 mod contents;
 mod manifest;

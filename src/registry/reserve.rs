@@ -1,6 +1,6 @@
-//! Space kept back on the disk, so that VMs can be stopped and deleted when a guest has filled it.
+//! Space reserved on the disk, so that VMs can be stopped and deleted when a guest has filled it.
 //!
-//! The registry is replaced as a whole, so even recording a deletion takes room for a second copy.
+//! The registry is replaced as a whole, so even recording a deletion takes space for a second copy.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use rustix::fs::{FallocateFlags, fallocate};
 
-/// Room for the registry of a thousand VMs: about 700 bytes each, and at most 1 KiB of labels.
+/// Enough for the registry of a thousand VMs: about 700 bytes each, and at most 1 KiB of labels.
 const BYTES: u64 = 2 << 20;
 
 /// The file that takes up the space.
@@ -23,8 +23,8 @@ impl DiskReserve {
         DiskReserve(state.join("reserve"))
     }
 
-    /// Takes the space, where that is not done already. Does without where there is none: who has no
-    /// room for it may still have enough for what comes now.
+    /// Reserves the space, if it is not reserved yet and the disk has it. If not, the command may still
+    /// succeed.
     pub fn keep(&self) {
         let whole = |file: fs::Metadata| file.is_file() && file.len() == BYTES;
         if !self.0.symlink_metadata().is_ok_and(whole) && self.take().is_err() {
@@ -33,15 +33,15 @@ impl DiskReserve {
     }
 
     fn take(&self) -> io::Result<()> {
-        // What a killed command had begun to take.
+        // A killed command may have left a part of it.
         let _ = fs::remove_file(&self.0);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.0)?;
-        // Where the file system cannot only take the space, it is written.
+        // A file system that cannot reserve space gets it written.
         fallocate(&file, FallocateFlags::empty(), 0, BYTES)
             .or_else(|_| file.write_all(&vec![0; BYTES as usize]))
     }
 
-    /// Does `write`; where that finds no space, gives the reserve up for it and does it again.
+    /// Calls `write`, and if that finds no space, frees the reserve and calls it again.
     pub fn spend<T>(&self, mut write: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
         let written = write();
         let full = written.as_ref().is_err_and(lacks_space);
@@ -49,7 +49,7 @@ impl DiskReserve {
             return written;
         }
         let written = write();
-        // At once, before a guest has it.
+        // At once, before a guest takes the space.
         self.keep();
         written
     }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_spent_where_there_is_no_space_and_taken_again() {
+    fn it_is_spent_if_the_disk_is_full_and_reserved_again() {
         let dir = tempfile::tempdir().unwrap();
         let reserve = DiskReserve::of(dir.path());
         reserve.keep();

@@ -1,4 +1,4 @@
-//! Transactions on the registry file, and the locks of single VMs.
+//! Transactions on the registry file, and the locks of VMs.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -16,8 +16,8 @@ use crate::host::{atomic_file, directory};
 use crate::model::layout::{LOCKS, VMS};
 use crate::model::{Refusal, RefusalKind, VmId};
 
-/// How long an update waits for the registry. Every holder lets go within milliseconds, so this is
-/// many times what the largest crowd of commands needs.
+/// How long an update waits for the registry. Commands hold its lock for milliseconds, so this is enough
+/// for thousands of them.
 const REGISTRY_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether an update's closure changed anything.
@@ -25,8 +25,7 @@ const REGISTRY_PATIENCE: Duration = Duration::from_secs(20);
 pub enum RegistryChange {
     /// It survives a power cut.
     Made,
-    /// It says something of this boot of the host alone. After a power cut it may be gone, which then
-    /// makes no difference; until then everybody sees it.
+    /// All commands see it, but a power cut may undo it. It only means something in this boot of the host.
     OfThisBoot,
     Nothing,
 }
@@ -35,7 +34,7 @@ pub enum RegistryChange {
 #[derive(Debug, Clone)]
 pub struct Registry {
     state: PathBuf,
-    /// What was read or written last: a command looks several times, and parses what is new.
+    /// What was last read or written, so that only a new version is parsed.
     seen: Arc<Mutex<Option<Seen>>>,
 }
 
@@ -45,7 +44,7 @@ type Seen = (FileVersion, Arc<RegistryContents>);
 type Write = fn(&Path, &[u8]) -> Result<File>;
 
 impl Registry {
-    /// The registry below `state`, whose directories are made where they are missing.
+    /// The registry below `state`; missing directories are created.
     pub fn open(state: &Path) -> Result<Registry> {
         directory::ensure_private(state)?;
         for part in [LOCKS, VMS] {
@@ -55,8 +54,8 @@ impl Registry {
         Ok(Registry::at(state))
     }
 
-    /// The registry below `state` for a command that only reads: makes no directory, and finds an
-    /// empty registry where there is none.
+    /// The registry below `state` for a command that only reads. Creates no directory; a missing registry
+    /// is empty.
     pub fn open_to_read(state: &Path) -> Result<Registry> {
         if state.symlink_metadata().is_ok() {
             directory::ensure_private(state)?;
@@ -64,7 +63,7 @@ impl Registry {
         Ok(Registry::at(state))
     }
 
-    /// The registry below `state`, without a look at the place.
+    /// The registry below `state`, unchecked.
     pub fn at(state: &Path) -> Registry {
         Registry { state: state.to_owned(), seen: Arc::default() }
     }
@@ -73,7 +72,7 @@ impl Registry {
         self.state.join("registry.json")
     }
 
-    /// Where a damaged registry is kept once there is a new one.
+    /// Where a damaged registry is kept after it was replaced.
     fn damaged(&self) -> PathBuf {
         self.state.join("registry.json.damaged")
     }
@@ -96,13 +95,13 @@ impl Registry {
         if let Some(found) = self.bytes()? {
             return parse(found);
         }
-        // Every VM is registered before it gets a directory, so directories without a registry mean
-        // that it was lost, and not that there are no VMs: `reap` would delete them all.
+        // Every VM is registered before it gets a directory, so directories without a registry mean that it
+        // was lost. If it counted as empty, `reap` would delete all VMs.
         if directory::names(&self.state.join(VMS))?.is_empty() {
             return Ok(Arc::new(RegistryContents::empty()));
         }
         match self.bytes()? {
-            // The very first VM was created between our two looks.
+            // The first VM was created between the two attempts to read.
             Some(found) => parse(found),
             None => Err(lost(&self.file()).into()),
         }
@@ -119,16 +118,16 @@ impl Registry {
         }
     }
 
-    /// One transaction: reads under the lock, lets `change` work on the content, and commits what it
-    /// did. An error from `change`, or [`RegistryChange::Nothing`], leaves the file as it was. When this
-    /// returns, everybody sees the change; what survives a power cut is for [`RegistryChange`] to say.
+    /// One transaction: reads under the lock, calls `change`, and commits the content. An error of `change`,
+    /// or [`RegistryChange::Nothing`], leaves the file as it was. [`RegistryChange`] says whether the change
+    /// survives a power cut.
     pub fn update<T>(
         &self,
         change: impl FnOnce(&mut RegistryContents) -> Result<(T, RegistryChange)>,
     ) -> Result<T> {
         let _lock = self.lock()?;
         let contents = self.read()?;
-        // The only copy now, so this copies nothing. It is no version of the file until committed.
+        // Forget the other copy, so that `unwrap_or_clone` need not clone.
         *self.seen() = None;
         let mut contents = Arc::unwrap_or_clone(contents);
         let (result, changed) = change(&mut contents)?;
@@ -140,12 +139,11 @@ impl Registry {
         Ok(result)
     }
 
-    /// Replaces a registry that cannot be read. `make` is given the last generation that can still
-    /// be made out, and the damaged file is kept beside the new one. Returns whether it was replaced:
-    /// nothing happens to a registry that can be read.
+    /// Replaces a registry that cannot be read, and keeps the damaged file. `make` is given the last
+    /// generation found in it. Returns false, and changes nothing, if the registry can be read.
     ///
-    /// Errors: a newer mayfly wrote it. That is no damage, and what this one does not understand would
-    /// be lost.
+    /// # Errors
+    /// `Failure` if a newer mayfly wrote it: what this one does not understand would be lost.
     pub fn replace_damaged(
         &self,
         make: impl FnOnce(u64) -> Result<RegistryContents>,
@@ -179,8 +177,8 @@ impl Registry {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes the unfinished files of killed commands; with `dry_run`, only finds them. Returns
-    /// which. Does nothing while another command writes.
+    /// Removes the unfinished files of killed commands, or with `dry_run` only finds them, and returns them.
+    /// Does nothing while another command writes.
     pub fn sweep(&self, dry_run: bool) -> Result<Vec<PathBuf>> {
         let unfinished = [self.file(), self.damaged()].map(|path| atomic_file::temporary_of(&path));
         if !unfinished.iter().any(|path| path.symlink_metadata().is_ok()) {
@@ -211,12 +209,12 @@ impl Registry {
         FileLock::acquire(&self.vm_lock(id), &format!("VM {id}"), Instant::now() + patience)
     }
 
-    /// The lock of one VM, if nobody holds it.
+    /// The lock of one VM, if it is free.
     pub fn try_lock_vm(&self, id: &VmId) -> Result<Option<FileLock>> {
         FileLock::try_acquire(&self.vm_lock(id))
     }
 
-    /// Whether somebody holds the lock of one VM now. Leaves no trace.
+    /// Whether the lock of one VM is held. Creates no lock file.
     pub fn is_vm_locked(&self, id: &VmId) -> Result<bool> {
         let path = self.vm_lock(id);
         Ok(path.exists() && FileLock::try_share(&path)?.is_none())
@@ -241,7 +239,7 @@ fn lost(file: &Path) -> Refusal {
     .hint("'mayfly reap --rebuild' makes a new one from the VMs' manifests")
 }
 
-/// The generation written in a file that does not parse; zero if even that is lost.
+/// The generation in a file that does not parse; zero if there is none.
 fn last_generation(damaged: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(damaged);
     let after = text.split("\"generation\":").nth(1).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Versions of the registry file, to tell whether there is a newer one.
+//! Versions of the registry file.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -7,9 +7,8 @@ use std::path::Path;
 
 /// One version of a file that is replaced as a whole and never written to.
 ///
-/// As long as it is held open here, no other file can have its inode number: the same number at the
-/// same path is the same version. Size and time are compared for the sake of those who write to it
-/// all the same.
+/// While it is held open, no other file can have its inode number, so the same number at the same path is
+/// the same version. Size and time are compared in case a user edits the file in place.
 #[derive(Debug)]
 pub struct FileVersion {
     stamp: [i64; 5],
@@ -26,12 +25,12 @@ impl FileVersion {
         Ok((FileVersion { stamp, _held: file }, bytes))
     }
 
-    /// The version in a file that was written just now.
+    /// The version of a file that was just written.
     pub fn of(file: File) -> io::Result<FileVersion> {
         Ok(FileVersion { stamp: stamp(&file.metadata()?), _held: file })
     }
 
-    /// Whether this is the version at `path` now.
+    /// Whether the file at `path` has this version.
     pub fn is_at(&self, path: &Path) -> bool {
         fs::metadata(path).is_ok_and(|meta| stamp(&meta) == self.stamp)
     }

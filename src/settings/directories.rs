@@ -1,4 +1,4 @@
-//! Where things are kept: the XDG directories for a user, the system's for root.
+//! Where mayfly keeps its files: in the XDG directories for a user, in the system's for root.
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -10,19 +10,19 @@ use sha2::{Digest, Sha256};
 
 use crate::model::{Refusal, RefusalKind, layout};
 
-/// The places this command works in.
+/// The directories of this command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MayflyDirectories {
     pub state: PathBuf,
-    /// Sockets; a directory of its own for each state directory.
+    /// Sockets; each state directory has another.
     pub run: PathBuf,
     pub artifacts: PathBuf,
-    /// Where [`MayflyDirectories::run`] is, beside those of other state directories.
+    /// The parent of [`MayflyDirectories::run`].
     pub runtime: PathBuf,
 }
 
 impl MayflyDirectories {
-    /// Fills in what was not given from the environment and the user's kind.
+    /// Takes what is `None` from the environment, or the default of the user or of root.
     pub fn resolve(
         state: Option<PathBuf>,
         artifacts: Option<PathBuf>,
@@ -34,7 +34,7 @@ impl MayflyDirectories {
             None if root => PathBuf::from("/var/lib/mayfly"),
             None => xdg("XDG_STATE_HOME", ".local/state")?,
         };
-        // It marks a VM's processes and stands in JSON, where two such names could become one.
+        // It is in the environment of a VM's processes and in JSON, where two such names could become one.
         if state.to_str().is_none() {
             let message = format!("the state directory {} is not UTF-8", state.display());
             return Err(Refusal::new(RefusalKind::Usage, message)
@@ -73,9 +73,8 @@ impl MayflyDirectories {
     }
 }
 
-/// Where sockets are. A user's own directory is looked for where systemd makes it, too: cron sets no
-/// `XDG_RUNTIME_DIR` and must find the sockets of what was started at a terminal, while `su` leaves
-/// another user's set.
+/// Where sockets are. Cron sets no `XDG_RUNTIME_DIR`, but must find the sockets of VMs that were started at
+/// a terminal, so systemd's directory is tried as well. `su` keeps the variable of another user.
 fn runtime_base(root: bool) -> PathBuf {
     let me = geteuid();
     if root {
@@ -89,20 +88,19 @@ fn runtime_base(root: bool) -> PathBuf {
     let found = candidates.into_iter().flatten().filter(|path| path.is_absolute()).find(is_mine);
     match found {
         Some(runtime) => runtime.join("mayfly"),
-        // Not TMPDIR, which may differ from one command to the next.
+        // Not TMPDIR, which may differ between commands.
         None => PathBuf::from(format!("/tmp/mayfly-{me}")),
     }
 }
 
-/// Short, because a socket's whole path has at most 107 bytes, and the same for every command that
-/// works on the same state directory.
+/// A name for a state directory, short because a socket's path has at most 107 bytes.
 fn short_name(state: &Path) -> String {
     let digest = Sha256::digest(state.as_os_str().as_bytes());
     digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn xdg(variable: &str, below_home: &str) -> Result<PathBuf> {
-    // The XDG specification says that a relative value is to be ignored.
+    // The XDG specification: relative values must be ignored.
     let given = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     match given {
         Some(base) => Ok(base.join("mayfly")),

@@ -6,9 +6,9 @@ use clap::Args;
 
 use crate::model::{Accelerator, BackendChoice};
 
-/// Values of these flags; the parser has already filled in variables, files and built-in defaults. Each
-/// id is the name of a [`Key`](super::ConfigKey). All but two flags are hidden: they exist for their variables
-/// and keys.
+/// The values of these flags, or else of their variables, of the files, or the built-in defaults. Each field
+/// is named like its [`ConfigKey`](super::ConfigKey). Flags that exist only for their variables and keys are
+/// hidden.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct SettingOverrides {

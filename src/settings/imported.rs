@@ -1,5 +1,5 @@
-//! Profiles of imported images: each in a file of mayfly's own beside the image's others, so that the
-//! two come and go together. Files that users write win over them, field by field.
+//! Profiles of imported images. Each is a file in the image's directory, so that both are replaced and
+//! deleted together. Files that users write take precedence, field by field.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -13,8 +13,8 @@ use crate::model::profile::IMPORTED_PROFILE;
 use crate::model::{CommandDefaults, ImportRecipe, ProfileName, Refusal, RefusalKind};
 
 const HEAD: &str = "\
-# Written by 'mayfly image import', and deleted with the image. To change what is in [profile], say it
-# in a profiles.toml of yours, under the name of this profile: that file wins.
+# Written by 'mayfly image import', and deleted with the image. To change what is in [profile], write it
+# under the name of this profile in your profiles.toml, which takes precedence.
 
 ";
 
@@ -25,7 +25,7 @@ struct File {
     profile: ProfileLayer,
 }
 
-/// What whoever imported an image wished for its VMs; `None` leaves it to the defaults.
+/// What the user of `image import` asked for; `None` for the default.
 #[derive(Debug, Clone, Default)]
 pub struct ImportedDefaults {
     pub description: String,
@@ -34,7 +34,7 @@ pub struct ImportedDefaults {
     pub ttl_seconds: Option<u64>,
 }
 
-/// The text of such a file.
+/// The text of the file with an imported image's profile.
 pub fn text(
     wishes: &ImportedDefaults,
     import: &ImportRecipe,
@@ -77,7 +77,7 @@ pub(super) fn read_all(artifacts: &Path) -> Result<BTreeMap<ProfileName, Profile
 
 fn read(path: &Path, name: &ProfileName) -> Result<Option<ProfileLayer>> {
     let text = match std::fs::read_to_string(path) {
-        // An image that was built has none; what is no directory is no image.
+        // An image that was built has none, and a file is not an image.
         Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {
             return Ok(None);
         }

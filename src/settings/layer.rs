@@ -1,4 +1,4 @@
-//! One `profiles.toml` as written: everything is optional, because another file may say it.
+//! One `profiles.toml` as written. Every field is optional, because another file may set it.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,7 @@ use crate::model::{
     Refusal, RefusalKind, ValueRange,
 };
 
-/// A table of a file: its keys, how it is read, and how it is laid over another. What comes after it is no
-/// key.
+/// A table of a file: its keys, and how it is read and merged. The field after `and` is not a key.
 macro_rules! table {
     (
         $name:ident { $($(#[$about:meta])* $key:ident: $form:ty),* $(,)? }
@@ -51,7 +50,7 @@ table!(LimitsLayer {
 
 table!(ProfileLayer {
     description: String,
-    /// Another profile whose fields this one starts from; its packages come first.
+    /// The profile that this one is based on; its packages are added to this one's.
     extends: String,
     packages: Vec<String>,
     suite: String,
@@ -72,7 +71,7 @@ table!(ProfileLayer {
     user: String,
     workdir: String,
 } and
-/// Where the image was imported from; no file of the user's says so.
+/// Where the image was imported from; not a key of users' files.
 imported: ImportRecipe);
 
 impl ProfileLayer {
@@ -85,7 +84,7 @@ impl ProfileLayer {
         self.or(lower)
     }
 
-    /// The profile, on top of the defaults of all; or what is wrong with it.
+    /// The complete profile, with `defaults` for what it does not set; or what is wrong with it.
     pub(super) fn complete(
         self,
         name: &ProfileName,
@@ -134,7 +133,7 @@ impl ProfileLayer {
         }))
     }
 
-    /// What an imported image is made of was decided where it was made.
+    /// What an imported image is made of cannot be changed here.
     fn refuse_ingredients(&self) -> Result<(), String> {
         let said = [
             ("extends", self.extends.is_some()),
@@ -171,7 +170,7 @@ impl ProfilesFile {
     /// # Errors
     /// `Usage`, naming the file, the place and the key.
     pub(super) fn parse(text: &str, origin: &str) -> Result<ProfilesFile, Refusal> {
-        // Of what is no TOML at all, what follows says more.
+        // If this fails, the parser below has the better message.
         if let Ok(whole) = DeTable::parse(text) {
             check(whole.get_ref()).map_err(|unknown| unknown.refusal(text, origin))?;
         }
@@ -199,12 +198,12 @@ impl ProfilesFile {
     }
 }
 
-/// A key that means nothing where it stands.
+/// An unknown key.
 struct Unknown<'a> {
     key: &'a str,
-    /// Where it begins, in bytes.
+    /// The offset of the key in bytes.
     at: usize,
-    /// The table it stands in, as it is written.
+    /// The path of the table that it is in.
     table: String,
     known: &'static [&'static str],
 }
@@ -220,7 +219,7 @@ impl Unknown<'_> {
     }
 }
 
-/// Looks at keys alone: what their values must be, the reader knows.
+/// Checks keys; values are checked when they are read.
 fn check<'a>(whole: &'a DeTable<'_>) -> Result<(), Unknown<'a>> {
     keys(whole, "", &["limits", "defaults", "profiles"])?;
     for (name, value) in whole {
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_have_a_place_and_a_near_one() {
+    fn an_unknown_key_is_reported_with_its_place_and_the_nearest_one() {
         for (text, message, hint) in [
             ("[limit]\nmem_mib = 1", "1: unknown key \"limit\"", "did you mean \"limits\"? "),
             ("\nmem_mib = 1", "2: unknown key \"mem_mib\"", "the keys there are limits, "),
@@ -302,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn other_mistakes_are_the_readers_to_name() {
+    fn other_mistakes_are_named_too() {
         for (text, word) in [
             ("limits = 1", "limits = 1"),
             ("profiles = []", "profiles"),

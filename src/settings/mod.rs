@@ -1,5 +1,5 @@
-//! What the user set: directories, programs, profiles, and defaults of flags. Flags win over variables,
-//! variables over files, and files over what is built in.
+//! What the user set: directories, programs, profiles, and defaults of flags. In order of precedence: flags,
+//! variables, files, built-in defaults.
 
 mod config;
 mod directories;

@@ -11,11 +11,11 @@ use crate::model::{
     DebianRecipe, Profile, ProfileName, ProfileSet, Refusal, RefusalKind, ValueRange, VmLimits,
 };
 
-/// The file at the top of the repository, so that the program is complete without it.
+/// The file at the top of the repository.
 pub const BUILT_IN: &str = include_str!("../../profiles.toml");
 
-/// Reads every layer there is. `artifacts` is where the images are, of which imported ones bring a
-/// profile along; `extra` is the file named by `MAYFLY_PROFILES`, which must exist.
+/// Reads and merges all files. `artifacts` holds the images, and imported ones have a profile; `extra` is the
+/// file named by `MAYFLY_PROFILES`, which must exist.
 pub fn load(artifacts: &Path, extra: Option<&Path>) -> Result<ProfileSet> {
     let usual = [Some(Path::new(trusted::SYSTEM_DIRECTORY).to_owned()), trusted::user_directory()];
     let usual = usual.into_iter().flatten();
@@ -33,12 +33,12 @@ pub fn load(artifacts: &Path, extra: Option<&Path>) -> Result<ProfileSet> {
     Ok(merge_with(imported, &texts)?)
 }
 
-/// Merges `(origin, text)` pairs, the last one winning, and checks the outcome.
+/// Merges `(origin, text)` pairs, later ones taking precedence, and checks the result.
 pub fn merge(texts: &[(String, String)]) -> Result<ProfileSet, Refusal> {
     merge_with(ProfilesFile::default(), texts)
 }
 
-/// The same on top of what else there is.
+/// The same on top of a lowest layer.
 fn merge_with(lowest: ProfilesFile, texts: &[(String, String)]) -> Result<ProfileSet, Refusal> {
     let mut merged = lowest;
     for (origin, text) in texts {
@@ -67,7 +67,7 @@ fn merge_with(lowest: ProfilesFile, texts: &[(String, String)]) -> Result<Profil
     Ok(ProfileSet { limits, profiles })
 }
 
-/// Follows `extends`, at most as many steps as there are profiles.
+/// Follows `extends`, at most as many times as there are profiles.
 fn inherit(
     name: &str,
     all: &BTreeMap<ProfileName, ProfileLayer>,
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_built_in_file_is_the_references() {
+    fn the_built_in_file_has_the_documented_profiles_and_limits() {
         let built_in = with("").unwrap();
         let names: Vec<&str> = built_in.profiles.keys().map(ProfileName::as_str).collect();
         assert_eq!(names, ["debian-base", "debian-build", "debian-git", "debian-kvm"]);
@@ -151,12 +151,12 @@ mod tests {
             ["A", "B"].into_iter().zip(values).map(|(a, b)| (a.into(), b.into())).collect()
         };
         assert_eq!(env("b"), variables(["1", "2"]));
-        // Who says nothing of them, leaves them as they are.
+        // A profile without `env` keeps that of its base.
         assert_eq!(env("c"), variables(["1", "1"]));
     }
 
     #[test]
-    fn a_profile_of_ones_own_starts_from_another() {
+    fn a_new_profile_is_based_on_another() {
         let merged =
             with("[profiles.mine]\nextends = \"debian-git\"\npackages = [\"jq\"]\nkeep = true\n")
                 .unwrap();
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_the_cloud_one_but_for_hosts_of_vms() {
+    fn the_kernel_is_the_cloud_one_except_for_nested_vms() {
         let merged = with("[profiles.mine]\nextends = \"debian-kvm\"\n").unwrap();
         let kernel = |name: &str| merged.profiles[name].recipe.kernel();
         for name in ["debian-base", "debian-git", "debian-build"] {
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(kernel("mine"), "linux-image-amd64");
     }
 
-    /// Images that were built before profiles named kernels must still be what their profiles say.
+    /// Otherwise images whose `image.json` names no kernel would be rebuilt.
     #[test]
     fn a_recipe_without_a_kernel_equals_one_with_the_default() {
         let recipe = &with("").unwrap().profiles["debian-base"].recipe;

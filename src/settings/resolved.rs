@@ -56,8 +56,8 @@ impl Settings {
         (built_in, ValueOrigin::BuiltIn)
     }
 
-    /// All profiles and the limits. Read when they are first asked for, as most verbs need none, and not
-    /// again: to one command they are the same from its beginning to its end.
+    /// All profiles and the limits. Read on first use, as most verbs need none, and only once, so that they do
+    /// not change during a command.
     pub fn profiles(&self) -> Result<&ProfileSet> {
         if let Some(profiles) = self.profiles.get() {
             return Ok(profiles);
@@ -72,6 +72,9 @@ impl Settings {
 }
 
 /// The profile of that name.
+///
+/// # Errors
+/// `NotFound` if there is none.
 pub fn find_profile<'a>(profiles: &'a ProfileSet, name: &str) -> Result<&'a Profile, Refusal> {
     profiles.profiles.get(name).ok_or_else(|| {
         let known: Vec<&str> = profiles.profiles.keys().map(ProfileName::as_str).collect();

@@ -1,4 +1,4 @@
-//! Files that say what mayfly does: whoever can write one can have mayfly run what he likes.
+//! Files that set what mayfly does. A user who can write one can make mayfly run any program.
 
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read};
@@ -13,13 +13,13 @@ use crate::model::{Refusal, RefusalKind};
 /// Where the system's files are.
 pub const SYSTEM_DIRECTORY: &str = "/etc/mayfly";
 
-/// Where the user's own files are. Root has none but the system's: its `HOME` may be somebody else's, as
-/// under sudo.
+/// Where the user's files are. Root has only the system's, because its `HOME` may be another user's, as with
+/// sudo.
 pub fn user_directory() -> Option<PathBuf> {
     if geteuid().is_root() {
         return None;
     }
-    // The XDG specification says that a relative value is to be ignored.
+    // The XDG specification: relative values must be ignored.
     let given = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
     let base = given.filter(|path| path.is_absolute()).or_else(|| {
         Some(
@@ -30,11 +30,11 @@ pub fn user_directory() -> Option<PathBuf> {
     base.map(|base| base.join("mayfly"))
 }
 
-/// Reads a file; `None` where it is not there and need not be.
+/// Reads a file; `None` if it is missing and not `required`.
 ///
 /// # Errors
-/// `Host` where somebody else could have written it: it must belong to this user or to root, and nobody
-/// else may write it, but for an ordinary user's own group, as many systems give each user one.
+/// `Host` if another user could have written it. It must belong to this user or to root, and only they and
+/// an ordinary user's own group, which many systems give each user, may write it.
 pub fn read(path: &Path, required: bool) -> Result<Option<String>> {
     let cannot = || format!("cannot read {}", path.display());
     let mut file = match File::open(path) {
@@ -42,7 +42,7 @@ pub fn read(path: &Path, required: bool) -> Result<Option<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound && !required => return Ok(None),
         Err(error) => return Err(error).with_context(cannot),
     };
-    // Of what was opened, whatever the name leads to in the next moment.
+    // The metadata of the opened file, because the path may lead to another at any time.
     check(path, &file.metadata().with_context(cannot)?)?;
     let mut text = String::new();
     file.read_to_string(&mut text).with_context(cannot)?;
@@ -55,13 +55,13 @@ fn check(path: &Path, about: &Metadata) -> Result<(), Refusal> {
         Err(Refusal::new(RefusalKind::Host, format!("{} {why}", path.display())).hint(hint))
     };
     if about.uid() != me.as_raw() && about.uid() != 0 {
-        let hint = "only your own files and root's say what mayfly does; copy it";
+        let hint = "mayfly uses only your own files and root's; copy it";
         return refuse(format!("belongs to user {}, not to you", about.uid()), hint);
     }
     let by_group = about.mode() & 0o020 != 0 && (me.is_root() || about.gid() != getegid().as_raw());
     if about.mode() & 0o002 != 0 || by_group {
         let mode = about.mode() & 0o7777;
-        let hint = format!("take that away with 'chmod go-w {}'", path.display());
+        let hint = format!("run 'chmod go-w {}'", path.display());
         return refuse(format!("can be written by others (mode {mode:04o})"), &hint);
     }
     Ok(())
@@ -90,7 +90,7 @@ mod tests {
             let refused = read_as(mode).unwrap_err();
             assert_eq!(Refusal::find(&refused).unwrap().kind, RefusalKind::Host, "{mode:o}");
         }
-        // An ordinary user's files belong to a group of his own.
+        // An ordinary user's files belong to a group of that user.
         assert_eq!(read_as(0o660).is_ok(), !geteuid().is_root());
         if geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
