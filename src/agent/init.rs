@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::reboot::{RebootMode, reboot};
@@ -30,10 +31,10 @@ use super::boot::virtio_ports::SerialPorts;
 use super::boot::{kvm, modules};
 use super::console;
 use super::descriptors::close_on_exec;
-use super::processes::{CgroupRoot, ChildReaper};
+use super::processes::CgroupRoot;
 use super::serve::host_stream::HostStream;
 use super::serve::listener::AgentListener;
-use super::serve::threads::{accept_forever, serve_in_thread};
+use super::serve::threads::{accept_in_thread, serve_in_thread};
 use super::vm::{AgentContext, AgentMode, shutdown};
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
@@ -61,7 +62,7 @@ pub fn run() -> ExitCode {
             shutdown::wait_for_sigterm(&context)
         }
         Err(why) => {
-            console::print(&format!("cannot start this guest: {why}"));
+            console::print(&format!("cannot start this guest: {why:#}"));
             rustix::fs::sync();
             let error = reboot(power);
             console::print(&format!("cannot power off: {error:?}"));
@@ -70,7 +71,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>, String> {
+fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>> {
     mounts::early()?;
     use_console();
     let options = fs::read_to_string("/proc/cmdline").unwrap_or_default();
@@ -102,14 +103,13 @@ fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>, String> {
     if has("mayfly.nested") {
         report("provide /dev/kvm", kvm::provide());
     }
-    shutdown::block_signals().map_err(|errno| format!("set up signals: {}", errno.desc()))?;
+    shutdown::block_signals().context("set up signals")?;
     let mode = AgentMode::Guest {
         cgroups: CgroupRoot::prepare(Path::new(mounts::CGROUPS)),
         mounts,
         power: *power,
     };
-    let context = AgentContext::new(mode, ChildReaper::start())
-        .map_err(|errno| format!("set up the TTL: {}", errno.desc()))?;
+    let context = AgentContext::new(mode)?;
     shutdown::end_past_ttl(&context);
     match vsock_driver {
         Some(driver) => serve_vsock(&context, driver, &failures)?,
@@ -135,11 +135,11 @@ fn use_console() {
     let _ = close_on_exec();
 }
 
-fn wait_for_disk(path: &str, failures: &[String]) -> Result<(), String> {
+fn wait_for_disk(path: &str, failures: &[String]) -> Result<()> {
     let deadline = Instant::now() + DEVICE_LIMIT;
     while !fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device()) {
         if Instant::now() >= deadline {
-            return Err(format!("{path} did not appear{}", reasons(failures)));
+            bail!("{path} did not appear{}", reasons(failures));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -190,20 +190,18 @@ fn serve_vsock(
     context: &Arc<AgentContext>,
     driver: io::Result<File>,
     failures: &[String],
-) -> Result<(), String> {
+) -> Result<()> {
     for port in [VSOCK_CONTROL, VSOCK_SESSION] {
-        let listener = AgentListener::vsock(port).map_err(|error| {
-            format!("listen on vsock port {port}: {error}{}", reasons(failures))
-        })?;
-        let context = Arc::clone(context);
-        std::thread::spawn(move || accept_forever(&listener, &context));
+        let listener = AgentListener::vsock(port)
+            .with_context(|| format!("listen on vsock port {port}{}", reasons(failures)))?;
+        accept_in_thread(listener, context);
     }
     let loaded = driver.and_then(|driver| modules::insert(&driver));
-    loaded.map_err(|error| format!("load {VSOCK_DRIVER}: {error}{}", reasons(failures)))
+    loaded.with_context(|| format!("load {VSOCK_DRIVER}{}", reasons(failures)))
 }
 
 /// Serves all of mayfly's ports: on a port without a server, clients would wait for ever.
-fn serve_ports(context: &Arc<AgentContext>, failures: &[String]) -> Result<(), String> {
+fn serve_ports(context: &Arc<AgentContext>, failures: &[String]) -> Result<()> {
     let deadline = Instant::now() + DEVICE_LIMIT;
     let ports = loop {
         let ports = SerialPorts::read();
@@ -212,16 +210,14 @@ fn serve_ports(context: &Arc<AgentContext>, failures: &[String]) -> Result<(), S
         }
         if Instant::now() >= deadline {
             let (here, more) = (ports.ours.len(), ports.unnamed);
-            let found = format!("{here} ports of mayfly and {more} without a name");
-            return Err(format!("found {found}{}", reasons(failures)));
+            bail!("found {here} ports of mayfly and {more} without a name{}", reasons(failures));
         }
         std::thread::sleep(Duration::from_millis(1));
     };
     for path in ports.ours {
-        let failed = |error: io::Error| format!("{}: {error}", path.display());
-        let port = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
-        let stream = HostStream::port(port.into()).map_err(|errno| failed(errno.into()))?;
-        serve_in_thread(stream, context);
+        let port = OpenOptions::new().read(true).write(true).open(&path);
+        let stream = port.and_then(|port| HostStream::port(port.into()));
+        serve_in_thread(stream.with_context(|| path.display().to_string())?, context);
     }
     Ok(())
 }

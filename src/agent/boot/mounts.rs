@@ -2,10 +2,10 @@
 
 use std::env::set_current_dir;
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chroot, symlink};
 use std::path::Path;
 
+use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use rustix::fs::sync;
@@ -63,7 +63,7 @@ const QUIET: MsFlags = PRIVATE.union(MsFlags::MS_NOEXEC);
 ///
 /// # Errors
 /// The mount that failed.
-pub fn early() -> Result<(), String> {
+pub fn early() -> Result<()> {
     EARLY.iter().try_for_each(|file_system| file_system.mount())
 }
 
@@ -71,17 +71,17 @@ pub fn early() -> Result<(), String> {
 ///
 /// # Errors
 /// The step that failed.
-pub fn root() -> Result<GuestMounts, String> {
+pub fn root() -> Result<GuestMounts> {
     let image = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
     let own = MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
-    mount_at(Some(ROOT_DISK), "/lower", "ext4", image, "")?;
-    mount_at(Some(OWN_DISK), "/disk", "ext4", own, "")?;
-    let disk = File::open("/disk").map_err(|error| failed("open /disk", &error))?;
+    mount_at(ROOT_DISK, "/lower", "ext4", image, "")?;
+    mount_at(OWN_DISK, "/disk", "ext4", own, "")?;
+    let disk = File::open("/disk").context("open /disk")?;
     for directory in ["/disk/upper", "/disk/work"] {
-        fs::create_dir_all(directory).map_err(|error| failed(directory, &error))?;
+        fs::create_dir_all(directory).context(directory)?;
     }
     let layers = "lowerdir=/lower,upperdir=/disk/upper,workdir=/disk/work";
-    mount_at(Some("overlay"), "/newroot", "overlay", MsFlags::MS_NOATIME, layers)?;
+    mount_at("overlay", "/newroot", "overlay", MsFlags::MS_NOATIME, layers)?;
     for FileSystem { target, .. } in &EARLY {
         move_mount(target, &format!("/newroot{target}"))?;
     }
@@ -93,7 +93,7 @@ pub fn root() -> Result<GuestMounts, String> {
 ///
 /// # Errors
 /// The mount that failed.
-pub fn late() -> Result<(), String> {
+pub fn late() -> Result<()> {
     for file_system in &LATE {
         let mounted = match file_system.target {
             "/run" => run_directories::mount_over(Path::new("/run"), || file_system.mount()),
@@ -113,8 +113,7 @@ pub fn late() -> Result<(), String> {
     // In mayfly's images, /etc/hostname and similar files are links to here.
     let _ = fs::create_dir_all("/run/mayfly");
     let _ = fs::create_dir_all("/tmp");
-    fs::set_permissions("/tmp", fs::Permissions::from_mode(0o1777))
-        .map_err(|error| failed("/tmp", &error))
+    fs::set_permissions("/tmp", fs::Permissions::from_mode(0o1777)).context("/tmp")
 }
 
 impl GuestMounts {
@@ -133,49 +132,39 @@ impl GuestMounts {
 }
 
 impl FileSystem {
-    fn mount(&self) -> Result<(), String> {
-        mount_at(Some(self.kind), self.target, self.kind, self.flags, self.options)
+    fn mount(&self) -> Result<()> {
+        mount_at(self.kind, self.target, self.kind, self.flags, self.options)
     }
 }
 
-fn mount_at(
-    source: Option<&str>,
-    target: &str,
-    kind: &str,
-    flags: MsFlags,
-    options: &str,
-) -> Result<(), String> {
-    fs::create_dir_all(target).map_err(|error| failed(target, &error))?;
-    match mount(source, target, Some(kind), flags, Some(options)) {
+fn mount_at(source: &str, target: &str, kind: &str, flags: MsFlags, options: &str) -> Result<()> {
+    fs::create_dir_all(target).with_context(|| target.to_owned())?;
+    match mount(Some(source), target, Some(kind), flags, Some(options)) {
         // Some kernels are built to mount /dev themselves.
-        Ok(()) | Err(Errno::EBUSY) => Ok(()),
-        Err(errno) => {
-            let source = source.unwrap_or(kind);
-            Err(format!("mount {source} ({kind}) on {target}: {}", errno.desc()))
-        }
+        Err(Errno::EBUSY) => Ok(()),
+        result => result.with_context(|| format!("mount {source} ({kind}) on {target}")),
     }
 }
 
-fn move_mount(from: &str, to: &str) -> Result<(), String> {
-    fs::create_dir_all(to).map_err(|error| failed(to, &error))?;
+fn move_mount(from: &str, to: &str) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| to.to_owned())?;
     mount(Some(from), to, None::<&str>, MsFlags::MS_MOVE, None::<&str>)
-        .map_err(|errno| format!("move {from} to {to}: {}", errno.desc()))
+        .with_context(|| format!("move {from} to {to}"))
 }
 
 /// Deletes the files of the initial file system, to free their memory, and moves to the new root.
-fn switch_root(new_root: &str) -> Result<(), String> {
-    let error = |step: &str, error: io::Error| format!("switch to {new_root}: {step}: {error}");
-    set_current_dir(new_root).map_err(|why| error("chdir", why))?;
+fn switch_root(new_root: &str) -> Result<()> {
+    set_current_dir(new_root).with_context(|| format!("chdir to {new_root}"))?;
     let in_memory = File::open("/").and_then(file_system::is_in_memory);
     // Only in memory: on any other file system, deleting would lose data.
-    if in_memory.map_err(|why| error("statfs", why))? {
-        let device = fs::metadata("/").map_err(|error| failed("/", &error))?.dev();
+    if in_memory.context("statfs of /")? {
+        let device = fs::metadata("/").context("/")?.dev();
         delete_contents(Path::new("/"), device);
     }
     mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
-        .map_err(|errno| error("move", errno.into()))?;
-    chroot(".").map_err(|why| error("chroot", why))?;
-    set_current_dir("/").map_err(|why| error("chdir", why))
+        .with_context(|| format!("move {new_root} to /"))?;
+    chroot(".").with_context(|| format!("chroot to {new_root}"))?;
+    set_current_dir("/").context("chdir to /")
 }
 
 /// Deletes the contents of `directory`, except on other devices.
@@ -193,8 +182,4 @@ fn delete_contents(directory: &Path, device: u64) {
             }
         }
     }
-}
-
-fn failed(what: &str, error: &io::Error) -> String {
-    format!("{what}: {error}")
 }

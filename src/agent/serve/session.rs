@@ -306,10 +306,10 @@ impl Session<'_> {
     }
 
     /// Answers a request that was carried out or failed.
-    fn report(&mut self, result: Result<(), String>) {
+    fn report(&mut self, result: anyhow::Result<()>) {
         match result {
             Ok(()) => self.outbox.push(FrameKind::Done, self.tag, &[]),
-            Err(message) => self.refuse(&failure(FailureKind::Internal, message)),
+            Err(error) => self.refuse(&failure(FailureKind::Internal, format!("{error:#}"))),
         }
     }
 

@@ -14,8 +14,13 @@ use crate::sys::nonblocking::would_block;
 /// Connections served at once; others wait. Each needs a thread and half a MiB of buffers.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Gives each connection a thread.
-pub fn accept_forever(listener: &AgentListener, context: &Arc<AgentContext>) {
+/// Starts a thread that accepts connections, and starts a thread for each of them.
+pub fn accept_in_thread(listener: AgentListener, context: &Arc<AgentContext>) {
+    let context = Arc::clone(context);
+    std::thread::spawn(move || accept_forever(&listener, &context));
+}
+
+fn accept_forever(listener: &AgentListener, context: &Arc<AgentContext>) {
     let open = Arc::new(AtomicUsize::new(0));
     loop {
         let accepted = listener.accept();

@@ -6,10 +6,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
 use nix::sys::reboot::RebootMode;
+use nix::sys::time::TimeSpec;
+use nix::sys::timer::TimerSetTimeFlags;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags};
 
 use super::setup;
-use super::watchdog::TtlWatchdog;
 use crate::agent::boot::mounts::GuestMounts;
 use crate::agent::processes::{CgroupRoot, ChildReaper};
 use crate::protocol::{AgentInfo, SetupRequest};
@@ -19,7 +22,9 @@ use crate::protocol::{AgentInfo, SetupRequest};
 pub struct AgentContext {
     pub reaper: Arc<ChildReaper>,
     pub mode: AgentMode,
-    pub(super) watchdog: TtlWatchdog,
+    /// Expires at the end of the TTL. Its clock also counts while the machine is suspended. A VM that is
+    /// never reaped ends by itself, and then uses a disk but no CPU.
+    pub(super) ttl: TimerFd,
     vm_id: Mutex<Option<OsString>>,
     pub(super) ending: AtomicBool,
 }
@@ -34,15 +39,16 @@ pub enum AgentMode {
 }
 
 impl AgentContext {
-    /// A state without a TTL.
+    /// A context without a TTL, with a new reaper.
     ///
     /// # Errors
     /// The kernel has no timer for the TTL.
-    pub fn new(mode: AgentMode, reaper: Arc<ChildReaper>) -> nix::Result<Arc<AgentContext>> {
+    pub fn new(mode: AgentMode) -> Result<Arc<AgentContext>> {
+        let ttl = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC);
         Ok(Arc::new(AgentContext {
-            reaper,
             mode,
-            watchdog: TtlWatchdog::new()?,
+            ttl: ttl.context("create a timer")?,
+            reaper: ChildReaper::start(),
             vm_id: Mutex::new(std::env::var_os("MAYFLY_VM")),
             ending: AtomicBool::new(false),
         }))
@@ -78,8 +84,8 @@ impl AgentContext {
     /// and random numbers with the host.
     ///
     /// # Errors
-    /// The step that failed, as text.
-    pub fn set_up(&self, setup: &SetupRequest) -> Result<(), String> {
+    /// The step that failed.
+    pub fn set_up(&self, setup: &SetupRequest) -> Result<()> {
         if self.is_guest() {
             setup::apply(setup)?;
         }
@@ -90,10 +96,16 @@ impl AgentContext {
     /// Replaces the TTL, in milliseconds from now; `None` removes it.
     ///
     /// # Errors
-    /// The kernel's, as text.
-    pub fn set_ttl(&self, ttl_ms: Option<u64>) -> Result<(), String> {
-        self.watchdog
-            .set(ttl_ms.map(Duration::from_millis))
-            .map_err(|errno| format!("set the TTL: {errno}"))
+    /// The kernel's.
+    pub fn set_ttl(&self, ttl_ms: Option<u64>) -> Result<()> {
+        let set = match ttl_ms {
+            // A timer set to zero would never expire.
+            Some(ttl_ms) => {
+                let ttl = TimeSpec::from_duration(Duration::from_millis(ttl_ms.max(1)));
+                self.ttl.set(Expiration::OneShot(ttl), TimerSetTimeFlags::empty())
+            }
+            None => self.ttl.unset(),
+        };
+        set.context("set the TTL")
     }
 }

@@ -3,6 +3,5 @@
 mod context;
 mod setup;
 pub mod shutdown;
-mod watchdog;
 
 pub use context::{AgentContext, AgentMode};

@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use anyhow::{Context as _, Result, bail};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use nix::errno::Errno;
 use nix::libc;
@@ -37,28 +38,22 @@ const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
 /// Applies all of it. Entropy is first, because other steps may use it.
 ///
 /// # Errors
-/// The step that failed, as text; later steps were not applied.
-pub fn apply(setup: &SetupRequest) -> Result<(), String> {
-    let failed = |what: &str, error: io::Error| format!("{what}: {error}");
+/// The step that failed; later steps were not applied.
+pub fn apply(setup: &SetupRequest) -> Result<()> {
     credit_entropy(&setup.entropy)?;
     let time = TimeSpec::from_duration(Duration::from_nanos(setup.unix_ns));
-    clock_settime(ClockId::CLOCK_REALTIME, time)
-        .map_err(|errno| failed("set the clock", errno.into()))?;
-    set_name(&setup.hostname).map_err(|error| failed("set the host name", error))?;
-    new_machine_id().map_err(|error| failed("write /etc/machine-id", error))
+    clock_settime(ClockId::CLOCK_REALTIME, time).context("set the clock")?;
+    set_name(&setup.hostname).context("set the host name")?;
+    new_machine_id().context("write /etc/machine-id")
 }
 
-fn credit_entropy(base64: &str) -> Result<(), String> {
-    let bytes = BASE64_STANDARD
-        .decode(base64)
-        .map_err(|error| format!("the entropy is not base64: {error}"))?;
+fn credit_entropy(base64: &str) -> Result<()> {
+    let bytes = BASE64_STANDARD.decode(base64).context("the entropy is not base64")?;
     if bytes.len() < MIN_ENTROPY || bytes.len() > 512 {
-        return Err(format!("{} bytes of entropy, not {MIN_ENTROPY} to 512", bytes.len()));
+        bail!("{} bytes of entropy, not {MIN_ENTROPY} to 512", bytes.len());
     }
-    let random = OpenOptions::new()
-        .write(true)
-        .open("/dev/urandom")
-        .map_err(|error| format!("open /dev/urandom: {error}"))?;
+    let random = OpenOptions::new().write(true).open("/dev/urandom");
+    let random = random.context("open /dev/urandom")?;
     let mut info = RandPoolInfo {
         entropy_count: bytes.len() as libc::c_int * 8,
         buf_size: bytes.len() as libc::c_int,
@@ -67,10 +62,10 @@ fn credit_entropy(base64: &str) -> Result<(), String> {
     info.buf[..bytes.len()].copy_from_slice(&bytes);
     // SAFETY: the request expects this structure, and reads buf_size bytes of its buffer.
     Errno::result(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const info) })
-        .map_err(|errno| format!("add entropy: {errno}"))?;
+        .context("add entropy")?;
     // SAFETY: this request takes no argument.
     Errno::result(unsafe { libc::ioctl(random.as_raw_fd(), RNDRESEEDCRNG) })
-        .map_err(|errno| format!("reseed the generator: {errno}"))?;
+        .context("reseed the generator")?;
     Ok(())
 }
 

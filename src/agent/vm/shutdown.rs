@@ -47,7 +47,7 @@ pub fn end_past_ttl(context: &Arc<AgentContext>) {
     let context = Arc::clone(context);
     std::thread::spawn(move || {
         loop {
-            if poll::wait_for(context.watchdog.as_fd(), PollFlags::POLLIN, None).is_ok() {
+            if poll::wait_for(context.ttl.as_fd(), PollFlags::POLLIN, None).is_ok() {
                 console::print("the VM's TTL is over");
                 end(&context, GRACE);
             }
