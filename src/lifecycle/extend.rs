@@ -10,13 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::manager::{HELLO, VmManager, expired};
-use super::recover::settle::acquire;
-use super::remove::remove_settled;
+use super::manager::{HELLO, VmManager};
+use super::unexpired::acquire_unexpired;
 use crate::backend::{StreamPurpose, hang_up};
 use crate::host::clock;
 use crate::host::wait::WaitLimit;
-use crate::model::record::reason;
 use crate::model::{Refusal, RefusalKind, TimeSpan, VmId, VmPhase, VmRecord};
 use crate::registry::write_manifest;
 
@@ -27,12 +25,8 @@ use crate::registry::write_manifest;
 pub fn extend(manager: &VmManager, id: &VmId, ttl: TimeSpan) -> Result<VmRecord> {
     let limits = &manager.settings.profiles()?.limits;
     limits.ttl_seconds.check("ttl_seconds", "DURATION", ttl.seconds())?;
-    let (record, lock) = acquire(manager, id)?;
+    let (record, _lock) = acquire_unexpired(manager, id)?;
     let now = clock::now()?;
-    if record.has_expired(&now) {
-        remove_settled(manager, record, lock, reason::EXPIRED)?;
-        return Err(expired(id).into());
-    }
     let mut extended = record.clone();
     if extended.extend(&now, ttl.seconds())? == 0 {
         return Ok(record);

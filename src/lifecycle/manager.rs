@@ -6,14 +6,12 @@ use anyhow::Result;
 
 use crate::backend::{self, Backend, BackendPrograms, BackendVm, StreamPurpose};
 use crate::guest::AgentSession;
-use crate::host::clock;
 use crate::host::directory::DiskUsage;
 use crate::host::process;
 use crate::host::wait::WaitLimit;
 use crate::image::{ImageInfo, ImageStore};
 use crate::model::{
-    BootId, ProcessLiveness, Refusal, RefusalKind, VmId, VmManifest, VmPaths, VmRecord, VmRef,
-    reconcile,
+    BootId, ProcessLiveness, Refusal, VmId, VmManifest, VmPaths, VmRecord, VmRef, reconcile,
 };
 use crate::registry::{Registry, RegistryChange, RegistryContents};
 use crate::settings::Settings;
@@ -169,15 +167,4 @@ impl VmManager {
 /// What became of the process on record; `None` where none is recorded.
 pub fn liveness_of(record: &VmRecord, boot: &BootId) -> Result<Option<ProcessLiveness>> {
     record.state.instance().map(|instance| process::liveness(&instance.process, boot)).transpose()
-}
-
-/// The refusal for a VM whose time is up.
-pub fn expired(id: &VmId) -> Refusal {
-    Refusal::new(RefusalKind::Expired, format!("VM {id} expired and was automatically deleted"))
-        .hint("create another; '--ttl' sets how long it may live")
-}
-
-/// The current boot, for [`liveness_of`].
-pub fn this_boot() -> Result<BootId> {
-    clock::boot_id()
 }

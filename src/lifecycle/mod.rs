@@ -23,6 +23,7 @@ mod run;
 mod start;
 mod stop;
 mod timings;
+mod unexpired;
 
 pub use crate::backend::StreamPurpose;
 pub use create::{CreateRequest, create};

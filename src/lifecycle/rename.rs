@@ -2,11 +2,8 @@
 
 use anyhow::Result;
 
-use super::manager::{VmManager, expired};
-use super::recover::settle::acquire;
-use super::remove::remove_settled;
-use crate::host::clock;
-use crate::model::record::reason;
+use super::manager::VmManager;
+use super::unexpired::acquire_unexpired;
 use crate::model::{VmId, VmName, VmRecord};
 use crate::registry::{RegistryChange, write_manifest};
 
@@ -14,11 +11,7 @@ use crate::registry::{RegistryChange, write_manifest};
 ///
 /// Errors: `NameTaken` when another VM has it, `Expired` when its time is up.
 pub fn rename(manager: &VmManager, id: &VmId, name: &VmName) -> Result<VmRecord> {
-    let (record, lock) = acquire(manager, id)?;
-    if record.has_expired(&clock::now()?) {
-        remove_settled(manager, record, lock, reason::EXPIRED)?;
-        return Err(expired(id).into());
-    }
+    let (_, _lock) = acquire_unexpired(manager, id)?;
     let manifest = manager.paths(id).manifest();
     let mut is_written = false;
     let renamed = manager.registry.update(|contents| {

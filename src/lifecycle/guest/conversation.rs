@@ -11,10 +11,9 @@ use crate::host::clock;
 use crate::host::process;
 use crate::host::signals::PendingSignals;
 use crate::host::wait::WaitLimit;
-use crate::lifecycle::manager::{HELLO, VmManager, expired, this_boot};
-use crate::lifecycle::remove::remove;
+use crate::lifecycle::manager::{HELLO, VmManager};
 use crate::lifecycle::start::StartedVm;
-use crate::model::record::reason;
+use crate::lifecycle::unexpired::observe_unexpired;
 use crate::model::{Refusal, RefusalKind, VmId, VmRecord};
 use crate::protocol::ExecRequest;
 
@@ -36,7 +35,7 @@ impl<'a> AgentConversation<'a> {
         id: &VmId,
         signals: &mut PendingSignals,
     ) -> Result<AgentConversation<'a>> {
-        let record = startable(manager, id)?;
+        let record = observe_unexpired(manager, manager.registry.read()?.get(id)?.clone())?;
         let instance = record.running()?;
         let vmm = process::open(&instance.process)?.ok_or_else(|| {
             Refusal::new(RefusalKind::WrongState, format!("VM {id} has just ended"))
@@ -87,14 +86,4 @@ fn blame_the_clock(manager: &VmManager, record: &VmRecord, error: anyhow::Error)
         .into(),
         _ => error,
     }
-}
-
-/// The record, one read, compared with the world; an expired VM is deleted and refused.
-fn startable(manager: &VmManager, id: &VmId) -> Result<VmRecord> {
-    let record = manager.registry.read()?.get(id)?.clone();
-    if record.has_expired(&clock::now()?) {
-        remove(manager, id, reason::EXPIRED)?;
-        return Err(expired(id).into());
-    }
-    manager.observe(record, &this_boot()?)
 }

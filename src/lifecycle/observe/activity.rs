@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::host::clock;
 use crate::host::file_watch::{FileWatch, WakeReason};
-use crate::lifecycle::manager::{VmManager, this_boot};
+use crate::lifecycle::manager::VmManager;
 use crate::model::{VmId, VmRecord};
 use crate::sys::process::PidFd;
 
@@ -44,7 +45,7 @@ impl VmActivity {
             return Ok(match vmm {
                 Some(vmm) => VmActivity::Runs(record, vmm),
                 None if record.is_at_rest() => {
-                    VmActivity::Rests(manager.observe(record, &this_boot()?)?)
+                    VmActivity::Rests(manager.observe(record, &clock::boot_id()?)?)
                 }
                 None => VmActivity::Changes(record),
             });

@@ -3,14 +3,13 @@
 use anyhow::Result;
 
 use crate::host::clock;
-use crate::lifecycle::manager::{VmManager, expired, this_boot};
-use crate::lifecycle::remove::remove;
-use crate::model::record::reason;
+use crate::lifecycle::manager::VmManager;
+use crate::lifecycle::unexpired::observe_unexpired;
 use crate::model::{StatusFilter, VmRecord, VmRef};
 
 /// All VMs that fulfil every one of the conditions, as they are, oldest first. Writes nothing.
 pub fn status_all(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<VmRecord>> {
-    let boot = this_boot()?;
+    let boot = clock::boot_id()?;
     let mut records: Vec<VmRecord> = manager
         .registry
         .read()?
@@ -27,10 +26,5 @@ pub fn status_all(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<V
 pub fn status(manager: &VmManager, vm: &VmRef) -> Result<VmRecord> {
     let contents = manager.registry.read()?;
     let id = contents.resolve(vm)?;
-    let record = contents.get(&id)?.clone();
-    if record.has_expired(&clock::now()?) {
-        remove(manager, &id, reason::EXPIRED)?;
-        return Err(expired(&id).into());
-    }
-    manager.observe(record, &this_boot()?)
+    observe_unexpired(manager, contents.get(&id)?.clone())
 }

@@ -9,7 +9,7 @@ use super::settle::{SettledVm, settle};
 use super::sweep;
 use crate::host::{clock, log, process};
 use crate::lifecycle::images::templates;
-use crate::lifecycle::manager::{VmManager, liveness_of, this_boot};
+use crate::lifecycle::manager::{VmManager, liveness_of};
 use crate::lifecycle::remove::remove_settled;
 use crate::model::reconcile::{RecordRepair, repair};
 use crate::model::record::reason;
@@ -134,7 +134,7 @@ fn reap_one(manager: &VmManager, id: &VmId, now: &ClockReading) -> Result<bool> 
         SettledVm::Here(record, lock) => match doom(&record, now)? {
             Some(reason) => remove_settled(manager, *record, lock, reason).map(|_| true),
             None => {
-                sweep::kill_strays(manager, &record, &this_boot()?)?;
+                sweep::kill_strays(manager, &record, &clock::boot_id()?)?;
                 Ok(false)
             }
         },

@@ -3,8 +3,9 @@
 use anyhow::Result;
 
 use super::teardown::{self, RemovalReport, finish_removal};
+use crate::host::clock;
 use crate::host::lock::FileLock;
-use crate::lifecycle::manager::{VM_PATIENCE, VmManager, liveness_of, this_boot};
+use crate::lifecycle::manager::{VM_PATIENCE, VmManager, liveness_of};
 use crate::model::reconcile::{RecordRepair, repair};
 use crate::model::record::reason;
 use crate::model::{VmId, VmRecord};
@@ -35,7 +36,7 @@ pub fn settle(manager: &VmManager, id: &VmId, lock: FileLock) -> Result<SettledV
         lock.remove()?;
         return Ok(SettledVm::Unknown);
     };
-    let verdict = repair(&record.state, liveness_of(&record, &this_boot()?)?);
+    let verdict = repair(&record.state, liveness_of(&record, &clock::boot_id()?)?);
     match verdict {
         RecordRepair::Keep => Ok(SettledVm::Here(Box::new(record), lock)),
         RecordRepair::Stop(error) => {

@@ -11,13 +11,11 @@ use anyhow::{Context, Result};
 use self::boot::{BootedVm, VmBoot};
 use self::from_template::TemplateFailure;
 use crate::backend::{MemorySource, StreamPurpose};
-use crate::host::{clock, sparse};
+use crate::host::sparse;
 use crate::image::LockedImage;
-use crate::lifecycle::manager::{VmManager, expired};
-use crate::lifecycle::recover::settle::acquire;
+use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::recover::teardown;
-use crate::lifecycle::remove::remove_settled;
-use crate::model::record::reason;
+use crate::lifecycle::unexpired::acquire_unexpired;
 use crate::model::{Refusal, RefusalKind, VmId, VmManifest, VmRecord};
 
 /// How a VM shall be started.
@@ -48,11 +46,7 @@ pub fn start(
 ) -> Result<StartedVm> {
     // Before the VM's lock: images come first in the order of locks.
     let image = image_of(manager, id)?;
-    let (record, lock) = acquire(manager, id)?;
-    if record.has_expired(&clock::now()?) {
-        remove_settled(manager, record, lock, reason::EXPIRED)?;
-        return Err(expired(id).into());
-    }
+    let (record, _lock) = acquire_unexpired(manager, id)?;
     let backend = manager.backend_of(&record.manifest)?;
     let image = image_to_boot(&record.manifest, image.as_ref())?;
     let files = image.map(LockedImage::boot_files);
