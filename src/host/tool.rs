@@ -1,4 +1,4 @@
-//! Other people's programs: found, run, watched, and stopped with everything they started.
+//! Running external programs: their output line by line, and killing them with everything they started.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{PipeReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,26 +14,22 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getppid};
 
-use crate::model::{Refusal, RefusalKind};
+use super::which::search_path;
 use crate::sys::poll::{self, PollFlags};
 
-/// How often a running program's caller is asked whether it still wants it.
+/// How often the caller is asked whether to cancel the program.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How long the output pipe may stay open after the program itself has ended.
+/// How long the output pipe is read after the program itself has ended, if a child keeps it open.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Lines kept of what a program printed, for the error when it fails.
+/// How many of the last lines of its output an error quotes.
 const TAIL_LINES: usize = 20;
 
-/// Bytes of one line; the rest of a longer one is dropped.
+/// Bytes kept of a line.
 const LINE_BYTES: usize = 1000;
 
-/// Where administrators' programs are; an ordinary user's PATH on Debian leaves these out.
-const ADMIN_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
-
-/// Variables that a program is given besides `PATH` and `LC_ALL`: who and where the user is, and
-/// the way to the network. Everything else of the environment is nobody's business.
+/// Variables that a program inherits besides `PATH` and `LC_ALL`: the user, and proxies.
 const PASSED_ON: [&str; 11] = [
     "HOME",
     "USER",
@@ -48,54 +44,17 @@ const PASSED_ON: [&str; 11] = [
     "NO_PROXY",
 ];
 
-/// A program and the Debian package it comes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HostTool {
-    pub program: &'static str,
-    pub package: &'static str,
-}
-
-impl HostTool {
-    /// Where the program is: in `PATH`, or where administrators' programs are.
-    ///
-    /// Errors: `Host`, naming the package, when it is nowhere.
-    pub fn find(&self) -> Result<PathBuf, Refusal> {
-        search_path()
-            .into_iter()
-            .map(|directory| directory.join(self.program))
-            .find(|path| {
-                path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-            })
-            .ok_or_else(|| {
-                Refusal::new(RefusalKind::Host, format!("'{}' is not installed", self.program))
-                    .hint(format!("install it: apt install {}", self.package))
-            })
-    }
-}
-
-fn search_path() -> Vec<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut directories: Vec<PathBuf> =
-        std::env::split_paths(&path).filter(|directory| directory.is_absolute()).collect();
-    for admin in ADMIN_DIRECTORIES.map(PathBuf::from) {
-        if !directories.contains(&admin) {
-            directories.push(admin);
-        }
-    }
-    directories
-}
-
-/// A program that ended badly, with the last lines it printed (escaped for a terminal).
+/// A program failed. The lines are as it printed them: escape them before they reach a terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolFailure {
     pub program: String,
-    /// As in "exit status: 1" or "signal: 9 (SIGKILL)".
+    /// Such as "exit status: 1" or "signal: 9 (SIGKILL)".
     pub status: String,
     pub tail: Vec<String>,
 }
 
 impl ToolFailure {
-    /// Whether the program printed this, in its last lines.
+    /// Whether this text is in one of the last lines.
     pub fn said(&self, text: &str) -> bool {
         self.tail.iter().any(|line| line.contains(text))
     }
@@ -113,7 +72,7 @@ impl fmt::Display for ToolFailure {
 
 impl std::error::Error for ToolFailure {}
 
-/// The caller no longer wanted what the program was doing, and it was killed.
+/// The caller cancelled the work, and the program was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ToolInterrupted;
 
@@ -125,7 +84,7 @@ impl fmt::Display for ToolInterrupted {
 
 impl std::error::Error for ToolInterrupted {}
 
-/// One run of a program, to be filled in and started.
+/// A program to run.
 #[derive(Debug)]
 pub struct ToolRun {
     name: String,
@@ -133,8 +92,8 @@ pub struct ToolRun {
 }
 
 impl ToolRun {
-    /// A run of the program at `path`, with none of our descriptors, a cleaned environment, no
-    /// standard input, and a process group of its own so that the terminal's Ctrl-C reaches only us.
+    /// Runs the program at `path`, with a cleaned environment, an empty standard input, and a process group
+    /// of its own, so that the terminal's Ctrl-C reaches only mayfly.
     #[expect(clippy::disallowed_methods, reason = "this is where programs are started")]
     pub fn new(path: &Path) -> ToolRun {
         let mut command = Command::new(path);
@@ -150,7 +109,7 @@ impl ToolRun {
         ToolRun { name, command }
     }
 
-    /// What the program is called in errors, where it is not the file's own name.
+    /// Sets the program's name in errors. The default is its file's name.
     pub fn named(mut self, name: &str) -> ToolRun {
         name.clone_into(&mut self.name);
         self
@@ -176,24 +135,26 @@ impl ToolRun {
         self
     }
 
-    /// Gives the program a standard input; without, it has an empty one.
+    /// Sets the program's standard input. The default is empty.
     pub fn stdin(mut self, input: std::fs::File) -> ToolRun {
         self.command.stdin(input);
         self
     }
 
-    /// Starts the program and waits for its end. `line` gets each line of its output and errors,
-    /// escaped; `cancelled` is asked ten times a second, and when it says yes, or when we are
-    /// killed, the program's whole group is killed.
+    /// Starts the program and waits for it to end. `line` receives each line of its standard output and
+    /// error. `cancelled` is asked ten times a second; if it returns true, the program's process group is
+    /// killed. The program is also killed when mayfly is.
     ///
-    /// Errors: [`ToolFailure`] when it did not exit with 0, [`ToolInterrupted`] when it was cancelled.
+    /// # Errors
+    /// - [`ToolFailure`]: it did not exit with 0.
+    /// - [`ToolInterrupted`]: it was cancelled.
     pub fn watch(mut self, line: &mut dyn FnMut(&str), cancelled: &dyn Fn() -> bool) -> Result<()> {
         let (mut output, write_end) = std::io::pipe().context("cannot make a pipe")?;
         self.command.stdout(write_end.try_clone().context("cannot copy a pipe's end")?);
         self.command.stderr(write_end);
         die_with_us(&mut self.command);
         let child = self.command.spawn().with_context(|| format!("cannot start {}", self.name))?;
-        // The command holds copies of the pipe's write end, which would never read as closed.
+        // It holds copies of the pipe's write end: without this, reading would never come to an end.
         drop(self.command);
         let mut watched = Watched { child, ended: None };
 
@@ -202,7 +163,7 @@ impl ToolRun {
         loop {
             if cancelled() {
                 watched.kill();
-                // Everything that wrote to the pipe is dead once it reads as closed.
+                // Once the pipe is closed, every process that wrote to it has ended.
                 drain(&mut output);
                 return Err(ToolInterrupted.into());
             }
@@ -241,7 +202,7 @@ impl ToolRun {
 fn die_with_us(command: &mut Command) {
     let parent = nix::unistd::getpid();
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl and getppid are
-    // plain system calls. Needed because nothing else ends the program when we are killed by SIGKILL.
+    // plain system calls. Nothing else ends the program when mayfly is killed by SIGKILL.
     unsafe {
         command.pre_exec(move || {
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -264,7 +225,7 @@ impl Watched {
         Ok(self.ended.is_some())
     }
 
-    /// Kills the program's group. The pid cannot be a stranger's: it is ours until waited for.
+    /// Kills the program's group. The pid cannot be reused before the program is waited for.
     fn kill(&mut self) {
         if self.ended.is_none() {
             let _ = killpg(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGKILL);
@@ -294,7 +255,7 @@ fn drain(pipe: &mut PipeReader) {
     }
 }
 
-/// Splits output into lines and remembers the last ones.
+/// Splits output into lines and keeps the last ones.
 #[derive(Default)]
 struct Tail {
     partial: Vec<u8>,
@@ -302,7 +263,7 @@ struct Tail {
 }
 
 impl Tail {
-    /// Takes what is there; false at the end of the output.
+    /// Reads once; returns false at the end of the output.
     fn read(&mut self, pipe: &mut PipeReader, line: &mut dyn FnMut(&str)) -> Result<bool> {
         let mut buffer = [0; 8192];
         let count = match pipe.read(&mut buffer) {
@@ -311,7 +272,7 @@ impl Tail {
             Err(error) => return Err(error).context("cannot read a program's output"),
         };
         for &byte in &buffer[..count] {
-            // Progress displays end their lines with a carriage return.
+            // Progress displays end lines with a carriage return.
             if byte == b'\n' || byte == b'\r' {
                 self.finish(line);
             } else if self.partial.len() < LINE_BYTES {
@@ -322,9 +283,9 @@ impl Tail {
     }
 
     fn finish(&mut self, line: &mut dyn FnMut(&str)) {
-        let text = escaped(&String::from_utf8_lossy(&self.partial));
+        let text = String::from_utf8_lossy(&self.partial).trim_end().to_owned();
         self.partial.clear();
-        if text.trim().is_empty() {
+        if text.is_empty() {
             return;
         }
         line(&text);
@@ -335,23 +296,10 @@ impl Tail {
     }
 }
 
-/// Text that cannot move the cursor, colour the screen or reverse what follows it.
-fn escaped(text: &str) -> String {
-    let is_bidi = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.trim_end()
-        .chars()
-        .flat_map(|c| {
-            let plain = c == '\t' || !(c.is_control() || is_bidi(c));
-            let (one, many) =
-                if plain { (Some(c), None) } else { (None, Some(c.escape_default())) };
-            one.into_iter().chain(many.into_iter().flatten())
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::which::HostTool;
 
     fn shell(script: &str) -> ToolRun {
         let sh = HostTool { program: "sh", package: "dash" }.find().unwrap();
@@ -359,20 +307,12 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_names_its_package() {
-        let refusal = HostTool { program: "no-such-program", package: "no-such-package" }.find();
-        let refusal = refusal.unwrap_err();
-        assert_eq!(refusal.kind, RefusalKind::Host);
-        assert!(refusal.hint.unwrap().contains("apt install no-such-package"));
-    }
-
-    #[test]
-    fn lines_arrive_escaped_and_the_last_ones_are_kept() {
+    fn each_line_is_reported_and_the_last_ones_are_kept() {
         let mut lines = Vec::new();
         let error = shell("printf 'a\\033[2Jb\\n'; seq 1 30 >&2; printf end; exit 3")
             .watch(&mut |line| lines.push(line.to_owned()), &|| false)
             .unwrap_err();
-        assert_eq!(lines[0], "a\\u{1b}[2Jb");
+        assert_eq!(lines[0], "a\u{1b}[2Jb");
         assert_eq!(lines.len(), 32);
         let failed = error.downcast_ref::<ToolFailure>().unwrap();
         assert_eq!(failed.tail.len(), TAIL_LINES);
@@ -400,7 +340,7 @@ mod tests {
         assert!(error.is::<ToolInterrupted>());
         assert!(started.elapsed() < Duration::from_secs(4));
         let grandchild: i32 = pid.unwrap();
-        // Killed is not yet dead, on a machine with other things to do.
+        // A killed process takes a moment to end on a busy machine.
         let lives = || {
             let stat = std::fs::read_to_string(format!("/proc/{grandchild}/stat"));
             stat.is_ok_and(|stat| !stat.contains(") Z"))

@@ -1,4 +1,4 @@
-//! Finding programs.
+//! Finding programs, and what they say about themselves.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -7,28 +7,78 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Access, access};
 
-/// The absolute path of an executable: the path itself if it has a slash, else the first of that
-/// name on `PATH`.
-pub fn find(program: &Path) -> Option<PathBuf> {
-    let executable = |path: &PathBuf| path.is_file() && access(path, Access::EXEC_OK).is_ok();
-    if program.components().count() > 1 {
-        return std::path::absolute(program).ok().filter(executable);
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .filter(|directory| directory.is_absolute())
-        .map(|directory| directory.join(program))
-        .find(executable)
+use crate::model::{Refusal, RefusalKind};
+
+/// Directories of administrators' programs. The `PATH` of an ordinary user on Debian lacks them.
+const ADMIN_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// A program and the Debian package it comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostTool {
+    pub program: &'static str,
+    pub package: &'static str,
 }
 
-/// A program installed beside this one.
+impl HostTool {
+    /// Finds the program in `PATH` or an administrator's directory.
+    ///
+    /// # Errors
+    /// `Host`, with the package as a hint: it is not installed.
+    pub fn find(&self) -> Result<PathBuf, Refusal> {
+        first(self.program.as_ref(), search_path()).ok_or_else(|| {
+            Refusal::new(RefusalKind::Host, format!("'{}' is not installed", self.program))
+                .hint(format!("install it: apt install {}", self.package))
+        })
+    }
+}
+
+/// The absolute directories of `PATH`, then those of administrators' programs.
+pub(super) fn search_path() -> Vec<PathBuf> {
+    let mut directories = path_directories();
+    for admin in ADMIN_DIRECTORIES.map(PathBuf::from) {
+        if !directories.contains(&admin) {
+            directories.push(admin);
+        }
+    }
+    directories
+}
+
+fn path_directories() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).filter(|directory| directory.is_absolute()).collect()
+}
+
+/// The absolute path of an executable: `program` itself if it contains a slash, else the first of that
+/// name in `PATH`.
+pub fn find(program: &Path) -> Option<PathBuf> {
+    if program.components().count() > 1 {
+        return std::path::absolute(program).ok().filter(|path| is_executable(path));
+    }
+    first(program, path_directories())
+}
+
+fn first(program: &Path, directories: Vec<PathBuf>) -> Option<PathBuf> {
+    directories
+        .into_iter()
+        .map(|directory| directory.join(program))
+        .find(|path| is_executable(path))
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.is_file() && access(path, Access::EXEC_OK).is_ok()
+}
+
+/// The program of this name in the directory of the running one.
 pub fn beside(name: &str) -> Option<PathBuf> {
     let sibling = std::env::current_exe().ok()?.with_file_name(name);
     find(&sibling)
 }
 
-/// Identifies a program's file as it is now: where it is, and what changes when another takes its place
-/// or its content changes. For programs of the system, which are too large to be read each time.
+/// A text that changes when a program's file is replaced or modified. It is for programs that are too large
+/// to be read each time.
+///
+/// # Errors
+/// The file's metadata cannot be read.
 pub fn stamp(program: &Path) -> Result<String> {
     let cannot = || format!("cannot look at {}", program.display());
     let path = program.canonicalize().with_context(cannot)?;
@@ -37,7 +87,10 @@ pub fn stamp(program: &Path) -> Result<String> {
     Ok(format!("{} {size} {seconds}.{ns:09} {}:{}", path.display(), about.dev(), about.ino()))
 }
 
-/// What a program prints when run with `args`; it must end well.
+/// Runs a program and returns its standard output.
+///
+/// # Errors
+/// It cannot be started, or does not exit with 0; then the error quotes its standard error.
 #[expect(clippy::disallowed_methods, reason = "programs are run by this room")]
 pub fn output(program: &Path, args: &[&str]) -> Result<String> {
     let ran = Command::new(program).args(args).stdin(Stdio::null()).output();
@@ -46,4 +99,17 @@ pub fn output(program: &Path, args: &[&str]) -> Result<String> {
         bail!("{} failed: {}", program.display(), String::from_utf8_lossy(&ran.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&ran.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_names_its_package() {
+        let refusal = HostTool { program: "no-such-program", package: "no-such-package" }.find();
+        let refusal = refusal.unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Host);
+        assert!(refusal.hint.unwrap().contains("apt install no-such-package"));
+    }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::progress::ProgressSink;
 use super::sandbox::{self, silent, watch};
 use crate::host::directory;
-use crate::host::tool::HostTool;
+use crate::host::which::HostTool;
 
 pub const MKE2FS: HostTool = HostTool { program: "mke2fs", package: "e2fsprogs" };
 

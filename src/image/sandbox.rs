@@ -12,7 +12,8 @@ use nix::unistd::geteuid;
 
 use super::build_error;
 use super::progress::ProgressSink;
-use crate::host::tool::{HostTool, ToolRun};
+use crate::host::tool::ToolRun;
+use crate::host::which::HostTool;
 use crate::model::Refusal;
 
 const UNSHARE: HostTool = HostTool { program: "unshare", package: "util-linux" };

@@ -33,7 +33,7 @@ pub use budget::UnpackBounds;
 pub use source::{ImportPlan, ImportSource, NamedSource};
 pub use unpack::{ARGUMENT, serve};
 
-use crate::host::tool::HostTool;
+use crate::host::which::HostTool;
 use crate::host::{directory, sparse};
 use crate::image::sandbox::{self, silent, watch};
 use crate::image::{

@@ -13,7 +13,7 @@ use super::progress::ProgressSink;
 use super::sandbox::{self, silent, watch};
 use super::{file_systems, initrd, kernel, modules};
 use crate::host::directory;
-use crate::host::tool::HostTool;
+use crate::host::which::HostTool;
 use crate::model::profile::is_mirror;
 use crate::model::{DebianRecipe, Refusal, RefusalKind};
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::manager::VmManager;
 use crate::backend::{self, BackendReport, installed_agent};
-use crate::host::tool::HostTool;
+use crate::host::which::HostTool;
 use crate::image;
 use crate::model::{BackendKind, CheckVerdict, HostCheck, Isolation};
 
