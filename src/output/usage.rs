@@ -1,6 +1,6 @@
 //! What to do about a command line that is not understood.
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::escape::escape;
 use crate::model::Refusal;
@@ -37,6 +37,9 @@ pub(super) fn hint(error: &clap::Error, verb: Option<&str>) -> String {
 
 /// A command without the '--' before it, as docker and ssh take it.
 fn about_command(error: &clap::Error, verb: Option<&str>) -> Option<String> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
     let word = text(error, ContextKind::InvalidArg).filter(|word| !word.starts_with('-'))?;
     let before = match verb? {
         "run" => "run",

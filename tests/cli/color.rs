@@ -120,5 +120,9 @@ fn neither_json_nor_a_command_in_a_vm_is_coloured() {
     env.run(&["--color", "always", "--json", "status", "nope"]).json_error(3);
     env.run(&["--color", "always", "run", "--", "echo", "--color"]).prints("--color\n");
     // Past `--` it is the command's own.
-    env.run(&["run", "--nonsense", "--", "ls", "--color=always"]).fails(125, "mayfly: [..]");
+    env.run(&["run", "--nonsense", "--", "ls", "--color=always"]).fails(
+        125,
+        "mayfly: unexpected argument '--nonsense' found\n\
+         hint: 'mayfly run --help' shows the usage\n",
+    );
 }

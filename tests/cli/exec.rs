@@ -53,7 +53,8 @@ fn after_a_command_the_vm_is_deleted_whatever_its_code() {
         assert!(env.ids().is_empty());
     }
     let id = env.start(&[]);
-    env.run(&["exec", &id, "--", "no-such-program"]).fails(127, "[..]");
+    env.run(&["exec", &id, "--", "no-such-program"])
+        .fails(127, "mayfly: no-such-program: not found\n");
     assert!(env.ids().is_empty(), "a command that is not found has been run, as in the reference");
 }
 
@@ -64,7 +65,8 @@ fn mayflys_own_failure_leaves_the_vm_for_a_look_at_it() {
     env.run(&["exec", &id, "--", "true"]).fails(125, "[..]not started[..]");
     env.run(&["exec", &id, "-t", "--", "true"])
         .fails(125, "mayfly: '-t' needs a terminal, and standard input is not one\nhint: [..]\n");
-    env.run(&["exec", &id, "--timeout", "0", "--", "true"]).fails(125, "[..]");
+    env.run(&["exec", &id, "--timeout", "0", "--", "true"])
+        .fails(125, "mayfly: --timeout must be positive\n");
     assert_eq!(env.ids(), [id.as_str()]);
     env.rm(&id);
 }
@@ -109,8 +111,13 @@ fn a_string_is_run_by_a_login_bash() {
         .prints("bash bash\n");
     env.run(&["exec", &id, "-c", "false | true; echo ${PIPESTATUS[0]}"]).prints("1\n");
     // Not both, and not neither.
-    env.run(&["exec", &id, "-c", "true", "--", "true"]).fails(125, "mayfly: [..]");
-    env.run(&["exec", &id]).fails(125, "mayfly: [..]");
+    env.run(&["exec", &id, "-c", "true", "--", "true"]).fails(
+        125,
+        "mayfly: the argument '--command <STRING>' cannot be used with '[CMD]...'\n\
+         hint: 'mayfly exec --help' shows the usage\n",
+    );
+    let shell = format!("hint: 'mayfly shell {id}' gives you a shell, and keeps the VM\n");
+    env.run(&["exec", &id]).fails(125, &format!("mayfly: no command is given\n{shell}"));
     env.rm(&id);
 }
 
@@ -147,7 +154,11 @@ fn a_timeout_keeps_the_output_and_says_so_last() {
         "trouble\ncommand timed out after 1s\n",
     );
     env.run(&["exec", "--timeout", "1m", &id, "-c", "echo in time"]).prints("in time\n");
-    env.run(&["exec", "--timeout", "never", &id, "--", "true"]).fails(125, "mayfly: [..]");
+    env.run(&["exec", "--timeout", "never", &id, "--", "true"]).fails(
+        125,
+        "mayfly: invalid value 'never' for '--timeout <DURATION>': \"never\" is not a duration\n\
+         hint: give a number with a unit, such as 90s, 10m or 1h30m\n",
+    );
     env.rm(&id);
 }
 

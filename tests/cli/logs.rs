@@ -78,8 +78,16 @@ fn what_a_guest_says_is_shown_and_not_obeyed() {
     let mut seen = Vec::new();
     let _ = ours.read_to_end(&mut seen);
     assert_eq!(seen, b"");
-    for flags in [&["--json", "-f"][..], &["--json", "--raw"], &["-n", "-1"], &["-n", "some"]] {
-        env.run(&[&["logs", &id], flags].concat()).is(2, "", "[..]");
+    for flags in [["--json", "-f"], ["--json", "--raw"]] {
+        let error = env.run(&[&["logs", &id][..], &flags].concat()).json_error(2);
+        assert_eq!(error["message"], "--json gives the log as one value, without -f or --raw");
+    }
+    for (count, message) in [
+        ("-1", "unexpected argument '-1' found"),
+        ("some", "invalid value 'some' for '--tail <N>': invalid digit found in string"),
+    ] {
+        let said = format!("mayfly: {message}\nhint: 'mayfly logs --help' shows the usage\n");
+        env.run(&["logs", &id, "-n", count]).fails(2, &said);
     }
     env.rm(&id);
 }

@@ -14,7 +14,11 @@ fn create_looks_at_limits_then_profile_then_expiry_then_room() {
     env.run(&["create", "-p", "nope", "--ttl", "1"]).fails(2, "mayfly: ttl_seconds must be[..]");
     // Then the profile, before anything is reaped.
     env.expire(&ids[0]);
-    env.run(&["create", "-p", "nope"]).fails(3, "mayfly: no profile \"nope\"[..]");
+    env.run(&["create", "-p", "nope"]).fails(
+        3,
+        "mayfly: no profile \"nope\"\n\
+         hint: the profiles are debian-base, debian-build, debian-git, debian-kvm; see 'mayfly profiles'\n",
+    );
     assert_eq!(env.ids().len(), 4);
     // Then expiry makes room before the number is checked.
     env.create(&[]);

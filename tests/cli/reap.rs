@@ -151,7 +151,11 @@ fn a_lost_registry_is_rebuilt_from_the_manifests() {
 #[test]
 fn rebuild_and_dry_run_exclude_each_other() {
     let env = Environment::mock();
-    env.run(&["reap", "--dry-run", "--rebuild"]).fails(2, "mayfly: [..]");
+    env.run(&["reap", "--dry-run", "--rebuild"]).fails(
+        2,
+        "mayfly: the argument '--dry-run' cannot be used with '--rebuild'\n\
+         hint: 'mayfly reap --help' shows the usage\n",
+    );
 }
 
 #[test]

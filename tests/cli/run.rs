@@ -54,14 +54,16 @@ fn takes_the_flags_of_create_and_exec() {
 #[test]
 fn every_failure_of_mayflys_own_is_125() {
     let mut env = Environment::mock();
-    for args in [
-        &["run"][..],
-        &["run", "true"],
-        &["run", "--nonsense", "--", "true"],
-        &["run", "--vcpus", "x", "--", "true"],
-        &["run", "-c", "true", "--", "true"],
+    for (args, message) in [
+        (&["run", "--nonsense", "--", "true"][..], "unexpected argument '--nonsense' found"),
+        (&["run", "--vcpus", "x", "--", "true"], "invalid value 'x' for '--vcpus <N>': [..]"),
+        (
+            &["run", "-c", "true", "--", "true"],
+            "the argument '--command <STRING>' cannot be used with '[CMD]...'",
+        ),
     ] {
-        env.run(args).fails(125, "mayfly: [..]");
+        let said = format!("mayfly: {message}\nhint: 'mayfly run --help' shows the usage\n");
+        env.run(args).fails(125, &said);
     }
     env.run(&["run", "--vcpus", "99", "--", "true"]).fails(125, "mayfly: vcpu_count must be[..]");
     env.run(&["run", "-p", "nope", "--", "true"]).fails(125, "mayfly: no profile[..]");

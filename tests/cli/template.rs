@@ -43,7 +43,11 @@ fn processes_of_the_host_have_no_templates() {
     env.run(&["run", "--cold", "--", "echo", "ok"]).prints("ok\n");
     assert!(!env.artifacts().exists());
     env.run(&["template", "build", "--vcpus", "99"]).fails(2, "mayfly: vcpu_count must be[..]");
-    env.run(&["template", "build", "-p", "nope"]).fails(3, "mayfly: no profile \"nope\"[..]");
+    env.run(&["template", "build", "-p", "nope"]).fails(
+        3,
+        "mayfly: no profile \"nope\"\n\
+         hint: the profiles are debian-base, debian-build, debian-git, debian-kvm; see 'mayfly profiles'\n",
+    );
     env.run(&["template", "build", "--require", "hardware"]).fails(6, "mayfly: hardware[..]");
     assert_eq!(env.leftovers(), Vec::<String>::new());
 }
@@ -74,8 +78,16 @@ fn damaged_ones_are_listed_as_such_and_deleted() {
         .prints("{\"deleted\":true,\"name\":\"two-4567\"}\n");
     env.run(&["template", "rm", "--all"]).prints("");
     assert_eq!(fs::read_dir(env.artifacts().join("templates")).unwrap().count(), 0);
-    env.run(&["template", "rm"]).fails(2, "[..]");
-    env.run(&["template", "rm", "--all", "one-0123"]).fails(2, "[..]");
+    env.run(&["template", "rm"]).fails(
+        2,
+        "mayfly: the following required arguments were not provided: <TEMPLATE>...\n\
+         hint: 'mayfly template --help' shows the usage\n",
+    );
+    env.run(&["template", "rm", "--all", "one-0123"]).fails(
+        2,
+        "mayfly: the argument '--all' cannot be used with '[TEMPLATE]...'\n\
+         hint: 'mayfly template --help' shows the usage\n",
+    );
 }
 
 #[test]
