@@ -5,16 +5,13 @@ use std::time::Instant;
 
 use anyhow::Result;
 use mayfly::host::{clock, process};
-use mayfly::model::{
-    Accelerator, BackendKind, VmExpiry, VmId, VmInstance, VmManifest, VmPhase, VmRecord,
-};
+use mayfly::model::{VmExpiry, VmInstance, VmManifest, VmPhase, VmRecord};
 use mayfly::registry::{Registry, RegistryChange};
-use mayfly::sys::random;
 
 use crate::options::Options;
 use crate::report::{Goal, Report, Row, Unit};
 use crate::samples::{Samples, in_turns, ms_since};
-use crate::workspace::{Workspace, timed};
+use crate::workspace::{Workspace, manifest, timed};
 
 /// Numbers of VMs; the largest is the one mayfly is designed for.
 const SIZES: [usize; 3] = [10, 100, 1000];
@@ -90,26 +87,15 @@ fn fill(workspace: &Workspace, size: usize) -> Result<()> {
     registry.update(|contents| {
         for number in 0..size {
             let manifest = VmManifest {
-                vm_id: VmId::from_random(random::bytes()?),
                 name: Some(format!("vm-{number}").parse()?),
-                profile: "debian-base".parse()?,
-                vcpu_count: 1,
-                mem_mib: 1024,
                 ttl_seconds: 3600,
                 created_at: now.unix + number as f64,
-                backend: BackendKind::Qemu,
-                accelerator: Accelerator::Tcg,
-                keep: false,
                 image: "0".repeat(64),
-                nested: false,
-                jailed: false,
-                vmm_uid: None,
-                owner: None,
-                labels: Default::default(),
                 metadata: BTreeMap::from([
                     ("kernel_image".into(), "/var/lib/mayfly/artifacts/x/vmlinux".into()),
                     ("rootfs_image".into(), "/var/lib/mayfly/artifacts/x/rootfs.ext4".into()),
                 ]),
+                ..manifest()?
             };
             let record = VmRecord {
                 expiry: VmExpiry::after(&now, manifest.ttl_seconds),

@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use mayfly::model::{VmId, VmInstance, VmPaths};
+use mayfly::model::{Accelerator, BackendKind, VmId, VmInstance, VmManifest, VmPaths};
 use mayfly::registry::Registry;
+use mayfly::sys::random;
 use tempfile::TempDir;
 
 use crate::programs;
@@ -24,6 +25,29 @@ pub const FIRECRACKER_UNJAILED: &[&str] = &["--backend", "firecracker", "--no-ja
 /// The name of a run of `true` with these flags.
 pub fn name_of_run(kind: &[&str], flags: &[&str]) -> String {
     [&["run"], &kind[1..], flags].concat().join(" ")
+}
+
+/// The manifest of a VM that the benchmark makes without `mayfly create`.
+pub fn manifest() -> Result<VmManifest> {
+    Ok(VmManifest {
+        vm_id: VmId::from_random(random::bytes()?),
+        name: None,
+        profile: "debian-base".parse()?,
+        vcpu_count: 1,
+        mem_mib: 1024,
+        ttl_seconds: 600,
+        created_at: 0.0,
+        backend: BackendKind::Qemu,
+        accelerator: Accelerator::Tcg,
+        keep: false,
+        image: String::new(),
+        nested: false,
+        jailed: false,
+        vmm_uid: None,
+        owner: None,
+        metadata: Default::default(),
+        labels: Default::default(),
+    })
 }
 
 /// A temporary directory with state and runtime directories; deleted when dropped.

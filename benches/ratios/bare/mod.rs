@@ -17,16 +17,15 @@ use mayfly::host::launcher::LaunchSpec;
 use mayfly::host::wait::WaitLimit;
 use mayfly::host::{directory, socket, sparse};
 use mayfly::image::{ImageStore, LockedImage, ProgressLines};
-use mayfly::model::{BackendChoice, BootFiles, FrozenFiles, VmId, VmManifest, VmPaths};
+use mayfly::model::{BackendChoice, BootFiles, FrozenFiles, VmManifest, VmPaths};
 use mayfly::settings::load_profiles;
-use mayfly::sys::random;
 use mayfly::template::TemplateShape;
 
 pub use self::vm::{BareVm, exec, open};
 use self::vmm::Vmm;
 use crate::programs;
 use crate::samples::ms_since;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, manifest};
 
 /// The profile to boot, with its default size.
 const PROFILE: &str = "debian-base";
@@ -68,23 +67,13 @@ impl BareLauncher {
             .context("cannot build the image to boot")?;
         image.verify()?;
         let mut manifest = VmManifest {
-            vm_id: VmId::from_random(random::bytes()?),
-            name: None,
             profile: profile.name.clone(),
             vcpu_count: profile.vcpu_count,
             mem_mib: profile.mem_mib,
-            ttl_seconds: profile.ttl_seconds,
-            created_at: 0.0,
             backend: backend.kind(),
             accelerator: backend.accelerator(),
-            keep: false,
             image: image.id(),
-            nested: false,
-            jailed: false,
-            vmm_uid: None,
-            owner: None,
-            metadata: Default::default(),
-            labels: Default::default(),
+            ..manifest()?
         };
         backend.describe(&mut manifest);
         manifest.vmm_uid = manifest.jailed.then_some(profiles.limits.vmm_uid.min as u32);
