@@ -1,5 +1,6 @@
 //! Checks the README and the pages in docs: runs their examples, and compares their tables with the code.
 
+mod contributing;
 mod links;
 mod markdown;
 mod shell;
