@@ -1,4 +1,4 @@
-//! Everything that flags, the environment and files say, in one place.
+//! All settings, from flags, the environment and files.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,28 +18,28 @@ pub struct Settings {
     pub directories: MayflyDirectories,
     pub flags: SettingOverrides,
     sources: SettingSources,
-    /// What the files of profiles said when they were first asked.
+    /// What the profile files said when they were read.
     profiles: OnceLock<ProfileSet>,
 }
 
-/// Who said what, for the question where a value comes from.
+/// Where values come from.
 #[derive(Debug, Clone, Default)]
 pub struct SettingSources {
-    /// What was typed, by key.
+    /// Values of flags, by key.
     pub flags: BTreeMap<&'static str, OsString>,
     pub config: ConfigFiles,
 }
 
 impl Settings {
-    /// Completes what was said with defaults. Touches no file.
+    /// Completes the settings with defaults. Reads no file.
     pub fn resolve(flags: SettingOverrides, sources: SettingSources) -> Result<Settings> {
         let (state, artifacts) = (flags.state_dir.clone(), flags.artifacts_dir.clone());
         let directories = MayflyDirectories::resolve(state, artifacts, flags.runtime_dir.clone())?;
         Ok(Settings { directories, flags, sources, profiles: OnceLock::new() })
     }
 
-    /// A key's value as a flag would have it, and where it comes from. `None` where nobody has said
-    /// anything and nothing is built in.
+    /// A key's value as its flag has it, and where it comes from. `None` if it is not set and has no built-in
+    /// default.
     pub fn explain(&self, key: &ConfigKey) -> (Option<OsString>, ValueOrigin) {
         if let Some(value) = self.sources.flags.get(key.name) {
             return (Some(value.clone()), ValueOrigin::Flag);

@@ -8,7 +8,7 @@ use toml::de::DeTable;
 use super::keys::{ConfigKey, KEYS};
 use crate::model::{Refusal, RefusalKind};
 
-/// What a file sets: values as flags have them, each with its line.
+/// The values in a file, as flags have them, each with its line.
 pub(super) type FileSettings = BTreeMap<&'static str, (String, usize)>;
 
 /// Reads a file's text.
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn values_become_what_flags_have_and_know_their_lines() {
+    fn values_are_as_flags_have_them_and_know_their_lines() {
         let text = "# mine\nbackend = \"qemu\"\nmem = \"2G\"\n\nvcpus = 2\nkeep = true\nttl = 1_800\n\
                     qemu_bin = \"qemu\"\nstate_dir = \"/srv/x\"\n";
         let settings = parsed(text).unwrap();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_have_a_near_one() {
+    fn the_nearest_key_is_suggested() {
         let unknown = |text: &str| {
             let refusal = parsed(text).unwrap_err();
             (refusal.message, refusal.hint.unwrap())

@@ -1,6 +1,6 @@
-//! What can be set in `config.toml`: one table for the files' reader, `config show` and the manual.
+//! The keys of `config.toml`: one table for the files' parser, `config show` and the manual.
 //!
-//! A key is called as its variable is, in small letters and without `MAYFLY_`.
+//! A key is named like its variable, in lower case and without `MAYFLY_`.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::model::{Accelerator, BackendChoice, Isolation, MemMib, TimeSpan};
 pub struct ConfigKey {
     pub name: &'static str,
     pub form: KeyForm,
-    /// What holds if nobody says anything; `None` where that depends on something else.
+    /// The built-in default; `None` if it depends on something else.
     pub built_in: Option<&'static str>,
-    /// The flag of the same meaning, and the verbs that have it.
+    /// The flag with the same meaning, and the verbs that have it.
     pub flag: Option<&'static str>,
-    /// For the manual.
+    /// The description in the manual.
     pub about: &'static str,
 }
 
@@ -32,9 +32,9 @@ pub enum KeyForm {
     /// An amount of memory.
     Size,
     Span,
-    /// An absolute path, or one below the user's home.
+    /// An absolute path, or one that begins with `~/`.
     Path,
-    /// The same, or a name to be looked for on `PATH`.
+    /// The same, or a name to look up in `PATH`.
     Program,
     Text,
 }
@@ -46,57 +46,57 @@ pub static KEYS: [ConfigKey; 21] = [
         form: KeyForm::Choice(words::<BackendChoice>),
         built_in: Some("auto"),
         flag: Some("--backend"),
-        about: "What new VMs run on. 'auto' is Firecracker where that can work, else QEMU.",
+        about: "The backend of new VMs. 'auto' is Firecracker if it works on this host, otherwise QEMU.",
     },
     ConfigKey {
         name: "accel",
         form: KeyForm::Choice(words::<Accelerator>),
         built_in: None,
         flag: None,
-        about: "The accelerator that new VMs must have. Without it, the best there is.",
+        about: "The accelerator that new VMs must have; by default the best one.",
     },
     ConfigKey {
         name: "profile",
         form: KeyForm::Text,
         built_in: Some("debian-base"),
         flag: Some("--profile of create, run and template build"),
-        about: "What new VMs are made of.",
+        about: "The profile of new VMs.",
     },
     ConfigKey {
         name: "vcpus",
         form: KeyForm::Count,
         built_in: None,
         flag: Some("--vcpus of create, run and template build"),
-        about: "How many virtual CPUs a new VM has, whatever its profile says.",
+        about: "The number of virtual CPUs of a new VM. Overrides its profile.",
     },
     ConfigKey {
         name: "mem",
         form: KeyForm::Size,
         built_in: None,
         flag: Some("--mem of create, run and template build"),
-        about: "How much memory a new VM has, whatever its profile says.",
+        about: "The memory of a new VM. Overrides its profile.",
     },
     ConfigKey {
         name: "ttl",
         form: KeyForm::Span,
         built_in: None,
         flag: Some("--ttl of create and run"),
-        about: "How long a new VM lives at most, whatever its profile says.",
+        about: "How long a new VM lives at most. Overrides its profile.",
     },
     ConfigKey {
         name: "keep",
         form: KeyForm::Switch,
         built_in: None,
         flag: Some("--keep of create, run and exec"),
-        about: "Whether a VM is kept after its command, whatever its profile says. A VM that was created \
-                to be kept is kept in any case.",
+        about: "Whether a VM is kept after its command. Overrides its profile, but a VM that was created \
+                with --keep is always kept.",
     },
     ConfigKey {
         name: "require",
         form: KeyForm::Choice(words::<Isolation>),
         built_in: None,
         flag: Some("--require of create, run and template build"),
-        about: "The least isolation a new VM may have. What its profile requires holds as well.",
+        about: "The least isolation that a new VM may have, in addition to what its profile requires.",
     },
     ConfigKey {
         name: "no_jailer",
@@ -117,57 +117,57 @@ pub static KEYS: [ConfigKey; 21] = [
         form: KeyForm::Span,
         built_in: Some("10s"),
         flag: Some("--grace of stop"),
-        about: "How long a guest may take to end by itself.",
+        about: "How long a guest has to shut down before it is killed.",
     },
     ConfigKey {
         name: "color",
         form: KeyForm::Choice(|| ["auto", "always", "never"].map(str::to_owned).into()),
         built_in: Some("auto"),
         flag: Some("--color"),
-        about: "When to print in colours. With 'auto' NO_COLOR, CLICOLOR and CLICOLOR_FORCE count, and \
-                what is no terminal gets none.",
+        about: "When to use colours. 'auto' uses them on terminals, and respects NO_COLOR, CLICOLOR and \
+                CLICOLOR_FORCE.",
     },
     ConfigKey {
         name: "max_active_vms",
         form: KeyForm::Count,
         built_in: None,
         flag: None,
-        about: "How many VMs there may be, whatever limits.max_active_vms in profiles.toml says.",
+        about: "How many VMs may exist. Overrides limits.max_active_vms in profiles.toml.",
     },
     ConfigKey {
         name: "state_dir",
         form: KeyForm::Path,
         built_in: None,
         flag: Some("--state-dir"),
-        about: "Where the registry and the VMs' disks are.",
+        about: "The directory of the registry and the VMs' disks.",
     },
     ConfigKey {
         name: "artifacts_dir",
         form: KeyForm::Path,
         built_in: None,
         flag: None,
-        about: "Where images and templates are.",
+        about: "The directory of images and templates.",
     },
     ConfigKey {
         name: "runtime_dir",
         form: KeyForm::Path,
         built_in: None,
         flag: None,
-        about: "Where sockets are; must be a short path.",
+        about: "The directory of sockets; its path must be short.",
     },
     ConfigKey {
         name: "profiles",
         form: KeyForm::Path,
         built_in: None,
         flag: None,
-        about: "One more file of profiles, which wins over the others.",
+        about: "One more file of profiles, which overrides the others.",
     },
     ConfigKey {
         name: "debian_mirror",
         form: KeyForm::Text,
         built_in: None,
         flag: None,
-        about: "Where images' packages come from, if their profile does not say it.",
+        about: "Where packages of images come from, if their profile names no mirror.",
     },
     ConfigKey {
         name: "qemu_bin",
@@ -198,14 +198,14 @@ impl ConfigKey {
         KEYS.iter().find(|key| key.name == name)
     }
 
-    /// The environment variable of the same meaning.
+    /// The environment variable with the same meaning.
     pub fn variable(&self) -> String {
         format!("MAYFLY_{}", self.name.to_uppercase())
     }
 }
 
 impl KeyForm {
-    /// A value in the form in which flags and variables have it; `None` if it is none of this form.
+    /// A value as its flag and variable have it; `None` if it does not have this form.
     pub(super) fn read(self, value: &DeValue<'_>) -> Option<String> {
         let text = match value {
             DeValue::String(text) if !matches!(self, KeyForm::Switch | KeyForm::Count) => {
@@ -231,7 +231,7 @@ impl KeyForm {
             }
             KeyForm::Text => true,
         };
-        // Nothing at all is what an empty variable stands for, and no value.
+        // An empty variable counts as unset, so a value cannot be empty.
         Some(text).filter(|text| good && !text.is_empty() && !text.contains('\0'))
     }
 
@@ -258,7 +258,7 @@ impl KeyForm {
     }
 }
 
-/// A path, with a leading `~` resolved.
+/// A path, with a leading `~/` resolved.
 fn at_home(path: &str) -> Option<String> {
     match path.strip_prefix("~/") {
         Some(rest) => {

@@ -1,8 +1,8 @@
-//! Defaults of the user's own: `config.toml`.
+//! The user's defaults: `config.toml`.
 //!
-//! Of all that can say what a value is, the first in this order wins: a flag, its variable, the file that
-//! `MAYFLY_CONFIG` names, the user's file, the system's, the profile, what is built in. To the command
-//! line's parser what the files say are defaults of flags, so no verb knows of them.
+//! In order of precedence: flag, variable, the file that `MAYFLY_CONFIG` names, the user's file, the
+//! system's, the profile, the built-in default. For the parser of the command line, values of files are
+//! defaults of flags, so verbs need not know of them.
 
 mod file;
 mod keys;
@@ -27,14 +27,14 @@ pub enum ValueOrigin {
         path: PathBuf,
         line: usize,
     },
-    /// Nobody has said anything.
+    /// No flag, variable or file sets it.
     BuiltIn,
 }
 
 /// All files together.
 #[derive(Debug, Clone, Default)]
 pub struct ConfigFiles {
-    /// The strongest first.
+    /// In order of precedence.
     layers: Vec<Layer>,
 }
 
@@ -45,14 +45,12 @@ struct Layer {
 }
 
 impl ConfigFiles {
-    /// Reads the files that are there.
+    /// Reads the files that exist.
     ///
     /// # Errors
-    /// `Usage` where one has a mistake in it; `Host` where one is not to be trusted.
+    /// `Usage` if one has a mistake; `Host` if another user could have written it.
     pub fn load() -> Result<ConfigFiles> {
-        let named = named();
-        // Named, it must be there.
-        let named = named.map(|path| (path, true));
+        let named = named().map(|path| (path, true));
         let usual = usual().into_iter().map(|path| (path, false));
         let mut texts = Vec::new();
         for (path, required) in named.into_iter().chain(usual) {
@@ -63,7 +61,7 @@ impl ConfigFiles {
         Ok(ConfigFiles::of(&texts)?)
     }
 
-    /// The same of files that have been read, the strongest first.
+    /// The same of the paths and texts of files, in order of precedence.
     fn of(texts: &[(PathBuf, String)]) -> Result<ConfigFiles, Refusal> {
         let layer = |(path, text): &(PathBuf, String)| {
             Ok(Layer { path: path.clone(), settings: file::parse(text, path)? })
@@ -71,7 +69,7 @@ impl ConfigFiles {
         Ok(ConfigFiles { layers: texts.iter().map(layer).collect::<Result<_, Refusal>>()? })
     }
 
-    /// What the files say of a key, in the form in which its flag has it, and where.
+    /// The value of a key in the files, as its flag has it, and where it is.
     pub fn get(&self, key: &str) -> Option<(&str, ValueOrigin)> {
         self.layers.iter().find_map(|layer| {
             let (value, line) = layer.settings.get(key)?;
@@ -79,7 +77,7 @@ impl ConfigFiles {
         })
     }
 
-    /// What the environment says of a key, or else the files.
+    /// The value of a key in the environment, or else in the files.
     pub fn or_variable(&self, key: &ConfigKey) -> Option<(OsString, ValueOrigin)> {
         let variable = key.variable();
         match std::env::var_os(&variable).filter(|value| !value.is_empty()) {
@@ -89,12 +87,12 @@ impl ConfigFiles {
     }
 }
 
-/// The file to write one's settings to.
+/// The file that a user writes settings to.
 pub fn own_file() -> Option<PathBuf> {
     usual().into_iter().next()
 }
 
-/// Where the files are that nobody needs to name, the strongest first.
+/// The files that are always read, in order of precedence.
 pub fn usual() -> Vec<PathBuf> {
     let user = trusted::user_directory().map(|directory| directory.join("config.toml"));
     user.into_iter().chain([Path::new(trusted::SYSTEM_DIRECTORY).join("config.toml")]).collect()
@@ -109,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_file_that_says_something_wins() {
+    fn the_first_file_that_sets_a_key_takes_precedence() {
         let text = |path: &str, text: &str| (PathBuf::from(path), text.to_owned());
         let config = ConfigFiles::of(&[
             text("named", "mem = \"1G\"\n"),
@@ -125,7 +123,7 @@ mod tests {
         assert_eq!(found("vcpus"), at("2", "user", 2));
         assert_eq!(found("keep"), at("true", "system", 4));
         assert_eq!(found("ttl"), None);
-        // A mistake is one in whatever file it is.
+        // A mistake in any file is an error.
         assert!(
             ConfigFiles::of(&[text("user", "mem = 1\n"), text("system", "mem = []\n")]).is_err()
         );
