@@ -1,4 +1,4 @@
-//! The guest half; see `mayfly::agent`.
+//! The guest agent; see `mayfly::agent`.
 
 use std::process::ExitCode;
 

@@ -146,18 +146,7 @@ impl Session<'_> {
                 self.received_secrets = true;
                 self.secrets.add(frame.payload)?;
             }
-            FrameKind::ExecPart | FrameKind::Exec => {
-                if self.request.len() + frame.payload.len() > MAX_REQUEST {
-                    return Err(ProtocolViolation::Length(frame.kind, frame.payload.len() as u32));
-                }
-                self.request.extend(frame.payload);
-                if frame.kind == FrameKind::Exec {
-                    let request = std::mem::take(&mut self.request);
-                    let whole = Frame { kind: FrameKind::Exec, payload: &request };
-                    let secrets = self.secrets.take();
-                    self.exec(&ExecRequest { secrets, ..whole.json()? });
-                }
-            }
+            FrameKind::ExecPart | FrameKind::Exec => self.collect_exec(frame)?,
             // The command may have ended before its input or a signal arrives.
             FrameKind::Stdin => {
                 if self.command.as_mut().is_some_and(|command| !command.input.feed(frame.payload)) {
@@ -191,6 +180,21 @@ impl Session<'_> {
                 self.shutdown = Some((Instant::now() + ANSWER_LIMIT, grace));
             }
             _ => return Err(ProtocolViolation::WrongSide(frame.kind)),
+        }
+        Ok(())
+    }
+
+    /// Collects the parts of a request, and starts its command with the last one.
+    fn collect_exec(&mut self, frame: &Frame<'_>) -> Result<(), ProtocolViolation> {
+        if self.request.len() + frame.payload.len() > MAX_REQUEST {
+            return Err(ProtocolViolation::Length(frame.kind, frame.payload.len() as u32));
+        }
+        self.request.extend(frame.payload);
+        if frame.kind == FrameKind::Exec {
+            let request = std::mem::take(&mut self.request);
+            let whole = Frame { kind: FrameKind::Exec, payload: &request };
+            let secrets = self.secrets.take();
+            self.exec(&ExecRequest { secrets, ..whole.json()? });
         }
         Ok(())
     }
