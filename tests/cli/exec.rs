@@ -117,7 +117,7 @@ fn a_string_is_run_by_a_login_bash() {
          hint: 'mayfly exec --help' shows the usage\n",
     );
     let shell = format!("hint: 'mayfly shell {id}' gives you a shell, and keeps the VM\n");
-    env.run(&["exec", &id]).fails(125, &format!("mayfly: no command is given\n{shell}"));
+    env.run(&["exec", &id]).fails(125, &format!("mayfly: no command given\n{shell}"));
     env.rm(&id);
 }
 

@@ -383,7 +383,7 @@ fn run_puts_words_together_as_docker_does() {
     let id = env.start(&["-p", "greeter", "--keep"]);
     env.unset("MAYFLY_PROFILES");
     env.run(&["exec", &id, "--", "sh", "-c", "echo $GREETING; pwd"]).prints("hi\n/\n");
-    env.run(&["exec", &id]).fails(125, "mayfly: no command is given\n[..]");
+    env.run(&["exec", &id]).fails(125, "mayfly: no command given\n[..]");
     env.rm(&id);
     env.profiles("[profiles.x]\nextends = \"debian-base\"\nuser = \"no such\"\n");
     env.run(&["profiles"]).fails(2, "mayfly: profile \"x\": \"no such\" cannot be a user\n");

@@ -80,7 +80,10 @@ fn what_a_guest_says_is_shown_and_not_obeyed() {
     assert_eq!(seen, b"");
     for flags in [["--json", "-f"], ["--json", "--raw"]] {
         let error = env.run(&[&["logs", &id][..], &flags].concat()).json_error(2);
-        assert_eq!(error["message"], "--json gives the log as one value, without -f or --raw");
+        assert_eq!(
+            error["message"],
+            "--json prints the log as one value: it cannot be used with -f or --raw"
+        );
     }
     for (count, message) in [
         ("-1", "unexpected argument '-1' found"),

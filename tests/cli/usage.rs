@@ -112,7 +112,7 @@ fn what_is_not_understood_is_2_and_of_exec_and_run_125() {
     let shell = "'mayfly shell ci' gives you a shell, and keeps the VM";
     for (args, message, hint) in [
         (&["exec"][..], no_vm, &*usage("exec")),
-        (&["exec", "ci"], "no command is given", shell),
+        (&["exec", "ci"], "no command given", shell),
         (&["exec", "--", "true"], no_vm, &usage("exec")),
         (&["exec", "a/b", "--", "true"], not_a_vm, &usage("exec")),
         (
