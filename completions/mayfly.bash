@@ -4,7 +4,7 @@ _mayfly() {
     mapfile -t COMPREPLY < <(
         COMP_LINE=$COMP_LINE COMP_CWORD=$COMP_CWORD MAYFLY_COMPLETE=bash mayfly -- "${words[@]}" 2> /dev/null
     )
-    # What ends like this goes on.
+    # The word is not complete yet.
     if [[ ${COMPREPLY-} == *[=/:] ]]; then compopt -o nospace; fi
 }
 complete -o bashdefault -o nosort -F _mayfly mayfly

@@ -1,4 +1,4 @@
-//! The command line as a whole: parsing it, serving its verb, and what an error prints.
+//! Parsing the command line, running the verb, and reporting errors.
 
 mod args;
 mod manual;
@@ -21,12 +21,12 @@ use crate::model::RefusalKind;
 use crate::output::{ColorMode, ErrorReport, MAYFLY_FAILED, PrintStyle, Printer};
 use crate::settings::{ConfigFiles, ConfigKey, KEYS, SettingSources, Settings};
 
-/// The command tree, for completions and man pages.
+/// The definition of the command line, for completions and man pages.
 pub fn command() -> clap::Command {
     tree::tree(&ConfigFiles::default())
 }
 
-/// Runs one command line and gives its exit status. This is the whole program.
+/// Runs one command line and returns the exit status. This is the whole program.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     if args.get(1).is_some_and(|argument| argument == launcher::ARGUMENT) {
@@ -35,7 +35,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if args.get(1).is_some_and(|argument| argument == import::ARGUMENT) {
         return exit_after(import::serve());
     }
-    // A file with a mistake in it must hide neither a mistake on the command line nor the help.
+    // An invalid settings file must hide neither the help nor a mistake on the command line.
     let config = ConfigFiles::load();
     let no_config = ConfigFiles::default();
     let usable = config.as_ref().unwrap_or(&no_config);
@@ -72,9 +72,9 @@ fn is_guest_verb(verb: Option<&str>) -> bool {
     verb.is_some_and(|verb| commands::GUEST_VERBS.contains(&verb))
 }
 
-/// The values of keys that were typed on the command line.
+/// The values of settings that were given as flags.
 fn typed(matches: &ArgMatches) -> BTreeMap<&'static str, OsString> {
-    // A key without an id here belongs to another verb.
+    // A key that is not an argument's id here belongs to other verbs.
     let is_typed = |key: &&ConfigKey| {
         matches.try_contains_id(key.name).unwrap_or(false)
             && matches.value_source(key.name) == Some(ValueSource::CommandLine)
@@ -84,12 +84,12 @@ fn typed(matches: &ArgMatches) -> BTreeMap<&'static str, OsString> {
         .collect()
 }
 
-/// What is mayfly's own of a command line: past `--` everything is the guest's.
+/// The arguments before `--`; all others belong to the guest's command.
 fn own(args: &[OsString]) -> impl Iterator<Item = &str> {
     args.iter().skip(1).take_while(|arg| *arg != "--").map(|arg| arg.to_str().unwrap_or_default())
 }
 
-/// The `--color` of a command line that has yet to be parsed, for what the parser prints itself.
+/// The `--color` of a command line that is not parsed yet, for what the parser itself prints.
 fn color_asked(args: &[OsString], config: &ConfigFiles) -> ColorMode {
     let set = ConfigKey::find("color").and_then(|key| config.or_variable(key));
     let set = set.and_then(|(value, _)| ColorMode::from_str(value.to_str()?, false).ok());
@@ -105,7 +105,7 @@ fn color_asked(args: &[OsString], config: &ConfigFiles) -> ColorMode {
     asked
 }
 
-/// Help and version are answers; everything else the parser says is an error of usage.
+/// Prints what the parser says: help or the version, or else a usage error.
 fn usage(error: &clap::Error, args: &[OsString], color: ColorMode) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();
@@ -138,11 +138,11 @@ fn usage(error: &clap::Error, args: &[OsString], color: ColorMode) -> ExitCode {
 
 fn become_vmm() -> ExitCode {
     let Err(error) = launcher::wait_and_become();
-    // Standard error is the VMM's log here.
+    // Standard error is the VMM's log.
     exit_after(Err(error))
 }
 
-/// For what our own program does in other processes.
+/// The exit status of work that mayfly does as another process.
 fn exit_after(work: Result<()>) -> ExitCode {
     match work {
         Ok(()) => ExitCode::SUCCESS,

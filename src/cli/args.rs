@@ -1,4 +1,4 @@
-//! What a command line consists of.
+//! The definition of the command line.
 
 use clap::Parser;
 

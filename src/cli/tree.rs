@@ -1,4 +1,4 @@
-//! The command line's definition, completed: what the derived one cannot say.
+//! Adds to the derived definition of the command line what attributes cannot express.
 
 use std::any::TypeId;
 
@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, CommandFactory};
 use super::args::Cli;
 use crate::settings::ConfigFiles;
 
-/// The tree of commands in this environment, with what `config` says as defaults of flags.
+/// The definition of the command line, with the values in `config` as defaults of flags.
 pub(super) fn tree(config: &ConfigFiles) -> clap::Command {
     complete(Cli::command(), config)
 }
@@ -19,7 +19,7 @@ fn complete(command: clap::Command, config: &ConfigFiles) -> clap::Command {
         .mut_subcommands(|sub| complete(sub, config))
 }
 
-/// Joins the lines of each paragraph behind the options, which is clap's to break, as wide as the terminal is.
+/// Joins the lines of each paragraph after the options, so that clap wraps them to the width of the terminal.
 fn join_lines(command: clap::Command) -> clap::Command {
     let joined = |text: &StyledStr| joined(&text.to_string());
     let short = command.get_after_help().map(joined);
@@ -28,7 +28,7 @@ fn join_lines(command: clap::Command) -> clap::Command {
     long.into_iter().fold(command, clap::Command::after_long_help)
 }
 
-/// What has a margin, and what it follows, stays a line of its own.
+/// Indented lines, and lines before them, are not joined.
 fn joined(text: &str) -> String {
     let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
     let mut joined = String::new();
@@ -43,7 +43,7 @@ fn joined(text: &str) -> String {
     joined
 }
 
-/// Moves the name of an environment variable from `-h`, where it breaks every second line, to `--help`.
+/// Moves the name of an environment variable from `-h`, where it makes lines too long, to `--help`.
 fn name_variable(arg: Arg) -> Arg {
     let Some(variable) = variable(&arg) else { return arg };
     let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
@@ -51,13 +51,13 @@ fn name_variable(arg: Arg) -> Arg {
     arg.hide_env(true).long_help(format!("{help}[env: {variable}]"))
 }
 
-/// Lets a switch that a variable or a file can turn on be turned off again: `--keep=no`.
+/// Allows a switch that a variable or file can turn on to be turned off: `--keep=no`.
 fn take_no(arg: Arg) -> Arg {
     let is_switch = arg.get_value_parser().type_id() == TypeId::of::<bool>();
     if !is_switch || variable(&arg).is_none() {
         return arg;
     }
-    // Of one that is not the command line's alone to decide, nothing is not the same as no.
+    // An optional switch keeps unset apart from no: a profile may decide.
     let arg = match arg.get_action() {
         ArgAction::SetTrue => arg.default_value("no"),
         _ => arg,
@@ -72,15 +72,13 @@ fn take_no(arg: Arg) -> Arg {
         .value_parser(BoolishValueParser::new())
 }
 
-/// Takes the default from the files. A variable that is set but empty counts as none, which is what a
-/// Makefile or a CI system means by it.
+/// Takes the default from the settings files. An empty variable counts as unset, which is what Makefiles and
+/// CI systems mean by it.
 fn take_defaults(arg: Arg, config: &ConfigFiles) -> Arg {
     let Some(variable) = variable(&arg) else { return arg };
     let key = variable.trim_start_matches("MAYFLY_").to_lowercase();
-    let arg = match std::env::var_os(&variable).is_some_and(|value| value.is_empty()) {
-        true => arg.env(None::<&'static str>),
-        false => arg,
-    };
+    let is_empty = std::env::var_os(&variable).is_some_and(|value| value.is_empty());
+    let arg = if is_empty { arg.env(None::<&'static str>) } else { arg };
     match config.get(&key) {
         Some((value, _)) => arg.default_value(value.to_owned()),
         None => arg,
@@ -127,7 +125,7 @@ mod tests {
                 let known = arg.get_possible_values();
                 assert_eq!(words(), known.iter().map(|value| value.get_name()).collect::<Vec<_>>());
             }
-            // Of many keys others than the parser know what is built in.
+            // Many built-in values are not known to the parser.
             let default = arg.get_default_values().first().and_then(|value| value.to_str());
             let default = default.map(|value| if value == "no" { "false" } else { value });
             if default.is_some() && key.built_in.is_some() {

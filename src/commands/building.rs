@@ -1,4 +1,4 @@
-//! Work that may build an image: shown as it goes on, and ended by Ctrl-C without leftovers.
+//! Work that may build an image.
 
 use anyhow::Result;
 
@@ -10,7 +10,10 @@ use crate::lifecycle::{CreateRequest, VmManager, create};
 use crate::model::VmRecord;
 use crate::output::BuildProgress;
 
-/// Does `work` with progress on standard error. A signal that ended it becomes the error.
+/// Does `work` and shows its progress on standard error.
+///
+/// # Errors
+/// Those of `work`; [`SignalInterrupt`](crate::host::signals::SignalInterrupt) if a signal cancelled it.
 pub fn building<T>(
     app: &AppContext,
     signals: &mut PendingSignals,

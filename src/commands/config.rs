@@ -60,7 +60,7 @@ enum Action {
     Path,
 }
 
-/// A key as `--json` shows it.
+/// A setting, as printed with `--json`.
 #[derive(Debug, Serialize)]
 struct View {
     key: &'static str,
@@ -73,7 +73,7 @@ struct View {
     file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
-    /// For people.
+    /// The origin for people to read.
     #[serde(skip)]
     from: String,
 }
@@ -108,19 +108,15 @@ fn show(app: &AppContext, wanted: &[String]) -> Result<u8> {
     if views.iter().any(|view| view.value.is_none()) {
         fill_in(app, &mut views)?;
     }
-    if app.printer.style.json {
-        app.printer.json(&views)?;
-    } else {
-        let row = |view: &View| {
-            let value = view.value.clone().unwrap_or_else(|| "-".into());
-            [view.key.to_owned(), value, view.from.clone()]
-        };
-        app.printer.data(&settings_table(views.iter().map(row)))?;
-    }
+    let row = |view: &View| {
+        let value = view.value.clone().unwrap_or_else(|| "-".into());
+        [view.key.to_owned(), value, view.from.clone()]
+    };
+    app.printer.answer(&views, &settings_table(views.iter().map(row)))?;
     Ok(0)
 }
 
-/// What flags, variables, files or the program itself say.
+/// The value from flags, variables, files or the built-in default.
 fn view(app: &AppContext, key: &ConfigKey) -> View {
     let (value, origin) = app.settings.explain(key);
     let value = value.map(|value| value.to_string_lossy().into_owned());
@@ -151,7 +147,7 @@ fn view(app: &AppContext, key: &ConfigKey) -> View {
     }
 }
 
-/// What the profile of a VM that is made now says, and the files of profiles in general.
+/// Completes the values that come from the default profile or from limits in profile files.
 fn fill_in(app: &AppContext, views: &mut [View]) -> Result<()> {
     let profiles = app.settings.profiles()?;
     let name = ConfigKey::find("profile").map(|key| app.settings.explain(key).0);
@@ -186,7 +182,7 @@ fn of_profile(profile: &Profile, key: &str) -> Option<String> {
     })
 }
 
-/// Names of keys, each with what it is about.
+/// Candidates for KEY, with descriptions.
 fn keys(current: &std::ffi::OsStr) -> Vec<CompletionCandidate> {
     let typed = current.to_str().unwrap_or_default();
     let named = KEYS.iter().filter(|key| key.name.starts_with(typed));

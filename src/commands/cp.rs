@@ -15,7 +15,7 @@ use super::completions::candidates;
 use crate::archive::{CopyDestination, CopyTally};
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::{
-    self, AgentConversation, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser, VmManager,
+    self, AgentConversation, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser,
 };
 use crate::model::{Refusal, RefusalKind, VmId, VmRef};
 use crate::output::{CopyProgress, CopyView};
@@ -87,7 +87,7 @@ pub struct Args {
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let way = Way::of(&args)?;
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
     let id = manager.resolve(way.vm())?;
     let from = args.source.display().to_string();
@@ -121,23 +121,24 @@ fn report(
     to: &str,
     tally: Option<&CopyTally>,
 ) -> Result<()> {
-    match app.printer.style.json {
-        true => app.printer.json(&CopyView::new(id, from, to, tally)),
-        false => {
-            app.printer.aside(&format!("mayfly: copied {from} to {to}"));
-            Ok(())
-        }
+    if app.printer.style.json {
+        return app.printer.json(&CopyView::new(id, from, to, tally));
     }
+    app.printer.aside(&format!("mayfly: copied {from} to {to}"));
+    Ok(())
 }
 
-/// Into a VM or out of it.
+/// A copy into or out of a VM.
 enum Way {
     In(VmRef, CopyIn),
     Out(VmRef, CopyOut),
 }
 
 impl Way {
-    /// What is asked for; whatever is wrong with it is found before the VM is.
+    /// The copy that the arguments ask for.
+    ///
+    /// # Errors
+    /// `Usage`, or a local path that is not accessible; no VM has been looked up yet.
     fn of(args: &Args) -> Result<Way> {
         let who = CopyUser { user: args.user.clone(), cwd: None };
         let follow = args.follow_link;
@@ -200,7 +201,7 @@ enum End {
 }
 
 impl End {
-    /// A VM's where there is something before a colon that could be a VM.
+    /// Parses an argument: `VM:PATH` if the part before the first colon can be a VM's name or id.
     fn parse(typed: &OsStr) -> End {
         let bytes = typed.as_bytes();
         if bytes == b"-" {
@@ -229,14 +230,11 @@ impl fmt::Display for End {
 }
 
 fn existing(path: PathBuf) -> Result<PathBuf> {
-    // As a shell has it, nothing is no path.
-    match path.as_os_str().is_empty() {
-        true => Err(Refusal::new(RefusalKind::Usage, "SRC is empty").into()),
-        false => {
-            Path::symlink_metadata(&path).with_context(|| format!("cannot copy {path:?}"))?;
-            Ok(path)
-        }
+    if path.as_os_str().is_empty() {
+        return Err(Refusal::new(RefusalKind::Usage, "SRC is empty").into());
     }
+    Path::symlink_metadata(&path).with_context(|| format!("cannot copy {path:?}"))?;
+    Ok(path)
 }
 
 fn archive_in() -> Result<std::os::fd::OwnedFd> {
@@ -252,11 +250,11 @@ fn archive_out() -> Result<std::os::fd::OwnedFd> {
 }
 
 fn refuse_terminal(stream: &impl IsTerminal, what: &str) -> Result<(), Refusal> {
-    match stream.is_terminal() {
-        true => Err(Refusal::new(RefusalKind::Usage, format!("will not {what} a terminal"))
-            .hint("redirect it to a file or a pipe")),
-        false => Ok(()),
+    if !stream.is_terminal() {
+        return Ok(());
     }
+    Err(Refusal::new(RefusalKind::Usage, format!("will not {what} a terminal"))
+        .hint("redirect it to a file or a pipe"))
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use super::AppContext;
 use super::building::creating;
 use super::flags::vm::VmFlags;
 use crate::host::signals::PendingSignals;
-use crate::lifecycle::VmManager;
 use crate::output::VmView;
 
 const EXAMPLES: &str = "\
@@ -33,7 +32,7 @@ pub struct Args {
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let request = args.vm.into_request(args.keep, None)?;
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
     let record = creating(app, &manager, &request)(&mut signals)?;
     app.printer.answer(&VmView::from(&record), record.id().as_str())?;

@@ -22,17 +22,13 @@ pub struct Args {}
 pub fn serve(app: &AppContext, _: Args) -> Result<u8> {
     let manager = VmManager::open_unchecked(app.settings.clone());
     let diagnosis = lifecycle::diagnose(&manager);
-    if app.printer.style.json {
-        app.printer.json(&diagnosis)?;
-    } else {
-        app.printer.data(&checks_table(&diagnosis.checks, app.printer.paint()))?;
-        let conclusion = match (diagnosis.backend, diagnosis.isolation) {
-            (Some(backend), Some(isolation)) => {
-                format!("VMs run here with {backend}; isolation is {isolation}")
-            }
-            _ => "VMs cannot run here yet: see the failed checks above".into(),
-        };
-        app.printer.data(&format!("\n{conclusion}"))?;
-    }
+    let conclusion = match (diagnosis.backend, diagnosis.isolation) {
+        (Some(backend), Some(isolation)) => {
+            format!("VMs run here with {backend}; isolation is {isolation}")
+        }
+        _ => "VMs cannot run here yet: see the failed checks above".into(),
+    };
+    let table = checks_table(&diagnosis.checks, app.printer.paint());
+    app.printer.answer(&diagnosis, &format!("{table}\n\n{conclusion}"))?;
     Ok(if diagnosis.usable { 0 } else { RefusalKind::Host.exit_code() })
 }

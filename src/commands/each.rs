@@ -1,4 +1,4 @@
-//! Doing one thing to several VMs, or whatever else is named.
+//! Doing the same to everything that is named on the command line.
 
 use anyhow::Result;
 
@@ -6,8 +6,11 @@ use super::AppContext;
 use crate::host::signals::SignalInterrupt;
 use crate::output::ErrorReport;
 
-/// Calls `act` for every one, also after one has failed: what can be done is done. Errors are printed
-/// as they occur; the exit code is the first one's. A signal ends all of it.
+/// Calls `act` for each item, even after one has failed. Errors are printed as they occur; the exit code
+/// is that of the first.
+///
+/// # Errors
+/// [`SignalInterrupt`], which stops the loop.
 pub fn each<T>(
     app: &AppContext,
     named: impl IntoIterator<Item = T>,

@@ -6,7 +6,7 @@ use clap_complete::ArgValueCompleter;
 use super::AppContext;
 use super::completions::candidates;
 use crate::host::clock;
-use crate::lifecycle::{self, VmManager};
+use crate::lifecycle;
 use crate::model::{TimeSpan, VmRef};
 use crate::output::VmView;
 
@@ -32,7 +32,7 @@ pub struct Args {
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     let id = manager.resolve(&args.vm)?;
     let record = lifecycle::extend(&manager, &id, args.duration)?;
     app.printer.done(&VmView::from(&record), args.vm.as_str())?;

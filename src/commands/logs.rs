@@ -69,7 +69,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
             .hint("a guest could control it: write to a file or a pipe")
             .into());
     }
-    let manager = VmManager::open_to_read(app.settings.clone())?;
+    let manager = app.open_to_read()?;
     let id = manager.resolve(&args.vm)?;
     let log = if args.vmm { LogKind::Vmm } else { LogKind::Console };
     if json {
@@ -78,20 +78,22 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         app.printer.json(&LogView::new(&id, log, end))?;
         return Ok(0);
     }
-    match args.follow {
-        true => follow(app, &manager, &id, log, &args)?,
-        false => {
-            let all = lifecycle::read_log(&manager, &id, log)?;
-            Out::new(app, args.raw).show(end_of(&all, args.tail))?;
-            if all.is_empty() {
-                app.printer.aside("mayfly: the VM has printed nothing yet");
-            }
+    if args.follow {
+        follow(app, &manager, &id, log, &args)?;
+    } else {
+        let all = lifecycle::read_log(&manager, &id, log)?;
+        let mut out = Out::new(app, args.raw);
+        out.print(end_of(&all, args.tail))?;
+        out.end()?;
+        if all.is_empty() {
+            app.printer.aside("mayfly: the VM has printed nothing yet");
         }
     }
     Ok(0)
 }
 
-/// Shows a log and what comes. Nothing here needs clearing away, so a signal ends it would any program.
+/// Prints a log and then what is added to it. There is nothing to clean up, so signals keep their default
+/// effect.
 fn follow(
     app: &AppContext,
     manager: &VmManager,
@@ -101,18 +103,18 @@ fn follow(
 ) -> Result<()> {
     let (follow, begun) = LogFollower::begin(manager, id, log)?;
     let mut out = Out::new(app, args.raw);
-    if !out.hear(end_of(&begun, args.tail))? {
+    if !out.print(end_of(&begun, args.tail))? {
         return Ok(());
     }
     let stdout = std::io::stdout();
-    follow.go_on(Some(stdout.as_fd()), |piece| out.hear(piece))?;
+    follow.go_on(Some(stdout.as_fd()), |piece| out.print(piece))?;
     out.end()
 }
 
 /// The last `lines` lines of a log, or all of it.
 fn end_of(log: &[u8], lines: Option<usize>) -> &[u8] {
     let Some(lines) = lines else { return log };
-    // The end of the last line begins no other.
+    // A line break at the end does not begin another line.
     let body = log.strip_suffix(b"\n").unwrap_or(log);
     let mut breaks = body.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
     match lines.checked_sub(1) {
@@ -121,10 +123,10 @@ fn end_of(log: &[u8], lines: Option<usize>) -> &[u8] {
     }
 }
 
-/// Standard output, for the bytes of a log.
+/// Prints the bytes of a log.
 struct Out<'a> {
     app: &'a AppContext,
-    /// `None` gives them as they are.
+    /// `None` to print them as they are.
     foreign: Option<ForeignText>,
 }
 
@@ -133,8 +135,8 @@ impl<'a> Out<'a> {
         Out { app, foreign: (!raw).then(ForeignText::default) }
     }
 
-    /// Prints a piece; whether somebody still reads.
-    fn hear(&mut self, piece: &[u8]) -> Result<bool> {
+    /// Prints a piece. Returns whether standard output still has a reader.
+    fn print(&mut self, piece: &[u8]) -> Result<bool> {
         match &mut self.foreign {
             Some(foreign) => self.app.printer.stream(foreign.text(piece).as_bytes()),
             None => self.app.printer.stream(piece),
@@ -144,11 +146,6 @@ impl<'a> Out<'a> {
     fn end(&mut self) -> Result<()> {
         let rest = self.foreign.as_mut().map(ForeignText::rest).unwrap_or_default();
         self.app.printer.stream(rest.as_bytes()).map(drop)
-    }
-
-    fn show(&mut self, whole: &[u8]) -> Result<()> {
-        self.hear(whole)?;
-        self.end()
     }
 }
 

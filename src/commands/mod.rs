@@ -1,5 +1,5 @@
-//! One file a verb: its flags beside the function that serves them, which translates, calls
-//! `lifecycle` and prints.
+//! The verbs, a file each: its flags, and the function `serve` that turns them into a call of `lifecycle`
+//! and prints the result.
 
 pub mod completions;
 pub mod config;
@@ -36,7 +36,7 @@ use clap::Subcommand;
 /// the exit code [`MAYFLY_FAILED`](crate::output::MAYFLY_FAILED).
 pub const GUEST_VERBS: [&str; 3] = ["run", "exec", "shell"];
 
-/// All verbs.
+/// All verbs, in the order of the help.
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
     Run(run::Args),
@@ -62,7 +62,7 @@ pub enum CliCommand {
 }
 
 impl CliCommand {
-    /// Does what the command line asks for. Gives the exit code.
+    /// Runs the verb and returns the exit code.
     pub fn serve(self, app: &AppContext) -> Result<u8> {
         match self {
             CliCommand::Run(args) => run::serve(app, args),

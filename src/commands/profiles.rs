@@ -6,7 +6,6 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::AppContext;
-use crate::lifecycle::VmManager;
 use crate::model::{Profile, ProfileName};
 use crate::output::profiles_table;
 
@@ -33,13 +32,10 @@ struct View<'a> {
 
 pub fn serve(app: &AppContext, _: Args) -> Result<u8> {
     let profiles = &app.settings.profiles()?.profiles;
-    let images = VmManager::open_to_read(app.settings.clone())?.list_images()?;
+    let images = app.open_to_read()?.list_images()?;
     let built: BTreeSet<ProfileName> = images.into_iter().map(|(image, _)| image.profile).collect();
-    if app.printer.style.json {
-        let view = |profile| View { profile, image_built: built.contains(&profile.name) };
-        app.printer.json(&profiles.values().map(view).collect::<Vec<_>>())?;
-    } else {
-        app.printer.data(&profiles_table(profiles.values(), &built))?;
-    }
+    let view = |profile| View { profile, image_built: built.contains(profile.name.as_str()) };
+    let views: Vec<_> = profiles.values().map(view).collect();
+    app.printer.answer(&views, &profiles_table(profiles.values(), &built))?;
     Ok(0)
 }

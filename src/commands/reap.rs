@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::AppContext;
-use crate::lifecycle::{self, VmManager};
+use crate::lifecycle;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,10 +30,7 @@ pub struct Args {
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
-    let manager = match args.dry_run {
-        true => VmManager::open_to_read(app.settings.clone())?,
-        false => VmManager::open(app.settings.clone())?,
-    };
+    let manager = if args.dry_run { app.open_to_read()? } else { app.open()? };
     if args.rebuild {
         match lifecycle::rebuild(&manager)? {
             Some(ids) => app.printer.note(&format!("registry rebuilt with {} VMs", ids.len())),

@@ -5,7 +5,7 @@ use clap_complete::ArgValueCompleter;
 
 use super::AppContext;
 use super::completions::candidates;
-use crate::lifecycle::{self, VmManager};
+use crate::lifecycle;
 use crate::model::{VmName, VmRef};
 use crate::output::VmView;
 
@@ -30,7 +30,7 @@ pub struct Args {
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     let id = manager.resolve(&args.vm)?;
     let record = lifecycle::rename(&manager, &id, &args.name)?;
     app.printer.done(&VmView::from(&record), args.name.as_str())?;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::AppContext;
 use super::flags::selection::{VmSelection, is_absent};
-use crate::lifecycle::{self, VmManager};
+use crate::lifecycle;
 use crate::model::record::reason;
 
 const EXAMPLES: &str = "\
@@ -30,7 +30,7 @@ pub struct Args {
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     args.vms.each(
         app,
         &manager,
@@ -40,12 +40,14 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
             let removed = id.and_then(|id| lifecycle::remove(&manager, &id, reason::EXPLICIT));
             match removed {
                 Ok(removed) => app.printer.done(&removed, named),
-                Err(error) if args.force && is_absent(&error) => match app.printer.style.json {
-                    true => app.printer.json(
-                        &json!({ "vm_id": named, "deleted": false, "reason": reason::ABSENT }),
-                    ),
-                    false => Ok(()),
-                },
+                Err(error) if args.force && is_absent(&error) => {
+                    if app.printer.style.json {
+                        app.printer.json(
+                            &json!({ "vm_id": named, "deleted": false, "reason": reason::ABSENT }),
+                        )?;
+                    }
+                    Ok(())
+                }
                 Err(error) => Err(error),
             }
         },

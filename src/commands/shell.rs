@@ -11,7 +11,7 @@ use super::flags::exec_context::{self, ExecContext};
 use super::flags::guest_command::verdict;
 use super::flags::tty;
 use crate::host::signals::PendingSignals;
-use crate::lifecycle::{self, ExecCommand, PhaseTimings, VmManager};
+use crate::lifecycle::{self, ExecCommand, PhaseTimings};
 use crate::model::VmRef;
 use crate::protocol::ExecProgram;
 
@@ -51,15 +51,16 @@ pub struct Args {
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
-    let program = match args.command.is_empty() {
-        true => ExecProgram::Login,
-        false => exec_context::program(&args.command),
+    let program = if args.command.is_empty() {
+        ExecProgram::Login
+    } else {
+        exec_context::program(&args.command)
     };
     let mut exec = args.circumstances.exec(program, Some("'shell'"))?;
     let instead =
         format!("'mayfly exec --keep -i {} -- bash' reads commands from a file or a pipe", args.vm);
     let streams = tty::take(app, &mut exec, "'shell'", &instead)?;
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
     let id = manager.resolve(&args.vm)?;
     let mut timings = PhaseTimings::begin();

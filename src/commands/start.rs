@@ -8,7 +8,7 @@ use super::completions::candidates;
 use super::each::each;
 use super::flags::start::StartFlags;
 use crate::host::signals::PendingSignals;
-use crate::lifecycle::{self, PhaseTimings, StartCaller, StreamPurpose, VmManager};
+use crate::lifecycle::{self, PhaseTimings, StartCaller, StreamPurpose};
 use crate::model::VmRef;
 use crate::output::VmView;
 
@@ -39,7 +39,7 @@ pub struct Args {
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
     each(app, &args.vms, |vm| {
         let id = manager.resolve(vm)?;

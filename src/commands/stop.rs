@@ -6,7 +6,7 @@ use clap_complete::ArgValueCompleter;
 use super::AppContext;
 use super::completions::candidates;
 use super::flags::selection::VmSelection;
-use crate::lifecycle::{self, VmManager};
+use crate::lifecycle;
 use crate::model::TimeSpan;
 use crate::output::VmView;
 
@@ -36,7 +36,7 @@ pub struct Args {
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     args.vms.each(
         app,
         &manager,

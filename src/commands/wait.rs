@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::AppContext;
 use super::flags::selection::VmSelection;
-use crate::lifecycle::{self, VmManager, WaitGoal, WaitOutcome};
+use crate::lifecycle::{self, WaitGoal, WaitOutcome};
 use crate::model::{TimeSpan, VmId};
 use crate::output::escape;
 
@@ -38,18 +38,18 @@ pub struct Args {
     timeout: Option<TimeSpan>,
 }
 
-/// What a VM came to.
+/// A VM that has reached the state.
 #[derive(Debug, Serialize)]
 struct Answer<'a> {
     vm_id: &'a VmId,
-    /// As in `status`, or `expired`, or `removed`.
+    /// A state of `status`, `expired` or `removed`.
     state: &'static str,
     last_error: Option<String>,
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let deadline = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout.0));
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     args.vms.each(
         app,
         &manager,

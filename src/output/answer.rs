@@ -1,4 +1,4 @@
-//! What `exec --json` and `run --json` answer.
+//! The answer of `exec --json` and `run --json`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -18,7 +18,7 @@ pub struct ExecAnswer<'a> {
     /// `utf-8`, or `base64` where the output is not UTF-8.
     pub stdout_encoding: &'static str,
     pub stderr_encoding: &'static str,
-    /// Whether output was left out because there was more than is kept.
+    /// Whether output was dropped because there was more than is kept.
     pub truncated: bool,
     pub exit_code: u8,
     pub duration_ms: u64,
@@ -55,7 +55,7 @@ impl<'a> ExecAnswer<'a> {
         }
     }
 
-    /// Adds what mayfly says itself at the end of the command's standard error, on a line of its own.
+    /// Adds a line from mayfly itself to the end of the command's standard error.
     pub fn append_to_stderr(&mut self, line: &str) {
         if self.stderr_encoding == "utf-8" {
             if !self.stderr.is_empty() && !self.stderr.ends_with('\n') {
@@ -66,7 +66,7 @@ impl<'a> ExecAnswer<'a> {
     }
 }
 
-/// Bytes of a guest as JSON can carry them, and how.
+/// Bytes of a guest as a JSON string, and its encoding.
 pub fn encode(bytes: Vec<u8>) -> (String, &'static str) {
     match String::from_utf8(bytes) {
         Ok(text) => (text, "utf-8"),

@@ -1,4 +1,4 @@
-//! Colours, where a person looks and wants them. They only repeat what the text says.
+//! Colours, which only repeat what the text says.
 
 use std::fmt::Display;
 use std::io::{stderr, stdout};
@@ -38,7 +38,7 @@ impl ColorMode {
     }
 }
 
-/// For the parser's own help.
+/// For the help and errors of the parser.
 impl From<ColorMode> for clap::ColorChoice {
     fn from(color: ColorMode) -> clap::ColorChoice {
         match color {
@@ -49,11 +49,11 @@ impl From<ColorMode> for clap::ColorChoice {
     }
 }
 
-/// Whether one stream gets colours.
+/// Whether a stream gets colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamColor(bool);
 
-/// What a colour stands for.
+/// The meaning of a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextTone {
     Good,
@@ -63,7 +63,7 @@ pub enum TextTone {
 }
 
 impl TextTone {
-    /// Colours of the terminal's own palette, which its user has made legible.
+    /// From the terminal's own palette, which its user can set up to be legible.
     fn color(self) -> AnsiColor {
         match self {
             TextTone::Good => AnsiColor::Green,
@@ -75,12 +75,10 @@ impl TextTone {
 }
 
 impl StreamColor {
-    /// The text in its tone, or as it is where there are no colours.
+    /// The text in the colour for `tone`, or unchanged if the stream gets no colours.
     pub fn paint(self, tone: TextTone, text: impl Display) -> String {
-        let style = match self.0 {
-            true => Style::new().bold().fg_color(Some(tone.color().into())),
-            false => Style::new(),
-        };
+        let coloured = || Style::new().bold().fg_color(Some(tone.color().into()));
+        let style = if self.0 { coloured() } else { Style::new() };
         format!("{style}{text}{style:#}")
     }
 }

@@ -1,4 +1,4 @@
-//! Progress of a copy: how much, how fast, how long still. For who watches a terminal.
+//! Progress of a copy on a terminal: amount, speed and time left.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use super::escape::escape;
 use super::printer::Printer;
 use crate::archive::CopyObserver;
 
-/// As long as nobody has said how much it is.
+/// While the size is not known.
 const UNKNOWN: &str = "{spinner} {prefix} {bytes} {bytes_per_sec}";
 
-/// Once somebody has.
+/// When the size is known.
 const KNOWN: &str = "{prefix} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
 
-/// A bar on standard error, or nothing where nobody looks.
+/// A bar on standard error, or nothing if that is not a terminal.
 #[derive(Debug)]
 pub struct CopyProgress(Option<ProgressBar>);
 
 impl CopyProgress {
-    /// `what` is copied.
+    /// `what` is the source of the copy.
     pub fn new(printer: Printer, what: &str) -> CopyProgress {
         CopyProgress(printer.is_watched().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());

@@ -1,4 +1,4 @@
-//! An error as a user or a script gets to see it.
+//! An error as users and scripts see it.
 
 use serde::Serialize;
 
@@ -7,11 +7,11 @@ use super::usage;
 use crate::host::signals::SignalInterrupt;
 use crate::model::{Refusal, RefusalKind};
 
-/// The exit code of `exec` and `run` for everything that is mayfly's own failure, as with docker:
-/// every smaller one could be the command's.
+/// The exit code of `exec`, `run` and `shell` if mayfly itself fails, as with docker: smaller codes could be
+/// those of the command.
 pub const MAYFLY_FAILED: u8 = 125;
 
-/// What an error comes down to.
+/// An error, ready to print.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ErrorReport {
     pub kind: &'static str,
@@ -21,7 +21,7 @@ pub struct ErrorReport {
 }
 
 impl ErrorReport {
-    /// Finds the refusal or interruption in an error's chain; an error without one is a plain failure.
+    /// From the refusal or interruption in the error's chain; without one, it is a plain failure.
     pub fn of(error: &anyhow::Error) -> ErrorReport {
         if let Some(interrupted) = error.downcast_ref::<SignalInterrupt>() {
             return ErrorReport {
@@ -41,8 +41,8 @@ impl ErrorReport {
         }
     }
 
-    /// What the parser of the command line says, in the form of every other error: clap prints what
-    /// the user typed as it is, escapes and all, and shows as usage whatever variables are set.
+    /// From an error of the command line's parser. Printed like every other error, because clap neither
+    /// escapes what the user typed nor leaves arguments that come from variables out of the usage.
     pub fn of_usage(error: &clap::Error, verb: Option<&str>, exit_code: u8) -> ErrorReport {
         let text = error.render().to_string();
         let mut paragraphs = text.split("\n\n").map(|paragraph| {
@@ -55,7 +55,7 @@ impl ErrorReport {
         ErrorReport { kind, message, hint: Some(usage::hint(error, verb)), exit_code }
     }
 
-    /// The same failure of a verb whose exit codes belong to the guest's command.
+    /// For a verb that otherwise exits with the code of a command in the guest.
     pub fn of_command(error: &anyhow::Error) -> ErrorReport {
         let failure = ErrorReport::of(error);
         match error.downcast_ref::<SignalInterrupt>() {

@@ -1,24 +1,24 @@
-//! A stream of somebody else's bytes as text that is harmless, whatever pieces it comes in.
+//! Escaping a stream of untrusted bytes that arrives in pieces.
 
 use std::fmt::Write;
 
 use super::escape::escape;
 
-/// As [`escape`], for bytes: those that are no UTF-8 become `\x…`, and what a serial line has before its line
-/// ends is left out.
+/// As [`escape`], for bytes: invalid UTF-8 becomes `\x…`, and carriage returns before a line feed, as serial
+/// lines send them, are dropped.
 #[derive(Debug, Default)]
 pub struct ForeignText {
-    /// The beginning of a character whose rest is yet to come: at most three bytes.
+    /// The beginning of an incomplete character, at most three bytes.
     begun: Vec<u8>,
-    /// Carriage returns whose line end is yet to come, up to [`RETURNS`].
+    /// The number of carriage returns that a line feed may follow, up to [`RETURNS`].
     returns: usize,
 }
 
-/// Terminals are told to put one carriage return before a line end, and some consoles do so again.
+/// A terminal sends one carriage return before a line feed, and some consoles add another.
 const RETURNS: usize = 4;
 
 impl ForeignText {
-    /// The text of a piece, but for what depends on the next one.
+    /// The text of a piece, without its end if that depends on the next piece.
     pub fn text(&mut self, piece: &[u8]) -> String {
         let mut bytes = std::mem::take(&mut self.begun);
         bytes.extend(piece);
@@ -45,7 +45,7 @@ impl ForeignText {
         text
     }
 
-    /// The text of what was held back, when nothing comes any more.
+    /// The text that was held back, at the end of the stream.
     pub fn rest(&mut self) -> String {
         let mut text = String::new();
         let begun = std::mem::take(&mut self.begun);

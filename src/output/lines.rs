@@ -1,4 +1,4 @@
-//! Output of several sources at once: whole lines, each behind the name of its source.
+//! Output of several sources at once, in whole lines that begin with the name of their source.
 
 use std::fs::File;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -13,7 +13,7 @@ use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::sys::nonblocking::would_block;
 use crate::sys::poll::{self, PollFd, PollFlags};
 
-/// A stream that several write lines to.
+/// A stream that several threads write lines to.
 #[derive(Debug)]
 pub struct SharedStream(Mutex<File>);
 
@@ -33,35 +33,36 @@ impl SharedStream {
         Ok(SharedStream(Mutex::new(stream.into())))
     }
 
-    /// Where a person looks at it, the columns that there are now; 0 where nobody knows.
+    /// The current width of the terminal, 0 if it is not known; `None` if the stream is not a terminal.
     pub fn columns(&self) -> Option<usize> {
         let file = self.file();
         let size = file.is_terminal().then(|| tcgetwinsize(&*file));
         Some(size?.map_or(0, |size| size.ws_col.into()))
     }
 
-    /// Lets somebody say something to the same stream by other means, between two lines.
+    /// Calls `say`, which prints to the same stream by other means, between two lines.
     pub fn between<T>(&self, say: impl FnOnce() -> T) -> T {
         let _held = self.file();
         say()
     }
 
-    /// Writes whole lines, and nobody else's between them. Returns whether somebody still reads.
+    /// Writes whole lines without others between them. Returns whether the stream still has a reader.
     ///
-    /// Errors: those of the stream, and a second signal while nobody takes anything: a terminal may have
-    /// been told to stand still.
+    /// # Errors
+    /// Those of the stream; [`SignalInterrupt`] at the second signal while the stream accepts nothing, for
+    /// example because the terminal is suspended with Ctrl-S.
     pub fn write(&self, mut lines: &[u8], patience: &mut WritePatience<'_>) -> Result<bool> {
         let mut file = self.file();
         while !lines.is_empty() {
             patience.wait_for_room(&file)?;
-            // What has room for anything has room for this much.
+            // A pipe that is writable has room for this much.
             let most = lines.len().min(nix::libc::PIPE_BUF);
             match file.write(&lines[..most]) {
                 Ok(count) => lines = &lines[count..],
                 // Another process may have made it non-blocking.
                 Err(error) if would_block(&error) => {}
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(false),
-                Err(error) => return Err(error).context("write a command's output"),
+                Err(error) => return Err(error).context("cannot write a command's output"),
             }
         }
         Ok(true)
@@ -72,8 +73,8 @@ impl SharedStream {
     }
 }
 
-/// How long one of them waits for a stream to take something: until a second signal arrives. The first is
-/// the command's, which may have a last word.
+/// How long a thread waits for a stream to accept something: until the second signal. The first signal goes
+/// to the command, which may print something because of it.
 #[derive(Debug)]
 pub struct WritePatience<'a> {
     signals: &'a mut PendingSignals,
@@ -91,7 +92,7 @@ impl WritePatience<'_> {
                 PollFd::new(file.as_fd(), PollFlags::POLLOUT),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
-            poll::wait(&mut fds, None).context("wait for room")?;
+            poll::wait(&mut fds, None).context("cannot wait for standard output")?;
             if fds[0].any() == Some(true) {
                 return Ok(());
             }
@@ -105,26 +106,25 @@ impl WritePatience<'_> {
     }
 }
 
-/// The longest line that is kept together. A source that ends none must not be kept waiting, or in memory.
+/// The longest line that is not split, in bytes. A longer one would have to be held in memory.
 const LONGEST: usize = 64 << 10;
 
-/// One source's output on its way to a stream that it shares.
+/// Turns the output of one source into lines with its name.
 ///
-/// Where a person looks, nothing in it is obeyed, and every row of the terminal begins with the name: a row
-/// that the terminal breaks by itself would begin with whatever the source has put there, for example
-/// another one's name.
+/// On a terminal, escape sequences are escaped and lines are broken at its width, so that every row begins
+/// with the name. A row that the terminal breaks could begin with anything, such as another source's name.
 #[derive(Debug)]
 pub struct PrefixedLines {
     prefix: String,
-    /// Before the rest of a line that is too long for a row.
+    /// The prefix of rows that continue a line.
     more: String,
     foreign: ForeignText,
-    /// A line whose end is yet to come.
+    /// An incomplete line.
     begun: Vec<u8>,
 }
 
 impl PrefixedLines {
-    /// Those of a source of this name, padded to `width`.
+    /// For a source with this name, which is padded to `width`.
     pub fn of(name: &str, width: usize) -> PrefixedLines {
         PrefixedLines {
             prefix: format!("{name:width$} | "),
@@ -134,8 +134,7 @@ impl PrefixedLines {
         }
     }
 
-    /// The lines that a piece completes, as they are to be written in one go: for a terminal of so many
-    /// columns ([`SharedStream::columns`]), or as they are.
+    /// The lines that a piece completes, to be written at once. `columns` as from [`SharedStream::columns`].
     pub fn take(&mut self, piece: &[u8], columns: Option<usize>) -> Vec<u8> {
         match columns {
             Some(_) => {
@@ -146,7 +145,7 @@ impl PrefixedLines {
         }
     }
 
-    /// The last line, where it has no end of its own.
+    /// The last line, if no line feed ends it.
     pub fn rest(&mut self, columns: Option<usize>) -> Vec<u8> {
         let text = self.foreign.rest();
         let mut lines = self.complete(text.as_bytes(), columns);
@@ -191,11 +190,11 @@ impl PrefixedLines {
     }
 }
 
-/// The columns that a line gets on a terminal that has hardly any beside the names.
+/// The least width for text, on a terminal that is hardly wider than the names.
 const NARROWEST: usize = 16;
 
-/// Cuts a line so that no part takes more than `room` columns in whatever terminal. What is not ASCII
-/// counts as two, which is the most that it can take, and a tab as the eight it can.
+/// Splits a line into parts of at most `room` columns. A character outside ASCII counts as two columns and a
+/// tab as eight, the most they can take on any terminal.
 fn rows(line: &str, room: usize) -> Vec<&[u8]> {
     let (mut rows, mut begin, mut used) = (Vec::new(), 0, 0);
     for (at, character) in line.char_indices() {
@@ -214,7 +213,7 @@ fn rows(line: &str, room: usize) -> Vec<&[u8]> {
     rows
 }
 
-/// How much of it can be cut off without cutting a character.
+/// The length of the part that ends between two characters.
 fn whole_characters(bytes: &[u8]) -> usize {
     match str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),

@@ -1,7 +1,7 @@
-//! The only room that writes to standard output and standard error.
+//! Writing to standard output and standard error, which only this module does.
 //!
-//! Data goes to stdout, everything else to stderr. Text that a guest or a file could have chosen is
-//! escaped ([`escape()`]); only the stream of a guest's command is passed on raw, and not by this room.
+//! Data goes to stdout, everything else to stderr. Text that a guest or a file could have chosen is escaped
+//! ([`escape()`]). Only the output of a command in a guest is passed on raw, by other modules.
 
 mod answer;
 mod color;

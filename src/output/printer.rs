@@ -1,4 +1,4 @@
-//! Printing, in the form the user asked for.
+//! Printing in the form that the global flags ask for.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -38,36 +38,37 @@ pub struct PrintStyle {
     pub color: ColorMode,
 }
 
-/// The way out of the program.
+/// Prints data, notes and errors.
 #[derive(Debug, Clone, Copy)]
 pub struct Printer {
     pub style: PrintStyle,
 }
 
 impl Printer {
-    /// A line of data for people, or for `$(…)`.
+    /// Prints a line of data, for people or for `$(…)`.
     pub fn data(&self, line: &str) -> Result<()> {
         to_stdout(format!("{line}\n").as_bytes()).map(drop)
     }
 
-    /// A piece of a stream; whether somebody still reads it. It must be harmless by now, or meant to be raw.
+    /// Prints a piece of a stream, which must be escaped already or meant to be raw. Returns whether standard
+    /// output still has a reader.
     pub fn stream(&self, piece: &[u8]) -> Result<bool> {
         to_stdout(piece)
     }
 
-    /// One JSON value on a line of its own.
+    /// Prints a JSON value on a line of its own.
     pub fn json(&self, value: &impl Serialize) -> Result<()> {
         let line = serde_json::to_string(value).context("cannot serialize the answer")?;
         to_stdout(format!("{}\n", escape_json(&line)).as_bytes()).map(drop)
     }
 
-    /// The JSON value with `--json`, else the line.
+    /// Prints the value with `--json`, otherwise the line.
     pub fn answer(&self, value: &impl Serialize, line: &str) -> Result<()> {
         if self.style.json { self.json(value) } else { self.data(line) }
     }
 
-    /// What a verb says when it has done something: the whole truth with `--json`, else the word by
-    /// which the user named it, unless quiet.
+    /// Prints what a verb has done something to: the value with `--json`, otherwise its name as the user
+    /// typed it, unless `--quiet` is given.
     pub fn done(&self, value: &impl Serialize, named: &str) -> Result<()> {
         match self.style {
             PrintStyle { json: true, .. } => self.json(value),
@@ -76,37 +77,37 @@ impl Printer {
         }
     }
 
-    /// The colours of data for people.
+    /// Whether data for people is coloured.
     pub fn paint(&self) -> StreamColor {
         self.style.color.on_stdout()
     }
 
-    /// Whether a person watches standard error and wants to.
+    /// Whether standard error is a terminal and neither `--json` nor `--quiet` is given.
     pub fn is_watched(&self) -> bool {
         std::io::stderr().is_terminal() && !self.style.json && !self.style.quiet
     }
 
-    /// Whether a line that was printed there can be printed over.
+    /// The same, if the terminal can also overwrite lines.
     pub fn can_redraw(&self) -> bool {
         let terminal = std::env::var_os("TERM").filter(|name| !name.is_empty() && name != "dumb");
         terminal.is_some() && self.is_watched()
     }
 
-    /// A remark, unless quiet.
+    /// Prints a note, unless `--quiet` is given.
     pub fn note(&self, line: &str) {
         if !self.style.quiet {
             to_stderr(&format!("{}\n", escape(line)));
         }
     }
 
-    /// A remark for a person who watches: only where standard error is a terminal.
+    /// Prints a note only if [`Printer::is_watched`].
     pub fn aside(&self, line: &str) {
         if self.is_watched() {
             self.note(line);
         }
     }
 
-    /// What there is to say while a VM starts.
+    /// Prints a remark about the start of a VM.
     pub fn remark(&self, remark: &StartRemark) {
         match remark {
             StartRemark::Odd(text) => self.note(&format!("mayfly: {text}")),
@@ -114,10 +115,10 @@ impl Printer {
         }
     }
 
-    /// What a copy left out.
+    /// Prints what a copy left out.
     pub fn skipped(&self, tally: &CopyTally) {
         for (name, kind) in &tally.skipped {
-            // In quotes, because it may have more than one line.
+            // Quoted, because it may contain line breaks.
             self.note(&format!("mayfly: left out {:?}: {kind}", name.to_string()));
         }
         let more = tally.skipped_count - tally.skipped.len() as u64;
@@ -126,29 +127,29 @@ impl Printer {
         }
     }
 
-    /// A remark for somebody who wants to know more.
+    /// Prints a note only with `--verbose`.
     pub fn detail(&self, line: &str) {
         if self.style.verbose {
             to_stderr(&format!("{}\n", escape(line)));
         }
     }
 
-    /// How a command ended, where its exit code alone does not say.
+    /// Prints how a command ended, in any case.
     pub fn verdict(&self, line: &str) {
         to_stderr(&format!("{}\n", escape(line)));
     }
 
-    /// The phases of an operation, for somebody who wants to know more.
+    /// Prints how long each phase of an operation took, with `--verbose`.
     pub fn timings(&self, timings: &PhaseTimings) {
         for (phase, milliseconds) in timings.phases() {
             self.detail(&format!("{phase:>10} {milliseconds:9.1} ms"));
         }
     }
 
-    /// An error, in the form asked for.
+    /// Prints an error.
     pub fn failure(&self, failure: &ErrorReport) {
         if self.style.json {
-            // A struct keeps the order of the fields; a JSON map would sort them.
+            // A struct, because a JSON map would sort the fields.
             #[derive(Serialize)]
             struct Whole<'a> {
                 error: &'a ErrorReport,
@@ -167,7 +168,7 @@ impl Printer {
     }
 }
 
-/// Whether somebody still reads: one who has read enough (`mayfly status | head -1`) is no failure of ours.
+/// Returns whether standard output still has a reader. It is not an error if `head -1` has read enough.
 pub(super) fn to_stdout(bytes: &[u8]) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -176,7 +177,7 @@ pub(super) fn to_stdout(bytes: &[u8]) -> Result<bool> {
     }
 }
 
-/// There is nobody left to tell if this fails.
+/// Errors are ignored, because there is nowhere else to report them.
 fn to_stderr(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

@@ -1,4 +1,4 @@
-//! Progress of long work: a bar on a terminal, plain lines elsewhere.
+//! Progress of an image build: a bar on a terminal, plain lines elsewhere.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::printer::Printer;
 use crate::host::signals::PendingSignals;
 use crate::image::ProgressSink;
 
-/// Shows the building of an image.
+/// Shows the phases of a build.
 #[derive(Debug)]
 pub struct BuildProgress<'a> {
     printer: Printer,
-    /// A signal that arrives cancels the work.
+    /// A pending signal cancels the build.
     signals: &'a PendingSignals,
     bar: Option<ProgressBar>,
 }
@@ -23,8 +23,7 @@ impl<'a> BuildProgress<'a> {
         BuildProgress { printer, signals, bar: None }
     }
 
-    /// The bar, made when there is something to show; none where stderr is no terminal, or one that knows
-    /// nothing but lines.
+    /// The bar, created when it is first needed; `None` if standard error cannot overwrite lines.
     fn bar(&mut self, total: usize) -> Option<&ProgressBar> {
         if !self.printer.can_redraw() {
             return None;

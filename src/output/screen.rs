@@ -1,4 +1,4 @@
-//! A terminal's whole screen, drawn over again and again, and given back as it was.
+//! Drawing on the whole screen of a terminal, and restoring it afterwards.
 
 use std::io::{IsTerminal, stdout};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,23 +11,23 @@ use super::printer::to_stdout;
 use crate::host::job_control::{TerminalEvent, TerminalEvents};
 use crate::host::terminal::HostTerminal;
 
-/// The terminal's other screen, which has no memory; no cursor; and lines that are cut where they do not fit
-/// instead of going on in the next row. Sequences of xterm, which every terminal of today knows.
+/// Switches to the alternate screen, hides the cursor and turns line wrapping off. These are sequences of
+/// xterm, which all common terminals support.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
 const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 
-/// The height of a terminal that does not know its own.
+/// The height of a terminal that reports none.
 const USUAL_ROWS: usize = 24;
 
-/// Whether the terminal is ours. Here, because a panic must find it.
-static HAS_IT: AtomicBool = AtomicBool::new(false);
+/// Whether the alternate screen is shown. Static, because the panic hook needs it.
+static IS_SHOWN: AtomicBool = AtomicBool::new(false);
 
 /// The screen of the terminal on standard output.
 #[derive(Debug)]
 pub struct TerminalScreen {
     terminal: HostTerminal,
     events: TerminalEvents,
-    /// What is on it; `None` where nobody knows any more.
+    /// What is on the screen; `None` if that is not known.
     shown: Option<String>,
 }
 
@@ -38,21 +38,23 @@ impl TerminalScreen {
         can && stdout().is_terminal()
     }
 
-    /// Takes it, with the first drawing.
+    /// Prepares for drawing; the first [`TerminalScreen::draw`] switches to the alternate screen.
     ///
-    /// Errors: it is none, or is gone; or there are no more descriptors.
+    /// # Errors
+    /// Standard output is not a terminal, or there are no more descriptors.
     pub fn take() -> Result<TerminalScreen> {
         let terminal =
-            HostTerminal::of(stdout().as_fd())?.context("standard output is no terminal")?;
+            HostTerminal::of(stdout().as_fd())?.context("standard output is not a terminal")?;
         leave_in_a_panic();
         Ok(TerminalScreen { terminal, events: TerminalEvents::block()?, shown: None })
     }
 
-    /// Draws lines, as many as have room. They must be harmless by now. Nothing is written where they are
-    /// on it already, and the rest in one go, each line over the one before: so nothing flickers. In the
-    /// background nothing is drawn; the shell says when that is over.
+    /// Draws as many lines as there is room for; they must be escaped already. To avoid flicker, the screen
+    /// is written at once, over what is there, and only if something has changed. Nothing is drawn while
+    /// mayfly is a background job.
     ///
-    /// Errors: those of the terminal.
+    /// # Errors
+    /// Those of writing to the terminal.
     pub fn draw(&mut self, lines: &str) -> Result<()> {
         if !self.terminal.is_ours() {
             return Ok(());
@@ -70,9 +72,10 @@ impl TerminalScreen {
         Ok(())
     }
 
-    /// Does what the window and the shell want. After that, draw.
+    /// Handles a changed window size and Ctrl-Z. Draw afterwards.
     ///
-    /// Errors: those of the terminal.
+    /// # Errors
+    /// Those of stopping this process.
     pub fn attend(&mut self) -> Result<()> {
         while let Some(event) = self.events.take() {
             if event == TerminalEvent::Suspended {
@@ -86,7 +89,7 @@ impl TerminalScreen {
 }
 
 impl AsFd for TerminalScreen {
-    /// Readable while there is something to attend to.
+    /// Readable while [`TerminalScreen::attend`] has something to do.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
@@ -98,14 +101,15 @@ impl Drop for TerminalScreen {
     }
 }
 
-/// What draws lines on a screen of so many rows, whatever is on it. A row is cleared before it is written:
-/// where a line was cut, the cursor stands on its last character. No line ends in the last row, which would
-/// move all up.
+/// What to write to draw lines on a screen with that many rows. A row is cleared before it is written, because
+/// after a line that was cut the cursor is on its last character. There is no line break in the last row,
+/// which would scroll the screen.
 fn frame(lines: &str, rows: usize) -> String {
     let count = lines.lines().count();
-    let (some, more) = match count > rows {
-        true => (rows.saturating_sub(1), Some(format!("and {} more", count + 1 - rows))),
-        false => (count, None),
+    let (some, more) = if count > rows {
+        (rows.saturating_sub(1), Some(format!("and {} more", count + 1 - rows)))
+    } else {
+        (count, None)
     };
     let mut drawn: Vec<String> = lines
         .lines()
@@ -119,22 +123,22 @@ fn frame(lines: &str, rows: usize) -> String {
     format!("\x1b[H{}", drawn.join("\r\n"))
 }
 
-/// Once: with each time a terminal would remember anew where the cursor was.
+/// Only once, because the terminal saves the position of the cursor each time.
 fn enter() -> Result<()> {
-    match HAS_IT.swap(true, Ordering::SeqCst) {
-        true => Ok(()),
-        false => to_stdout(ENTER.as_bytes()).map(drop),
+    if !IS_SHOWN.swap(true, Ordering::SeqCst) {
+        to_stdout(ENTER.as_bytes())?;
     }
+    Ok(())
 }
 
 fn leave() {
-    if HAS_IT.swap(false, Ordering::SeqCst) {
-        // A terminal that is gone needs nothing.
+    if IS_SHOWN.swap(false, Ordering::SeqCst) {
+        // Fails only if the terminal is gone.
         let _ = to_stdout(LEAVE.as_bytes());
     }
 }
 
-/// A panic ends the program without dropping anything, and its message shall be seen.
+/// A panic ends the program without dropping the screen, and its message must stay visible.
 fn leave_in_a_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::template::ListedTemplate;
 
-/// The columns by which [`status_text`] shows VMs.
+/// The columns of [`status_text`].
 const STATUS: [&str; 8] =
     ["VM", "NAME", "PROFILE", "STATE", "RUNS ON", "ISOLATION", "SIZE", "LEFT"];
 
@@ -28,7 +28,7 @@ pub fn status_text(printer: Printer, records: &[VmRecord], now: &ClockReading) -
     status_table(records, now, printer.paint())
 }
 
-/// One line a VM.
+/// A line for each VM.
 fn status_table(records: &[VmRecord], now: &ClockReading, paint: StreamColor) -> String {
     let mut table = bare(&STATUS);
     let mut states = Vec::new();
@@ -36,7 +36,7 @@ fn status_table(records: &[VmRecord], now: &ClockReading, paint: StreamColor) ->
         let manifest = &record.manifest;
         let runs_on = match manifest.accelerator {
             Accelerator::None => manifest.backend.to_string(),
-            // Of an ordinary user's VMs there are no others.
+            // Only shown for root: an ordinary user's VMs never have a jail.
             accelerator if manifest.lacks_jail() => {
                 format!("{}/{accelerator}, no jail", manifest.backend)
             }
@@ -58,7 +58,7 @@ fn status_table(records: &[VmRecord], now: &ClockReading, paint: StreamColor) ->
     painted(&finish(table), "STATE", &states, paint)
 }
 
-/// A VM's state, in the colour of what runs, is under way or has failed.
+/// A VM's state, and the colour for it.
 fn state(record: &VmRecord) -> (String, Option<TextTone>) {
     let name = record.state.name();
     if let Some(error) = record.last_error() {
@@ -72,8 +72,7 @@ fn state(record: &VmRecord) -> (String, Option<TextTone>) {
     (name.to_owned(), tone)
 }
 
-/// A table with the cells of one column in their tones. They are painted where the finished table has
-/// them: whoever lays it out knows nothing of colours.
+/// Colours the cells of one column in a finished table, because the table's layout does not support colours.
 fn painted(
     table: &str,
     title: &str,
@@ -93,7 +92,7 @@ fn painted(
     std::iter::once(head.to_owned()).chain(rows).collect::<Vec<_>>().join("\n")
 }
 
-/// One line a profile; `built` names those whose image exists.
+/// A line for each profile; `built` names those whose image exists.
 pub fn profiles_table<'a>(
     profiles: impl Iterator<Item = &'a Profile>,
     built: &BTreeSet<ProfileName>,
@@ -113,7 +112,7 @@ pub fn profiles_table<'a>(
     finish(table)
 }
 
-/// One line a key: its name, its value, and where that comes from.
+/// A line for each setting: its key, its value, and where that comes from.
 pub fn settings_table(rows: impl Iterator<Item = [String; 3]>) -> String {
     let mut table = bare(&["KEY", "VALUE", "FROM"]);
     for row in rows {
@@ -122,7 +121,7 @@ pub fn settings_table(rows: impl Iterator<Item = [String; 3]>) -> String {
     finish(table)
 }
 
-/// One line an image.
+/// A line for each image.
 pub fn images_table(images: &[(ImageInfo, DiskUsage)]) -> String {
     let mut table = bare(&["PROFILE", "MADE OF", "KERNEL", "ON DISK", "IMAGE"]);
     for (image, usage) in images {
@@ -140,7 +139,7 @@ pub fn images_table(images: &[(ImageInfo, DiskUsage)]) -> String {
     finish(table)
 }
 
-/// In a word or two, what an image is made of.
+/// The origin of an image, in a word or two.
 fn made_of(recipe: &ImageRecipe) -> String {
     match recipe {
         ImageRecipe::Debian(recipe) => escape(&recipe.suite),
@@ -148,7 +147,7 @@ fn made_of(recipe: &ImageRecipe) -> String {
     }
 }
 
-/// One line a template.
+/// A line for each template.
 pub fn templates_table(templates: &[ListedTemplate], now: &ClockReading) -> String {
     let mut table =
         bare(&["TEMPLATE", "PROFILE", "RUNS ON", "SIZE", "ON DISK", "MADE", "LAST USED"]);
@@ -176,7 +175,7 @@ pub fn templates_table(templates: &[ListedTemplate], now: &ClockReading) -> Stri
     finish(table)
 }
 
-/// One line a check, with its remedy below.
+/// A line for each check, with its remedy below.
 pub fn checks_table(checks: &[HostCheck], paint: StreamColor) -> String {
     let mut lines = Vec::new();
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
@@ -194,7 +193,7 @@ pub fn checks_table(checks: &[HostCheck], paint: StreamColor) -> String {
     lines.join("\n")
 }
 
-/// Columns by white space alone, as `docker ps` and `kubectl get` show them: easy on `awk`.
+/// Columns separated by spaces only, as in `docker ps` and `kubectl get`, which suits `awk`.
 fn bare(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -216,7 +215,7 @@ fn left(seconds: f64) -> String {
     TimeSpan::whole(seconds).to_string()
 }
 
-/// How long something has been, in its largest unit: whoever deletes what is old needs no more.
+/// A time in the past, in its largest unit.
 fn ago(seconds: f64) -> String {
     let seconds = seconds.max(0.0) as u64;
     let (count, unit) = match seconds {

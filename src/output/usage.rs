@@ -1,11 +1,11 @@
-//! What to do about a command line that is not understood.
+//! Hints for command lines that the parser does not accept.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::escape::escape;
 use crate::model::Refusal;
 
-/// What people type who come from other programs of this kind, and what it is called here.
+/// Commands of similar programs, and what mayfly calls them.
 const ELSEWHERE: [(&[&str], &str); 9] = [
     (&["ps", "ls", "list", "inspect", "info"], "mayfly status"),
     (&["delete", "del", "destroy", "kill", "remove"], "mayfly rm"),
@@ -18,9 +18,9 @@ const ELSEWHERE: [(&[&str], &str); 9] = [
     (&["version"], "mayfly --version"),
 ];
 
-/// The hint that goes with what clap says, in one line.
+/// The hint for an error of clap's, in one line.
 pub(super) fn hint(error: &clap::Error, verb: Option<&str>) -> String {
-    // What refused a value may know more than the parser.
+    // The refusal of a value has a more precise hint.
     let refusal =
         std::error::Error::source(error).and_then(|source| source.downcast_ref::<Refusal>());
     if let Some(hint) = refusal.and_then(|refusal| refusal.hint.as_deref()) {
@@ -35,7 +35,7 @@ pub(super) fn hint(error: &clap::Error, verb: Option<&str>) -> String {
         })
 }
 
-/// A command without the '--' before it, as docker and ssh take it.
+/// For a command without '--' before it, as docker and ssh accept it.
 fn about_command(error: &clap::Error, verb: Option<&str>) -> Option<String> {
     if error.kind() != ErrorKind::UnknownArgument {
         return None;
@@ -66,7 +66,7 @@ fn suggestion(error: &clap::Error) -> Option<String> {
     Some(format!("did you mean '{}'?", escape(word)))
 }
 
-/// Of several, the last, which clap has for the best.
+/// The last of several values, which clap considers the best.
 fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
     match error.get(kind)? {
         ContextValue::String(word) => Some(word),

@@ -1,4 +1,4 @@
-//! A VM as `--json` shows it.
+//! VMs, images and so on, as `--json` prints them.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::template::{ListedTemplate, TemplateInfo};
 
-/// The reference's fields, then ours. Times are Unix seconds.
+/// A VM. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VmView<'a> {
     vm_id: &'a VmId,
@@ -61,7 +61,7 @@ impl<'a> From<&'a VmRecord> for VmView<'a> {
     }
 }
 
-/// A copy as `--json` shows it. What is in an archive that is sent is not known.
+/// A copy. The numbers are not known for an archive that is sent to a VM.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CopyView<'a> {
     vm_id: &'a VmId,
@@ -71,7 +71,7 @@ pub struct CopyView<'a> {
     directories: Option<u64>,
     links: Option<u64>,
     bytes: Option<u64>,
-    /// How many things were not copied, by their kind, and the names of the first of them.
+    /// The number of things that were not copied because of their kind, and the first of them.
     skipped_count: Option<u64>,
     skipped: Vec<SkippedView>,
 }
@@ -106,19 +106,19 @@ impl<'a> CopyView<'a> {
     }
 }
 
-/// An image as `--json` shows it.
+/// An image.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ImageView<'a> {
     profile: &'a str,
     id: String,
     suite: Option<&'a str>,
-    /// Where it came from, if it was not built here.
+    /// Its origin, if it was not built here.
     imported: Option<&'a ImportRecipe>,
     kernel_release: &'a str,
     built_at: f64,
     /// The lengths of the files.
     apparent_bytes: u64,
-    /// What the files take on the disk; they are sparse.
+    /// The disk space that the files take; they are sparse.
     disk_bytes: u64,
     /// Each file's length and digest.
     files: &'a BTreeMap<String, FileInfo>,
@@ -143,7 +143,7 @@ impl<'a> ImageView<'a> {
     }
 }
 
-/// A template as `--json` shows it. Of one that is damaged, only what needs no description is known.
+/// A template. If it is damaged, only its name, size and last use are known.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TemplateView<'a> {
     name: &'a str,
@@ -156,7 +156,7 @@ pub struct TemplateView<'a> {
     vcpu_count: Option<u32>,
     mem_mib: Option<u32>,
     vmm_version: Option<String>,
-    /// What the files take on the disk; they are sparse.
+    /// The disk space that the files take; they are sparse.
     disk_bytes: u64,
     made_at: Option<f64>,
     last_used_at: f64,
@@ -182,13 +182,13 @@ impl<'a> TemplateView<'a> {
     }
 }
 
-/// A log as `--json` shows it.
+/// A log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LogView<'a> {
     vm_id: &'a VmId,
     log: &'static str,
     text: String,
-    /// `utf-8`, or `base64` where it is not UTF-8.
+    /// `utf-8`, or `base64` if the text is not UTF-8.
     text_encoding: &'static str,
 }
 

@@ -1,8 +1,8 @@
-//! What is particular to bash, which tears words apart at `=` and `:`.
+//! Completion for bash, which splits words at `=` and `:`.
 //!
-//! clap's own script hands on the pieces, so that `--profile=deb` and `box:/et` complete to nothing. Here
-//! they are put together again, by what stands between them on the line, and of a candidate bash gets what
-//! belongs behind its last break.
+//! clap's own script passes the pieces on, so that `--profile=deb` and `box:/et` have no candidates. Here they
+//! are joined again, depending on what is between them on the line, and bash receives the part of a
+//! candidate after the last `=` or `:`.
 
 use std::ffi::OsString;
 use std::io::{Result, Write};
@@ -18,15 +18,15 @@ use super::candidates::is_wanted;
 #[derive(Debug)]
 pub struct BashCompleter;
 
-/// The words as bash has them; the one at the cursor only up to there and as it means it, unless it is
-/// such a break itself.
+/// Passes the words as bash has split them; the word at the cursor only up to the cursor (`$2`), unless it
+/// is `=` or `:` itself.
 const SCRIPT: &str = r#"_mayfly() {
     local words=("${COMP_WORDS[@]}")
     [[ ${words[COMP_CWORD]} == [=:]* ]] || words[COMP_CWORD]=$2
     mapfile -t COMPREPLY < <(
         COMP_LINE=$COMP_LINE COMP_CWORD=$COMP_CWORD VARIABLE=bash COMPLETER -- "${words[@]}" 2> /dev/null
     )
-    # What ends like this goes on.
+    # The word is not complete yet.
     if [[ ${COMPREPLY-} == *[=/:] ]]; then compopt -o nospace; fi
 }
 complete -o bashdefault -o nosort -F _mayfly NAME"#;
@@ -68,8 +68,8 @@ impl EnvCompleter for BashCompleter {
         let words = line.words.into_iter().map(OsString::from).collect();
         for candidate in engine::complete(tree, words, index, directory)? {
             let value = candidate.get_value().to_string_lossy();
-            // One that does not begin like that is no continuation of what was typed, and of a file with
-            // a line end in its name bash would see two.
+            // A candidate must continue what was typed. One that contains a line break would look like
+            // two to bash.
             let rest = value.strip_prefix(&current[..known]).filter(|rest| !rest.contains('\n'));
             if let Some(rest) = rest.filter(|_| is_wanted(&value, &current)) {
                 writeln!(out, "{}", quoted(rest))?;
@@ -86,11 +86,11 @@ pub struct CompletionLine {
 }
 
 impl CompletionLine {
-    /// The words that a user typed, of those that bash made of them. `at` is the one at the cursor, and
-    /// `line` what it made them of.
+    /// The words that the user typed. `pieces` are the words that bash has split `line` into, `at` is the
+    /// index of the one at the cursor.
     pub fn put_together(pieces: &[OsString], at: usize, line: &str) -> CompletionLine {
         let mut words: Vec<String> = Vec::new();
-        // How far the line has been read, and whether what comes next belongs to the last word.
+        // The unread part of the line, and whether the last piece was a break.
         let mut rest = line;
         let mut was_break = false;
         for piece in pieces.iter().take(at + 1) {
@@ -113,14 +113,14 @@ impl CompletionLine {
     }
 }
 
-/// Text as bash must have it on the line to take it for nothing but text.
+/// Text, quoted for a bash command line.
 fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
     let quote = |c| [(!is_plain(c)).then_some('\\'), Some(c)].into_iter().flatten();
     text.chars().flat_map(quote).collect()
 }
 
-/// A piece without what quotes it for the shell.
+/// A piece without quoting characters.
 fn unquoted(piece: &str) -> String {
     piece.chars().filter(|c| !['\'', '"', '\\'].contains(c)).collect()
 }
@@ -129,7 +129,7 @@ fn unquoted(piece: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What is made of a line that bash has torn apart like this, the cursor being at its end.
+    /// The words of a line that bash has split into `pieces`, with the cursor at its end.
     fn words(line: &str, pieces: &[&str]) -> Vec<String> {
         let pieces: Vec<OsString> = pieces.iter().map(OsString::from).collect();
         CompletionLine::put_together(&pieces, pieces.len() - 1, line).words

@@ -1,5 +1,5 @@
-//! What completes when the user presses Tab: names of what there is, and values that flags take. Nothing
-//! is made or changed for it, and errors complete to nothing: a prompt is no place for them.
+//! Candidates for completion: names of VMs, profiles and so on, and values of flags. Completing changes
+//! nothing, and yields nothing if there is an error, which a prompt is no place for.
 
 use std::ffi::OsStr;
 use std::sync::OnceLock;
@@ -15,7 +15,7 @@ use crate::model::{
 };
 use crate::settings::{SettingOverrides, SettingSources, Settings};
 
-/// Global flags on the line being completed, with variables and files behind them.
+/// The global flags of the line that is being completed, including variables and files.
 static FLAGS: OnceLock<SettingOverrides> = OnceLock::new();
 
 /// Sets the global flags that candidates depend on; to be called once.
@@ -28,7 +28,7 @@ fn manager() -> Option<VmManager> {
     VmManager::open_to_read(Settings::resolve(flags, SettingSources::default()).ok()?).ok()
 }
 
-/// Those of some words that begin with what was typed.
+/// The words that begin with what was typed.
 fn matching<T: AsRef<str>>(
     current: &OsStr,
     words: impl IntoIterator<Item = T>,
@@ -37,13 +37,13 @@ fn matching<T: AsRef<str>>(
     matching_described(current, described)
 }
 
-/// The same of words that have something said about them, which zsh and fish show.
+/// The same for words with a description, which zsh and fish show.
 fn matching_described<T: AsRef<str>>(
     current: &OsStr,
     words: impl IntoIterator<Item = (T, Option<String>)>,
 ) -> Vec<CompletionCandidate> {
     let typed = current.to_str().unwrap_or_default();
-    // What a shell would take for more than a word, or a terminal for more than text, nobody completes.
+    // A word that a shell or terminal might interpret is not completed.
     let is_plain =
         |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c));
     let words = words.into_iter().filter(|(word, _)| {
@@ -57,8 +57,8 @@ fn matching_described<T: AsRef<str>>(
         .collect()
 }
 
-/// Whether a candidate is worth showing: flags only to whoever has begun one. There are so many that the
-/// names between them would not be seen.
+/// Whether to show a candidate. Flags are shown only after a typed '-', because among so many flags the names
+/// would be hard to find.
 pub fn is_wanted(candidate: &str, typed: &str) -> bool {
     typed.starts_with('-') || !candidate.starts_with('-')
 }
@@ -74,36 +74,36 @@ fn vms_that(current: &OsStr, wanted: impl Fn(&VmPhase) -> bool) -> Vec<Completio
         let manifest = &record.manifest;
         let about = format!("{}, {}", manifest.profile, record.state.name());
         let name = manifest.name.as_ref().map(|name| name.as_str());
-        // Who has named a VM calls it so, unless the id is being typed.
+        // A named VM is offered by its name, and by its id only if something has been typed.
         let id = (name.is_none() || !current.is_empty()).then_some(record.id().as_str());
         name.into_iter().chain(id).map(move |word| (word, Some(about.clone())))
     });
     matching_described(current, words)
 }
 
-/// Names of VMs, and ids, each with its state.
+/// Names and ids of VMs, with their states.
 pub fn vms(current: &OsStr) -> Vec<CompletionCandidate> {
     vms_that(current, |_| true)
 }
 
-/// The same of those that run, or are about to begin or to end doing so.
+/// The same for VMs that are running, starting or stopping.
 pub fn vms_that_run(current: &OsStr) -> Vec<CompletionCandidate> {
     vms_that(current, VmPhase::is_up)
 }
 
-/// The same of the others.
+/// The same for all other VMs.
 pub fn vms_that_do_not_run(current: &OsStr) -> Vec<CompletionCandidate> {
     vms_that(current, |state| !state.is_up())
 }
 
-/// Labels that VMs have.
+/// Labels of VMs.
 pub fn labels(current: &OsStr) -> Vec<CompletionCandidate> {
     let labels = all_vms().into_iter().flat_map(|record| record.manifest.labels.written());
     let labels: std::collections::BTreeSet<String> = labels.collect();
     matching(current, labels)
 }
 
-/// Conditions by which VMs can be found: their keys, and behind one its values.
+/// Filters for VMs: keys, and values after a key.
 pub fn filters(current: &OsStr) -> Vec<CompletionCandidate> {
     let typed = current.to_str().unwrap_or_default();
     let Some((key, value)) = typed.split_once('=') else {
@@ -124,12 +124,12 @@ pub fn filters(current: &OsStr) -> Vec<CompletionCandidate> {
     values.into_iter().map(|value| value.add_prefix(format!("{key}="))).collect()
 }
 
-/// Orders of VMs.
+/// Sort orders for VMs.
 pub fn sorts(current: &OsStr) -> Vec<CompletionCandidate> {
     matching(current, StatusSort::keys())
 }
 
-/// What `cp` copies from and to: VMs, each with the colon that a path in it follows, and local files.
+/// Sources and destinations of `cp`: VMs, followed by a colon, and local files.
 pub fn ends_of_copies(current: &OsStr) -> Vec<CompletionCandidate> {
     let vms = vms_that_run(current).into_iter().map(|vm| {
         let mut end = vm.get_value().to_owned();
@@ -139,7 +139,7 @@ pub fn ends_of_copies(current: &OsStr) -> Vec<CompletionCandidate> {
     vms.chain(PathCompleter::any().complete(current)).collect()
 }
 
-/// Names of templates, each with what it is of.
+/// Names of templates, with backend and size.
 pub fn templates(current: &OsStr) -> Vec<CompletionCandidate> {
     let listed = manager().and_then(|manager| lifecycle::list_templates(&manager).ok());
     let words = listed.into_iter().flatten().map(|listed| {
@@ -152,7 +152,7 @@ pub fn templates(current: &OsStr) -> Vec<CompletionCandidate> {
     matching_described(current, words)
 }
 
-/// Names of profiles, each with its description.
+/// Names of profiles, with their descriptions.
 pub fn profiles(current: &OsStr) -> Vec<CompletionCandidate> {
     let manager = manager();
     let profiles = manager.as_ref().and_then(|manager| manager.settings.profiles().ok());
@@ -161,7 +161,7 @@ pub fn profiles(current: &OsStr) -> Vec<CompletionCandidate> {
     matching_described(current, described)
 }
 
-/// Names of profiles whose image is there.
+/// Names of profiles whose image is built.
 pub fn images(current: &OsStr) -> Vec<CompletionCandidate> {
     let images = manager().and_then(|manager| manager.list_images().ok()).unwrap_or_default();
     matching(current, images.into_iter().map(|(image, _)| image.profile))
@@ -171,32 +171,32 @@ fn limits() -> Option<VmLimits> {
     Some(manager()?.settings.profiles().ok()?.limits.clone())
 }
 
-/// Those of some values that a limit allows; all of them where it is not known.
+/// The values that a limit allows; all of them if it is not known.
 fn within(values: &[u64], bounds: Option<ValueRange>) -> Vec<u64> {
     let allowed = |value: &u64| bounds.is_none_or(|bounds| bounds.contains(*value));
     values.iter().copied().filter(allowed).collect()
 }
 
-/// Usual amounts of memory that a VM may have.
+/// Common sizes of memory, within the limits.
 pub fn memory(current: &OsStr) -> Vec<CompletionCandidate> {
     let usual: Vec<u64> = (8..16).map(|power| 1 << power).collect();
     let allowed = within(&usual, limits().map(|limits| limits.mem_mib));
     matching(current, allowed.into_iter().map(|mib| MemMib(mib as u32).to_string()))
 }
 
-/// How many virtual CPUs a VM may have.
+/// Common numbers of virtual CPUs, within the limits.
 pub fn vcpus(current: &OsStr) -> Vec<CompletionCandidate> {
     let allowed = within(&[1, 2, 4, 8, 16, 32], limits().map(|limits| limits.vcpu_count));
     matching(current, allowed.into_iter().map(|count| count.to_string()))
 }
 
-/// Usual times to live that a VM may have.
+/// Common times to live, within the limits.
 pub fn ttls(current: &OsStr) -> Vec<CompletionCandidate> {
     let usual = [60, 300, 600, 1800, 3600, 14_400, 86_400];
     spans(current, &within(&usual, limits().map(|limits| limits.ttl_seconds)))
 }
 
-/// Usual durations.
+/// Common durations.
 pub fn durations(current: &OsStr) -> Vec<CompletionCandidate> {
     spans(current, &[1, 10, 60, 600, 3600])
 }
@@ -206,7 +206,7 @@ fn spans(current: &OsStr, seconds: &[u64]) -> Vec<CompletionCandidate> {
     matching(current, spans)
 }
 
-/// Variables that are set here, which may be passed on.
+/// Names of variables in mayfly's environment.
 pub fn variables(current: &OsStr) -> Vec<CompletionCandidate> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let mut names: Vec<String> = names.collect();

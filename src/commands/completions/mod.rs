@@ -1,4 +1,4 @@
-//! `mayfly completions`, and what the scripts it prints ask.
+//! `mayfly completions`, and the answers to the scripts it prints.
 
 mod bash;
 pub(super) mod candidates;
@@ -21,11 +21,11 @@ Examples:
   mayfly completions zsh > ~/.zfunc/_mayfly
   mayfly completions fish > ~/.config/fish/completions/mayfly.fish";
 
-/// The variable by which a completion script asks the program. Not clap's own `COMPLETE`: with a name
-/// so common set by anything else, every command would fail.
+/// The variable with which a completion script calls mayfly. Not clap's own `COMPLETE`: every command would
+/// fail if another program set a name that common.
 pub const VARIABLE: &str = "MAYFLY_COMPLETE";
 
-/// The shells that are completed for.
+/// The supported shells.
 const SHELLS: Shells<'static> =
     Shells(&[&bash::BashCompleter, &Terse { shell: &Zsh }, &Terse { shell: &Fish }]);
 
@@ -41,7 +41,7 @@ pub struct Args {
     shell: ShellKind,
 }
 
-/// Shells there is a script for.
+/// The supported shells, as values of the argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ShellKind {
     Bash,
@@ -69,7 +69,7 @@ pub fn script(shell: ShellKind) -> Result<String> {
     String::from_utf8(script).context("the script is not UTF-8")
 }
 
-/// Answers a completion script and ends the program, if one is asking.
+/// Answers a completion script and exits, if one has called mayfly.
 pub fn answer_shell(args: &[OsString], tree: impl Fn() -> Command) {
     if std::env::var_os(VARIABLE).is_none() {
         return;
@@ -77,7 +77,7 @@ pub fn answer_shell(args: &[OsString], tree: impl Fn() -> Command) {
     let typed = args.iter().skip_while(|arg| *arg != "--").skip(1);
     let parser = tree().ignore_errors(true);
     let matches = parser.clone().try_get_matches_from(typed);
-    // '--help' on the line is an answer, not flags.
+    // With '--help' on the line, the parser returns the help instead of flags.
     let matches = matches.or_else(|_| parser.try_get_matches_from(["mayfly"]));
     if let Ok(flags) = matches.and_then(|matches| SettingOverrides::from_arg_matches(&matches)) {
         candidates::heed(flags);
@@ -99,7 +99,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     Ok(0)
 }
 
-/// Another shell, with that rule.
+/// Another shell, with candidates filtered by [`candidates::is_wanted`].
 struct Terse<'a> {
     shell: &'a (dyn EnvCompleter + Sync),
 }
@@ -131,12 +131,12 @@ impl EnvCompleter for Terse<'_> {
         directory: Option<&Path>,
         out: &mut dyn Write,
     ) -> std::io::Result<()> {
-        // Zsh says where the cursor is; fish gives words up to there only.
+        // Zsh passes the position of the cursor; fish passes only the words up to it.
         let at = std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|index| index.parse().ok());
         let typed = at.map_or(words.last(), |at: usize| words.get(at)).cloned().unwrap_or_default();
         let mut answer = Vec::new();
         self.shell.write_complete(tree, words, directory, &mut answer)?;
-        // A line each, in both.
+        // Both expect one candidate per line.
         let answer = String::from_utf8_lossy(&answer);
         let typed = typed.to_string_lossy();
         let wanted: Vec<&str> =

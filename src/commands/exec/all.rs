@@ -15,19 +15,19 @@ use crate::model::{Refusal, RefusalKind, VmPhase, VmRecord};
 use crate::output::{ErrorReport, PrefixedLines, SharedStream, WritePatience};
 use crate::protocol::ExecRequest;
 
-/// What is asked for.
+/// The flags of `exec --all`.
 #[derive(Debug)]
 pub struct ExecAllRequest<'a> {
     pub all: &'a SelectionFlags,
     pub keep: bool,
     pub command: &'a CommandFlags,
-    /// In how many VMs at a time.
+    /// The number of VMs in which the command runs at a time.
     pub jobs: usize,
 }
 
 pub fn serve(app: &AppContext, request: &ExecAllRequest) -> Result<u8> {
     let exec = request.command.prepare_for_many()?;
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
     let now = clock::now()?;
     let mut vms = request.all.find(&manager)?;
@@ -47,7 +47,7 @@ pub fn serve(app: &AppContext, request: &ExecAllRequest) -> Result<u8> {
         stdout: SharedStream::stdout()?,
         stderr: SharedStream::stderr()?,
     };
-    // The highest, which is the same in whatever order they end.
+    // The highest exit code does not depend on the order in which the commands end.
     let (mut code, mut deleted) = (0, 0);
     let run = |vm: &VmRecord, ears: &mut [PendingSignals; 3]| crowd.run(vm, ears);
     lifecycle::at_once(&vms, request.jobs, &mut signals, run, |vm, ran| {
@@ -65,19 +65,19 @@ pub fn serve(app: &AppContext, request: &ExecAllRequest) -> Result<u8> {
     Ok(code)
 }
 
-/// What is the same for all of them.
+/// What all the VMs have in common.
 struct Crowd<'a> {
     app: &'a AppContext,
     manager: &'a VmManager,
     exec: &'a ExecRequest,
     keep: bool,
-    /// Of the longest name.
+    /// The length of the longest name.
     width: usize,
     stdout: SharedStream,
     stderr: SharedStream,
 }
 
-/// What came of the command in one VM.
+/// How the command ended in one VM.
 struct Ran {
     finished: FinishedCommand,
     timings: PhaseTimings,
@@ -92,23 +92,22 @@ impl Crowd<'_> {
             let command = ExecCommand { exec: self.exec.clone(), streams, keep: self.keep };
             lifecycle::exec(self.manager, vm.id(), command, signals, &mut timings)
         };
-        let finished = match self.app.printer.style.json {
-            true => exec(CommandFlags::capture(), CommandFlags::capture()),
-            false => {
-                let (out, stdout) = pipe().context("make a pipe")?;
-                let (err, stderr) = pipe().context("make a pipe")?;
-                std::thread::scope(|scope| {
-                    scope.spawn(|| self.print(vm, out, &self.stdout, for_stdout));
-                    scope.spawn(|| self.print(vm, err, &self.stderr, for_stderr));
-                    // Its ends of the pipes are closed with it, and the two are done then.
-                    exec(OutputSink::Stream(stdout.into()), OutputSink::Stream(stderr.into()))
-                })
-            }
+        let finished = if self.app.printer.style.json {
+            exec(CommandFlags::capture(), CommandFlags::capture())
+        } else {
+            let (out, stdout) = pipe().context("cannot make a pipe")?;
+            let (err, stderr) = pipe().context("cannot make a pipe")?;
+            std::thread::scope(|scope| {
+                scope.spawn(|| self.print(vm, out, &self.stdout, for_stdout));
+                scope.spawn(|| self.print(vm, err, &self.stderr, for_stderr));
+                // When it returns, the writing ends are closed, so both threads end.
+                exec(OutputSink::Stream(stdout.into()), OutputSink::Stream(stderr.into()))
+            })
         }?;
         Ok(Ran { finished, timings })
     }
 
-    /// Prints what comes, line by line. When it stops before the end, the command sees its output closed.
+    /// Prints output line by line. If printing stops early, the command finds its output closed.
     fn print(
         &self,
         vm: &VmRecord,
@@ -128,7 +127,7 @@ impl Crowd<'_> {
         let _ = to.write(&lines.rest(to.columns()), &mut patience);
     }
 
-    /// Says how a command ended, unless its output says it all; gives its exit code.
+    /// Reports how a command ended, unless it succeeded, and returns its exit code.
     fn report(&self, command: &CommandFlags, vm: &VmRecord, ran: Ran) -> Result<u8> {
         let FinishedCommand { outcome, cleanup } = ran.finished;
         if self.app.printer.style.json {
@@ -151,7 +150,7 @@ impl Crowd<'_> {
         Ok(code)
     }
 
-    /// Says what kept the command from its end; gives the exit code for that.
+    /// Prints the error that kept the command from finishing, and returns the exit code for it.
     fn complain(&self, vm: &VmRecord, error: &anyhow::Error) -> u8 {
         let failure = ErrorReport::of_command(error);
         let message = format!("{}: {}", vm.manifest.called(), failure.message);

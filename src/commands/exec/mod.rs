@@ -10,7 +10,7 @@ use crate::commands::completions::candidates;
 use crate::commands::flags::guest_command::CommandFlags;
 use crate::commands::flags::selection::SelectionFlags;
 use crate::host::signals::PendingSignals;
-use crate::lifecycle::{self, ExecCommand, PhaseTimings, VmManager};
+use crate::lifecycle::{self, ExecCommand, PhaseTimings};
 use crate::model::{Refusal, RefusalKind, VmRef};
 
 const EXAMPLES: &str = "\
@@ -83,7 +83,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let (exec, streams) = args.command.prepare(app)?;
     let program = exec.program.clone();
     let command = ExecCommand { exec, streams, keep: args.keep };
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
     let id = manager.resolve(&vm)?;
     let mut timings = PhaseTimings::begin();

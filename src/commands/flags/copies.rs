@@ -1,4 +1,4 @@
-//! The flags of `run` that bring files along, and back.
+//! The flags of `run` that copy files into and out of the VM.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -46,7 +46,7 @@ pub struct CopyFlags {
     copy_out: Vec<OsString>,
 }
 
-/// The same, looked at before there is a VM.
+/// Copies that have been checked, before there is a VM.
 #[derive(Debug)]
 pub struct PreparedCopies {
     inward: Vec<(OsString, CopyIn)>,
@@ -61,11 +61,11 @@ struct Outward {
 }
 
 impl CopyFlags {
-    /// What is to be copied, and where `exec` runs because of it. A profile's `defaults` say for whom, and
-    /// where it runs if nothing else does.
+    /// Checks the copies and sets the user and working directory of `exec`: those of the flags, the first
+    /// directory that is copied in, or the profile's `defaults`.
     ///
     /// # Errors
-    /// What can be seen to be wrong before anything is done.
+    /// `Usage`; or a local path that cannot be accessed.
     pub fn prepare(
         &self,
         exec: &mut ExecRequest,
@@ -181,7 +181,7 @@ impl PreparedCopies {
     }
 }
 
-/// What is before the last colon, and what is behind it, if there is anything.
+/// Splits at the last colon. An empty second part counts as none.
 fn split<'a>(typed: &'a OsStr, flag: &str) -> Result<(&'a OsStr, Option<&'a OsStr>)> {
     let bytes = typed.as_bytes();
     let (before, behind) = match bytes.iter().rposition(|&byte| byte == b':') {
@@ -196,7 +196,7 @@ fn split<'a>(typed: &'a OsStr, flag: &str) -> Result<(&'a OsStr, Option<&'a OsSt
     Ok((OsStr::from_bytes(before), behind.map(OsStr::from_bytes)))
 }
 
-/// What a directory is called, also if the path to it does not say so, as `.` does not.
+/// The name of a file or directory, also for a path such as `.` that does not contain it.
 fn name_of(path: &OsStr) -> Result<OsString> {
     let real = std::fs::canonicalize(path).with_context(|| format!("cannot access {path:?}"))?;
     let name = own_name(path).or(real.file_name()).map(OsStr::to_owned);
@@ -207,7 +207,7 @@ fn name_of(path: &OsStr) -> Result<OsString> {
     })
 }
 
-/// Refuses what is there and is no directory.
+/// Refuses a path that exists and is not a directory, or is below one that is not.
 fn check_directory(path: &Path) -> Result<()> {
     let there = path.ancestors().find_map(|above| {
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };

@@ -1,4 +1,4 @@
-//! The flags by which a command is given variables and secrets, shared by all verbs that run one.
+//! The flags for the variables and secrets of a command, shared by `exec`, `run` and `shell`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -49,10 +49,11 @@ pub struct EnvAndSecrets {
 }
 
 impl EnvAndSecrets {
-    /// Puts all of it into a request. `input` is the flag that makes standard input the command's own.
+    /// Adds the variables and secrets to a request. `input` is the flag, if any, that passes standard input
+    /// to the command.
     ///
     /// # Errors
-    /// `Usage`, before anything was done. What is secret is in no message.
+    /// `Usage`, without values of variables or secrets; or a file that cannot be read.
     pub fn give(&self, exec: &mut ExecRequest, input: Option<&'static str>) -> Result<()> {
         let mut reader = Reader { input };
         for file in &self.env_file {
@@ -80,9 +81,9 @@ impl EnvAndSecrets {
     }
 }
 
-/// Reads files, and standard input once.
+/// Reads files, and standard input at most once.
 struct Reader {
-    /// Who has taken it.
+    /// The flag that uses standard input.
     input: Option<&'static str>,
 }
 
@@ -109,7 +110,7 @@ impl Reader {
 fn variable(setting: &OsStr) -> Result<(WireText, WireText)> {
     let bytes = setting.as_bytes();
     let (key, value) = match bytes.iter().position(|&b| b == b'=') {
-        // What follows may be anything, and is not shown.
+        // The value may be confidential, so it is not shown.
         Some(0) => {
             return Err(usage("'-e' has no name before '='").hint("write '-e KEY=VALUE'").into());
         }
@@ -132,7 +133,7 @@ fn variable(setting: &OsStr) -> Result<(WireText, WireText)> {
 fn secret(given: &OsStr, left: usize, reader: &mut Reader) -> Result<NamedSecret> {
     let hint = "write '--secret NAME=FILE', where FILE contains the secret";
     let bytes = given.as_bytes();
-    // It may be the secret itself, and is not shown.
+    // The argument may be the secret itself, so it is not shown.
     let (name, file) = bytes
         .iter()
         .position(|&byte| byte == b'=')
@@ -148,7 +149,7 @@ fn secret(given: &OsStr, left: usize, reader: &mut Reader) -> Result<NamedSecret
     let file = Path::new(OsStr::from_bytes(file));
     let value = reader.read(file, "'--secret'", MAX_SECRETS, FilePrivacy::Must)?;
     if value.is_empty() {
-        // A command in <(…) that failed, most likely.
+        // Most likely, a command in <(…) failed.
         return Err(usage(format!(
             "secret {name:?} is empty: there is nothing in {}",
             file.display()

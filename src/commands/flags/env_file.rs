@@ -1,18 +1,18 @@
-//! Files of variables, in the form that docker and podman read.
+//! Files of variables, in the format of docker and podman.
 //!
-//! A line is `KEY=VALUE`, with the value as it stands, quotes and all; or `KEY` alone, which stands for
-//! the variable of that name here and for nothing if there is none. Lines that are empty or begin with
-//! `#` say nothing.
+//! A line is `KEY=VALUE`, with the value taken literally, including quotes; or `KEY` alone for the variable
+//! of that name in mayfly's environment, if there is one. Empty lines and lines that begin with `#` are
+//! ignored.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::protocol::WireText;
 
-/// The variables of a file.
+/// The variables of a file; `here` looks up a variable of mayfly's environment.
 ///
 /// # Errors
-/// The number of a line and what is wrong with it, without quoting it.
+/// The number of a line and what is wrong with it. The line itself may be confidential.
 pub fn parse(
     file: &[u8],
     here: impl Fn(&OsStr) -> Option<OsString>,

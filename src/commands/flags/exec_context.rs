@@ -1,5 +1,5 @@
-//! The flags that say as whom, where and with what something runs in a guest, shared by `exec`, `run`
-//! and `shell`.
+//! The flags for the user, directory, variables and secrets of a command, shared by `exec`, `run` and
+//! `shell`.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -28,10 +28,10 @@ pub struct ExecContext {
 }
 
 impl ExecContext {
-    /// A request to run `program` so. `input` is the flag that makes standard input the command's own.
+    /// A request to run `program`. `input` is the flag, if any, that passes standard input to the command.
     ///
     /// # Errors
-    /// Flags that make no sense, before anything was done.
+    /// Those of [`EnvAndSecrets::give`].
     pub fn exec(&self, program: ExecProgram, input: Option<&'static str>) -> Result<ExecRequest> {
         let mut exec = ExecRequest {
             cwd: self.workdir.as_ref().map(text),
@@ -43,12 +43,12 @@ impl ExecContext {
     }
 }
 
-/// The program with these words, which there must be.
+/// The program with these words; there must be at least one.
 pub fn program(words: &[OsString]) -> ExecProgram {
     ExecProgram::Argv(words.iter().map(text).collect())
 }
 
-/// What the user typed, byte by byte.
+/// An argument, byte for byte.
 pub fn text(text: &OsString) -> WireText {
     WireText(text.as_bytes().to_owned())
 }

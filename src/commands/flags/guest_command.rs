@@ -18,8 +18,7 @@ use crate::model::{Refusal, RefusalKind, TimeSpan, VmId};
 use crate::output::ExecAnswer;
 use crate::protocol::{ExecProgram, ExecRequest, WireText};
 
-/// How much of each stream `--json` keeps. The answer is one JSON value, so it is held in memory;
-/// who wants more reads the streams.
+/// How much of each stream `--json` keeps, in bytes. The answer is one JSON value, so it is held in memory.
 const CAPTURE_LIMIT: usize = 4 << 20;
 
 #[derive(Debug, Args)]
@@ -63,7 +62,7 @@ pub struct CommandFlags {
 }
 
 impl CommandFlags {
-    /// Whether there is nothing to run but the user's login shell.
+    /// Whether neither a command nor a line for a shell is given.
     pub fn is_login(&self) -> bool {
         self.shell.is_none() && self.command.is_empty()
     }
@@ -73,27 +72,29 @@ impl CommandFlags {
         self.tty
     }
 
-    /// The words of the command, unless it was given as a string for a shell.
+    /// The words of the command, unless a line for a shell is given.
     pub fn words(&self) -> Option<&[OsString]> {
         self.shell.is_none().then_some(&self.command[..])
     }
 
-    /// The request for the agent, and where its streams go: to our own, or into the JSON answer.
-    /// Errors: flags that make no sense, before anything was done.
+    /// The request for the agent, and its streams: mayfly's own, or buffers for the JSON answer.
+    ///
+    /// # Errors
+    /// `Usage` for flags that contradict each other, and those of [`tty::take`].
     pub fn prepare(&self, app: &AppContext) -> Result<(ExecRequest, ExecStreams)> {
         let mut exec = self.exec()?;
-        let streams = match self.tty {
-            true => tty::take(app, &mut exec, "'-t'", "use '-i' to pass other input on")?,
-            false => {
-                exec.stdin = self.interactive;
-                self.streams(app)?
-            }
-        };
-        Ok((exec, streams))
+        if self.tty {
+            let streams = tty::take(app, &mut exec, "'-t'", "use '-i' to pass other input on")?;
+            return Ok((exec, streams));
+        }
+        exec.stdin = self.interactive;
+        Ok((exec, self.streams(app)?))
     }
 
-    /// The request for the agents of several VMs. Errors: that there is one input, too, which cannot be
-    /// for all of them.
+    /// The request for the agents of several VMs.
+    ///
+    /// # Errors
+    /// As for [`CommandFlags::prepare`]; `Usage` also if standard input would go to the command.
     pub fn prepare_for_many(&self) -> Result<ExecRequest> {
         if let Some(flag) = self.input() {
             let message = format!("{flag} cannot be used with '--all'");
@@ -118,16 +119,13 @@ impl CommandFlags {
         Ok(exec)
     }
 
-    /// The flag that makes standard input the command's own.
+    /// The flag that passes standard input to the command.
     fn input(&self) -> Option<&'static str> {
-        match (self.tty, self.interactive) {
-            (true, _) => Some("'-t'"),
-            (false, true) => Some("'-i'"),
-            (false, false) => None,
-        }
+        let interactive = self.interactive.then_some("'-i'");
+        if self.tty { Some("'-t'") } else { interactive }
     }
 
-    /// Keeps an output for the JSON answer.
+    /// A buffer for the JSON answer.
     pub fn capture() -> OutputSink {
         OutputSink::Capture { limit: CAPTURE_LIMIT }
     }
@@ -136,26 +134,25 @@ impl CommandFlags {
         let ours = |fd: std::os::fd::BorrowedFd| {
             fd.try_clone_to_owned().context("cannot use a standard stream")
         };
-        let stdin = match self.interactive {
-            true => Some(StdinSource::Bytes(ours(std::io::stdin().as_fd())?)),
-            false => None,
-        };
-        let (stdout, stderr) = match app.printer.style.json {
-            true => (CommandFlags::capture(), CommandFlags::capture()),
-            false => (
+        let stdin = self.interactive.then(|| ours(std::io::stdin().as_fd())).transpose()?;
+        let stdin = stdin.map(StdinSource::Bytes);
+        let (stdout, stderr) = if app.printer.style.json {
+            (CommandFlags::capture(), CommandFlags::capture())
+        } else {
+            (
                 OutputSink::Stream(ours(std::io::stdout().as_fd())?),
                 OutputSink::Stream(ours(std::io::stderr().as_fd())?),
-            ),
+            )
         };
         Ok(ExecStreams { stdin, stdout, stderr })
     }
 
-    /// What there is to say about an end, where its exit code alone does not.
+    /// As [`verdict`], for this command.
     pub fn verdict(&self, exit: &CommandExit) -> Option<String> {
         verdict(exit, self.timeout, self.tty)
     }
 
-    /// Prints what `--json` answers and what a timeout says; gives the exit code.
+    /// Prints the JSON answer, or the verdict, and returns the exit code.
     pub fn report(
         &self,
         app: &AppContext,
@@ -183,8 +180,8 @@ impl CommandFlags {
     }
 }
 
-/// What there is to say about an end, where its exit code alone does not. Of a signal that killed a
-/// command, a person at its terminal is told, as a shell would tell.
+/// What to print about the end of a command, if its exit code does not say everything. A signal that killed
+/// it is named only on a terminal, as a shell does.
 pub fn verdict(exit: &CommandExit, timeout: Option<TimeSpan>, at_terminal: bool) -> Option<String> {
     let name = |signal: u8| {
         Signal::try_from(i32::from(signal))
@@ -207,7 +204,7 @@ pub fn verdict(exit: &CommandExit, timeout: Option<TimeSpan>, at_terminal: bool)
     }
 }
 
-/// A command as a user could have typed it.
+/// A command as the user could have typed it.
 fn shown(program: &ExecProgram) -> String {
     match program {
         ExecProgram::Shell(line) => line.as_os_str().to_string_lossy().into_owned(),
@@ -215,18 +212,18 @@ fn shown(program: &ExecProgram) -> String {
             let word = |word: &WireText| quote(&word.as_os_str().to_string_lossy());
             words.iter().map(word).collect::<Vec<_>>().join(" ")
         }
-        // Nobody types the other two.
+        // Not typed by a user.
         ExecProgram::Login | ExecProgram::Pack(_) | ExecProgram::Unpack(_) => String::new(),
     }
 }
 
-/// A word as a shell would need it.
+/// A word, quoted for a shell if necessary.
 fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
     }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

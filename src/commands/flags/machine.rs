@@ -1,4 +1,4 @@
-//! The flags that say what kind of machine a VM is, shared by whatever makes VMs or templates of them.
+//! The flags for the kind of a VM, shared by `create`, `run` and `template build`.
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
@@ -40,7 +40,7 @@ pub struct MachineFlags {
 }
 
 impl MachineFlags {
-    /// A request for a VM that has these properties and no others.
+    /// A request for a VM of this kind, without further properties.
     pub fn into_request(self) -> CreateRequest {
         CreateRequest {
             profile: self.profile,

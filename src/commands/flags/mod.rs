@@ -1,4 +1,4 @@
-//! Flags that several verbs share, one file for each group.
+//! Flags that several verbs share, a file for each group.
 
 pub mod copies;
 pub mod env_and_secrets;

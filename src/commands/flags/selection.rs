@@ -1,4 +1,4 @@
-//! The VMs a verb works on, shared by those that take several: named, or all that fulfil conditions.
+//! The flags for the VMs a verb works on, shared by verbs that take several: those named, or all that match.
 
 use anyhow::Result;
 use clap::Args;
@@ -23,7 +23,7 @@ pub struct VmSelection {
     all: SelectionFlags,
 }
 
-/// The flags that stand for VMs without naming them.
+/// The flags that select VMs without naming them.
 #[derive(Debug, Args)]
 pub struct SelectionFlags {
     /// Select all VMs instead of naming them
@@ -48,7 +48,7 @@ pub struct SelectionFlags {
 }
 
 impl SelectionFlags {
-    /// Those VMs of all that fulfil every condition, oldest first, as they are now.
+    /// The VMs that match all filters, oldest first.
     pub fn find(&self, manager: &VmManager) -> Result<Vec<VmRecord>> {
         let mut filters = self.filters.clone();
         filters.extend(self.labels.iter().cloned().map(StatusFilter::Label));
@@ -57,9 +57,10 @@ impl SelectionFlags {
 }
 
 impl VmSelection {
-    /// Calls `act` with the id of every one, if there is such a VM, and the word for it. As [`each`], and with `--all` only for
-    /// those of which `concerned` says so; one that somebody else deletes meanwhile is then none of
-    /// `--all`. Where there is none, it says that there is none to `verb`, which is a success.
+    /// Calls `act` with the id of each VM, or the reason why there is no such VM, and its name or id as the
+    /// user typed it; otherwise as [`each`]. With `--all`, only VMs for which `concerned` is true are
+    /// selected, and a VM that another command deletes meanwhile is skipped. If no VM is left, a note says
+    /// that there is none to `verb`.
     pub fn each(
         &self,
         app: &AppContext,
@@ -69,7 +70,7 @@ impl VmSelection {
         mut act: impl FnMut(Result<VmId>, &str) -> Result<()>,
     ) -> Result<u8> {
         if !self.all.all {
-            // All before the first: what the one does must not change what the next is.
+            // All are resolved first, so that acting on one cannot change what the next one stands for.
             let found: Vec<_> = self.vms.iter().map(|vm| (manager.resolve(vm), vm)).collect();
             return each(app, found, |(id, vm)| act(id, vm.as_str()));
         }
@@ -85,7 +86,7 @@ impl VmSelection {
     }
 }
 
-/// Whether an error says that there is no such VM, or none any more.
+/// Whether an error says that there is no such VM.
 pub fn is_absent(error: &anyhow::Error) -> bool {
     Refusal::is_of_kind(error, RefusalKind::NotFound)
 }

@@ -1,4 +1,4 @@
-//! The flag that says how a VM comes up, shared by `start` and `run`.
+//! The flag for how a VM starts, shared by `start` and `run`.
 
 use clap::Args;
 
@@ -15,7 +15,7 @@ pub struct StartFlags {
 }
 
 impl StartFlags {
-    /// What `lifecycle` is asked for.
+    /// The options for [`lifecycle::start`](crate::lifecycle::start).
     pub fn way(&self, purpose: StreamPurpose) -> StartOptions {
         StartOptions { cold: self.cold, purpose }
     }

@@ -1,4 +1,4 @@
-//! The terminal that the user sits at, for a command that gets one like it.
+//! The user's terminal, for a command that gets one like it.
 
 use std::os::fd::AsFd;
 
@@ -11,14 +11,14 @@ use crate::lifecycle::ExecStreams;
 use crate::model::{Refusal, RefusalKind};
 use crate::protocol::{self, ExecRequest, WindowSize, WireText};
 
-/// What a terminal is whose name nobody says, as with docker.
+/// The terminal type if `TERM` is not set, as with docker.
 const UNNAMED: &str = "xterm";
 
-/// Gives the request a terminal like the one on standard input, which its keys come from from then on.
-/// `flag` is how the user asked for it, and `instead` a remedy for somebody who has none.
+/// Gives the request a terminal like the one on standard input, and takes its keys from there. `flag` is how
+/// the user asked for it, `instead` the hint if standard input is not a terminal.
 ///
 /// # Errors
-/// A [`Refusal`] where there is none, or where output is captured instead of shown.
+/// `Usage` if standard input is not a terminal, or with `--json`.
 pub fn take(
     app: &AppContext,
     exec: &mut ExecRequest,
@@ -45,7 +45,7 @@ pub fn take(
     Ok(ExecStreams {
         stdin: Some(StdinSource::Terminal(terminal)),
         stdout: OutputSink::Stream(screen.context("cannot use a standard stream")?),
-        // A terminal has one stream of output only.
+        // A terminal has only one output stream.
         stderr: OutputSink::Capture { limit: 0 },
     })
 }

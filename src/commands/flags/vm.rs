@@ -1,4 +1,4 @@
-//! The flags that describe a new VM, shared by `create` and `run`.
+//! The flags for a new VM, shared by `create` and `run`.
 
 use anyhow::Result;
 use clap::Args;
@@ -37,9 +37,10 @@ pub struct VmFlags {
 }
 
 impl VmFlags {
-    /// What `lifecycle` is asked for.
+    /// The request for a VM.
     ///
-    /// Errors: more labels than a VM may have.
+    /// # Errors
+    /// `Usage` for more labels than a VM can have.
     pub fn into_request(
         self,
         keep: Option<bool>,

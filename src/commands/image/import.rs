@@ -11,7 +11,7 @@ use crate::commands::building::building;
 use crate::commands::completions::candidates;
 use crate::host::signals::PendingSignals;
 use crate::import::{NamedSource, UnpackBounds};
-use crate::lifecycle::{self, ImportRequest, VmManager};
+use crate::lifecycle::{self, ImportRequest};
 use crate::model::{MemMib, ProfileName, Refusal, RefusalKind, RootfsFormat, TimeSpan};
 use crate::output::ImageView;
 use crate::settings::ImportedDefaults;
@@ -86,7 +86,7 @@ pub struct Args {
     force: bool,
 }
 
-/// The names of what can be imported.
+/// Values of `--from`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FormName {
     /// A directory with a root file system
@@ -114,10 +114,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         None => name_of(&args.source).parse()?,
     };
     let named = NamedSource {
-        path: match is_stdin {
-            true => None,
-            false => Some(std::path::absolute(&args.source)?),
-        },
+        path: if is_stdin { None } else { Some(std::path::absolute(&args.source)?) },
         form: args.from.map(FormName::form),
         reference: args.reference,
         bounds: UnpackBounds { bytes: u64::from(args.max_size.0) << 20, ..UnpackBounds::default() },
@@ -136,7 +133,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         kernel_of: args.kernel_of,
         force: args.force,
     };
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
     let info = building(app, &mut signals, |progress| {
         lifecycle::import_image(&manager, request, progress)

@@ -12,7 +12,7 @@ use crate::commands::AppContext;
 use crate::commands::building::building;
 use crate::commands::completions::candidates;
 use crate::host::signals::PendingSignals;
-use crate::lifecycle::{self, VmManager};
+use crate::lifecycle;
 use crate::model::ProfileName;
 use crate::output::{ImageView, images_table};
 
@@ -110,7 +110,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
 }
 
 fn build(app: &AppContext, profile: &str, force: bool) -> Result<u8> {
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
     let info = building(app, &mut signals, |progress| {
         lifecycle::build_image(&manager, profile, force, progress)
@@ -121,21 +121,15 @@ fn build(app: &AppContext, profile: &str, force: bool) -> Result<u8> {
 }
 
 fn list(app: &AppContext) -> Result<u8> {
-    let manager = VmManager::open_to_read(app.settings.clone())?;
+    let manager = app.open_to_read()?;
     let images = manager.list_images()?;
-    match app.printer.style.json {
-        true => {
-            let views: Vec<_> =
-                images.iter().map(|(info, usage)| ImageView::new(info, *usage)).collect();
-            app.printer.json(&views)?;
-        }
-        false => app.printer.data(&images_table(&images))?,
-    }
+    let views: Vec<_> = images.iter().map(|(info, usage)| ImageView::new(info, *usage)).collect();
+    app.printer.answer(&views, &images_table(&images))?;
     Ok(0)
 }
 
 fn remove(app: &AppContext, profile: &ProfileName, force: bool) -> Result<u8> {
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     let deleted = lifecycle::remove_image(&manager, profile, force)?;
     app.printer.done(&json!({ "profile": profile, "deleted": deleted }), profile.as_str())?;
     Ok(0)

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::commands::AppContext;
-use crate::lifecycle::{self, VmManager};
+use crate::lifecycle;
 use crate::model::ProfileName;
 
 const EXAMPLES: &str = "\
@@ -30,10 +30,7 @@ pub struct Args {
 }
 
 pub fn serve(app: &AppContext, args: &Args) -> Result<u8> {
-    let manager = match args.dry_run {
-        true => VmManager::open_to_read(app.settings.clone())?,
-        false => VmManager::open(app.settings.clone())?,
-    };
+    let manager = if args.dry_run { app.open_to_read()? } else { app.open()? };
     let pruned = lifecycle::prune_images(&manager, args.all, args.dry_run)?;
     if app.printer.style.json {
         app.printer.json(&pruned)?;
@@ -44,10 +41,7 @@ pub fn serve(app: &AppContext, args: &Args) -> Result<u8> {
     for name in names.chain(others) {
         app.printer.data(name)?;
     }
-    let freed = match args.dry_run {
-        true => "would free",
-        false => "freed",
-    };
+    let freed = if args.dry_run { "would free" } else { "freed" };
     app.printer.note(&format!("mayfly: {freed} {} MB", pruned.freed_bytes / 1_000_000));
     Ok(0)
 }

@@ -66,7 +66,7 @@ pub struct Args {
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
-    let manager = VmManager::open_to_read(app.settings.clone())?;
+    let manager = app.open_to_read()?;
     if args.watch {
         let named = args.vms.iter().map(|vm| manager.resolve(vm)).collect::<Result<Vec<_>>>()?;
         let is_meant = |vm: &VmRecord| args.vms.is_empty() || named.iter().any(|id| id == vm.id());
@@ -78,9 +78,10 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     }
     if args.vms.is_empty() {
         let all = list(&manager, &args)?;
-        match app.printer.style.json {
-            true => app.printer.json(&all.iter().map(VmView::from).collect::<Vec<_>>())?,
-            false => show(app, &all)?,
+        if app.printer.style.json {
+            app.printer.json(&all.iter().map(VmView::from).collect::<Vec<_>>())?;
+        } else {
+            show(app, &all)?;
         }
         return Ok(0);
     }
@@ -89,10 +90,10 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         found.push(lifecycle::status(&manager, vm)?);
         Ok(())
     })?;
-    match app.printer.style.json {
-        true => found.iter().try_for_each(|record| app.printer.json(&VmView::from(record)))?,
-        false if !found.is_empty() => show(app, &found)?,
-        false => {}
+    if app.printer.style.json {
+        found.iter().try_for_each(|record| app.printer.json(&VmView::from(record)))?;
+    } else if !found.is_empty() {
+        show(app, &found)?;
     }
     Ok(code)
 }
@@ -104,8 +105,8 @@ fn list(manager: &VmManager, args: &Args) -> Result<Vec<VmRecord>> {
 }
 
 fn show(app: &AppContext, records: &[VmRecord]) -> Result<()> {
-    match app.printer.style.quiet && records.is_empty() {
-        true => Ok(()),
-        false => app.printer.data(&status_text(app.printer, records, &clock::now()?)),
+    if app.printer.style.quiet && records.is_empty() {
+        return Ok(());
     }
+    app.printer.data(&status_text(app.printer, records, &clock::now()?))
 }

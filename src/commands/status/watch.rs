@@ -12,24 +12,24 @@ use crate::lifecycle::{VmManager, VmWatcher};
 use crate::model::{ClockReading, VmRecord};
 use crate::output::{TerminalScreen, VmView, status_text};
 
-/// Shows what `look` sees, again and again. On a terminal until a signal ends it, which its exit code then
-/// tells; elsewhere until nobody reads any more, or a signal ends it would any program.
+/// Shows what `look` returns, again and again. On a terminal, a signal ends this with its exit code.
+/// Elsewhere it ends when standard output has no reader, and a signal kills the process as usual.
 pub fn serve(
     app: &AppContext,
     manager: &VmManager,
     look: impl Fn() -> Result<Vec<VmRecord>>,
 ) -> Result<u8> {
-    let lookout = VmWatcher::new(manager)?;
+    let watcher = VmWatcher::new(manager)?;
     if app.printer.style.json {
-        return stream(&lookout, look, |vms, _| app.printer.json(&views(vms)));
+        return stream(&watcher, look, |vms, _| app.printer.json(&views(vms)));
     }
-    // Before the screen is taken, so that no signal ends it without giving that back.
     if TerminalScreen::can_be_taken() {
+        // Blocked before the screen is taken, so that no signal skips restoring it.
         let mut signals = PendingSignals::block()?;
-        return draw(app, &lookout, look, &mut signals);
+        return draw(app, &watcher, look, &mut signals);
     }
     let mut is_first = true;
-    stream(&lookout, look, |vms, now| {
+    stream(&watcher, look, |vms, now| {
         if !std::mem::take(&mut is_first) {
             app.printer.data("")?;
         }
@@ -39,7 +39,7 @@ pub fn serve(
 
 fn draw(
     app: &AppContext,
-    lookout: &VmWatcher,
+    watcher: &VmWatcher,
     look: impl Fn() -> Result<Vec<VmRecord>>,
     signals: &mut PendingSignals,
 ) -> Result<u8> {
@@ -47,11 +47,11 @@ fn draw(
     loop {
         screen.draw(&status_text(app.printer, &look()?, &clock::now()?))?;
         let others = [signals.as_fd(), screen.as_fd()];
-        let is_there = lookout.wait(&others, stdout().as_fd())?;
+        let has_reader = watcher.wait(&others, stdout().as_fd())?;
         if let Some(signal) = signals.take() {
             return Ok(SignalInterrupt(signal).code());
         }
-        if !is_there {
+        if !has_reader {
             return Ok(0);
         }
         screen.attend()?;
@@ -59,7 +59,7 @@ fn draw(
 }
 
 fn stream(
-    lookout: &VmWatcher,
+    watcher: &VmWatcher,
     look: impl Fn() -> Result<Vec<VmRecord>>,
     mut print: impl FnMut(&[VmRecord], &ClockReading) -> Result<()>,
 ) -> Result<u8> {
@@ -74,7 +74,7 @@ fn stream(
             print(&vms, &now)?;
             printed = Some((vms, expired));
         }
-        if !lookout.wait(&[], stdout().as_fd())? {
+        if !watcher.wait(&[], stdout().as_fd())? {
             return Ok(0);
         }
     }
