@@ -8,7 +8,7 @@ use std::path::Path;
 use super::copy;
 use super::failure::failure;
 use super::secrets::PlacedSecrets;
-use super::spawn::{SpawnPlan, UserIds};
+use super::spawn::SpawnPlan;
 use super::user::UserAccount;
 use super::{defaults, terminal};
 use crate::agent::vm::AgentContext;
@@ -41,17 +41,12 @@ pub fn prepare(
         variable.push(value);
         variable
     });
-    let identity = account.map(|account| UserIds {
-        uid: account.uid,
-        gid: account.gid,
-        groups: account.groups.clone(),
-    });
     Ok(SpawnPlan {
         candidates: c_strings(candidates)?,
         argv: c_strings(argv)?,
         envp: c_strings(envp)?,
         directories: c_strings(directories)?,
-        identity,
+        identity: account.map(|account| account.ids.clone()),
         secrets: secrets.and_then(|secrets| secrets.mount.take()),
         cgroup: None,
         reset_oom_score: context.is_guest(),

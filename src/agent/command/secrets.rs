@@ -152,7 +152,8 @@ fn write_files(
     secrets: &[NamedSecret],
     account: Option<&UserAccount>,
 ) -> io::Result<()> {
-    let owner = account.map(|account| (Uid::from_raw(account.uid), Gid::from_raw(account.gid)));
+    let owner =
+        account.map(|account| (Uid::from_raw(account.ids.uid), Gid::from_raw(account.ids.gid)));
     for secret in secrets {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let mut file = File::from(openat(directory, secret.name(), flags, Mode::RUSR)?);

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int};
 use nix::unistd::Pid;
 
+use super::user::UserIds;
 use crate::agent::processes::{ChildExit, ChildReaper};
 
 /// The child's stack; it needs less than a page.
@@ -37,14 +38,6 @@ pub struct SpawnPlan {
     pub stdio: [OwnedFd; 3],
     /// Whether they are a terminal, which becomes the controlling terminal of the command's session.
     pub terminal: bool,
-}
-
-/// The ids of a user.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserIds {
-    pub uid: u32,
-    pub gid: u32,
-    pub groups: Vec<u32>,
 }
 
 /// A step between fork and exec.

@@ -42,7 +42,7 @@ impl CommandStdio {
     ) -> io::Result<(CommandStdio, [OwnedFd; 3])> {
         match &request.tty {
             Some(terminal) => {
-                CommandStdio::terminal(terminal.size, account.map(|account| account.uid))
+                CommandStdio::terminal(terminal.size, account.map(|account| account.ids.uid))
             }
             None => CommandStdio::pipes(request.stdin),
         }

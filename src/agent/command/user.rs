@@ -8,12 +8,18 @@ use std::os::unix::ffi::OsStrExt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserAccount {
     pub name: OsString,
-    pub uid: u32,
-    pub gid: u32,
-    /// Supplementary groups, the primary one included.
-    pub groups: Vec<u32>,
+    pub ids: UserIds,
     pub home: OsString,
     pub shell: OsString,
+}
+
+/// The ids of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserIds {
+    pub uid: u32,
+    pub gid: u32,
+    /// Supplementary groups, including the primary one.
+    pub groups: Vec<u32>,
 }
 
 struct PasswdEntry<'a> {
@@ -35,16 +41,17 @@ pub fn resolve(spec: &str, passwd: &[u8], group: &[u8]) -> Result<UserAccount, S
         None => (spec, None),
     };
     let mut account = by_user(user, passwd).ok_or_else(|| format!("no user {user:?}"))?;
+    let ids = &mut account.ids;
     match explicit_group {
         Some(wanted) => {
-            account.gid = by_group(wanted, group).ok_or_else(|| format!("no group {wanted:?}"))?;
-            account.groups = vec![account.gid];
+            ids.gid = by_group(wanted, group).ok_or_else(|| format!("no group {wanted:?}"))?;
+            ids.groups = vec![ids.gid];
         }
         None => {
-            account.groups = vec![account.gid];
-            account.groups.extend(memberships(account.name.as_bytes(), group));
-            account.groups.sort_unstable();
-            account.groups.dedup();
+            ids.groups = vec![ids.gid];
+            ids.groups.extend(memberships(account.name.as_bytes(), group));
+            ids.groups.sort_unstable();
+            ids.groups.dedup();
         }
     }
     Ok(account)
@@ -60,17 +67,13 @@ fn by_user(user: &str, passwd: &[u8]) -> Option<UserAccount> {
     match entry {
         Some(entry) => Some(UserAccount {
             name: text(entry.name),
-            uid: entry.uid,
-            gid: entry.gid,
-            groups: Vec::new(),
+            ids: UserIds { uid: entry.uid, gid: entry.gid, groups: Vec::new() },
             home: text(if entry.home.is_empty() { b"/" } else { entry.home }),
             shell: text(if entry.shell.is_empty() { b"/bin/sh" } else { entry.shell }),
         }),
         None => number.map(|uid| UserAccount {
             name: user.into(),
-            uid,
-            gid: 0,
-            groups: Vec::new(),
+            ids: UserIds { uid, gid: 0, groups: Vec::new() },
             home: "/".into(),
             shell: "/bin/sh".into(),
         }),
@@ -123,22 +126,28 @@ mod tests {
     #[test]
     fn names_and_numbers_resolve_with_their_groups() {
         let build = resolve("build", PASSWD, GROUP).unwrap();
-        assert_eq!((build.uid, build.gid, &build.groups[..]), (1000, 1000, &[4, 105, 1000][..]));
+        assert_eq!(
+            (build.ids.uid, build.ids.gid, &build.ids.groups[..]),
+            (1000, 1000, &[4, 105, 1000][..])
+        );
         assert_eq!(
             (build.home.to_str(), build.shell.to_str()),
             (Some("/home/build"), Some("/bin/zsh"))
         );
         assert_eq!(resolve("1000", PASSWD, GROUP).unwrap(), build);
         let grouped = resolve("build:adm", PASSWD, GROUP).unwrap();
-        assert_eq!((grouped.gid, &grouped.groups[..]), (4, &[4][..]));
-        assert_eq!(resolve("42", PASSWD, GROUP).unwrap().uid, 7);
+        assert_eq!((grouped.ids.gid, &grouped.ids.groups[..]), (4, &[4][..]));
+        assert_eq!(resolve("42", PASSWD, GROUP).unwrap().ids.uid, 7);
         assert_eq!(resolve("nobody", PASSWD, GROUP).unwrap().shell, "/bin/sh");
     }
 
     #[test]
     fn a_number_needs_no_entry_and_a_name_does() {
         let stranger = resolve("4711:12", PASSWD, GROUP).unwrap();
-        assert_eq!((stranger.uid, stranger.gid, stranger.home.to_str()), (4711, 12, Some("/")));
+        assert_eq!(
+            (stranger.ids.uid, stranger.ids.gid, stranger.home.to_str()),
+            (4711, 12, Some("/"))
+        );
         assert_eq!(resolve("who", PASSWD, GROUP).unwrap_err(), "no user \"who\"");
         assert_eq!(resolve("root:who", PASSWD, GROUP).unwrap_err(), "no group \"who\"");
         assert!(resolve("", PASSWD, GROUP).is_err());

@@ -71,7 +71,7 @@ impl ChildReaper {
         start: impl FnOnce() -> nix::Result<Pid>,
     ) -> nix::Result<(Pid, Arc<ChildExit>)> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let ending = Arc::new(ChildExit { end: OnceLock::new(), event });
+        let exit = Arc::new(ChildExit { end: OnceLock::new(), event });
         {
             let mut children = self.lock();
             children.starting += 1;
@@ -81,10 +81,10 @@ impl ChildReaper {
         let mut children = self.lock();
         children.starting -= 1;
         if let Ok(pid) = started {
-            children.awaited.insert(pid, Arc::clone(&ending));
+            children.awaited.insert(pid, Arc::clone(&exit));
         }
         self.changed.notify_all();
-        started.map(|pid| (pid, ending))
+        started.map(|pid| (pid, exit))
     }
 
     /// Runs `action` while the adopted child `pid` is not collected, so that its pid cannot belong to
@@ -119,9 +119,9 @@ impl ChildReaper {
         let mut children =
             self.changed.wait_while(self.lock(), unknown).unwrap_or_else(PoisonError::into_inner);
         let Some(end) = collect_status(pid) else { return };
-        if let Some(ending) = children.awaited.remove(&pid) {
-            let _ = ending.end.set((end, Instant::now()));
-            let _ = ending.event.write(1);
+        if let Some(exit) = children.awaited.remove(&pid) {
+            let _ = exit.end.set((end, Instant::now()));
+            let _ = exit.event.write(1);
         }
     }
 
