@@ -7,6 +7,7 @@ mod shell;
 mod tables;
 
 use std::fs;
+use std::path::Path;
 
 use markdown::{Block, blocks, compare, pages};
 use shell::Shell;
@@ -126,4 +127,34 @@ fn every_command_line_is_valid() {
         }
     }
     assert!(seen > 10, "only {seen} command lines were found");
+}
+
+#[test]
+fn quoted_messages_exist() {
+    let text = markdown::page("docs/troubleshooting.md");
+    let quoted = text.lines().filter_map(|line| line.strip_prefix("- **`")?.split_once("`**"));
+    let quoted: Vec<&str> =
+        quoted.map(|(message, _)| message).filter(|text| text.contains(' ')).collect();
+    assert!(quoted.len() > 2, "only {} messages were found", quoted.len());
+    let mut sources = Vec::new();
+    read_all(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut sources);
+    for message in quoted {
+        // What varies, as `…` or in parentheses, ends a part.
+        let parts: Vec<&str> =
+            message.split(['…', '(']).take_while(|part| !part.ends_with(')')).collect();
+        let has_parts = |source: &String| parts.iter().all(|part| source.contains(part.trim()));
+        assert!(sources.iter().any(has_parts), "no message says {message:?}");
+    }
+}
+
+/// The text of all files below a directory.
+fn read_all(directory: &Path, texts: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_all(&path, texts);
+        } else {
+            texts.push(fs::read_to_string(&path).unwrap());
+        }
+    }
 }
