@@ -1,4 +1,4 @@
-//! The socket to the agent with its two buffers, and the errors of its end.
+//! The connection to the agent and its two buffers.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,7 +13,7 @@ use crate::protocol::{self, Frame, FrameInbox, FrameOutbox, FrameSide, ProtocolV
 use crate::sys::nonblocking::would_block;
 use crate::sys::poll::PollFlags;
 
-/// A line to an agent. Reading and writing never block; waiting is the caller's.
+/// A connection to an agent. Reading and writing never block; the caller waits.
 #[derive(Debug)]
 pub(super) struct AgentLink {
     channel: AgentChannel,
@@ -24,20 +24,22 @@ pub(super) struct AgentLink {
 }
 
 impl AgentLink {
+    /// # Errors
+    /// The channel cannot be made non-blocking.
     pub fn new(channel: AgentChannel) -> Result<AgentLink> {
         channel.stream.set_nonblocking(true)?;
         Ok(AgentLink { channel, inbox: FrameInbox::new(), outbox: FrameOutbox::new(), tag: 0 })
     }
 
-    /// Gives the channel back, with its claim.
+    /// Returns the channel with its claim.
     pub fn into_channel(self) -> AgentChannel {
         self.channel
     }
 
-    /// Reads what is there.
+    /// Reads what has arrived.
     ///
     /// # Errors
-    /// A [`Refusal`] when the agent is gone.
+    /// A [`Refusal`] of kind `Agent`: the agent is gone.
     pub fn receive(&mut self) -> Result<()> {
         let space = self.inbox.space();
         if space.is_empty() {
@@ -54,16 +56,16 @@ impl AgentLink {
         }
     }
 
-    /// Writes what the transport takes.
+    /// Writes as much as the transport has room for.
     ///
     /// # Errors
-    /// A [`Refusal`] when the agent is gone.
+    /// A [`Refusal`] of kind `Agent`: the agent is gone.
     pub fn flush(&mut self) -> Result<()> {
         while !self.outbox.is_empty() {
             match stream(&self.channel).write(self.outbox.pending()) {
                 Ok(count) => self.outbox.sent(count),
                 Err(error) if would_block(&error) => break,
-                // What the agent said last may say why; reading will find its end.
+                // The agent's last message may tell why; reading it comes to the end of the stream.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {
                     self.outbox.clear();
                 }
@@ -73,12 +75,18 @@ impl AgentLink {
         Ok(())
     }
 
-    /// Takes the next frame of this session that is complete.
+    /// Takes the next complete frame of this session.
+    ///
+    /// # Errors
+    /// What the agent sent violates the protocol.
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, ProtocolViolation> {
         self.inbox.next_frame(FrameSide::Agent, self.tag)
     }
 
-    /// Queues one request, waiting for room where it needs more than one frame.
+    /// Queues one request, and waits for room if it needs more than one frame.
+    ///
+    /// # Errors
+    /// Those of [`WaitLimit::ready`] and [`AgentLink::flush`].
     pub fn send(
         &mut self,
         kind: protocol::FrameKind,
@@ -104,7 +112,7 @@ impl AgentLink {
                 self.channel.stream.as_fd(),
                 PollFlags::POLLOUT,
                 None,
-                "a request to leave",
+                "room for a request",
             )?;
             self.flush()?;
         }
@@ -118,15 +126,15 @@ impl AsFd for AgentLink {
     }
 }
 
-/// The error for a line that ended where the protocol does not end.
+/// The error for a connection that ended too early.
 pub(super) fn lost() -> anyhow::Error {
-    let message = "the agent went away before it had answered";
+    let message = "the agent went away before it answered";
     Refusal::new(RefusalKind::Agent, message)
         .hint("the VM may have crashed or been stopped: mayfly status shows it")
         .into()
 }
 
-/// The error for an agent that broke the protocol.
+/// The error for a protocol violation.
 pub(super) fn broken(violation: &ProtocolViolation) -> anyhow::Error {
     Refusal::new(RefusalKind::Agent, format!("the agent broke the protocol: {violation}")).into()
 }

@@ -1,19 +1,18 @@
-//! Keys on their way to a guest, and the few that are for us.
+//! The keys `~.` and `~^Z`, typed at the beginning of a line, which are for mayfly and not for the guest.
 //!
-//! At the beginning of a line, a tilde may be the first of two keys that leave a guest which answers
-//! no more, as with ssh: a raw terminal has no other way out. It is held back until the second shows
-//! what it was.
+//! As with ssh, they are the only way out of a guest that does not respond, because the terminal is raw. A
+//! tilde at the beginning of a line is held back until the next key.
 
-/// Keys that are for us and not for the guest.
+/// What keys for mayfly ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyAction {
-    /// `~.`: hang up.
+    /// `~.`
     HangUp,
-    /// `~` and Ctrl-Z: back to the shell of this side for a while.
+    /// `~` and Ctrl-Z: return to the host's shell until it continues mayfly.
     Suspend,
 }
 
-/// Where in the typed text we are.
+/// What the last key was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EscapeKeys {
     LineStart,
@@ -24,13 +23,13 @@ pub(super) enum EscapeKeys {
 const CTRL_Z: u8 = 0x1a;
 
 impl EscapeKeys {
-    /// Before the first key.
+    /// The state before the first key.
     pub fn new() -> EscapeKeys {
         EscapeKeys::LineStart
     }
 
-    /// Puts what is for the guest of `typed` into `passed`, at most one byte more than there are, and
-    /// stops at the first wish: what follows it was typed for nobody.
+    /// Appends the keys for the guest to `passed`: at most one byte more than `typed` has. Stops at the first
+    /// action and drops the keys after it.
     pub fn pass(&mut self, typed: &[u8], passed: &mut Vec<u8>) -> Option<KeyAction> {
         for &key in typed {
             if *self == EscapeKeys::Tilde {
@@ -41,7 +40,7 @@ impl EscapeKeys {
                         *self = EscapeKeys::LineStart;
                         return Some(KeyAction::Suspend);
                     }
-                    // Twice is once, for a mayfly in the guest, or an ssh.
+                    // `~~` sends one tilde, for a mayfly or an ssh in the guest.
                     b'~' => {}
                     _ => passed.push(b'~'),
                 }
@@ -64,20 +63,20 @@ impl EscapeKeys {
 mod tests {
     use super::*;
 
-    /// What passes of pieces typed one after the other, and the wish that ended it.
+    /// What is passed on of pieces typed one after the other, and the last action.
     fn typed(pieces: &[&str]) -> (String, Option<KeyAction>) {
         let (mut keys, mut passed) = (EscapeKeys::new(), Vec::new());
-        let mut wish = None;
+        let mut action = None;
         for piece in pieces {
             let before = passed.len();
-            wish = keys.pass(piece.as_bytes(), &mut passed);
+            action = keys.pass(piece.as_bytes(), &mut passed);
             assert!(passed.len() <= before + piece.len() + 1);
         }
-        (String::from_utf8(passed).unwrap(), wish)
+        (String::from_utf8(passed).unwrap(), action)
     }
 
     #[test]
-    fn what_is_for_the_guest_passes_as_it_is() {
+    fn other_keys_are_passed_on_unchanged() {
         for text in
             ["ls -l\r", "ls ~/x\r", "~/bin/x\r", "a~.\r", "cd ~\r\r", "\u{1b}[A~.", "~ .", "\u{3}"]
         {
@@ -89,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tilde_at_the_beginning_of_a_line_can_lead_out() {
+    fn a_tilde_at_the_beginning_of_a_line_starts_an_escape() {
         assert_eq!(typed(&["~."]), (String::new(), Some(KeyAction::HangUp)));
         assert_eq!(typed(&["ls\r", "~", ".rest"]), ("ls\r".into(), Some(KeyAction::HangUp)));
         assert_eq!(typed(&["ls\n~\u{1a}"]), ("ls\n".into(), Some(KeyAction::Suspend)));

@@ -1,14 +1,15 @@
-//! Running a command: what it is given, and how it ends.
+//! Running a command in a VM.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 
+use super::exec_deadline::START_LIMIT;
 use super::outcome::CommandOutcome;
 use super::output::{OutputDrain, OutputSink};
 use super::session::AgentSession;
 use super::stdin::InputFeed;
-use super::stream_pump::{START_LIMIT, StreamPump};
+use super::stream_pump::StreamPump;
 use super::tty::AttachedTerminal;
 use crate::host::signals::PendingSignals;
 use crate::host::terminal::HostTerminal;
@@ -16,36 +17,36 @@ use crate::host::wait::WaitLimit;
 use crate::model::{self, Refusal};
 use crate::protocol::{ExecRequest, FrameKind, MAX_REQUEST, MAX_SECRETS, NamedSecret};
 
-/// A command's three streams on the host, and the signals meant for it.
+/// The host's ends of a command's streams, and its signals.
 #[derive(Debug)]
 pub struct ExecIo<'a> {
-    /// The request must say `stdin` too.
+    /// Ignored unless the request has `stdin` set.
     pub stdin: Option<StdinSource>,
     pub stdout: OutputSink,
     pub stderr: OutputSink,
-    /// The first that arrives is passed on; a SIGINT or SIGTERM after it gives up. With a terminal,
-    /// whose keys go to the guest, each of them is for us, and hangs up.
+    /// The first is passed on to the command; a SIGINT or SIGTERM after it abandons the command. If the
+    /// command has a terminal, its keys go to the guest, so any signal here hangs up.
     pub signals: &'a mut PendingSignals,
 }
 
-/// Where a command's input comes from.
+/// Where a command's standard input comes from.
 #[derive(Debug)]
 pub enum StdinSource {
-    /// Read to its end and no further than the command takes it. It is not made non-blocking, because
-    /// other processes may share it.
+    /// Read no faster than the command does. It stays blocking, because other processes may share it.
     Bytes(OwnedFd),
-    /// The terminal that the request's is to be like. It is raw while the command runs.
+    /// This host's terminal; it is raw while the command runs. The request must have a `tty`.
     Terminal(HostTerminal),
 }
 
 impl AgentSession {
-    /// Runs a command and moves its bytes until it ends.
+    /// Runs a command and transfers its streams until it ends. A command that cannot be started is a
+    /// [`CommandOutcome`], not an error.
     ///
     /// # Errors
-    /// [`Refusal`] of kind `Agent` when the agent went away or broke the protocol, of kind `Busy`
-    /// when it can start no more, [`Interrupted`](crate::host::signals::SignalInterrupt) when a second
-    /// signal asked to give up, and the output's own error, such as a full disk. A command that
-    /// could not be started is an [`CommandOutcome`].
+    /// - [`Refusal`] of kind `Usage`: the request or its secrets are too large; `Agent`: the agent
+    ///   disappeared or violated the protocol; `Busy`: it cannot start any more commands.
+    /// - [`SignalInterrupt`](crate::host::signals::SignalInterrupt): a second signal arrived.
+    /// - The error of standard input or of an output, such as a full disk.
     pub fn exec(&mut self, request: &ExecRequest, io: ExecIo<'_>) -> Result<CommandOutcome> {
         let json = serde_json::to_vec(request).context("encode a command")?;
         if json.len() > MAX_REQUEST {
@@ -59,18 +60,18 @@ impl AgentSession {
             let refusal = Refusal::new(model::RefusalKind::Usage, message);
             bail!(refusal.hint("pass long data on standard input (-i)"));
         }
-        let (feed, seat) = match io.stdin.filter(|_| request.stdin) {
+        let (stdin, terminal) = match io.stdin.filter(|_| request.stdin) {
             None => (InputFeed::of_bytes(None), None),
             Some(StdinSource::Bytes(source)) => (InputFeed::of_bytes(Some(source)), None),
             Some(StdinSource::Terminal(terminal)) => {
                 let source = terminal.as_fd().try_clone_to_owned().context("standard input")?;
-                let told = request.tty.as_ref().context("a request without its terminal")?.size;
-                (InputFeed::of_keys(source), Some(AttachedTerminal::new(terminal, told)))
+                let size = request.tty.as_ref().context("a request without its terminal")?.size;
+                (InputFeed::of_keys(source), Some(AttachedTerminal::new(terminal, size)))
             }
         };
         let stdout = OutputDrain::new(io.stdout).context("standard output")?;
         let stderr = OutputDrain::new(io.stderr).context("standard error")?;
-        let mut pump = StreamPump::new(request, feed, seat, [stdout, stderr]);
+        let mut pump = StreamPump::new(request, stdin, terminal, [stdout, stderr]);
         self.idle = false;
         let mut wait = WaitLimit::within(START_LIMIT).interruptible(io.signals);
         for payload in request.secrets.iter().flat_map(NamedSecret::payloads) {

@@ -1,18 +1,17 @@
-//! The host's end of the agent protocol.
+//! The host's side of the agent protocol.
 //!
-//! [`AgentSession::open`] finds the agent at the other end of a
-//! [`Channel`](crate::host::agent_channel::AgentChannel), [`AgentSession::setup`], [`AgentSession::exec`] and
-//! [`AgentSession::shutdown`] ask it for something. Everything an agent says is checked, nothing is
-//! waited for without a deadline or a way to interrupt it, and no buffer grows with what a guest
-//! sends. What breaks the protocol is a [`Refusal`](crate::model::Refusal) of kind `Agent` at the
-//! root of the error.
+//! [`AgentSession::open`] greets the agent over an
+//! [`AgentChannel`](crate::host::agent_channel::AgentChannel); [`AgentSession::setup`],
+//! [`AgentSession::exec`] and [`AgentSession::shutdown`] send it requests. Everything the agent sends is
+//! checked, every wait has a deadline or can be interrupted, and no buffer grows with what a guest sends. A
+//! protocol violation is a [`Refusal`](crate::model::Refusal) of kind `Agent`.
 //!
-//! A [`AgentSession`] is one client's use of a line. Dropping it ends it, and the agent then kills
-//! whatever the session's command left running.
+//! Dropping an [`AgentSession`] ends it; the agent then kills the command that the session left running.
 
 mod agent_link;
 mod escape_keys;
 mod exec;
+mod exec_deadline;
 mod outcome;
 mod output;
 mod session;

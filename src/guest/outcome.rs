@@ -1,50 +1,49 @@
-//! How a command ended, as its caller sees it.
+//! How a command in a VM ended.
 
 use std::time::Duration;
 
 use crate::protocol::{AgentFailure, FailureKind, ProcessEnd};
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandOutcome {
     pub exit: CommandExit,
-    /// Standard output, where it was captured.
+    /// Standard output, if it was captured.
     pub stdout: CapturedOutput,
-    /// Standard error, where it was captured.
+    /// Standard error, if it was captured.
     pub stderr: CapturedOutput,
-    /// From start to end of the command, by the agent's clock; by the host's where it did not say.
+    /// How long the command ran, by the agent's clock; by the host's if the agent did not report it.
     pub duration: Duration,
 }
 
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandExit {
-    /// It returned this code.
+    /// It exited with this code.
     Exited(u8),
     /// This signal killed it.
     Signalled(u8),
-    /// It was killed because its time was over.
+    /// It was killed at its timeout.
     TimedOut,
-    /// It did not start, for a reason the user can do something about.
+    /// It did not start, for a reason that the user can remedy.
     NotStarted(AgentFailure),
-    /// Nobody reads its output any more, so it was stopped.
+    /// It was stopped because its output lost its reader.
     OutputClosed,
-    /// The person at its terminal is gone, or this signal told us to go: its terminal was hung up.
+    /// Its terminal was hung up, by this signal to mayfly or because the host's terminal was closed.
     HungUp(u8),
 }
 
-/// Output that was kept instead of passed on.
+/// Captured output.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CapturedOutput {
     pub bytes: Vec<u8>,
-    /// Whether there was more than the limit.
+    /// Whether there was more output than the limit.
     pub truncated: bool,
 }
 
 impl CommandExit {
-    /// The exit code for `exec` and `run`: the command's own, 128 and the signal that killed it,
-    /// 124 after a timeout, 127 when there is no such program, 126 when it could not be started
-    /// otherwise.
+    /// The exit code for `exec` and `run`: the command's own; 128 plus the number of the signal that killed
+    /// it; 124 after a timeout; 127 if there is no such program; 126 if it could not be started otherwise.
     pub fn code(&self) -> u8 {
         match self {
             CommandExit::Exited(code) => *code,
@@ -73,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_the_shells() {
+    fn exit_codes_are_those_of_a_shell() {
         let not_started =
             |kind| CommandExit::NotStarted(AgentFailure { kind, message: String::new() }).code();
         assert_eq!(CommandExit::Exited(3).code(), 3);

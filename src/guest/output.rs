@@ -1,4 +1,4 @@
-//! Where a command's output goes.
+//! A command's standard output or error on the host.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,17 +7,17 @@ use super::outcome::CapturedOutput;
 use crate::protocol::MAX_PAYLOAD;
 use crate::sys::nonblocking::Outlet;
 
-/// What to do with an output.
+/// What to do with a command's output.
 #[derive(Debug)]
 pub enum OutputSink {
-    /// Pass it on as it comes.
+    /// Write it as it arrives.
     Stream(OwnedFd),
     /// Keep the first `limit` bytes.
     Capture { limit: usize },
 }
 
-/// A sink in use. It takes a payload when it is [`OutputDrain::ready`] and holds what could not be passed
-/// on at once, at most one payload.
+/// A sink in use. It keeps what could not be written at once: at most one payload, because it takes the next
+/// one only when it is [`OutputDrain::ready`].
 #[derive(Debug)]
 pub(super) enum OutputDrain {
     Stream { target: Outlet, held: Vec<u8>, start: usize },
@@ -36,7 +36,7 @@ impl OutputDrain {
         })
     }
 
-    /// Whether it takes a payload.
+    /// Whether it can take a payload.
     pub fn ready(&self) -> bool {
         match self {
             OutputDrain::Stream { held, .. } => held.is_empty(),
@@ -47,7 +47,7 @@ impl OutputDrain {
     /// Takes a payload.
     ///
     /// # Errors
-    /// The target's; [`io::ErrorKind::BrokenPipe`] when nobody reads it any more.
+    /// Those of writing; [`io::ErrorKind::BrokenPipe`] if the reader is gone.
     pub fn take(&mut self, payload: &[u8]) -> io::Result<()> {
         match self {
             OutputDrain::Stream { target, held, start } => {
@@ -69,7 +69,7 @@ impl OutputDrain {
         Ok(())
     }
 
-    /// The descriptor to wait for, while something is held.
+    /// The descriptor to wait for, if some bytes are still to be written.
     pub fn waits_for(&self) -> Option<BorrowedFd<'_>> {
         match self {
             OutputDrain::Stream { target, held, .. } if !held.is_empty() => Some(target.as_fd()),
@@ -77,7 +77,7 @@ impl OutputDrain {
         }
     }
 
-    /// Passes on what is held as far as possible.
+    /// Writes as much of the kept bytes as possible.
     ///
     /// # Errors
     /// As for [`OutputDrain::take`].
@@ -92,7 +92,7 @@ impl OutputDrain {
         Ok(())
     }
 
-    /// What was kept.
+    /// What was captured.
     pub fn captured(self) -> CapturedOutput {
         match self {
             OutputDrain::Stream { .. } => CapturedOutput::default(),

@@ -1,4 +1,4 @@
-//! Opening a session, and the requests that are answered with one frame.
+//! Opening a session, and requests that are answered with one frame.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use super::agent_link::{AgentLink, broken};
 use crate::host::agent_channel::AgentChannel;
 use crate::host::wait::WaitLimit;
-use crate::model::{self, Refusal};
+use crate::model::{Refusal, RefusalKind};
 use crate::protocol::{
     self, AgentFailure, AgentInfo, FLUSH, FrameKind, Hello, ProtocolViolation, SetupRequest,
     ShutdownRequest, TtlRequest, VERSION,
@@ -17,31 +17,32 @@ use crate::protocol::{
 use crate::sys::poll::PollFlags;
 use crate::sys::random;
 
-/// When the first `Hello` is believed to have been swallowed; each further attempt waits twice as
-/// long. An idle agent answers within a few milliseconds, an emulated one just restored within 300.
+/// After this long without an answer, `Hello` is sent again, as the first may be lost; each further attempt
+/// waits twice as long. An idle agent answers within a few milliseconds, an emulated one that was just restored
+/// within 300.
 const FIRST_ATTEMPT: Duration = Duration::from_millis(250);
 
 /// The longest pause between attempts.
 const LAST_ATTEMPT: Duration = Duration::from_secs(4);
 
-/// A conversation with an agent.
+/// One client's use of the connection to an agent.
 #[derive(Debug)]
 pub struct AgentSession {
     pub(super) link: AgentLink,
     agent: AgentInfo,
-    /// Whether the line is between two requests, so that the next client can start at once.
+    /// No request is in progress, so the next client can start at once.
     pub(super) idle: bool,
 }
 
 impl AgentSession {
-    /// Finds the agent. `dirty` says that an earlier client of this line may have been killed in
-    /// the middle of a frame, which costs one flush; a line that turns out so is flushed later
-    /// anyway.
+    /// Greets the agent. `dirty` says that an earlier client may have been killed in the middle of a frame;
+    /// then zeros are sent first, to complete that frame. Without `dirty` they are sent only if no answer
+    /// comes.
     ///
     /// # Errors
-    /// [`Refusal`] of kind `Agent`: no answer by the deadline, an end of the VM, another protocol
-    /// version, an agent that breaks the protocol.
-    /// [`Interrupted`](crate::host::signals::SignalInterrupt) on a signal.
+    /// - [`Refusal`] of kind `Agent`: the agent did not answer in time, violated the protocol or has another
+    ///   protocol version, or the VM ended.
+    /// - [`SignalInterrupt`](crate::host::signals::SignalInterrupt): a signal arrived.
     pub fn open(
         channel: AgentChannel,
         dirty: bool,
@@ -60,11 +61,11 @@ impl AgentSession {
                 link.flush()?;
                 link.receive()?;
             }
-            // Also while bytes arrive: they may be another session's, and never end.
+            // Even while bytes arrive: they may belong to an earlier session and never end.
             if Instant::now() >= next_attempt {
                 pause = LAST_ATTEMPT.min(pause * 2);
                 next_attempt = Instant::now() + pause;
-                // While the earlier attempt has not even left, nobody has read it either.
+                // An attempt that is still in the outbox cannot have been lost.
                 if link.outbox.is_empty() {
                     greet(&mut link, true)?;
                 }
@@ -80,20 +81,20 @@ impl AgentSession {
         Ok(AgentSession { link, agent, idle: true })
     }
 
-    /// What the agent said of itself. It is a guest's word: escape it before printing.
+    /// What the agent reported about itself. Escape it before printing: the guest may have forged it.
     pub fn agent(&self) -> &AgentInfo {
         &self.agent
     }
 
-    /// Tells a guest time, name, TTL, and gives it entropy.
+    /// Sets a guest's time, name and TTL, and sends it entropy.
     ///
     /// # Errors
-    /// A [`Refusal`] of kind `Agent` with the agent's reason, or as for [`AgentSession::open`].
+    /// A [`Refusal`] of kind `Agent` with the agent's reason; those of [`AgentSession::open`].
     pub fn setup(&mut self, setup: &SetupRequest, wait: &mut WaitLimit<'_>) -> Result<()> {
         self.ask(FrameKind::Setup, setup, wait, "setting up")
     }
 
-    /// Has a guest end by itself this much later from now, whatever it was told before.
+    /// Sets a guest's TTL, from now.
     ///
     /// # Errors
     /// As for [`AgentSession::setup`].
@@ -102,8 +103,8 @@ impl AgentSession {
         self.ask(FrameKind::Ttl, &TtlRequest { ttl_ms }, wait, "giving more time")
     }
 
-    /// Asks the agent to end the VM: processes get `grace` between being asked and being killed.
-    /// Returns when it has begun; the VM's end shows at the VMM.
+    /// Asks the agent to shut the VM down: its processes have `grace` between SIGTERM and SIGKILL. Returns when
+    /// the agent has begun; the VM has ended when its VMM has.
     ///
     /// # Errors
     /// As for [`AgentSession::setup`].
@@ -112,12 +113,12 @@ impl AgentSession {
         self.ask(FrameKind::Shutdown, &ShutdownRequest { grace_ms }, wait, "shutting down")
     }
 
-    /// Whether the line is in a state in which the next client need not flush it.
+    /// Whether the next client can start without `dirty`.
     pub fn is_clean(&self) -> bool {
         self.idle && self.link.outbox.is_empty() && self.link.inbox.is_empty()
     }
 
-    /// Ends the session and gives the channel back.
+    /// Ends the session and returns the channel.
     pub fn into_channel(self) -> AgentChannel {
         self.link.into_channel()
     }
@@ -140,7 +141,7 @@ impl AgentSession {
         self.idle = true;
         answer.map_err(|failure| {
             Refusal::new(
-                model::RefusalKind::Agent,
+                RefusalKind::Agent,
                 format!("the agent failed at {what}: {}", failure.message),
             )
             .into()
@@ -182,9 +183,9 @@ fn events(link: &AgentLink) -> PollFlags {
 
 fn other_version(version: u32) -> anyhow::Error {
     let message = format!(
-        "the image's agent speaks version {version} of the protocol, this mayfly {VERSION}"
+        "the image's agent has version {version} of the protocol, this mayfly has {VERSION}"
     );
-    Refusal::new(model::RefusalKind::Agent, message)
+    Refusal::new(RefusalKind::Agent, message)
         .hint("rebuild the image: mayfly image build PROFILE")
         .into()
 }

@@ -1,4 +1,4 @@
-//! Standard input on its way to the command.
+//! Sending standard input to the command.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,34 +10,34 @@ use super::escape_keys::{EscapeKeys, KeyAction};
 use crate::protocol::{FrameKind, ProtocolViolation, STDIN_WINDOW, STREAM_PAYLOAD};
 use crate::sys::nonblocking::would_block;
 
-/// The most that a terminal gives at once is a line of this length.
+/// The most bytes that a terminal returns at once: the kernel's line buffer.
 const TYPED: usize = 4096;
 
-/// How many keys are held for a guest that takes none: more than anybody pastes, so that a guest that
-/// only pauses gets all of it.
+/// How many bytes of keys are kept for a guest that does not read: more than anyone pastes, so that nothing is
+/// lost if the guest only pauses.
 const HELD: usize = 1 << 20;
 
-/// An input, and how much of it the agent takes at the moment.
+/// An input, and how many bytes the agent has room for.
 #[derive(Debug)]
 pub(super) struct InputFeed {
-    /// `None` once its end was sent.
+    /// `None` after its end was sent.
     source: Option<OwnedFd>,
-    /// Where it is a terminal.
+    /// Only for a terminal.
     typing: Option<Typing>,
     credit: usize,
 }
 
-/// A terminal is always read: a key may be the way out of a guest that takes no more.
+/// State of a terminal. It is always read, because a key may be the way out of a guest that does not respond.
 #[derive(Debug)]
 struct Typing {
     keys: EscapeKeys,
-    /// Keys that the agent does not take yet. What is typed beyond [`HELD`] of them is lost, as in a
-    /// terminal whose program does not read.
+    /// Keys that the agent has no room for yet. Keys beyond [`HELD`] are lost, as in a terminal whose program
+    /// does not read.
     held: Vec<u8>,
 }
 
 impl InputFeed {
-    /// A file, a pipe or whatever else has an end.
+    /// A file, a pipe or anything else that is not a terminal; `None` is an empty input.
     pub fn of_bytes(source: Option<OwnedFd>) -> InputFeed {
         InputFeed { source, typing: None, credit: STDIN_WINDOW }
     }
@@ -48,30 +48,29 @@ impl InputFeed {
         InputFeed { source: Some(source), typing: Some(typing), credit: STDIN_WINDOW }
     }
 
-    /// The descriptor to wait for, while there is something to do with its bytes.
+    /// The descriptor to wait for, if its bytes can be sent or kept.
     pub fn waits_for(&self, link: &AgentLink) -> Option<BorrowedFd<'_>> {
         let source = self.source.as_ref()?;
         (self.typing.is_some() || self.passes(link)).then(|| source.as_fd())
     }
 
-    /// Whether anything may be sent now.
+    /// Whether something can be sent now.
     fn passes(&self, link: &AgentLink) -> bool {
         self.credit > 0 && link.outbox.takes_data()
     }
 
-    /// Reads once, after the descriptor was found readable, and queues what there was. What a person
-    /// wishes instead comes back.
+    /// Reads once from the readable descriptor and queues the bytes. Returns what keys for mayfly ask for.
     ///
     /// # Errors
-    /// Where it cannot be read. Nothing more comes of it then, and no end: the command must not take
-    /// what it has for all there was.
+    /// The input cannot be read. Then no end of input is sent, so that the command does not take what it has
+    /// for the whole input.
     pub fn pump(&mut self, link: &mut AgentLink) -> io::Result<Option<KeyAction>> {
         if self.typing.is_none() {
             return self.pump_bytes(link).map(|()| None);
         }
-        let wish = self.pump_keys();
+        let action = self.pump_keys();
         self.pass_on(link);
-        Ok(wish)
+        Ok(action)
     }
 
     fn pump_bytes(&mut self, link: &mut AgentLink) -> io::Result<()> {
@@ -100,15 +99,15 @@ impl InputFeed {
         let count = match read(source, &mut typed) {
             Ok(count) if count > 0 => count,
             Err(error) if would_block(&error) => return None,
-            // The terminal is gone. There is no other end of it: Ctrl-D is a byte.
+            // The terminal is gone. It has no other end: in raw mode Ctrl-D is a byte like others.
             _ => return Some(KeyAction::HangUp),
         };
-        let wish = typing.keys.pass(&typed[..count], &mut typing.held);
+        let action = typing.keys.pass(&typed[..count], &mut typing.held);
         typing.held.truncate(HELD);
-        wish
+        action
     }
 
-    /// Queues keys that were held, as many as the agent takes now.
+    /// Queues kept keys, as many as the agent has room for.
     pub fn pass_on(&mut self, link: &mut AgentLink) {
         while self.passes(link)
             && let Some(Typing { held, .. }) = &mut self.typing
@@ -121,7 +120,10 @@ impl InputFeed {
         }
     }
 
-    /// The agent takes this much more.
+    /// The agent has room for this many more bytes.
+    ///
+    /// # Errors
+    /// More than its whole buffer.
     pub fn allow(&mut self, bytes: u32) -> Result<(), ProtocolViolation> {
         let credit = self.credit + bytes as usize;
         if credit > STDIN_WINDOW {
@@ -136,8 +138,8 @@ fn read(source: &OwnedFd, room: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::io::read(source, room)?)
 }
 
-/// Whether this error means that there is no input, as of a terminal that hung up or is another's, or
-/// where nohup gives its program a standard input that nobody can read.
+/// Whether this error means that there is no input: the terminal has hung up or belongs to another session, or
+/// nohup opened standard input for writing only.
 fn is_no_input(error: &io::Error, source: &OwnedFd) -> bool {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EBADF) => true,
@@ -154,7 +156,7 @@ mod tests {
     use crate::host::agent_channel::AgentChannel;
     use crate::sys::pipe;
 
-    /// What was queued, as if the line had taken it.
+    /// Empties the outbox, as if its bytes had been sent, and returns how many there were.
     fn sent(link: &mut AgentLink) -> usize {
         let count = link.outbox.pending().len();
         link.outbox.sent(count);
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_out_is_open_when_the_guest_takes_no_more_keys() {
+    fn escape_keys_work_when_the_guest_does_not_read() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let mut link = AgentLink::new(AgentChannel { stream: ours, claim: None }).unwrap();
         let (read, write) = pipe::open().unwrap();
@@ -176,7 +178,7 @@ mod tests {
             assert_eq!(typed(&mut feed, &mut link, &[b'x'; TYPED]), None);
             sent(&mut link);
         }
-        // Twice as much as is held, and the end of it is what is lost.
+        // Twice as much as is kept: the end is lost.
         for key in *b"yz" {
             for _ in 0..HELD / TYPED {
                 assert_eq!(typed(&mut feed, &mut link, &[key; TYPED]), None);

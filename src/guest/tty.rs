@@ -1,5 +1,4 @@
-//! A person at a terminal: from the command's start to its end, the terminal here is raw and the one
-//! there has its size.
+//! The user's terminal while a command in a VM has one: it is raw, and the guest's terminal has its size.
 
 use anyhow::{Context, Result};
 
@@ -8,31 +7,33 @@ use crate::host::job_control::TerminalEvent;
 use crate::host::terminal::{HostTerminal, RawTerminal, TerminalSize};
 use crate::protocol::{FrameKind, WindowSize};
 
-/// The terminal, and what the guest was told of it.
+/// The host's terminal, and the size that was reported to the guest.
 #[derive(Debug)]
 pub(super) struct AttachedTerminal {
     state: State,
-    /// The size that the guest knows.
-    told: TerminalSize,
+    reported: TerminalSize,
 }
 
 #[derive(Debug)]
 enum State {
-    /// The command does not run yet; Ctrl-C is a signal to us.
+    /// The command has not started; Ctrl-C signals mayfly.
     Waiting(HostTerminal),
     Raw(RawTerminal),
-    /// It could not be made raw.
+    /// Making it raw failed.
     Gone,
 }
 
 impl AttachedTerminal {
-    /// `told` is what the request says.
-    pub fn new(terminal: HostTerminal, told: WindowSize) -> AttachedTerminal {
-        let told = TerminalSize { rows: told.rows, columns: told.columns };
-        AttachedTerminal { state: State::Waiting(terminal), told }
+    /// `size` is the one in the request.
+    pub fn new(terminal: HostTerminal, size: WindowSize) -> AttachedTerminal {
+        let reported = TerminalSize { rows: size.rows, columns: size.columns };
+        AttachedTerminal { state: State::Waiting(terminal), reported }
     }
 
-    /// The command runs.
+    /// Makes the terminal raw; call it when the command has started.
+    ///
+    /// # Errors
+    /// The terminal is gone.
     pub fn begin(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.state, State::Gone) {
             State::Waiting(terminal) => self.state = State::Raw(terminal.raw()?),
@@ -41,7 +42,7 @@ impl AttachedTerminal {
         Ok(())
     }
 
-    /// The raw terminal, to wait for its events.
+    /// The terminal, if it is raw: readable when there are events.
     pub fn raw(&self) -> Option<&RawTerminal> {
         match &self.state {
             State::Raw(raw) => Some(raw),
@@ -49,12 +50,15 @@ impl AttachedTerminal {
         }
     }
 
-    /// Acts on what happened to the terminal.
-    pub fn attend(&mut self) -> Result<()> {
+    /// Handles all events of the terminal.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn handle_events(&mut self) -> Result<()> {
         let State::Raw(raw) = &mut self.state else { return Ok(()) };
         while let Some(event) = raw.take() {
             match event {
-                // `tell` looks by itself, also for what changed while we stood still.
+                // `report_size` compares sizes: one may also change while mayfly is suspended.
                 TerminalEvent::Resized => {}
                 TerminalEvent::Suspended => raw.suspend()?,
                 TerminalEvent::Resumed => raw.resume()?,
@@ -63,7 +67,10 @@ impl AttachedTerminal {
         Ok(())
     }
 
-    /// Back to the shell of this side, until that continues us.
+    /// Returns to the host's shell until that continues mayfly.
+    ///
+    /// # Errors
+    /// The terminal is gone.
     pub fn suspend(&mut self) -> Result<()> {
         match &mut self.state {
             State::Raw(raw) => raw.suspend(),
@@ -71,14 +78,17 @@ impl AttachedTerminal {
         }
     }
 
-    /// Tells the guest of another size, as soon as there is room for that.
-    pub fn tell(&mut self, link: &mut AgentLink) -> Result<()> {
+    /// Sends the terminal's size if it has changed and the outbox has room.
+    ///
+    /// # Errors
+    /// None that depend on the terminal.
+    pub fn report_size(&mut self, link: &mut AgentLink) -> Result<()> {
         let State::Raw(raw) = &self.state else { return Ok(()) };
         let now = raw.size();
-        if now == self.told || !link.outbox.takes_control() {
+        if now == self.reported || !link.outbox.takes_control() {
             return Ok(());
         }
-        self.told = now;
+        self.reported = now;
         let size = WindowSize { rows: now.rows, columns: now.columns };
         let json = serde_json::to_vec(&size).context("encode a size")?;
         link.outbox.push(FrameKind::WindowSize, link.tag, &json);
