@@ -160,7 +160,7 @@ impl Way {
                 Ok(Way::Out(vm, CopyOut { path, follow, to, who }))
             }
             (local, End::Vm(vm, to)) => {
-                let parcel = match local {
+                let payload = match local {
                     End::Local(path) => CopyPayload::Tree {
                         follow,
                         contents: false,
@@ -176,7 +176,7 @@ impl Way {
                     End::Standard => CopyPayload::Archive(archive_in()?),
                     End::Vm(..) => unreachable!("handled above"),
                 };
-                Ok(Way::In(vm, CopyIn { parcel, to, parents: false, who }))
+                Ok(Way::In(vm, CopyIn { payload, to, parents: false, who }))
             }
             (from, to) => Err(usage(format!("neither {from} nor {to} is in a VM"))
                 .hint("write a path in a VM as VM:PATH")

@@ -107,7 +107,7 @@ fn follow(
         return Ok(());
     }
     let stdout = std::io::stdout();
-    follow.go_on(Some(stdout.as_fd()), |piece| out.print(piece))?;
+    follow.follow(Some(stdout.as_fd()), |piece| out.print(piece))?;
     out.end()
 }
 

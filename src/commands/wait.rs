@@ -59,7 +59,9 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
             let id = id?;
             let reached = lifecycle::wait(&manager, &id, args.goal, deadline)?;
             let (state, last_error) = match &reached {
-                WaitOutcome::Here(record) => (record.state.name(), record.last_error().map(escape)),
+                WaitOutcome::Reached(record) => {
+                    (record.state.name(), record.last_error().map(escape))
+                }
                 WaitOutcome::Expired(record) => ("expired", record.last_error().map(escape)),
                 WaitOutcome::Removed => ("removed", None),
             };

@@ -1,4 +1,4 @@
-//! Reserving a VM and preparing what it needs to start.
+//! `create`: reserving a VM and preparing what it needs to start.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use crate::registry::{RegistryChange, RegistryContents, write_manifest};
 use crate::settings::find_profile;
 use crate::sys::random;
 
-/// What a user asked for; `None` leaves it to the profile.
+/// What a user asked for; `None` means the profile's value.
 #[derive(Debug, Clone, Default)]
 pub struct CreateRequest {
     pub profile: String,
@@ -31,14 +31,18 @@ pub struct CreateRequest {
     pub labels: VmLabels,
     pub keep: Option<bool>,
     pub require: Option<Isolation>,
-    /// Start Firecracker without its jailer, also as root.
+    /// Start Firecracker without its jailer even as root.
     pub no_jailer: bool,
-    /// The command this VM lives and dies with, unless it is kept.
+    /// The process that the VM is deleted with, unless it is kept.
     pub owner: Option<ProcessId>,
 }
 
-/// Creates a VM: checks the request, deletes what has expired, builds the image if it is missing,
-/// takes a place among the active VMs, and prepares its files.
+/// Creates a VM: checks the request, deletes expired VMs, builds the image if it is missing, reserves a
+/// place among the active VMs, and prepares the VM's files.
+///
+/// # Errors
+/// `Usage` for values outside the limits, `NotFound` for an unknown profile, `NameTaken`,
+/// `LimitReached`, and `Host` if no backend satisfies the request.
 pub fn create(
     manager: &VmManager,
     request: &CreateRequest,
@@ -50,18 +54,19 @@ pub fn create(
     let backend = choose_backend(manager, profile, request)?;
 
     reap_expired(manager)?;
-    // Asked again when the place is taken; asked here so that nobody waits for an image in vain.
+    // Checked again by `reserve`. Checked here so that no image is built in vain.
     check_room(manager.registry.read()?.as_ref(), request, &profiles.limits)?;
-    let image = match backend.boots_image() {
-        true => Some(manager.images()?.ensure(profile, &installed_agent()?, progress)?),
-        false => None,
+    let image = if backend.boots_image() {
+        Some(manager.images()?.ensure(profile, &installed_agent()?, progress)?)
+    } else {
+        None
     };
 
     let id = VmId::from_random(random::bytes()?);
     socket::check_length(&manager.paths(&id).longest_socket())?;
     let mut manifest = manifest(&id, request, profile, backend.as_ref(), image.as_ref());
-    // Held from before the VM can be seen, so that nobody takes it for an abandoned one. A sweep may
-    // see the file first and hold it for a moment.
+    // Locked before the VM is in the registry, so that no other command takes it for abandoned. A sweep
+    // may see the lock file first and hold the lock for a moment.
     let lock = manager.registry.lock_vm(&id, VM_PATIENCE)?;
     let record = match reserve(manager, &mut manifest, request, &profiles.limits) {
         Ok(record) => record,
@@ -77,7 +82,7 @@ pub fn create(
         })
     });
     prepared.or_else(|error| {
-        // Nobody has been told of this VM: it never was.
+        // The caller has not seen this VM yet, so it is deleted.
         remove_settled(manager, record, lock, reason::ABANDONED)
             .with_context(|| format!("while undoing: {error:#}"))?;
         Err(error)
@@ -122,7 +127,7 @@ fn choose_backend(
         RefusalKind::Host,
         format!("{required} isolation is required, and {offered} offers {isolation}"),
     )
-    .hint("'mayfly doctor' says what this host lacks; '--require' asks for less")
+    .hint("'mayfly doctor' shows what this host lacks; '--require' accepts less")
     .into())
 }
 
@@ -178,7 +183,7 @@ fn manifest(
     manifest
 }
 
-/// Takes a place in the registry; from here on the VM exists, as `creating`.
+/// Reserves a place in the registry. From here on the VM exists, as `creating`.
 fn reserve(
     manager: &VmManager,
     manifest: &mut VmManifest,
@@ -187,12 +192,13 @@ fn reserve(
 ) -> Result<VmRecord> {
     manager.registry.update(|contents| {
         check_room(contents, request, limits)?;
-        // As root, every VMM gets a user of its own.
+        // Run as root, mayfly gives every VMM a user of its own.
         let has_vmm = !manifest.image.is_empty();
         if has_vmm && nix::unistd::geteuid().is_root() {
             manifest.vmm_uid = Some(free_uid(contents, &manifest.vm_id, limits.vmm_uid)?);
         }
-        // The clock starts when the place is taken, not while waiting for an image or a lock.
+        // The TTL counts from the reservation, without the time spent building an image or waiting for
+        // a lock.
         let now = clock::now()?;
         manifest.created_at = now.unix;
         let record = VmRecord {
@@ -205,14 +211,15 @@ fn reserve(
     })
 }
 
-/// A host user that no other VM's VMM runs as. The search begins at a place made from the VM's random
-/// id: so VMs of different state directories hardly ever meet, and a user is not soon used again.
+/// A host user that no other VM's VMM runs as. The search starts at an offset derived from the VM's
+/// random id, so that VMs of different state directories rarely share a user and users are not reused
+/// soon.
 fn free_uid(contents: &RegistryContents, id: &VmId, range: ValueRange) -> Result<u32, Refusal> {
     let taken: BTreeSet<u32> =
         contents.vms.values().filter_map(|record| record.manifest.vmm_uid).collect();
     let count = range.max - range.min + 1;
     let first = id.number() % count;
-    // One more than are taken is enough to find one that is not.
+    // One more candidate than there are taken users is enough.
     let tries = count.min(taken.len() as u64 + 1);
     (0..tries)
         .map(|step| (range.min + (first + step) % count) as u32)
@@ -222,14 +229,14 @@ fn free_uid(contents: &RegistryContents, id: &VmId, range: ValueRange) -> Result
                 RefusalKind::LimitReached,
                 format!("all {count} host users for VMMs are taken"),
             )
-            .hint("allow more with limits.vmm_uid in a profiles.toml of yours")
+            .hint("allow more with limits.vmm_uid in your profiles.toml")
         })
 }
 
-/// Makes the VM's directory. Its disk comes with its first start, which decides what is on it.
+/// Creates the VM's directory. Its disk is created by the first start, which decides what is on it.
 fn prepare(manager: &VmManager, manifest: &VmManifest, profile: &Profile) -> Result<()> {
     let paths = manager.paths(&manifest.vm_id);
     directory::create_new(&paths.dir)?;
-    defaults::keep(manager, &manifest.vm_id, &profile.command)?;
+    defaults::save(manager, &manifest.vm_id, &profile.command)?;
     write_manifest(&paths.manifest(), manifest)
 }

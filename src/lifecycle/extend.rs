@@ -1,9 +1,9 @@
-//! Giving a VM more time.
+//! `extend`: giving a VM more time.
 //!
-//! Three clocks run against a VM: the registry's, by which it is used and reaped, the manifest's, which
-//! takes over when the registry is lost, and the guest's own, by which it powers off. A VM must never end
-//! before the time that the registry promises, so that one is moved last. Whoever is interrupted before
-//! has promised nothing, and a guest that was told already costs its memory for longer if nobody reaps it.
+//! Three clocks limit a VM: the registry's, by which it is used and reaped; the manifest's, which is
+//! used when the registry is lost; and the guest's own, by which it powers off. A VM must not end
+//! before the time in the registry, so the registry is changed last. If the command is interrupted
+//! before that, the guest may run for longer than the registry says, until it is reaped.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -18,10 +18,11 @@ use crate::host::wait::WaitLimit;
 use crate::model::{Refusal, RefusalKind, TimeSpan, VmId, VmPhase, VmRecord};
 use crate::registry::write_manifest;
 
-/// Lets a VM live for `ttl` from now, or for as long as it would anyway.
+/// Sets a VM's expiry to `ttl` from now, unless it already had longer to live.
 ///
-/// Errors: `Usage` outside the limits, `Expired` when it is too late, and what keeps a started guest from
-/// being told.
+/// # Errors
+/// `Usage` outside the limits, `Expired` if the VM has expired; whatever prevents the guest from
+/// learning its new time.
 pub fn extend(manager: &VmManager, id: &VmId, ttl: TimeSpan) -> Result<VmRecord> {
     let limits = &manager.settings.profiles()?.limits;
     limits.ttl_seconds.check("ttl_seconds", "DURATION", ttl.seconds())?;
@@ -33,18 +34,18 @@ pub fn extend(manager: &VmManager, id: &VmId, ttl: TimeSpan) -> Result<VmRecord>
     }
     if let VmPhase::Started { .. } = record.state {
         let left = Duration::from_secs_f64(extended.expiry.remaining(&now));
-        tell(manager, &record, left).context("the VM was not given more time")?;
+        set_guest_ttl(manager, &record, left).context("the VM was not given more time")?;
     }
     write_manifest(&manager.paths(id).manifest(), &extended.manifest)?;
-    // The lock is ours, so this comes to the same.
+    // The VM is locked, so the result is the same.
     manager.change(id, |record| {
         record.extend(&now, ttl.seconds())?;
         Ok(record.clone())
     })
 }
 
-/// Has the guest's agent end the VM that much later from now.
-fn tell(manager: &VmManager, record: &VmRecord, left: Duration) -> Result<()> {
+/// Sets the time after which the guest's agent ends the VM.
+fn set_guest_ttl(manager: &VmManager, record: &VmRecord, left: Duration) -> Result<()> {
     let id = record.id();
     let vmm = manager
         .process_of(record)?

@@ -18,14 +18,14 @@ use crate::settings::Settings;
 use crate::sys::process::PidFd;
 use crate::template::TemplateStore;
 
-/// How long a verb waits for a VM that another command works on.
+/// How long a verb waits for the lock of a VM.
 pub const VM_PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long the agent of a running VM may take to answer. It does so within milliseconds; a guest
-/// whose every CPU is busy under emulation needs its scheduler to come round.
+/// How long the agent of a running VM may take to answer. It usually takes milliseconds, but longer in
+/// an emulated guest with all CPUs busy.
 pub const HELLO: Duration = Duration::from_secs(20);
 
-/// One state directory with everything around it.
+/// One state directory, with the settings for it.
 #[derive(Debug)]
 pub struct VmManager {
     pub settings: Settings,
@@ -33,36 +33,36 @@ pub struct VmManager {
 }
 
 impl VmManager {
-    /// For verbs that change something: makes the state directory if need be.
+    /// For verbs that change something. Creates the state directory if it is missing.
     pub fn open(settings: Settings) -> Result<VmManager> {
         let registry = Registry::open(&settings.directories.state)?;
         Ok(VmManager { settings, registry })
     }
 
-    /// For verbs that only look.
+    /// For verbs that only read.
     pub fn open_to_read(settings: Settings) -> Result<VmManager> {
         let registry = Registry::open_to_read(&settings.directories.state)?;
         Ok(VmManager { settings, registry })
     }
 
-    /// For looking at places that may not be in order.
+    /// For diagnosing directories that may not be in order.
     pub fn open_unchecked(settings: Settings) -> VmManager {
         let registry = Registry::at(&settings.directories.state);
         VmManager { settings, registry }
     }
 
-    /// The images; makes their directory if need be.
+    /// The images. Creates their directory if it is missing.
     pub fn images(&self) -> Result<ImageStore> {
         let settings = &self.settings;
         ImageStore::open(&settings.directories.artifacts, settings.flags.debian_mirror.clone())
     }
 
-    /// The templates; makes their directory if need be.
+    /// The templates. Creates their directory if it is missing.
     pub fn templates(&self) -> Result<TemplateStore> {
         TemplateStore::open(&self.settings.directories.artifacts)
     }
 
-    /// All images with what each takes on the disk. Makes no directory.
+    /// All images with the disk space they use. Creates no directory.
     pub fn list_images(&self) -> Result<Vec<(ImageInfo, DiskUsage)>> {
         if !self.settings.directories.artifacts.exists() {
             return Ok(Vec::new());
@@ -75,7 +75,7 @@ impl VmManager {
         images.list()?.into_iter().map(with_size).collect()
     }
 
-    /// The templates, if their directory is there. Makes none.
+    /// The templates, if their directory exists. Creates none.
     pub fn templates_if_any(&self) -> Result<Option<TemplateStore>> {
         let there = self.settings.directories.templates().exists();
         there.then(|| self.templates()).transpose()
@@ -85,12 +85,12 @@ impl VmManager {
         VmPaths::new(&self.settings.directories.state, &self.settings.directories.run, id)
     }
 
-    /// The value of [`process::MARK`] in every process of that VM.
+    /// The value of [`process::MARK`] in the environment of the VM's processes.
     pub fn mark(&self, id: &VmId) -> String {
         self.paths(id).dir.display().to_string()
     }
 
-    /// The id of the VM a user means.
+    /// The id of the VM that a user named.
     pub fn resolve(&self, vm: &VmRef) -> Result<VmId> {
         Ok(self.registry.read()?.resolve(vm)?)
     }
@@ -110,7 +110,7 @@ impl VmManager {
         backend::of(manifest, &self.programs())
     }
 
-    /// A conversation with the agent of a VM whose VMM runs.
+    /// Connects to the agent of a VM whose VMM runs.
     pub fn open_session(
         &self,
         record: &VmRecord,
@@ -124,7 +124,7 @@ impl VmManager {
         AgentSession::open(dialled.channel, dialled.dirty, wait)
     }
 
-    /// A record as it is: compared with the process it names.
+    /// A record, corrected by the state of the process it names.
     pub fn observe(&self, record: VmRecord, boot: &BootId) -> Result<VmRecord> {
         let liveness = liveness_of(&record, boot)?;
         Ok(reconcile::observe(record, liveness))
@@ -142,9 +142,9 @@ impl VmManager {
         })
     }
 
-    /// The same for what a VM does on the way up: after another boot of the host it is stopped, however
-    /// far it had come.
-    pub fn change_on_the_way_up<T>(
+    /// Changes the record of a VM that is starting. After a reboot of the host, such a VM counts as
+    /// stopped.
+    pub fn change_starting<T>(
         &self,
         id: &VmId,
         change: impl FnOnce(&mut VmRecord) -> Result<T, Refusal>,
@@ -155,7 +155,7 @@ impl VmManager {
         })
     }
 
-    /// The handle on a VM's process, if it is alive.
+    /// A handle on the VM's process, if it is alive.
     pub fn process_of(&self, record: &VmRecord) -> Result<Option<PidFd>> {
         match record.state.instance() {
             Some(instance) => process::open(&instance.process),
@@ -164,7 +164,7 @@ impl VmManager {
     }
 }
 
-/// What became of the process on record; `None` where none is recorded.
+/// The state of the process on record; `None` if no process is recorded.
 pub fn liveness_of(record: &VmRecord, boot: &BootId) -> Result<Option<ProcessLiveness>> {
     record.state.instance().map(|instance| process::liveness(&instance.process, boot)).transpose()
 }

@@ -31,7 +31,7 @@ pub use doctor::{HostDiagnosis, diagnose};
 pub use extend::extend;
 pub use guest::{
     AgentConversation, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser, EntryWords, ExecCommand,
-    ExecStreams, FinishedCommand, at_once, command_defaults, copy_in, copy_out, entry, exec,
+    ExecStreams, FinishedCommand, command_defaults, copy_in, copy_out, entry, exec, in_parallel,
     run_in,
 };
 pub use images::{

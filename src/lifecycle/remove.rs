@@ -1,4 +1,4 @@
-//! Deleting a VM.
+//! `rm`: deleting a VM.
 
 use anyhow::Result;
 
@@ -10,17 +10,21 @@ use crate::model::record::reason;
 use crate::model::{Refusal, RefusalKind, VmId, VmRecord};
 use crate::registry::gone;
 
-/// Ends a VM if it runs and deletes everything of it. The guest is not asked: nothing of it is kept.
+/// Stops a VM if it is running and deletes all of its files. The guest is not asked, because nothing of
+/// it is kept.
+///
+/// # Errors
+/// `NotFound` if there is no such VM, `Busy` if another command does not release its lock.
 pub fn remove(manager: &VmManager, id: &VmId, reason: &str) -> Result<RemovalReport> {
     let lock = manager.registry.lock_vm(id, VM_PATIENCE)?;
     match settle(manager, id, lock)? {
-        SettledVm::Here(record, lock) => remove_settled(manager, *record, lock, reason),
+        SettledVm::Present(record, lock) => remove_settled(manager, *record, lock, reason),
         SettledVm::Gone(removed) => Ok(removed),
         SettledVm::Unknown => Err(gone(id).into()),
     }
 }
 
-/// The same for a command that is done with its VM: if somebody else deleted it, all the better.
+/// Like [`remove`], but succeeds if the VM has already been deleted.
 pub fn remove_if_there(manager: &VmManager, id: &VmId, reason: &str) -> Result<RemovalReport> {
     remove(manager, id, reason).or_else(|error| {
         if !Refusal::is_of_kind(&error, RefusalKind::NotFound) {
@@ -30,7 +34,7 @@ pub fn remove_if_there(manager: &VmManager, id: &VmId, reason: &str) -> Result<R
     })
 }
 
-/// The same for a VM whose lock is held and whose record is true.
+/// Like [`remove`], for a VM whose lock is held and that is settled.
 pub fn remove_settled(
     manager: &VmManager,
     record: VmRecord,

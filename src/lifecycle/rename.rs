@@ -1,4 +1,4 @@
-//! Giving a VM another name.
+//! `rename`: giving a VM another name.
 
 use anyhow::Result;
 
@@ -7,9 +7,11 @@ use super::unexpired::acquire_unexpired;
 use crate::model::{VmId, VmName, VmRecord};
 use crate::registry::{RegistryChange, write_manifest};
 
-/// Names a VM, whether it had a name or not. A guest that runs keeps its host name until the next start.
+/// Renames a VM, or names one that has no name. A running guest keeps its host name until the next
+/// start.
 ///
-/// Errors: `NameTaken` when another VM has it, `Expired` when its time is up.
+/// # Errors
+/// `NameTaken` if another VM has the name, `Expired` if the VM has expired.
 pub fn rename(manager: &VmManager, id: &VmId, name: &VmName) -> Result<VmRecord> {
     let (_, _lock) = acquire_unexpired(manager, id)?;
     let manifest = manager.paths(id).manifest();
@@ -19,7 +21,7 @@ pub fn rename(manager: &VmManager, id: &VmId, name: &VmName) -> Result<VmRecord>
         let record = contents.get_mut(id)?;
         record.rename(name.clone())?;
         is_written = true;
-        // With the registry still locked, so that no other VM can get the name in between.
+        // Written while the registry is locked, so that no other VM can get the name in between.
         write_manifest(&manifest, &record.manifest)?;
         Ok((record.clone(), RegistryChange::Made))
     });
@@ -28,7 +30,8 @@ pub fn rename(manager: &VmManager, id: &VmId, name: &VmName) -> Result<VmRecord>
         && let Ok(contents) = manager.registry.read()
         && let Ok(record) = contents.get(id)
     {
-        // The name may be another VM's next. What a kill leaves here, a rebuild sorts out.
+        // Another VM may get the name next. If a kill prevents this, `reap --rebuild` resolves the
+        // conflict.
         let _ = write_manifest(&manifest, &record.manifest);
     }
     renamed

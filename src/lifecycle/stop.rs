@@ -1,4 +1,4 @@
-//! Ending a VM in good order: ask the guest, then the VMM, then nobody.
+//! `stop`: asks the guest to shut down, then sends the VMM SIGTERM, then SIGKILL.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -16,33 +16,33 @@ use crate::sys::process::{PidFd, Signal};
 /// How long a VMM may take to end after SIGTERM.
 const VMM_GRACE: Duration = Duration::from_secs(1);
 
-/// Ends a VM, keeping its disk. Returns once the VMM is proven gone; a VM that does not run is
+/// Stops a VM and keeps its disk. Returns once the VMM is proven gone; a VM that is not running is
 /// already stopped. The guest gets `grace` to end its processes and write its disk.
 pub fn stop(manager: &VmManager, id: &VmId, grace: Duration) -> Result<VmRecord> {
     let (record, _lock) = acquire(manager, id)?;
     match record.state {
         VmPhase::Stopped { .. } => return Ok(record),
-        // As in the reference: what never ran can be marked as stopped.
+        // A VM that never ran can be marked as stopped.
         VmPhase::Created => {}
         _ => {
             manager.change(id, |record| record.begin_stop())?;
             if let Some(vmm) = manager.process_of(&record)? {
-                end_in_order(manager, &record, &vmm, grace)?;
+                stop_running(manager, &record, &vmm, grace)?;
             }
         }
     }
     teardown::bring_down(manager, &record, None)
 }
 
-fn end_in_order(
+fn stop_running(
     manager: &VmManager,
     record: &VmRecord,
     vmm: &PidFd,
     grace: Duration,
 ) -> Result<()> {
     let deadline = Instant::now() + grace;
-    // Whatever goes wrong with asking, the next step needs no consent.
-    let asked = ask(manager, record, vmm, grace, deadline);
+    // The next step works even if the guest could not be asked.
+    let asked = ask_guest(manager, record, vmm, grace, deadline);
     let left = deadline.saturating_duration_since(Instant::now());
     if asked.is_ok() && vmm.wait(left)? {
         return Ok(());
@@ -54,7 +54,7 @@ fn end_in_order(
     processes::kill(vmm)
 }
 
-fn ask(
+fn ask_guest(
     manager: &VmManager,
     record: &VmRecord,
     vmm: &PidFd,
@@ -65,6 +65,6 @@ fn ask(
     let mut wait = WaitLimit::until(deadline).watching(vmm.as_fd());
     let mut session =
         manager.open_session(record, backend.as_ref(), StreamPurpose::Control, &mut wait)?;
-    // Half of it for the guest's processes, half for writing its disk and powering off.
+    // Half of the time is for the guest's processes, half for writing its disk and powering off.
     session.shutdown(grace / 2, &mut wait)
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
-/// Phases in the order they ended, with their milliseconds.
+/// Phases in the order in which they ended, with their milliseconds.
 #[derive(Debug, Clone)]
 pub struct PhaseTimings {
     phases: Vec<(&'static str, f64)>,
@@ -13,7 +13,7 @@ pub struct PhaseTimings {
 }
 
 impl PhaseTimings {
-    /// Starts the clock of the first phase.
+    /// Starts the first phase.
     pub fn begin() -> Self {
         PhaseTimings { phases: Vec::new(), since: Instant::now() }
     }
@@ -34,7 +34,7 @@ impl Serialize for PhaseTimings {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.phases.len()))?;
         for (phase, milliseconds) in &self.phases {
-            // Microseconds are as fine as these clocks are worth.
+            // Rounded to microseconds; the clocks are not more precise.
             map.serialize_entry(phase, &((milliseconds * 1000.0).round() / 1000.0))?;
         }
         map.end()

@@ -537,7 +537,7 @@ fn a_full_disk_is_said_and_nothing_of_the_copy_stays() {
     }
     // There would be room, but not enough would be left.
     env.profiles("[limits]\ncopy_out_free_mib = 1000000000\n");
-    env.run(&["cp", "box:large", "."]).fails(5, "mayfly: cannot copy box:large to .: what the VM sends is too much: there is no room for a file of 2929 KiB: [..]\nhint: limits.copy_out_free_mib[..]\n");
+    env.run(&["cp", "box:large", "."]).fails(5, "mayfly: cannot copy box:large to .: the VM sends too much: there is no room for a file of 2929 KiB: [..]\nhint: limits.copy_out_free_mib[..]\n");
     env.profiles("[limits]\ncopy_out_mib = 2\n");
     env.run(&["cp", "box:.", "all"])
         .fails(5, "mayfly: [..]it is larger than 2048 KiB\nhint: limits.copy_out_mib[..]\n");

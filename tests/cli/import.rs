@@ -374,10 +374,8 @@ fn run_puts_words_together_as_docker_does() {
     run(&["--entrypoint", ""]).fails(125, "mayfly: no command is given[..]");
     run(&["--entrypoint", "x", "-c", "y"]).fails(125, "mayfly: [..]cannot be used with[..]");
     assert_eq!(run(&["--json"]).json()["command"], "echo hello world");
-    env.run(&["run"]).fails(
-        125,
-        "mayfly: no command is given, and profile debian-base has none of its own\nhint: [..]",
-    );
+    env.run(&["run"])
+        .fails(125, "mayfly: no command is given, and profile debian-base has none\nhint: [..]");
 
     // A VM keeps what its profile said, and the entrypoint is for run alone.
     let id = env.start(&["-p", "greeter", "--keep"]);

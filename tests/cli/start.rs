@@ -95,7 +95,7 @@ fn a_boot_that_fails_shows_the_vmms_last_words_and_leaves_the_vm_stopped() {
     env.run(&["start", &id]).fails(
         6,
         &format!(
-            "mayfly: VM {id} did not start: [..]\nthe VMM said last:\nno such machine\nhint: [..]\n"
+            "mayfly: VM {id} did not start: [..]\nlast output of the VMM:\nno such machine\nhint: [..]\n"
         ),
     );
     let vm = env.status(&id);

@@ -126,7 +126,7 @@ pub fn a_byte_changed_in_any_file_is_noticed_and_mended(bench: &Bench) {
     for file in names.iter().rev().take(bench.damaged) {
         damage(&directory.join(file));
         let remark =
-            format!("mayfly: template {name} is damaged ([..]{file}[..]) and is made anew\n");
+            format!("mayfly: template {name} is damaged ([..]{file}[..]) and is rebuilt\n");
         env.run(&run(&[], "echo ok")).is(0, "ok\n", &remark);
     }
     // What only remembers that the others are right is no part of it.

@@ -50,7 +50,7 @@ pub fn serve(app: &AppContext, request: &ExecAllRequest) -> Result<u8> {
     // The highest exit code does not depend on the order in which the commands end.
     let (mut code, mut deleted) = (0, 0);
     let run = |vm: &VmRecord, ears: &mut [PendingSignals; 3]| crowd.run(vm, ears);
-    lifecycle::at_once(&vms, request.jobs, &mut signals, run, |vm, ran| {
+    lifecycle::in_parallel(&vms, request.jobs, &mut signals, run, |vm, ran| {
         let reported = ran.and_then(|ran| {
             let was_deleted = ran.finished.cleanup.as_ref().is_some_and(|removed| removed.deleted);
             deleted += usize::from(was_deleted);

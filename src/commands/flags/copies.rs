@@ -86,14 +86,14 @@ impl CopyFlags {
             if meta.is_dir() && exec.cwd.is_none() {
                 exec.cwd = Some(WireText::from(&*to));
             }
-            let parcel = CopyPayload::Tree {
+            let payload = CopyPayload::Tree {
                 path: path.into(),
                 follow: true,
                 contents: true,
                 exclude_ignored: self.exclude_ignored,
             };
             let who = CopyUser { user: user.clone(), cwd: None };
-            let copy = CopyIn { parcel, to: WireText::from(&*to), parents: true, who };
+            let copy = CopyIn { payload, to: WireText::from(&*to), parents: true, who };
             inward.push((path.to_owned(), copy));
         }
         exec.cwd = exec.cwd.take().or_else(|| defaults.workdir.as_deref().map(WireText::from));

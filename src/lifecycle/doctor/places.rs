@@ -1,4 +1,4 @@
-//! Where mayfly keeps things, and what building images there takes.
+//! Checks of the directories and of user namespaces.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::lifecycle::manager::VmManager;
 use crate::model::{CheckVerdict, HostCheck, Refusal, RefusalKind, VmId};
 use crate::sys::file_system;
 
-/// An image and a few VMs' disks take this much; less is not wrong, but soon will be.
+/// The space that an image and the disks of a few VMs need, in bytes.
 const ROOMY: u64 = 4 << 30;
 
 /// An ordinary user builds images in a user namespace.
@@ -17,32 +17,34 @@ pub fn user_namespaces() -> Vec<HostCheck> {
     if geteuid().is_root() {
         return Vec::new();
     }
-    let subordinate = match namespaces::has_subordinate_ids() {
-        true => HostCheck::ok("subuid", "you have subordinate user and group ids"),
-        false => HostCheck::lacks(
+    let subordinate = if namespaces::has_subordinate_ids() {
+        HostCheck::ok("subuid", "you have subordinate user and group ids")
+    } else {
+        HostCheck::lacks(
             "subuid",
             CheckVerdict::Warning,
             "you have no subordinate user and group ids, which building images needs",
             "add some: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER",
-        ),
+        )
     };
-    let allowed = match namespaces::are_allowed() {
-        true => HostCheck::ok("userns", "user namespaces are allowed"),
-        false => HostCheck::lacks(
+    let allowed = if namespaces::are_allowed() {
+        HostCheck::ok("userns", "user namespaces are allowed")
+    } else {
+        HostCheck::lacks(
             "userns",
             CheckVerdict::Warning,
             "user namespaces are not allowed, which building images needs",
             "build images as root, or: sudo sysctl kernel.unprivileged_userns_clone=1",
-        ),
+        )
     };
     vec![allowed, subordinate]
 }
 
-/// Where things are kept, and whether there is room.
+/// The directories, and the free space.
 pub fn directories(manager: &VmManager) -> Vec<HostCheck> {
     let directories = &manager.settings.directories;
     let private = |path: &Path| {
-        let will_be_made = if directory::is_private(path)? { "" } else { " (will be made)" };
+        let will_be_made = if directory::is_private(path)? { "" } else { " (will be created)" };
         Ok::<_, anyhow::Error>(format!("{}{will_be_made}", path.display()))
     };
     let longest = manager.paths(&VmId::from_random([0; 16])).longest_socket();
@@ -60,10 +62,10 @@ fn space(path: &Path) -> anyhow::Result<String> {
     let existing = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let free = file_system::free_at(existing)?;
     let detail = format!("{} MB free at {}", free / 1_000_000, existing.display());
-    match free >= ROOMY {
-        true => Ok(detail),
-        false => Err(Refusal::new(RefusalKind::Host, detail)
-            .hint("an image takes about 1 GB, and a VM's disk what its guest writes")
-            .into()),
+    if free >= ROOMY {
+        return Ok(detail);
     }
+    Err(Refusal::new(RefusalKind::Host, detail)
+        .hint("an image takes about 1 GB, and a VM's disk what its guest writes")
+        .into())
 }

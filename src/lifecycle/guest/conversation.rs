@@ -1,4 +1,4 @@
-//! A conversation with the agent of a started VM.
+//! A connection to the agent of a started VM.
 
 use std::os::fd::AsFd;
 
@@ -17,7 +17,7 @@ use crate::lifecycle::unexpired::observe_unexpired;
 use crate::model::{Refusal, RefusalKind, VmId, VmRecord};
 use crate::protocol::ExecRequest;
 
-/// Somebody to ask for something, and to ask again.
+/// A connection to a VM's agent, for one request after another.
 #[derive(Debug)]
 pub struct AgentConversation<'a> {
     manager: &'a VmManager,
@@ -26,10 +26,11 @@ pub struct AgentConversation<'a> {
 }
 
 impl<'a> AgentConversation<'a> {
-    /// Begins one. Holds no lock, then or later, so `stop` and `rm` can always end it.
+    /// Connects to a VM's agent. Holds no lock, so `stop` and `rm` can end it at any time.
     ///
     /// # Errors
-    /// A VM that is not started, or whose agent does not answer.
+    /// `NotFound`, `Expired`, `WrongState` if the VM is not started; `Agent` if its agent does not
+    /// answer.
     pub fn begin(
         manager: &'a VmManager,
         id: &VmId,
@@ -47,38 +48,38 @@ impl<'a> AgentConversation<'a> {
         Ok(AgentConversation { manager, record, session })
     }
 
-    /// The one that is open already with a VM that was just started.
+    /// The connection that a start has opened.
     pub fn of(manager: &'a VmManager, started: StartedVm) -> AgentConversation<'a> {
         AgentConversation { manager, record: started.record, session: started.up.session }
     }
 
-    /// Completes a command with what its VM keeps for those that leave it open.
+    /// Adds the VM's command defaults to a command.
     pub fn complete(&self, exec: &mut ExecRequest) -> Result<()> {
         defaults::complete(self.manager, self.record.id(), exec)
     }
 
-    /// Asks for something.
+    /// Makes a request.
     ///
     /// # Errors
-    /// What `ask` says; a VM whose time was up meanwhile explains a lost agent.
+    /// The errors of `ask`; `Expired` if the agent is gone because the VM has expired.
     pub fn ask<T>(&mut self, ask: impl FnOnce(&mut AgentSession) -> Result<T>) -> Result<T> {
-        ask(&mut self.session).map_err(|error| blame_the_clock(self.manager, &self.record, error))
+        ask(&mut self.session).map_err(|error| explain_expiry(self.manager, &self.record, error))
     }
 
-    /// Ends it, and leaves the line to the next.
+    /// Closes the connection, so that another command can use the line.
     pub fn end(self) {
         backend::hang_up(self.session.is_clean(), self.session.into_channel());
     }
 }
 
-/// A VM whose time is up ends by itself, and takes the command with it. That explains a lost agent.
-fn blame_the_clock(manager: &VmManager, record: &VmRecord, error: anyhow::Error) -> anyhow::Error {
-    let lost = Refusal::is_of_kind(&error, RefusalKind::Agent);
-    // It may have got more time while the command ran.
+/// An expired VM ends by itself and ends the command with it. That explains why the agent is gone.
+fn explain_expiry(manager: &VmManager, record: &VmRecord, error: anyhow::Error) -> anyhow::Error {
+    let is_lost = Refusal::is_of_kind(&error, RefusalKind::Agent);
+    // The VM may have been given more time while the command ran.
     let contents = manager.registry.read();
     let latest = contents.as_ref().ok().and_then(|contents| contents.vms.get(record.id()));
     match clock::now() {
-        Ok(now) if lost && latest.unwrap_or(record).has_expired(&now) => Refusal::new(
+        Ok(now) if is_lost && latest.unwrap_or(record).has_expired(&now) => Refusal::new(
             RefusalKind::Expired,
             format!("VM {} expired while the command ran", record.id()),
         )

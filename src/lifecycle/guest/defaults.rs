@@ -1,8 +1,8 @@
-//! What commands have from their profile: for `run` the words, for all of them variables, user and
-//! directory.
+//! What commands get from their VM's profile: entrypoint and command for `run`; variables, user and
+//! directory for all.
 //!
-//! A VM keeps what its profile said when it was created, in a file beside its manifest. There is none if
-//! that was nothing, so that most commands pay for no more than a look.
+//! A VM keeps the values of its profile at its creation in a file beside its manifest. The file does
+//! not exist if the profile has none.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -15,55 +15,57 @@ use crate::model::{CommandDefaults, Refusal, RefusalKind, VmId};
 use crate::protocol::{ExecProgram, ExecRequest, WireText};
 use crate::settings::find_profile;
 
-/// What a user of `run` said of its command.
+/// What the user of `run` gave as the command.
 #[derive(Debug, Clone, Default)]
 pub struct EntryWords {
     pub words: Vec<WireText>,
-    /// Instead of the profile's entrypoint; its command then has no meaning either.
+    /// Replaces the profile's entrypoint, and its command too.
     pub entrypoint: Option<Vec<WireText>>,
 }
 
-/// What `run` runs, as docker does: the entrypoint, and behind it the words, or the profile's command
-/// where there are none.
+/// What `run` runs, as with docker: the entrypoint, followed by the words, or by the profile's command
+/// if there are no words. The inner error says that there is nothing to run.
 ///
-/// Errors: `NotFound` for an unknown profile. Where there is nothing to run, that is the inner one.
+/// # Errors
+/// `NotFound` for an unknown profile.
 pub fn entry(
     manager: &VmManager,
     profile: &str,
-    said: EntryWords,
+    given: EntryWords,
 ) -> Result<Result<ExecProgram, Refusal>> {
-    let defaults = of_profile(manager, profile)?;
-    Ok(program(&defaults, said).ok_or_else(|| {
+    let defaults = command_defaults(manager, profile)?;
+    Ok(program(&defaults, given).ok_or_else(|| {
         Refusal::new(
             RefusalKind::Usage,
-            format!("no command is given, and profile {profile} has none of its own"),
+            format!("no command is given, and profile {profile} has none"),
         )
-        .hint("name one behind '--', or with -c; '-t' gives you a shell")
+        .hint("name one after '--', or with -c; '-t' gives you a shell")
     }))
 }
 
-/// What a profile says of the commands in its VMs.
+/// The command defaults of a profile.
 ///
-/// Errors: `NotFound` for an unknown profile.
-pub fn of_profile(manager: &VmManager, profile: &str) -> Result<CommandDefaults> {
+/// # Errors
+/// `NotFound` for an unknown profile.
+pub fn command_defaults(manager: &VmManager, profile: &str) -> Result<CommandDefaults> {
     let profiles = manager.settings.profiles()?;
     Ok(find_profile(profiles, profile)?.command.clone())
 }
 
-fn program(defaults: &CommandDefaults, said: EntryWords) -> Option<ExecProgram> {
+fn program(defaults: &CommandDefaults, given: EntryWords) -> Option<ExecProgram> {
     let texts = |words: &[String]| words.iter().map(|word| WireText::from(word.as_str())).collect();
-    let is_overridden = said.entrypoint.is_some();
-    let mut argv: Vec<WireText> = said.entrypoint.unwrap_or_else(|| texts(&defaults.entrypoint));
-    match said.words.is_empty() {
-        false => argv.extend(said.words),
-        true if is_overridden => {}
-        true => argv.extend::<Vec<WireText>>(texts(&defaults.cmd)),
+    let is_overridden = given.entrypoint.is_some();
+    let mut argv: Vec<WireText> = given.entrypoint.unwrap_or_else(|| texts(&defaults.entrypoint));
+    if !given.words.is_empty() {
+        argv.extend(given.words);
+    } else if !is_overridden {
+        argv.extend::<Vec<WireText>>(texts(&defaults.cmd));
     }
     (!argv.is_empty()).then_some(ExecProgram::Argv(argv))
 }
 
-/// Keeps what the commands of a VM will have, if that is anything.
-pub fn keep(manager: &VmManager, id: &VmId, defaults: &CommandDefaults) -> Result<()> {
+/// Saves the command defaults of a VM, if there are any.
+pub fn save(manager: &VmManager, id: &VmId, defaults: &CommandDefaults) -> Result<()> {
     if defaults.is_empty() {
         return Ok(());
     }
@@ -71,7 +73,7 @@ pub fn keep(manager: &VmManager, id: &VmId, defaults: &CommandDefaults) -> Resul
         .map(drop)
 }
 
-/// Completes a command with what its VM keeps for it. What the user said wins.
+/// Adds the saved defaults of a VM to a command. The user's own values win.
 pub fn complete(manager: &VmManager, id: &VmId, exec: &mut ExecRequest) -> Result<()> {
     let path = manager.paths(id).command();
     let text = match fs::read(&path) {
@@ -85,10 +87,10 @@ pub fn complete(manager: &VmManager, id: &VmId, exec: &mut ExecRequest) -> Resul
 }
 
 fn apply(defaults: CommandDefaults, exec: &mut ExecRequest) {
-    // The last of a name wins.
+    // The last value of a name wins.
     let named = std::mem::take(&mut exec.env);
-    let kept = defaults.env.iter();
-    exec.env = kept.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
+    let saved = defaults.env.iter();
+    exec.env = saved.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
     exec.env.extend(named);
     exec.user = exec.user.take().or(defaults.user);
     exec.cwd = exec.cwd.take().or_else(|| defaults.workdir.as_deref().map(WireText::from));
@@ -114,8 +116,8 @@ mod tests {
         entrypoint: Option<&[&str]>,
     ) -> Vec<String> {
         let texts = |words: &[&str]| words.iter().map(|&word| WireText::from(word)).collect();
-        let said = EntryWords { words: texts(words), entrypoint: entrypoint.map(texts) };
-        match program(defaults, said) {
+        let given = EntryWords { words: texts(words), entrypoint: entrypoint.map(texts) };
+        match program(defaults, given) {
             Some(ExecProgram::Argv(argv)) => {
                 argv.iter().map(|word| word.as_os_str().to_str().unwrap().to_owned()).collect()
             }
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_said_wins() {
+    fn values_of_the_user_win() {
         let mut exec = ExecRequest::of(ExecProgram::Argv(vec![WireText::from("true")]));
         apply(defaults(), &mut exec);
         assert_eq!((exec.user.as_deref(), &exec.cwd), (Some("app"), &Some(WireText::from("/srv"))));

@@ -1,4 +1,4 @@
-//! Running a command in a started VM.
+//! `exec`: running a command in a started VM.
 
 use anyhow::Result;
 
@@ -13,7 +13,7 @@ use crate::model::VmId;
 use crate::model::record::reason;
 use crate::protocol::ExecRequest;
 
-/// A command and what connects it with this side.
+/// A command and its streams.
 #[derive(Debug)]
 pub struct ExecCommand {
     pub exec: ExecRequest,
@@ -22,7 +22,7 @@ pub struct ExecCommand {
     pub keep: bool,
 }
 
-/// This side's ends of a command's three streams.
+/// Our ends of a command's three streams.
 #[derive(Debug)]
 pub struct ExecStreams {
     pub stdin: Option<StdinSource>,
@@ -30,7 +30,7 @@ pub struct ExecStreams {
     pub stderr: OutputSink,
 }
 
-/// A command that ran to its end.
+/// A command that has ended.
 #[derive(Debug)]
 pub struct FinishedCommand {
     pub outcome: CommandOutcome,
@@ -38,10 +38,11 @@ pub struct FinishedCommand {
     pub cleanup: Option<RemovalReport>,
 }
 
-/// Runs `command` and, unless the VM is kept, deletes the VM afterwards. Holds no lock while the
-/// command runs, so `stop` and `rm` can always end it.
+/// Runs `command` and then deletes the VM, unless it is kept. Holds no lock while the command runs, so
+/// `stop` and `rm` can end it at any time.
 ///
-/// Errors are mayfly's own; the VM is then left as it is, for a look at it.
+/// # Errors
+/// Any failure other than the command's own. The VM is not deleted then.
 pub fn exec(
     manager: &VmManager,
     id: &VmId,
@@ -62,7 +63,7 @@ pub fn exec(
     Ok(FinishedCommand { outcome, cleanup })
 }
 
-/// Runs `command` and leaves the conversation open. What becomes of the VM is the caller's business.
+/// Runs `command` and keeps the connection and the VM.
 pub fn run_in(
     conversation: &mut AgentConversation<'_>,
     command: ExecCommand,

@@ -1,4 +1,4 @@
-//! What is done with the guest of a started VM, through its agent.
+//! Using the guest of a started VM through its agent.
 
 mod conversation;
 mod copy;
@@ -8,6 +8,6 @@ mod parallel;
 
 pub use conversation::AgentConversation;
 pub use copy::{CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser, copy_in, copy_out};
-pub use defaults::{EntryWords, entry, of_profile as command_defaults};
+pub use defaults::{EntryWords, command_defaults, entry};
 pub use exec::{ExecCommand, ExecStreams, FinishedCommand, exec, run_in};
-pub use parallel::at_once;
+pub use parallel::in_parallel;

@@ -1,4 +1,4 @@
-//! Doing something to several VMs at once.
+//! Working on several VMs at the same time.
 
 use std::io::pipe;
 use std::os::fd::AsFd;
@@ -11,12 +11,13 @@ use nix::sys::signal::Signal;
 use crate::host::signals::{PendingSignals, SignalInterrupt, SignalRelay};
 use crate::model::VmRecord;
 
-/// Calls `work` for every VM, `jobs` at a time, each in a thread of its own, and `done` with what came of
-/// it in this one. `work` hears of every signal that arrives, on each of its `N` pairs of ears; after the
-/// first one nothing more is begun.
+/// Calls `work` for every VM, with at most `jobs` threads, and `done` with each result in this thread.
+/// Every signal is forwarded to each of the `N` receivers of each `work`. After the first signal, no
+/// more work is started.
 ///
-/// Errors: there are no descriptors for the ears. Those of `work` go to `done`.
-pub fn at_once<T: Send, const N: usize>(
+/// # Errors
+/// The receivers cannot be created. Errors of `work` go to `done`.
+pub fn in_parallel<T: Send, const N: usize>(
     vms: &[VmRecord],
     jobs: usize,
     signals: &mut PendingSignals,
@@ -28,24 +29,25 @@ pub fn at_once<T: Send, const N: usize>(
     for _ in 0..jobs.min(vms.len()) {
         let pairs: Vec<(SignalRelay, PendingSignals)> =
             std::iter::repeat_with(PendingSignals::relayed).take(N).collect::<Result<_>>()?;
-        let (mouths, ears): (Vec<SignalRelay>, Vec<PendingSignals>) = pairs.into_iter().unzip();
-        relays.extend(mouths);
-        workers.push(<[PendingSignals; N]>::try_from(ears).expect("as many as were made"));
+        let (senders, receivers): (Vec<SignalRelay>, Vec<PendingSignals>) =
+            pairs.into_iter().unzip();
+        relays.extend(senders);
+        workers.push(<[PendingSignals; N]>::try_from(receivers).expect("there are N"));
     }
-    let (over, running) = pipe().context("make a pipe")?;
+    let (over, running) = pipe().context("cannot make a pipe")?;
     let next = AtomicUsize::new(0);
     let arrived: Mutex<Option<Signal>> = Mutex::default();
     let (work, next, arrived) = (&work, &next, &arrived);
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
-        for mut ears in workers {
+        for mut signals in workers {
             let sender = sender.clone();
             scope.spawn(move || {
                 while let Some(vm) = vms.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let stopped = *arrived.lock().unwrap_or_else(PoisonError::into_inner);
                     let result = match stopped {
                         Some(signal) => Err(SignalInterrupt(signal).into()),
-                        None => work(vm, &mut ears),
+                        None => work(vm, &mut signals),
                     };
                     if sender.send((vm, result)).is_err() {
                         return;
@@ -81,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_worked_on_once_and_no_more_than_so_many_at_a_time() {
+    fn each_vm_is_worked_on_once_with_at_most_so_many_threads() {
         let (_relay, mut signals) = PendingSignals::relayed().unwrap();
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let mut ended = 0;
@@ -91,41 +93,41 @@ mod tests {
             now.fetch_sub(1, Ordering::SeqCst);
             Ok(())
         };
-        at_once(&vms(50), 3, &mut signals, work, |_, result| {
+        in_parallel(&vms(50), 3, &mut signals, work, |_, result| {
             result.unwrap();
             ended += 1;
         })
         .unwrap();
         assert_eq!(ended, 50);
         assert!(most.load(Ordering::SeqCst) <= 3);
-        at_once(&[], 3, &mut signals, work, |_, _| panic!("there is none")).unwrap();
+        in_parallel(&[], 3, &mut signals, work, |_, _| panic!("there is none")).unwrap();
     }
 
     #[test]
-    fn a_signal_reaches_all_who_work_and_keeps_the_others_from_it() {
+    fn a_signal_reaches_all_running_work_and_prevents_the_rest() {
         let (relay, mut signals) = PendingSignals::relayed().unwrap();
         let begun = AtomicUsize::new(0);
-        let (mut heard, mut spared) = (0, 0);
-        let work = |_: &VmRecord, ears: &mut [PendingSignals; 2]| {
+        let (mut interrupted, mut prevented) = (0, 0);
+        let work = |_: &VmRecord, receivers: &mut [PendingSignals; 2]| {
             if begun.fetch_add(1, Ordering::SeqCst) == 1 {
                 relay.pass_on(Signal::SIGTERM);
             }
-            for ear in ears {
-                while !ear.pending() {
+            for receiver in receivers {
+                while !receiver.pending() {
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                assert_eq!(ear.take(), Some(Signal::SIGTERM));
+                assert_eq!(receiver.take(), Some(Signal::SIGTERM));
             }
             Ok(())
         };
-        at_once(&vms(10), 2, &mut signals, work, |_, result| match result {
-            Ok(()) => heard += 1,
+        in_parallel(&vms(10), 2, &mut signals, work, |_, result| match result {
+            Ok(()) => interrupted += 1,
             Err(error) => {
                 assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGTERM)));
-                spared += 1;
+                prevented += 1;
             }
         })
         .unwrap();
-        assert_eq!((heard, spared), (2, 8));
+        assert_eq!((interrupted, prevented), (2, 8));
     }
 }

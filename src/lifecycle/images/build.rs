@@ -1,4 +1,4 @@
-//! Building and deleting images, with regard to the VMs that boot them.
+//! `image build` and `image rm`, with regard to the VMs that boot the images.
 
 use anyhow::Result;
 
@@ -9,8 +9,12 @@ use crate::lifecycle::manager::VmManager;
 use crate::model::{ProfileName, Refusal, RefusalKind, VmId, VmRecord};
 use crate::settings::find_profile;
 
-/// Builds the image of a profile if it is missing or out of date, or in any case with `force`. The
-/// templates of an older one go.
+/// Builds the image of a profile if it is missing or out of date, or in any case with `force`. Deletes
+/// the templates of an older image.
+///
+/// # Errors
+/// `NotFound` for an unknown profile; `WrongState` if VMs need the image that `force` would replace;
+/// the errors of the build.
 pub fn build_image(
     manager: &VmManager,
     profile: &str,
@@ -23,23 +27,26 @@ pub fn build_image(
         refuse_if_needed(manager, &profile.name, "rebuilding")?;
     }
     let (images, agent) = (manager.images()?, installed_agent()?);
-    let image = match force {
-        true => images.build(profile, &agent, progress)?,
-        false => images.ensure(profile, &agent, progress)?,
+    let image = if force {
+        images.build(profile, &agent, progress)?
+    } else {
+        images.ensure(profile, &agent, progress)?
     };
     templates::prune_superseded(manager, &profile.name)?;
     Ok(image.info().clone())
 }
 
-/// Deletes the image of a profile, and its templates. Returns whether there was an image.
+/// Deletes the image of a profile and its templates. Returns whether there was an image.
 ///
-/// Errors: `NotFound` if there is none and `WrongState` if VMs need it, unless `force`.
+/// # Errors
+/// Unless `force`: `NotFound` if there is no image, `WrongState` if VMs need it.
 pub fn remove_image(manager: &VmManager, profile: &ProfileName, force: bool) -> Result<bool> {
     let images = manager.images()?;
-    let deleted = match force {
-        true => images.remove(profile)?,
-        false => images
-            .remove_if(profile, || refuse_if_needed(manager, profile, "deleting").map(|()| true))?,
+    let deleted = if force {
+        images.remove(profile)?
+    } else {
+        let is_unneeded = || refuse_if_needed(manager, profile, "deleting").map(|()| true);
+        images.remove_if(profile, is_unneeded)?
     };
     if !deleted && !force {
         let images = manager.images()?.list()?;
@@ -58,8 +65,8 @@ pub fn remove_image(manager: &VmManager, profile: &ProfileName, force: bool) -> 
     Ok(deleted)
 }
 
-/// A VM's disk is a layer over the root file system it was created with, so it cannot start on
-/// another. One that runs has its files open and loses nothing.
+/// A VM's disk is a layer over the root file system it was created with, so the VM cannot start on
+/// another. A running VM has its files open and is not affected.
 pub(super) fn refuse_if_needed(
     manager: &VmManager,
     profile: &ProfileName,
@@ -79,7 +86,7 @@ pub(super) fn refuse_if_needed(
     .into())
 }
 
-/// The VMs that were made from the image of a profile.
+/// The VMs that were created from the image of a profile.
 pub(super) fn users_of(manager: &VmManager, profile: &ProfileName) -> Result<Vec<VmId>> {
     let contents = manager.registry.read()?;
     let is_user = |record: &&VmRecord| {

@@ -1,4 +1,4 @@
-//! Importing an image: a profile for what was packed elsewhere.
+//! `image import`: importing an image and making a profile for it.
 
 use anyhow::Result;
 
@@ -15,28 +15,28 @@ use crate::model::{
 };
 use crate::settings::{self, ImportedDefaults, find_profile};
 
-/// What to import, and as what.
+/// What to import, and as which profile.
 #[derive(Debug)]
 pub struct ImportRequest {
     pub named: NamedSource,
-    /// The name of the profile that is made for it.
+    /// The name of the new profile.
     pub name: ProfileName,
-    /// What VMs of it get; an empty description is written here.
+    /// The defaults of its VMs. An empty description is filled in.
     pub wishes: ImportedDefaults,
-    /// MiB of each VM's own disk; `None` for as much as the profile has that the kernel is taken from.
+    /// The size of each VM's own disk in MiB; `None` for that of the profile with the kernel.
     pub disk_mib: Option<u32>,
-    /// The profile whose image's kernel it boots.
+    /// The profile whose image has the kernel to boot.
     pub kernel_of: String,
-    /// Replace one of that name even if VMs need it.
+    /// Replace an image of the same name even if VMs need it.
     pub force: bool,
 }
 
-/// Imports an image and makes a profile for it, in place of an image of that name that was imported
-/// before. The image that the kernel is taken from is built if it is missing.
+/// Imports an image and makes a profile for it, replacing an imported image of the same name. Builds
+/// the image with the kernel if it is missing.
 ///
-/// Errors: `NameTaken` for a profile of Debian packages, `WrongState` if VMs need the image that is to be
-/// replaced, unless `force`; `LimitReached` and `Usage` for wishes that no VM may have; and what is wrong
-/// with the source.
+/// # Errors
+/// `NameTaken` for a profile of Debian packages; `WrongState` if VMs need the image to be replaced,
+/// unless `force`; `Usage` for defaults outside the limits; the errors of reading the source.
 pub fn import_image(
     manager: &VmManager,
     request: ImportRequest,
@@ -48,7 +48,7 @@ pub fn import_image(
     check_wishes(&wishes, request.disk_mib, &profiles.limits)?;
     let kernel_of = find_profile(profiles, &request.kernel_of)?;
     let (images, agent) = (manager.images()?, installed_agent()?);
-    // Nobody waits for a kernel when the source will not do.
+    // The source is opened first, so that no kernel is built for a source that cannot be used.
     let source = named.open()?;
     if !request.force {
         refuse_if_needed(manager, &name, "replacing")?;
@@ -85,7 +85,7 @@ pub fn import_image(
     Ok(info)
 }
 
-/// What a profile is about whose image was imported: where it was, and what the archive calls it.
+/// The description of an imported profile: its source and the archive's name for it.
 fn description(import: &ImportRecipe) -> String {
     let source = match import.source.as_str() {
         "-" => "standard input",

@@ -1,4 +1,4 @@
-//! Deleting images that nothing needs.
+//! `image prune`: deleting images that nothing needs.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -15,16 +15,16 @@ use crate::model::{ImageRecipe, ProfileName, ProfileSet, Refusal, RefusalKind};
 pub struct PruneReport {
     /// Images, by the names of their profiles.
     pub deleted: Vec<ProfileName>,
-    /// Templates of these, and of others that are gone.
+    /// Templates of these images, and of others that are gone.
     pub deleted_templates: Vec<String>,
     /// What killed builds left.
     pub swept: Vec<String>,
     pub freed_bytes: u64,
 }
 
-/// Deletes the images that no VM here was made from and that no profile has, or not any more in this
-/// form. With `all` also those that can be built again when somebody needs them. What another command
-/// works on is skipped; with `dry_run` everything is left as it is.
+/// Deletes the images that no VM here was created from and no profile needs in this form. With `all`,
+/// also deletes those that can be built again when needed. Skips images that other commands are using.
+/// With `dry_run`, nothing is changed.
 pub fn prune_images(manager: &VmManager, all: bool, dry_run: bool) -> Result<PruneReport> {
     let mut pruned = PruneReport::default();
     if !manager.settings.directories.artifacts.exists() {
@@ -38,13 +38,11 @@ pub fn prune_images(manager: &VmManager, all: bool, dry_run: bool) -> Result<Pru
         }
         let freed = images.usage(&name)?.own_bytes;
         let is_unused = || Ok(users_of(manager, &name)?.is_empty());
-        let is_gone = match dry_run {
-            true => true,
-            false => match images.remove_if(&name, is_unused) {
+        let is_gone = dry_run
+            || match images.remove_if(&name, is_unused) {
                 Err(error) if is_busy(&error) => false,
                 removed => removed?,
-            },
-        };
+            };
         if is_gone {
             pruned.freed_bytes += freed;
             pruned.deleted.push(name);
@@ -61,8 +59,8 @@ pub fn prune_images(manager: &VmManager, all: bool, dry_run: bool) -> Result<Pru
     Ok(pruned)
 }
 
-/// Whether a profile has this image. One that cannot be understood may be imported, and cannot be had
-/// again then: that is for its owner to decide.
+/// Whether a profile needs this image. One whose description cannot be read may have been imported and
+/// could not be restored, so it is kept.
 fn is_wanted(images: &ImageStore, profiles: &ProfileSet, name: &ProfileName, all: bool) -> bool {
     let Some(profile) = profiles.profiles.get(name) else { return false };
     let is_imported = matches!(profile.recipe, ImageRecipe::Imported(_));

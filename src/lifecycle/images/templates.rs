@@ -1,5 +1,5 @@
-//! Listing templates, and deleting those that are not wanted or of no use any more. They are made where
-//! VMs are started.
+//! `template ls` and `template rm`, and deleting templates that are of no use any more. Starts make
+//! templates.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +11,15 @@ use crate::lifecycle::manager::VmManager;
 use crate::model::{ProfileName, Refusal, RefusalKind};
 use crate::template::{ListedTemplate, TemplateInfo};
 
-/// All templates, by name. Makes no directory.
+/// All templates, by name. Creates no directory.
 pub fn list_templates(manager: &VmManager) -> Result<Vec<ListedTemplate>> {
     manager.templates_if_any()?.map_or_else(|| Ok(Vec::new()), |templates| templates.list())
 }
 
-/// Deletes a template. VMs that run keep its files, which they have open.
+/// Deletes a template. Running VMs keep its files, which they have open. Returns whether there was one.
 ///
-/// Errors: `Busy` while it is being made or started from, and `NotFound` if there is none, unless
-/// `force`. Returns whether there was one.
+/// # Errors
+/// `Busy` while it is being made or started from; `NotFound` if there is none, unless `force`.
 pub fn remove_template(manager: &VmManager, name: &str, force: bool) -> Result<bool> {
     let templates = manager.templates_if_any()?;
     let deleted = templates.map_or(Ok(false), |templates| templates.remove(name))?;
@@ -36,9 +36,8 @@ pub fn remove_template(manager: &VmManager, name: &str, force: bool) -> Result<b
     Ok(deleted)
 }
 
-/// Deletes what no VM will be started from: the templates that were not used for as long as the profiles
-/// say, and those of images that are gone. Whatever is in use is left alone; with `dry_run` everything
-/// is. Returns their names.
+/// Deletes templates that were not used for as long as the profiles allow, and those of images that are
+/// gone. Skips templates in use. With `dry_run`, nothing is deleted. Returns their names.
 pub fn prune(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
     let Some(templates) = manager.templates_if_any()? else { return Ok(Vec::new()) };
     let limit = manager.settings.profiles()?.limits.template_unused_seconds as f64;
@@ -50,8 +49,7 @@ pub fn prune(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
     templates.prune(is_useless, dry_run)
 }
 
-/// Deletes the templates of a profile's images that are gone, for whoever has just replaced or deleted
-/// one.
+/// Deletes the templates of a profile's image after it was replaced or deleted.
 pub fn prune_superseded(manager: &VmManager, profile: &ProfileName) -> Result<()> {
     let Some(templates) = manager.templates_if_any()? else { return Ok(()) };
     let images = manager.images()?;
@@ -62,8 +60,8 @@ pub fn prune_superseded(manager: &VmManager, profile: &ProfileName) -> Result<()
     templates.prune(is_useless, false).map(drop)
 }
 
-/// Deletes the templates whose image is not there any more, or is of one of the profiles in `gone`.
-/// With `dry_run` they are only found. Returns their names and what each takes on the disk.
+/// Deletes the templates whose image is gone or belongs to one of the profiles in `gone`. With
+/// `dry_run`, they are only found. Returns their names and sizes on the disk.
 pub fn prune_without_images(
     manager: &VmManager,
     gone: &[ProfileName],
@@ -85,13 +83,13 @@ pub fn prune_without_images(
     Ok(pruned.into_iter().map(with_size).collect())
 }
 
-/// Whether the image of a template is not there any more. Read anew each time: who makes a template
-/// holds its image, so the two are never of different times.
+/// Whether the image of a template is gone. The image's description is read each time: a maker of
+/// templates locks the image, so the two cannot differ by chance.
 fn is_superseded(images: &ImageStore, info: Option<&TemplateInfo>) -> bool {
     let Some(info) = info else { return false };
     match images.info(&info.profile) {
         Ok(image) => !image.is_some_and(|image| info.is_of(&image)),
-        // One that cannot be read may be what it was again.
+        // An image that cannot be read now may be readable later.
         Err(_) => false,
     }
 }

@@ -1,4 +1,4 @@
-//! Where a VM stands and what is to be expected of it, for those who wait for that to change.
+//! What a VM is doing, for commands that wait for a change.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -11,24 +11,24 @@ use crate::lifecycle::manager::VmManager;
 use crate::model::{VmId, VmRecord};
 use crate::sys::process::PidFd;
 
-/// How long an operation on a VM may leave no trace before it is looked at whether it goes on at all.
+/// How often to check whether an operation on a VM is still going on.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What is to be expected of a VM.
+/// What a VM is doing.
 #[derive(Debug)]
 pub enum VmActivity {
-    /// Its VMM runs. Its start or its end may be under way.
-    Runs(VmRecord, PidFd),
-    /// An operation is under way, with no VMM at the moment.
-    Changes(VmRecord),
-    /// Nothing, as long as nobody does anything. Where it is not at rest, an operation was abandoned.
-    Rests(VmRecord),
-    /// Nothing any more.
+    /// Its VMM runs. It may be starting or stopping.
+    Running(VmRecord, PidFd),
+    /// An operation is in progress, with no VMM at the moment.
+    Changing(VmRecord),
+    /// Nothing is in progress. If the record is not at rest, an operation was abandoned.
+    Idle(VmRecord),
+    /// There is no such VM.
     Gone,
 }
 
 impl VmActivity {
-    /// Looks at a VM.
+    /// What a VM is doing now.
     pub fn of(manager: &VmManager, id: &VmId) -> Result<VmActivity> {
         loop {
             let Some(record) = manager.registry.read()?.vms.get(id).cloned() else {
@@ -37,33 +37,33 @@ impl VmActivity {
             let vmm = manager.process_of(&record)?;
             if !record.is_at_rest() && !manager.registry.is_vm_locked(id)? {
                 if manager.registry.read()?.vms.get(id) != Some(&record) {
-                    // It was done between the two looks.
+                    // The operation ended between the two checks.
                     continue;
                 }
-                return Ok(VmActivity::Rests(record));
+                return Ok(VmActivity::Idle(record));
             }
             return Ok(match vmm {
-                Some(vmm) => VmActivity::Runs(record, vmm),
+                Some(vmm) => VmActivity::Running(record, vmm),
                 None if record.is_at_rest() => {
-                    VmActivity::Rests(manager.observe(record, &clock::boot_id()?)?)
+                    VmActivity::Idle(manager.observe(record, &clock::boot_id()?)?)
                 }
-                None => VmActivity::Changes(record),
+                None => VmActivity::Changing(record),
             });
         }
     }
 
-    /// The VM, as long as there is one.
+    /// The VM's record, if there is one.
     pub fn record(&self) -> Option<&VmRecord> {
         match self {
-            VmActivity::Runs(record, _)
-            | VmActivity::Changes(record)
-            | VmActivity::Rests(record) => Some(record),
+            VmActivity::Running(record, _)
+            | VmActivity::Changing(record)
+            | VmActivity::Idle(record) => Some(record),
             VmActivity::Gone => None,
         }
     }
 
-    /// Waits until there may be another course, something else that `watch` hears of, an end of `output`'s
-    /// reader, or until `deadline`.
+    /// Waits until the VM may be doing something else, `watch` reports a change, the reader of `output`
+    /// is gone, or `deadline` has passed.
     pub fn wait(
         &self,
         watch: &FileWatch,
@@ -71,8 +71,8 @@ impl VmActivity {
         deadline: Option<Instant>,
     ) -> Result<WakeReason> {
         match self {
-            VmActivity::Runs(_, vmm) => watch.wait(&[vmm.as_fd()], output, deadline),
-            VmActivity::Changes(_) => {
+            VmActivity::Running(_, vmm) => watch.wait(&[vmm.as_fd()], output, deadline),
+            VmActivity::Changing(_) => {
                 let look = Instant::now() + LOOK;
                 let until = deadline.map_or(look, |deadline| deadline.min(look));
                 match watch.wait(&[], output, Some(until))? {
@@ -82,12 +82,12 @@ impl VmActivity {
                     woken => Ok(woken),
                 }
             }
-            VmActivity::Rests(_) | VmActivity::Gone => watch.wait(&[], output, deadline),
+            VmActivity::Idle(_) | VmActivity::Gone => watch.wait(&[], output, deadline),
         }
     }
 }
 
-/// Hears of every change of the registry.
+/// A watch for every change of the registry.
 pub fn watch_registry(manager: &VmManager) -> Result<FileWatch> {
     let watch = FileWatch::new()?;
     watch.arrivals(&manager.settings.directories.state)?;

@@ -1,4 +1,4 @@
-//! What a VM and its VMM have said.
+//! `logs`: what a VM and its VMM printed.
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -15,23 +15,23 @@ use crate::model::{VmId, VmRecord};
 /// One of a VM's logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogKind {
-    /// What the guest's kernel, its agent and its programs printed on the console. A VM of the mock backend
-    /// has none: its agent is its VMM.
+    /// What the guest's kernel, its agent and its programs printed on the console. For the mock
+    /// backend, this is the same as [`LogKind::Vmm`], because the agent is the VMM.
     Console,
     /// What the VMM itself printed.
     Vmm,
 }
 
-/// All that is in a log; empty if the VM was never started. A VM whose time is up still has one.
+/// The whole content of a log; empty if the VM was never started. An expired VM still has a log.
 pub fn read_log(manager: &VmManager, id: &VmId, log: LogKind) -> Result<Vec<u8>> {
     let path = path(manager, manager.registry.read()?.get(id)?, log);
     Ok(match LogReader::open(&path)? {
-        Some(mut reader) => rest(&mut reader)?,
+        Some(mut reader) => read_rest(&mut reader)?,
         None => Vec::new(),
     })
 }
 
-/// A log that is read on as it is written.
+/// A log that is read while it is written.
 #[derive(Debug)]
 pub struct LogFollower<'a> {
     manager: &'a VmManager,
@@ -42,7 +42,7 @@ pub struct LogFollower<'a> {
 }
 
 impl<'a> LogFollower<'a> {
-    /// Begins to follow a log, and gives what is in it by now.
+    /// Starts to follow a log. Also returns what is in it now.
     pub fn begin(
         manager: &'a VmManager,
         id: &'a VmId,
@@ -52,41 +52,41 @@ impl<'a> LogFollower<'a> {
         let watch = watch_registry(manager)?;
         watch.arrivals(&manager.paths(id).dir)?;
         let mut follow = LogFollower { manager, id, path, watch, reader: None };
-        let begun = follow.open()?.map_or(Ok(Vec::new()), rest)?;
+        let begun = follow.open()?.map_or(Ok(Vec::new()), read_rest)?;
         Ok((follow, begun))
     }
 
-    /// Hands on what comes, piece by piece, for as long as the VM runs, is being started or stopped, and
-    /// `hear` wants more. `output` is where it goes: when nobody reads that any more, it ends too.
-    pub fn go_on(
+    /// Passes new output to `write` as long as the VM is running, starting or stopping, `write` returns
+    /// true, and the reader of `output` is there.
+    pub fn follow(
         mut self,
         output: Option<BorrowedFd<'_>>,
-        mut hear: impl FnMut(&[u8]) -> Result<bool>,
+        mut write: impl FnMut(&[u8]) -> Result<bool>,
     ) -> Result<()> {
         loop {
-            // Looked at first: what a VM wrote before its end is there afterwards.
-            let course = VmActivity::of(self.manager, self.id)?;
+            // Checked before reading, so that what a VM wrote before its end is read.
+            let activity = VmActivity::of(self.manager, self.id)?;
             if let Some(reader) = self.open()? {
                 loop {
                     let piece = reader.read()?;
                     if piece.is_empty() {
                         break;
                     }
-                    if !hear(&piece)? {
+                    if !write(&piece)? {
                         return Ok(());
                     }
                 }
             }
-            if let VmActivity::Rests(_) | VmActivity::Gone = course {
+            if let VmActivity::Idle(_) | VmActivity::Gone = activity {
                 return Ok(());
             }
-            if course.wait(&self.watch, output, None)? == WakeReason::Unheard {
+            if activity.wait(&self.watch, output, None)? == WakeReason::Unheard {
                 return Ok(());
             }
         }
     }
 
-    /// The log, as soon as there is one. It is watched before it is read, so that nothing falls in between.
+    /// The log, once it exists. It is watched before it is read, so that nothing is missed.
     fn open(&mut self) -> Result<Option<&mut LogReader>> {
         if self.reader.is_none() {
             self.reader = LogReader::open(&self.path)?;
@@ -96,7 +96,7 @@ impl<'a> LogFollower<'a> {
     }
 }
 
-fn rest(reader: &mut LogReader) -> Result<Vec<u8>> {
+fn read_rest(reader: &mut LogReader) -> Result<Vec<u8>> {
     let mut all = Vec::new();
     loop {
         let piece = reader.read()?;

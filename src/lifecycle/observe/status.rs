@@ -1,4 +1,4 @@
-//! Looking at VMs.
+//! `status`: the current state of VMs.
 
 use anyhow::Result;
 
@@ -7,7 +7,7 @@ use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::unexpired::observe_unexpired;
 use crate::model::{StatusFilter, VmRecord, VmRef};
 
-/// All VMs that fulfil every one of the conditions, as they are, oldest first. Writes nothing.
+/// All VMs that match every filter, oldest first. Writes nothing.
 pub fn status_all(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<VmRecord>> {
     let boot = clock::boot_id()?;
     let mut records: Vec<VmRecord> = manager
@@ -22,7 +22,10 @@ pub fn status_all(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<V
     Ok(records)
 }
 
-/// One VM as it is. As in the reference, one that has expired is deleted and refused.
+/// The current state of one VM.
+///
+/// # Errors
+/// `NotFound` if there is no such VM; `Expired` if it has expired, and was deleted.
 pub fn status(manager: &VmManager, vm: &VmRef) -> Result<VmRecord> {
     let contents = manager.registry.read()?;
     let id = contents.resolve(vm)?;

@@ -1,4 +1,4 @@
-//! Waiting for what becomes of a VM.
+//! `wait`: waiting until a VM has started, ended or been removed.
 
 use std::time::{Duration, Instant};
 
@@ -12,32 +12,32 @@ use crate::lifecycle::recover::settle::settle;
 use crate::model::{ClockReading, Refusal, RefusalKind, VmId, VmPhase, VmRecord};
 use crate::registry::gone;
 
-/// What is waited for.
+/// What to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WaitGoal {
     /// The VM runs, and its agent answers
     Started,
-    /// The VM does not run: it has stopped or expired, was deleted, or never ran
+    /// The VM is not running: it has stopped or expired, was deleted, or never ran
     Ended,
-    /// There is no such VM any more
+    /// The VM no longer exists
     #[value(alias = "deleted")]
     Removed,
 }
 
-/// How a waiting ended well.
+/// The result of a successful wait.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WaitOutcome {
-    /// The VM is there, as it should be.
-    Here(Box<VmRecord>),
-    /// Its time is up. It may still run for a moment.
+    /// The VM has reached the goal.
+    Reached(Box<VmRecord>),
+    /// The VM has expired. It may still run for a moment.
     Expired(Box<VmRecord>),
     Removed,
 }
 
-/// Waits until a VM has come to `goal`, at most until `deadline`.
+/// Waits until a VM has reached `goal`, at most until `deadline`.
 ///
-/// Errors: `WrongState` at the deadline; `NotFound` or `Expired` when a VM that is to be started never will
-/// be.
+/// # Errors
+/// `WrongState` at the deadline; `NotFound` or `Expired` if a VM that should start never will.
 pub fn wait(
     manager: &VmManager,
     id: &VmId,
@@ -46,36 +46,36 @@ pub fn wait(
 ) -> Result<WaitOutcome> {
     let watch = watch_registry(manager)?;
     loop {
-        let course = VmActivity::of(manager, id)?;
+        let activity = VmActivity::of(manager, id)?;
         let now = clock::now()?;
-        if let Some(reached) = reached(&course, goal, id, &now)? {
+        if let Some(reached) = reached(&activity, goal, id, &now)? {
             return Ok(reached);
         }
-        if let VmActivity::Rests(record) = &course
+        if let VmActivity::Idle(record) = &activity
             && !record.is_at_rest()
         {
-            // Nobody else would ever finish it.
+            // The operation was abandoned, so it is finished here.
             if let Some(lock) = manager.registry.try_lock_vm(id)? {
                 settle(manager, id, lock)?;
             }
             continue;
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Err(late(&course, id).into());
+            return Err(timed_out(&activity, id).into());
         }
-        let until = [deadline, expiry(&course, &now)].into_iter().flatten().min();
-        course.wait(&watch, None, until)?;
+        let until = [deadline, expiry(&activity, &now)].into_iter().flatten().min();
+        activity.wait(&watch, None, until)?;
     }
 }
 
-/// Whether a course is the goal, or can never be.
+/// The result, if the goal is reached; an error if it can never be.
 fn reached(
-    course: &VmActivity,
+    activity: &VmActivity,
     goal: WaitGoal,
     id: &VmId,
     now: &ClockReading,
 ) -> Result<Option<WaitOutcome>, Refusal> {
-    let Some(record) = course.record() else {
+    let Some(record) = activity.record() else {
         return match goal {
             WaitGoal::Started => Err(gone(id)),
             WaitGoal::Ended | WaitGoal::Removed => Ok(Some(WaitOutcome::Removed)),
@@ -91,22 +91,19 @@ fn reached(
         (WaitGoal::Ended, _) => is_expired,
         (WaitGoal::Started | WaitGoal::Removed, _) => false,
     };
-    let reached = |record: &VmRecord| match is_expired {
-        true => WaitOutcome::Expired(Box::new(record.clone())),
-        false => WaitOutcome::Here(Box::new(record.clone())),
-    };
-    Ok(is_there.then(|| reached(record)))
+    let outcome = if is_expired { WaitOutcome::Expired } else { WaitOutcome::Reached };
+    Ok(is_there.then(|| outcome(Box::new(record.clone()))))
 }
 
-/// When a VM's time is up, if it is not yet.
-fn expiry(course: &VmActivity, now: &ClockReading) -> Option<Instant> {
-    let left = course.record()?.expiry.remaining(now);
+/// When a VM expires, if it has not yet.
+fn expiry(activity: &VmActivity, now: &ClockReading) -> Option<Instant> {
+    let left = activity.record()?.expiry.remaining(now);
     let left = Duration::try_from_secs_f64(left).ok().filter(|left| !left.is_zero())?;
     Instant::now().checked_add(left)
 }
 
-fn late(course: &VmActivity, id: &VmId) -> Refusal {
-    let state = course.record().map_or("gone", |record| record.state.name());
+fn timed_out(activity: &VmActivity, id: &VmId) -> Refusal {
+    let state = activity.record().map_or("gone", |record| record.state.name());
     Refusal::new(RefusalKind::WrongState, format!("VM {id} is still {state}"))
         .hint("give it more time with '--timeout'")
 }

@@ -1,7 +1,7 @@
 //! Finishing what was interrupted, and deleting what is left over.
 //!
-//! Whoever takes a VM's lock settles the VM first ([`settle`]). `reap` does that for all VMs, and sweeps
-//! what belongs to none.
+//! A command that takes a VM's lock settles the VM first ([`settle`]). `reap` settles all VMs, and
+//! sweeps what belongs to none.
 
 pub mod processes;
 pub mod reap;

@@ -15,18 +15,17 @@ use crate::lifecycle::manager::VmManager;
 use crate::model::{ProcessId, VmId};
 use crate::sys::process::{PidFd, Signal};
 
-/// How long a killed process may take to go. Killing needs no consent, only for the kernel to free
-/// what may be gigabytes of memory.
+/// How long a killed process may take to end. The kernel may have to free gigabytes of memory.
 const DEATH: Duration = Duration::from_secs(10);
 
-/// The living processes of one VM.
+/// The running processes of one VM.
 pub fn of(manager: &VmManager, id: &VmId) -> Result<Vec<ProcessId>> {
     let mut marks = ProcessMarks::of(manager.mark(id));
     add_roots(manager, id, &mut marks);
     Ok(process::find(&marks)?.into_iter().map(|(process, _)| process).collect())
 }
 
-/// The living processes of all VMs that this state directory has or had.
+/// The running processes of all VMs that this state directory has or had.
 pub fn all(manager: &VmManager) -> Result<Vec<(ProcessId, VmId)>> {
     let vms = manager.settings.directories.vms();
     let mut marks = ProcessMarks::below(&vms);
@@ -56,9 +55,8 @@ pub fn kill(process: &PidFd) -> Result<()> {
     Ok(())
 }
 
-/// Kills every process of a VM.
-///
-/// A process can start another while this looks, so it looks until it finds none, at most ten times.
+/// Kills every process of a VM. A process may start another one during the search, so the search is
+/// repeated until it finds none, at most ten times.
 pub fn kill_all(manager: &VmManager, id: &VmId) -> Result<()> {
     for _ in 0..10 {
         let mut found = false;

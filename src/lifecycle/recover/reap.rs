@@ -1,4 +1,4 @@
-//! Deleting what has expired and what crashes left.
+//! `reap`: deleting what has expired and what crashes left.
 
 use std::collections::BTreeSet;
 
@@ -15,12 +15,12 @@ use crate::model::reconcile::{RecordRepair, repair};
 use crate::model::record::reason;
 use crate::model::{ClockReading, ProcessLiveness, VmId, VmPhase, VmRecord};
 
-/// What a reap did, or would do.
+/// What a reap deleted, or would delete.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ReapReport {
     pub deleted_vm_ids: Vec<VmId>,
     pub count: usize,
-    /// Templates that nobody has used for long, or whose image is gone.
+    /// Templates that were not used for long, or whose image is gone.
     pub deleted_templates: Vec<String>,
     /// Leftovers without a VM: directories, sockets, processes, temporary files.
     pub swept: Vec<String>,
@@ -33,11 +33,12 @@ impl ReapReport {
     }
 }
 
-/// Deletes expired VMs and useless templates, finishes abandoned operations, sweeps leftovers. What
-/// another command works on is skipped. With `dry_run` nothing is changed, and what would be deleted is
-/// returned.
+/// Deletes expired VMs and useless templates, finishes abandoned operations and sweeps leftovers. VMs
+/// that other commands are using are skipped. With `dry_run`, nothing is changed, and what would be
+/// deleted is returned.
 ///
-/// Errors: the first VM's that could not be brought in order, after everything else was.
+/// # Errors
+/// The first error, after everything else was done.
 pub fn reap(manager: &VmManager, dry_run: bool) -> Result<ReapReport> {
     let now = clock::now()?;
     let mut reaped = ReapReport::default();
@@ -68,23 +69,23 @@ pub fn reap(manager: &VmManager, dry_run: bool) -> Result<ReapReport> {
     failed.map(|()| reaped)
 }
 
-/// The part of a reap that `create` does first: floods of logs, and VMs that take up a place and will
-/// not be used any more, because their time is up or their creation or deletion was abandoned.
+/// The part of a reap that `create` does first: trims logs, and deletes VMs that take up a place but
+/// will not be used any more, because they have expired or their creation or deletion was abandoned.
 pub fn reap_expired(manager: &VmManager) -> Result<()> {
     let now = clock::now()?;
     for record in manager.registry.read()?.vms.values() {
         trim_logs(manager, record.id());
         let abandoned = matches!(record.state, VmPhase::Creating | VmPhase::Removing { .. });
-        if abandoned || doom(record, &now)?.is_some() {
-            // One that cannot be deleted takes up its place, and no more; `reap` says why.
+        if abandoned || removal_reason(record, &now)?.is_some() {
+            // A VM that cannot be deleted only takes up its place; `reap` reports the error.
             let _ = reap_one(manager, record.id(), &now);
         }
     }
     Ok(())
 }
 
-/// Why a VM must go, if it must.
-fn doom(record: &VmRecord, now: &ClockReading) -> Result<Option<&'static str>> {
+/// Why a VM must be deleted, if it must.
+fn removal_reason(record: &VmRecord, now: &ClockReading) -> Result<Option<&'static str>> {
     if record.has_expired(now) {
         return Ok(Some(reason::EXPIRED));
     }
@@ -96,8 +97,8 @@ fn doom(record: &VmRecord, now: &ClockReading) -> Result<Option<&'static str>> {
     })
 }
 
-/// Whether a VM may need something done, as far as can be told without its lock. Among a crowd of
-/// healthy ones this is all that a reap does.
+/// Whether a VM may need anything done, as far as can be told without its lock. For a healthy VM, a
+/// reap does no more than this.
 fn needs_care(
     record: &VmRecord,
     with_processes: &BTreeSet<VmId>,
@@ -106,18 +107,18 @@ fn needs_care(
     let process = liveness_of(record, &now.boot_id)?;
     let strays = process != Some(ProcessLiveness::Alive) && with_processes.contains(record.id());
     let repair = repair(&record.state, process);
-    Ok(strays || repair != RecordRepair::Keep || doom(record, now)?.is_some())
+    Ok(strays || repair != RecordRepair::Keep || removal_reason(record, now)?.is_some())
 }
 
-/// Whether [`reap_one`] would delete a VM, and nobody else is about to.
+/// Whether [`reap_one`] would delete a VM, and no other command is using it.
 fn would_delete(manager: &VmManager, record: &VmRecord, now: &ClockReading) -> Result<bool> {
     let repair = repair(&record.state, liveness_of(record, &now.boot_id)?);
     let unfinished = matches!(repair, RecordRepair::RollBack | RecordRepair::Remove);
-    let doomed = unfinished || doom(record, now)?.is_some();
-    Ok(doomed && !manager.registry.is_vm_locked(record.id())?)
+    let is_doomed = unfinished || removal_reason(record, now)?.is_some();
+    Ok(is_doomed && !manager.registry.is_vm_locked(record.id())?)
 }
 
-/// A guest may write to its console for as long as it lives.
+/// A guest may write to its console as long as it runs, so the logs are trimmed.
 fn trim_logs(manager: &VmManager, id: &VmId) {
     let paths = manager.paths(id);
     for path in [paths.console(), paths.vmm_log()] {
@@ -125,13 +126,13 @@ fn trim_logs(manager: &VmManager, id: &VmId) {
     }
 }
 
-/// Brings one VM in order and deletes it if it must go. Returns whether it is gone.
+/// Settles one VM and deletes it if it must be deleted. Returns whether it is gone.
 fn reap_one(manager: &VmManager, id: &VmId, now: &ClockReading) -> Result<bool> {
     let Some(lock) = manager.registry.try_lock_vm(id)? else { return Ok(false) };
     match settle(manager, id, lock)? {
         SettledVm::Unknown => Ok(false),
         SettledVm::Gone(_) => Ok(true),
-        SettledVm::Here(record, lock) => match doom(&record, now)? {
+        SettledVm::Present(record, lock) => match removal_reason(&record, now)? {
             Some(reason) => remove_settled(manager, *record, lock, reason).map(|_| true),
             None => {
                 sweep::kill_strays(manager, &record, &clock::boot_id()?)?;

@@ -1,4 +1,4 @@
-//! Making a new registry from the VMs' manifests, when the old one is damaged or lost.
+//! `reap --rebuild`: making a new registry from the VMs' manifests if the old one is damaged or lost.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use crate::model::{
 };
 use crate::registry::{RegistryContents, read_manifest};
 
-/// Replaces a registry that cannot be read. Returns the ids it holds now; `None` if the registry is
-/// in order, which is then left alone.
+/// Replaces a registry that cannot be read. Returns the ids in the new one; `None` if the registry is
+/// in order and was left alone.
 pub fn rebuild(manager: &VmManager) -> Result<Option<Vec<VmId>>> {
     let mut ids = Vec::new();
     let replaced = manager.registry.replace_damaged(|generation| {
@@ -21,8 +21,8 @@ pub fn rebuild(manager: &VmManager) -> Result<Option<Vec<VmId>>> {
         let vms = manager.settings.directories.vms();
         let processes = processes::all(manager)?;
         for id in directory::names(&vms)?.iter().filter_map(|name| name.parse::<VmId>().ok()) {
-            // A directory without a manifest belongs to a VM that nobody was told of; the sweep
-            // takes it.
+            // A directory without a manifest belongs to a VM whose creation did not finish. The sweep
+            // deletes it.
             let manifest = read_manifest(&manager.paths(&id).manifest())?;
             let Some(manifest) = manifest.filter(|manifest| manifest.vm_id == id) else { continue };
             let mine =
@@ -37,8 +37,8 @@ pub fn rebuild(manager: &VmManager) -> Result<Option<Vec<VmId>>> {
     Ok(replaced.then_some(ids))
 }
 
-/// Leaves each name with the youngest VM that has it. Two can, where a command was killed while it gave one
-/// of them another name; they are found by their ids all the same.
+/// Leaves each name with the youngest VM that has it. Two VMs have the same name if a command was
+/// killed while it renamed one of them. Both can still be found by their ids.
 fn make_names_unique(contents: &mut RegistryContents) {
     let mut holders: BTreeMap<VmName, VmId> = BTreeMap::new();
     let mut youngest_first: Vec<&mut VmRecord> = contents.vms.values_mut().collect();
@@ -52,8 +52,8 @@ fn make_names_unique(contents: &mut RegistryContents) {
     }
 }
 
-/// A record from what is left. The oldest of a VM's processes is its VMM: everything else of it was
-/// started by that one.
+/// A record from the manifest and the processes. The oldest of a VM's processes is its VMM, because the
+/// VMM started all others.
 fn restore<'a>(
     manifest: VmManifest,
     processes: impl Iterator<Item = &'a ProcessId>,
@@ -65,7 +65,7 @@ fn restore<'a>(
         }
         None => VmPhase::Stopped { last_error: Some("the registry was rebuilt".into()) },
     };
-    // The boot clock's share of the old record is lost; the wall clock's is in the manifest.
+    // The expiry on the boot clock is lost; the manifest has the one on the wall clock.
     let expires_at = manifest.created_at + manifest.ttl_seconds as f64;
     let remaining = expires_at - clock::unix_time().as_secs_f64();
     let expires_boottime = clock::boottime().map_or(0.0, |now| now.as_secs_f64()) + remaining;

@@ -1,4 +1,4 @@
-//! Bringing a record and the world together: what the holder of a VM's lock does first.
+//! Making a VM's record match reality: the first step of every command that holds a VM's lock.
 
 use anyhow::Result;
 
@@ -11,26 +11,30 @@ use crate::model::record::reason;
 use crate::model::{VmId, VmRecord};
 use crate::registry::gone;
 
-/// A VM whose lock we hold.
+/// A VM after [`settle`].
 pub enum SettledVm {
-    /// Here it is, and what the record says is true. The lock stays ours.
-    Here(Box<VmRecord>, FileLock),
-    /// An abandoned operation was finished, and there is no such VM any more.
+    /// The VM, with a record that is true, and its lock.
+    Present(Box<VmRecord>, FileLock),
+    /// An abandoned operation was finished, and the VM no longer exists.
     Gone(RemovalReport),
-    /// There is no record of it, and its lock file is gone too.
+    /// The VM has no record. Its lock file was deleted.
     Unknown,
 }
 
-/// Waits for a VM's lock and settles it. Errors: `NotFound` if there is no such VM, or none any more.
+/// Waits for a VM's lock and settles the VM.
+///
+/// # Errors
+/// `NotFound` if there is no such VM, or no longer; `Busy` if another command does not release the
+/// lock.
 pub fn acquire(manager: &VmManager, id: &VmId) -> Result<(VmRecord, FileLock)> {
     let lock = manager.registry.lock_vm(id, VM_PATIENCE)?;
     match settle(manager, id, lock)? {
-        SettledVm::Here(record, lock) => Ok((*record, lock)),
+        SettledVm::Present(record, lock) => Ok((*record, lock)),
         SettledVm::Gone(_) | SettledVm::Unknown => Err(gone(id).into()),
     }
 }
 
-/// Finishes whatever an earlier command left undone.
+/// Finishes what an earlier command left undone.
 pub fn settle(manager: &VmManager, id: &VmId, lock: FileLock) -> Result<SettledVm> {
     let Some(record) = manager.registry.read()?.vms.get(id).cloned() else {
         lock.remove()?;
@@ -38,10 +42,10 @@ pub fn settle(manager: &VmManager, id: &VmId, lock: FileLock) -> Result<SettledV
     };
     let verdict = repair(&record.state, liveness_of(&record, &clock::boot_id()?)?);
     match verdict {
-        RecordRepair::Keep => Ok(SettledVm::Here(Box::new(record), lock)),
+        RecordRepair::Keep => Ok(SettledVm::Present(Box::new(record), lock)),
         RecordRepair::Stop(error) => {
             let record = teardown::bring_down(manager, &record, error.map(str::to_owned))?;
-            Ok(SettledVm::Here(Box::new(record), lock))
+            Ok(SettledVm::Present(Box::new(record), lock))
         }
         RecordRepair::RollBack => {
             let record = manager.change(id, |record| {

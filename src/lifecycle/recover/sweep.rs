@@ -1,4 +1,4 @@
-//! Sweeping away what no record knows: directories, sockets, lock files, processes.
+//! Deleting what belongs to no VM in the registry: directories, sockets, lock files, processes.
 
 use std::collections::BTreeSet;
 
@@ -11,15 +11,15 @@ use crate::lifecycle::manager::{VmManager, liveness_of};
 use crate::model::{BootId, ProcessLiveness, VmId, VmRecord};
 use crate::registry::sweep_manifest;
 
-/// Deletes what belongs to VMs that are not in the registry. Returns what was found, for people.
+/// Deletes what belongs to VMs that are not in the registry. Returns what was found, for display.
 ///
-/// A VM is looked at under its lock, and looked up in the registry after that: `create` takes the
-/// lock first and `rm` keeps it to the end, so what has no record then has no future.
+/// Each VM is locked first and then looked up in the registry. `create` takes the lock before it adds
+/// the record, and `rm` holds it until the end, so a locked VM without a record will never have one.
 pub fn sweep(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
     let directories = &manager.settings.directories;
     let mut swept = Vec::new();
-    // A look without the locks keeps the crowd of healthy VMs cheap. The suspects come first: a VM
-    // that is created after this look is none of them.
+    // Looking without locks first keeps the cost for many healthy VMs low. The candidates are listed
+    // before the registry is read, so that a VM created in between is not among them.
     let suspects = suspects(manager)?;
     let known = manager.registry.read()?;
     for id in suspects.into_iter().filter(|id| !known.vms.contains_key(id)) {
@@ -55,12 +55,12 @@ pub fn sweep(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
     Ok(swept)
 }
 
-/// Deletes what killed commands have left of VMs' manifests.
+/// Deletes half-written manifests of killed commands.
 fn sweep_manifests(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
     let mut swept = Vec::new();
     for id in manager.registry.read()?.vms.keys() {
         let manifest = manager.paths(id).manifest();
-        // A look without the lock, which is enough for nearly all.
+        // Looked at without the lock first, which is enough for nearly all VMs.
         let mut unfinished = sweep_manifest(&manifest, true)?;
         if unfinished.is_some() && !dry_run {
             let Some(_lock) = manager.registry.try_lock_vm(id)? else { continue };
@@ -71,7 +71,7 @@ fn sweep_manifests(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
     Ok(swept)
 }
 
-/// Every id that something is left of.
+/// Every id of which anything is left.
 fn suspects(manager: &VmManager) -> Result<BTreeSet<VmId>> {
     let directories = &manager.settings.directories;
     let mut ids: BTreeSet<VmId> = manager.registry.locked_ids()?.into_iter().collect();
@@ -100,8 +100,8 @@ fn leftovers(manager: &VmManager, id: &VmId) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Kills processes of a VM that its record does not account for: those of an earlier start, or all
-/// of them when it is not running. The VM's lock is held, and the record is true.
+/// Kills processes of a VM that its record does not account for: those of an earlier start, or all of
+/// them if it is not running. The VM is locked and settled.
 pub fn kill_strays(manager: &VmManager, record: &VmRecord, boot: &BootId) -> Result<()> {
     if liveness_of(record, boot)? == Some(ProcessLiveness::Alive) {
         return Ok(());

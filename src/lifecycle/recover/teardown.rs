@@ -1,5 +1,5 @@
-//! What is left to do when a VM has to stop or go: end its processes and delete its files, without asking
-//! the guest.
+//! The last steps of stopping and deleting a VM: killing its processes and deleting its files, without
+//! asking the guest.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::lifecycle::manager::VmManager;
 use crate::model::{VmId, VmManifest, VmPhase, VmRecord};
 use crate::registry::RegistryChange;
 
-/// What a deletion reports.
+/// The result of a deletion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RemovalReport {
     pub vm_id: VmId,
@@ -20,8 +20,8 @@ pub struct RemovalReport {
     pub reason: String,
 }
 
-/// Ends whatever process of a VM is on record, and records the VM as stopped once that is proven
-/// gone. The VM's lock is held.
+/// Kills the VM's process on record, and records the VM as stopped once the process is proven gone. The
+/// VM's lock is held.
 pub fn bring_down(
     manager: &VmManager,
     record: &VmRecord,
@@ -31,7 +31,7 @@ pub fn bring_down(
         processes::kill(&process)?;
     }
     clear(manager, &record.manifest)?;
-    // Of a start that was killed while it copied.
+    // A start that was killed while it copied the disk left this file.
     atomic_file::remove_if_there(&atomic_file::temporary_of(&manager.paths(record.id()).disk()))?;
     manager.change(record.id(), |record| {
         record.finish_stop(last_error)?;
@@ -48,7 +48,7 @@ pub fn clear(manager: &VmManager, manifest: &VmManifest) -> Result<()> {
     traces.clear(id, &manager.paths(id))
 }
 
-/// Everything after the intention is on record; may be done again from the start.
+/// Deletes a VM whose record says that it is being removed. May be repeated from the start.
 pub fn finish_removal(
     manager: &VmManager,
     record: &VmRecord,
@@ -63,7 +63,7 @@ pub fn finish_removal(
     directory::remove(&paths.run)?;
     directory::remove_if_empty(&manager.settings.directories.run);
     directory::remove(&paths.dir)?;
-    // The record goes last: until here a crash leaves it to be found.
+    // The record is deleted last, so that a crash before this is found.
     manager.registry.update(|contents| Ok((contents.vms.remove(id), RegistryChange::Made)))?;
     lock.remove()?;
     let reason = match &record.state {

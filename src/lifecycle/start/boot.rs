@@ -1,4 +1,4 @@
-//! From a VM on record to an agent that answers: the VMM started, watched, and met.
+//! Starting a VMM, watching it, and waiting until its agent answers.
 
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -22,16 +22,16 @@ use crate::protocol::SetupRequest;
 use crate::sys::process::PidFd;
 use crate::sys::random;
 
-/// Lines of the console shown when a boot fails: enough for a kernel's last words.
+/// Lines of the console shown when a boot fails: enough for a kernel panic.
 const CONSOLE_LINES: usize = 20;
 
-/// A VM that is being started; its lock is held, and `starting` is on record.
+/// A VM that is being started. Its lock is held, and its record says `starting`.
 pub struct VmBoot<'a> {
     pub manager: &'a VmManager,
     pub record: &'a VmRecord,
     pub backend: &'a dyn Backend,
     pub files: Option<&'a BootFiles>,
-    /// What the conversation with its agent is for.
+    /// What the connection to its agent is for.
     pub purpose: StreamPurpose,
 }
 
@@ -41,12 +41,12 @@ pub struct BootedVm {
     pub vmm: PidFd,
     pub session: AgentSession,
     monitor: MonitorStream,
-    /// As long as this command lives, it is the VMM's parent.
+    /// The VMM, which is a child of this process.
     child: ReleasedChild,
 }
 
 impl BootedVm {
-    /// Ends the conversation with the agent. The VMM goes on.
+    /// Closes the connection to the agent. The VMM keeps running.
     pub fn hang_up(self) -> (PidFd, MonitorStream) {
         backend::hang_up(self.session.is_clean(), self.session.into_channel());
         drop(self.child);
@@ -55,9 +55,12 @@ impl BootedVm {
 }
 
 impl VmBoot<'_> {
-    /// Starts the VMM, with its memory from there, and waits for the agent. `template` goes on record.
+    /// Starts the VMM with this memory and waits for the agent. Records `template` as the VM's
+    /// template.
     ///
-    /// On an error no process is left, nor on record.
+    /// # Errors
+    /// Any error of the VMM, the agent or the host. The VMM is then killed, and no process is on
+    /// record.
     pub fn launch(
         &self,
         memory: MemorySource,
@@ -65,7 +68,7 @@ impl VmBoot<'_> {
         caller: &mut StartCaller<'_>,
     ) -> Result<BootedVm> {
         let (id, paths) = (self.record.id(), self.paths());
-        // Sockets and claims of an earlier start mean nothing any more.
+        // Sockets and locks of an earlier start have no use any more.
         directory::remove(&paths.run)?;
         directory::create_new_below(&self.manager.settings.directories.run, &paths.run)?;
         let start = self.backend.launch(self.machine(&paths, memory))?;
@@ -73,11 +76,11 @@ impl VmBoot<'_> {
         let gated = launcher::spawn(start.launch, &self.manager.mark(id))?;
         let instance =
             VmInstance { process: gated.process.clone(), template: template.map(str::to_owned) };
-        // Before the release: a VMM that cannot be watched and ended must not come to be.
+        // Before the release: a VMM that cannot be watched and killed must not start.
         let Some(vmm) = process::open(&instance.process)? else {
             return Err(Refusal::new(RefusalKind::Host, "the launcher ended at once").into());
         };
-        self.manager.change_on_the_way_up(id, |record| record.launched(instance.clone()))?;
+        self.manager.change_starting(id, |record| record.launched(instance.clone()))?;
         let released = gated.release();
         caller.timings.end("launch");
 
@@ -97,14 +100,14 @@ impl VmBoot<'_> {
         }
     }
 
-    /// Kills a VMM of this start and takes it off the record.
+    /// Kills a VMM of this start and removes it from the record.
     pub fn end(&self, vmm: &PidFd) -> Result<()> {
         processes::kill(vmm)?;
         teardown::clear(self.manager, &self.record.manifest)?;
-        self.manager.change_on_the_way_up(self.record.id(), VmRecord::unlaunched)
+        self.manager.change_starting(self.record.id(), VmRecord::unlaunched)
     }
 
-    /// Freezes a VM that was launched to be frozen, whose VMM then is of no more use. Returns the VMM's
+    /// Freezes a VM that was launched for that. Its VMM has no use afterwards. Returns the VMM's
     /// version.
     pub fn freeze(
         &self,
@@ -122,7 +125,7 @@ impl VmBoot<'_> {
         self.manager.paths(self.record.id())
     }
 
-    /// As long as a boot may take, interrupted by a signal or the VMM's end.
+    /// A wait limited by the boot deadline, a signal and the VMM's end.
     pub fn wait<'w>(&self, vmm: &'w PidFd, signals: &'w mut PendingSignals) -> WaitLimit<'w> {
         let deadline = Instant::now() + self.backend.boot_deadline();
         WaitLimit::until(deadline).watching(vmm.as_fd()).interruptible(signals)
@@ -132,7 +135,7 @@ impl VmBoot<'_> {
         BackendVm { memory, ..BackendVm::new(&self.record.manifest, paths, self.files) }
     }
 
-    /// Waits for the agent and tells it what it must know before it serves.
+    /// Waits for the agent and sends it what it must know before it serves.
     fn meet(
         &self,
         memory: MemorySource,
@@ -158,21 +161,22 @@ impl VmBoot<'_> {
     fn setup(&self, memory: MemorySource) -> Result<SetupRequest> {
         let record = self.record;
         let remaining = record.expiry.remaining(&clock::now()?).max(0.0);
-        // One to be frozen is set up only so that its copies have done it before; they are told anew.
+        // A VM to be frozen is set up only so that its copies have done so before. They get their own
+        // settings.
         let has_end = !matches!(memory, MemorySource::ToFreeze(_));
         Ok(SetupRequest {
             vm_id: record.id().to_string(),
             hostname: record.manifest.hostname(),
             entropy: BASE64.encode(random::bytes::<64>()?),
             ttl_ms: has_end.then_some((remaining * 1000.0) as u64),
-            // Read last: it ages.
+            // Read last, to be as current as possible.
             unix_ns: clock::unix_time().as_nanos() as u64,
         })
     }
 
-    /// Adds what the guest and the VMM said last to a failed boot's error.
+    /// Adds the last output of the guest and of the VMM to the error of a failed boot.
     fn explain(&self, error: anyhow::Error) -> anyhow::Error {
-        // Whoever interrupted the boot knows why it did not finish.
+        // A user who interrupted the boot knows why it did not finish.
         if error.is::<SignalInterrupt>() {
             return error;
         }
@@ -181,7 +185,7 @@ impl VmBoot<'_> {
         for (who, path) in [("the VMM", paths.vmm_log()), ("the console", paths.console())] {
             let tail = log::tail(&path, CONSOLE_LINES);
             if !tail.is_empty() {
-                said.push_str(&format!("\n{who} said last:\n{tail}"));
+                said.push_str(&format!("\nlast output of {who}:\n{tail}"));
             }
         }
         let refusal = Refusal::find(&error);
@@ -189,13 +193,13 @@ impl VmBoot<'_> {
         let hint = refusal.and_then(|refusal| refusal.hint.clone());
         let mut hint =
             hint.unwrap_or_else(|| "'mayfly doctor' checks what this host can do".into());
-        // A VM that belongs to a command is deleted now.
+        // A VM that belongs to a command is deleted now, and its log with it.
         if self.record.manifest.owner.is_none() {
             let vm = self.record.manifest.called();
-            hint.push_str(&format!("; 'mayfly logs {vm}' shows all that was printed"));
+            hint.push_str(&format!("; 'mayfly logs {vm}' shows the whole log"));
         }
         Refusal {
-            // A guest that does not come up is the host's matter for a script: it cannot do it.
+            // A guest that does not start is a failure of the host.
             kind: if kind == RefusalKind::Agent { RefusalKind::Host } else { kind },
             message: format!("VM {} did not start: {error:#}{said}", self.record.id()),
             hint: Some(hint),

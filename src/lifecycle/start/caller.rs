@@ -1,23 +1,23 @@
-//! Who waits for a VM to come up.
+//! What a start reports to its caller.
 
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::timings::PhaseTimings;
 
-/// A command of the user's that waits: it is told what happens, and can end it.
+/// The caller of a start: what interrupts it, and what it learns.
 pub struct StartCaller<'a> {
-    /// What ends the wait.
+    /// A signal here interrupts the start.
     pub signals: &'a mut PendingSignals,
-    /// Learns how long each phase took.
+    /// The duration of each phase.
     pub timings: &'a mut PhaseTimings,
-    /// Hears what is worth saying.
+    /// Receives messages for the user.
     pub remark: &'a mut dyn FnMut(StartRemark),
 }
 
-/// Something to say while a VM starts.
+/// A message for the user while a VM starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartRemark {
-    /// Not what was to be expected.
+    /// Something unexpected.
     Odd(String),
-    /// What takes a while, for a person who waits.
+    /// Something that takes a while.
     Slow(String),
 }

@@ -1,9 +1,8 @@
-//! Starting from a template instead of booting: finding the one that fits, and making it where there is
-//! none.
+//! Starting from a template instead of booting: finding one of the right shape, or making it.
 //!
-//! Whoever needs a template that is not there boots a VM into files, freezes it, and goes on as the first
-//! copy. That VM runs in the place of the one that is being started, with its lock, its sockets and its
-//! record, so a crash leaves nothing that is not known from booting.
+//! If there is none, the start boots a VM into the template's files, freezes it, and continues with the
+//! first copy. The frozen VM uses the lock, the sockets and the record of the VM that is being started,
+//! so a crash leaves the same traces as one during a boot.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,18 +24,18 @@ use crate::protocol::{ExecProgram, ExecRequest, WireText};
 use crate::sys::signals::STOPPING;
 use crate::template::{LockedTemplate, TemplateClaim, TemplateDraft, TemplateShape};
 
-/// What a guest does before it is frozen: what every command needs is then in its memory already, and
-/// needs not be read from a disk by each copy. A login shell, because it needs the most, and programs
-/// that it does not have built in.
+/// Run in a guest before it is frozen, so that what every command needs is in the template's memory and
+/// is not read from the disk by each copy. A login shell needs the most; `/bin/true` is not built into
+/// it.
 const WARM_UP: &str = "/bin/true; exec /bin/sh -c :";
 
-/// How long the agent gets to notice that nobody talks to it any more. It is sure after 100 ms.
+/// How long the agent may take to notice that no client is connected. It needs 100 ms.
 const LULL: Duration = Duration::from_millis(200);
 
-/// Between two tries at a template that somebody else is making.
+/// The pause between two tries at a template that another command is making.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The shape of a VM; `None` if it can only boot.
+/// The shape of a VM; `None` if it cannot start from a template.
 pub fn shape_of(
     manifest: &VmManifest,
     backend: &dyn Backend,
@@ -56,12 +55,12 @@ pub fn shape_of(
     Ok(Some(TemplateShape::new(manifest, image.info(), text)))
 }
 
-/// Why no VM came up from a template.
+/// Why a start from a template failed.
 #[derive(Debug)]
 pub enum TemplateFailure {
-    /// It does not boot, so it would not without a template either; or nobody wants it any more.
+    /// Booting the VM failed or was interrupted, so booting without a template is pointless.
     Boot(anyhow::Error),
-    /// The template or its copy did not do. The VM may still boot.
+    /// The template or its copy does not work. The VM may still boot.
     Template(anyhow::Error),
 }
 
@@ -86,10 +85,10 @@ pub fn start(
     Ok(copy(boot, &template, caller)?)
 }
 
-/// After a start that failed: deletes what it has left, and the template, which did not do.
+/// Deletes what a failed start from a template left, and the template itself.
 pub fn forget(boot: &VmBoot, shape: &TemplateShape, disk: &Path) -> Result<()> {
     atomic_file::remove_if_there(disk)?;
-    // Whoever else starts from it now will find out for themselves.
+    // If it is in use, the commands that use it find the fault themselves.
     let _ = boot.manager.templates()?.remove(&shape.name());
     Ok(())
 }
@@ -112,8 +111,8 @@ fn find_or_make(
     caller: &mut StartCaller<'_>,
 ) -> Result<LockedTemplate, TemplateFailure> {
     let templates = boot.manager.templates()?;
-    // Whoever makes it may take the one deadline to boot, another to freeze, and longer to write much
-    // memory. A maker that dies is noticed at once.
+    // Making it may take one deadline to boot, another to freeze, and a third to write much memory. A
+    // maker that dies is noticed at once.
     let patience = 3 * boot.backend.boot_deadline();
     let mut wait = WaitLimit::within(patience).interruptible(caller.signals);
     loop {
@@ -127,7 +126,7 @@ fn find_or_make(
                 let name = shape.name();
                 (caller.remark)(match draft.why() {
                     Some(why) => StartRemark::Odd(format!(
-                        "template {name} is damaged ({why}) and is made anew"
+                        "template {name} is damaged ({why}) and is rebuilt"
                     )),
                     None => StartRemark::Slow(format!(
                         "making template {name}, for this VM and later ones"
@@ -154,13 +153,13 @@ fn make(
     let version = freeze(boot, memory, up, caller.signals)?;
     caller.timings.end("freeze");
     draft.complete(version)?;
-    // What cannot be deleted now, `reap` deletes.
+    // `reap` deletes what cannot be deleted now.
     let _ = templates::prune_superseded(boot.manager, &boot.record.manifest.profile);
     caller.timings.end("keep");
     Ok(())
 }
 
-/// Brings a VM to rest and freezes it; its VMM is gone afterwards.
+/// Warms a VM up and freezes it. Its VMM is gone afterwards.
 fn freeze(
     boot: &VmBoot,
     memory: MemorySource,
@@ -182,12 +181,12 @@ fn warm_up(session: &mut AgentSession, signals: &mut PendingSignals) -> Result<(
     let nowhere = || OutputSink::Capture { limit: 0 };
     let io = ExecIo { stdin: None, stdout: nowhere(), stderr: nowhere(), signals };
     match session.exec(&exec, io)?.exit {
-        // A signal of the user's, which was passed on.
+        // The user's signal, which was forwarded.
         CommandExit::Signalled(number) => match Signal::try_from(i32::from(number)) {
             Ok(signal) if STOPPING.contains(&signal) => Err(SignalInterrupt(signal).into()),
             _ => Ok(()),
         },
-        // An image without a shell does without the warmth.
+        // An image without a shell is frozen without it.
         _ => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! Bringing a VM up: from the decision to the agent's answer.
+//! `start`: from the choice between booting and a template to the agent's answer.
 
 mod boot;
 mod caller;
@@ -18,39 +18,41 @@ use crate::lifecycle::recover::teardown;
 use crate::lifecycle::unexpired::acquire_unexpired;
 use crate::model::{Refusal, RefusalKind, VmId, VmManifest, VmRecord};
 
-/// How a VM shall be started.
+/// How to start a VM.
 #[derive(Debug, Clone, Copy)]
 pub struct StartOptions {
-    /// Boot, even where there is a template or one could be made.
+    /// Boot, even if there is a template or one could be made.
     pub cold: bool,
-    /// What the conversation with the agent will be for.
+    /// What the connection to the agent is for.
     pub purpose: StreamPurpose,
 }
 
-/// A VM that was just started, and the conversation with its agent.
+/// A VM that was just started, with a connection to its agent.
 #[derive(Debug)]
 pub struct StartedVm {
     pub record: VmRecord,
     pub up: BootedVm,
 }
 
-/// From created or stopped to started; returns when the agent answers. A VM that was never started goes
-/// on from a template of its shape, which is made if need be.
+/// Starts a created or stopped VM. Returns when its agent answers. A VM that was never started
+/// continues from a template of its shape, which is made if it is missing.
 ///
-/// Errors leave the VM stopped, with what went wrong on record.
+/// # Errors
+/// `Expired`, `WrongState`, `Host` if the image is gone or the VM does not boot. The VM is then
+/// stopped, with the error on record.
 pub fn start(
     manager: &VmManager,
     id: &VmId,
     way: StartOptions,
     caller: &mut StartCaller<'_>,
 ) -> Result<StartedVm> {
-    // Before the VM's lock: images come first in the order of locks.
+    // Before the VM's lock: image locks come first in the lock order.
     let image = image_of(manager, id)?;
     let (record, _lock) = acquire_unexpired(manager, id)?;
     let backend = manager.backend_of(&record.manifest)?;
     let image = image_to_boot(&record.manifest, image.as_ref())?;
     let files = image.map(LockedImage::boot_files);
-    manager.change_on_the_way_up(id, |record| record.begin_start())?;
+    manager.change_starting(id, |record| record.begin_start())?;
     caller.timings.end("prepare");
 
     let boot = VmBoot {
@@ -61,15 +63,15 @@ pub fn start(
         purpose: way.purpose,
     };
     let started = bring_up(&boot, image, way, caller).and_then(|up| {
-        let record = manager.change_on_the_way_up(id, |record| {
+        let record = manager.change_starting(id, |record| {
             record.finish_start()?;
             Ok(record.clone())
         })?;
         Ok(StartedVm { record, up })
     });
     started.or_else(|error| {
-        // Also when only the last line of the record could not be written: a VM that the user was
-        // told did not start must not run.
+        // Also if only the record could not be written: the user is told that the VM did not start, so
+        // it must not run.
         undo(manager, id, &error).with_context(|| format!("while undoing: {error:#}"))?;
         Err(error)
     })
@@ -80,17 +82,17 @@ fn undo(manager: &VmManager, id: &VmId, error: &anyhow::Error) -> Result<VmRecor
     teardown::bring_down(manager, &record, Some(format!("{error:#}")))
 }
 
-/// The image a VM boots, held against being replaced; `None` if it boots none, or if it is gone.
+/// The image a VM boots, locked against replacement; `None` if it boots none or the image is gone.
 fn image_of(manager: &VmManager, id: &VmId) -> Result<Option<LockedImage>> {
     let contents = manager.registry.read()?;
     let manifest = &contents.get(id)?.manifest;
-    match manifest.image.is_empty() {
-        true => Ok(None),
-        false => manager.images()?.find(&manifest.profile),
+    if manifest.image.is_empty() {
+        return Ok(None);
     }
+    manager.images()?.find(&manifest.profile)
 }
 
-/// That image, checked against what the VM was created with.
+/// The same image, checked against what the VM was created with.
 fn image_to_boot<'a>(
     manifest: &VmManifest,
     image: Option<&'a LockedImage>,
@@ -121,7 +123,7 @@ fn bring_up(
 ) -> Result<BootedVm> {
     let Some(image) = image else { return boot.launch(MemorySource::Fresh, None, caller) };
     let disk = boot.paths().disk();
-    // A disk that a guest has used fits no frozen memory.
+    // A disk that a guest has used does not fit any frozen memory.
     if disk.exists() {
         return boot.launch(MemorySource::Fresh, None, caller);
     }

@@ -1,4 +1,4 @@
-//! Out of a VM, which may send anything.
+//! Copying out of a VM, which may send anything.
 
 use std::ffi::OsString;
 use std::io::BufReader;
@@ -7,10 +7,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::{Context, Error, Result};
 use rustix::fs::FileType;
 
-use super::alarm::{CancelEvent, CancellableFile, CancellablePipe};
-use super::beside::beside;
-use super::ended::SAYS_LIMIT;
+use super::cancel::{CancelEvent, CancellableFile, CancellablePipe};
+use super::outcome::ERROR_LIMIT;
 use super::request::{CopyOut, CopyStore, request};
+use super::worker::with_worker;
 use crate::archive::{
     ArchiveError, ArchiveReader, CopyObserver, CopySource, CopyTally, CopyTarget, EntryKind,
     EntryRelay, QuotaExceeded, StagingDirectory, UnpackQuota, UnpackRules, own_name, receive,
@@ -23,14 +23,14 @@ use crate::protocol::{ExecProgram, PackRequest};
 use crate::sys::nonblocking::Outlet;
 use crate::sys::pipe;
 
-/// What is read at once.
+/// How many bytes are read at once.
 const BUFFER: usize = 128 * 1024;
 
-/// Copies out of the VM at the other end of `session`, no more than `limits` allow.
+/// Copies out of the VM that `session` is connected to, within `limits`.
 ///
 /// # Errors
-/// It is not there, cannot be put here, or is not what it should be; nothing of it is here then, unless
-/// it went to an archive.
+/// The path does not exist, cannot be stored here, or what arrives is not valid. Nothing is left here
+/// then, unless an archive was being written.
 pub fn copy_out(
     session: &mut AgentSession,
     copy: CopyOut,
@@ -42,23 +42,24 @@ pub fn copy_out(
     let name = own_name(path.as_os_str()).map(OsString::from);
     let announce = watch.is_there();
     let pack = request(ExecProgram::Pack(PackRequest { path, follow, announce }), who, false);
-    let quota = quota_of(limits);
+    let quota = quota(limits);
     let floor = limits.copy_out_free_mib.saturating_mul(1 << 20);
     let umask = process::umask()?;
     let (read, write) = pipe::open()?;
-    let alarm = &CancelEvent::new()?;
+    let cancel = &CancelEvent::new()?;
     let receive = || {
-        let read = CancellablePipe { pipe: read.into(), alarm };
+        let read = CancellablePipe { pipe: read.into(), cancel };
         match to {
             CopyStore::Archive(out) => {
                 let quota = on_disk(&out, quota, floor)?;
                 let outlet = Outlet::new(out.into()).context("cannot use standard output")?;
-                let mut relay = EntryRelay::new(CancellableFile { outlet, alarm }, name);
+                let mut relay = EntryRelay::new(CancellableFile { outlet, cancel }, name);
                 let (_, tally) = take(read, &mut relay, quota, watch)?;
                 Ok(Arrived::Passed(tally, relay))
             }
             CopyStore::Place(destination) => {
-                let floored = destination.directory().try_clone().context("cannot hold it");
+                let floored =
+                    destination.directory().try_clone().context("cannot duplicate a descriptor");
                 let quota = quota.leaving(floor, floored?);
                 let staged = StagingDirectory::beside(destination.directory().as_fd())
                     .with_context(|| format!("cannot copy to {:?}", destination.path()))?;
@@ -78,37 +79,38 @@ pub fn copy_out(
         let io = ExecIo {
             stdin: None,
             stdout: OutputSink::Stream(write),
-            stderr: OutputSink::Capture { limit: SAYS_LIMIT },
+            stderr: OutputSink::Capture { limit: ERROR_LIMIT },
             signals,
         };
         session.exec(&pack, io)
     };
-    // An archive without its end is one that broke off: it gets that when the command has ended well.
-    let arrived = beside(alarm, signals, receive, exec, |arrived| match arrived {
+    // An archive gets its end only when the command has succeeded, so that a truncated one can be
+    // recognized.
+    let arrived = with_worker(cancel, signals, receive, exec, |arrived| match arrived {
         Arrived::Passed(tally, relay) => relay.finish().map(|()| (tally, None)),
         Arrived::Staged(tally, staged, target) => Ok((tally, Some((staged, target)))),
     });
-    let (tally, staged) = arrived.map_err(explained)?;
+    let (tally, staged) = arrived.map_err(explain)?;
     if let Some((staged, target)) = staged {
         staged.place(&target)?;
     }
     Ok(tally)
 }
 
-/// All of it is here,
+/// What has arrived completely.
 enum Arrived<'a> {
-    /// and was written but for the end,
+    /// Written to an archive, except for its end.
     Passed(CopyTally, EntryRelay<CancellableFile<'a>>),
-    /// or is not in its place yet.
+    /// Not moved to its place yet.
     Staged(CopyTally, StagingDirectory, CopyTarget),
 }
 
-/// The quota for an archive, which may be on a disk itself.
+/// The quota for an archive, which may be a file on a disk.
 fn on_disk(out: &OwnedFd, quota: UnpackQuota, floor: u64) -> Result<UnpackQuota> {
     let stat = rustix::fs::fstat(out).map_err(std::io::Error::from).context("standard output")?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {
-            Ok(quota.leaving(floor, out.try_clone().context("cannot hold it")?))
+            Ok(quota.leaving(floor, out.try_clone().context("cannot duplicate a descriptor")?))
         }
         _ => Ok(quota),
     }
@@ -125,38 +127,38 @@ fn take(
     match root {
         EntryKind::Link { .. } => Err(Refusal::new(
             model::RefusalKind::Failure,
-            "it is a symbolic link, which is not copied out of a VM",
+            "it is a symbolic link, and links are not copied out of a VM",
         )
-        .hint("with '-L', what it leads to is copied")
+        .hint("'-L' copies its target")
         .into()),
         EntryKind::Special => Err(Refusal::new(
             model::RefusalKind::Failure,
-            "it is a FIFO, socket or device, which is not copied",
+            "it is a FIFO, socket or device, and these are not copied",
         )
         .into()),
         _ => Ok((root, tally)),
     }
 }
 
-/// How much may come out of a VM.
-fn quota_of(limits: &VmLimits) -> UnpackQuota {
+/// How much may be copied out of a VM.
+fn quota(limits: &VmLimits) -> UnpackQuota {
     UnpackQuota::new(limits.copy_out_mib.saturating_mul(1 << 20), limits.copy_out_files)
 }
 
-/// What is wrong with what came, for people.
-fn explained(error: Error) -> Error {
+/// The error for the user.
+fn explain(error: Error) -> Error {
     if let Some(exceeded) = error.downcast_ref::<QuotaExceeded>() {
         let key = match exceeded {
             QuotaExceeded::Bytes { .. } => "copy_out_mib",
             QuotaExceeded::Entries { .. } => "copy_out_files",
             QuotaExceeded::Room { .. } => "copy_out_free_mib",
         };
-        let hint = format!("limits.{key} in a profiles.toml of yours says how much");
-        let message = format!("what the VM sends is too much: {exceeded}");
+        let hint = format!("limits.{key} in your profiles.toml sets the limit");
+        let message = format!("the VM sends too much: {exceeded}");
         return Refusal::new(model::RefusalKind::LimitReached, message).hint(hint).into();
     }
     if let Some(broken) = error.downcast_ref::<ArchiveError>() {
-        let message = format!("what the VM sends is not taken: {broken}");
+        let message = format!("the VM sent an invalid archive: {broken}");
         return Refusal::new(model::RefusalKind::Agent, message).into();
     }
     error

@@ -1,13 +1,13 @@
-//! Copying files into a VM and out of one: a command in the VM that is the agent itself, with a thread
-//! here that makes a stream of a tree, or a tree of a stream. What arrives is put in its place when both
-//! have ended well, here as there.
+//! Copying files into and out of a VM. The command in the VM is the agent itself; a thread here packs
+//! the files into a stream, or unpacks them from it. The files are moved to their place when both have
+//! succeeded.
 
-mod alarm;
-mod beside;
-mod ended;
+mod cancel;
 mod fetch;
+mod outcome;
 mod request;
 mod send;
+mod worker;
 
 pub use fetch::copy_out;
 pub use request::{CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser};

@@ -1,4 +1,4 @@
-//! What can be copied, from where and to where.
+//! Requests to copy.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -6,25 +6,25 @@ use std::path::PathBuf;
 use crate::archive::CopyDestination;
 use crate::protocol::{ExecProgram, ExecRequest, WireText};
 
-/// Something to be copied into a VM.
+/// A request to copy something into a VM.
 #[derive(Debug)]
 pub struct CopyIn {
-    pub parcel: CopyPayload,
-    /// Where to, in the VM: docker cp's rules.
+    pub payload: CopyPayload,
+    /// The destination in the VM, by the rules of docker cp.
     pub to: WireText,
-    /// Make the directories above that are not there.
+    /// Create missing parent directories.
     pub parents: bool,
     pub who: CopyUser,
 }
 
-/// What is copied in.
+/// What to copy.
 #[derive(Debug)]
 pub enum CopyPayload {
     Tree {
         path: PathBuf,
         /// If it is a link, copy what it leads to.
         follow: bool,
-        /// Of a directory, only what is in it, whatever its name.
+        /// Copy only the contents of a directory, whatever its name.
         contents: bool,
         /// Leave out what git ignores.
         exclude_ignored: bool,
@@ -33,10 +33,10 @@ pub enum CopyPayload {
     Archive(OwnedFd),
 }
 
-/// Something to be copied out of a VM.
+/// A request to copy something out of a VM.
 #[derive(Debug)]
 pub struct CopyOut {
-    /// Where it is, in the VM.
+    /// The path in the VM.
     pub path: WireText,
     /// If it is a link, copy what it leads to.
     pub follow: bool,
@@ -44,7 +44,7 @@ pub struct CopyOut {
     pub who: CopyUser,
 }
 
-/// Where it goes.
+/// The destination.
 #[derive(Debug)]
 pub enum CopyStore {
     Place(CopyDestination),
@@ -52,7 +52,8 @@ pub enum CopyStore {
     Archive(OwnedFd),
 }
 
-/// Who copies in the VM, and where relative paths begin; by default as for commands.
+/// The user who copies in the VM, and the directory where relative paths begin; by default as for
+/// commands.
 #[derive(Debug, Clone, Default)]
 pub struct CopyUser {
     pub user: Option<String>,

@@ -1,37 +1,38 @@
-//! Into a VM.
+//! Copying into a VM.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Error, Result};
 
-use super::alarm::{CancelEvent, CancellablePipe};
-use super::beside::beside;
-use super::ended::{SAYS_LIMIT, ended_well};
+use super::cancel::{CancelEvent, CancellablePipe};
+use super::outcome::{ERROR_LIMIT, check_outcome};
 use super::request::{CopyIn, CopyPayload, request};
+use super::worker::with_worker;
 use crate::archive::{ArchiveWriter, CopyObserver, CopyTally, PackSource, own_name};
 use crate::guest::{AgentSession, CommandOutcome, ExecIo, OutputSink, StdinSource};
 use crate::host::signals::PendingSignals;
 use crate::protocol::{ExecProgram, ExecRequest, UnpackInput, UnpackRequest, WireText};
 use crate::sys::pipe;
 
-/// Copies into the VM at the other end of `session`. How much, is not known of an archive.
+/// Copies into the VM that `session` is connected to. Returns what was copied; for an archive, this is
+/// not known.
 ///
 /// # Errors
-/// What is here cannot be read, or not be put there; nothing of it is there then. A signal may come when
-/// all of it is.
+/// The files cannot be read here or stored there. Nothing is left there then, unless a signal arrives
+/// after the last file.
 pub fn copy_in(
     session: &mut AgentSession,
     copy: CopyIn,
     signals: &mut PendingSignals,
     watch: &dyn CopyObserver,
 ) -> Result<Option<CopyTally>> {
-    let CopyIn { parcel, to, parents, who } = copy;
+    let CopyIn { payload, to, parents, who } = copy;
     let unpack = |input| request(ExecProgram::Unpack(UnpackRequest { path: to, input }), who, true);
-    match parcel {
+    match payload {
         CopyPayload::Archive(archive) => {
             let outcome = exec(session, &unpack(UnpackInput::Archive), archive, signals)?;
-            ended_well(&outcome).map(|()| None)
+            check_outcome(&outcome).map(|()| None)
         }
         CopyPayload::Tree { path, follow, contents, exclude_ignored } => {
             let source = PackSource { path: &path, follow };
@@ -53,11 +54,11 @@ fn tree(
     watch: &dyn CopyObserver,
 ) -> Result<CopyTally> {
     let (read, write) = pipe::open()?;
-    let alarm = &CancelEvent::new()?;
-    beside(
-        alarm,
+    let cancel = &CancelEvent::new()?;
+    with_worker(
+        cancel,
         signals,
-        || pack(source, exclude_ignored, CancellablePipe { pipe: write.into(), alarm }, watch),
+        || pack(source, exclude_ignored, CancellablePipe { pipe: write.into(), cancel }, watch),
         |signals| exec(session, unpack, read, signals),
         Ok,
     )
@@ -69,20 +70,17 @@ fn pack(
     out: CancellablePipe<'_>,
     watch: &dyn CopyObserver,
 ) -> Result<CopyTally> {
-    let alarm = out.alarm;
+    let cancel = out.cancel;
     let paths = || -> Box<dyn Iterator<Item = Result<PathBuf>>> {
-        match exclude_ignored {
-            true => Box::new(source.unignored()),
-            false => Box::new(source.everything()),
-        }
+        if exclude_ignored { Box::new(source.unignored()) } else { Box::new(source.everything()) }
     };
     if watch.is_there() {
-        watch.total(PackSource::total(paths().take_while(|_| !alarm.rang())));
+        watch.total(PackSource::total(paths().take_while(|_| !cancel.is_set())));
     }
     let mut writer = ArchiveWriter::new(out);
-    let heeding = paths().map(|path| alarm.check().map_err(Error::new).and(path));
-    let tally = source.pack(heeding, &mut writer, watch)?;
-    writer.finish().context("cannot send the end")?;
+    let until_cancelled = paths().map(|path| cancel.check().map_err(Error::new).and(path));
+    let tally = source.pack(until_cancelled, &mut writer, watch)?;
+    writer.finish().context("cannot send the end of the archive")?;
     Ok(tally)
 }
 
@@ -92,8 +90,12 @@ fn exec(
     input: OwnedFd,
     signals: &mut PendingSignals,
 ) -> Result<CommandOutcome> {
-    let says = || OutputSink::Capture { limit: SAYS_LIMIT };
-    let io =
-        ExecIo { stdin: Some(StdinSource::Bytes(input)), stdout: says(), stderr: says(), signals };
+    let captured = || OutputSink::Capture { limit: ERROR_LIMIT };
+    let io = ExecIo {
+        stdin: Some(StdinSource::Bytes(input)),
+        stdout: captured(),
+        stderr: captured(),
+        signals,
+    };
     session.exec(unpack, io)
 }

@@ -1,4 +1,4 @@
-//! Ending a thread that moves files when nobody waits for it any more.
+//! Cancelling a thread that copies files.
 
 use std::fmt;
 use std::fs::File;
@@ -14,86 +14,83 @@ use crate::host::signals::SignalInterrupt;
 use crate::sys::nonblocking::Outlet;
 use crate::sys::poll::{self, PollFd, PollFlags};
 
-/// Rings once, and from then on.
+/// A flag that stays set once it is set, with a descriptor to wait for.
 #[derive(Debug)]
 pub struct CancelEvent {
     event: EventFd,
-    /// Why it rang: a signal, or the other side has ended.
+    /// Why it was set: a signal, or `None` because the other side has ended.
     why: OnceLock<Option<Signal>>,
 }
 
-/// The error of a thread that was ended, or whose stream nobody reads any more. Why, others know.
+/// The error of a thread that was cancelled, or whose reader is gone. It does not say why.
 #[derive(Debug)]
-struct Stopped;
+struct Cancelled;
 
-impl fmt::Display for Stopped {
+impl fmt::Display for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("it was given up")
+        f.write_str("it was cancelled")
     }
 }
 
-impl std::error::Error for Stopped {}
+impl std::error::Error for Cancelled {}
 
-/// Whether that is what is behind an error.
-pub fn was_stopped(error: &anyhow::Error) -> bool {
+/// Whether an error means that the thread was cancelled.
+pub fn was_cancelled(error: &anyhow::Error) -> bool {
     error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref())
-        .any(|inner| inner.is::<Stopped>())
+        .any(|inner| inner.is::<Cancelled>())
 }
 
 impl CancelEvent {
     /// # Errors
-    /// Where there are no more descriptors.
+    /// No more file descriptors are available.
     pub fn new() -> Result<CancelEvent> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let event = EventFd::from_flags(flags).context("cannot make an event")?;
         Ok(CancelEvent { event, why: OnceLock::new() })
     }
 
-    /// Ends the work. The first reason counts.
-    pub fn ring(&self, why: Option<Signal>) {
+    /// Cancels the work. The first reason is kept.
+    pub fn set(&self, why: Option<Signal>) {
         let _ = self.why.set(why);
         let _ = self.event.write(1);
     }
 
-    pub fn rang(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.why.get().is_some()
     }
 
-    /// Fails once it rang.
-    ///
-    /// # Errors
-    /// [`Stopped`].
+    /// Fails if the work was cancelled.
     pub fn check(&self) -> io::Result<()> {
-        if self.rang() { Err(io::Error::other(Stopped)) } else { Ok(()) }
+        if self.is_set() { Err(io::Error::other(Cancelled)) } else { Ok(()) }
     }
 
-    /// The signal that it rang for.
+    /// The signal that cancelled the work.
     pub fn interrupted(&self) -> Option<SignalInterrupt> {
         self.why.get().copied().flatten().map(SignalInterrupt)
     }
 }
 
-/// Our end of a pipe between two threads; the other end is closed when the other thread has ended.
+/// One end of a pipe between two threads, whose other end is closed when the other thread has ended.
 #[derive(Debug)]
 pub struct CancellablePipe<'a> {
     pub pipe: File,
-    pub alarm: &'a CancelEvent,
+    pub cancel: &'a CancelEvent,
 }
 
 impl Read for CancellablePipe<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.alarm.check()?;
+        self.cancel.check()?;
         self.pipe.read(buffer)
     }
 }
 
 impl Write for CancellablePipe<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.alarm.check()?;
+        self.cancel.check()?;
         self.pipe.write(bytes).map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe => io::Error::other(Stopped),
+            ErrorKind::BrokenPipe => io::Error::other(Cancelled),
             _ => error,
         })
     }
@@ -103,24 +100,24 @@ impl Write for CancellablePipe<'_> {
     }
 }
 
-/// A descriptor of the user's, which may take nothing for as long as it likes.
+/// A descriptor that may block for as long as its reader likes.
 #[derive(Debug)]
 pub struct CancellableFile<'a> {
     pub outlet: Outlet,
-    pub alarm: &'a CancelEvent,
+    pub cancel: &'a CancelEvent,
 }
 
 impl Write for CancellableFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
-            self.alarm.check()?;
+            self.cancel.check()?;
             match self.outlet.write(bytes)? {
                 0 if !bytes.is_empty() => {}
                 count => return Ok(count),
             }
             let mut fds = [
                 PollFd::new(self.outlet.as_fd(), PollFlags::POLLOUT),
-                PollFd::new(self.alarm.event.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.cancel.event.as_fd(), PollFlags::POLLIN),
             ];
             poll::wait(&mut fds, None)?;
         }
