@@ -1,4 +1,4 @@
-//! What a builder's failing program means for the person in front of it.
+//! What the user can do if a program fails while an image is built.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use anyhow::Error;
 use crate::host::tool::{ToolFailure, ToolInterrupted};
 use crate::model::{Refusal, RefusalKind};
 
-/// What a program says, and what to do then. The first that matches wins.
+/// Parts of error messages, and the remedy. The first that matches counts.
 const REMEDIES: [(&[&str], &str); 8] = [
     (&["No space left on device", "not enough free space"], "free some space on the file system"),
     (
@@ -27,7 +27,7 @@ const REMEDIES: [(&[&str], &str); 8] = [
     ),
     (
         &["the suite has no linux-image-"],
-        "correct the profile's kernel: no package of its suite has that name and stands for a kernel",
+        "correct the profile's kernel: its suite has no kernel package of that name",
     ),
     (
         &["Unable to locate package", "has no installation candidate"],
@@ -52,7 +52,8 @@ const REMEDIES: [(&[&str], &str); 8] = [
     ),
 ];
 
-/// Turns a failed program into a refusal with its last lines and a remedy; other errors pass.
+/// Turns the failure of a program into a refusal with the program's last lines and a remedy. Other errors
+/// get `doing` as their context.
 pub fn explain(error: Error, doing: &str, place: &Path) -> Error {
     if error.is::<ToolInterrupted>() {
         return error;
@@ -71,7 +72,7 @@ pub fn explain(error: Error, doing: &str, place: &Path) -> Error {
     }
 }
 
-/// The part of a path that is still there when the build directory is deleted.
+/// The part of a path that remains when the build directory is deleted.
 fn lasting(place: &Path) -> &Path {
     let is_build = |part: &Path| {
         part.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".build-"))
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn usual_troubles_have_remedies() {
+    fn usual_errors_have_remedies() {
         let cases = [
             ("tar: x: Cannot write: No space left on device", "file system of /a\n"),
             ("E: Temporary failure resolving 'mirror'", "MAYFLY_DEBIAN_MIRROR"),

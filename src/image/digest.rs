@@ -1,9 +1,9 @@
 //! Digests of an image's files.
 //!
 //! A file system image is mostly holes, and reading gigabytes of zeros would take longer than booting
-//! from it. Its digest covers what is in it: SHA-256 over each block of 64 KiB (counted from the
-//! start of the file) that is not all zeros, its offset before it as eight bytes, least significant
-//! first, and at the end the file's length in the same form. Holes and written zeros are the same.
+//! from it. Its digest is the SHA-256 of each block of 64 KiB that is not all zeros, preceded by its
+//! offset as eight bytes in little-endian order, and at the end of the file's length in the same form.
+//! Holes and written zeros make no difference.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -24,7 +24,7 @@ pub enum DigestMethod {
     NonZero,
 }
 
-/// The digest of bytes in memory, as [`of_file`] gives it for [`DigestMethod::Whole`].
+/// The digest of bytes, as [`of_file`] takes it with [`DigestMethod::Whole`].
 pub fn of_bytes(bytes: &[u8]) -> String {
     written("sha256", &Sha256::digest(bytes))
 }
@@ -59,7 +59,7 @@ fn non_zero(file: &File) -> Result<String> {
     let mut buffer = buffer();
     let mut next = 0;
     sparse::for_each_extent(file, &mut |start, end| {
-        // An extent may begin in the block that the last one ended in.
+        // An extent may begin in the block in which the last one ended.
         let mut offset = (start / BLOCK * BLOCK).max(next);
         while offset < end {
             let size = usize::try_from(BLOCK.min(length - offset))?;

@@ -1,6 +1,6 @@
-//! `verified.json`: how an image's files looked when their digests were last found right, so that
-//! starting a VM need not read hundreds of megabytes. A file whose stamp is unchanged is trusted; any
-//! other is read in full. What this does not protect from is in docs/adr/0005-images.md.
+//! `verified.json`: digests of an image's files, so that starting a VM need not read hundreds of megabytes.
+//! A file whose metadata is unchanged is trusted; any other is read. docs/adr/0005-images.md says what
+//! this does not protect from.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata, OpenOptions};
@@ -18,8 +18,8 @@ use crate::model::BootId;
 
 pub const VERIFIED: &str = "verified.json";
 
-/// How a file looked. A write moves `ctime`, which no ordinary program can set back; a replacement
-/// has another inode.
+/// Metadata that changes with a file's content: a write sets `ctime`, which no ordinary program can set
+/// back, and a replacement has another inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStamp {
     size: u64,
@@ -43,20 +43,19 @@ impl FileStamp {
     }
 }
 
-/// A stamp and the digest the file had then.
+/// A file's metadata and digest at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     stamp: FileStamp,
     digest: String,
 }
 
-/// What was verified, and when. The file is a cache: whatever is wrong with it, the answer is to read
-/// the image's files again.
+/// The digests of a directory's files. If the cache is missing or damaged, the files are read again.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct DigestCache {
     /// By file name.
     entries: BTreeMap<String, Entry>,
-    /// The boot of the host in which that was, where it counts.
+    /// The boot of the host in which they were taken, if it matters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     boot: Option<BootId>,
     #[serde(skip)]
@@ -64,8 +63,7 @@ pub struct DigestCache {
 }
 
 impl DigestCache {
-    /// What the image in `directory` has been verified for; nothing where the file is absent or
-    /// unreadable.
+    /// The cache in `directory`; empty if it is missing or damaged.
     pub fn load(directory: &Path) -> DigestCache {
         let read = || -> Result<DigestCache> {
             Ok(serde_json::from_slice(&fs::read(directory.join(VERIFIED))?)?)
@@ -73,21 +71,20 @@ impl DigestCache {
         read().unwrap_or_default()
     }
 
-    /// The same, but for what was verified in another boot of the host: for files that were never synced
-    /// to the medium, and may have lost their content in a power cut.
+    /// The same, but empty after a reboot of the host: for files that were never synced, and may have lost
+    /// their content in a power cut.
     pub fn load_of_boot(directory: &Path, boot: &BootId) -> DigestCache {
-        let verified = DigestCache::load(directory);
-        match verified.boot.as_ref() == Some(boot) {
-            true => verified,
-            false => DigestCache { boot: Some(boot.clone()), ..DigestCache::default() },
+        let cache = DigestCache::load(directory);
+        if cache.boot.as_ref() == Some(boot) {
+            return cache;
         }
+        DigestCache { boot: Some(boot.clone()), ..DigestCache::default() }
     }
 
-    /// The digest of the file at `path`, known as `name`: the recorded one if the file looks as it
-    /// did then, else taken anew.
+    /// The digest of the file at `path`, known as `name`: the cached one if the file is unchanged.
     ///
-    /// A file that changes twice in one tick of the clock looks the same after both, so a digest is
-    /// only remembered when the file is older than the tick in which it was taken.
+    /// A file that changes twice in one tick of the clock has the same metadata after both, so a digest is
+    /// only cached if the file is older than the tick in which it was taken.
     pub fn digest(&mut self, name: &str, path: &Path, method: DigestMethod) -> Result<FileDigest> {
         let context = || format!("cannot read {}", path.display());
         let now = clock::file_time()?;
@@ -103,7 +100,7 @@ impl DigestCache {
             return Ok(FileDigest { value: entry.digest.clone(), size: stamp.size, read: false });
         }
         let value = digest::of_file(&file, method).with_context(context)?;
-        // Written to while we read it: the digest stands for no state the file was ever in.
+        // If the file was written to meanwhile, the digest is that of no version of it.
         let held_still = FileStamp::of(&file.metadata().with_context(context)?) == stamp;
         if held_still && i128::from(stamp.ctime_ns) < i128::try_from(now.as_nanos())? {
             self.entries.insert(name.to_owned(), Entry { stamp, digest: value.clone() });
@@ -112,7 +109,7 @@ impl DigestCache {
         Ok(FileDigest { value, size: stamp.size, read: true })
     }
 
-    /// Keeps what was learnt. Several commands may do so at once, and the last one wins.
+    /// Writes the cache, if it has changed. Of several commands at once, the last one wins.
     pub fn save(&self, directory: &Path) -> Result<()> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         if !self.changed {
@@ -135,7 +132,7 @@ impl DigestCache {
     }
 }
 
-/// A file's digest and how it came about.
+/// A file's digest, and whether it was cached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileDigest {
     pub value: String,
@@ -146,7 +143,7 @@ pub struct FileDigest {
 }
 
 impl FileDigest {
-    /// Whether this is the file that was recorded.
+    /// Whether the file is the recorded one.
     pub fn is_of(&self, recorded: Option<&FileInfo>) -> bool {
         recorded.is_some_and(|file| (&file.digest, file.size) == (&self.value, self.size))
     }
@@ -192,7 +189,7 @@ mod tests {
                 fs::write(path.with_extension("new"), "content").unwrap();
                 fs::rename(path.with_extension("new"), &path).unwrap();
             },
-            // Content changed and the time of the change set back, as `touch -d` can.
+            // The content changes, and the time of the change is set back, as with `touch -d`.
             &|| {
                 let before = fs::metadata(&path).unwrap().modified().unwrap();
                 fs::write(&path, "Content").unwrap();

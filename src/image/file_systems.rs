@@ -1,4 +1,4 @@
-//! File systems, made of directories by mke2fs.
+//! Makes file systems of directories, with mke2fs.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -13,8 +13,7 @@ use crate::host::which::HostTool;
 
 pub const MKE2FS: HostTool = HostTool { program: "mke2fs", package: "e2fsprogs" };
 
-/// MiB of each VM's disk that its journal takes: the least that mke2fs accepts is 4 (1,024 blocks of
-/// 4 KiB), and a throwaway machine has no use for more.
+/// MiB of the journal on each VM's disk: the least that mke2fs accepts (1,024 blocks of 4 KiB).
 const JOURNAL_MIB: &str = "size=4";
 
 /// The programs that make file systems.
@@ -31,8 +30,8 @@ pub struct FileSystemSize {
 }
 
 impl FileSystemSize {
-    /// MiB that are enough: the content, a twentieth for what maps it, the inodes of 256 bytes and as
-    /// much again for names, and what every file system has.
+    /// MiB that are enough: for the content, 5 % more for extents, 512 bytes for each inode and its name, and
+    /// 64 MiB for the file system itself.
     fn mib(self) -> u64 {
         ((self.bytes + self.bytes / 20 + self.inodes * 512) >> 20) + 64
     }
@@ -48,14 +47,14 @@ pub fn make_root(
     make_read_only(tree, path, u64::from(mib), &[], progress)
 }
 
-/// The same, as large as it must be.
+/// The same, just large enough for `room`.
 pub fn make_root_for(
     tree: &Path,
     path: &Path,
     room: FileSystemSize,
     progress: &mut dyn ProgressSink,
 ) -> Result<()> {
-    // Without these, mke2fs takes what it thinks right for small file systems, or for average files.
+    // Without these options, mke2fs guesses for small file systems or average files.
     let inodes = room.inodes + room.inodes / 10 + 256;
     let options = ["-b", "4096", "-I", "256", "-N", &inodes.to_string()];
     make_read_only(tree, path, room.mib(), &options, progress)
@@ -79,8 +78,8 @@ fn make_read_only(
     watch(run, path, "cannot make the root file system", silent, progress)
 }
 
-/// The seed of every VM's own disk, with the two directories of an overlay in it. A new file is all
-/// zeros, so mke2fs need not write any, and the guest need not do it later either.
+/// The initial content of every VM's disk: the two directories of an overlay. A new file is all zeros, so
+/// neither mke2fs nor the guest need write any.
 pub fn make_disk(
     work: &Path,
     path: &Path,
@@ -98,7 +97,7 @@ pub fn make_disk(
     }
     let run = sandbox::run(MKE2FS)?
         .args(["-q", "-F", "-t", "ext4", "-L", "mayfly-disk", "-m", "0", "-J", JOURNAL_MIB])
-        // Room to grow would be the larger part of the file, and the disk never grows.
+        // The space for a later growth would be the larger part of the file, and the disk never grows.
         .args(["-O", "^resize_inode", "-E", "nodiscard,assume_storage_prezeroed=1", "-d"])
         .arg(&skeleton)
         .arg(path)

@@ -25,9 +25,8 @@ pub const MODULES: &str = "modules.cpio";
 
 /// The files of an image, how their digests are taken, and their permissions.
 ///
-/// All is in a directory that only its owner can enter. What a VMM opens itself is readable to all,
-/// because a VMM may have given up its owner's identity and reach the file through an inherited
-/// descriptor; the root file system is writable for nobody.
+/// Only the owner can enter their directory. What a VMM opens itself is readable for all users, because the
+/// VMM may run as another one and reach the file through an inherited descriptor.
 pub const FILES: [(&str, DigestMethod, u32); 5] = [
     (KERNEL, DigestMethod::Whole, 0o644),
     (INITRD, DigestMethod::Whole, 0o644),
@@ -36,14 +35,14 @@ pub const FILES: [(&str, DigestMethod, u32); 5] = [
     (MODULES, DigestMethod::Whole, 0o600),
 ];
 
-/// What `image.json` says.
+/// The content of `image.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageInfo {
     pub schema: u32,
     pub profile: ProfileName,
     pub recipe: ImageRecipe,
-    /// As `uname -r` says in the guest.
+    /// As in `uname -r` in the guest.
     pub kernel_release: String,
     /// Unix seconds.
     pub built_at: f64,
@@ -56,7 +55,7 @@ pub struct ImageInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InitrdAgent {
-    /// The version of the mayfly that packed it, which is its own: they are built together.
+    /// Its version, which is that of the mayfly that packed it: they are built together.
     pub version: String,
     pub digest: String,
 }
@@ -71,8 +70,8 @@ pub struct FileInfo {
 }
 
 impl ImageInfo {
-    /// Identifies what VMs of this image run on: kernel, root file system and empty disk, not the
-    /// agent. VMs with different ids must not share disks or templates.
+    /// Identifies kernel, root file system and empty disk, but not the agent: 64 hexadecimal digits. VMs of
+    /// images with different ids must not share disks or templates.
     pub fn id(&self) -> String {
         let parts: String = [KERNEL, ROOTFS, DISK]
             .iter()
@@ -85,18 +84,19 @@ impl ImageInfo {
     }
 }
 
-/// What was found where an image is kept.
+/// What is in the directory of an image.
 #[derive(Debug)]
 pub enum FoundImage {
     Nothing,
-    /// An image of a form that this version does not know.
+    /// An image in a form that this version does not know.
     OtherSchema,
     Image(Box<ImageInfo>),
 }
 
 /// Reads `image.json` of the image in `directory`.
 ///
-/// Errors: `Host` when it does not parse: a damaged image is not a missing one.
+/// # Errors
+/// `Host` if it does not parse: a damaged image is not a missing one.
 pub fn read(directory: &Path) -> Result<FoundImage> {
     let path = directory.join(INFO);
     let text = match fs::read(&path) {
@@ -114,14 +114,14 @@ pub fn read(directory: &Path) -> Result<FoundImage> {
     }
 }
 
-/// The refusal of an image that is not what it was.
+/// The refusal of a damaged image, with a remedy.
 pub fn damaged(directory: &Path, why: &str) -> Refusal {
     let profile = directory.file_name().unwrap_or_default().to_string_lossy();
-    let is_imported = directory.join(IMPORTED_PROFILE).exists();
-    Refusal::new(RefusalKind::Host, format!("the image of {profile} is damaged: {why}")).hint(
-        match is_imported {
-            true => format!("import it again: mayfly image import SOURCE {profile}"),
-            false => format!("build it anew: mayfly image build --force {profile}"),
-        },
-    )
+    let remedy = if directory.join(IMPORTED_PROFILE).exists() {
+        format!("import it again: mayfly image import SOURCE {profile}")
+    } else {
+        format!("rebuild it: mayfly image build --force {profile}")
+    };
+    Refusal::new(RefusalKind::Host, format!("the image of {profile} is damaged: {why}"))
+        .hint(remedy)
 }

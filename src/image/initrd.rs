@@ -1,6 +1,5 @@
 //! The initrd: two cpio archives one after the other, as the kernel accepts them. The first holds the
-//! modules and stays as it is for the life of an image; the second holds the agent, so that a newer
-//! agent needs no package and no tool.
+//! modules and never changes; the second holds the agent, so that it can be replaced without other tools.
 
 use std::fs;
 use std::io::Write;
@@ -9,23 +8,25 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use cpio::newc::{Builder, ModeFileType, trailer};
 
-/// Where the agent finds its modules and the order they load in.
+/// Where the agent finds its modules and their order.
 const MODULES: &str = "modules";
 
-/// Directories the agent mounts things on before it has another root.
+/// Directories on which the agent mounts file systems before it has the root file system.
 const DIRECTORIES: [&str; 7] = ["dev", "proc", "sys", "run", "tmp", "root", MODULES];
 
 /// The archive with the directories, `/dev/console` and the modules: `/modules/<file>.ko`, and
-/// `/modules/order` with one file name a line, first to load first.
+/// `/modules/order` with one file name a line, in load order.
 ///
-/// `files` are paths beneath `base`, in load order. Errors: two with one name, one that is compressed
-/// (an agent hands modules to the kernel as they are), or one that cannot be read.
+/// `files` are paths below `base`, in load order.
+///
+/// # Errors
+/// Two have the same name, one is compressed (the agent cannot decompress), or one cannot be read.
 pub fn modules_archive(base: &Path, files: &[String]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for directory in DIRECTORIES {
         archive.directory(directory)?;
     }
-    // The kernel gives init its standard streams from here, before anything is mounted.
+    // The kernel opens it as init's standard streams, before anything is mounted.
     archive.character_device("dev/console", 5, 1)?;
     let mut order: Vec<&str> = Vec::new();
     for file in files {
@@ -53,8 +54,8 @@ pub fn agent_archive(agent: &[u8]) -> Result<Vec<u8>> {
     archive.finish()
 }
 
-/// A newc archive in memory: everything belongs to root and is as old as the epoch, so that equal
-/// content makes equal bytes.
+/// A newc archive in memory. Every file belongs to root and has time 0, so that equal content makes equal
+/// bytes.
 #[derive(Default)]
 struct Archive {
     bytes: Vec<u8>,
@@ -88,7 +89,7 @@ impl Archive {
 
     fn finish(mut self) -> Result<Vec<u8>> {
         trailer(&mut self.bytes)?;
-        // An archive that follows must begin at a multiple of four; cpio itself writes whole blocks.
+        // The next archive must begin at a multiple of four; cpio itself writes whole blocks.
         self.bytes.resize(self.bytes.len().next_multiple_of(512), 0);
         Ok(self.bytes)
     }

@@ -1,8 +1,8 @@
-//! The kernel, unpacked: Debian ships a bzImage, whose real-mode header holds a compressed ELF file.
-//! VMMs boot the ELF file sooner, and Firecracker boots nothing else.
+//! Unpacks the kernel: Debian ships a bzImage, which contains a compressed ELF file. The ELF file boots
+//! faster, and Firecracker boots nothing else.
 //!
-//! The layout is that of the Linux x86 boot protocol (Documentation/arch/x86/boot.rst): the fields
-//! below are at fixed offsets, the payload's own offset counts from the end of the setup sectors.
+//! The layout is that of the Linux x86 boot protocol (Documentation/arch/x86/boot.rst): the header's
+//! fields are at fixed offsets, and the payload's offset counts from the end of the setup sectors.
 
 use std::io::Read;
 
@@ -19,20 +19,20 @@ const VERSION: usize = 0x206;
 const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
 
-/// The first version of the boot protocol whose header says where the payload is.
+/// The first version of the boot protocol with the payload's offset in the header.
 const FIRST_VERSION_WITH_PAYLOAD: u16 = 0x0208;
 
-/// No kernel is larger unpacked; Debian's are 53 and 66 MB. Keeps a hostile file from filling the
-/// memory.
+/// The largest unpacked kernel; Debian's have 53 and 66 MB. Keeps a hostile file from filling the memory.
 const MAX_UNPACKED: usize = 512 << 20;
 
-/// KiB that unpacking xz may take: the kernel's build uses a dictionary of 32 MiB.
+/// KiB of memory for unpacking xz: the kernel's build uses a dictionary of 32 MiB.
 const XZ_MEMORY: u32 = 64 << 10;
 
 /// Unpacks the ELF file in a bzImage. An ELF file is returned as it is.
 ///
-/// Errors: `Host` for what is not a kernel, is damaged, or is compressed in a way that cannot be
-/// unpacked here (lz4, Debian's choice for its cloud kernel, and xz, that for its full one, can).
+/// # Errors
+/// `Host` if it is not a kernel, is damaged, or is compressed with anything but lz4 (Debian's cloud kernel)
+/// or xz (its full one).
 pub fn unpack(image: &[u8]) -> Result<Vec<u8>> {
     if image.starts_with(b"\x7fELF") {
         return Ok(image.to_vec());
@@ -74,7 +74,7 @@ fn payload(image: &[u8]) -> Result<&[u8], Refusal> {
         return Err(refusal("the kernel image is too old to say where its payload is"));
     }
     let find = || {
-        // Zero means four, for the sake of very old kernels.
+        // In very old kernels, zero means four.
         let sectors = match image.get(SETUP_SECTS)? {
             0 => 4,
             &sectors => usize::from(sectors),
@@ -98,17 +98,17 @@ fn compression(payload: &[u8]) -> Option<&'static str> {
     MAGICS.iter().find(|(magic, _)| payload.starts_with(magic)).map(|&(_, name)| name)
 }
 
-/// All that the decoder makes of the payload, which must be as much as the payload says.
+/// The decoded payload, which must be as large as the payload says.
 fn read_all<'a, D: Read>(payload: &'a [u8], decoder: fn(&'a [u8]) -> D) -> Result<Vec<u8>> {
-    // The kernel's build appends the unpacked size. It must not reach the decoder: a legacy lz4 frame
-    // has no end mark, and the size would be taken for the length of another block.
+    // The kernel's build appends the unpacked size. A legacy lz4 frame has no end mark, so the decoder would
+    // take the size for the length of another block.
     let (stream, size) = payload.split_last_chunk::<4>().context("the payload is too short")?;
     let size = usize::try_from(u32::from_le_bytes(*size))?;
     if size > MAX_UNPACKED {
         return Err(refusal(format!("the kernel claims to be {size} bytes long")).into());
     }
     let mut unpacked = Vec::with_capacity(size);
-    // One byte more than promised, to notice when there is more.
+    // One byte more than announced, to notice if there is more.
     let limit = u64::try_from(size)? + 1;
     decoder(stream)
         .take(limit)

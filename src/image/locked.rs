@@ -1,4 +1,4 @@
-//! An image in hand.
+//! An image that is in use.
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,8 @@ use super::info::{self, DISK, FILES, INITRD, ImageInfo, KERNEL, MODULES, ROOTFS}
 use crate::host::lock::FileLock;
 use crate::model::BootFiles;
 
-/// An image that nobody can replace or delete as long as this value lives. Let go of it once the VMM
-/// has opened the files: a rebuild waits for that.
+/// An image that cannot be replaced or deleted while this value lives. Drop it once the VMM has opened the
+/// files: a rebuild waits for that.
 #[derive(Debug)]
 pub struct LockedImage {
     dir: PathBuf,
@@ -18,12 +18,12 @@ pub struct LockedImage {
     _shared: FileLock,
 }
 
-/// How an image was found to be right.
+/// How an image was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageVerification {
-    /// Every file looks as it did when its digest was last taken.
+    /// No file has changed since its digest was taken.
     Unchanged,
-    /// At least one file was read in full, and has the right digest.
+    /// At least one file was read, and has the right digest.
     Read,
 }
 
@@ -36,12 +36,12 @@ impl LockedImage {
         &self.dir
     }
 
-    /// What `image.json` says.
+    /// The content of `image.json`.
     pub fn info(&self) -> &ImageInfo {
         &self.info
     }
 
-    /// Identifies kernel, root file system and empty disk: 64 hexadecimal digits.
+    /// See [`ImageInfo::id`].
     pub fn id(&self) -> String {
         self.info.id()
     }
@@ -65,12 +65,12 @@ impl LockedImage {
         self.dir.join(ROOTFS)
     }
 
-    /// What each VM's own disk starts as, raw ext4; see [`crate::host::sparse::clone_file`].
+    /// The initial content of each VM's disk, raw ext4; see [`crate::host::sparse::clone_file`].
     pub fn disk_seed(&self) -> PathBuf {
         self.dir.join(DISK)
     }
 
-    /// MiB of each VM's own disk.
+    /// MiB of each VM's disk.
     pub fn disk_mib(&self) -> Result<u32> {
         let length = std::fs::metadata(self.disk_seed()).context("cannot look at the disk")?.len();
         Ok(u32::try_from(length >> 20)?)
@@ -81,10 +81,11 @@ impl LockedImage {
         BootFiles { kernel: self.kernel(), initrd: self.initrd(), rootfs: self.rootfs() }
     }
 
-    /// Makes sure that what is about to boot is what was built. Costs a few microseconds where no file
-    /// has changed since the last time, else what reading the changed ones takes.
+    /// Checks that the files are those that were built. Takes microseconds if no file has changed since the
+    /// last time; changed ones are read.
     ///
-    /// Errors: `Host` when a file is gone or has another content, with the way to a new image.
+    /// # Errors
+    /// `Host`, with a remedy, if a file is gone or has another content.
     pub fn verify(&self) -> Result<ImageVerification> {
         verify(&self.dir, &self.info)
     }
@@ -99,7 +100,7 @@ pub(super) fn verify(dir: &Path, info: &ImageInfo) -> Result<ImageVerification> 
             how = ImageVerification::Read;
         }
     }
-    // A cache: on a full disk the next start reads the files again.
+    // It is only a cache: if the disk is full, the next start reads the files again.
     let _ = verified.save(dir);
     Ok(how)
 }

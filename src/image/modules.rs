@@ -1,14 +1,14 @@
-//! Which kernel modules the initrd carries, and in which order they load.
+//! The kernel modules in the initrd, and their load order.
 
 use std::collections::{HashMap, HashSet};
 
 use anyhow::{Result, bail};
 
-/// The modules an agent needs before it has a root file system: the two virtio transports, disks, the
-/// console ports and vsock that carry its channel, entropy, ext4 and overlayfs for `/`. Some kernels
-/// have some of them built in: Debian's cloud kernel ext4, its full kernel vmgenid.
+/// The modules that the agent needs before it has a root file system: the two virtio transports, disks,
+/// console ports and vsock for its channel, entropy, ext4 and overlayfs for `/`. Some are built into some
+/// kernels: ext4 into Debian's cloud kernel, vmgenid into its full one.
 ///
-/// In the order they should load where no dependency says otherwise.
+/// In load order, as far as dependencies allow.
 pub const NEEDED: [&str; 14] = [
     "virtio_ring",
     "virtio",
@@ -18,24 +18,24 @@ pub const NEEDED: [&str; 14] = [
     "virtio_pci",
     "virtio_blk",
     "virtio_console",
-    // ext4 asks for it by an alias when it mounts: a dependency that modules.dep does not know of.
+    // ext4 requests it by an alias when it mounts: a dependency that is not in modules.dep.
     "crc32c_generic",
     "ext4",
     "overlay",
     "vmw_vsock_virtio_transport",
     "virtio_rng",
-    // Wakes VMs whose clock or memory a VMM changes; absent from some kernels, see OPTIONAL.
+    // Tells the guest that it was restored from a template.
     "vmgenid",
 ];
 
-/// Modules that a kernel may lack without harm. Where crc32c is a library function, ext4 depends on it
-/// as on any other.
+/// Modules that a kernel may lack. If crc32c is a library function, it is a dependency of ext4.
 const OPTIONAL: [&str; 3] = ["vmgenid", "virtio_rng", "crc32c_generic"];
 
-/// The files of `wanted` and of everything they depend on, dependencies first.
+/// The files of `wanted` and of their dependencies, dependencies first. `dep` is the text of `modules.dep`,
+/// one `file: dependency…` a line; `builtin` that of `modules.builtin`, the modules in the kernel itself.
 ///
-/// `dep` is the text of `modules.dep`, one `file: dependency…` a line; `builtin` that of
-/// `modules.builtin`, the files that are part of the kernel itself. Errors: a module in neither.
+/// # Errors
+/// A module is in neither.
 pub fn load_order(dep: &str, builtin: &str, wanted: &[&str]) -> Result<Vec<String>> {
     let mut dependencies = HashMap::new();
     let mut files = HashMap::new();
@@ -70,7 +70,7 @@ fn visit<'a>(
     let Some(needs) = dependencies.get(file) else {
         bail!("modules.dep names {file} as a dependency but has no line for it");
     };
-    // depmod lists what must be loaded last first.
+    // depmod lists dependencies in reverse load order.
     for need in needs.iter().rev() {
         visit(need, dependencies, seen, order)?;
     }
@@ -78,7 +78,7 @@ fn visit<'a>(
     Ok(())
 }
 
-/// A module's name from its file's: no directory, no suffix, and `_` for `-` as the kernel has it.
+/// A module's name: its file's without directory and suffix, and with `_` for `-`, as in the kernel.
 fn name(file: &str) -> String {
     let base = file.rsplit('/').next().unwrap_or(file);
     base.split_once(".ko").map_or(base, |(stem, _)| stem).replace('-', "_")
@@ -127,7 +127,7 @@ kernel/drivers/char/hw_random/rng-core.ko:
         assert!(error.to_string().contains("no module virtio_blk"));
     }
 
-    /// The lines of Debian's full kernel 6.1 that are about what an agent needs.
+    /// The lines of Debian's full kernel 6.1 about what the agent needs.
     const FULL: &str = "\
 kernel/crypto/crc32c_generic.ko:
 kernel/drivers/block/virtio_blk.ko: kernel/drivers/virtio/virtio.ko kernel/drivers/virtio/virtio_ring.ko

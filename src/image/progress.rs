@@ -1,24 +1,24 @@
-//! How long work tells its caller where it is, and learns that it is no longer wanted.
+//! How long work reports its progress, and how the caller cancels it.
 
 /// The caller's side of building an image.
 pub trait ProgressSink {
     /// A new phase begins; `index` counts from 1 to `total`.
     fn phase(&mut self, name: &str, index: usize, total: usize);
 
-    /// What the phase is doing now: a few words that replace the last ones.
+    /// What the phase is doing: a few words that replace the last ones.
     fn detail(&mut self, text: &str);
 
-    /// A line that stays, such as what is being waited for.
+    /// A line that stays, such as what the command waits for.
     fn note(&mut self, line: &str);
 
-    /// Whether to give up: asked several times a second, true after SIGINT or SIGTERM. The work then
-    /// removes what it made and fails with [`crate::host::tool::ToolInterrupted`].
+    /// Whether to give up: called several times a second, true after SIGINT or SIGTERM. The work then
+    /// deletes what it made and fails with [`crate::host::tool::ToolInterrupted`].
     fn cancelled(&self) -> bool {
         false
     }
 }
 
-/// Nobody is watching.
+/// Reports nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SilentProgress;
 
@@ -28,7 +28,7 @@ impl ProgressSink for SilentProgress {
     fn note(&mut self, _: &str) {}
 }
 
-/// Collects what is said as plain lines, for tests and logs.
+/// Collects plain lines, for tests.
 #[derive(Debug, Clone, Default)]
 pub struct ProgressLines(pub Vec<String>);
 

@@ -1,9 +1,8 @@
-//! Where the building happens: namespaces of its own, in which whoever started mayfly is root.
+//! The namespaces in which images are built, where the user of mayfly is root.
 //!
-//! A root file system has files of many owners. Root can make those anyway; an ordinary user can with
-//! a user namespace and the subordinate ids that /etc/subuid lends them. In both cases mounts vanish
-//! and every process dies with the namespace's first one, which dies with us: a build that is killed
-//! leaves files and nothing else.
+//! The files of a root file system have many owners. Root can create them; another user needs a user
+//! namespace and the subordinate ids in /etc/subuid. If mayfly dies, so does the first process in the
+//! namespaces, and with it all others and the mounts: a killed build leaves only files.
 
 use std::path::Path;
 
@@ -19,21 +18,22 @@ use crate::model::Refusal;
 const UNSHARE: HostTool = HostTool { program: "unshare", package: "util-linux" };
 const NEWUIDMAP: HostTool = HostTool { program: "newuidmap", package: "uidmap" };
 
-/// What makes the sandbox.
+/// The programs that make the sandbox.
 pub fn tools() -> Vec<HostTool> {
     if geteuid().is_root() { vec![UNSHARE] } else { vec![UNSHARE, NEWUIDMAP] }
 }
 
 /// A run of `tool` as root of the sandbox.
 ///
-/// Errors: `Host`, naming the package, when a program is missing.
+/// # Errors
+/// `Host`, with the name of the package, if a program is missing.
 pub fn run(tool: HostTool) -> Result<ToolRun, Refusal> {
     Ok(enter()?.named(tool.program).arg(tool.find()?))
 }
 
-/// A run of our own program as root of the sandbox.
+/// A run of mayfly itself as root of the sandbox.
 pub fn run_ourselves() -> Result<ToolRun> {
-    // By its name, since /proc/self is another's there.
+    // By its path, since /proc/self is another process there.
     let ourselves = std::env::current_exe().context("cannot find this program's file")?;
     Ok(enter()?.named("mayfly").arg(ourselves))
 }
@@ -47,8 +47,8 @@ fn enter() -> Result<ToolRun, Refusal> {
     Ok(run.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]))
 }
 
-/// Runs a program, showing what `spoken` takes from its lines. `place` is where it writes, `doing` what
-/// an error begins with.
+/// Runs a program and reports what `spoken` takes from its lines. `place` is where it writes, and an error
+/// begins with `doing`.
 pub fn watch(
     run: ToolRun,
     place: &Path,
@@ -56,7 +56,7 @@ pub fn watch(
     spoken: fn(&str) -> Option<&str>,
     progress: &mut dyn ProgressSink,
 ) -> Result<()> {
-    // One value lends itself to both closures: a line is never reported while a question is asked.
+    // Both closures need it, but never at the same time.
     let progress = std::cell::RefCell::new(progress);
     let mut line = |line: &str| {
         if let Some(text) = spoken(line) {
@@ -67,7 +67,7 @@ pub fn watch(
         .map_err(|error| build_error::explain(error, doing, place))
 }
 
-/// For programs that say nothing of interest.
+/// Reports no line.
 pub fn silent(_: &str) -> Option<&str> {
     None
 }

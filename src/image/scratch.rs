@@ -1,4 +1,4 @@
-//! The directory an image is built in, beside where it will be.
+//! The directory in which an image is built, in the artifacts directory.
 
 use std::path::{Path, PathBuf};
 
@@ -11,16 +11,16 @@ use crate::sys::random;
 
 const PREFIX: &str = ".build-";
 
-/// A build directory that is deleted with everything in it when this value goes away. Where the
-/// process dies first, the directory stays until [`super::ImageStore::sweep`] finds it.
+/// A build directory, which is deleted when this value is dropped. If the process dies first, the directory
+/// stays until [`super::ImageStore::sweep`] finds it.
 pub struct ScratchDirectory<'a> {
     path: PathBuf,
     builder: &'a dyn ImageBuilder,
 }
 
 impl<'a> ScratchDirectory<'a> {
-    /// Makes `.build-<profile>-<pid>-<random>` in `root`. The caller holds the profile's build lock
-    /// for as long as the directory lives; that is how others know that it is in use.
+    /// Makes `.build-<profile>-<pid>-<random>` in `root`. The caller holds the profile's build lock while
+    /// the directory exists; so other commands know that it is in use.
     pub fn create(
         root: &Path,
         profile: &ProfileName,
@@ -36,7 +36,7 @@ impl<'a> ScratchDirectory<'a> {
         &self.path
     }
 
-    /// Deletes the directory now, and says if that cannot be done.
+    /// Deletes the directory.
     pub fn delete(self) -> Result<()> {
         self.builder.delete(&self.path)
     }
@@ -48,7 +48,7 @@ impl Drop for ScratchDirectory<'_> {
     }
 }
 
-/// The profile that a build directory of this name is for; `None` for any other name.
+/// The profile of a build directory with this name; `None` for any other name.
 pub fn profile_of(name: &str) -> Option<ProfileName> {
     let rest = name.strip_prefix(PREFIX)?;
     let (rest, random) = rest.rsplit_once('-')?;

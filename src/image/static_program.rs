@@ -1,11 +1,11 @@
-//! Whether a program can be the first process of a machine that has no libraries.
+//! Checks that a program can be the first process of a guest, which has no libraries.
 
 use anyhow::{Context, Result, bail};
 
 /// The type of the program header that names a dynamic loader (`PT_INTERP`, System V gABI).
 const PT_INTERP: u32 = 3;
 
-/// Errors when `elf` is not a 64-bit ELF program, or one that needs a dynamic loader.
+/// Checks that `elf` is a 64-bit ELF program that needs no dynamic loader.
 pub fn check(elf: &[u8]) -> Result<()> {
     if elf.get(..6) != Some(&[0x7f, b'E', b'L', b'F', 2, 1]) {
         bail!("it is not a 64-bit ELF program");
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn told_apart_by_their_headers() {
+    fn dynamic_and_damaged_programs_are_refused() {
         let mut elf = vec![0; 64 + 56];
         elf[..6].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1]);
         (elf[32], elf[54], elf[56]) = (64, 56, 1);

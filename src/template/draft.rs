@@ -1,4 +1,4 @@
-//! A template that is being made.
+//! A template while it is made.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -15,14 +15,14 @@ use crate::image::digest_cache::DigestCache;
 use crate::model::{FrozenFiles, Refusal, RefusalKind};
 use crate::sys::file_system;
 
-/// The place for a new template, which nobody else can make or use until this value is gone. Unless it
-/// is completed, everything in it goes with it.
+/// A new template, which no other command can make or use while this value lives. Dropping it before it is
+/// completed deletes it.
 #[derive(Debug)]
 pub struct TemplateDraft {
     shape: TemplateShape,
     directory: PathBuf,
     place: PathBuf,
-    /// Why it is made although there was one.
+    /// What is wrong with the existing template.
     why: Option<String>,
     _lock: FileLock,
 }
@@ -39,23 +39,24 @@ impl TemplateDraft {
         Ok(TemplateDraft { shape: shape.clone(), directory, place, why, _lock: lock })
     }
 
-    /// What is wrong with the one that is there, if there is one.
+    /// What is wrong with the existing template, if there is one.
     pub fn why(&self) -> Option<&str> {
         self.why.as_deref()
     }
 
-    /// Where its files are.
+    /// The paths of its files.
     pub fn files(&self) -> FrozenFiles {
         files_in(&self.directory)
     }
 
     /// Makes the files that a VM needs to boot into: memory of this size, and a disk.
     ///
-    /// A VMM that runs as a user of its own reaches them through open files, or where they are shown to
-    /// it; nobody else gets into their directory.
+    /// A VMM that runs as another user reaches them through open files or mounts, because it cannot enter
+    /// their directory.
     ///
-    /// Errors: `Host` where the memory would not fit if the guest used all of it. A VMM that cannot
-    /// write its guest's memory ends without a word.
+    /// # Errors
+    /// `Host` if the disk has no space for the whole memory: a VMM that cannot write its guest's memory dies
+    /// without a message.
     pub fn prepare(&self, mem_mib: u32, disk_seed: &Path) -> Result<()> {
         let files = self.files();
         let free =
@@ -75,17 +76,17 @@ impl TemplateDraft {
         sparse::clone_file(disk_seed, &files.disk)
     }
 
-    /// Describes the files, now that they are complete, and puts the template in its place.
+    /// Writes the description of the complete files, and puts the template in place.
     pub fn complete(self, vmm_version: String) -> Result<()> {
         let mut info = TemplateInfo::new(&self.shape, clock::unix_time().as_secs_f64());
         info.vmm_version = vmm_version;
-        let mut verified = DigestCache::load_of_boot(&self.directory, &clock::boot_id()?);
+        let mut cache = DigestCache::load_of_boot(&self.directory, &clock::boot_id()?);
         for (name, method) in FILES {
-            let digest = verified.digest(name, &self.directory.join(name), method)?;
+            let digest = cache.digest(name, &self.directory.join(name), method)?;
             info.files
                 .insert(name.to_owned(), FileInfo { size: digest.size, digest: digest.value });
         }
-        verified.save(&self.directory)?;
+        cache.save(&self.directory)?;
         let path = self.directory.join(INFO);
         fs::write(&path, info.to_text()?)
             .with_context(|| format!("cannot write {}", path.display()))?;

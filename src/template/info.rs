@@ -1,7 +1,6 @@
 //! `template.json`: what a template is for, and the digests of its files.
 //!
-//! It is sealed: it has a digest of itself, in which the digest's own digits count as zeros. So no byte
-//! of it can change unnoticed.
+//! It contains a digest of itself, whose own digits count as zeros. So no byte can change unnoticed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -27,32 +26,32 @@ pub const DISK: &str = "disk.img";
 pub const FILES: [(&str, DigestMethod); 3] =
     [(MEMORY, DigestMethod::NonZero), (STATE, DigestMethod::Whole), (DISK, DigestMethod::NonZero)];
 
-/// Its time of modification is when the template was last used.
+/// An empty file, whose time of modification is when the template was last used.
 const USED: &str = "used";
 
-/// The form of `template.json`. Templates of another form are made anew.
+/// The form of `template.json`. Templates of another form are rebuilt.
 const SCHEMA: u32 = 1;
 
-/// In place of the seal while it is computed.
+/// In place of the seal while that is computed.
 const UNSEALED: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
-/// What `template.json` says.
+/// The content of `template.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TemplateInfo {
     pub schema: u32,
     pub name: String,
     pub profile: ProfileName,
-    /// The image it booted, and the digest of that one's agent.
+    /// The id of the image that it booted, and the digest of that image's agent.
     pub image: String,
     pub agent: String,
     pub backend: BackendKind,
     pub accelerator: Accelerator,
     pub vcpu_count: u32,
     pub mem_mib: u32,
-    /// As in [`TemplateShape`].
+    /// The text of its [`TemplateShape`].
     pub shape: String,
-    /// What froze it, as that said itself.
+    /// The version of the VMM that froze it.
     pub vmm_version: String,
     /// Unix seconds.
     pub made_at: f64,
@@ -62,7 +61,7 @@ pub struct TemplateInfo {
 }
 
 impl TemplateInfo {
-    /// One without files.
+    /// A description without files.
     pub fn new(shape: &TemplateShape, made_at: f64) -> Self {
         TemplateInfo {
             schema: SCHEMA,
@@ -82,21 +81,21 @@ impl TemplateInfo {
         }
     }
 
-    /// Whether VMs of this image can have use for it.
+    /// Whether VMs of this image can start from it.
     pub fn is_of(&self, image: &ImageInfo) -> bool {
         self.profile == image.profile
             && self.image == image.id()
             && self.agent == image.agent.digest
     }
 
-    /// Its text, sealed.
+    /// The sealed text.
     pub fn to_text(&self) -> Result<String> {
         let unsealed = TemplateInfo { seal: UNSEALED.to_owned(), ..self.clone() };
         let text = serde_json::to_string_pretty(&unsealed)? + "\n";
         Ok(text.replacen(UNSEALED, &digest::of_bytes(text.as_bytes()), 1))
     }
 
-    /// Reads a sealed text.
+    /// Parses a sealed text.
     fn from_text(text: &str) -> Result<TemplateInfo> {
         let info: TemplateInfo = serde_json::from_str(text)?;
         ensure!(info.schema == SCHEMA, "it has form {}, not {SCHEMA}", info.schema);
@@ -109,7 +108,8 @@ impl TemplateInfo {
 
     /// Reads the description of the template in `directory`; `None` if there is no template.
     ///
-    /// Errors: a description that is not one, or was changed.
+    /// # Errors
+    /// The description cannot be read or parsed, or was changed.
     pub fn read(directory: &Path) -> Result<Option<TemplateInfo>> {
         match fs::read_to_string(directory.join(INFO)) {
             Ok(text) => {
@@ -122,7 +122,7 @@ impl TemplateInfo {
     }
 }
 
-/// Notes that the template in `directory` is used now.
+/// Records that the template in `directory` is used now.
 pub fn mark_used(directory: &Path) -> Result<()> {
     let path = directory.join(USED);
     let marked = File::create(&path)
@@ -130,7 +130,7 @@ pub fn mark_used(directory: &Path) -> Result<()> {
     marked.with_context(|| format!("cannot mark {}", path.display()))
 }
 
-/// When it was last used, in Unix seconds; 0 where that is not known.
+/// When the template in `directory` was last used, in Unix seconds; 0 if that is unknown.
 pub fn last_used(directory: &Path) -> f64 {
     let about = fs::metadata(directory.join(USED));
     about.map_or(0.0, |about| about.mtime() as f64 + about.mtime_nsec() as f64 / 1e9)

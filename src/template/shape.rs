@@ -1,11 +1,11 @@
-//! What a template fits.
+//! Which VMs can start from a template.
 
 use crate::image::ImageInfo;
 use crate::image::digest;
 use crate::model::{Accelerator, BackendKind, ProfileName, VmManifest};
 
-/// Everything that a VM and a template of it must have in common, as lines of text. Two shapes are the
-/// same where their texts are. The rest is there for people, and to tell which image it is about.
+/// What a template and a VM that starts from it must have in common, as lines of text. Shapes are the same
+/// if their texts are. The other fields are for the template's description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateShape {
     pub(super) profile: ProfileName,
@@ -19,7 +19,7 @@ pub struct TemplateShape {
 }
 
 impl TemplateShape {
-    /// The shape of VMs like this one, which boot this image. The text has everything that counts.
+    /// The shape of VMs like this one, which boot this image.
     pub fn new(manifest: &VmManifest, image: &ImageInfo, text: String) -> TemplateShape {
         TemplateShape {
             profile: manifest.profile.clone(),
@@ -37,7 +37,7 @@ impl TemplateShape {
         &self.text
     }
 
-    /// The name of its template: the profile's, and enough of a digest that no two are the same.
+    /// The name of its template: the profile's and a part of a digest, so that it is unique.
     pub fn name(&self) -> String {
         let digest = digest::of_bytes(self.text.as_bytes());
         let digits = digest.rsplit(':').next().unwrap_or_default();

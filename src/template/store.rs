@@ -1,9 +1,9 @@
 //! The templates directory: templates found, claimed, listed, deleted.
 //!
-//! One lock a template, `.<name>.lock`: shared by whoever starts a VM from it, for as long as that takes,
-//! and held alone by whoever makes or deletes it. VMs that run hold nothing: their VMMs have the files
-//! open, and keep them even where a template is deleted. What a killed command leaves is a
-//! `.making-<name>-…` directory whose template's lock is free.
+//! Each template has a lock, `.<name>.lock`. It is shared by the commands that are starting VMs from it, and
+//! exclusive to the command that makes or deletes it. Running VMs hold none: their VMMs have the files open,
+//! and keep them even if the template is deleted. A killed command leaves a `.making-<name>-…` directory,
+//! and the template's lock is then free.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -21,7 +21,7 @@ use crate::model::layout::TEMPLATES;
 use crate::model::{FrozenFiles, Refusal, RefusalKind};
 use crate::sys::random;
 
-/// Begins the name of a directory that is on its way in or out.
+/// Begins the name of a directory that is being made or deleted.
 const MAKING: &str = ".making-";
 
 /// The templates of one artifacts directory.
@@ -30,7 +30,7 @@ pub struct TemplateStore {
     root: PathBuf,
 }
 
-/// A template that was checked, and that nobody can delete or replace as long as this value lives.
+/// A template that was checked, and cannot be deleted or replaced while this value lives.
 #[derive(Debug)]
 pub struct LockedTemplate {
     directory: PathBuf,
@@ -38,14 +38,14 @@ pub struct LockedTemplate {
     _shared: FileLock,
 }
 
-/// What came of asking for a template.
+/// The result of asking for a template.
 #[derive(Debug)]
 pub enum TemplateClaim {
-    /// Here it is.
+    /// It exists.
     Ready(LockedTemplate),
-    /// There is none that will do, and the caller is the one to make it.
+    /// It is missing or damaged, and the caller must make it.
     Make(TemplateDraft),
-    /// Somebody is making it, or about to delete it. Ask again.
+    /// Another command is making or deleting it. Ask again.
     Wait,
 }
 
@@ -53,11 +53,11 @@ pub enum TemplateClaim {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListedTemplate {
     pub name: String,
-    /// `None` where its description cannot be read, or a file is not as large as it says.
+    /// `None` if it cannot be read, or a file does not have the recorded size.
     pub info: Option<TemplateInfo>,
-    /// Bytes it takes on the disk.
+    /// Bytes on the disk.
     pub bytes: u64,
-    /// Unix seconds; 0 where nobody knows.
+    /// Unix seconds; 0 if unknown.
     pub last_used: f64,
 }
 
@@ -72,16 +72,17 @@ impl LockedTemplate {
 }
 
 impl TemplateStore {
-    /// The templates in `artifacts`, whose place is made if need be.
+    /// The templates in `artifacts`; a missing directory is created.
     ///
-    /// Errors: `Host` when the directory is somebody else's or writable by others.
+    /// # Errors
+    /// `Host` if another user owns the directory or can write to it.
     pub fn open(artifacts: &Path) -> Result<TemplateStore> {
         let root = artifacts.join(TEMPLATES);
         directory::ensure_private(&root)?;
         Ok(TemplateStore { root: std::path::absolute(root)? })
     }
 
-    /// The template of this shape, or the right to make it. Waits for nobody.
+    /// The template of this shape, or the right to make it. Waits for no lock.
     pub fn claim(&self, shape: &TemplateShape) -> Result<TemplateClaim> {
         let name = shape.name();
         let place = self.root.join(&name);
@@ -102,7 +103,7 @@ impl TemplateStore {
         let Some(lock) = FileLock::try_acquire(&self.lock(&name))? else {
             return Ok(TemplateClaim::Wait);
         };
-        // Again, because somebody may have made it since.
+        // Again, because another command may have made it since.
         let why = match check(&place, shape) {
             Ok(Some(_)) => return Ok(TemplateClaim::Wait),
             Ok(None) => None,
@@ -113,7 +114,7 @@ impl TemplateStore {
         Ok(TemplateClaim::Make(draft))
     }
 
-    /// All templates, by name, the damaged ones too.
+    /// All templates by name, damaged ones included.
     pub fn list(&self) -> Result<Vec<ListedTemplate>> {
         let names = directory::names(&self.root)?;
         Ok(names.into_iter().filter_map(|name| self.look(name)).collect())
@@ -121,7 +122,8 @@ impl TemplateStore {
 
     /// Deletes a template; false if there was none.
     ///
-    /// Errors: `Busy` while it is being made, or a VM is being started from it.
+    /// # Errors
+    /// `Busy` while it is being made, or a VM is being started from it.
     pub fn remove(&self, name: &str) -> Result<bool> {
         let path = self.lock(name);
         if !is_name(name) || (!self.is_there(name) && !path.exists()) {
@@ -129,7 +131,7 @@ impl TemplateStore {
         }
         match FileLock::try_acquire(&path)? {
             Some(lock) => self.remove_locked(name, lock),
-            // Not with the name of a process: whoever starts from it leaves none.
+            // Without the other command's pid: a shared lock does not record it.
             None => Err(Refusal::new(
                 RefusalKind::Busy,
                 format!("template {name} is being made, or a VM is being started from it"),
@@ -139,8 +141,8 @@ impl TemplateStore {
         }
     }
 
-    /// Deletes the templates that are `useless`, but for those that are being made or started from;
-    /// with `dry_run` they are only found. Returns their names.
+    /// Deletes the templates that are `useless` and not in use, or with `dry_run` only finds them. Returns
+    /// their names.
     pub fn prune(
         &self,
         useless: impl Fn(&ListedTemplate) -> bool,
@@ -149,7 +151,7 @@ impl TemplateStore {
         let mut pruned = Vec::new();
         for name in self.list()?.into_iter().filter(&useless).map(|listed| listed.name) {
             let Some(lock) = FileLock::try_acquire(&self.lock(&name))? else { continue };
-            // Again: somebody may have used it or made it anew before it was ours.
+            // Again, because another command may have used or rebuilt it before it was locked.
             if !self.look(name.clone()).is_some_and(|listed| useless(&listed)) {
                 continue;
             }
@@ -160,12 +162,12 @@ impl TemplateStore {
         Ok(pruned)
     }
 
-    /// What killed commands have left; with `dry_run` it is only found. Returns what that was.
+    /// Deletes what killed commands have left, or with `dry_run` only finds it, and returns it.
     pub fn sweep(&self, dry_run: bool) -> Result<Vec<PathBuf>> {
         let mut swept = Vec::new();
         for entry in directory::names(&self.root)? {
             let Some(name) = made_for(&entry) else { continue };
-            // Free: whoever made the directory held this lock, and is dead.
+            // The command that made the directory held this lock: if it is free, the command is dead.
             let Some(lock) = FileLock::try_acquire(&self.lock(name))? else { continue };
             let path = self.root.join(&entry);
             if !dry_run {
@@ -180,7 +182,7 @@ impl TemplateStore {
         Ok(swept)
     }
 
-    /// What killed makers of this template left. The caller holds its lock alone.
+    /// Deletes what killed commands left of this template. The caller holds its lock.
     fn clear_leftovers(&self, name: &str) -> Result<()> {
         for entry in directory::names(&self.root)? {
             if made_for(&entry) == Some(name) {
@@ -190,7 +192,7 @@ impl TemplateStore {
         Ok(())
     }
 
-    /// Locks that guard nothing: of templates that were not completed.
+    /// Deletes the locks of templates that do not exist.
     fn sweep_locks(&self) -> Result<()> {
         for entry in directory::names(&self.root)? {
             let name = entry.strip_prefix('.').and_then(|rest| rest.strip_suffix(".lock"));
@@ -208,12 +210,12 @@ impl TemplateStore {
         if self.is_there(name) { Ok(()) } else { lock.remove() }
     }
 
-    /// The holder of the lock deletes a template, and the lock with it; false if there was none.
+    /// Deletes a template and its lock; false if there was none.
     fn remove_locked(&self, name: &str, lock: FileLock) -> Result<bool> {
         let place = self.root.join(name);
         let is_there = self.is_there(name);
         if is_there {
-            // First out of sight, then deleted: nobody ever sees a part of it.
+            // Renamed before it is deleted, so that a part of it is never seen.
             let scratch = self.scratch(name)?;
             fs::rename(&place, &scratch)
                 .with_context(|| format!("cannot move {}", place.display()))?;
@@ -223,7 +225,7 @@ impl TemplateStore {
         Ok(is_there)
     }
 
-    /// What there is under a name.
+    /// The template of that name, if there is one.
     fn look(&self, name: String) -> Option<ListedTemplate> {
         let place = self.root.join(&name);
         (is_name(&name) && place.is_dir()).then(|| ListedTemplate {
@@ -242,37 +244,36 @@ impl TemplateStore {
         self.root.join(format!(".{name}.lock"))
     }
 
-    /// A new name for a directory of the holder of that lock.
+    /// A new name for a directory that the holder of the lock makes.
     fn scratch(&self, name: &str) -> Result<PathBuf> {
         Ok(self.root.join(format!("{MAKING}{name}-{}", random::hex::<4>()?)))
     }
 }
 
-/// The description of the template at `place` if everything there is as it was made; `None` if there
-/// is no template.
+/// The description of the template at `place`, if its files are as they were made; `None` if there is no
+/// template.
 ///
-/// Costs some microseconds where no file has changed since it was last read in this boot of the host,
-/// else what reading the changed ones takes. The files are never synced to the medium, so what was
-/// read in an earlier boot proves nothing.
+/// Takes microseconds if no file has changed since it was last read in this boot of the host; other files are
+/// read. Files are never synced, so a digest from an earlier boot proves nothing.
 ///
-/// Errors: what is wrong with it.
+/// # Errors
+/// What is wrong with the template.
 fn check(place: &Path, shape: &TemplateShape) -> Result<Option<TemplateInfo>> {
     let Some(info) = TemplateInfo::read(place)? else { return Ok(None) };
     ensure!(info.shape == shape.text(), "it is of another shape");
-    let mut verified = DigestCache::load_of_boot(place, &clock::boot_id()?);
+    let mut cache = DigestCache::load_of_boot(place, &clock::boot_id()?);
     for (name, method) in FILES {
-        let digest = verified.digest(name, &place.join(name), method)?;
+        let digest = cache.digest(name, &place.join(name), method)?;
         if !digest.is_of(info.files.get(name)) {
             bail!("{name} is not what was frozen");
         }
     }
-    // A cache: on a full disk the next start reads the files again.
-    let _ = verified.save(place);
+    // It is only a cache: if the disk is full, the next start reads the files again.
+    let _ = cache.save(place);
     Ok(Some(info))
 }
 
-/// Whether every file of a template is there with its size. Whether its content is right, only a start
-/// from it looks.
+/// Whether every file of a template has the recorded size. Only a start checks the content.
 fn is_whole(place: &Path, info: &TemplateInfo) -> bool {
     FILES.iter().all(|(name, _)| {
         let about = fs::symlink_metadata(place.join(name));
@@ -281,7 +282,7 @@ fn is_whole(place: &Path, info: &TemplateInfo) -> bool {
     })
 }
 
-/// The template that a directory on its way in or out belongs to; `None` for any other entry.
+/// The template of a directory that is being made or deleted; `None` for any other entry.
 fn made_for(entry: &str) -> Option<&str> {
     Some(entry.strip_prefix(MAKING)?.rsplit_once('-')?.0)
 }
@@ -293,7 +294,7 @@ fn is_name(name: &str) -> bool {
 
 fn disk_usage(directory: &Path) -> u64 {
     let names = directory::names(directory).unwrap_or_default();
-    // Blocks of 512 bytes, whatever the file system's own are.
+    // stat(2) counts in blocks of 512 bytes.
     let sizes = names
         .iter()
         .filter_map(|name| Some(fs::symlink_metadata(directory.join(name)).ok()?.blocks() * 512));

@@ -1,4 +1,4 @@
-//! Templates without VMs: what is claimed, by whom, and what is refused.
+//! Templates without VMs: claims, and what is refused.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -49,7 +49,7 @@ fn a_template_is_made_once_and_then_ready() {
 }
 
 #[test]
-fn who_comes_second_waits_and_an_unfinished_one_leaves_nothing() {
+fn a_second_command_waits_and_an_unfinished_template_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (templates, shape) = (templates(&directory), shape("one"));
     let TemplateClaim::Make(draft) = templates.claim(&shape).unwrap() else {
@@ -63,7 +63,7 @@ fn who_comes_second_waits_and_an_unfinished_one_leaves_nothing() {
 }
 
 #[test]
-fn memory_for_which_there_is_no_room_is_refused_before_anything_is_made() {
+fn memory_that_does_not_fit_the_disk_is_refused_before_anything_is_made() {
     let directory = tempfile::tempdir().unwrap();
     let templates = templates(&directory);
     let TemplateClaim::Make(draft) = templates.claim(&shape("one")).unwrap() else {
@@ -75,7 +75,7 @@ fn memory_for_which_there_is_no_room_is_refused_before_anything_is_made() {
 }
 
 #[test]
-fn what_a_killed_command_left_is_swept() {
+fn a_sweep_deletes_what_a_killed_command_left() {
     let directory = tempfile::tempdir().unwrap();
     let (templates, shape) = (templates(&directory), shape("one"));
     let root = directory.path().join("templates");
@@ -87,7 +87,7 @@ fn what_a_killed_command_left_is_swept() {
 }
 
 #[test]
-fn a_byte_changed_anywhere_is_refused_and_the_template_made_anew() {
+fn one_changed_byte_anywhere_is_noticed_and_the_template_rebuilt() {
     let directory = tempfile::tempdir().unwrap();
     let (templates, shape) = (templates(&directory), shape("one"));
     make(&templates, &shape);
@@ -117,7 +117,7 @@ fn a_file_that_is_gone_or_another_shape_is_refused() {
 }
 
 #[test]
-fn one_that_is_used_is_not_deleted() {
+fn a_template_in_use_is_not_deleted() {
     let directory = tempfile::tempdir().unwrap();
     let (templates, shape) = (templates(&directory), shape("one"));
     make(&templates, &shape);
@@ -131,7 +131,7 @@ fn one_that_is_used_is_not_deleted() {
 }
 
 #[test]
-fn one_that_is_being_made_is_not_deleted() {
+fn a_template_that_is_being_made_is_not_deleted() {
     let directory = tempfile::tempdir().unwrap();
     let (templates, shape) = (templates(&directory), shape("one"));
     let TemplateClaim::Make(draft) = templates.claim(&shape).unwrap() else {
@@ -147,7 +147,7 @@ fn one_that_is_being_made_is_not_deleted() {
 }
 
 #[test]
-fn the_useless_ones_are_pruned_unless_somebody_uses_them() {
+fn useless_templates_are_pruned_unless_they_are_in_use() {
     let directory = tempfile::tempdir().unwrap();
     let (templates, one, two) = (templates(&directory), shape("one"), shape("two"));
     make(&templates, &one);
@@ -160,7 +160,7 @@ fn the_useless_ones_are_pruned_unless_somebody_uses_them() {
         assert!(templates.prune(is_one, dry_run).unwrap().is_empty());
     }
     drop(claim);
-    // Used since it was looked at.
+    // It is used after the first look.
     let looks = std::cell::Cell::new(0);
     let at_first = |listed: &ListedTemplate| is_one(listed) && looks.replace(looks.get() + 1) == 0;
     assert!(templates.prune(at_first, false).unwrap().is_empty());
@@ -170,7 +170,7 @@ fn the_useless_ones_are_pruned_unless_somebody_uses_them() {
 }
 
 #[test]
-fn what_is_damaged_is_listed_as_that_and_what_is_no_template_is_not() {
+fn damaged_templates_are_listed_as_damaged_and_other_files_are_not() {
     let directory = tempfile::tempdir().unwrap();
     let (templates, shape) = (templates(&directory), shape("one"));
     make(&templates, &shape);

@@ -1,8 +1,7 @@
-# Run by mmdebstrap when the packages are installed; $1 is the new root.
+# Run by mmdebstrap after it has installed the packages; $1 is the new root.
 #
-# Fetches the kernel that $MAYFLY_KERNEL_PACKAGE stands for, without installing it: its installation
-# would pull in initramfs-tools and build an initrd nobody needs. The kernel ends up in
-# $MAYFLY_KERNEL_DIR/unpacked, its modules in the new root, where modprobe finds them.
+# Unpacks the kernel of $MAYFLY_KERNEL_PACKAGE into $MAYFLY_KERNEL_DIR/unpacked, and its modules into the
+# new root, where modprobe finds them. Installing it would install initramfs-tools and build an initrd.
 set -eu
 root=$1
 export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
@@ -12,7 +11,7 @@ depends() {
     apt-cache depends "$1" | sed -n "s/^ *Depends: \($2\)\$/\1/p" | head -n 1
 }
 case $MAYFLY_KERNEL_PACKAGE in
-    # A kernel itself, for who wants just that one.
+    # The package of one kernel, not a metapackage.
     linux-image-[0-9]*) image=$MAYFLY_KERNEL_PACKAGE ;;
     *) image=$(depends "$MAYFLY_KERNEL_PACKAGE" 'linux-image-[0-9].*') ;;
 esac
@@ -20,7 +19,7 @@ if [ -z "$image" ]; then
     echo "the suite has no $MAYFLY_KERNEL_PACKAGE" >&2
     exit 1
 fi
-# Newer kernels have their modules in a package beside the image.
+# Newer kernels have their modules in another package.
 modules=$(depends "$image" 'linux-modules-[0-9].*')
 apt-get -qq download "$image" ${modules:+"$modules"} >&2
 for package in ./*.deb; do
@@ -33,8 +32,8 @@ for modules in unpacked/lib/modules unpacked/usr/lib/modules; do
     [ ! -d "$modules" ] || mv "$modules"/* "$root/usr/lib/modules/"
 done
 for release in "$root"/usr/lib/modules/*; do
-    # The bulk of what drives hardware that no VM here has: near half of the full kernel. What is made
-    # of software stays, and the few modules elsewhere that build on these drive such hardware too.
+    # Drivers of hardware that no VM has: almost half of the full kernel. The few modules elsewhere that
+    # depend on them are such drivers, too.
     (
         cd "$release/kernel"
         rm -rf drivers/gpu/drm/amd drivers/gpu/drm/i915 drivers/gpu/drm/nouveau \

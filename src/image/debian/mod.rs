@@ -24,7 +24,7 @@ const SH: HostTool = HostTool { program: "sh", package: "dash" };
 const KERNEL_SCRIPT: &str = include_str!("kernel.sh");
 const TIDY_SCRIPT: &str = include_str!("tidy.sh");
 
-/// Every program that building an image runs, for this user.
+/// The programs that this user needs to build images.
 pub fn tools() -> Vec<HostTool> {
     let mut tools = vec![MMDEBSTRAP, DPKG_DEB];
     tools.extend(file_systems::tools());
@@ -35,7 +35,7 @@ pub fn tools() -> Vec<HostTool> {
 /// Builds images from Debian packages.
 #[derive(Debug, Clone, Default)]
 pub struct DebianBuilder {
-    /// Where packages come from for recipes that do not say; `None` is mmdebstrap's own default.
+    /// The mirror of recipes that name none; `None` is mmdebstrap's own default.
     pub mirror: Option<String>,
 }
 
@@ -112,7 +112,7 @@ impl DebianBuilder {
     }
 }
 
-/// The one directory of modules there is.
+/// The kernel's release: the name of the only directory of modules.
 fn kernel_release(tree: &Path) -> Result<String> {
     let releases = directory::names(&tree.join("usr/lib/modules"))?;
     match <[String; 1]>::try_from(releases) {
@@ -127,19 +127,19 @@ fn kernel_release(tree: &Path) -> Result<String> {
 
 fn modules_archive(base: &Path) -> Result<Vec<u8>> {
     let dep = fs::read_to_string(base.join("modules.dep")).context("cannot read modules.dep")?;
-    // Without it, a module that is built in counts as missing, and the error says which.
+    // Without it, built-in modules count as missing, and the error names them.
     let builtin = fs::read_to_string(base.join("modules.builtin")).unwrap_or_default();
     let files = modules::load_order(&dep, &builtin, &modules::NEEDED)?;
     initrd::modules_archive(base, &files)
 }
 
-/// Takes away what came from this host or serves nobody.
+/// Removes what came from this host, and what no guest needs.
 fn tidy(tree: &Path, progress: &mut dyn ProgressSink) -> Result<()> {
     let run = sandbox::run(SH)?.args(["-c", TIDY_SCRIPT, "tidy"]).arg(tree);
     watch(run, tree, "cannot tidy up the new system", silent, progress)
 }
 
-/// The part of mmdebstrap's output that is meant for people.
+/// The lines of mmdebstrap's output that are reported.
 fn spoken(line: &str) -> Option<&str> {
     let text = line.strip_prefix("I: ")?;
     if text.starts_with("running --customize-hook") {

@@ -1,12 +1,12 @@
-//! How a recipe is told to mmdebstrap.
+//! Options of mmdebstrap for a recipe.
 
 use crate::model::DebianRecipe;
 
 /// Loads modules in the guest, and lists them while an image is built.
 const KMOD: &str = "kmod";
 
-/// What a throwaway machine does not need: most of the documentation (licences stay), and a package
-/// manager that waits for the disk after every file. Guests keep these options.
+/// Without most of the documentation (licences stay), and without a sync after every file. Guests keep these
+/// options.
 const DPKG_OPTIONS: [&str; 10] = [
     "force-unsafe-io",
     "path-exclude=/usr/share/doc/*",
@@ -24,11 +24,11 @@ const APT_OPTIONS: [&str; 4] = [
     "Acquire::Languages \"none\"",
     "Acquire::Retries \"3\"",
     "Acquire::http::Timeout \"30\"",
-    // apt's own user cannot enter our private directories; the sandbox is what keeps it in.
+    // apt's own user cannot enter mayfly's private directories, and the sandbox confines apt.
     "APT::Sandbox::User \"root\"",
 ];
 
-/// The options of the mmdebstrap run; suite, target and mirror follow them.
+/// The options of mmdebstrap, before suite, target and mirror.
 pub fn mmdebstrap_options(recipe: &DebianRecipe) -> Vec<String> {
     let mut packages = vec![KMOD];
     for package in &recipe.packages {
@@ -37,11 +37,11 @@ pub fn mmdebstrap_options(recipe: &DebianRecipe) -> Vec<String> {
         }
     }
     let mut options = vec![
-        // Root of the sandbox, that is.
+        // It is root of the sandbox.
         "--mode=root".to_owned(),
         "--variant=essential".to_owned(),
         "--format=directory".to_owned(),
-        // The guest's /dev is the kernel's, and a sandbox cannot mount /sys.
+        // The guest's /dev comes from the kernel, and a sandbox cannot mount /sys.
         "--skip=output/dev,output/mknod,chroot/mount/sys".to_owned(),
         format!("--include={}", packages.join(",")),
     ];

@@ -33,7 +33,7 @@ fn an_image_is_built_once_and_again_when_its_recipe_changes() {
     assert_eq!(world.builds(), 3);
 }
 
-/// A rebuild would strand the VMs that were stopped on the image: their disks are laid over it.
+/// VMs that were stopped on the image could not start after a rebuild: their disks are layers over it.
 #[test]
 fn an_image_from_before_recipes_named_kernels_stays_as_it_is() {
     let world = World::new();
@@ -77,7 +77,7 @@ fn another_agent_only_changes_the_initrd() {
 
 #[test]
 fn a_repack_that_was_killed_is_finished_or_undone() {
-    // Killed before image.json spoke of the new initrd, while it was half written.
+    // Killed before image.json described the new initrd, which was half written.
     let world = World::new();
     let image = world.ensure().unwrap();
     let new = image.dir().join("initrd.img.new");
@@ -87,7 +87,7 @@ fn a_repack_that_was_killed_is_finished_or_undone() {
     assert!(!new.exists());
     image.verify().unwrap();
 
-    // Killed after that, before the rename: what image.json speaks of is not in place yet.
+    // Killed after that, before the rename: what image.json describes is not in place yet.
     let old = fs::read(image.initrd()).unwrap();
     let dir = image.dir().to_owned();
     drop(image);
@@ -119,7 +119,7 @@ fn one_changed_byte_anywhere_is_refused() {
         assert!(refusal.message.contains(name), "{}", refusal.message);
         assert!(refusal.hint.as_ref().unwrap().contains("--force p"));
 
-        // Put back, it is read, found right, and trusted again.
+        // With the right content again, it is read once and then trusted.
         *content.last_mut().unwrap() ^= 1;
         fs::write(&path, &content).unwrap();
         thread::sleep(Duration::from_millis(25));
@@ -140,7 +140,7 @@ fn tampered_modules_do_not_get_into_a_new_initrd() {
 }
 
 #[test]
-fn a_damaged_description_is_an_error_until_the_image_is_built_anew() {
+fn a_damaged_description_is_an_error_until_the_image_is_rebuilt() {
     let world = World::new();
     let path = world.ensure().unwrap().dir().join(INFO);
     let text = fs::read_to_string(&path).unwrap();
@@ -153,7 +153,7 @@ fn a_damaged_description_is_an_error_until_the_image_is_built_anew() {
     drop(world.build("bookworm").unwrap());
     world.ensure().unwrap().verify().unwrap();
 
-    // Made by another version: simply built anew.
+    // An image of another version is rebuilt.
     fs::write(&path, text.replace("\"schema\": 1", "\"schema\": 999")).unwrap();
     assert!(world.store().find(&p()).unwrap().is_none());
     world.ensure().unwrap();

@@ -63,7 +63,7 @@ fn readers_see_one_whole_image_while_it_is_replaced_again_and_again() {
 }
 
 #[test]
-fn an_image_in_hand_stays_while_a_new_one_is_built() {
+fn an_image_in_use_stays_while_a_new_one_is_built() {
     let world = World::new();
     let held = world.ensure().unwrap();
     let id = held.id();
@@ -72,7 +72,7 @@ fn an_image_in_hand_stays_while_a_new_one_is_built() {
         while world.builds() < 2 {
             thread::sleep(Duration::from_millis(5));
         }
-        // It is built, and waits for us; others can still start from the old one.
+        // It is built, and waits for the lock; other commands can still use the old one.
         assert_eq!(world.store().find(&p()).unwrap().unwrap().id(), id);
         held.verify().unwrap();
         drop(held);
@@ -111,7 +111,7 @@ fn a_build_that_fails_or_is_interrupted_leaves_what_was_there() {
 }
 
 #[test]
-fn sweeping_takes_what_killed_builds_left_and_nothing_else() {
+fn a_sweep_deletes_what_killed_builds_left_and_nothing_else() {
     let world = World::new();
     drop(world.ensure().unwrap());
     let store = world.store();
@@ -131,7 +131,7 @@ fn sweeping_takes_what_killed_builds_left_and_nothing_else() {
 }
 
 #[test]
-fn removing_is_whole_and_waits_for_nobody_who_builds() {
+fn an_image_is_deleted_as_a_whole_but_not_while_it_is_built() {
     let world = World::new();
     let store = world.store();
     assert!(!store.remove(&p()).unwrap());

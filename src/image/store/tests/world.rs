@@ -76,7 +76,7 @@ impl World {
         world
     }
 
-    /// A program without program headers, and with that after it.
+    /// Writes a program without program headers that ends with `content`.
     pub fn set_agent(&self, content: &str) {
         let mut elf = vec![0; 64];
         elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
@@ -117,7 +117,7 @@ impl World {
     }
 }
 
-/// The name of the one image that there is.
+/// The name of the only image.
 pub fn p() -> ProfileName {
     "p".parse().unwrap()
 }
