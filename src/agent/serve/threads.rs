@@ -1,7 +1,6 @@
 //! One thread for each connection or port.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::host_stream::HostStream;
@@ -21,28 +20,22 @@ pub fn accept_in_thread(listener: AgentListener, context: &Arc<AgentContext>) {
 }
 
 fn accept_forever(listener: &AgentListener, context: &Arc<AgentContext>) {
-    let open = Arc::new(AtomicUsize::new(0));
+    // Each connection's thread has a clone, so the count of clones is that of connections.
+    let connections = Arc::new(());
     loop {
-        let accepted = listener.accept();
-        match accepted.map(HostStream::connection) {
-            Ok(Ok(stream)) => {
-                open.fetch_add(1, Ordering::SeqCst);
-                let (context, open) = (Arc::clone(context), Arc::clone(&open));
-                let served = Arc::clone(&open);
-                let thread = std::thread::Builder::new().spawn(move || {
-                    serve(&stream, &context);
-                    drop(stream);
-                    served.fetch_sub(1, Ordering::SeqCst);
-                });
+        match listener.accept().and_then(HostStream::connection) {
+            Ok(stream) => {
+                let (context, connection) = (Arc::clone(context), Arc::clone(&connections));
                 // Without a thread the connection is closed, which the client sees.
-                if thread.is_err() {
-                    open.fetch_sub(1, Ordering::SeqCst);
-                }
+                let _ = std::thread::Builder::new().spawn(move || {
+                    serve(&stream, &context);
+                    drop((stream, connection));
+                });
             }
             // Out of descriptors, or the client has left. A pause lets other threads close descriptors.
-            _ => std::thread::sleep(Duration::from_millis(10)),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
-        while open.load(Ordering::SeqCst) >= MAX_CONNECTIONS {
+        while Arc::strong_count(&connections) > MAX_CONNECTIONS {
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -1,7 +1,7 @@
 //! Lines that outlive their clients, as a virtio-serial port does: clients die in the middle of a
 //! frame, nobody notices their end, and the next one's bytes follow directly.
 
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -104,6 +104,20 @@ fn a_connection_that_closes_ends_its_command() {
     eventually("the command's start", || pid().is_some());
     drop(line);
     eventually("its end", || !lives(pid().unwrap()));
+}
+
+#[test]
+fn the_sixty_fifth_connection_waits_until_another_ends() {
+    let agent = Agent::start();
+    let mut sessions: Vec<AgentSession> = (0..64).map(|_| agent.session()).collect();
+    let mut waiting = agent.connect();
+    waiting.write_all(&Hello { version: VERSION, nonce: 65 }.encode()).unwrap();
+    waiting.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut answer = [0; Hello::SIZE];
+    assert_eq!(waiting.read(&mut answer).unwrap_err().kind(), ErrorKind::WouldBlock);
+    sessions.pop();
+    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+    waiting.read_exact(&mut answer).unwrap();
 }
 
 #[test]
