@@ -16,8 +16,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::staged::{PREFIX, each, empty};
-use super::tree::{CONTENT, HOLD};
+use super::directories::{OPEN_DIRECTORY, delete_contents, for_each_name};
+use super::tree::CONTENT;
+
+/// The name of a copy's directory, before 16 random hexadecimal digits.
+pub const PREFIX: &str = ".mayfly-cp-";
 
 /// How much older than a new directory one must be, in seconds of the file system's own clock.
 const YOUNG: i64 = 60;
@@ -50,10 +53,10 @@ fn delete(parent: BorrowedFd<'_>, name: &CStr, before: i64) {
     if !is_directory || stat.st_uid != geteuid().as_raw() || stat.st_mtime > before {
         return;
     }
-    let Ok(directory) = openat(parent, name, HOLD, Mode::empty()) else { return };
+    let Ok(directory) = openat(parent, name, OPEN_DIRECTORY, Mode::empty()) else { return };
     if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok()
         && is_a_copys(directory.as_fd())
-        && empty(directory.as_fd()).is_ok()
+        && delete_contents(directory.as_fd()).is_ok()
     {
         let _ = unlinkat(parent, name, AtFlags::REMOVEDIR);
     }
@@ -61,61 +64,6 @@ fn delete(parent: BorrowedFd<'_>, name: &CStr, before: i64) {
 
 /// Whether nothing is in a directory that a copy does not put there.
 fn is_a_copys(directory: BorrowedFd<'_>) -> bool {
-    each(directory, &mut |name| if name == CONTENT { Ok(()) } else { Err(Errno::EXIST) }).is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs::{self, File};
-    use std::os::unix::fs::symlink;
-    use std::path::Path;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::archive::StagingDirectory;
-
-    fn age(path: &Path, seconds: u64) {
-        let file = File::open(path).unwrap();
-        let now = file.metadata().unwrap().modified().unwrap();
-        file.set_modified(now - Duration::from_secs(seconds)).unwrap();
-    }
-
-    #[test]
-    fn what_a_killed_copy_left_is_deleted_and_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        let parent = File::open(dir.path()).unwrap();
-        let one = |number: u8| format!("{PREFIX}{number:016x}");
-        let live = StagingDirectory::beside(parent.as_fd()).unwrap();
-        fs::create_dir_all(at(&one(1)).join(CONTENT).join("d")).unwrap();
-        fs::write(at(&one(1)).join(CONTENT).join("d/f"), "x").unwrap();
-        let kept = [one(2), one(3), format!("{PREFIX}user"), "other".into(), one(4)];
-        fs::create_dir(at("other")).unwrap();
-        fs::create_dir(at(&kept[0])).unwrap();
-        symlink("other", at(&kept[1])).unwrap();
-        fs::create_dir(at(&kept[2])).unwrap();
-        // Something of the user's that somebody else has given this name.
-        fs::create_dir(at(&kept[4])).unwrap();
-        fs::write(at(&kept[4]).join("thesis"), "x").unwrap();
-        for (name, seconds) in [(one(1), 90), (one(2), 30), (kept[2].clone(), 90), (one(4), 90)] {
-            age(&at(&name), seconds);
-        }
-        let names = || {
-            let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
-            names.collect::<Vec<_>>()
-        };
-        for name in names() {
-            let live = !kept.iter().any(|kept| name == kept.as_str()) && name != one(1).as_str();
-            if live {
-                age(&dir.path().join(name), 90);
-            }
-        }
-
-        let second = StagingDirectory::beside(parent.as_fd()).unwrap();
-        assert!(!at(&one(1)).exists());
-        assert!(kept.iter().all(|name| fs::symlink_metadata(at(name)).is_ok()));
-        assert_eq!(names().len(), kept.len() + 2, "{:?}", names());
-        drop((live, second));
-        assert_eq!(names().len(), kept.len());
-    }
+    for_each_name(directory, &mut |name| if name == CONTENT { Ok(()) } else { Err(Errno::EXIST) })
+        .is_ok()
 }

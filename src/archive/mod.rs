@@ -16,6 +16,7 @@
 
 mod broken;
 mod destination;
+mod directories;
 mod entry;
 mod extract;
 mod leftovers;

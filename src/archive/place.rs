@@ -19,8 +19,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::destination::CopyTarget;
-use super::staged::{StagingDirectory, drain, each, open_shut};
-use super::tree::{CONTENT, HOLD};
+use super::directories::{OPEN_DIRECTORY, drain, for_each_name, open_any_mode};
+use super::staged::StagingDirectory;
+use super::tree::CONTENT;
 
 /// Why something cannot be put where it belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +138,8 @@ impl Move<'_> {
                         .context(format!("cannot open {path:?}"))
                 };
                 let from = empty_from(self.from, self.name).map_err(cannot)?;
-                let to = openat(self.to, self.new_name, HOLD, Mode::empty()).map_err(cannot)?;
+                let to = openat(self.to, self.new_name, OPEN_DIRECTORY, Mode::empty())
+                    .map_err(cannot)?;
                 let may = accessat(&to, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty());
                 may.map_err(std::io::Error::from)
                     .with_context(|| format!("cannot write in {path:?}"))?;
@@ -175,7 +177,7 @@ impl Move<'_> {
 
 /// Opens a directory that arrived, whatever its mode is, for everything in it to be taken out.
 fn empty_from(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
-    let directory = open_shut(parent, name)?;
+    let directory = open_any_mode(parent, name)?;
     fchmod(&directory, Mode::RWXU)?;
     Ok(directory)
 }
@@ -184,7 +186,7 @@ fn empty_from(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
 fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path, pass: Pass) -> Result<()> {
     let mut go = |name: &OsStr| Move { from, name, to, new_name: name }.go(&path.join(name), pass);
     match pass {
-        Pass::Look => each(from, &mut go),
+        Pass::Look => for_each_name(from, &mut go),
         Pass::Rename => drain(from, &mut go),
     }
 }

@@ -1,23 +1,16 @@
-//! What has arrived and is not in its place yet: in a directory of our own beside that place, which
-//! vanishes with everything in it unless it is put there.
+//! A directory beside the destination of a copy, which holds what has arrived until all of it is there.
+//! Unless that is put in its place, it is deleted with the directory.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fchmod, mkdirat, openat, statat, unlinkat};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, Mode, mkdirat, openat, unlinkat};
 
-use super::leftovers;
-use super::tree::{HOLD, TreeBuilder, UnpackRules};
-use crate::sys::{descriptor, random};
-
-/// How the directory is called, before random digits. Whoever finds one knows where it is from.
-pub(super) const PREFIX: &str = ".mayfly-cp-";
-
-/// How often a directory is gone through until nothing is in it: twice, unless somebody puts things there.
-const PASSES: usize = 100;
+use super::directories::{OPEN_DIRECTORY, delete_contents};
+use super::leftovers::{self, PREFIX};
+use super::tree::{TreeBuilder, UnpackRules};
+use crate::sys::random;
 
 /// A place for what arrives.
 #[derive(Debug)]
@@ -41,7 +34,7 @@ impl StagingDirectory {
         mkdirat(&parent, &name, Mode::from_raw_mode(0o700))
             .map_err(std::io::Error::from)
             .context("cannot make a directory there")?;
-        match openat(&parent, &name, HOLD, Mode::empty()) {
+        match openat(&parent, &name, OPEN_DIRECTORY, Mode::empty()) {
             Ok(top) => {
                 leftovers::sweep(parent.as_fd(), top.as_fd());
                 Ok(StagingDirectory { parent, name, top })
@@ -72,73 +65,63 @@ impl Drop for StagingDirectory {
     fn drop(&mut self) {
         // By what is held, so that nobody can have another directory emptied. There is nobody to tell
         // of what cannot be deleted.
-        let _ = empty(self.top.as_fd());
+        let _ = delete_contents(self.top.as_fd());
         let _ = unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR);
     }
 }
 
-/// Deletes everything in a directory.
-pub(super) fn empty(directory: BorrowedFd<'_>) -> Result<(), Errno> {
-    // What arrived may have modes that keep even its owner out.
-    let _ = fchmod(directory, Mode::from_raw_mode(0o700));
-    drain(directory, &mut |name| {
-        let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            // Also where it cannot be opened: then only this one stays.
-            if let Ok(below) = open_shut(directory, name) {
-                empty(below.as_fd())?;
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::super::tree::CONTENT;
+    use super::*;
+
+    fn age(path: &Path, seconds: u64) {
+        let file = File::open(path).unwrap();
+        let now = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(now - Duration::from_secs(seconds)).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_copy_left_is_deleted_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let parent = File::open(dir.path()).unwrap();
+        let one = |number: u8| format!("{PREFIX}{number:016x}");
+        let live = StagingDirectory::beside(parent.as_fd()).unwrap();
+        fs::create_dir_all(at(&one(1)).join(CONTENT).join("d")).unwrap();
+        fs::write(at(&one(1)).join(CONTENT).join("d/f"), "x").unwrap();
+        let kept = [one(2), one(3), format!("{PREFIX}user"), "other".into(), one(4)];
+        fs::create_dir(at("other")).unwrap();
+        fs::create_dir(at(&kept[0])).unwrap();
+        symlink("other", at(&kept[1])).unwrap();
+        fs::create_dir(at(&kept[2])).unwrap();
+        // Something of the user's that somebody else has given this name.
+        fs::create_dir(at(&kept[4])).unwrap();
+        fs::write(at(&kept[4]).join("thesis"), "x").unwrap();
+        for (name, seconds) in [(one(1), 90), (one(2), 30), (kept[2].clone(), 90), (one(4), 90)] {
+            age(&at(&name), seconds);
+        }
+        let names = || {
+            let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+            names.collect::<Vec<_>>()
+        };
+        for name in names() {
+            let live = !kept.iter().any(|kept| name == kept.as_str()) && name != one(1).as_str();
+            if live {
+                age(&dir.path().join(name), 90);
             }
-            unlinkat(directory, name, AtFlags::REMOVEDIR)?;
-        } else {
-            unlinkat(directory, name, AtFlags::empty())?;
         }
-        Ok(())
-    })
-}
 
-/// Opens a directory of ours for reading, whatever its mode is.
-pub(super) fn open_shut(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
-    match openat(parent, name, HOLD, Mode::empty()) {
-        Err(Errno::ACCESS) => {
-            // A mode can be changed through /proc alone without following a link.
-            let path = openat(parent, name, HOLD | OFlags::PATH, Mode::empty())?;
-            rustix::fs::chmod(descriptor::path(&path), Mode::from_raw_mode(0o700))?;
-            openat(parent, name, HOLD, Mode::empty())
-        }
-        other => other,
+        let second = StagingDirectory::beside(parent.as_fd()).unwrap();
+        assert!(!at(&one(1)).exists());
+        assert!(kept.iter().all(|name| fs::symlink_metadata(at(name)).is_ok()));
+        assert_eq!(names().len(), kept.len() + 2, "{:?}", names());
+        drop((live, second));
+        assert_eq!(names().len(), kept.len());
     }
-}
-
-/// Goes through the names in a directory, of which there may be more than fit into memory.
-pub(super) fn each<E: From<Errno>>(
-    directory: BorrowedFd<'_>,
-    act: &mut dyn FnMut(&OsStr) -> Result<(), E>,
-) -> Result<(), E> {
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        match entry.file_name().to_bytes() {
-            b"." | b".." => {}
-            name => act(OsStr::from_bytes(name))?,
-        }
-    }
-    Ok(())
-}
-
-/// The same, where each name that was acted on is gone. What a file system passes over because of that
-/// is found the next time.
-pub(super) fn drain<E: From<Errno>>(
-    directory: BorrowedFd<'_>,
-    act: &mut dyn FnMut(&OsStr) -> Result<(), E>,
-) -> Result<(), E> {
-    for _ in 0..PASSES {
-        let mut any = false;
-        each(directory, &mut |name| {
-            any = true;
-            act(name)
-        })?;
-        if !any {
-            return Ok(());
-        }
-    }
-    Err(Errno::BUSY.into())
 }

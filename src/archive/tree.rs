@@ -14,6 +14,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::broken::ArchiveError;
+use super::directories::OPEN_DIRECTORY;
 use super::entry::{EntryKind, FileTime, TarEntry};
 use super::name::EntryName;
 use super::receive::EntrySink;
@@ -24,10 +25,6 @@ pub const CONTENT: &str = "mayfly-cp-content";
 
 /// What is moved at once.
 const CHUNK: usize = 128 * 1024;
-
-/// Opens a directory, and nothing that leads to one.
-pub const HOLD: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// What is kept of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +139,7 @@ impl TreeBuilder {
             target.split().ok_or(ArchiveError::Malformed("the target of a link"))?;
         let mut directory = self.levels[0].directory.try_clone().context("cannot go on")?;
         for part in from {
-            directory = openat(&directory, OsStr::from_bytes(part), HOLD, Mode::empty())
+            directory = openat(&directory, OsStr::from_bytes(part), OPEN_DIRECTORY, Mode::empty())
                 .map_err(|errno| said(errno, "find the directory", part))?;
         }
         let (_, leaf) = name.split().ok_or(ArchiveError::Malformed("the name of a link"))?;
@@ -215,8 +212,9 @@ impl TreeBuilder {
     }
 
     fn hold(&self, part: &[u8], mode: u32, modified: FileTime) -> Result<Level> {
-        let directory = openat(self.innermost(), OsStr::from_bytes(part), HOLD, Mode::empty())
-            .map_err(|errno| said(errno, "open the directory", part))?;
+        let directory =
+            openat(self.innermost(), OsStr::from_bytes(part), OPEN_DIRECTORY, Mode::empty())
+                .map_err(|errno| said(errno, "open the directory", part))?;
         Ok(Level { part: part.to_vec(), directory, mode: mode & !self.umask, modified })
     }
 
