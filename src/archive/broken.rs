@@ -38,17 +38,17 @@ impl fmt::Display for ArchiveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = OsStr::from_bytes;
         match self {
-            ArchiveError::Truncated => write!(f, "it broke off"),
+            ArchiveError::Truncated => write!(f, "it ends too early"),
             ArchiveError::Malformed(what) => write!(f, "{what} in it is malformed"),
             ArchiveError::Name(path, why) => write!(f, "the name {:?} in it {why}", shown(path)),
             ArchiveError::Kind(path, code) => {
                 let code = char::from(*code).escape_default();
-                write!(f, "{:?} in it is of the kind '{code}', which is not taken", shown(path))
+                write!(f, "{:?} in it is of type '{code}', which is not accepted", shown(path))
             }
             ArchiveError::Order(path) => {
-                write!(f, "{:?} in it belongs to nothing that was asked for", shown(path))
+                write!(f, "{:?} in it was not asked for", shown(path))
             }
-            ArchiveError::Twice(path) => write!(f, "{:?} is twice in it", shown(path)),
+            ArchiveError::Twice(path) => write!(f, "{:?} is in it twice", shown(path)),
         }
     }
 }

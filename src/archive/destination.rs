@@ -1,11 +1,11 @@
-//! Where a copy goes: docker cp's rules.
+//! Where a copy goes, by the rules of `docker cp`.
 //!
-//! | destination | a file goes | a directory goes |
+//! | destination | a file | a directory |
 //! |---|---|---|
-//! | a directory | into it, under its own name | into it, under its own name; only what is in it, where the source ends in `/.` |
-//! | something else | in its place | nowhere: an error |
-//! | nothing there | there | there |
-//! | nothing there, and ends in `/` | nowhere: an error | there |
+//! | a directory | goes into it, under its own name | goes into it, under its own name; only its contents if the source ends in `/.` |
+//! | something else | replaces it | is an error |
+//! | does not exist | gets this name | gets this name |
+//! | does not exist and ends in `/` | is an error | gets this name |
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -18,8 +18,8 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
-/// A destination as it is when the copy begins. From then on only what is held here counts, whatever
-/// becomes of the path.
+/// A destination as it is when the copy begins. Its directory is held open, so that later changes of the
+/// path do not matter.
 #[derive(Debug)]
 pub struct CopyDestination {
     path: PathBuf,
@@ -29,7 +29,7 @@ pub struct CopyDestination {
 #[derive(Debug)]
 enum There {
     Directory(OwnedFd),
-    /// A name in a directory: of something else, or of nothing.
+    /// A name in a directory, of something that is not a directory or does not exist.
     Name {
         parent: OwnedFd,
         name: OsString,
@@ -38,12 +38,12 @@ enum There {
     },
 }
 
-/// Directories that were made for a copy, the innermost first.
+/// Directories that were created for a copy, the innermost first.
 #[derive(Debug)]
 pub struct CreatedDirectories(Vec<PathBuf>);
 
 impl CreatedDirectories {
-    /// Takes them away again, as far as nothing is in them.
+    /// Deletes them, up to the first that is not empty.
     pub fn undo(&self) {
         for directory in &self.0 {
             if fs::remove_dir(directory).is_err() {
@@ -56,35 +56,35 @@ impl CreatedDirectories {
 /// Where the root of a stream goes.
 #[derive(Debug)]
 pub enum CopyTarget {
-    /// There, under this name.
+    /// Into this directory, under this name.
     As { parent: OwnedFd, name: OsString },
-    /// What is in it goes into this directory.
+    /// The contents of the root go into this directory.
     Into { directory: OwnedFd },
 }
 
-/// What goes there.
+/// What is copied there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopySource<'a> {
-    /// What it is called where it comes from; `None` where that has no name of its own, such as `/`.
+    /// Its name at the source; `None` if it has none, as `/`.
     pub name: Option<&'a OsStr>,
-    /// Of a directory, only what is in it.
+    /// Whether only the contents of a directory are copied.
     pub contents: bool,
     pub is_directory: bool,
 }
 
 impl CopyDestination {
-    /// Looks at a path. Links in it are followed, once: it is the user's own.
+    /// The destination at a path. Links in it are followed: the user chose it.
     ///
     /// # Errors
-    /// Where it cannot be one.
+    /// If the path is a device, FIFO or socket, or its directory does not exist.
     pub fn look(path: &Path) -> Result<CopyDestination> {
         let typed = path.as_os_str().as_bytes();
         let path = if typed.is_empty() { Path::new(".") } else { path };
         let there = match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => There::Directory(open(path)?),
-            // Replacing it would be no copy, and as root the end of /dev/null.
+            // As root, replacing it could delete /dev/null.
             Ok(_) if is_special(path) => {
-                bail!("{path:?} is a device, FIFO or socket, which nothing replaces")
+                bail!("{path:?} is a device, FIFO or socket, which a copy cannot replace")
             }
             Ok(_) => CopyDestination::name_of(path, true)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -97,16 +97,16 @@ impl CopyDestination {
         Ok(CopyDestination { path: path.to_owned(), there })
     }
 
-    /// A directory, which is made, with those above it, if it is not there.
+    /// A directory as a destination. It is created if it is missing, with its parents.
     ///
     /// # Errors
-    /// Where it cannot be one.
+    /// If it cannot be created, or is not a directory.
     pub fn make(path: &Path) -> Result<(CopyDestination, CreatedDirectories)> {
         let missing = |above: &&Path| !above.as_os_str().is_empty() && !above.exists();
         let made =
             CreatedDirectories(path.ancestors().take_while(missing).map(Path::to_owned).collect());
         let looked = fs::create_dir_all(path)
-            .with_context(|| format!("cannot make the directory {path:?}"))
+            .with_context(|| format!("cannot create the directory {path:?}"))
             .and_then(|()| CopyDestination::look(path));
         match looked {
             Ok(destination) => Ok((destination, made)),
@@ -130,12 +130,12 @@ impl CopyDestination {
         Ok(There::Name { parent: open(parent)?, name, taken, slash })
     }
 
-    /// As it was given.
+    /// The path as it was given.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The directory that what arrives is kept in until it is complete.
+    /// The directory in which a copy is staged until it is complete.
     pub fn directory(&self) -> &OwnedFd {
         match &self.there {
             There::Directory(directory) => directory,
@@ -143,10 +143,10 @@ impl CopyDestination {
         }
     }
 
-    /// Where that goes.
+    /// Where `cargo` goes.
     ///
     /// # Errors
-    /// Where it cannot go there.
+    /// If it cannot go there by the rules of `docker cp`.
     pub fn target(&self, cargo: &CopySource<'_>) -> Result<CopyTarget> {
         let path = &self.path;
         let again = |fd: &OwnedFd| fd.try_clone().context("cannot hold the directory");
@@ -162,7 +162,7 @@ impl CopyDestination {
                 }
             }
             (There::Name { taken: true, .. }, _) if cargo.is_directory => {
-                bail!("{path:?} is a file, and a directory is copied")
+                bail!("{path:?} is a file, but a directory is copied")
             }
             (There::Name { taken: false, slash: true, .. }, _) if !cargo.is_directory => {
                 bail!("there is no directory {path:?}")
@@ -174,28 +174,28 @@ impl CopyDestination {
     }
 }
 
-/// What something is called by the path that leads to it; `None` where that names no entry of a
-/// directory, as `/`, `.`, `..` and `dir/.` do not: then only what is in it is meant.
+/// The name of what a path leads to; `None` if the path ends in no name, as `/`, `.`, `..` and `dir/.`.
+/// Then the contents are meant.
 pub fn own_name(path: &OsStr) -> Option<&OsStr> {
     let parts = path.as_bytes().split(|&byte| byte == b'/');
     let last = parts.rev().find(|part| !part.is_empty())?;
     (!matches!(last, b"." | b"..")).then(|| OsStr::from_bytes(last))
 }
 
-/// Makes the directories above a path that are not there yet.
+/// Creates the missing parents of a path.
 ///
 /// # Errors
 /// The file system's.
 pub fn make_parents(path: &Path) -> Result<()> {
     match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => {
-            fs::create_dir_all(parent).with_context(|| format!("cannot make {parent:?}"))
+            fs::create_dir_all(parent).with_context(|| format!("cannot create {parent:?}"))
         }
         None => Ok(()),
     }
 }
 
-/// Whether it is neither a file nor a directory nor a link.
+/// Whether a path is a device, FIFO or socket.
 fn is_special(path: &Path) -> bool {
     fs::symlink_metadata(path)
         .is_ok_and(|there| !(there.is_file() || there.is_dir() || there.is_symlink()))
@@ -232,7 +232,7 @@ mod tests {
         }
     }
 
-    /// What [`CopyDestination::target`] makes of it: `name` for something under that, `+` for the contents.
+    /// What [`CopyDestination::target`] gives: the name at the destination, or `+` for the contents.
     fn goes(path: &Path, name: Option<&str>, is_directory: bool) -> Result<String> {
         let cargo =
             CopySource { name: name.map(OsStr::new), contents: name.is_none(), is_directory };

@@ -1,4 +1,4 @@
-//! What a stream is made of.
+//! The entries of an archive.
 
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
 
@@ -9,8 +9,7 @@ use super::name::EntryName;
 pub struct TarEntry {
     pub name: EntryName,
     pub kind: EntryKind,
-    /// Permission bits, and no others: set-user-ID and its like mean something only together with an
-    /// owner, and owners are not copied.
+    /// Permission bits only: set-user-ID and the like depend on the owner, and owners are not copied.
     pub mode: u32,
     pub modified: FileTime,
 }
@@ -19,28 +18,28 @@ pub struct TarEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryKind {
     Directory,
-    /// A regular file, followed by this many bytes.
+    /// A regular file of this many bytes, which follow the entry.
     File {
         size: u64,
     },
-    /// A symbolic link to this.
+    /// A symbolic link.
     Link {
         target: Vec<u8>,
     },
-    /// Something that is named and not carried: a FIFO, a socket, a device.
+    /// A FIFO, socket or device: named in the archive, but not copied.
     Special,
 }
 
-/// A moment, since 1970.
+/// A time since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FileTime {
     pub seconds: i64,
-    /// Below a billion; they go forward also before 1970.
+    /// Below a billion. They count forward, before 1970 as well.
     pub nanoseconds: u32,
 }
 
 impl EntryKind {
-    /// In a sentence for people.
+    /// What it is, in a message.
     pub fn name(&self) -> &'static str {
         match self {
             EntryKind::Directory => "a directory",
@@ -52,7 +51,7 @@ impl EntryKind {
 }
 
 impl FileTime {
-    /// When a file was changed last.
+    /// The time at which a file was last modified.
     pub fn of(stat: &Stat) -> FileTime {
         FileTime {
             seconds: stat.st_mtime,
@@ -60,7 +59,7 @@ impl FileTime {
         }
     }
 
-    /// This as a time of modification, leaving that of access as it is.
+    /// Sets this as modification time and leaves the access time unchanged.
     pub fn stamps(self) -> Timestamps {
         Timestamps {
             last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },

@@ -44,7 +44,7 @@ pub struct TarMember {
 pub struct MemberReader<R> {
     input: R,
     position: u64,
-    /// Bytes of the last member that were not read yet.
+    /// Bytes of the last member that are not read yet.
     left: u64,
     /// Bytes after them, up to the next block.
     padding: u64,
@@ -70,7 +70,7 @@ impl<R: Read> MemberReader<R> {
         self.position
     }
 
-    /// Whether the block of zeros was read that marks the end. Without one, members may be missing,
+    /// Whether the block of zeros that marks the end was read. Without one, members may be missing,
     /// unless a digest says otherwise.
     pub fn has_end(&self) -> bool {
         self.has_end
@@ -114,7 +114,7 @@ impl<R: Read> MemberReader<R> {
                 EntryType::XGlobalHeader => {
                     let bytes = self.extension(header.entry_size()?)?;
                     self.global.update(&bytes)?;
-                    // They would be copied for each member.
+                    // An attribute belongs to one file.
                     self.global.attributes.clear();
                     continue;
                 }
@@ -220,7 +220,7 @@ impl<R: Read> MemberReader<R> {
         let link = link.or_else(|| header.link_name_bytes().map(Into::into)).unwrap_or_default();
         let mut kind = header.entry_type();
         let stored = match kind {
-            // They have no content, whatever the header says.
+            // These have no content, whatever the header says.
             EntryType::Directory
             | EntryType::Link
             | EntryType::Symlink
@@ -249,11 +249,11 @@ impl<R: Read> MemberReader<R> {
         self.expect(stored)?;
         let number = |record: Option<u64>, field: std::ops::Range<usize>, value| match record {
             Some(number) => Ok(number),
-            // All readers take a number that was left out for zero.
+            // A blank number means zero.
             None if header.as_bytes()[field].iter().all(|&byte| matches!(byte, 0 | b' ')) => Ok(0),
             None => value,
         };
-        // A time before 1970 is written in a form that few can read.
+        // The field has no standard form for times before 1970.
         let in_header =
             || Some(FileTime { seconds: header.mtime().ok()?.try_into().ok()?, nanoseconds: 0 });
         Ok(TarMember {

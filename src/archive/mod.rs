@@ -1,16 +1,16 @@
-//! Trees of files as tar streams, and back: what `cp` moves between host and guest, used by both ends.
+//! Trees of files as tar streams, as `cp` moves them between host and guest. Both sides use this room.
 //!
 //! ```text
 //!   pack ──▶ Writer ──▶ a stream ──▶ Reader ──▶ receive ──▶ Staged ──▶ place
-//!   a tree   pax tar    exec's own   checked    in order    beside     renamed
+//!   a tree   pax tar    of an exec   checked    in order    beside     renamed
 //! ```
 //!
-//! A stream has one root, whose name is empty (`.` in the tar): whoever receives it decides what the
-//! root is called and where it goes ([`CopyDestination`]). Every other name is beneath the root, and comes
-//! after its directory and before anything that is not in that directory. So a receiver never looks
-//! anything up by a path: it holds the directories it is in ([`TreeBuilder`]) and makes the next entry, which
-//! must not exist yet, in the innermost one. What is received goes into a directory of our own
-//! ([`StagingDirectory`]) and is put in its place when all of it is there ([`StagingDirectory::place`]).
+//! A stream has one root, whose name is empty (`.` in the archive): the receiver decides its name and place
+//! ([`CopyDestination`]). Every other name is beneath the root, and comes after its directory and before
+//! anything outside that directory. So a receiver never resolves a path: it holds the directories on the way
+//! open ([`TreeBuilder`]) and creates the next entry, which must not exist, in the innermost one. The copy is
+//! received in a [`StagingDirectory`] and moved to its place when it is complete
+//! ([`StagingDirectory::place`]).
 //!
 //! Tar archives that other programs made are read by [`MemberReader`], and unpacked by [`extract()`] for `cp -`.
 

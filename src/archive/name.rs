@@ -1,4 +1,4 @@
-//! Names in a stream, checked.
+//! Checked names of entries.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -9,28 +9,27 @@ use super::broken::ArchiveError;
 /// The longest name of one file on Linux, in bytes (NAME_MAX).
 const MAX_PART: usize = 255;
 
-/// The longest path (PATH_MAX). What is longer can be named by nobody.
+/// The longest path on Linux (PATH_MAX).
 const MAX_LENGTH: usize = 4096;
 
-/// How deep a tree may be. A receiver holds each directory it is in, and a process may have 1024 open
-/// files by default.
+/// The greatest depth of a tree. A receiver holds each directory on the way open, and a process may have
+/// 1024 open files by default.
 pub const MAX_DEPTH: usize = 256;
 
-/// Where something is beneath the root of a stream: parts that are names and nothing else. The root's
-/// own has none.
+/// The path of an entry beneath the root of a stream, split into names. The root has none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EntryName(Vec<Vec<u8>>);
 
 impl EntryName {
-    /// The root's.
+    /// The name of the root.
     pub fn root() -> EntryName {
         EntryName::default()
     }
 
-    /// Reads a path as a tar has it; `.` parts and doubled slashes mean nothing.
+    /// Parses a path in an archive. `.` parts and doubled slashes are ignored.
     ///
     /// # Errors
-    /// Where it is absolute, goes up, or is something that no file can be called.
+    /// [`ArchiveError::Name`] if it is absolute, goes up, or cannot be the name of a file.
     pub fn parse(path: &[u8]) -> Result<EntryName, ArchiveError> {
         let refuse = |why: &'static str| Err(ArchiveError::name(path, why));
         if path.first() == Some(&b'/') {
@@ -59,7 +58,7 @@ impl EntryName {
         Ok(EntryName(parts))
     }
 
-    /// The parts, outermost first.
+    /// The names on the way, outermost first.
     pub fn parts(&self) -> &[Vec<u8>] {
         &self.0
     }
@@ -68,27 +67,27 @@ impl EntryName {
         self.0.is_empty()
     }
 
-    /// The directory it is in, and its name there; `None` for the root.
+    /// The names of its directory, and its name there; `None` for the root.
     pub fn split(&self) -> Option<(&[Vec<u8>], &OsStr)> {
         let (last, parent) = self.0.split_last()?;
         Some((parent, OsStr::from_bytes(last)))
     }
 
-    /// The same beneath something else.
+    /// This name beneath `top`.
     pub fn beneath(&self, top: &OsStr) -> EntryName {
         let mut parts = vec![top.as_bytes().to_vec()];
         parts.extend(self.0.iter().cloned());
         EntryName(parts)
     }
 
-    /// The path as a tar has it.
+    /// The path as it is in an archive.
     pub fn to_bytes(&self) -> Vec<u8> {
         if self.is_root() { b".".to_vec() } else { self.0.join(&b'/') }
     }
 }
 
 impl fmt::Display for EntryName {
-    /// For people. It is not escaped: whoever prints it does that.
+    /// For messages. The caller escapes it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         OsStr::from_bytes(&self.to_bytes()).display().fmt(f)
     }

@@ -1,4 +1,4 @@
-//! From a tree of files to a stream.
+//! Writing a tree of files as a stream.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -14,7 +14,7 @@ use super::name::EntryName;
 use super::tally::{CopyObserver, CopyTally};
 use super::writer::ArchiveWriter;
 
-/// A tree to send: where it is, and whether a link there is sent as what it leads to.
+/// A tree to send. If its path is a symbolic link, `follow` sends what that leads to.
 #[derive(Debug, Clone, Copy)]
 pub struct PackSource<'a> {
     pub path: &'a Path,
@@ -22,24 +22,24 @@ pub struct PackSource<'a> {
 }
 
 impl PackSource<'_> {
-    /// What is at the path.
+    /// The metadata of the path.
     ///
     /// # Errors
-    /// Where nothing is, or it cannot be looked at.
+    /// If it does not exist or cannot be accessed.
     pub fn stat(&self) -> Result<Stat> {
         let look = if self.follow { stat(self.path) } else { lstat(self.path) };
         look.map_err(io::Error::from).with_context(|| format!("cannot copy {:?}", self.path))
     }
 
-    /// Whether it is a directory.
+    /// Whether the path is a directory.
     ///
     /// # Errors
-    /// As for [`PackSource::stat`].
+    /// Those of [`PackSource::stat`].
     pub fn is_directory(&self) -> Result<bool> {
         Ok(FileType::from_raw_mode(self.stat()?.st_mode) == FileType::Directory)
     }
 
-    /// The paths of all there is, each directory before what is in it.
+    /// The paths of all files in the tree, each directory before its contents.
     pub fn everything(&self) -> impl Iterator<Item = Result<PathBuf>> + use<> {
         walkdir::WalkDir::new(self.path)
             .follow_links(false)
@@ -52,12 +52,12 @@ impl PackSource<'_> {
             })
     }
 
-    /// The same without what git ignores: by `.gitignore`, also of the directories above within the
-    /// same repository, by `.git/info/exclude`, and by the user's own settings.
+    /// The paths that git does not ignore: by `.gitignore`, also in the parents within the same repository,
+    /// by `.git/info/exclude` and by the user's settings.
     pub fn unignored(&self) -> impl Iterator<Item = Result<PathBuf>> + use<> {
         let whole = fs::canonicalize(self.path).unwrap_or_default();
         let in_repository = whole.ancestors().any(|above| above.join(".git").exists());
-        // A link is sent as such; this walk would follow it.
+        // A link that is sent as a link must not be followed by this walk.
         let depth = (!self.follow && self.path.is_symlink()).then_some(0);
         ignore::WalkBuilder::new(self.path)
             .max_depth(depth)
@@ -66,7 +66,7 @@ impl PackSource<'_> {
             .git_exclude(true)
             .git_global(true)
             .require_git(false)
-            // Outside of a repository, a .gitignore further up is about something else.
+            // Outside of a repository, the .gitignore of a parent does not apply.
             .parents(in_repository)
             .build()
             .filter_map(|found| {
@@ -76,16 +76,16 @@ impl PackSource<'_> {
             })
     }
 
-    /// How many bytes of files there are at these paths.
+    /// The number of bytes in the files at these paths.
     pub fn total(paths: impl Iterator<Item = Result<PathBuf>>) -> u64 {
         let size = |path: PathBuf| fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
         paths.flatten().filter_map(size).map(|metadata| metadata.len()).sum()
     }
 
-    /// Sends what is at these paths, which are this tree's.
+    /// Sends the files at these paths, which are in this tree. Files that vanish meanwhile are skipped.
     ///
     /// # Errors
-    /// What cannot be read, and what the stream says. What vanished meanwhile is no error.
+    /// Those of reading the files and of writing the stream.
     pub fn pack<W: Write>(
         &self,
         paths: impl Iterator<Item = Result<PathBuf>>,
@@ -124,7 +124,7 @@ impl PackSource<'_> {
         let mut content = None;
         let mut found = found;
         if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile {
-            // It may have become something else, on which opening must not wait.
+            // If it has become a FIFO meanwhile, opening it must not block.
             let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             flags.set(OFlags::NOFOLLOW, !follow);
             let file = match openat(rustix::fs::CWD, path, flags, Mode::empty()) {
@@ -166,14 +166,14 @@ impl PackSource<'_> {
     }
 }
 
-/// What a walk found; nothing where it vanished meanwhile.
+/// A path that a walk found; `None` if it vanished meanwhile.
 fn settle<E: std::error::Error + Send + Sync + 'static>(
     found: Result<PathBuf, E>,
     kind: impl Fn(&E) -> Option<ErrorKind>,
 ) -> Option<Result<PathBuf>> {
     match found {
         Ok(path) => Some(Ok(path)),
-        // The root was looked at before.
+        // This is not the root, whose metadata was read before.
         Err(error) if kind(&error) == Some(ErrorKind::NotFound) => None,
         Err(error) => Some(Err(anyhow::Error::new(error).context("cannot read everything"))),
     }

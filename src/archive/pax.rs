@@ -65,7 +65,7 @@ impl PaxRecords {
     }
 }
 
-/// `length key=value\n`, the length counting itself.
+/// Appends `LENGTH KEY=VALUE\n`. The length includes its own digits.
 pub fn push(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;
@@ -84,7 +84,7 @@ fn digits(number: usize) -> usize {
     number.to_string().len()
 }
 
-/// A key and its value.
+/// A key and a value.
 pub type PaxRecord<'a> = (&'a [u8], &'a [u8]);
 
 /// The records of an extended header.
@@ -113,21 +113,21 @@ fn split(bytes: &[u8]) -> Option<(PaxRecord<'_>, &[u8])> {
     Some(((&record[..equals], &record[equals + 1..]), rest))
 }
 
-/// A time as pax writes it: seconds, with a fraction where there is one.
+/// A time as pax writes it: seconds, with a fraction if there is one.
 pub fn write_time(time: FileTime) -> String {
     let FileTime { seconds, nanoseconds } = time;
     match (nanoseconds, seconds < 0) {
         (0, _) => seconds.to_string(),
         (_, false) => format!("{seconds}.{nanoseconds:09}"),
-        // The fraction goes forward, the number is written backward.
+        // The fraction counts forward, but the number is written as a negative decimal.
         (_, true) => format!("-{}.{:09}", -(seconds + 1), 1_000_000_000 - nanoseconds),
     }
 }
 
-/// Reads such a time.
+/// Parses a time.
 ///
 /// # Errors
-/// Where it is none.
+/// [`ArchiveError::Malformed`].
 pub fn read_time(text: &[u8]) -> Result<FileTime, ArchiveError> {
     parse_time(text).ok_or(ArchiveError::Malformed("a time"))
 }

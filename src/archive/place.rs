@@ -1,10 +1,9 @@
-//! Putting what has arrived in its place: by renaming, so that each file is either the old one or the
+//! Moving a received copy to its destination by renaming, so that each file is either the old one or the
 //! new one.
 //!
-//! Where a directory is there already, what arrived is put into it, and it keeps its mode and time. A
-//! file, or a link, that is there is replaced. A directory is never replaced by a file, nor a file by a
-//! directory; and a link is never taken for the directory it leads to. All that is looked at before the
-//! first thing is moved. A device, a FIFO or a socket is no file to be replaced.
+//! An existing directory is merged with: it keeps its mode and time. An existing file or symbolic link is
+//! replaced. A directory is never replaced by a file, nor a file by a directory; a link is never followed to a
+//! directory; devices, FIFOs and sockets are never replaced. All of this is checked before the first move.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -23,10 +22,10 @@ use super::directories::{OPEN_DIRECTORY, drain, for_each_name, open_any_mode};
 use super::staged::StagingDirectory;
 use super::tree::CONTENT;
 
-/// Why something cannot be put where it belongs.
+/// Why an entry cannot be put in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlaceConflict {
-    /// Beneath the destination.
+    /// Its path beneath the destination.
     pub path: PathBuf,
     pub why: &'static str,
 }
@@ -40,10 +39,10 @@ impl fmt::Display for PlaceConflict {
 impl std::error::Error for PlaceConflict {}
 
 impl StagingDirectory {
-    /// Puts what arrived in its place.
+    /// Moves the copy to its place.
     ///
     /// # Errors
-    /// [`PlaceConflict`], and nothing was moved then; what the file system says.
+    /// [`PlaceConflict`] before anything is moved; and those of the file system.
     pub fn place(self, target: &CopyTarget) -> Result<()> {
         match target {
             CopyTarget::As { parent, name } => {
@@ -53,22 +52,22 @@ impl StagingDirectory {
                     to: parent.as_fd(),
                     new_name: name,
                 };
-                one.go(Path::new(name), Pass::Look)?;
+                one.go(Path::new(name), Pass::Check)?;
                 one.go(Path::new(name), Pass::Rename)
             }
             CopyTarget::Into { directory } => {
-                let content = empty_from(self.top(), OsStr::new(CONTENT))
+                let content = open_writable(self.top(), OsStr::new(CONTENT))
                     .map_err(std::io::Error::from)
-                    .context("cannot open what arrived")?;
+                    .context("cannot open the copy")?;
                 let (from, to) = (content.as_fd(), directory.as_fd());
-                merge(from, to, Path::new(""), Pass::Look)?;
+                merge(from, to, Path::new(""), Pass::Check)?;
                 merge(from, to, Path::new(""), Pass::Rename)
             }
         }
     }
 }
 
-/// One entry on its way.
+/// One entry, where it is and where it goes.
 #[derive(Clone, Copy)]
 struct Move<'a> {
     from: BorrowedFd<'a>,
@@ -77,40 +76,40 @@ struct Move<'a> {
     new_name: &'a OsStr,
 }
 
-/// All is gone through twice.
+/// All entries are visited twice.
 #[derive(Clone, Copy)]
 enum Pass {
-    /// Whether it can be moved.
-    Look,
+    /// Checks whether it can be moved.
+    Check,
     Rename,
 }
 
-/// What is to be done about an entry.
-enum Way {
-    /// It takes its place, which is free or a file's.
+/// How an entry gets to its place.
+enum Placement {
+    /// By renaming: nothing is there, or a file or link that it replaces.
     Rename,
-    /// What is in it is put into the directory that is there, whose mode does not matter any more.
+    /// By moving the contents of the first directory into the second.
     Merge(OwnedFd, OwnedFd),
 }
 
 impl Move<'_> {
-    /// Goes through it and all that is in it.
+    /// Visits the entry and its contents.
     fn go(self, path: &Path, pass: Pass) -> Result<()> {
-        let moved = match (self.way(path)?, pass) {
-            (Way::Merge(from, to), pass) => {
+        let moved = match (self.placement(path)?, pass) {
+            (Placement::Merge(from, to), pass) => {
                 merge(from.as_fd(), to.as_fd(), path, pass)?;
                 match pass {
-                    Pass::Look => Ok(()),
+                    Pass::Check => Ok(()),
                     Pass::Rename => unlinkat(self.from, self.name, AtFlags::REMOVEDIR),
                 }
             }
-            (Way::Rename, Pass::Look) => Ok(()),
-            (Way::Rename, Pass::Rename) => self.rename(),
+            (Placement::Rename, Pass::Check) => Ok(()),
+            (Placement::Rename, Pass::Rename) => self.rename(),
         };
         moved.map_err(std::io::Error::from).with_context(|| format!("cannot put {path:?} in place"))
     }
 
-    fn way(self, path: &Path) -> Result<Way> {
+    fn placement(self, path: &Path) -> Result<Placement> {
         let in_the_way = |why| PlaceConflict { path: path.to_owned(), why };
         let look = |at, name| {
             statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
@@ -118,9 +117,9 @@ impl Move<'_> {
         };
         let arrived = look(self.from, self.name)
             .map_err(std::io::Error::from)
-            .context("cannot look at what arrived")?;
+            .context("cannot look at the copy")?;
         let there = match look(self.to, self.new_name) {
-            Err(Errno::NOENT) => return Ok(Way::Rename),
+            Err(Errno::NOENT) => return Ok(Placement::Rename),
             other => other
                 .map_err(std::io::Error::from)
                 .with_context(|| format!("cannot look at {path:?}"))?,
@@ -128,45 +127,40 @@ impl Move<'_> {
         let directory = FileType::Directory;
         match (arrived == directory, there) {
             (false, there) if there == directory => {
-                Err(in_the_way("is a directory there, and no directory in what is copied").into())
+                Err(in_the_way("is a directory there, but not in the copy").into())
             }
-            (false, FileType::RegularFile | FileType::Symlink) => Ok(Way::Rename),
+            (false, FileType::RegularFile | FileType::Symlink) => Ok(Placement::Rename),
             (false, _) => Err(in_the_way("is a device, FIFO or socket there").into()),
             (true, there) if there == directory => {
                 let cannot = |errno: Errno| {
                     anyhow::Error::new(std::io::Error::from(errno))
                         .context(format!("cannot open {path:?}"))
                 };
-                let from = empty_from(self.from, self.name).map_err(cannot)?;
+                let from = open_writable(self.from, self.name).map_err(cannot)?;
                 let to = openat(self.to, self.new_name, OPEN_DIRECTORY, Mode::empty())
                     .map_err(cannot)?;
                 let may = accessat(&to, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty());
                 may.map_err(std::io::Error::from)
                     .with_context(|| format!("cannot write in {path:?}"))?;
-                match device(&from)? == device(&to)? {
-                    true => Ok(Way::Merge(from, to)),
-                    false => {
-                        Err(in_the_way("is in another file system there; copy into it by itself")
-                            .into())
-                    }
+                if device(&from)? != device(&to)? {
+                    let why = "is in another file system there; copy into it separately";
+                    return Err(in_the_way(why).into());
                 }
+                Ok(Placement::Merge(from, to))
             }
             (true, FileType::Symlink) => {
-                Err(in_the_way("is a symbolic link there, and a directory in what is copied")
-                    .into())
+                Err(in_the_way("is a symbolic link there, but a directory in the copy").into())
             }
-            (true, _) => {
-                Err(in_the_way("is a file there, and a directory in what is copied").into())
-            }
+            (true, _) => Err(in_the_way("is a file there, but a directory in the copy").into()),
         }
     }
 
     fn rename(self) -> Result<(), Errno> {
         match renameat(self.from, self.name, self.to, self.new_name) {
-            // Only who may write in a directory may move it, because that changes its parent.
+            // Moving a directory changes its `..`, which requires write permission in it.
             Err(Errno::ACCESS) => {
                 let there = statat(self.from, self.name, AtFlags::SYMLINK_NOFOLLOW)?;
-                let directory = empty_from(self.from, self.name)?;
+                let directory = open_writable(self.from, self.name)?;
                 renameat(self.from, self.name, self.to, self.new_name)?;
                 fchmod(&directory, Mode::from_raw_mode(there.st_mode & 0o777))
             }
@@ -175,18 +169,18 @@ impl Move<'_> {
     }
 }
 
-/// Opens a directory that arrived, whatever its mode is, for everything in it to be taken out.
-fn empty_from(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
+/// Opens a directory of the copy, whatever its mode, so that its contents can be moved.
+fn open_writable(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
     let directory = open_any_mode(parent, name)?;
     fchmod(&directory, Mode::RWXU)?;
     Ok(directory)
 }
 
-/// Goes through the entries of a directory that belong into another one.
+/// Visits the entries of a directory that go into another one.
 fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path, pass: Pass) -> Result<()> {
     let mut go = |name: &OsStr| Move { from, name, to, new_name: name }.go(&path.join(name), pass);
     match pass {
-        Pass::Look => for_each_name(from, &mut go),
+        Pass::Check => for_each_name(from, &mut go),
         Pass::Rename => drain(from, &mut go),
     }
 }
@@ -209,7 +203,7 @@ mod tests {
 
     const NOBODY: u32 = 65534;
 
-    /// Something that arrived beside `at`, made by `make` in the directory of that path.
+    /// A copy staged in `at`, whose content `make` creates at the path it is given.
     fn arrived(at: &Path, make: impl FnOnce(&Path)) -> StagingDirectory {
         let destination = CopyDestination::look(at).unwrap();
         let staged = StagingDirectory::beside(destination.directory().as_fd()).unwrap();
@@ -233,10 +227,10 @@ mod tests {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Acts in a directory as somebody who may not write anywhere, as root may.
+    /// Acts in a directory as a user who is not root.
     fn as_nobody(at: &Path, act: impl FnOnce() + Send) {
         std::thread::scope(|scope| {
-            // A thread has users of its own, for files.
+            // The user for file access belongs to the thread.
             let _ = scope.spawn(|| {
                 if geteuid().is_root() {
                     chown(at, Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY))).unwrap();
@@ -314,7 +308,7 @@ mod tests {
         assert_eq!(names(&at.join("d")).len(), 3_001);
         assert!(at.join(deep).join("f").exists());
         assert_eq!(names(at), ["d"]);
-        // And are deleted where they were.
+        // A copy that is not placed is deleted.
         let staged = arrived(at, |content| {
             fs::create_dir(content).unwrap();
             for number in 0..3_000 {

@@ -1,4 +1,4 @@
-//! What a stream may take of the one who receives it.
+//! Limits on what a stream may take from its receiver.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -7,12 +7,12 @@ use anyhow::{Context, Result};
 
 use crate::sys::file_system;
 
-/// How much more may come.
+/// How much more may be received.
 #[derive(Debug)]
 pub struct UnpackQuota {
     bytes: Bound,
     entries: Bound,
-    /// Where it goes, and how many bytes must stay free there.
+    /// The destination, and how many bytes must stay free there.
     floor: Option<(OwnedFd, u64)>,
 }
 
@@ -22,7 +22,7 @@ struct Bound {
     limit: u64,
 }
 
-/// A stream that takes too much.
+/// The limit that a stream exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuotaExceeded {
     Bytes {
@@ -31,7 +31,7 @@ pub enum QuotaExceeded {
     Entries {
         limit: u64,
     },
-    /// A file of `size` bytes would not leave `floor` of the `free` there are.
+    /// A file of `size` bytes would leave less than `floor` of the `free` bytes.
     Room {
         size: u64,
         free: u64,
@@ -40,27 +40,27 @@ pub enum QuotaExceeded {
 }
 
 impl UnpackQuota {
-    /// At most so many bytes of files, and so many files and directories.
+    /// At most this many bytes in files, and this many files and directories.
     pub fn new(bytes: u64, entries: u64) -> UnpackQuota {
         let bound = |limit| Bound { left: limit, limit };
         UnpackQuota { bytes: bound(bytes), entries: bound(entries), floor: None }
     }
 
-    /// No bounds, for a guest that receives from its host.
+    /// No limits, for a guest that receives from its host.
     pub fn unlimited() -> UnpackQuota {
         UnpackQuota::new(u64::MAX, u64::MAX)
     }
 
-    /// The same, leaving at least `floor` bytes free in the file system of `directory`.
+    /// Adds the limit that `floor` bytes stay free in the file system of `directory`.
     pub fn leaving(mut self, floor: u64, directory: OwnedFd) -> UnpackQuota {
         self.floor = Some((directory, floor));
         self
     }
 
-    /// Takes account of an entry and the bytes it says it has, before anything is made of it.
+    /// Counts an entry and the size it declares, before it is created.
     ///
     /// # Errors
-    /// [`QuotaExceeded`]; or where the file system cannot be asked.
+    /// [`QuotaExceeded`], and those of reading the file system's free space.
     pub fn take(&mut self, size: u64) -> Result<()> {
         let Bound { limit, left } = self.entries;
         self.entries.left = left.checked_sub(1).ok_or(QuotaExceeded::Entries { limit })?;
@@ -84,7 +84,7 @@ impl fmt::Display for QuotaExceeded {
             QuotaExceeded::Entries { limit } => write!(f, "it has more than {limit} files"),
             QuotaExceeded::Room { size, free, floor } => write!(
                 f,
-                "there is no room for a file of {}: {} are free, and {} must stay so",
+                "there is no room for a file of {}: {} are free, and {} must stay free",
                 Size(*size),
                 Size(*free),
                 Size(*floor)
@@ -95,7 +95,7 @@ impl fmt::Display for QuotaExceeded {
 
 impl std::error::Error for QuotaExceeded {}
 
-/// A number of bytes for people.
+/// A number of bytes, shown with a unit.
 struct Size(u64);
 
 impl fmt::Display for Size {

@@ -1,9 +1,9 @@
-//! Reading a stream, every byte of it checked: it may come from a hostile guest.
+//! Reading a stream that may come from a hostile guest.
 //!
-//! Taken is what [`Writer`](super::ArchiveWriter) writes, and nothing else that tars can have: no hard links,
-//! sparse files, sizes in extended headers, GNU's long names, volumes. The `tar` crate knows the fields
-//! of a header; going from one to the next is done here, so that no length is believed before it was
-//! compared with a limit.
+//! It accepts what [`ArchiveWriter`](super::ArchiveWriter) writes and nothing else that tar allows: no hard
+//! links, sparse files, sizes in extended headers, GNU long names or volumes. The `tar` crate knows the fields
+//! of a header; reading from one header to the next is done here, so that each length is compared with a
+//! limit first.
 
 use std::io::{self, Read};
 
@@ -16,17 +16,17 @@ use super::name::EntryName;
 use super::pax;
 use super::writer::BLOCK;
 
-/// How many zeros may follow the end, as programs write that fill whole records.
+/// How many zeros may follow the end: some programs fill whole records.
 const MAX_TAIL: u64 = 1 << 20;
 
 /// The longest target of a link (PATH_MAX).
 const MAX_TARGET: usize = 4096;
 
-/// Reads entries. The content of a file is read from [`ArchiveReader::content`] before the next entry.
+/// Reads entries. [`ArchiveReader::content`] must be read to its end before the next entry.
 #[derive(Debug)]
 pub struct ArchiveReader<R> {
     input: R,
-    /// Bytes of the current file that were not read yet.
+    /// Bytes of the current file that are not read yet.
     left: u64,
     /// Bytes after them, to the end of the block.
     padding: usize,
@@ -34,7 +34,7 @@ pub struct ArchiveReader<R> {
     total: Option<u64>,
 }
 
-/// What extended headers say of the next entry.
+/// The extended header of the next entry.
 #[derive(Default)]
 struct Extension {
     path: Option<Vec<u8>>,
@@ -48,15 +48,15 @@ impl<R: Read> ArchiveReader<R> {
         ArchiveReader { input, left: 0, padding: 0, begun: false, total: None }
     }
 
-    /// How many bytes of files the sender promised, if it did. Not to be relied upon.
+    /// The number of bytes in files, if the sender announced it. It is not verified.
     pub fn total(&self) -> Option<u64> {
         self.total
     }
 
-    /// The next entry; `None` at the end of a whole stream.
+    /// The next entry; `None` at the end of a complete stream.
     ///
     /// # Errors
-    /// [`ArchiveError`], or what reading says.
+    /// [`ArchiveError`], and those of reading.
     pub fn next_entry(&mut self) -> Result<Option<TarEntry>> {
         assert_eq!(self.left, 0, "the content of a file comes before the next entry");
         self.skip_padding()?;
@@ -80,7 +80,7 @@ impl<R: Read> ArchiveReader<R> {
         }
     }
 
-    /// The current file's content. It ends where the file does.
+    /// The content of the current file.
     pub fn content(&mut self) -> EntryContent<'_, R> {
         EntryContent(self)
     }
@@ -125,7 +125,7 @@ impl<R: Read> ArchiveReader<R> {
                 b"path" => extension.path = Some(value.to_vec()),
                 b"linkpath" => extension.target = Some(value.to_vec()),
                 b"mtime" => extension.modified = Some(pax::read_time(value)?),
-                // A size above all: where the next header is must not be in doubt.
+                // A size in particular: there must be no doubt where the next header is.
                 _ => return Err(ArchiveError::Malformed("a key of an extended header").into()),
             }
         }
@@ -172,7 +172,7 @@ impl<R: Read> ArchiveReader<R> {
         Ok(Some(header))
     }
 
-    /// Everything after the first block of zeros: another one, and perhaps more.
+    /// Reads what follows the first block of zeros: at least one more.
     fn tail(&mut self) -> Result<()> {
         let mut block = [0; BLOCK];
         self.fill(&mut block)?;
@@ -211,7 +211,7 @@ impl<R: Read> ArchiveReader<R> {
 }
 
 fn padding(size: u64) -> usize {
-    // Not by rounding up, which a size near the largest number would not survive.
+    // Rounding up would overflow for a size near u64::MAX.
     (BLOCK - (size % BLOCK as u64) as usize) % BLOCK
 }
 

@@ -1,4 +1,4 @@
-//! From a stream to whatever keeps it: in order, within bounds, and only what may be taken.
+//! Reading a stream into a sink: in order, within a quota, and only the kinds of files that are copied.
 
 use std::io::{self, Read};
 
@@ -10,36 +10,36 @@ use super::quota::UnpackQuota;
 use super::reader::ArchiveReader;
 use super::tally::{CopyObserver, CopyTally};
 
-/// What keeps entries. Each comes after its directory, and nothing outside that comes in between.
+/// Receives entries. Each comes after its directory, with nothing in between from outside that.
 pub trait EntrySink {
-    /// A directory; what is in it follows.
+    /// Receives a directory, whose contents follow.
     ///
     /// # Errors
-    /// Where it cannot be kept, as everywhere here.
+    /// If it cannot be stored.
     fn directory(&mut self, entry: &TarEntry) -> Result<()>;
 
-    /// A file and its content, all of which is to be read.
+    /// Receives a file, and reads its content to the end.
     ///
     /// # Errors
-    /// Where it cannot be kept.
+    /// If it cannot be stored.
     fn file(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<()>;
 
-    /// A symbolic link, not to be followed; `false` where links are not kept.
+    /// Receives a symbolic link; `false` if links are not stored.
     ///
     /// # Errors
-    /// Where it cannot be kept.
+    /// If it cannot be stored.
     fn link(&mut self, entry: &TarEntry, target: &[u8]) -> Result<bool>;
 
-    /// How many bytes keeping an entry takes beside those of its content.
+    /// How many bytes storing an entry takes in addition to its content.
     fn overhead(&self, _: &TarEntry) -> u64 {
         0
     }
 }
 
-/// Takes a whole stream, and tells what its root is.
+/// Receives a whole stream. Gives the kind of its root.
 ///
 /// # Errors
-/// [`ArchiveError`], [`Exceeded`](super::QuotaExceeded), and the sink's own.
+/// [`ArchiveError`], [`QuotaExceeded`](super::QuotaExceeded), and those of the sink.
 pub fn receive<R: Read>(
     reader: &mut ArchiveReader<R>,
     sink: &mut dyn EntrySink,
@@ -76,18 +76,18 @@ pub fn receive<R: Read>(
     }
 }
 
-/// Which directory the stream is in.
+/// The directory that the stream is in.
 #[derive(Debug, Default)]
 struct Order {
     root: Option<EntryKind>,
-    /// The parts of its name.
+    /// The names on the way to it.
     open: Vec<Vec<u8>>,
 }
 
 impl Order {
     fn check(&mut self, entry: &TarEntry) -> Result<(), ArchiveError> {
         match (&self.root, entry.name.split()) {
-            // The root, and nothing before it.
+            // The root comes first.
             (None, None) => self.root = Some(entry.kind.clone()),
             (Some(EntryKind::Directory), Some((parent, _))) if self.open.starts_with(parent) => {
                 self.open.truncate(parent.len());
@@ -102,7 +102,7 @@ impl Order {
     }
 }
 
-/// Content whose pieces are told of.
+/// Content whose progress is reported.
 struct Counted<'a, C> {
     content: C,
     watch: &'a dyn CopyObserver,

@@ -1,4 +1,4 @@
-//! From one stream to another, of which only what may be taken is left.
+//! Copying the entries of one stream to another.
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use super::entry::TarEntry;
 use super::receive::EntrySink;
 use super::writer::ArchiveWriter;
 
-/// Passes entries on, with everything beneath a name.
+/// Writes entries to another stream, with all names beneath another one.
 #[derive(Debug)]
 pub struct EntryRelay<W: Write> {
     writer: ArchiveWriter<W>,
@@ -17,7 +17,7 @@ pub struct EntryRelay<W: Write> {
 }
 
 impl<W: Write> EntryRelay<W> {
-    /// The root is called `top` on the other side, or nothing.
+    /// The root is called `top` in the other stream; `None` leaves it without a name.
     pub fn new(out: W, top: Option<OsString>) -> EntryRelay<W> {
         EntryRelay { writer: ArchiveWriter::new(out), top }
     }
@@ -25,7 +25,7 @@ impl<W: Write> EntryRelay<W> {
     /// Ends the other stream.
     ///
     /// # Errors
-    /// That stream's, as everywhere here.
+    /// Those of writing it.
     pub fn finish(self) -> Result<()> {
         self.writer.finish().context("cannot write the archive")?;
         Ok(())

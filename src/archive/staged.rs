@@ -12,28 +12,27 @@ use super::leftovers::{self, PREFIX};
 use super::tree::{TreeBuilder, UnpackRules};
 use crate::sys::random;
 
-/// A place for what arrives.
+/// A staging directory.
 #[derive(Debug)]
 pub struct StagingDirectory {
-    /// Where the directory is.
     parent: OwnedFd,
     name: OsString,
-    /// The directory itself; nobody else may enter it.
+    /// The directory itself, which no other user may enter.
     top: OwnedFd,
 }
 
 impl StagingDirectory {
-    /// A new directory in `parent`, and none there that a killed copy left.
+    /// Creates a directory in `parent`, and deletes those that killed copies left there.
     ///
     /// # Errors
-    /// The file system's.
+    /// Those of the file system.
     pub fn beside(parent: BorrowedFd<'_>) -> Result<StagingDirectory> {
         let digits = random::hex::<8>().context("cannot get random bytes")?;
         let name = OsString::from(format!("{PREFIX}{digits}"));
         let parent = parent.try_clone_to_owned().context("cannot hold the directory")?;
         mkdirat(&parent, &name, Mode::from_raw_mode(0o700))
             .map_err(std::io::Error::from)
-            .context("cannot make a directory there")?;
+            .context("cannot create a directory there")?;
         match openat(&parent, &name, OPEN_DIRECTORY, Mode::empty()) {
             Ok(top) => {
                 leftovers::sweep(parent.as_fd(), top.as_fd());
@@ -41,21 +40,21 @@ impl StagingDirectory {
             }
             Err(errno) => {
                 let _ = unlinkat(&parent, &name, AtFlags::REMOVEDIR);
-                Err(std::io::Error::from(errno)).context("cannot make a directory there")
+                Err(std::io::Error::from(errno)).context("cannot create a directory there")
             }
         }
     }
 
-    /// The tree that is made in it.
+    /// Begins a tree in it.
     ///
     /// # Errors
-    /// Where there are no more descriptors.
+    /// If there are no more descriptors.
     pub fn tree(&self, rules: UnpackRules) -> Result<TreeBuilder> {
         let top = self.top.try_clone().context("cannot hold the directory")?;
         Ok(TreeBuilder::new(top, rules))
     }
 
-    /// The directory that everything is in.
+    /// The directory itself.
     pub(super) fn top(&self) -> BorrowedFd<'_> {
         self.top.as_fd()
     }
@@ -63,8 +62,7 @@ impl StagingDirectory {
 
 impl Drop for StagingDirectory {
     fn drop(&mut self) {
-        // By what is held, so that nobody can have another directory emptied. There is nobody to tell
-        // of what cannot be deleted.
+        // By descriptor, so that no other directory is emptied if this one was replaced.
         let _ = delete_contents(self.top.as_fd());
         let _ = unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR);
     }
@@ -100,7 +98,7 @@ mod tests {
         fs::create_dir(at(&kept[0])).unwrap();
         symlink("other", at(&kept[1])).unwrap();
         fs::create_dir(at(&kept[2])).unwrap();
-        // Something of the user's that somebody else has given this name.
+        // A user's directory that has been given such a name.
         fs::create_dir(at(&kept[4])).unwrap();
         fs::write(at(&kept[4]).join("thesis"), "x").unwrap();
         for (name, seconds) in [(one(1), 90), (one(2), 30), (kept[2].clone(), 90), (one(4), 90)] {

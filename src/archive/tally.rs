@@ -1,24 +1,24 @@
-//! What was copied.
+//! Counting what is copied.
 
 use super::entry::EntryKind;
 use super::name::EntryName;
 
-/// How many of the things that were left out are named.
+/// How many of the skipped entries are named.
 const NAMED: usize = 10;
 
-/// Who waits for a copy.
+/// Observes the progress of a copy.
 pub trait CopyObserver: Sync {
-    /// Whether there is somebody, for whom it pays to count beforehand.
+    /// Whether the progress is shown at all, so that the total is worth counting.
     fn is_there(&self) -> bool;
 
-    /// So many bytes of files are to be expected. Not to be relied upon.
+    /// About this many bytes will be moved.
     fn total(&self, bytes: u64);
 
-    /// So many more were moved.
+    /// This many more bytes were moved.
     fn moved(&self, bytes: u64);
 }
 
-/// Nobody waits.
+/// Ignores the progress.
 impl CopyObserver for () {
     fn is_there(&self) -> bool {
         false
@@ -29,15 +29,15 @@ impl CopyObserver for () {
     fn moved(&self, _: u64) {}
 }
 
-/// Counts what was sent or received.
+/// The number of entries sent or received.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CopyTally {
     pub files: u64,
     pub directories: u64,
     pub links: u64,
-    /// Of files.
+    /// Bytes in files.
     pub bytes: u64,
-    /// What was left out: its name and what it is. The first of them only.
+    /// Name and kind of the first entries that were skipped.
     pub skipped: Vec<(EntryName, &'static str)>,
     pub skipped_count: u64,
 }
@@ -56,7 +56,7 @@ impl CopyTally {
         }
     }
 
-    /// Notes what was left out.
+    /// Notes an entry that was skipped.
     pub fn skip(&mut self, name: EntryName, kind: &EntryKind) {
         self.skipped_count += 1;
         if self.skipped.len() < NAMED {

@@ -1,4 +1,4 @@
-//! Making a tree of files, entry by entry, each in a directory that is held open.
+//! Creating a tree of files, entry by entry, each in a directory that is held open.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,31 +19,28 @@ use super::entry::{EntryKind, FileTime, TarEntry};
 use super::name::EntryName;
 use super::receive::EntrySink;
 
-/// What the root is called in the directory it is made in. Nobody else calls anything so: that is how a
-/// directory of a copy is known ([`super::leftovers`]).
+/// The name of the root in the staging directory. [`super::leftovers`] recognizes such directories by it.
 pub const CONTENT: &str = "mayfly-cp-content";
 
-/// What is moved at once.
+/// Bytes moved at a time.
 const CHUNK: usize = 128 * 1024;
 
-/// What is kept of entries.
+/// What is kept of the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnpackRules {
-    /// Permissions that are given to nothing.
+    /// Permissions that no entry gets.
     pub umask: u32,
     /// Whether symbolic links are kept.
     pub links: bool,
 }
 
-/// A tree that is being made below [`CONTENT`].
+/// A tree that is being created at [`CONTENT`].
 #[derive(Debug)]
 pub struct TreeBuilder {
     top: OwnedFd,
-    /// Taken away from all permissions.
     umask: u32,
-    /// Whether links are kept.
     links: bool,
-    /// The directory the stream is in, and those it is in, the root first.
+    /// The open directories, from the root to the one that the stream is in.
     levels: Vec<Level>,
     chunk: Box<[u8]>,
 }
@@ -52,31 +49,30 @@ pub struct TreeBuilder {
 struct Level {
     part: Vec<u8>,
     directory: OwnedFd,
-    /// What it gets when all that is in it is there.
+    /// Its mode and time, set when it is left.
     mode: u32,
     modified: FileTime,
 }
 
 impl TreeBuilder {
-    /// A tree in an empty directory, in which the only links are such as the stream has.
+    /// A tree in the empty directory `top`.
     pub fn new(top: OwnedFd, rules: UnpackRules) -> TreeBuilder {
         let UnpackRules { umask, links } = rules;
         TreeBuilder { top, umask, links, levels: Vec::new(), chunk: vec![0; CHUNK].into() }
     }
 
-    /// Gives the directories that are still open what they shall have. Without it, the tree is not
-    /// complete.
+    /// Completes the tree: sets mode and time of the directories that are still open.
     ///
     /// # Errors
-    /// The file system's.
+    /// Those of the file system.
     pub fn finish(&mut self) -> Result<()> {
         self.close_to(0)
     }
 
-    /// The root as a directory, for who has none in its stream.
+    /// Creates the root as a directory, for archives that do not contain it.
     ///
     /// # Errors
-    /// The file system's.
+    /// Those of the file system.
     pub fn make_root(&mut self) -> Result<()> {
         let entry = TarEntry {
             name: EntryName::root(),
@@ -87,11 +83,11 @@ impl TreeBuilder {
         self.directory(&entry)
     }
 
-    /// Brings the stream into the directory of this name, leaving those it is not in and entering, or
-    /// making, those it is in: for archives that are in no order. Links are not followed.
+    /// Enters the directory of this name, for archives in any order. Missing directories are created, and
+    /// links are not followed.
     ///
     /// # Errors
-    /// The file system's.
+    /// Those of the file system.
     pub fn enter(&mut self, parts: &[Vec<u8>]) -> Result<()> {
         let open = self.levels.iter().skip(1).map(|level| &level.part);
         let same = open.zip(parts).take_while(|(open, part)| open == part).count();
@@ -107,17 +103,17 @@ impl TreeBuilder {
                     let mut level = self.hold(part, 0o755, FileTime::default())?;
                     let stat: Stat = fstat(&level.directory).context("cannot look at it")?;
                     (level.mode, level.modified) = (stat.st_mode & 0o777, FileTime::of(&stat));
-                    // It may have been closed for good already.
+                    // It may have been left before, and have its final mode.
                     let _ = fchmod(&level.directory, Mode::from_raw_mode(0o700));
                     self.levels.push(level);
                 }
-                Err(errno) => return Err(said(errno, "make the directory", part)),
+                Err(errno) => return Err(said(errno, "create the directory", part)),
             }
         }
         Ok(())
     }
 
-    /// What the innermost directory gets when the stream leaves it.
+    /// Sets mode and time that the innermost directory gets when it is left.
     pub fn set_innermost(&mut self, mode: u32, modified: FileTime) {
         let mode = mode & !self.umask;
         if let Some(level) = self.levels.last_mut() {
@@ -125,15 +121,15 @@ impl TreeBuilder {
         }
     }
 
-    /// Takes away what is in the way of an entry in the innermost directory, if it is no directory.
+    /// Deletes an entry of the innermost directory, unless it is a directory.
     pub fn clear(&self, leaf: &OsStr) {
         let _ = unlinkat(self.innermost(), leaf, AtFlags::empty());
     }
 
-    /// Makes another name for a file of this tree.
+    /// Creates a hard link to a file of this tree.
     ///
     /// # Errors
-    /// The file system's.
+    /// Those of the file system.
     pub fn hard_link(&mut self, name: &EntryName, target: &EntryName) -> Result<()> {
         let (from, source) =
             target.split().ok_or(ArchiveError::Malformed("the target of a link"))?;
@@ -147,11 +143,11 @@ impl TreeBuilder {
             .map_err(|errno| said(errno, "link", leaf.as_bytes()))
     }
 
-    /// Makes a file of the pieces of `content` that go to these offsets and have these lengths, or end
-    /// with it. What is between them is a hole.
+    /// Creates a file. `content` is its pieces, one after another, given by offset and length; the last one
+    /// may end early. What is between the pieces becomes a hole.
     ///
     /// # Errors
-    /// The file system's, and those of `content`.
+    /// Those of the file system and of `content`.
     pub fn write(
         &mut self,
         entry: &TarEntry,
@@ -195,8 +191,11 @@ impl TreeBuilder {
         self.levels.last().map_or(self.top.as_fd(), |level| level.directory.as_fd())
     }
 
-    /// Where an entry is made, and as what. Its directory is one of those that are open: the order of a
-    /// stream was checked, and an archive in no order was led there.
+    /// The name under which an entry is created in the innermost directory, after leaving those that it
+    /// is not in.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Order`] if its directory is not open.
     fn place_of<'n>(&mut self, name: &'n EntryName) -> Result<&'n OsStr> {
         match name.split() {
             None => Ok(OsStr::new(CONTENT)),
@@ -218,7 +217,7 @@ impl TreeBuilder {
         Ok(Level { part: part.to_vec(), directory, mode: mode & !self.umask, modified })
     }
 
-    /// Leaves all directories but the outer `count`.
+    /// Leaves all directories but the outermost `count`.
     fn close_to(&mut self, count: usize) -> Result<()> {
         while self.levels.len() > count {
             let Some(level) = self.levels.pop() else { break };
@@ -234,7 +233,7 @@ impl EntrySink for TreeBuilder {
     fn directory(&mut self, entry: &TarEntry) -> Result<()> {
         let leaf = self.place_of(&entry.name)?;
         mkdirat(self.innermost(), leaf, Mode::from_raw_mode(0o700))
-            .map_err(|errno| refused(errno, "make the directory", entry))?;
+            .map_err(|errno| refused(errno, "create the directory", entry))?;
         let mut level = self.hold(leaf.as_bytes(), entry.mode, entry.modified)?;
         if entry.name.is_root() {
             level.part = Vec::new();
@@ -257,12 +256,12 @@ impl EntrySink for TreeBuilder {
             .and_then(|()| {
                 utimensat(here, leaf, &entry.modified.stamps(), AtFlags::SYMLINK_NOFOLLOW)
             })
-            .map_err(|errno| refused(errno, "make the link", entry))?;
+            .map_err(|errno| refused(errno, "create the link", entry))?;
         Ok(true)
     }
 }
 
-/// A name in a sentence.
+/// A name in a message.
 pub fn shown(name: &EntryName) -> String {
     if name.is_root() {
         return "it".into();
@@ -275,7 +274,7 @@ fn said(errno: Errno, what: &str, part: &[u8]) -> anyhow::Error {
     anyhow::Error::new(std::io::Error::from(errno)).context(format!("cannot {what} {shown:?}"))
 }
 
-/// Why an entry could not be made. What exists already was made by the same stream.
+/// Why an entry could not be created. An existing one came from the same stream.
 fn refused(errno: Errno, what: &str, entry: &TarEntry) -> anyhow::Error {
     match errno {
         Errno::EXIST => ArchiveError::Twice(entry.name.to_bytes()).into(),

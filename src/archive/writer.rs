@@ -1,4 +1,4 @@
-//! Writing a stream: pax tar, which keeps names and times whole.
+//! Writing a stream in pax format, which preserves names and times.
 
 use std::io::{self, Read, Write};
 
@@ -8,17 +8,16 @@ use super::entry::{EntryKind, FileTime, TarEntry};
 use super::pax;
 use super::tally::CopyObserver;
 
-/// A tar is made of blocks of this size.
+/// The size of the blocks of a tar archive.
 pub const BLOCK: usize = 512;
 
-/// What is written at once: as much as the agent's pipes hold half of.
+/// Bytes written at a time: twice what the agent's pipes hold.
 const BUFFER: usize = 128 * 1024;
 
-/// The longest name that fits a header without an extension.
+/// The longest name that fits into a header.
 const SHORT_NAME: usize = 100;
 
-/// Writes entries. Nothing is complete before [`ArchiveWriter::finish`]: a stream without its end is one that
-/// broke off.
+/// Writes entries. Without [`ArchiveWriter::finish`] the stream is incomplete, and its reader refuses it.
 #[derive(Debug)]
 pub struct ArchiveWriter<W: Write> {
     out: W,
@@ -31,20 +30,20 @@ impl<W: Write> ArchiveWriter<W> {
         ArchiveWriter { out, buffer: vec![0; BUFFER].into(), filled: 0 }
     }
 
-    /// Says how many bytes of files will follow. It comes first, and is only for who waits.
+    /// Announces the number of bytes in files, for progress bars. It comes first.
     ///
     /// # Errors
-    /// The stream's, as everywhere here.
+    /// Those of writing the stream.
     pub fn announce(&mut self, bytes: u64) -> io::Result<()> {
         let mut records = Vec::new();
         pax::push(&mut records, pax::TOTAL, bytes.to_string().as_bytes());
         self.extension(EntryType::XGlobalHeader, &records)
     }
 
-    /// Writes a directory, a link, or the name of something special.
+    /// Writes an entry without content.
     ///
     /// # Errors
-    /// The stream's.
+    /// Those of writing the stream.
     pub fn entry(&mut self, entry: &TarEntry) -> io::Result<()> {
         debug_assert!(!matches!(entry.kind, EntryKind::File { .. }), "a file has content");
         self.header(entry)
@@ -53,7 +52,7 @@ impl<W: Write> ArchiveWriter<W> {
     /// Writes a file: as many bytes of `content` as its entry says.
     ///
     /// # Errors
-    /// The stream's and the content's own; [`io::ErrorKind::UnexpectedEof`] where there is less of it.
+    /// Those of the stream and of `content`; [`io::ErrorKind::UnexpectedEof`] if it is shorter.
     pub fn file(
         &mut self,
         entry: &TarEntry,
@@ -82,10 +81,10 @@ impl<W: Write> ArchiveWriter<W> {
         self.pad(size)
     }
 
-    /// Ends the stream, and gives back what it was written to.
+    /// Ends the stream, and returns what it was written to.
     ///
     /// # Errors
-    /// The stream's.
+    /// Those of writing the stream.
     pub fn finish(mut self) -> io::Result<W> {
         self.push(&[0; 2 * BLOCK])?;
         self.flush()?;
@@ -93,7 +92,7 @@ impl<W: Write> ArchiveWriter<W> {
         Ok(self.out)
     }
 
-    /// How many bytes of a stream an entry takes beside its content.
+    /// The number of bytes that an entry takes in addition to its content.
     pub fn overhead(entry: &TarEntry) -> u64 {
         let block = BLOCK as u64;
         let (_, records) = Self::described(entry);
@@ -125,7 +124,7 @@ impl<W: Write> ArchiveWriter<W> {
         let mut header = Header::new_ustar();
         let fields = header.as_ustar_mut().expect("it was made as one");
         let name = entry.name.to_bytes();
-        // A tar marks directories also by a slash.
+        // The names of directories end in a slash.
         let name = if kind == EntryType::Directory { [&name[..], b"/"].concat() } else { name };
         put(&mut fields.name, b"path", &name, &mut records);
         if let EntryKind::Link { target } = &entry.kind {
@@ -161,7 +160,7 @@ impl<W: Write> ArchiveWriter<W> {
         self.pad(records.len() as u64)
     }
 
-    /// Fills up the last block of something of this size.
+    /// Fills the last block of content of this size with zeros.
     fn pad(&mut self, size: u64) -> io::Result<()> {
         let over = (size % BLOCK as u64) as usize;
         if over == 0 { Ok(()) } else { self.push(&[0; BLOCK][over..]) }
@@ -187,7 +186,7 @@ impl<W: Write> ArchiveWriter<W> {
     }
 }
 
-/// Puts a name into its field, or, where it is too long, as much of it as fits, and all into a record.
+/// Writes a name into its field. One that does not fit is cut off there, and goes into a record.
 fn put(field: &mut [u8; SHORT_NAME], key: &[u8], name: &[u8], records: &mut Vec<u8>) {
     let count = name.len().min(SHORT_NAME);
     field[..count].copy_from_slice(&name[..count]);

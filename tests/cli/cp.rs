@@ -141,14 +141,14 @@ fn what_cannot_be_is_said_and_costs_nothing() {
             "box:tree",
             "file",
             1,
-            "cannot copy box:tree to file: \"file\" is a file, and a directory is copied",
+            "cannot copy box:tree to file: \"file\" is a file, but a directory is copied",
         ),
         ("box:tree/x", "no/", 1, "cannot copy box:tree/x to no/: there is no directory \"no/\""),
         (
             "box:tree",
             "taken",
             1,
-            "cannot copy box:tree to taken: \"tree/sub\" is a file there, and a directory in what is copied",
+            "cannot copy box:tree to taken: \"tree/sub\" is a file there, but a directory in the copy",
         ),
         (
             "box:link",
@@ -167,7 +167,7 @@ fn what_cannot_be_is_said_and_costs_nothing() {
             "tree",
             "box:tree/x",
             1,
-            "cannot copy tree to box:tree/x: in the VM: \"tree/x\" is a file, and a directory is copied",
+            "cannot copy tree to box:tree/x: in the VM: \"tree/x\" is a file, but a directory is copied",
         ),
     ] {
         env.run(&["cp", from, to]).fails(code, &format!("mayfly: {said}\n"));

@@ -291,11 +291,11 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             [link(b'2', b".", b"/etc"), file(b"x"), END.to_vec()].concat(),
             "asked for",
         ),
-        ("hard link", tree(&[link(b'1', b"h", b"../canaries/passwd")]), "kind '1'"),
+        ("hard link", tree(&[link(b'1', b"h", b"../canaries/passwd")]), "type '1'"),
         (
             "hard link, then write",
             tree(&[link(b'1', b"passwd", b"/etc/passwd"), file(b"passwd")]),
-            "kind '1'",
+            "type '1'",
         ),
         (
             "long target",
@@ -304,7 +304,7 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ),
         // Other kinds.
         ("device as root", [entry(b'4', b".", b""), END.to_vec()].concat(), "device"),
-        ("sparse", tree(&[entry(b'S', b"s", b"")]), "kind 'S'"),
+        ("sparse", tree(&[entry(b'S', b"s", b"")]), "type 'S'"),
         (
             "sparse of 8 EiB",
             tree(&[changed(head(b'S', b"s", 512), |bytes| {
@@ -319,13 +319,13 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             tree(&[pax(b'x', &[("GNU.sparse.realsize", b"9223372036854775807")]), file(b"s")]),
             "malformed",
         ),
-        ("volume", tree(&[entry(b'V', b"v", b"")]), "kind 'V'"),
-        ("multi-volume", tree(&[entry(b'M', b"v", b"")]), "kind 'M'"),
-        ("dump directory", tree(&[entry(b'D', b"v", b"x\0")]), "kind 'D'"),
-        ("escape in a kind", tree(&[entry(0x1b, b"\x1b[2Jv", b"")]), "kind '\\u{1b}'"),
-        ("GNU long name", tree(&[long(17), b"../../canaries/x".to_vec()]), "kind 'L'"),
-        ("GNU long name of 8 EiB", tree(&[long(i64::MAX as u64)]), "kind 'L'"),
-        ("GNU long link", tree(&[entry(b'K', b"././@LongLink", b"/etc/passwd")]), "kind 'K'"),
+        ("volume", tree(&[entry(b'V', b"v", b"")]), "type 'V'"),
+        ("multi-volume", tree(&[entry(b'M', b"v", b"")]), "type 'M'"),
+        ("dump directory", tree(&[entry(b'D', b"v", b"x\0")]), "type 'D'"),
+        ("escape in a kind", tree(&[entry(0x1b, b"\x1b[2Jv", b"")]), "type '\\u{1b}'"),
+        ("GNU long name", tree(&[long(17), b"../../canaries/x".to_vec()]), "type 'L'"),
+        ("GNU long name of 8 EiB", tree(&[long(i64::MAX as u64)]), "type 'L'"),
+        ("GNU long link", tree(&[entry(b'K', b"././@LongLink", b"/etc/passwd")]), "type 'K'"),
         // Sizes.
         (
             "a file of 8 EiB",
@@ -381,7 +381,7 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         (
             "two extended headers",
             tree(&[pax(b'x', &[("path", b"x")]), pax(b'x', &[("path", b"y")]), file(b"x")]),
-            "kind 'x'",
+            "type 'x'",
         ),
         ("an extended header and nothing", tree(&[pax(b'x', &[("path", b"x")])]), "malformed"),
         (
@@ -392,11 +392,11 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         (
             "a header for all in between",
             tree(&[pax(b'g', &[("MAYFLY.total", b"1")]), file(b"x")]),
-            "kind 'g'",
+            "type 'g'",
         ),
         ("a time that is none", tree(&[pax(b'x', &[("mtime", b"1e99")]), file(b"x")]), "malformed"),
         // Not what it seems.
-        ("nothing", Vec::new(), "broke off"),
+        ("nothing", Vec::new(), "ends too early"),
         ("only an end", END.to_vec(), "malformed"),
         ("noise", noise, "malformed"),
         ("text", b"<html>404 not found</html>".repeat(100), "malformed"),
@@ -421,10 +421,14 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             "malformed",
         ),
         ("zeros for ever", [tree(&[file(b"x")]), vec![0; 4 << 20]].concat(), "malformed"),
-        ("no end", [directory(b"."), file(b"x")].concat(), "broke off"),
-        ("half an end", [directory(b"."), file(b"x"), vec![0; 512]].concat(), "broke off"),
-        ("cut in a header", tree(&[file(b"x")])[..700].to_vec(), "broke off"),
-        ("cut in a file", tree(&[entry(b'0', b"x", &[7; 4000])])[..2000].to_vec(), "broke off"),
+        ("no end", [directory(b"."), file(b"x")].concat(), "ends too early"),
+        ("half an end", [directory(b"."), file(b"x"), vec![0; 512]].concat(), "ends too early"),
+        ("cut in a header", tree(&[file(b"x")])[..700].to_vec(), "ends too early"),
+        (
+            "cut in a file",
+            tree(&[entry(b'0', b"x", &[7; 4000])])[..2000].to_vec(),
+            "ends too early",
+        ),
     ]
 }
 
