@@ -1,4 +1,4 @@
-//! Frames: the header, the kinds, and how large each may be.
+//! Frames: their headers, kinds and size limits.
 
 use std::fmt;
 
@@ -7,13 +7,12 @@ use serde::de::DeserializeOwned;
 /// Bytes before the payload: length, kind, tag.
 pub const HEADER: usize = 4 + 1 + 8;
 
-/// The largest payload of any frame. 64 KiB is a Linux pipe's capacity: a full read becomes one
-/// frame.
+/// The largest payload of any frame: the default capacity of a Linux pipe, so that one read becomes one frame.
 pub const MAX_PAYLOAD: usize = 64 * 1024;
 
-/// How much of a stream one frame carries: with its header, an even 64 KiB. The virtio console moves
-/// bytes in buffers of 32 KiB out of a guest and 4 KiB into it, and each costs the same however full
-/// it is; a header on top of 64 KiB would travel in one of its own.
+/// How many bytes of a stream one frame carries: with the header, exactly 64 KiB. The virtio console moves
+/// bytes in buffers of 32 KiB out of a guest and of 4 KiB into it, and each costs the same however full it is;
+/// 64 KiB of payload and a header would need one more.
 pub const STREAM_PAYLOAD: usize = MAX_PAYLOAD - HEADER;
 
 /// Who sends a frame.
@@ -25,7 +24,7 @@ pub enum FrameSide {
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $side:ident, $range:expr;)*) => {
-        /// What a frame is.
+        /// What a frame contains.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u8)]
         pub enum FrameKind { $($(#[$doc])* $name = $code,)* }
@@ -34,17 +33,17 @@ macro_rules! kinds {
             /// Every kind.
             pub const ALL: &[FrameKind] = &[$(FrameKind::$name),*];
 
-            /// The kind of this code, if there is one.
+            /// The kind with this code.
             pub fn from_code(code: u8) -> Option<FrameKind> {
                 match code { $($code => Some(FrameKind::$name),)* _ => None }
             }
 
-            /// Who may send it.
+            /// Which side sends it.
             pub fn side(self) -> FrameSide {
                 match self { $(FrameKind::$name => FrameSide::$side,)* }
             }
 
-            /// How long its payload may be.
+            /// The permitted lengths of its payload.
             pub fn lengths(self) -> std::ops::RangeInclusive<usize> {
                 match self { $(FrameKind::$name => $range,)* }
             }
@@ -52,43 +51,43 @@ macro_rules! kinds {
     };
 }
 
-// Zero is no kind: a run of zero bytes must not be a run of frames.
+// No kind has the code 0: zero bytes must not be frames.
 kinds! {
-    /// [`Setup`](super::SetupRequest), answered by `Done` or `Error`.
+    /// [`SetupRequest`](super::SetupRequest), answered by `Done` or `Error`.
     Setup = 1, Host, 2..=8192;
     /// A piece of a request too long for one frame; an `Exec` with the last piece follows.
     ExecPart = 2, Host, 1..=MAX_PAYLOAD;
-    /// [`Exec`](super::ExecRequest), or the rest of it after `ExecPart`s.
+    /// [`ExecRequest`](super::ExecRequest), or the rest of it after `ExecPart`s.
     Exec = 3, Host, 1..=MAX_PAYLOAD;
     /// Bytes for the command's standard input, within the credit.
     Stdin = 4, Host, 1..=MAX_PAYLOAD;
-    /// No more standard input.
+    /// The end of standard input.
     StdinEof = 5, Host, 0..=0;
-    /// [`Signal`](super::SignalRequest) for the command's process group.
+    /// [`SignalRequest`](super::SignalRequest) for the command's process group.
     Signal = 6, Host, 2..=64;
     /// The new [`WindowSize`](super::WindowSize) of the command's terminal.
     WindowSize = 7, Host, 2..=64;
-    /// [`Shutdown`](super::ShutdownRequest), answered by `Done` when it begins.
+    /// [`ShutdownRequest`](super::ShutdownRequest), answered by `Done` when it begins.
     Shutdown = 8, Host, 2..=64;
-    /// [`Ttl`](super::TtlRequest), answered by `Done` or `Error`.
+    /// [`TtlRequest`](super::TtlRequest), answered by `Done` or `Error`.
     Ttl = 9, Host, 2..=64;
-    /// A piece of a [`Secret`](super::NamedSecret) for the `Exec` that follows.
+    /// A piece of a [`NamedSecret`](super::NamedSecret) for the `Exec` that follows.
     Secret = 10, Host, 3..=MAX_PAYLOAD;
-    /// [`AgentInfo`](super::AgentInfo), right after the `Ack`.
+    /// [`AgentInfo`](super::AgentInfo), right after the `HelloAck`.
     AgentInfo = 65, Agent, 2..=4096;
     /// The request was carried out.
     Done = 66, Agent, 0..=0;
-    /// [`Started`](super::ExecStarted): the command runs.
+    /// [`ExecStarted`](super::ExecStarted): the command runs.
     Started = 67, Agent, 2..=64;
     /// Bytes from the command's standard output.
     Stdout = 68, Agent, 1..=MAX_PAYLOAD;
     /// Bytes from the command's standard error.
     Stderr = 69, Agent, 1..=MAX_PAYLOAD;
-    /// [`Credit`](super::StdinCredit) for more standard input.
+    /// [`StdinCredit`](super::StdinCredit) for more standard input.
     StdinCredit = 70, Agent, 2..=64;
-    /// [`Exit`](super::ExecExit): the command ended and all its output was sent.
+    /// [`ExecExit`](super::ExecExit): the command ended and all its output was sent.
     Exit = 71, Agent, 2..=256;
-    /// [`Failure`](super::AgentFailure): the request was not carried out.
+    /// [`AgentFailure`](super::AgentFailure): the request was not carried out.
     Error = 72, Agent, 2..=4096;
 }
 
@@ -99,7 +98,7 @@ pub struct Frame<'a> {
     pub payload: &'a [u8],
 }
 
-/// How the other side broke the protocol.
+/// How the other side violated the protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProtocolViolation {
     /// No kind has this code.
@@ -108,11 +107,11 @@ pub enum ProtocolViolation {
     WrongSide(FrameKind),
     /// The length is outside what the kind allows.
     Length(FrameKind, u32),
-    /// Not this session's frame.
+    /// The frame belongs to another session.
     WrongTag(FrameKind),
-    /// The payload is not what the kind promises.
+    /// The payload is not valid for the kind.
     Malformed(FrameKind, String),
-    /// A frame that nothing asked for.
+    /// A frame of this kind is not expected now.
     Unexpected(FrameKind),
 }
 
@@ -155,10 +154,10 @@ impl FrameHeader {
 }
 
 impl Frame<'_> {
-    /// The JSON payload as `T`.
+    /// Parses the JSON payload.
     ///
     /// # Errors
-    /// [`ProtocolViolation::Malformed`] when it is not one.
+    /// [`ProtocolViolation::Malformed`].
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ProtocolViolation> {
         serde_json::from_slice(self.payload)
             .map_err(|error| ProtocolViolation::Malformed(self.kind, error.to_string()))
@@ -178,7 +177,7 @@ impl fmt::Display for ProtocolViolation {
                 write!(f, "a malformed {kind:?} frame: {why}")
             }
             ProtocolViolation::Unexpected(kind) => {
-                write!(f, "a {kind:?} frame that nothing asked for")
+                write!(f, "an unexpected {kind:?} frame")
             }
         }
     }
@@ -191,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_and_codes_agree_and_zero_is_none() {
+    fn kinds_and_codes_agree_and_zero_is_not_a_kind() {
         for &kind in FrameKind::ALL {
             assert_eq!(FrameKind::from_code(kind as u8), Some(kind));
             assert!(*kind.lengths().end() <= MAX_PAYLOAD);

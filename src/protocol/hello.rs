@@ -1,28 +1,30 @@
 //! The two fixed-size records that open a session.
 
-/// Begins a [`Hello`]. Random bytes, chosen once; the first four, read as a frame's length, are
-/// beyond every limit, so that a `Hello` where a frame is expected is noticed at once.
+/// The protocol's version. Any change to the kinds, their payloads or their meaning increases it.
+pub const VERSION: u32 = 3;
+
+/// The first bytes of a [`Hello`]. They are arbitrary; the first four, read as a frame's length, exceed every
+/// limit, so that a `Hello` where a frame is expected is noticed at once.
 const SYNC: [u8; 16] = *b"\xf3mayfly\x9e\x1c\xd7\x42\x88\xe5\x0b\xb6\x71";
 
-/// Begins an [`HelloAck`]; different from [`SYNC`], so that a looped-back line is not mistaken for an
-/// agent.
+/// The first bytes of a [`HelloAck`]. They differ from [`SYNC`], so that a loopback is not mistaken for an agent.
 const ANSWER: [u8; 16] = *b"\xceAGENT\xa4\x17\xf9\x03\x5d\xe8\x96\x2a\xbb\x60";
 
-/// What the host says first.
+/// The host's first message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hello {
-    /// The host's [`VERSION`](super::VERSION).
+    /// The host's [`VERSION`].
     pub version: u32,
     /// Random, new for each attempt; it becomes the tag of every frame.
     pub nonce: u64,
 }
 
-/// What the agent answers.
+/// The agent's answer to a [`Hello`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HelloAck {
-    /// The agent's [`VERSION`](super::VERSION).
+    /// The agent's [`VERSION`].
     pub version: u32,
-    /// The nonce of the `Hello` that is answered.
+    /// The nonce of the `Hello`.
     pub nonce: u64,
 }
 
@@ -35,8 +37,8 @@ impl Hello {
         encode(SYNC, self.version, self.nonce)
     }
 
-    /// Finds the first whole `Hello`. Returns it, if any, and how many leading bytes are of no
-    /// further use: those through its end, or those that cannot be the beginning of one.
+    /// Finds the first complete `Hello`. Returns it, if any, and how many leading bytes to discard: all up to
+    /// its end, or those that cannot be the beginning of one.
     pub fn find(bytes: &[u8]) -> (Option<Hello>, usize) {
         let (found, used) = find(SYNC, bytes);
         (found.map(|(version, nonce)| Hello { version, nonce }), used)
@@ -44,7 +46,7 @@ impl Hello {
 }
 
 impl HelloAck {
-    /// Bytes on the wire; the layout is the [`Hello`]'s.
+    /// The layout is that of [`Hello`].
     pub const SIZE: usize = Hello::SIZE;
 
     /// The record's bytes.
@@ -52,7 +54,7 @@ impl HelloAck {
         encode(ANSWER, self.version, self.nonce)
     }
 
-    /// Finds the first whole `HelloAck`; see [`Hello::find`].
+    /// Finds the first complete `HelloAck`; see [`Hello::find`].
     pub fn find(bytes: &[u8]) -> (Option<HelloAck>, usize) {
         let (found, used) = find(ANSWER, bytes);
         (found.map(|(version, nonce)| HelloAck { version, nonce }), used)
@@ -89,11 +91,11 @@ fn find(magic: [u8; 16], bytes: &[u8]) -> (Option<(u32, u64)>, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{MAX_PAYLOAD, VERSION};
     use super::*;
+    use crate::protocol::frame::MAX_PAYLOAD;
 
     #[test]
-    fn a_hello_is_found_behind_anything_and_across_any_cut() {
+    fn a_hello_is_found_after_any_bytes_and_across_any_cut() {
         let hello = Hello { version: VERSION, nonce: 0x0123_4567_89ab_cdef };
         let mut line = b"stale \xf3 bytes \xf3mayfly".to_vec();
         let junk = line.len();
@@ -102,7 +104,7 @@ mod tests {
         for cut in 0..line.len() {
             let (found, used) = Hello::find(&line[..cut]);
             assert_eq!(found, None);
-            assert!(used <= junk, "a cut at {cut} throws away the record's beginning");
+            assert!(used <= junk, "a cut at {cut} discards the record's beginning");
             assert_eq!(Hello::find(&line[used..]).0, Some(hello));
         }
     }

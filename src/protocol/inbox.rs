@@ -1,14 +1,14 @@
-//! A receive buffer of fixed size that frames and opening records are taken from.
+//! A receive buffer of fixed size for frames and the records that open a session.
 
 use zeroize::Zeroize;
 
-use super::frame::FrameHeader;
-use super::{Frame, FrameSide, HEADER, Hello, HelloAck, MAX_PAYLOAD, ProtocolViolation};
+use super::frame::{Frame, FrameHeader, FrameSide, HEADER, MAX_PAYLOAD, ProtocolViolation};
+use super::hello::{Hello, HelloAck};
 
-/// Two of the largest frames: one can be completed while the beginning of the next is here.
+/// Two of the largest frames: room to complete one while it also holds the beginning of the next.
 const CAPACITY: usize = 2 * (HEADER + MAX_PAYLOAD);
 
-/// Bytes that arrived and were not taken yet. Its size never changes, whatever lengths arrive.
+/// Bytes that arrived and were not taken yet. It never grows.
 #[derive(Debug)]
 pub struct FrameInbox {
     bytes: Box<[u8]>,
@@ -28,7 +28,7 @@ impl FrameInbox {
         FrameInbox { bytes: vec![0; CAPACITY].into(), start: 0, end: 0 }
     }
 
-    /// Where to read the next bytes to; tell how many with [`FrameInbox::filled`]. Never empty when all
+    /// Where to read the next bytes to; report how many with [`FrameInbox::filled`]. It is never empty if all
     /// complete frames have been taken.
     pub fn space(&mut self) -> &mut [u8] {
         if self.start == self.end {
@@ -40,23 +40,23 @@ impl FrameInbox {
         &mut self.bytes[self.end..]
     }
 
-    /// `count` bytes were read to [`FrameInbox::space`].
+    /// Adds `count` bytes that were read into [`FrameInbox::space`].
     pub fn filled(&mut self, count: usize) {
         assert!(count <= CAPACITY - self.end, "more bytes than there was space");
         self.end += count;
     }
 
-    /// Whether nothing is waiting, not even a part of a frame.
+    /// Whether it holds nothing, not even a part of a frame.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// Forgets everything that arrived.
+    /// Discards everything that arrived.
     pub fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
     }
 
-    /// Overwrites what was taken, where something confidential was in it.
+    /// Overwrites the bytes that were taken; call it if there was a secret among them.
     pub fn wipe(&mut self) {
         self.bytes[..self.start].zeroize();
         self.bytes[self.end..].zeroize();
@@ -65,8 +65,8 @@ impl FrameInbox {
     /// Takes the next frame from `from` with this `tag`; `None` until it is complete.
     ///
     /// # Errors
-    /// A [`ProtocolViolation`], as soon as the header shows it. The offending bytes stay, for
-    /// [`FrameInbox::find_hello`] to look through.
+    /// A [`ProtocolViolation`], as soon as the header shows it. The offending bytes stay, so that
+    /// [`FrameInbox::find_hello`] can search them.
     pub fn next_frame(
         &mut self,
         from: FrameSide,
@@ -85,14 +85,14 @@ impl FrameInbox {
         Ok(Some(Frame { kind, payload: &self.bytes[payload..payload + length] }))
     }
 
-    /// Takes the next [`Hello`], throwing away what precedes it.
+    /// Takes the next [`Hello`] and discards the bytes before it.
     pub fn find_hello(&mut self) -> Option<Hello> {
         let (found, used) = Hello::find(&self.bytes[self.start..self.end]);
         self.start += used;
         found
     }
 
-    /// Takes the [`HelloAck`] with this nonce, throwing away what precedes it, other `HelloAck`s included.
+    /// Takes the [`HelloAck`] with this nonce and discards the bytes before it, other `HelloAck`s included.
     pub fn find_ack(&mut self, nonce: u64) -> Option<HelloAck> {
         loop {
             let (found, used) = HelloAck::find(&self.bytes[self.start..self.end]);

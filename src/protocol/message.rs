@@ -1,12 +1,12 @@
-//! What control frames say. JSON, and strict on both ends: the version in the opening records says
-//! whether two programs understand each other, not guesses about unknown fields.
+//! The payloads of control frames, as JSON. Both ends refuse unknown fields: whether they understand each other
+//! depends only on the version in `Hello` and `HelloAck`.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{NamedSecret, WireText};
+use super::secret::NamedSecret;
+use super::text::WireText;
 
-/// What a guest must know of the outside before it serves: sent once after every start, and before
-/// the first command of a clone.
+/// What a guest must be told before its first command: sent once after every start, from a template too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetupRequest {
@@ -14,11 +14,11 @@ pub struct SetupRequest {
     pub vm_id: String,
     /// The host's wall clock in nanoseconds since 1970.
     pub unix_ns: u64,
-    /// The guest's name for itself.
+    /// The guest's host name.
     pub hostname: String,
-    /// Random bytes for the guest's generator, at least 32, as base64.
+    /// At least 32 random bytes for the guest's random number generator, as base64.
     pub entropy: String,
-    /// Milliseconds this VM may still live; past them the agent ends it by itself.
+    /// Milliseconds after which the agent ends the VM.
     pub ttl_ms: Option<u64>,
 }
 
@@ -27,31 +27,31 @@ pub struct SetupRequest {
 #[serde(deny_unknown_fields)]
 pub struct ExecRequest {
     pub program: ExecProgram,
-    /// Variables on top of the guest's own defaults; the last of a name wins.
+    /// Variables besides the guest's defaults; the last of a name wins.
     #[serde(default)]
     pub env: Vec<(WireText, WireText)>,
-    /// Where it runs; by default in its user's home.
+    /// The working directory; by default the user's home.
     #[serde(default)]
     pub cwd: Option<WireText>,
-    /// `name`, `uid`, `name:group` or `uid:gid`; by default the agent's own.
+    /// `name`, `uid`, `name:group` or `uid:gid`; by default the agent's user.
     #[serde(default)]
     pub user: Option<String>,
     /// Milliseconds until the whole process tree is killed.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
-    /// Whether `Stdin` frames follow; otherwise the command reads an empty input.
+    /// Whether `Stdin` frames follow; otherwise the input is empty.
     #[serde(default)]
     pub stdin: bool,
-    /// A terminal for its three streams; without one they are pipes.
+    /// A terminal for its three streams; if `None`, they are pipes.
     #[serde(default)]
     pub tty: Option<TerminalRequest>,
-    /// What it is given in confidence, as files. They are no part of the JSON: see [`NamedSecret`].
+    /// Files with secrets. They are not in the JSON: see [`NamedSecret`].
     #[serde(skip)]
     pub secrets: Vec<NamedSecret>,
 }
 
 impl ExecRequest {
-    /// A request to run this, with everything else at its default.
+    /// Runs this, with everything else at its default.
     pub fn of(program: ExecProgram) -> ExecRequest {
         ExecRequest {
             program,
@@ -70,27 +70,27 @@ impl ExecRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExecProgram {
-    /// A program and its arguments; looked up in `PATH` when it has no slash.
+    /// A program and its arguments. A program without a slash is looked up in `PATH`.
     Argv(Vec<WireText>),
     /// A command line for `bash -lc`.
     Shell(WireText),
-    /// The user's login shell, or `/bin/sh` where that is not there.
+    /// The user's login shell, or `/bin/sh` if that does not exist.
     Login,
-    /// The agent itself, which sends a tree of files to its standard output.
+    /// The agent's own program, which writes a tree of files to its standard output.
     Pack(PackRequest),
-    /// The agent itself, which makes a tree of files from its standard input.
+    /// The agent's own program, which reads a tree of files from its standard input.
     Unpack(UnpackRequest),
 }
 
-/// Which files to send; the room `archive` says how they look on the way.
+/// Which files to send. Their format is that of `archive`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PackRequest {
-    /// A file or a directory; a relative path begins where the command runs.
+    /// A file or a directory. A relative path begins at the command's working directory.
     pub path: WireText,
-    /// If it is a link, send what it leads to.
+    /// If the path is a symbolic link, send its target.
     pub follow: bool,
-    /// Say first how much it is.
+    /// Send the total size first.
     pub announce: bool,
 }
 
@@ -98,7 +98,7 @@ pub struct PackRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnpackRequest {
-    /// A relative path begins where the command runs.
+    /// A relative path begins at the command's working directory.
     pub path: WireText,
     pub input: UnpackInput,
 }
@@ -107,13 +107,13 @@ pub struct UnpackRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum UnpackInput {
-    /// What a [`PackRequest`] would send. The path says where it goes by docker cp's rules.
+    /// The output of a [`PackRequest`]. It is placed at the path by the rules of `docker cp`.
     Tree {
-        /// What it is called where it comes from, if that has a name.
+        /// The name of the source, if it has one.
         name: Option<WireText>,
-        /// Of a directory, only what is in it.
+        /// Only the contents of the directory.
         contents: bool,
-        /// Make the directories above the path that are not there.
+        /// Create missing parent directories of the path.
         parents: bool,
     },
     /// A tar archive, to be unpacked in the directory at the path.
@@ -124,16 +124,16 @@ pub enum UnpackInput {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SignalRequest {
-    /// Linux's number on x86-64, 1 to 64.
+    /// The number of Linux on x86-64, 1 to 64.
     pub number: u8,
 }
 
-/// A terminal for a command, like the one the person sits at.
+/// A terminal for a command, like the user's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TerminalRequest {
     pub size: WindowSize,
-    /// What kind it is: `TERM`, unless the guest knows none of that name or the request has another.
+    /// The value of `TERM`, unless the guest has no terminal of that name or the request sets the variable.
     pub name: WireText,
 }
 
@@ -145,35 +145,35 @@ pub struct WindowSize {
     pub columns: u16,
 }
 
-/// End the VM.
+/// A request to shut the VM down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShutdownRequest {
-    /// Milliseconds between asking processes to end and killing them.
+    /// Milliseconds between SIGTERM and SIGKILL for its processes.
     pub grace_ms: u64,
 }
 
-/// More time for the VM.
+/// A new TTL for the VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TtlRequest {
-    /// Milliseconds this VM may still live, in place of what `SetupRequest` said.
+    /// Milliseconds after which the agent ends the VM. Replaces that of `SetupRequest`.
     pub ttl_ms: u64,
 }
 
-/// What the agent says of itself.
+/// What the agent reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentInfo {
-    /// The agent's own version, `CARGO_PKG_VERSION` of its build.
+    /// The agent's `CARGO_PKG_VERSION`.
     pub version: String,
     /// The release of the kernel it runs on.
     pub kernel: String,
-    /// Whether it is a guest's first process; otherwise a plain process of the host.
+    /// Whether it is a guest's first process; otherwise it is a process of the host.
     pub init: bool,
 }
 
-/// The command runs.
+/// The command has started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExecStarted {
@@ -192,18 +192,18 @@ pub struct StdinCredit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProcessEnd {
-    /// It returned this code.
+    /// It exited with this code.
     Code(u8),
     /// This signal killed it.
     Signal(u8),
 }
 
-/// The command ended, and all its output precedes this.
+/// The command ended. All its output was sent before this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExecExit {
     pub end: ProcessEnd,
-    /// Whether it was killed because its time was over.
+    /// Whether it was killed at its timeout.
     pub timed_out: bool,
     /// Milliseconds from start to end of the process, by the agent's clock.
     pub duration_ms: u64,
@@ -214,7 +214,7 @@ pub struct ExecExit {
 #[serde(deny_unknown_fields)]
 pub struct AgentFailure {
     pub kind: FailureKind,
-    /// One line for people, whatever was sent: more could look like a line of somebody else.
+    /// One line for people. Further lines are dropped: they could look like another program's output.
     #[serde(deserialize_with = "one_line")]
     pub message: String,
 }
@@ -231,13 +231,13 @@ fn one_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Err
 pub enum FailureKind {
     /// No such program.
     NotFound,
-    /// It is there and cannot be executed.
+    /// The program exists but cannot be executed.
     NotExecutable,
     NoSuchUser,
     NoSuchDirectory,
-    /// Something else is running, or nothing more can be started now.
+    /// Another command is running, or no more can be started at the moment.
     Busy,
-    /// The agent does not do that.
+    /// The agent does not do this.
     Refused,
     /// The agent or its kernel failed.
     Internal,

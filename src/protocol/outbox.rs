@@ -4,22 +4,21 @@ use std::io;
 
 use zeroize::Zeroize;
 
-use super::frame::FrameHeader;
-use super::{FrameKind, HEADER, MAX_PAYLOAD};
+use super::frame::{FrameHeader, FrameKind, HEADER, MAX_PAYLOAD};
 
-/// Room that data frames leave for control frames, so that an answer can always be queued.
+/// Bytes that data frames leave free for control frames, so that an answer can always be queued.
 pub const RESERVE: usize = 8 * 1024;
 
 /// Two of the largest frames and the reserve.
 const CAPACITY: usize = 2 * (HEADER + MAX_PAYLOAD) + RESERVE;
 
-/// Bytes waiting for the transport to take them.
+/// Bytes to be sent.
 #[derive(Debug)]
 pub struct FrameOutbox {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
-    /// Whether a secret may be in the bytes, waiting or sent.
+    /// Whether the buffer may contain a secret, sent or not.
     confidential: bool,
 }
 
@@ -53,7 +52,7 @@ impl FrameOutbox {
     /// Queues bytes as they are.
     ///
     /// # Panics
-    /// When there is no room; ask first.
+    /// There is no room.
     pub fn push_raw(&mut self, bytes: &[u8]) {
         self.make_contiguous(bytes.len());
         self.bytes[self.end..self.end + bytes.len()].copy_from_slice(bytes);
@@ -63,7 +62,7 @@ impl FrameOutbox {
     /// Queues a frame.
     ///
     /// # Panics
-    /// When there is no room, or the payload is larger than the kind allows; ask first.
+    /// There is no room, or the kind does not permit a payload of this length.
     pub fn push(&mut self, kind: FrameKind, tag: u64, payload: &[u8]) {
         assert!(kind.lengths().contains(&payload.len()), "{kind:?} of {} bytes", payload.len());
         self.confidential |= kind == FrameKind::Secret;
@@ -72,11 +71,11 @@ impl FrameOutbox {
         self.push_raw(payload);
     }
 
-    /// Queues a data frame that `fill` reads straight into the buffer: it gets at most `limit`
-    /// bytes of room and returns how many it filled. Zero queues nothing.
+    /// Queues a data frame that `fill` writes directly into the buffer. It receives at most `limit` bytes of
+    /// room and returns how many it filled; if none, nothing is queued.
     ///
     /// # Errors
-    /// What `fill` returns; nothing is queued then.
+    /// Those of `fill`; nothing is queued.
     pub fn push_with(
         &mut self,
         kind: FrameKind,
@@ -95,17 +94,17 @@ impl FrameOutbox {
         Ok(count)
     }
 
-    /// What is waiting.
+    /// The bytes to send next.
     pub fn pending(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
-    /// Whether nothing is waiting.
+    /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// The transport took `count` of the [`FrameOutbox::pending`] bytes.
+    /// Removes `count` of the [`FrameOutbox::pending`] bytes, which have been sent.
     pub fn sent(&mut self, count: usize) {
         assert!(count <= self.end - self.start, "more bytes than were waiting");
         self.start += count;
@@ -114,7 +113,7 @@ impl FrameOutbox {
         }
     }
 
-    /// Overwrites what is not waiting any more, if a secret may be in it.
+    /// Overwrites the bytes that have been sent, if there may be a secret among them.
     pub fn wipe(&mut self) {
         if self.confidential {
             self.bytes[..self.start].zeroize();
@@ -123,7 +122,7 @@ impl FrameOutbox {
         }
     }
 
-    /// Forgets what is waiting.
+    /// Discards the bytes to send.
     pub fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
     }
@@ -149,13 +148,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_secret_stays_in_an_outbox_that_was_wiped() {
+    fn wiping_overwrites_secrets_that_were_sent() {
         let contains =
             |outbox: &FrameOutbox| outbox.bytes.windows(6).any(|bytes| bytes == b"canary");
         let mut outbox = FrameOutbox::new();
         outbox.push(FrameKind::Secret, 1, b"\x01acanary");
         outbox.wipe();
-        assert!(contains(&outbox), "it is waiting still");
+        assert!(contains(&outbox), "it has not been sent yet");
         outbox.sent(outbox.pending().len());
         assert!(contains(&outbox));
         outbox.wipe();

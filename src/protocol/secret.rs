@@ -1,23 +1,22 @@
-//! Secrets: what a command is given in confidence.
+//! Secrets for commands.
 //!
-//! They travel apart from their request, in [`FrameKind::Secret`] frames before it, so that no JSON has them
-//! in it. A payload is a name's length in one byte, the name, and a piece of the secret; pieces of one
-//! name follow each other.
+//! They are sent in [`FrameKind::Secret`] frames before their request, so that they are in no JSON. A payload is
+//! the length of the name in one byte, the name, and a piece of the secret. The pieces of a secret follow each
+//! other.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::{FrameKind, MAX_PAYLOAD, ProtocolViolation};
+use super::frame::{FrameKind, MAX_PAYLOAD, ProtocolViolation};
 
-/// The most bytes of all secrets of one command together, names included: as much as docker takes for
-/// one.
+/// The most bytes of all secrets of one command, names included: docker's limit for one secret.
 pub const MAX_SECRETS: usize = 512 * 1024;
 
 /// The longest name.
 const MAX_NAME: usize = 64;
 
-/// One of them.
+/// One secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NamedSecret {
     name: String,
@@ -25,7 +24,7 @@ pub struct NamedSecret {
 }
 
 impl NamedSecret {
-    /// A secret with a name for its file; `None` if the name does not obey [`is_secret_name`].
+    /// `name` is the name of its file; `None` unless [`is_secret_name`].
     pub fn new(name: &str, value: Zeroizing<Vec<u8>>) -> Option<NamedSecret> {
         is_secret_name(name).then(|| NamedSecret { name: name.to_owned(), value })
     }
@@ -38,7 +37,7 @@ impl NamedSecret {
         &self.value
     }
 
-    /// The payloads that carry it.
+    /// The payloads to send it in.
     pub fn payloads(&self) -> impl Iterator<Item = Zeroizing<Vec<u8>>> {
         let name = self.name.as_bytes();
         self.value.chunks(MAX_PAYLOAD - 1 - name.len()).map(|piece| {
@@ -50,22 +49,22 @@ impl NamedSecret {
         })
     }
 
-    /// How much of [`MAX_SECRETS`] it takes.
+    /// How many bytes of [`MAX_SECRETS`] it takes.
     pub fn size(&self) -> usize {
         let payloads = self.value.len().div_ceil(MAX_PAYLOAD - 1 - self.name.len());
         payloads * (1 + self.name.len()) + self.value.len()
     }
 }
 
-/// Not what it says.
+/// Does not show the value.
 impl fmt::Debug for NamedSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Secret({:?}, {} bytes)", self.name, self.value.len())
     }
 }
 
-/// Whether `name` can be a secret's: a file's name that no shell and no program could take for anything
-/// else. Letters, digits, `_`, `-` and `.`, at most 64; not first `-` or `.`.
+/// Whether `name` is valid for a secret: 1 to 64 letters, digits, `_`, `-` and `.`, beginning with none of the
+/// last two. As a file's name, it means nothing else to a shell or a program.
 pub fn is_secret_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     name.len() <= MAX_NAME
@@ -73,7 +72,7 @@ pub fn is_secret_name(name: &str) -> bool {
         && name.chars().all(|c| plain(c) || "-.".contains(c))
 }
 
-/// The secrets of a request that is on its way.
+/// The secrets received for the next request.
 #[derive(Debug, Default)]
 pub struct ReceivedSecrets {
     secrets: Vec<NamedSecret>,
@@ -84,7 +83,7 @@ impl ReceivedSecrets {
     /// Takes a frame's payload.
     ///
     /// # Errors
-    /// A [`ProtocolViolation`] where it is not what [`NamedSecret::payloads`] makes, or too much.
+    /// A [`ProtocolViolation`] if it is malformed, or the secrets are larger than [`MAX_SECRETS`].
     pub fn add(&mut self, payload: &[u8]) -> Result<(), ProtocolViolation> {
         let malformed = |why: &str| ProtocolViolation::Malformed(FrameKind::Secret, why.into());
         let (&length, rest) = payload.split_first().ok_or_else(|| malformed("it is empty"))?;
@@ -100,7 +99,7 @@ impl ReceivedSecrets {
         }
         match self.secrets.last_mut().filter(|last| last.name == name) {
             Some(last) => {
-                // Growing in place could leave the old bytes behind.
+                // Growing the vector in place could leave a copy of the old bytes in memory.
                 let mut whole = Zeroizing::new(Vec::with_capacity(last.value.len() + piece.len()));
                 whole.extend_from_slice(&last.value);
                 whole.extend_from_slice(piece);
@@ -113,7 +112,7 @@ impl ReceivedSecrets {
         Ok(())
     }
 
-    /// All there are, for the request they were sent for.
+    /// Takes all secrets.
     pub fn take(&mut self) -> Vec<NamedSecret> {
         self.size = 0;
         std::mem::take(&mut self.secrets)
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_names_of_files_and_nothing_else() {
+    fn secret_names_are_plain_file_names() {
         for good in ["token", "a", "_", "id_rsa", "tls.key", "A-1", &"x".repeat(64)] {
             assert!(is_secret_name(good), "{good}");
         }
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_in_pieces_arrives_whole() {
+    fn a_secret_sent_in_pieces_is_received_complete() {
         let long: Vec<u8> = (0..MAX_PAYLOAD * 3).map(|n| n as u8).collect();
         let sent = [secret("a", b"1"), secret("long", &long), secret("b", &[0; MAX_PAYLOAD - 2])];
         let mut received = ReceivedSecrets::default();
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_that_make_no_sense_and_too_many_are_violations() {
+    fn malformed_and_too_many_payloads_are_violations() {
         let mut received = ReceivedSecrets::default();
         for bad in [&b""[..], b"\x05abc", b"\x00x", b"\x02..x", b"\x02\xff\xffx"] {
             assert!(matches!(received.add(bad), Err(ProtocolViolation::Malformed(..))), "{bad:?}");
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_does_not_show_itself() {
+    fn debug_output_does_not_show_the_value() {
         assert_eq!(format!("{:?}", secret("a", b"word")), "Secret(\"a\", 4 bytes)");
     }
 }

@@ -1,4 +1,4 @@
-//! Text as the operating system has it: bytes, nearly always UTF-8.
+//! Strings of the operating system: bytes, nearly always UTF-8.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -7,8 +7,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// An argument, a path or a variable. In JSON a plain string where it is UTF-8, else
-/// `{"base64": "…"}`, so that no argument is refused or changed on its way.
+/// An argument, a path or a variable. In JSON it is a string if it is UTF-8, else `{"base64": "…"}`, so that any
+/// bytes can be sent.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct WireText(pub Vec<u8>);
 
@@ -25,12 +25,10 @@ struct Bytes {
 }
 
 impl WireText {
-    /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// As the operating system's string.
     pub fn as_os_str(&self) -> &OsStr {
         OsStr::from_bytes(&self.0)
     }
