@@ -1,27 +1,28 @@
 //! mayfly runs commands in throwaway virtual machines.
 //!
-//! There is no daemon: each subcommand takes a lock, reads a JSON registry, makes one transition
-//! through a backend, writes the registry and exits. The rooms of the house, from the street to the
-//! cellar:
+//! There is no daemon: each command takes a lock, reads a JSON registry, makes one transition through a
+//! backend, writes the registry and exits. These are the modules; each imports only from modules further
+//! down, which `tests/project/architecture.rs` checks.
 //!
-//! - [`cli`]: global flags, the list of verbs, the one `match`.
-//! - [`commands`]: one file a verb; flags beside the function that serves them.
-//! - [`lifecycle`]: what a verb means for a VM, and [`output`]: the only room that prints.
-//! - [`import`]: images from directories and archives that other programs made.
-//! - [`guest`] (the host's end of the agent protocol), [`backend`] (the VMMs), [`image`] (what VMs
-//!   boot), [`registry`] (transactions and locks), [`settings`] (profiles, directories, variables).
-//!   These five do not know each other. [`template`] (frozen VMs of an image) knows [`image`].
-//! - [`host`]: the operating system: processes, clocks, files, signals.
-//! - [`model`]: plain types and the rules about them, no I/O.
-//! - [`protocol`]: the wire between host and guest, and [`archive`]: trees of files on that wire. Both
-//!   ends use these two, which know nothing of the rest.
-//! - [`agent`]: the guest's half, which knows no more than that either.
-//! - [`sys`]: what the host's and the guest's half both need of Linux.
-//!
-//! Imports run one way, down this list; `tests/project/architecture.rs` fails on an arrow upwards.
+//! - [`cli`] parses the command line, runs the verb and reports errors.
+//! - [`commands`] has a file for each verb: its flags, a call of `lifecycle`, and what is printed.
+//! - [`output`] prints: tables, JSON, progress and errors.
+//! - [`lifecycle`] does what the verbs ask for: it creates, starts, stops and removes VMs.
+//! - [`import`] makes images from root file systems and container images.
+//! - [`template`] stores frozen VMs, which new VMs start as copies of.
+//! - [`image`] builds and stores the images that VMs boot.
+//! - [`guest`] is the host's end of the agent protocol.
+//! - [`backend`] runs VMs with Firecracker or QEMU, or as plain processes.
+//! - [`registry`] keeps the records of all VMs, with transactions and locks.
+//! - [`settings`] reads directories, profiles and defaults from flags, variables and files.
+//! - [`host`] wraps the host's processes, files, signals, terminals and clocks.
+//! - [`model`] defines types and rules without I/O.
+//! - [`agent`] is the program in the guest. It imports only the three modules below.
+//! - [`archive`] reads and writes tar archives of files that are copied or imported.
+//! - [`protocol`] defines the messages between host and agent.
+//! - [`sys`] has what host and agent both need of Linux.
 
-// Nobody but these two programs uses the library: its documentation is for those who work on it, with
-// private items and all.
+// Only mayfly's own programs use the library. Its documentation is for contributors and includes private items.
 #![allow(rustdoc::private_intra_doc_links, reason = "documented with --document-private-items")]
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]

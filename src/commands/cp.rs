@@ -86,19 +86,21 @@ pub struct Args {
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
-    let way = Way::of(&args)?;
+    let direction = CopyDirection::of(&args)?;
     let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
-    let id = manager.resolve(way.vm())?;
+    let id = manager.resolve(direction.vm())?;
     let from = args.source.display().to_string();
     let to = args.destination.display().to_string();
     let progress = CopyProgress::new(app.printer, &from);
     let copied =
         AgentConversation::begin(&manager, &id, &mut signals).and_then(|mut conversation| {
             let limits = &manager.settings.profiles()?.limits;
-            let copied = conversation.ask(|session| match way {
-                Way::In(_, copy) => lifecycle::copy_in(session, copy, &mut signals, &progress),
-                Way::Out(_, copy) => {
+            let copied = conversation.ask(|session| match direction {
+                CopyDirection::In(_, copy) => {
+                    lifecycle::copy_in(session, copy, &mut signals, &progress)
+                }
+                CopyDirection::Out(_, copy) => {
                     lifecycle::copy_out(session, copy, limits, &mut signals, &progress).map(Some)
                 }
             });
@@ -129,54 +131,56 @@ fn report(
 }
 
 /// A copy into or out of a VM.
-enum Way {
+enum CopyDirection {
     In(VmRef, CopyIn),
     Out(VmRef, CopyOut),
 }
 
-impl Way {
+impl CopyDirection {
     /// The copy that the arguments ask for.
     ///
     /// # Errors
     /// `Usage`, or a local path that is not accessible; no VM has been looked up yet.
-    fn of(args: &Args) -> Result<Way> {
+    fn of(args: &Args) -> Result<CopyDirection> {
         let who = CopyUser { user: args.user.clone(), cwd: None };
         let follow = args.follow_link;
         let usage = |message: String| Refusal::new(RefusalKind::Usage, message);
-        match (End::parse(&args.source), End::parse(&args.destination)) {
-            (End::Vm(..), End::Vm(..)) => Err(usage("both SRC and DST are in a VM".into())
-                .hint("copy through this host: mayfly cp A:PATH - | mayfly cp - B:PATH")
-                .into()),
-            (End::Vm(vm, path), local) => {
+        match (Endpoint::parse(&args.source), Endpoint::parse(&args.destination)) {
+            (Endpoint::Vm(..), Endpoint::Vm(..)) => {
+                Err(usage("both SRC and DST are in a VM".into())
+                    .hint("copy through this host: mayfly cp A:PATH - | mayfly cp - B:PATH")
+                    .into())
+            }
+            (Endpoint::Vm(vm, path), local) => {
                 if args.exclude_ignored {
                     let message = "--exclude-ignored needs a local SRC".to_owned();
                     return Err(usage(message).into());
                 }
                 let to = match local {
-                    End::Standard => CopyStore::Archive(archive_out()?),
-                    End::Local(path) => CopyStore::Place(CopyDestination::look(&path)?),
-                    End::Vm(..) => unreachable!("handled above"),
+                    Endpoint::Standard => CopyStore::Archive(archive_out()?),
+                    Endpoint::Local(path) => CopyStore::Place(CopyDestination::look(&path)?),
+                    Endpoint::Vm(..) => unreachable!("handled above"),
                 };
-                Ok(Way::Out(vm, CopyOut { path, follow, to, who }))
+                Ok(CopyDirection::Out(vm, CopyOut { path, follow, to, who }))
             }
-            (local, End::Vm(vm, to)) => {
+            (local, Endpoint::Vm(vm, to)) => {
                 let payload = match local {
-                    End::Local(path) => CopyPayload::Tree {
+                    Endpoint::Local(path) => CopyPayload::Tree {
                         follow,
                         contents: false,
                         exclude_ignored: args.exclude_ignored,
                         path: existing(path)?,
                     },
-                    End::Standard if follow || args.exclude_ignored => {
+                    Endpoint::Standard if follow || args.exclude_ignored => {
                         let message = "an archive is copied as it is".to_owned();
                         return Err(usage(message)
                             .hint("leave out --follow-link and --exclude-ignored")
                             .into());
                     }
-                    End::Standard => CopyPayload::Archive(archive_in()?),
-                    End::Vm(..) => unreachable!("handled above"),
+                    Endpoint::Standard => CopyPayload::Archive(archive_in()?),
+                    Endpoint::Vm(..) => unreachable!("handled above"),
                 };
-                Ok(Way::In(vm, CopyIn { payload, to, parents: false, who }))
+                Ok(CopyDirection::In(vm, CopyIn { payload, to, parents: false, who }))
             }
             (from, to) => Err(usage(format!("neither {from} nor {to} is in a VM"))
                 .hint("write a path in a VM as VM:PATH")
@@ -186,26 +190,26 @@ impl Way {
 
     fn vm(&self) -> &VmRef {
         match self {
-            Way::In(vm, _) | Way::Out(vm, _) => vm,
+            CopyDirection::In(vm, _) | CopyDirection::Out(vm, _) => vm,
         }
     }
 }
 
-/// One end of a copy.
+/// The source or destination of a copy.
 #[derive(Debug, PartialEq, Eq)]
-enum End {
+enum Endpoint {
     /// Standard input or output.
     Standard,
     Local(PathBuf),
     Vm(VmRef, WireText),
 }
 
-impl End {
+impl Endpoint {
     /// Parses an argument: `VM:PATH` if the part before the first colon can be a VM's name or id.
-    fn parse(typed: &OsStr) -> End {
+    fn parse(typed: &OsStr) -> Endpoint {
         let bytes = typed.as_bytes();
         if bytes == b"-" {
-            return End::Standard;
+            return Endpoint::Standard;
         }
         let colon = bytes.iter().position(|&byte| byte == b':');
         let split = colon.and_then(|colon| {
@@ -213,18 +217,18 @@ impl End {
             Some((vm, WireText::from(OsStr::from_bytes(&bytes[colon + 1..]))))
         });
         match split {
-            Some((vm, path)) => End::Vm(vm, path),
-            None => End::Local(typed.into()),
+            Some((vm, path)) => Endpoint::Vm(vm, path),
+            None => Endpoint::Local(typed.into()),
         }
     }
 }
 
-impl fmt::Display for End {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            End::Standard => f.write_str("'-'"),
-            End::Local(path) => write!(f, "{path:?}"),
-            End::Vm(vm, path) => write!(f, "{vm}:{}", path.as_os_str().display()),
+            Endpoint::Standard => f.write_str("'-'"),
+            Endpoint::Local(path) => write!(f, "{path:?}"),
+            Endpoint::Vm(vm, path) => write!(f, "{vm}:{}", path.as_os_str().display()),
         }
     }
 }
@@ -263,10 +267,10 @@ mod tests {
 
     #[test]
     fn a_colon_after_what_could_be_a_vm_makes_it_one() {
-        let vm = |name: &str, path: &str| End::Vm(name.parse().unwrap(), WireText::from(path));
-        let local = |path: &str| End::Local(path.into());
+        let vm = |name: &str, path: &str| Endpoint::Vm(name.parse().unwrap(), WireText::from(path));
+        let local = |path: &str| Endpoint::Local(path.into());
         for (typed, end) in [
-            ("-", End::Standard),
+            ("-", Endpoint::Standard),
             ("box:", vm("box", "")),
             ("box:/a:b", vm("box", "/a:b")),
             ("box:../x", vm("box", "../x")),
@@ -277,7 +281,7 @@ mod tests {
             ("box", local("box")),
             ("--", local("--")),
         ] {
-            assert_eq!(End::parse(OsStr::new(typed)), end, "{typed}");
+            assert_eq!(Endpoint::parse(OsStr::new(typed)), end, "{typed}");
         }
     }
 }

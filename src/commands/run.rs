@@ -87,7 +87,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let mut signals = PendingSignals::block()?;
     let mut timings = PhaseTimings::begin();
     let command = ExecCommand { exec, streams, keep: true };
-    let way = args.way.way(StreamPurpose::Session);
+    let way = args.way.options(StreamPurpose::Session);
     let mut remark = |remark| app.printer.remark(&remark);
     let mut caller =
         StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };

@@ -43,7 +43,7 @@ pub struct Args {
     vm: VmRef,
 
     #[command(flatten)]
-    circumstances: ExecContext,
+    context: ExecContext,
 
     /// Program to run instead of a shell, and its arguments
     #[arg(last = true, value_name = "CMD")]
@@ -56,7 +56,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     } else {
         exec_context::program(&args.command)
     };
-    let mut exec = args.circumstances.exec(program, Some("'shell'"))?;
+    let mut exec = args.context.exec(program, Some("'shell'"))?;
     let instead =
         format!("'mayfly exec --keep -i {} -- bash' reads commands from a file or a pipe", args.vm);
     let streams = tty::take(app, &mut exec, "'shell'", &instead)?;

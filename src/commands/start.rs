@@ -35,7 +35,7 @@ pub struct Args {
     vms: Vec<VmRef>,
 
     #[command(flatten)]
-    way: StartFlags,
+    start: StartFlags,
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
@@ -44,11 +44,11 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     each(app, &args.vms, |vm| {
         let id = manager.resolve(vm)?;
         let mut timings = PhaseTimings::begin();
-        let way = args.way.way(StreamPurpose::Control);
+        let options = args.start.options(StreamPurpose::Control);
         let mut remark = |remark| app.printer.remark(&remark);
         let mut caller =
             StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
-        let started = lifecycle::start(&manager, &id, way, &mut caller)?;
+        let started = lifecycle::start(&manager, &id, options, &mut caller)?;
         started.up.hang_up();
         app.printer.timings(&timings);
         app.printer.done(&VmView::from(&started.record), vm.as_str())

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result};
 use rustix::termios::tcgetwinsize;
 
-use super::foreign::ForeignText;
+use super::foreign_text::ForeignText;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::sys::nonblocking::would_block;
 use crate::sys::poll::{self, PollFd, PollFlags};

@@ -3,29 +3,29 @@
 //! Data goes to stdout, everything else to stderr. Text that a guest or a file could have chosen is escaped
 //! ([`escape()`]). Only the output of a command in a guest is passed on raw, by other modules.
 
-mod answer;
+mod build_progress;
 mod color;
-mod copying;
+mod copy_progress;
+mod error_report;
 mod escape;
-mod failure;
-mod foreign;
+mod exec_answer;
+mod foreign_text;
 mod lines;
 mod printer;
-mod progress;
 mod screen;
 mod table;
-mod usage;
+mod usage_hint;
 mod view;
 
-pub use answer::ExecAnswer;
+pub use build_progress::BuildProgress;
 pub use color::ColorMode;
-pub use copying::CopyProgress;
+pub use copy_progress::CopyProgress;
+pub use error_report::{ErrorReport, MAYFLY_FAILED};
 pub use escape::escape;
-pub use failure::{ErrorReport, MAYFLY_FAILED};
-pub use foreign::ForeignText;
+pub use exec_answer::ExecAnswer;
+pub use foreign_text::ForeignText;
 pub use lines::{PrefixedLines, SharedStream, WritePatience};
 pub use printer::{PrintStyle, Printer};
-pub use progress::BuildProgress;
 pub use screen::TerminalScreen;
 pub use table::{
     checks_table, images_table, profiles_table, settings_table, status_text, templates_table,

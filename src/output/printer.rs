@@ -7,8 +7,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::color::{ColorMode, StreamColor, TextTone};
+use super::error_report::ErrorReport;
 use super::escape::{escape, escape_json};
-use super::failure::ErrorReport;
 use crate::archive::CopyTally;
 use crate::lifecycle::{PhaseTimings, StartRemark};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::answer::encode;
 use super::escape::escape;
+use super::exec_answer::encode;
 use crate::archive::CopyTally;
 use crate::host::directory::DiskUsage;
 use crate::image::{FileInfo, ImageInfo};

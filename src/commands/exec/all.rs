@@ -38,7 +38,7 @@ pub fn serve(app: &AppContext, request: &ExecAllRequest) -> Result<u8> {
             .hint("none of the matching VMs is running; see 'mayfly status'")
             .into());
     }
-    let crowd = Crowd {
+    let batch = VmBatch {
         app,
         manager: &manager,
         exec: &exec,
@@ -49,14 +49,14 @@ pub fn serve(app: &AppContext, request: &ExecAllRequest) -> Result<u8> {
     };
     // The highest exit code does not depend on the order in which the commands end.
     let (mut code, mut deleted) = (0, 0);
-    let run = |vm: &VmRecord, ears: &mut [PendingSignals; 3]| crowd.run(vm, ears);
+    let run = |vm: &VmRecord, signals: &mut [PendingSignals; 3]| batch.run(vm, signals);
     lifecycle::in_parallel(&vms, request.jobs, &mut signals, run, |vm, ran| {
         let reported = ran.and_then(|ran| {
             let was_deleted = ran.finished.cleanup.as_ref().is_some_and(|removed| removed.deleted);
             deleted += usize::from(was_deleted);
-            crowd.stderr.between(|| crowd.report(request.command, vm, ran))
+            batch.stderr.between(|| batch.report(request.command, vm, ran))
         });
-        let own = reported.unwrap_or_else(|error| crowd.complain(vm, &error));
+        let own = reported.unwrap_or_else(|error| batch.report_error(vm, &error));
         code = code.max(own);
     })?;
     if deleted > 0 {
@@ -65,8 +65,8 @@ pub fn serve(app: &AppContext, request: &ExecAllRequest) -> Result<u8> {
     Ok(code)
 }
 
-/// What all the VMs have in common.
-struct Crowd<'a> {
+/// What the commands in all VMs have in common.
+struct VmBatch<'a> {
     app: &'a AppContext,
     manager: &'a VmManager,
     exec: &'a ExecRequest,
@@ -78,15 +78,15 @@ struct Crowd<'a> {
 }
 
 /// How the command ended in one VM.
-struct Ran {
+struct FinishedRun {
     finished: FinishedCommand,
     timings: PhaseTimings,
 }
 
-impl Crowd<'_> {
-    fn run(&self, vm: &VmRecord, ears: &mut [PendingSignals; 3]) -> Result<Ran> {
+impl VmBatch<'_> {
+    fn run(&self, vm: &VmRecord, signals: &mut [PendingSignals; 3]) -> Result<FinishedRun> {
         let mut timings = PhaseTimings::begin();
-        let [signals, for_stdout, for_stderr] = ears;
+        let [signals, for_stdout, for_stderr] = signals;
         let mut exec = |stdout, stderr| {
             let streams = ExecStreams { stdin: None, stdout, stderr };
             let command = ExecCommand { exec: self.exec.clone(), streams, keep: self.keep };
@@ -104,7 +104,7 @@ impl Crowd<'_> {
                 exec(OutputSink::Stream(stdout.into()), OutputSink::Stream(stderr.into()))
             })
         }?;
-        Ok(Ran { finished, timings })
+        Ok(FinishedRun { finished, timings })
     }
 
     /// Prints output line by line. If printing stops early, the command finds its output closed.
@@ -128,7 +128,7 @@ impl Crowd<'_> {
     }
 
     /// Reports how a command ended, unless it succeeded, and returns its exit code.
-    fn report(&self, command: &CommandFlags, vm: &VmRecord, ran: Ran) -> Result<u8> {
+    fn report(&self, command: &CommandFlags, vm: &VmRecord, ran: FinishedRun) -> Result<u8> {
         let FinishedCommand { outcome, cleanup } = ran.finished;
         if self.app.printer.style.json {
             let (program, timings) = (&self.exec.program, &ran.timings);
@@ -151,7 +151,7 @@ impl Crowd<'_> {
     }
 
     /// Prints the error that kept the command from finishing, and returns the exit code for it.
-    fn complain(&self, vm: &VmRecord, error: &anyhow::Error) -> u8 {
+    fn report_error(&self, vm: &VmRecord, error: &anyhow::Error) -> u8 {
         let failure = ErrorReport::of_command(error);
         let message = format!("{}: {}", vm.manifest.called(), failure.message);
         let failure = ErrorReport { message, ..failure };

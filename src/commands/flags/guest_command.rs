@@ -48,7 +48,7 @@ pub struct CommandFlags {
     tty: bool,
 
     #[command(flatten)]
-    circumstances: ExecContext,
+    context: ExecContext,
 
     /// Run STRING in a login shell, as 'bash -lc' does
     ///
@@ -114,7 +114,7 @@ impl CommandFlags {
             None if self.is_login() => ExecProgram::Login,
             None => exec_context::program(&self.command),
         };
-        let mut exec = self.circumstances.exec(program, self.input())?;
+        let mut exec = self.context.exec(program, self.input())?;
         exec.timeout_ms = self.timeout.map(|timeout| timeout.0.as_millis() as u64);
         Ok(exec)
     }

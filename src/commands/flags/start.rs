@@ -16,7 +16,7 @@ pub struct StartFlags {
 
 impl StartFlags {
     /// The options for [`lifecycle::start`](crate::lifecycle::start).
-    pub fn way(&self, purpose: StreamPurpose) -> StartOptions {
+    pub fn options(&self, purpose: StreamPurpose) -> StartOptions {
         StartOptions { cold: self.cold, purpose }
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::escape::escape;
-use super::usage;
+use super::usage_hint;
 use crate::host::signals::SignalInterrupt;
 use crate::model::{Refusal, RefusalKind};
 
@@ -52,7 +52,7 @@ impl ErrorReport {
         let message = paragraphs.next().unwrap_or_default();
         let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
         let kind = RefusalKind::Usage.name();
-        ErrorReport { kind, message, hint: Some(usage::hint(error, verb)), exit_code }
+        ErrorReport { kind, message, hint: Some(usage_hint::hint(error, verb)), exit_code }
     }
 
     /// For a verb that otherwise exits with the code of a command in the guest.
