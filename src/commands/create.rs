@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::AppContext;
-use super::building::creating;
+use super::build_progress::create_vm;
 use super::flags::vm::VmFlags;
 use crate::host::signals::PendingSignals;
 use crate::output::VmView;
@@ -34,7 +34,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let request = args.vm.into_request(args.keep, None)?;
     let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
-    let record = creating(app, &manager, &request)(&mut signals)?;
+    let record = create_vm(app, &manager, &request, &mut signals)?;
     app.printer.answer(&VmView::from(&record), record.id().as_str())?;
     Ok(0)
 }

@@ -23,7 +23,7 @@ pub mod template;
 pub mod wait;
 
 mod app;
-mod building;
+mod build_progress;
 mod each;
 mod flags;
 

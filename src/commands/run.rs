@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use anyhow::Result;
 
 use super::AppContext;
-use super::building::creating;
+use super::build_progress::create_vm;
 use super::flags::copies::CopyFlags;
 use super::flags::exec_context::text;
 use super::flags::guest_command::CommandFlags;
@@ -14,9 +14,7 @@ use super::flags::vm::VmFlags;
 use crate::guest::CommandExit;
 use crate::host::process;
 use crate::host::signals::PendingSignals;
-use crate::lifecycle::{
-    self, EntryWords, ExecCommand, PhaseTimings, StartCaller, StreamPurpose, VmManager,
-};
+use crate::lifecycle::{self, EntryWords, ExecCommand, PhaseTimings, StartCaller, StreamPurpose};
 use crate::output::ErrorReport;
 
 const EXAMPLES: &str = "\
@@ -26,19 +24,18 @@ Examples:
   mayfly run --timeout 30s -c 'curl --version; exit 3'
   mayfly run -p debian-build --copy-in . -- make test
   mayfly run -p debian-build --copy-in . --copy-out build -- make
-  mayfly run -t                           a shell in a VM of its own
+  mayfly run -t                           a shell in a new VM
   mayfly run -p nginx                     the command of an imported image";
 
 /// Run a command in a new VM, and leave nothing behind
 ///
-/// Does what create, start, exec and rm do, and returns the command's exit code. The VM is deleted
-/// whatever happens, Ctrl-C included; if mayfly itself is killed, the next 'mayfly reap' deletes it.
-/// Builds the profile's image first if there is none yet. --copy-in brings a directory along, for the
-/// command to work in.
+/// Does what 'create', 'start', 'exec' and 'rm' do, and returns the command's exit code. The VM is deleted
+/// whatever happens, even after Ctrl-C; if mayfly itself is killed, the next 'mayfly reap' deletes it. Builds
+/// the profile's image first if it is missing. --copy-in brings a directory along for the command to work in.
 ///
-/// A profile may have an entrypoint and a command, as container images do. 'run' puts the entrypoint
-/// before CMD, and without CMD takes the profile's command. '-c' and 'exec' have nothing to do with
-/// either. With -t, and where there is no command at all, root's login shell is run, or that of USER.
+/// A profile can have an entrypoint and a command, as container images do. 'run' puts the entrypoint before
+/// CMD, and uses the profile's command if there is no CMD. '-c' and 'exec' ignore both. With -t and no command
+/// at all, the login shell of root or USER is run.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[command(
@@ -63,7 +60,7 @@ pub struct Args {
 
     /// Put PROGRAM before CMD, instead of the profile's entrypoint and command
     ///
-    /// An empty one puts nothing there.
+    /// An empty PROGRAM puts nothing there.
     #[arg(long, value_name = "PROGRAM", conflicts_with = "shell", help_heading = "The command")]
     entrypoint: Option<OsString>,
 }
@@ -71,12 +68,12 @@ pub struct Args {
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let (mut exec, streams) = args.command.prepare(app)?;
     let request = args.vm.into_request(args.keep, Some(process::identify_self()?))?;
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     if let Some(words) = args.command.words() {
         let words = entry_words(words, args.entrypoint.as_ref());
         match lifecycle::entry(&manager, &request.profile, words)? {
             Ok(program) => exec.program = program,
-            // A terminal makes sense of nothing to run: the user's shell.
+            // With a terminal and without a command, the login shell is run.
             Err(_) if args.command.has_terminal() => {}
             Err(refusal) => return Err(refusal.into()),
         }
@@ -91,7 +88,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let mut remark = |remark| app.printer.remark(&remark);
     let mut caller =
         StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
-    let create = creating(app, &manager, &request);
+    let create = |signals: &mut PendingSignals| create_vm(app, &manager, &request, signals);
     let run = lifecycle::run(&manager, way, &mut caller, create, |agent, signals, timings| {
         copies.bring(app, agent, signals, timings)?;
         let outcome = lifecycle::run_in(agent, command, signals, timings)?;

@@ -6,27 +6,27 @@ use clap_complete::ArgValueCompleter;
 use serde_json::json;
 
 use super::AppContext;
-use super::building::creating;
+use super::build_progress::create_vm;
 use super::completions::candidates;
 use super::each::each;
 use super::flags::machine::MachineFlags;
 use crate::host::signals::PendingSignals;
 use crate::host::{clock, process};
 use crate::lifecycle::{
-    self, CreateRequest, PhaseTimings, StartCaller, StartOptions, StreamPurpose, VmManager,
+    self, CreateRequest, PhaseTimings, StartCaller, StartOptions, StreamPurpose,
 };
 use crate::model::{Refusal, RefusalKind, VmRecord};
 use crate::output::{TemplateView, templates_table};
 
 const EXAMPLES: &str = "\
 Examples:
-  mayfly template build --mem 2G     so that the first 'run --mem 2G' is quick
+  mayfly template build --mem 2G     so that the first 'run --mem 2G' is fast
   mayfly template ls
   mayfly template rm --all";
 
 const BUILD_EXAMPLES: &str = "\
 Examples:
-  mayfly template build                                  for what 'run' makes if nothing is said
+  mayfly template build                                  for the VMs that 'run' makes by default
   mayfly template build -p debian-build --vcpus 2 --mem 4G";
 
 const LS_EXAMPLES: &str = "\
@@ -41,9 +41,9 @@ Examples:
 
 /// Build, list and delete the templates VMs start from
 ///
-/// A template is a VM that was frozen when it had booted. A new VM of the same profile, size and backend
-/// starts as a copy of it, in a fraction of a second. 'start' and 'run' make a missing template by
-/// themselves, and 'reap' deletes those that nobody uses.
+/// A template is a VM that was frozen after it had booted. A new VM of the same profile, size and backend
+/// starts as a copy of it, in a fraction of a second. 'start' and 'run' make a missing template themselves,
+/// and 'reap' deletes templates that are not used.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -53,11 +53,11 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make the template of a kind of VM, unless it is there, and print its name
+    /// Make the template of a kind of VM, unless it exists, and print its name
     ///
-    /// The first VM of a kind makes it anyway, and takes longer for that. Builds the profile's image
-    /// first if there is none yet. A VM is started to see that the template works; it is one more of
-    /// those there may be, and is deleted.
+    /// Otherwise the first VM of the kind makes the template, and takes longer to start. Builds the
+    /// profile's image first if it is missing. A VM is started to check that the template works; it
+    /// counts towards the limit of VMs, and is deleted.
     #[command(after_help = BUILD_EXAMPLES)]
     Build {
         #[command(flatten)]
@@ -66,27 +66,27 @@ enum Action {
 
     /// List templates
     ///
-    /// One that is damaged will not be used, but made anew when a VM needs it.
+    /// A damaged template is not used, but rebuilt when a VM needs it.
     #[command(after_help = LS_EXAMPLES)]
     Ls,
 
     /// Delete templates
     ///
-    /// VMs that were started from one run on. Refuses while a VM is being started from it.
+    /// VMs that were started from a template keep running. Refused while a VM is being started from it.
     #[command(after_help = RM_EXAMPLES)]
     Rm {
-        /// The name of a template
+        /// Name of a template
         #[arg(
             required_unless_present = "all", value_name = "TEMPLATE",
             add = ArgValueCompleter::new(candidates::templates)
         )]
         names: Vec<String>,
 
-        /// Delete all there are
+        /// Delete all templates
         #[arg(long, conflicts_with = "names")]
         all: bool,
 
-        /// Succeed also where there is no such template
+        /// Succeed even if there is no such template
         #[arg(short, long)]
         force: bool,
     },
@@ -102,7 +102,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
 
 /// Starts a VM, which makes the template, and deletes it.
 fn build(app: &AppContext, machine: MachineFlags) -> Result<u8> {
-    let manager = VmManager::open(app.settings.clone())?;
+    let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
     let mut timings = PhaseTimings::begin();
     let owner = Some(process::identify_self()?);
@@ -111,7 +111,7 @@ fn build(app: &AppContext, machine: MachineFlags) -> Result<u8> {
     let mut remark = |remark| app.printer.remark(&remark);
     let mut caller =
         StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
-    let create = creating(app, &manager, &request);
+    let create = |signals: &mut PendingSignals| create_vm(app, &manager, &request, signals);
     let started =
         lifecycle::run(&manager, way, &mut caller, create, |agent, _, _| Ok(agent.record.clone()))?;
     app.printer.timings(&timings);
@@ -121,7 +121,7 @@ fn build(app: &AppContext, machine: MachineFlags) -> Result<u8> {
     match listed.iter().find(|listed| listed.name == name) {
         Some(listed) => app.printer.answer(&TemplateView::new(listed), name)?,
         None => {
-            let message = format!("template {name} was made, and deleted by somebody else");
+            let message = format!("template {name} was made, but another command deleted it");
             return Err(Refusal::new(RefusalKind::Busy, message).into());
         }
     }
@@ -131,39 +131,34 @@ fn build(app: &AppContext, machine: MachineFlags) -> Result<u8> {
 fn template_of(record: &VmRecord) -> Result<&str, Refusal> {
     let instance = record.state.instance();
     instance.and_then(|instance| instance.template.as_deref()).ok_or_else(|| {
-        match record.manifest.image.is_empty() {
-            true => Refusal::new(RefusalKind::Host, "a process of this host cannot be a template")
-                .hint("name another backend with --backend"),
-            // Why, the start has said.
-            false => {
-                Refusal::new(RefusalKind::Host, "no template was made; a VM of this kind boots")
-                    .hint("'mayfly doctor' checks what this host can do")
-            }
+        if record.manifest.image.is_empty() {
+            Refusal::new(RefusalKind::Host, "a process of this host cannot be a template")
+                .hint("name another backend with --backend")
+        } else {
+            // The start has printed the reason.
+            Refusal::new(RefusalKind::Host, "no template was made; a VM of this kind boots")
+                .hint("'mayfly doctor' checks what this host can do")
         }
     })
 }
 
 fn list(app: &AppContext) -> Result<u8> {
-    let manager = VmManager::open_to_read(app.settings.clone())?;
+    let manager = app.open_to_read()?;
     let templates = lifecycle::list_templates(&manager)?;
-    match app.printer.style.json {
-        true => {
-            let views: Vec<_> = templates.iter().map(TemplateView::new).collect();
-            app.printer.json(&views)?;
-        }
-        false => app.printer.data(&templates_table(&templates, &clock::now()?))?,
-    }
+    let views: Vec<_> = templates.iter().map(TemplateView::new).collect();
+    app.printer.answer(&views, &templates_table(&templates, &clock::now()?))?;
     Ok(0)
 }
 
 fn remove(app: &AppContext, names: Vec<String>, all: bool, force: bool) -> Result<u8> {
-    let manager = VmManager::open(app.settings.clone())?;
-    let names = match all {
-        true => lifecycle::list_templates(&manager)?.into_iter().map(|one| one.name).collect(),
-        false => names,
+    let manager = app.open()?;
+    let names = if all {
+        lifecycle::list_templates(&manager)?.into_iter().map(|one| one.name).collect()
+    } else {
+        names
     };
     each(app, &names, |name| {
-        // One of all that somebody else deletes meanwhile is as good as deleted.
+        // With --all, a template that another command deletes meanwhile is not missed.
         let deleted = lifecycle::remove_template(&manager, name, force || all)?;
         app.printer.done(&json!({ "name": name, "deleted": deleted }), name)
     })

@@ -137,7 +137,8 @@ impl PreparedCopies {
         Ok(())
     }
 
-    /// Copies everything out of the VM, as far as that goes. Gives what went wrong.
+    /// Copies everything out of the VM and returns the errors. A copy that fails does not stop the others, but
+    /// a signal does.
     pub fn fetch(
         self,
         app: &AppContext,

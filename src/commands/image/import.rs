@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use clap_complete::ArgValueCompleter;
 
 use crate::commands::AppContext;
-use crate::commands::building::building;
+use crate::commands::build_progress::with_build_progress;
 use crate::commands::completions::candidates;
 use crate::host::signals::PendingSignals;
 use crate::import::{NamedSource, UnpackBounds};
@@ -135,7 +135,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     };
     let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
-    let info = building(app, &mut signals, |progress| {
+    let info = with_build_progress(app, &mut signals, |progress| {
         lifecycle::import_image(&manager, request, progress)
     })?;
     let usage = manager.images()?.usage(&info.profile)?;

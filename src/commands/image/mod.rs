@@ -9,7 +9,7 @@ use clap_complete::ArgValueCompleter;
 use serde_json::json;
 
 use crate::commands::AppContext;
-use crate::commands::building::building;
+use crate::commands::build_progress::with_build_progress;
 use crate::commands::completions::candidates;
 use crate::host::signals::PendingSignals;
 use crate::lifecycle;
@@ -112,7 +112,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
 fn build(app: &AppContext, profile: &str, force: bool) -> Result<u8> {
     let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
-    let info = building(app, &mut signals, |progress| {
+    let info = with_build_progress(app, &mut signals, |progress| {
         lifecycle::build_image(&manager, profile, force, progress)
     })?;
     let usage = manager.images()?.usage(&info.profile)?;

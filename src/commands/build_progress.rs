@@ -1,4 +1,4 @@
-//! Work that may build an image.
+//! Showing and interrupting work that may build an image.
 
 use anyhow::Result;
 
@@ -14,7 +14,7 @@ use crate::output::BuildProgress;
 ///
 /// # Errors
 /// Those of `work`; [`SignalInterrupt`](crate::host::signals::SignalInterrupt) if a signal cancelled it.
-pub fn building<T>(
+pub fn with_build_progress<T>(
     app: &AppContext,
     signals: &mut PendingSignals,
     work: impl FnOnce(&mut dyn ProgressSink) -> Result<T>,
@@ -26,11 +26,12 @@ pub fn building<T>(
     result
 }
 
-/// The creation of a VM, which may build its image.
-pub fn creating<'a>(
-    app: &'a AppContext,
-    manager: &'a VmManager,
-    request: &'a CreateRequest,
-) -> impl FnOnce(&mut PendingSignals) -> Result<VmRecord> + 'a {
-    move |signals| building(app, signals, |progress| create(manager, request, progress))
+/// Creates a VM, and builds its image if it is missing.
+pub fn create_vm(
+    app: &AppContext,
+    manager: &VmManager,
+    request: &CreateRequest,
+    signals: &mut PendingSignals,
+) -> Result<VmRecord> {
+    with_build_progress(app, signals, |progress| create(manager, request, progress))
 }
