@@ -1,4 +1,4 @@
-//! Which of a VM's lines to its agent is whose: one command a line, claimed by a lock.
+//! The lines to a VM's agent: each carries one command and is claimed by a lock.
 
 use anyhow::Result;
 
@@ -9,26 +9,27 @@ use crate::host::lock::FileLock;
 use crate::model::layout::{CONTROL_PORT, SESSION_PORTS};
 use crate::model::{Refusal, RefusalKind, VmPaths};
 
-/// A line that is ours.
+/// A line that this process has claimed.
 #[derive(Debug)]
 pub struct LineClaim {
     pub number: u32,
     pub lock: FileLock,
-    /// The last to claim it ended in the middle.
+    /// The last command on this line was interrupted.
     pub dirty: bool,
 }
 
-/// Claims the lines for this purpose that are free, one at a time.
+/// Claims the free lines for this purpose, one at a time.
 ///
-/// Errors: `Host` when the place of the claims is gone, or somebody else could have put another there.
+/// # Errors
+/// `Host` if the directory of the locks is gone, or could have been replaced by another user.
 pub fn free(
     paths: &VmPaths,
     purpose: StreamPurpose,
 ) -> Result<impl Iterator<Item = Result<LineClaim>>> {
     if !directory::is_private(&paths.run)? {
-        let message = format!("the VM's sockets are not there any more ({})", paths.run.display());
+        let message = format!("the VM's sockets are gone ({})", paths.run.display());
         return Err(Refusal::new(RefusalKind::Host, message)
-            .hint("MAYFLY_RUNTIME_DIR and XDG_RUNTIME_DIR must be what they were at its start")
+            .hint("MAYFLY_RUNTIME_DIR and XDG_RUNTIME_DIR must be the same as when it was started")
             .into());
     }
     let candidates = match purpose {
@@ -41,7 +42,7 @@ pub fn free(
     }))
 }
 
-/// The refusal where none is free.
+/// The refusal if no line is free.
 pub fn none_free(purpose: StreamPurpose) -> Refusal {
     match purpose {
         StreamPurpose::Control => {
@@ -55,7 +56,7 @@ pub fn none_free(purpose: StreamPurpose) -> Refusal {
     }
 }
 
-/// Gives a line back. A clean one carries nothing of ours any more, and is marked so.
+/// Releases a line. A clean one is marked so, because no bytes of ours are left on it.
 pub fn hang_up(clean: bool, channel: AgentChannel) {
     if let Some(claim) = channel.claim.filter(|_| clean) {
         claim.leave_clean();

@@ -1,5 +1,5 @@
 //! The mock backend: the real agent as a plain host process. It exercises everything but the VM, and
-//! isolates nothing.
+//! offers no isolation.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -15,8 +15,8 @@ use crate::host::wait::WaitLimit;
 use crate::host::{directory, log};
 use crate::model::{Accelerator, BackendKind, VmId, VmPaths};
 
-/// Where programs are when nobody says, as for a command that cron or a service starts.
-const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The PATH of commands if there is none, as for a command started by cron or a service.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs `mayfly-agent` on the host.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl Backend for MockBackend {
         if let Some(secrets) = vm.paths.secrets().to_str() {
             args.extend(["--secrets".to_owned(), secrets.to_owned()]);
         }
-        let path = std::env::var("PATH").unwrap_or_else(|_| USUAL_PATH.into());
+        let path = std::env::var("PATH").unwrap_or_else(|_| DEFAULT_PATH.into());
         let home = work.to_str().context("the state directory's name is not UTF-8")?.to_owned();
         let program = LaunchProgram {
             path: self.agent.clone(),
@@ -78,7 +78,7 @@ impl Backend for MockBackend {
     }
 }
 
-/// A mock VM's commands are processes of the host.
+/// What a mock VM leaves: its commands are processes of the host.
 #[derive(Debug)]
 pub struct MockTraces;
 

@@ -1,4 +1,4 @@
-//! Agent ports that are Unix sockets of ours: one stream each, claimed by a lock.
+//! Agent ports that are Unix sockets of the VMM: one stream each, claimed by a lock.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -13,14 +13,14 @@ use crate::host::wait::WaitLimit;
 use crate::model::layout::{CONTROL_PORT, SESSION_PORTS};
 use crate::model::{Refusal, RefusalKind, VmPaths};
 
-/// How long a VMM may take to accept a client where others already wait. QEMU lets one wait behind
-/// the one it serves, and takes a few milliseconds to notice that either is gone.
+/// How long a VMM may take to accept a client while others wait. QEMU serves one client, lets one more
+/// wait, and needs a few milliseconds to notice that either is gone.
 const ACCEPTANCE: Duration = Duration::from_secs(2);
 
-/// Between two tries.
+/// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Opens the listening sockets of a VM, port 0 first.
+/// Opens the listening sockets of a VM, the control port first.
 pub fn listen(paths: &VmPaths) -> Result<Vec<OwnedFd>> {
     (CONTROL_PORT..=SESSION_PORTS)
         .map(|number| Ok(OwnedFd::from(socket::listen(&paths.port(number))?)))
@@ -29,7 +29,8 @@ pub fn listen(paths: &VmPaths) -> Result<Vec<OwnedFd>> {
 
 /// Claims a free port and connects to it.
 ///
-/// Errors: `Busy` when every port is claimed, `Agent` when the VMM accepts nobody, and those of
+/// # Errors
+/// `Busy` if every port is claimed, `Agent` if the VMM accepts no connection, and the errors of
 /// [`claim::free`].
 pub fn dial(
     paths: &VmPaths,
@@ -47,7 +48,7 @@ pub fn dial(
                     dirty,
                 });
             }
-            // Clients that have given up wait there to be noticed by the VMM.
+            // Clients that have gone away wait there until the VMM notices.
             crowded = true;
             if !dirty {
                 lock.leave_clean();
@@ -58,7 +59,7 @@ pub fn dial(
         }
         if Instant::now() >= deadline {
             return Err(Refusal::new(RefusalKind::Agent, "the VMM accepts no connections")
-                .hint("it hangs or is stopped; 'mayfly stop' and 'mayfly rm' end it all the same")
+                .hint("it hangs or is suspended; 'mayfly stop' and 'mayfly rm' still end it")
                 .into());
         }
         wait.pause(PAUSE, "its VMM to accept a connection")?;
@@ -74,13 +75,13 @@ mod tests {
     use crate::host::directory;
 
     #[test]
-    fn a_vmm_that_accepts_nobody_is_given_up_on() {
+    fn a_vmm_that_accepts_no_connection_is_given_up_on() {
         let dir = tempfile::tempdir().unwrap();
         let id = "0123456789ab".parse().unwrap();
         let paths = VmPaths::new(dir.path(), dir.path(), &id);
         directory::create_new(&paths.run).unwrap();
         let listener = socket::listen(&paths.port(CONTROL_PORT)).unwrap();
-        // As QEMU does with a socket it is given.
+        // As QEMU does with an inherited socket.
         listen(&listener, Backlog::new(1).unwrap()).unwrap();
 
         let mut wait = WaitLimit::within(ACCEPTANCE * 5);

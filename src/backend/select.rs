@@ -1,4 +1,4 @@
-//! Choosing a backend.
+//! Selecting a backend.
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -33,16 +33,16 @@ pub struct BackendRequest {
 ///
 /// # Errors
 /// `Host` with what is missing and what to do; `Usage` for an accelerator that the backend does not have.
-pub fn select(wish: BackendRequest, programs: &BackendPrograms) -> Result<Box<dyn Backend>> {
-    let qemu = |kvm: &KvmSupport| qemu(chosen_accelerator(wish.accelerator, kvm)?, programs);
-    match wish.choice {
-        BackendChoice::Mock => mock(wish.accelerator),
-        BackendChoice::Firecracker => firecracker(wish, &KvmSupport::probe(), programs),
+pub fn select(request: BackendRequest, programs: &BackendPrograms) -> Result<Box<dyn Backend>> {
+    let qemu = |kvm: &KvmSupport| qemu(chosen_accelerator(request.accelerator, kvm)?, programs);
+    match request.choice {
+        BackendChoice::Mock => mock(request.accelerator),
+        BackendChoice::Firecracker => firecracker(request, &KvmSupport::probe(), programs),
         BackendChoice::Qemu => qemu(&KvmSupport::probe()),
         BackendChoice::Auto => {
             // Probed once for both, because the probe takes long on a host with many CPUs.
             let kvm = KvmSupport::probe();
-            firecracker(wish, &kvm, programs).or_else(|_| qemu(&kvm))
+            firecracker(request, &kvm, programs).or_else(|_| qemu(&kvm))
         }
     }
 }
@@ -71,19 +71,19 @@ pub fn all_traces() -> impl Iterator<Item = &'static dyn VmTraces> {
 }
 
 fn firecracker(
-    wish: BackendRequest,
+    request: BackendRequest,
     kvm: &KvmSupport,
     programs: &BackendPrograms,
 ) -> Result<Box<dyn Backend>> {
-    if let Some(other @ (Accelerator::Tcg | Accelerator::None)) = wish.accelerator {
+    if let Some(other @ (Accelerator::Tcg | Accelerator::None)) = request.accelerator {
         return Err(no_accelerator(&other.to_string(), "firecracker").into());
     }
-    if wish.nested {
+    if request.nested {
         let message =
             "firecracker offers its guests no hardware virtualization, which the profile needs";
         return Err(Refusal::new(RefusalKind::Host, message).hint("use '--backend qemu'").into());
     }
-    let jailed = geteuid().is_root() && !wish.no_jailer;
+    let jailed = geteuid().is_root() && !request.no_jailer;
     let firecracker = firecracker_backend(programs, jailed);
     firecracker.check(kvm)?;
     Ok(Box::new(firecracker))

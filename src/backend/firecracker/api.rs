@@ -1,9 +1,8 @@
-//! Talking to Firecracker itself: HTTP over a Unix socket in its home
+//! A client of Firecracker's API: HTTP over a Unix socket in the VMM's home
 //! (`src/firecracker/swagger/firecracker.yaml` of Firecracker).
 //!
-//! The VMM is not trusted: what it answers is bounded in size and time, and its socket is checked. There
-//! is one conversation with it. The socket's name is gone as soon as that has begun, so that nobody can
-//! begin another.
+//! The VMM is not trusted: its answers are limited in size and time, and its socket is checked. There
+//! is one connection; the socket's name is deleted when it is open, so that there can be no other.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -19,30 +18,30 @@ use crate::host::socket;
 use crate::host::wait::WaitLimit;
 use crate::model::{Refusal, RefusalKind};
 
-/// Between two tries to connect. A VMM needs some milliseconds before it listens, and nothing tells that
-/// it does.
+/// The pause between two tries to connect. A VMM takes some milliseconds before it listens, and does
+/// not announce it.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The longest answer, in bytes. Firecracker's are some hundred.
+/// The longest answer, in bytes. Firecracker's have a few hundred.
 const LONGEST: usize = 1 << 14;
 
-/// Header lines of an answer. Firecracker sends four.
+/// The most header lines of an answer. Firecracker sends four.
 const HEADERS: usize = 16;
 
-/// Characters of what Firecracker says against a request that an error repeats.
+/// How many characters of Firecracker's reason an error repeats.
 const REASON: usize = 400;
 
-/// One thing to be done.
+/// A request.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiRequest<B> {
     pub method: &'static str,
     pub path: &'static str,
     pub body: B,
-    /// What an error says was asked for: "to …".
+    /// What an error says the request was for: "to …".
     pub purpose: &'static str,
 }
 
-/// A conversation with one Firecracker.
+/// A connection to one Firecracker.
 #[derive(Debug)]
 pub struct ApiClient<'a, 'w> {
     stream: UnixStream,
@@ -50,11 +49,11 @@ pub struct ApiClient<'a, 'w> {
 }
 
 impl<'a, 'w> ApiClient<'a, 'w> {
-    /// Waits for Firecracker to listen at `path`, and takes the socket's name away. `owner` is the user
-    /// it runs as.
+    /// Waits until Firecracker listens at `path`, connects, and deletes the socket's name. `owner` is
+    /// the user Firecracker runs as.
     ///
     /// # Errors
-    /// `Host` if something else is there; those of [`WaitLimit::ready`].
+    /// `Host` if something else is at `path`; the errors of [`WaitLimit::ready`].
     pub fn open(path: &Path, owner: u32, wait: &'a mut WaitLimit<'w>) -> Result<Self> {
         let stream = loop {
             if let Some(stream) = socket::connect_to(path, owner)? {
@@ -62,58 +61,63 @@ impl<'a, 'w> ApiClient<'a, 'w> {
             }
             wait.pause(PAUSE, "Firecracker to listen")?;
         };
-        std::fs::remove_file(path).context("cannot take Firecracker's socket away")?;
+        std::fs::remove_file(path).context("cannot delete Firecracker's socket")?;
         stream.set_nonblocking(true)?;
         Ok(ApiClient { stream, wait })
     }
 
-    /// The same, allowing this much longer.
+    /// Extends the time limit.
     pub fn extend(&mut self, by: Duration) {
         self.wait.deadline += by;
     }
 
-    /// Has something done.
+    /// Sends a request and waits for the answer.
     ///
     /// # Errors
-    /// `Host` with Firecracker's reason, or for an answer that is none; those of [`WaitLimit::ready`].
+    /// `Host` with Firecracker's reason, or for an invalid answer; the errors of [`WaitLimit::ready`].
     pub fn ask<B: Serialize>(&mut self, request: &ApiRequest<B>) -> Result<()> {
         let purpose = request.purpose;
-        self.say(&encode(request)?, purpose)?;
-        let answer = self.hear(purpose)?;
+        self.send(&encode(request)?, purpose)?;
+        let answer = self.receive(purpose)?;
         match answer.status {
             200..300 => Ok(()),
             status => Err(refused(purpose, status, &answer.body)),
         }
     }
 
-    fn say(&mut self, mut bytes: &[u8], purpose: &str) -> Result<()> {
+    fn send(&mut self, mut bytes: &[u8], purpose: &str) -> Result<()> {
         while !bytes.is_empty() {
             match self.stream.write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
-                Err(error) => self.bear(error, PollFlags::POLLOUT, purpose)?,
+                Err(error) => self.wait_or_fail(error, PollFlags::POLLOUT, purpose)?,
             }
         }
         Ok(())
     }
 
-    fn hear(&mut self, purpose: &str) -> Result<Answer> {
-        let mut heard = Vec::new();
+    fn receive(&mut self, purpose: &str) -> Result<Answer> {
+        let mut received = Vec::new();
         loop {
-            if let Some(answer) = Answer::parse(&heard)? {
+            if let Some(answer) = Answer::parse(&received)? {
                 return Ok(answer);
             }
             let mut part = [0; 1024];
             match self.stream.read(&mut part) {
                 Ok(0) => return Err(hung_up(purpose)),
-                Ok(count) if heard.len() + count > LONGEST => return Err(nonsense()),
-                Ok(count) => heard.extend(&part[..count]),
-                Err(error) => self.bear(error, PollFlags::POLLIN, purpose)?,
+                Ok(count) if received.len() + count > LONGEST => return Err(invalid_answer()),
+                Ok(count) => received.extend(&part[..count]),
+                Err(error) => self.wait_or_fail(error, PollFlags::POLLIN, purpose)?,
             }
         }
     }
 
-    /// Waits where an error only means that it is too early.
-    fn bear(&mut self, error: std::io::Error, events: PollFlags, purpose: &str) -> Result<()> {
+    /// Waits if the error only means that the socket is not ready.
+    fn wait_or_fail(
+        &mut self,
+        error: std::io::Error,
+        events: PollFlags,
+        purpose: &str,
+    ) -> Result<()> {
         match error.kind() {
             ErrorKind::Interrupted => Ok(()),
             ErrorKind::WouldBlock => {
@@ -144,31 +148,31 @@ struct Answer {
 }
 
 impl Answer {
-    /// Reads an answer; `None` if its end has not come yet.
-    fn parse(heard: &[u8]) -> Result<Option<Answer>> {
+    /// Parses an answer; `None` if it is not complete yet.
+    fn parse(received: &[u8]) -> Result<Option<Answer>> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
         let mut head = httparse::Response::new(&mut headers);
-        let Ok(parsed) = head.parse(heard) else { return Err(nonsense()) };
+        let Ok(parsed) = head.parse(received) else { return Err(invalid_answer()) };
         let httparse::Status::Complete(begin) = parsed else { return Ok(None) };
-        let status = head.code.ok_or_else(nonsense)?;
+        let status = head.code.ok_or_else(invalid_answer)?;
         let length =
             head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
         let length = match length {
             Some(header) => {
-                let text = std::str::from_utf8(header.value).map_err(|_| nonsense())?;
-                text.parse::<usize>().map_err(|_| nonsense())?
+                let text = std::str::from_utf8(header.value).map_err(|_| invalid_answer())?;
+                text.parse::<usize>().map_err(|_| invalid_answer())?
             }
             None => 0,
         };
         if length > LONGEST {
-            return Err(nonsense());
+            return Err(invalid_answer());
         }
-        let body = heard.get(begin..begin + length);
+        let body = received.get(begin..begin + length);
         Ok(body.map(|body| Answer { status, body: body.to_vec() }))
     }
 }
 
-/// How Firecracker says why not.
+/// Firecracker's error.
 #[derive(Deserialize)]
 struct Fault {
     fault_message: String,
@@ -183,11 +187,11 @@ fn refused(purpose: &str, status: u16, body: &[u8]) -> anyhow::Error {
 }
 
 fn hung_up(purpose: &str) -> anyhow::Error {
-    host(format!("Firecracker hung up when it was asked {purpose}"))
+    host(format!("Firecracker closed the connection when it was asked {purpose}"))
 }
 
-fn nonsense() -> anyhow::Error {
-    host("Firecracker answers nonsense at its API".to_owned())
+fn invalid_answer() -> anyhow::Error {
+    host("Firecracker sent an invalid answer".to_owned())
 }
 
 fn host(message: String) -> anyhow::Error {
@@ -207,8 +211,8 @@ mod tests {
     const REQUEST: ApiRequest<&str> =
         ApiRequest { method: "PUT", path: "/thing", body: "a body", purpose: "to do a thing" };
 
-    /// What comes of asking twice something that answers like a VMM: these parts to the first request,
-    /// and to the second that it is well. It listens late.
+    /// The result of two requests to a fake VMM that listens late: it answers the first with these
+    /// parts and the second with success.
     fn ask(parts: &[&str]) -> Result<()> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("api.sock");
@@ -217,12 +221,12 @@ mod tests {
         let vmm = spawn(move || {
             let listener = UnixListener::bind(there).unwrap();
             let (mut client, _) = listener.accept().unwrap();
-            let mut heard = BufReader::new(client.try_clone().unwrap());
+            let mut received = BufReader::new(client.try_clone().unwrap());
             let done = vec!["HTTP/1.1 204 \r\n\r\n".to_owned()];
             for parts in [parts, done] {
                 let mut line = String::new();
                 let mut head = Vec::new();
-                while heard.read_line(&mut line).is_ok_and(|count| count > 2) {
+                while received.read_line(&mut line).is_ok_and(|count| count > 2) {
                     head.push(std::mem::take(&mut line));
                 }
                 if head.is_empty() {
@@ -231,25 +235,25 @@ mod tests {
                 assert_eq!(head[0], "PUT /thing HTTP/1.1\r\n");
                 assert_eq!(head.last().unwrap(), "Content-Length: 8\r\n");
                 let mut body = [0; 8];
-                heard.read_exact(&mut body).unwrap();
+                received.read_exact(&mut body).unwrap();
                 assert_eq!(&body, b"\"a body\"");
                 if parts.is_empty() {
                     return;
                 }
-                // Whoever has heard enough hangs up.
+                // The client disconnects when it has read enough.
                 if parts.iter().any(|part| client.write_all(part.as_bytes()).is_err()) {
                     return;
                 }
             }
         });
         let mut wait = WaitLimit::within(Duration::from_secs(20));
-        let mut vmm_heard = || {
-            let mut conversation = ApiClient::open(&path, geteuid().as_raw(), &mut wait)?;
+        let mut ask_twice = || {
+            let mut client = ApiClient::open(&path, geteuid().as_raw(), &mut wait)?;
             assert!(!path.exists());
-            conversation.ask(&REQUEST)?;
-            conversation.ask(&REQUEST)
+            client.ask(&REQUEST)?;
+            client.ask(&REQUEST)
         };
-        let asked = vmm_heard();
+        let asked = ask_twice();
         vmm.join().unwrap();
         asked
     }
@@ -269,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn firecrackers_own_reason_is_given() {
+    fn firecrackers_reason_is_reported() {
         let body = r#"{"fault_message":"Load snapshot error: no\nsuch thing"}"#;
         let answer = format!("HTTP/1.1 400 \r\nContent-Length: {}\r\n\r\n{body}", body.len());
         assert_eq!(
@@ -284,11 +288,11 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_and_floods_are_refused() {
+    fn invalid_and_endless_answers_are_refused() {
         let flood = "x".repeat(LONGEST + 1);
         let header = format!("HTTP/1.1 204 \r\nA: {flood}\r\n\r\n");
         let many = format!("HTTP/1.1 204 \r\n{}\r\n", "A: b\r\n".repeat(HEADERS + 1));
-        let nonsense = [
+        let invalid = [
             "nonsense\r\n\r\n",
             "HTTP/1.1 204 \r\nContent-Length: -1\r\n\r\n",
             "HTTP/1.1 204 \r\nContent-Length: 99999999999999999999\r\n\r\n",
@@ -297,19 +301,19 @@ mod tests {
             &many,
             &flood,
         ];
-        for answer in nonsense {
-            assert_eq!(refusal(&[answer]), "Firecracker answers nonsense at its API");
+        for answer in invalid {
+            assert_eq!(refusal(&[answer]), "Firecracker sent an invalid answer");
         }
     }
 
     #[test]
     fn a_vmm_that_hangs_up_is_an_error() {
-        let message = "Firecracker hung up when it was asked to do a thing";
+        let message = "Firecracker closed the connection when it was asked to do a thing";
         assert_eq!(refusal(&[]), message);
     }
 
     #[test]
-    fn silence_ends_with_the_callers_patience() {
+    fn a_silent_vmm_is_waited_for_until_the_limit() {
         let dir = tempfile::tempdir().unwrap();
         let (path, me) = (dir.path().join("api.sock"), geteuid().as_raw());
         let mut wait = WaitLimit::within(Duration::from_millis(20));
@@ -317,13 +321,13 @@ mod tests {
         let _listener = UnixListener::bind(&path).unwrap();
         let mut wait = WaitLimit::within(Duration::from_millis(50));
         let error = ApiClient::open(&path, me, &mut wait)
-            .and_then(|mut conversation| conversation.ask(&REQUEST))
+            .and_then(|mut client| client.ask(&REQUEST))
             .unwrap_err();
         assert!(error.to_string().contains("Firecracker to do a thing"), "{error:#}");
     }
 
     #[test]
-    fn what_is_not_the_vmms_socket_is_left_alone() {
+    fn a_socket_of_another_user_or_a_link_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let (path, stranger) = (dir.path().join("api.sock"), dir.path().join("stranger"));
         let _listener = UnixListener::bind(&stranger).unwrap();

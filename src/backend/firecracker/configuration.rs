@@ -1,7 +1,7 @@
-//! Firecracker's configuration file, as a pure function.
+//! Building Firecracker's configuration file.
 //!
-//! Every path is relative to the VMM's home, the directory it starts in: the same in a jail and
-//! outside, and the same for a copy of the VM elsewhere.
+//! Every path is relative to the VMM's home, the directory it starts in. So the file is the same inside
+//! and outside a jail, and for a copy of the VM.
 
 use serde::Serialize;
 
@@ -14,22 +14,22 @@ pub const ROOTFS: &str = "rootfs.ext4";
 pub const DISK: &str = "disk.img";
 /// A frozen VM's memory.
 pub const MEMORY: &str = "memory";
-/// The rest of a frozen VM.
+/// The state of a frozen VM's CPUs and devices.
 pub const STATE: &str = "state";
-/// The socket at which connections to the guest's vsock ports are asked for.
+/// The socket for connections to the guest's vsock ports.
 pub const VSOCK: &str = "v.sock";
-/// The socket at which Firecracker itself is talked to, while its VM is frozen or thawed.
+/// The socket of Firecracker's API, used to freeze and resume a VM.
 pub const API: &str = "api.sock";
 
-/// What Firecracker says in its log: nothing, while all is well.
+/// Firecracker's log level: it logs nothing if all is well.
 pub const LOG_LEVEL: &str = "Warn";
 
 /// The guest's address. Each VMM has an address space of its own; 0 to 2 are reserved.
 const GUEST_CID: u32 = 3;
 
-/// The end of a VM is a reboot, the only one Firecracker takes: by the keyboard controller, which is
-/// also the only device it has of a PC, so that nothing else is looked for. Without the kernel's tests
-/// of its own ciphers a boot takes a sixth less.
+/// A VM ends by a reboot through the keyboard controller, the only way that Firecracker supports. The
+/// controller is also the only device of a PC that it has, so the kernel is told not to look for
+/// others. Without the kernel's self-tests of its ciphers, a boot takes a sixth less.
 const BOOT_ARGS: &str = "console=ttyS0 quiet reboot=k panic=-1 pci=off 8250.nr_uarts=1 \
     i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests mayfly.line=vsock mayfly.poweroff=reboot";
 
@@ -80,7 +80,7 @@ struct Logger {
     level: &'static str,
 }
 
-/// The file's text.
+/// The text of the file.
 pub fn build(manifest: &VmManifest) -> String {
     let configuration = Configuration {
         boot_source: BootSource {
@@ -88,8 +88,8 @@ pub fn build(manifest: &VmManifest) -> String {
             initrd_path: INITRD,
             boot_args: BOOT_ARGS,
         },
-        // In the order of the guest's names for them. The root file system is mounted by the agent,
-        // not by the kernel, so none is the root device.
+        // In the order of the guest's device names. The agent mounts the root file system, not the
+        // kernel, so no drive is the root device.
         drives: [drive("root", ROOTFS, true), drive("disk", DISK, false)],
         machine_config: MachineConfig {
             vcpu_count: manifest.vcpu_count,
@@ -97,15 +97,15 @@ pub fn build(manifest: &VmManifest) -> String {
         },
         vsock: Vsock { guest_cid: GUEST_CID, uds_path: VSOCK },
         entropy: Entropy {},
-        // Into standard output: a file named here would be written from its beginning on, and out of
-        // bounds.
+        // To standard output: Firecracker would write a file named here from its beginning, and without
+        // a limit.
         logger: Logger { level: LOG_LEVEL },
     };
     serde_json::to_string_pretty(&configuration).expect("plain data is JSON")
 }
 
 fn drive(drive_id: &'static str, path_on_host: &'static str, is_read_only: bool) -> Drive {
-    // What the guest synced is on the disk when it has been told so.
+    // When the guest syncs, its data must reach the disk.
     let cache_type = if is_read_only { "Unsafe" } else { "Writeback" };
     Drive { drive_id, path_on_host, is_root_device: false, is_read_only, cache_type }
 }

@@ -1,4 +1,4 @@
-//! The directory a VMM starts in, and the order by which it does, in a jail or out of it.
+//! Preparing the directory that a VMM starts in, and its command line, with and without a jail.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::Write;
@@ -16,11 +16,11 @@ use crate::host::launcher::{BindAccess, BindMount, HostUser, LaunchBounds, Launc
 use crate::host::{directory, kvm};
 use crate::model::{BootFiles, FrozenFiles, Refusal, RefusalKind, VmManifest};
 
-/// The VMM's own need of memory, and the page cache of its disk, in MiB: what a control group counts
-/// beside the guest's memory.
+/// The memory of the VMM itself and of its disk's page cache, in MiB. A control group counts it in
+/// addition to the guest's memory.
 const OVERHEAD_MIB: u64 = 128;
 
-/// Threads of a VMM beside those of its virtual CPUs; it has three.
+/// The threads of a VMM in addition to those of its vCPUs. It has three.
 const THREADS: u32 = 16;
 
 /// The jailer's own default (`docs/jailer.md` of Firecracker).
@@ -30,51 +30,52 @@ const OPEN_FILES: u64 = 2048;
 #[derive(Debug)]
 pub struct JailPrograms {
     pub firecracker: PathBuf,
-    /// `None` starts Firecracker itself.
+    /// `None` to start Firecracker directly.
     pub jailer: Option<PathBuf>,
 }
 
-/// Makes the VMM's home anew and says how to start it there. `file_size` is the limit it lives under.
+/// Recreates the VMM's home and returns how to start the VMM in it. `file_size` limits the files it
+/// writes.
 ///
-/// Whatever was there is deleted and nothing that is there is used: what an earlier VMM could write
-/// must not lead this one, or root, anywhere.
+/// Everything that was there is deleted, and nothing is reused: files that an earlier VMM could write
+/// must not affect this one, or root.
 pub fn prepare(
-    machine: BackendVm,
+    vm: BackendVm,
     boot: &BootFiles,
     programs: &JailPrograms,
     file_size: u64,
 ) -> Result<LaunchProgram> {
-    let (manifest, paths) = (machine.manifest, machine.paths);
+    let (manifest, paths) = (vm.manifest, vm.paths);
     let home = paths.vmm_home(programs.jailer.is_some());
     directory::remove(&paths.jail())?;
     directory::remove(&paths.vmm_home(false))?;
     let above: Vec<&Path> = home.ancestors().take_while(|path| **path != paths.dir).collect();
     above.into_iter().rev().try_for_each(directory::create_new)?;
-    if boots(machine.memory) {
+    if boots(vm.memory) {
         let text = configuration::build(manifest);
         write_file(&home.join(configuration::FILE), text.as_bytes(), FOR_ALL)?;
     }
-    if let MemorySource::ToFreeze(files) = machine.memory {
-        // Its memory and disk are there already.
+    if let MemorySource::ToFreeze(files) = vm.memory {
+        // The files for memory and disk exist already.
         write_file(&files.state, b"", 0o600)?;
     }
 
-    let files = files(machine, boot);
+    let files = files(vm, boot);
     let mut bounds = LaunchBounds { file_size: Some(file_size), ..LaunchBounds::default() };
     let Some(uid) = manifest.vmm_uid else {
-        // An ordinary user's VMM opens files as that user.
+        // A VMM of an ordinary user can open the files itself.
         for (file, name, _) in files {
             symlink(&file, home.join(name)).context("cannot make a link")?;
         }
-        return Ok(direct(programs, machine, home, None, bounds));
+        return Ok(direct(programs, vm, home, None, bounds));
     };
 
-    // Root's VMM is another user, who can open nothing of root's by its name. The files appear in its
-    // home instead, where their modes decide.
+    // A VMM that root starts runs as another user, who can open none of root's files by name. The files
+    // are mounted in its home instead, where their modes decide.
     bounds.no_network = true;
     for (file, name, access) in files {
         if access == BindAccess::Write {
-            give(&file, uid)?;
+            give_to(&file, uid)?;
         }
         bounds.binds.push(bind(file, home.join(name), access)?);
     }
@@ -83,20 +84,15 @@ pub fn prepare(
             check_mount(&paths.dir)?;
             let bin = paths.jail().join("bin");
             directory::create_new(&bin)?;
-            // Under this name whatever it is called, because the jailer makes a directory of it.
+            // Always under this name, because the jailer creates a directory named after it.
             let program = bin.join("firecracker");
             bounds.binds.push(bind(
                 programs.firecracker.clone(),
                 program.clone(),
                 BindAccess::Execute,
             )?);
-            let jail = Jail {
-                machine,
-                uid,
-                base: &paths.jail(),
-                program: &program,
-                cgroups: cgroup::usable(),
-            };
+            let jail =
+                Jail { vm, uid, base: &paths.jail(), program: &program, cgroups: cgroup::usable() };
             Ok(LaunchProgram {
                 path: jailer.clone(),
                 args: jail.arguments(),
@@ -108,21 +104,20 @@ pub fn prepare(
             })
         }
         None => {
-            give(&home, uid)?;
+            give_to(&home, uid)?;
             let groups = kvm::device_group().into_iter().collect();
             let user = HostUser { uid, gid: uid, groups };
-            Ok(direct(programs, machine, home, Some(user), bounds))
+            Ok(direct(programs, vm, home, Some(user), bounds))
         }
     }
 }
 
-/// After a freeze: the files that the VMM has written are the caller's again, and its memory and state
-/// are as they are for good.
+/// After a freeze, makes the files the caller's again, and its memory and state read-only.
 pub fn take_back(manifest: &VmManifest, files: &FrozenFiles) -> Result<()> {
     if manifest.vmm_uid.is_some() {
         let me = geteuid().as_raw();
         for path in [&files.memory, &files.state, &files.disk] {
-            give(path, me)?;
+            give_to(path, me)?;
         }
     }
     for path in [&files.memory, &files.state] {
@@ -132,18 +127,15 @@ pub fn take_back(manifest: &VmManifest, files: &FrozenFiles) -> Result<()> {
     Ok(())
 }
 
-/// The files that a VMM finds in its home: where they are, under which name they are found, and what
-/// may be done with them.
-fn files(machine: BackendVm, boot: &BootFiles) -> Vec<(PathBuf, &'static str, BindAccess)> {
-    let mut files = vec![
-        (boot.rootfs.clone(), ROOTFS, BindAccess::Read),
-        (machine.disk(), DISK, BindAccess::Write),
-    ];
-    if boots(machine.memory) {
+/// The files in a VMM's home: their paths, their names there, and how they may be accessed.
+fn files(vm: BackendVm, boot: &BootFiles) -> Vec<(PathBuf, &'static str, BindAccess)> {
+    let mut files =
+        vec![(boot.rootfs.clone(), ROOTFS, BindAccess::Read), (vm.disk(), DISK, BindAccess::Write)];
+    if boots(vm.memory) {
         files.push((boot.kernel.clone(), KERNEL, BindAccess::Read));
         files.push((boot.initrd.clone(), INITRD, BindAccess::Read));
     }
-    let frozen = match machine.memory {
+    let frozen = match vm.memory {
         MemorySource::Fresh => None,
         MemorySource::ToFreeze(frozen) => Some((frozen, BindAccess::Write)),
         MemorySource::Frozen(frozen) => Some((frozen, BindAccess::Read)),
@@ -159,23 +151,23 @@ fn boots(memory: MemorySource) -> bool {
     !matches!(memory, MemorySource::Frozen(_))
 }
 
-/// Firecracker without a jail, and without the jailer's limit on open files, which it gets here.
+/// Starts Firecracker without a jail, with the limit on open files that the jailer would set.
 fn direct(
     programs: &JailPrograms,
-    machine: BackendVm,
+    vm: BackendVm,
     cwd: PathBuf,
     user: Option<HostUser>,
     bounds: LaunchBounds,
 ) -> LaunchProgram {
-    let mut args = vec!["--id".to_owned(), machine.manifest.vm_id.to_string()];
-    args.extend(arguments(machine.memory).iter().map(|&argument| argument.to_owned()));
+    let mut args = vec!["--id".to_owned(), vm.manifest.vm_id.to_string()];
+    args.extend(arguments(vm.memory).iter().map(|&argument| argument.to_owned()));
     let path = programs.firecracker.clone();
     let bounds = LaunchBounds { open_files: Some(OPEN_FILES), ..bounds };
     LaunchProgram { path, args, env: Vec::new(), cwd, user, files: Vec::new(), bounds }
 }
 
-/// Nobody talks to a VMM that boots what its file says, or fails and says why in its log. One whose VM
-/// shall be frozen is told so, and one that goes on from a frozen VM has no file that would tell it.
+/// A VMM that only boots needs no API; it logs why it fails. One that is to be frozen gets an API, and
+/// a copy of a frozen VM is configured by its API only.
 fn arguments(memory: MemorySource) -> &'static [&'static str] {
     match memory {
         MemorySource::Fresh => &["--no-api", "--config-file", configuration::FILE],
@@ -186,7 +178,7 @@ fn arguments(memory: MemorySource) -> &'static [&'static str] {
 
 /// Everything the jailer's command line depends on.
 struct Jail<'a> {
-    machine: BackendVm<'a>,
+    vm: BackendVm<'a>,
     uid: u32,
     base: &'a Path,
     program: &'a Path,
@@ -195,7 +187,7 @@ struct Jail<'a> {
 
 impl Jail<'_> {
     fn arguments(&self) -> Vec<String> {
-        let id = self.machine.manifest.vm_id.as_str();
+        let id = self.vm.manifest.vm_id.as_str();
         let uid = self.uid.to_string();
         let mut args: Vec<String> = Vec::new();
         let mut add =
@@ -218,15 +210,15 @@ impl Jail<'_> {
             }
         }
         args.push("--".to_owned());
-        args.extend(arguments(self.machine.memory).iter().map(|&argument| argument.to_owned()));
+        args.extend(arguments(self.vm.memory).iter().map(|&argument| argument.to_owned()));
         args
     }
 
-    /// What the guest was given, and a little for the VMM around it.
+    /// The guest's resources, and some more for the VMM.
     fn limits(&self, hierarchy: CgroupHierarchy) -> [String; 3] {
-        let VmManifest { mem_mib, vcpu_count, .. } = *self.machine.manifest;
+        let VmManifest { mem_mib, vcpu_count, .. } = *self.vm.manifest;
         let memory = (u64::from(mem_mib) + OVERHEAD_MIB) << 20;
-        // In microseconds of every 100,000: one more CPU than the guest has, for its devices.
+        // In microseconds per 100,000: one more CPU than the guest has, for its devices.
         let quota = (vcpu_count + 1) * 100_000;
         let pids = vcpu_count + THREADS;
         match hierarchy {
@@ -244,7 +236,7 @@ impl Jail<'_> {
     }
 }
 
-/// The jail has a device file and a program in it.
+/// Refuses file systems that allow no device files or programs, because the jail contains both.
 fn check_mount(directory: &Path) -> Result<()> {
     let about = statvfs(directory).context("cannot look at the state directory's file system")?;
     for (flag, name) in [(StatVfsMountFlags::NODEV, "nodev"), (StatVfsMountFlags::NOEXEC, "noexec")]
@@ -262,13 +254,13 @@ fn check_mount(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes the file that another will appear at.
+/// Creates a file to mount another one on.
 fn bind(file: PathBuf, at: PathBuf, access: BindAccess) -> Result<BindMount> {
     write_file(&at, b"", FOR_ALL)?;
     Ok(BindMount { file, at, access })
 }
 
-/// The mode of a file that everybody who gets there can read.
+/// The mode of a file that every user can read.
 const FOR_ALL: u32 = 0o444;
 
 fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
@@ -283,7 +275,7 @@ fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         .with_context(|| format!("cannot create {}", path.display()))
 }
 
-fn give(path: &Path, uid: u32) -> Result<()> {
+fn give_to(path: &Path, uid: u32) -> Result<()> {
     std::os::unix::fs::chown(path, Some(uid), Some(uid))
         .with_context(|| format!("cannot give {} to user {uid}", path.display()))
 }
@@ -310,7 +302,7 @@ mod tests {
     fn jailed(memory: MemorySource, cgroups: Option<CgroupHierarchy>) -> String {
         let (manifest, paths) = (manifest(), paths());
         let jail = Jail {
-            machine: BackendVm { memory, ..BackendVm::new(&manifest, &paths, None) },
+            vm: BackendVm { memory, ..BackendVm::new(&manifest, &paths, None) },
             uid: 1_900_000_007,
             base: Path::new("/s/vms/x/jail"),
             program: Path::new("/s/vms/x/jail/bin/firecracker"),
@@ -338,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vmm_is_talked_to_only_where_its_vm_is_frozen_or_was() {
+    fn only_a_vmm_that_freezes_or_resumes_a_vm_has_an_api() {
         let (manifest, paths) = (manifest(), paths());
         let files = frozen(Path::new("/t"));
         let to_freeze = "--api-sock api.sock --config-file config.json";
@@ -350,17 +342,17 @@ mod tests {
         ];
         for (memory, expected) in cases {
             assert_eq!(jailed(memory, None), format!("{BEFORE} -- {expected}"));
-            let machine = BackendVm { memory, ..BackendVm::new(&manifest, &paths, None) };
+            let vm = BackendVm { memory, ..BackendVm::new(&manifest, &paths, None) };
             let programs = JailPrograms { firecracker: "/bin/firecracker".into(), jailer: None };
-            let program = direct(&programs, machine, "/home".into(), None, LaunchBounds::default());
+            let program = direct(&programs, vm, "/home".into(), None, LaunchBounds::default());
             let args = program.args.join(" ").replace(manifest.vm_id.as_str(), "ID");
             assert_eq!(args, format!("--id ID {expected}"));
         }
     }
 
-    /// Everything a VM's home is made from, and a link to elsewhere where it will be.
+    /// A home that contains links to another directory.
     #[test]
-    fn a_home_is_made_anew_whatever_was_there() {
+    fn a_home_is_recreated_whatever_was_there() {
         let dir = tempfile::tempdir().unwrap();
         let elsewhere = dir.path().join("elsewhere");
         std::fs::create_dir(&elsewhere).unwrap();
@@ -385,8 +377,8 @@ mod tests {
             (MemorySource::Frozen(&files), &to_thaw),
         ];
         for (memory, expected) in cases {
-            let machine = BackendVm { memory, ..fresh };
-            let program = prepare(machine, &boot, &programs, 1 << 30).unwrap();
+            let vm = BackendVm { memory, ..fresh };
+            let program = prepare(vm, &boot, &programs, 1 << 30).unwrap();
             assert_eq!(program.cwd, paths.vmm_home(false));
             assert!(!program.cwd.is_symlink() && !paths.jail().is_symlink());
             let mut names = directory::names(&program.cwd).unwrap();

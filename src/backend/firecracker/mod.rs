@@ -1,9 +1,8 @@
-//! Firecracker: microVMs behind hardware virtualization, jailed where mayfly runs as root.
+//! Firecracker: microVMs with hardware virtualization, jailed if mayfly runs as root.
 //!
-//! A VM is described by a file that Firecracker reads when it starts ([`configuration`]), in a
-//! directory made for this start ([`home`]); a VM that only boots is asked nothing. One that is frozen,
-//! and each of its copies, is told so once ([`api`], [`snapshot`]). The agent is found through a vsock
-//! ([`vsock`]).
+//! Firecracker reads a VM's configuration from a file when it starts ([`configuration`]), in a
+//! directory created for this start ([`home`]). Its API is used only to freeze a VM and to start its
+//! copies ([`api`], [`snapshot`]). The agent is reached through a vsock ([`vsock`]).
 
 mod api;
 mod configuration;
@@ -34,22 +33,26 @@ use crate::host::{cgroup, directory, kvm, log, namespaces, sparse, which};
 use crate::model::{Accelerator, BackendKind, Refusal, RefusalKind, VmId, VmManifest, VmPaths};
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
-/// What to use instead.
+/// The hint for hosts without KVM.
 const INSTEAD: &str = "use '--backend qemu', which works without hardware virtualization";
 
-/// How much longer a freeze may take for each MiB of memory that is written to a disk, and a slow one.
+/// How much longer a freeze may take for each MiB of memory, which is written to a disk that may be
+/// slow.
 const WRITING: Duration = Duration::from_millis(20);
 
 /// Runs `firecracker`, as named by the user or by default.
 #[derive(Debug, Clone)]
 pub struct FirecrackerBackend {
     pub program: PathBuf,
-    /// `None` starts it without a jail.
+    /// `None` to start Firecracker without a jail.
     pub jailer: Option<PathBuf>,
 }
 
 impl FirecrackerBackend {
-    /// Refuses where it cannot run VMs: without KVM, without its programs, or with too old ones.
+    /// Checks whether VMs can run.
+    ///
+    /// # Errors
+    /// `Host` without KVM, without the programs, or if they are too old.
     pub fn check(&self, kvm: &KvmSupport) -> Result<home::JailPrograms> {
         if let Some(problem) = kvm.problem() {
             return Err(refuse(problem).hint(INSTEAD).into());
@@ -80,7 +83,7 @@ impl FirecrackerBackend {
     }
 }
 
-/// Where a program is; `rest` is another way of doing without it.
+/// The path of a program. `rest` adds another way out to the hint.
 fn find(named: &Path, rest: &str) -> Result<PathBuf> {
     let found = which::find(named).ok_or_else(|| {
         refuse(format!("{} is not installed", named.display())).hint(format!(
@@ -121,7 +124,7 @@ impl Backend for FirecrackerBackend {
         let launch = LaunchSpec {
             program,
             files: Vec::new(),
-            // Its standard output is the guest's serial console.
+            // Firecracker's standard output is the guest's serial console.
             output: Some(log::open(&vm.paths.console(), Some(limit))?),
             log: log::open(&vm.paths.vmm_log(), Some(limit))?,
         };
@@ -130,18 +133,20 @@ impl Backend for FirecrackerBackend {
 
     fn shape(&self, manifest: &VmManifest) -> Result<Option<String>> {
         let stamp = which::stamp(&self.found()?)?;
-        // KVM is a part of the kernel, and much of the state is its.
+        // KVM is part of the kernel, and much of the state is KVM's.
         let kernel = kvm::kernel_release();
         Ok(Some(format!("{stamp}\nhost {kernel}\n{}", configuration::build(manifest))))
     }
 
     fn freeze(&self, vm: BackendVm, _: &MonitorStream, wait: &mut WaitLimit<'_>) -> Result<String> {
-        let MemorySource::ToFreeze(files) = vm.memory else { bail!("the VM is not to be frozen") };
-        let mut firecracker = converse(vm, wait)?;
+        let MemorySource::ToFreeze(files) = vm.memory else {
+            bail!("the VM was not started to be frozen")
+        };
+        let mut firecracker = connect_api(vm, wait)?;
         firecracker.extend(WRITING * vm.manifest.mem_mib);
         firecracker.ask(&snapshot::PAUSE)?;
         firecracker.ask(&snapshot::CREATE)?;
-        // It has written what the guest never touched as well.
+        // Firecracker has also written memory that the guest never touched.
         sparse::dig_holes(&files.memory)?;
         home::take_back(vm.manifest, files)?;
         let version = FirecrackerVersion::of(&self.found()?)?;
@@ -149,7 +154,7 @@ impl Backend for FirecrackerBackend {
     }
 
     fn thaw(&self, vm: BackendVm, _: &MonitorStream, wait: &mut WaitLimit<'_>) -> Result<()> {
-        converse(vm, wait)?.ask(&snapshot::LOAD)?;
+        connect_api(vm, wait)?.ask(&snapshot::LOAD)?;
         let (socket, owner) = socket(vm, configuration::VSOCK);
         vsock::knock(&socket, owner, wait)
     }
@@ -170,23 +175,23 @@ impl Backend for FirecrackerBackend {
         };
         let (socket, owner) = socket(vm, configuration::VSOCK);
         let stream = vsock::connect(&socket, owner, port, wait)?;
-        // Every connection is a new one: nothing of an earlier client is on it.
+        // Every connection is new, so it carries nothing of an earlier client.
         Ok(DialedStream { channel: AgentChannel { stream, claim: Some(lock) }, dirty: false })
     }
 
     fn boot_deadline(&self) -> Duration {
-        // A boot takes a fraction of a second. On a host that is itself emulated, and crowded, a
-        // hundred times as long.
+        // A boot takes a fraction of a second, but a hundred times as long on a busy host that is
+        // itself emulated.
         Duration::from_secs(60)
     }
 }
 
-/// A VMM's home, and where it is jailed, its control groups.
+/// What Firecracker leaves: a VMM's home and, if it is jailed, its control groups.
 #[derive(Debug)]
 pub struct FirecrackerTraces;
 
 impl VmTraces for FirecrackerTraces {
-    /// The jailer clears the environment and with it the VM's mark.
+    /// The jailer clears the environment, including the VM's mark.
     fn process_root(&self, paths: &VmPaths) -> Option<PathBuf> {
         Some(paths.vmm_home(true))
     }
@@ -202,13 +207,13 @@ impl VmTraces for FirecrackerTraces {
     }
 }
 
-/// Begins the only conversation with a VMM.
-fn converse<'a, 'w>(vm: BackendVm, wait: &'a mut WaitLimit<'w>) -> Result<ApiClient<'a, 'w>> {
+/// Connects to a VMM's API, which is possible once.
+fn connect_api<'a, 'w>(vm: BackendVm, wait: &'a mut WaitLimit<'w>) -> Result<ApiClient<'a, 'w>> {
     let (socket, owner) = socket(vm, configuration::API);
     ApiClient::open(&socket, owner, wait)
 }
 
-/// Where a VMM's socket is, and whose it must be.
+/// The path of a VMM's socket, and the user it must belong to.
 fn socket(vm: BackendVm, name: &str) -> (PathBuf, u32) {
     let VmManifest { jailed, vmm_uid, .. } = *vm.manifest;
     let owner = vmm_uid.unwrap_or_else(|| geteuid().as_raw());

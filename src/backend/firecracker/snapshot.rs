@@ -1,5 +1,5 @@
-//! Freezing a VM and letting it go on, as requests to Firecracker (`docs/snapshotting/snapshot-support.md`
-//! of Firecracker).
+//! The requests to freeze a VM and to resume it (`docs/snapshotting/snapshot-support.md` of
+//! Firecracker).
 
 use serde::Serialize;
 
@@ -31,7 +31,7 @@ struct MemoryBackend {
     backend_path: &'static str,
 }
 
-/// Stops the guest's CPUs, without which it cannot be frozen.
+/// Stops the guest's CPUs, as freezing requires.
 pub const PAUSE: ApiRequest<VmState> = ApiRequest {
     method: "PATCH",
     path: "/vm",
@@ -39,7 +39,7 @@ pub const PAUSE: ApiRequest<VmState> = ApiRequest {
     purpose: "to pause the VM",
 };
 
-/// Writes the guest's memory, every byte of it, and the rest of the machine.
+/// Writes all of the guest's memory, and the rest of the machine.
 pub const CREATE: ApiRequest<CreateSnapshot> = ApiRequest {
     method: "PUT",
     path: "/snapshot/create",
@@ -47,7 +47,7 @@ pub const CREATE: ApiRequest<CreateSnapshot> = ApiRequest {
     purpose: "to freeze the VM",
 };
 
-/// Maps that memory privately, and lets the guest run.
+/// Maps the memory privately and resumes the guest.
 pub const LOAD: ApiRequest<LoadSnapshot> = ApiRequest {
     method: "PUT",
     path: "/snapshot/load",

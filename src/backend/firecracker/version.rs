@@ -1,4 +1,4 @@
-//! Which versions of Firecracker and its jailer will do.
+//! The supported versions of Firecracker and its jailer.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,23 +10,24 @@ use anyhow::Result;
 use crate::host::which;
 use crate::model::{Refusal, RefusalKind};
 
-/// A release, as its programs print it.
+/// A release of Firecracker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FirecrackerVersion(u32, u32, u32);
 
-/// The first with ACPI tables (Firecracker's changelog, 1.8.0): Debian's kernel finds virtio devices
-/// no other way.
+/// The first version with ACPI tables (Firecracker's changelog, 1.8.0): Debian's kernel finds virtio
+/// devices no other way.
 const FIRST_WITH_ACPI: FirecrackerVersion = FirecrackerVersion(1, 8, 0);
 
-/// The first two without CVE-2026-1386.
+/// The first versions without CVE-2026-1386, of two release branches.
 const JAILER_FIXED: [FirecrackerVersion; 2] =
     [FirecrackerVersion(1, 13, 2), FirecrackerVersion(1, 14, 1)];
 
 impl FirecrackerVersion {
-    /// Asks a program, once: `run` checks it when it creates a VM and when it starts it. `None` if it
-    /// says nothing that looks like a version.
+    /// The version of a program; `None` if it prints none. Cached, because `run` checks it when it
+    /// creates a VM and again when it starts it.
     ///
-    /// Errors: it cannot be run.
+    /// # Errors
+    /// The program cannot be run.
     pub fn of(program: &Path) -> Result<Option<FirecrackerVersion>> {
         static ASKED: Mutex<BTreeMap<PathBuf, Option<FirecrackerVersion>>> =
             Mutex::new(BTreeMap::new());
@@ -39,10 +40,10 @@ impl FirecrackerVersion {
         Ok(version)
     }
 
-    /// Reads `Firecracker v1.12.1`, with whatever follows.
-    fn parse(said: &str) -> Option<FirecrackerVersion> {
+    /// Parses `Firecracker v1.12.1`, followed by anything.
+    fn parse(printed: &str) -> Option<FirecrackerVersion> {
         let word =
-            said.lines().next()?.split_whitespace().find_map(|word| word.strip_prefix('v'))?;
+            printed.lines().next()?.split_whitespace().find_map(|word| word.strip_prefix('v'))?;
         let mut numbers = word.split(['.', '-', '+']).map(str::parse);
         let mut next = || numbers.next()?.ok();
         Some(FirecrackerVersion(next()?, next()?, next()?))
@@ -60,8 +61,8 @@ impl FirecrackerVersion {
         .hint("install a newer release, and name it with MAYFLY_FIRECRACKER_BIN"))
     }
 
-    /// Whether a jailer of this version can be led by a symbolic link, prepared in its jail by a local
-    /// user, to overwrite files of the host.
+    /// Whether a local user can make a jailer of this version overwrite files of the host, by a
+    /// symbolic link prepared in its jail.
     pub fn jailer_follows_links(self) -> bool {
         let [older, newer] = JAILER_FIXED;
         self < older || (self >= FirecrackerVersion(1, 14, 0) && self < newer)
@@ -90,8 +91,8 @@ mod tests {
             FirecrackerVersion::parse("Jailer v1.12.1\n"),
             Some(FirecrackerVersion(1, 12, 1))
         );
-        for nonsense in ["", "Firecracker", "v1.2", "version 1.2.3", "v1.x.3"] {
-            assert_eq!(FirecrackerVersion::parse(nonsense), None, "{nonsense:?}");
+        for invalid in ["", "Firecracker", "v1.2", "version 1.2.3", "v1.x.3"] {
+            assert_eq!(FirecrackerVersion::parse(invalid), None, "{invalid:?}");
         }
     }
 

@@ -1,13 +1,13 @@
-//! Reaching an agent through Firecracker's vsock: connect to a Unix socket, name the guest's port, and
-//! read an `OK` once the guest has accepted (`docs/vsock.md` of Firecracker).
+//! Reaching an agent through Firecracker's vsock: connect to a Unix socket, send the guest's port, and
+//! read `OK` once the guest has accepted (`docs/vsock.md` of Firecracker).
 //!
-//! A connection that comes before the guest has a driver waits in the VMM. One that comes when there is
-//! a driver and nobody listens is closed without an answer; so this tries again for as long as the
-//! caller waits.
+//! A connection that arrives before the guest has a driver waits in the VMM. One that arrives when
+//! there is a driver but no listener is closed without an answer, so connecting is retried for as long
+//! as the caller waits.
 //!
-//! A VM that goes on from a frozen one is first told by its VMM that all connections are gone. Firecracker
-//! before 1.16 lets a new one overtake that news, which then ends it as well
-//! (<https://github.com/firecracker-microvm/firecracker/pull/5882>); so somebody must [`knock`] first.
+//! The VMM first tells a resumed VM that all connections are gone. Before version 1.16, Firecracker
+//! lets a new connection overtake that message, which then ends the new connection too
+//! (<https://github.com/firecracker-microvm/firecracker/pull/5882>). So call [`knock`] first.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -22,20 +22,20 @@ use crate::host::socket;
 use crate::host::wait::WaitLimit;
 use crate::model::{Refusal, RefusalKind};
 
-/// Between two tries. They wait for the VMM to make its socket; then one is held until the guest has a
-/// driver, which it loads when its agent listens. So this is short against a boot, not against a tick.
+/// The pause between two tries, which first wait for the VMM's socket, and then for the agent to
+/// listen. Short compared with a boot, but not with a timer tick.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A port that is the guest's root's to listen at, and at which the agent does not.
-const NOBODY: u32 = 1;
+/// A privileged port of the guest on which nothing listens.
+const NO_LISTENER: u32 = 1;
 
-/// `OK ` and a 32-bit number.
+/// The longest answer in bytes: `OK ` and a 32-bit number.
 const LONGEST_ANSWER: usize = 14;
 
-/// What an error says was waited for.
+/// What was waited for, for errors.
 const WHAT: &str = "its agent to listen";
 
-/// A stream to this port of the guest. `owner` is the user the VMM runs as.
+/// Connects to a port of the guest. `owner` is the user the VMM runs as.
 pub fn connect(path: &Path, owner: u32, port: u32, wait: &mut WaitLimit<'_>) -> Result<UnixStream> {
     loop {
         if let Some(stream) = socket::connect_to(path, owner)?
@@ -47,18 +47,18 @@ pub fn connect(path: &Path, owner: u32, port: u32, wait: &mut WaitLimit<'_>) -> 
     }
 }
 
-/// Goes to a port where nobody listens. The guest's kernel has heard all that came before when it has
-/// refused: it looks at all queues of the device at once, and does the work in that order.
+/// Connects to a port without a listener. When the guest's kernel has refused, it has also processed
+/// all earlier messages, because it handles all queues of the device in order.
 pub fn knock(path: &Path, owner: u32, wait: &mut WaitLimit<'_>) -> Result<()> {
     loop {
         if let Some(stream) = socket::connect_to(path, owner)? {
-            return ask(stream, NOBODY, wait).map(drop);
+            return ask(stream, NO_LISTENER, wait).map(drop);
         }
         wait.pause(PAUSE, WHAT)?;
     }
 }
 
-/// Asks for a port; `None` if nobody listens there yet.
+/// Asks for a port; `None` if nothing listens on it yet.
 fn ask(mut stream: UnixStream, port: u32, wait: &mut WaitLimit<'_>) -> Result<Option<UnixStream>> {
     stream.set_nonblocking(true)?;
     match stream.write_all(format!("CONNECT {port}\n").as_bytes()) {
@@ -72,7 +72,7 @@ fn ask(mut stream: UnixStream, port: u32, wait: &mut WaitLimit<'_>) -> Result<Op
         match stream.read(&mut byte) {
             Ok(0) => return Ok(None),
             Ok(_) if byte == *b"\n" => break,
-            Ok(_) if answer.len() == LONGEST_ANSWER => return Err(nonsense()),
+            Ok(_) if answer.len() == LONGEST_ANSWER => return Err(invalid_answer()),
             Ok(_) => answer.extend(byte),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 wait.ready(stream.as_fd(), PollFlags::POLLIN, None, WHAT)?;
@@ -86,7 +86,7 @@ fn ask(mut stream: UnixStream, port: u32, wait: &mut WaitLimit<'_>) -> Result<Op
         .strip_prefix(b"OK ")
         .is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit));
     if !accepted {
-        return Err(nonsense());
+        return Err(invalid_answer());
     }
     stream.set_nonblocking(false)?;
     Ok(Some(stream))
@@ -96,8 +96,8 @@ fn is_hung_up(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
-fn nonsense() -> anyhow::Error {
-    Refusal::new(RefusalKind::Agent, "the VMM answers nonsense at its vsock socket").into()
+fn invalid_answer() -> anyhow::Error {
+    Refusal::new(RefusalKind::Agent, "the VMM sent an invalid answer at its vsock socket").into()
 }
 
 #[cfg(test)]
@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// Something that answers like a VMM: to each client in turn what is written here.
+    /// Connects to a fake VMM that gives one of these answers to each client.
     fn connect_to(answers: &'static [&'static [u8]]) -> Result<String> {
         let mut wait = WaitLimit::within(Duration::from_secs(20));
         let connected =
@@ -120,7 +120,7 @@ mod tests {
         Ok(rest)
     }
 
-    /// What comes of doing something with something like a VMM, which is asked for that port.
+    /// Calls `act` with the socket of a fake VMM that expects requests for `port`.
     fn with_vmm<T>(
         answers: &'static [&'static [u8]],
         port: u32,
@@ -144,11 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn a_knock_is_heard_whether_it_is_answered_or_not() {
+    fn a_knock_succeeds_whether_it_is_answered_or_not() {
         let either: [&[&[u8]]; 2] = [&[b""], &[b"OK 1073741824\n"]];
         for answers in either {
             let mut wait = WaitLimit::within(Duration::from_secs(20));
-            with_vmm(answers, NOBODY, |path| knock(path, geteuid().as_raw(), &mut wait)).unwrap();
+            with_vmm(answers, NO_LISTENER, |path| knock(path, geteuid().as_raw(), &mut wait))
+                .unwrap();
         }
         let mut wait = WaitLimit::within(Duration::from_millis(30));
         assert!(knock(Path::new("/nowhere/v.sock"), 0, &mut wait).is_err());
@@ -160,17 +161,17 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
-        let nonsense: [&[&[u8]]; 5] =
+    fn invalid_answers_are_refused() {
+        let invalid: [&[&[u8]]; 5] =
             [&[b"KO 1\n"], &[b"OK \n"], &[b"OK x\n"], &[b"\n"], &[b"OK 11111111111111111111\n"]];
-        for answers in nonsense {
+        for answers in invalid {
             let error = connect_to(answers).unwrap_err();
             assert_eq!(Refusal::find(&error).unwrap().kind, RefusalKind::Agent);
         }
     }
 
     #[test]
-    fn what_never_answers_is_given_up_on() {
+    fn a_vmm_that_never_answers_is_waited_for_until_the_limit() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("v.sock");
         let mut wait = WaitLimit::within(Duration::from_millis(30));

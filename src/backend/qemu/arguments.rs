@@ -1,10 +1,10 @@
-//! QEMU's command line, as a pure function.
+//! Building QEMU's command line.
 
 use std::os::fd::RawFd;
 
 use crate::model::Accelerator;
 
-/// The open files, by the number QEMU finds them under.
+/// The open files that QEMU inherits, by their descriptor numbers.
 #[derive(Debug)]
 pub struct InheritedFiles {
     pub kernel: RawFd,
@@ -14,34 +14,33 @@ pub struct InheritedFiles {
     pub console: RawFd,
     /// Listening sockets, the control port first.
     pub ports: Vec<RawFd>,
-    /// The guest's memory, where it is in a file.
+    /// The guest's memory, if it is in a file.
     pub memory: Option<(RawFd, MemoryMapping)>,
-    /// Our line to QEMU itself.
+    /// The QMP connection.
     pub monitor: Option<RawFd>,
 }
 
 /// How the guest's memory is mapped from its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryMapping {
-    /// What the guest writes is in the file.
+    /// What the guest writes goes to the file.
     Shared,
-    /// What the guest writes is its own, and the file stays as it is.
+    /// What the guest writes goes to a private copy, and the file stays unchanged.
     Private,
-    /// The same, from a file that QEMU cannot write. For QEMU from 8.2 on; older ones open the file for
-    /// writing even where they map it privately.
+    /// Like `Private`, from a file that QEMU cannot write. QEMU before 8.2 opens the file for writing
+    /// even if it maps it privately.
     PrivateReadOnly,
 }
 
-/// Everything TCG can emulate, AMD's virtualization included, but for features that make an emulated
-/// guest slower. With `erms` the kernel and the C library copy memory by `rep movsb`, which TCG carries
-/// out byte by byte: without it a boot takes three quarters of the time, and copying memory less than
-/// half. `fsrm`, which newer QEMUs emulate, must go with it: Linux 6.1 takes the one for granted where it
-/// sees the other, and its `memmove` then runs over the end. `la57` adds a fifth level to every walk of
-/// the page tables, for address spaces beyond 128 TiB.
+/// Everything TCG can emulate, including AMD's virtualization, except for features that make an
+/// emulated guest slower. With `erms`, the kernel and the C library copy memory by `rep movsb`, which
+/// TCG executes byte by byte: without it a boot takes three quarters of the time, and copying memory
+/// less than half. `fsrm`, which newer QEMUs emulate, must be disabled too: Linux 6.1 assumes `erms` if
+/// it sees `fsrm`, and its `memmove` then overruns. `la57` adds a fifth level to every page table walk,
+/// for address spaces beyond 128 TiB.
 const EMULATED_CPU: &str = "max,-erms,-fsrm,-la57";
 
-/// Takes virtualization away from a guest that did not ask for it: what it need not touch, it cannot
-/// break out through.
+/// Hides virtualization from a guest that did not ask for it, to reduce the attack surface.
 const NOT_NESTED: &str = ",-svm,-vmx";
 
 /// Everything the command line depends on.
@@ -67,7 +66,8 @@ impl QemuArguments<'_> {
         let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
 
         add("-name", format!("mayfly-{}", self.name));
-        // ACPI because Debian's kernel finds virtio-mmio devices no other way, and to power off.
+        // ACPI is needed to power off, and because Debian's kernel finds virtio-mmio devices no other
+        // way.
         let mut machine = String::from("microvm,acpi=on,rtc=on,isa-serial=on");
         if let Some((file, mapping)) = opened.memory {
             machine.push_str(",memory-backend=memory");
@@ -87,8 +87,8 @@ impl QemuArguments<'_> {
             }
         }
         add("-M", machine);
-        // QEMU's own firmware for this machine. The default, SeaBIOS, is another package's, and with
-        // newer QEMUs it loses one of the ACPI tables.
+        // QEMU's own firmware for this machine. The default, SeaBIOS, comes from another package and
+        // loses one of the ACPI tables with newer QEMUs.
         add("-bios", "qboot.rom".into());
         add("-accel", if kvm { "kvm".into() } else { "tcg,thread=multi".into() });
         let cpu = if kvm { "host" } else { EMULATED_CPU };
@@ -109,9 +109,9 @@ impl QemuArguments<'_> {
         add("-initrd", format!("/proc/self/fd/{}", opened.initrd));
         add("-append", self.kernel_command_line(kvm));
 
-        // Explicitly raw, twice: a guest that writes another format's header into its disk must not
-        // have it believed. No file locking: a base image is shared, and a disk is guarded by the
-        // VM's own lock.
+        // Both layers are explicitly raw, so that QEMU does not probe the format: a guest could write
+        // the header of another one to its disk. No file locking: a base image is shared, and a disk is
+        // guarded by the VM's lock.
         for (set, (node, file, read_only)) in
             [("root", opened.rootfs, true), ("disk", opened.disk, false)].into_iter().enumerate()
         {
@@ -147,19 +147,19 @@ impl QemuArguments<'_> {
     }
 
     fn kernel_command_line(&self, kvm: bool) -> String {
-        // Without the kernel's tests of its own ciphers, a sixth of an emulated boot: they find
-        // miscompiled kernels, and this one is its distribution's.
+        // The kernel's self-tests of its ciphers take a sixth of an emulated boot. They find
+        // miscompiled kernels, and this kernel comes from its distribution.
         let mut line = String::from("console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests");
         if !kvm {
-            // A microvm has no PIT, HPET or PM timer to measure the counter with: about half of the
-            // emulated boots hang in that loop unless the rate is given.
-            // For the same lack, the counter would be judged by the guest's own ticks, which a busy
-            // host delivers late: taken for broken, and given up for those ticks.
+            // A microvm has no PIT, HPET or PM timer to calibrate the counter with: about half of the
+            // emulated boots hang in that loop unless the rate is given. For the same reason, the
+            // kernel would check the counter against the guest's ticks, which a busy host delivers
+            // late, and would stop using it.
             line.push_str(&format!(" tsc_early_khz={} tsc=reliable", self.tsc_khz));
-            // Detours around what a CPU does speculatively, which an emulated one does not.
+            // An emulated CPU does not speculate.
             line.push_str(" mitigations=off");
-            // QEMU before 8 translates a program's code anew for every address it is loaded at: at
-            // random ones, each start of any program costs three times as much.
+            // QEMU before 8 translates a program's code again for every address it is loaded at. With
+            // random addresses, starting a program takes three times as long.
             line.push_str(" norandmaps");
         }
         if self.nested {

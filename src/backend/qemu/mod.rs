@@ -1,7 +1,7 @@
-//! QEMU: the microvm machine, with KVM where the host has it and pure emulation everywhere else.
+//! QEMU: the microvm machine, with KVM if the host has it and pure emulation otherwise.
 //!
-//! A frozen VM is QEMU's migration to a file, without the guest's memory: that is in a file of its own,
-//! which the frozen VM shared with QEMU and its copies map privately.
+//! A VM is frozen by migrating it to a file, without the guest's memory. The memory is in a file of its
+//! own, which the frozen VM shares with QEMU and its copies map privately.
 
 mod arguments;
 pub mod doctor;
@@ -36,7 +36,7 @@ pub struct QemuBackend {
     /// The program, as an absolute path.
     pub program: PathBuf,
     pub accelerator: Accelerator,
-    /// Begun when the backend was chosen; an emulated guest must be told the rate.
+    /// Started when the backend is selected. An emulated guest must be told the rate.
     pub tsc: TscCalibration,
 }
 
@@ -53,8 +53,8 @@ impl Backend for QemuBackend {
         true
     }
 
-    /// Every file and socket is opened here and handed over by number: QEMU opens nothing by name,
-    /// so it can run as a user that owns nothing, in a directory it cannot write.
+    /// Every file and socket is opened here and inherited by QEMU, which opens nothing by name. So QEMU
+    /// can run as a user that owns nothing, in a directory it cannot write.
     fn launch(&self, vm: BackendVm) -> Result<VmmStart> {
         let boot = vm.boot.context("a QEMU VM boots an image")?;
         let limit = log::limit(vm.largest_file()?);
@@ -91,7 +91,7 @@ impl Backend for QemuBackend {
             ports: port::listen(vm.paths)?.into_iter().map(keep).collect(),
         };
         let tsc_khz = match vm.memory {
-            // Its kernel knows.
+            // The frozen guest's kernel knows the rate.
             MemorySource::Frozen(_) => 0,
             MemorySource::Fresh | MemorySource::ToFreeze(_) => self.tsc.khz(),
         };
@@ -110,7 +110,7 @@ impl Backend for QemuBackend {
     }
 
     fn shape(&self, manifest: &VmManifest) -> Result<Option<String>> {
-        // What differs from VM to VM, and is no part of its shape.
+        // Descriptors differ between VMs and are not part of the shape.
         let nothing = InheritedFiles {
             kernel: 0,
             initrd: 0,
@@ -163,14 +163,15 @@ impl Backend for QemuBackend {
 
     fn boot_deadline(&self) -> Duration {
         match self.accelerator {
-            // A boot takes two seconds on an idle vm; a crowd of them on few cores, minutes.
+            // A boot takes two seconds on an idle machine, and minutes if many boot at once on few
+            // cores.
             Accelerator::Tcg => Duration::from_secs(180),
             Accelerator::Kvm | Accelerator::None => Duration::from_secs(30),
         }
     }
 }
 
-/// The first version that maps a file privately without asking to write it.
+/// The first version that maps a file privately without opening it for writing.
 const READS_ONLY: QemuVersion = QemuVersion(8, 2, 0);
 
 fn frozen_files<'a>(vm: BackendVm<'a>) -> Result<&'a FrozenFiles> {
@@ -180,8 +181,8 @@ fn frozen_files<'a>(vm: BackendVm<'a>) -> Result<&'a FrozenFiles> {
     }
 }
 
-/// The memory of a frozen VM, as its copies open it: for reading, unless it was left writable because
-/// the VMM cannot do so.
+/// Opens the memory of a frozen VM for a copy: read-only, unless it was left writable because the VMM
+/// cannot use it otherwise.
 fn open_memory(path: &Path) -> Result<(OwnedFd, MemoryMapping)> {
     let mode = std::fs::metadata(path).map(|about| about.permissions().mode());
     let is_writable =
@@ -219,7 +220,7 @@ impl QemuBackend {
     }
 }
 
-/// A VMM leaves nothing outside the VM's directories.
+/// QEMU leaves nothing outside the VM's directories.
 #[derive(Debug)]
 pub struct QemuTraces;
 

@@ -1,4 +1,5 @@
-//! Talking to QEMU itself, in its machine protocol (QMP), over a socket that only its starter holds.
+//! A client of QEMU's machine protocol (QMP), over a socket that only the process which starts QEMU
+//! holds.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
@@ -6,7 +7,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::sys::poll::PollFlags;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use qapi::qmp::{
@@ -17,14 +17,15 @@ use qapi::{Command, ExecuteError, Qmp, Stream};
 
 use crate::host::wait::WaitLimit;
 use crate::model::{Refusal, RefusalKind};
+use crate::sys::poll::PollFlags;
 
-/// More than QEMU ever says at a time.
-const MOST: u64 = 1 << 20;
+/// The longest message, in bytes; QEMU's are much shorter.
+const LONGEST: u64 = 1 << 20;
 
-/// Between two questions whether the state is saved or loaded, which takes some milliseconds.
+/// The interval for checking whether the state is saved or loaded, which takes some milliseconds.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The name under which QEMU keeps the file it is given.
+/// The name that QEMU uses for the file it is given.
 const FILE: &str = "state";
 
 /// A version of QEMU.
@@ -37,45 +38,45 @@ impl fmt::Display for QemuVersion {
     }
 }
 
-/// A conversation with one QEMU.
+/// A connection to one QEMU.
 pub struct QmpClient<'a, 'w> {
-    qmp: Qmp<Stream<BufReader<io::Take<Ear<'a, 'w>>>, Mouth<'a>>>,
+    qmp: Qmp<Stream<BufReader<io::Take<QmpReader<'a, 'w>>>, QmpWriter<'a>>>,
     version: QemuVersion,
 }
 
 impl<'a, 'w> QmpClient<'a, 'w> {
-    /// Waits for QEMU's greeting. It comes when its machine is made.
+    /// Waits for QEMU's greeting, which it sends when its machine is set up.
     ///
     /// # Errors
-    /// Those of [`WaitLimit::ready`]; a QEMU that ends.
+    /// The errors of [`WaitLimit::ready`]; QEMU ends.
     pub fn open(monitor: Option<&'a UnixStream>, wait: &'a mut WaitLimit<'w>) -> Result<Self> {
-        let socket = monitor.context("there is no line to QEMU")?;
+        let socket = monitor.context("there is no connection to QEMU")?;
         socket.set_nonblocking(true)?;
-        let ear = Ear { socket, wait, trouble: None };
-        let mouth = Mouth { socket, said: Vec::new(), with: None };
-        let qmp = Qmp::new(Stream::new(BufReader::new(ear.take(MOST)), mouth));
-        let mut conversation = QmpClient { qmp, version: QemuVersion(0, 0, 0) };
+        let reader = QmpReader { socket, wait, failure: None };
+        let writer = QmpWriter { socket, bytes: Vec::new(), file: None };
+        let qmp = Qmp::new(Stream::new(BufReader::new(reader.take(LONGEST)), writer));
+        let mut client = QmpClient { qmp, version: QemuVersion(0, 0, 0) };
         let mut line = Vec::new();
-        let read = conversation.qmp.inner_mut().read_until(b'\n', &mut line);
+        let read = client.qmp.inner_mut().read_until(b'\n', &mut line);
         if let Err(error) = read {
-            return Err(conversation.trouble("greet us", error.into()));
+            return Err(client.error("send its greeting", error.into()));
         }
-        // Not the crate's own handshake: where QEMU has ended, it panics.
+        // The crate's own handshake panics if QEMU has ended.
         let greeting: QapiCapabilities = serde_json::from_slice(&line)
             .map_err(|_| Refusal::new(RefusalKind::Host, "QEMU ended before it was ready"))?;
         let version = greeting.QMP.version.qemu;
-        conversation.version = QemuVersion(version.major, version.minor, version.micro);
-        conversation.ask(&qmp::qmp_capabilities { enable: None })?;
-        // The guest's memory is in a file of its own on either side.
+        client.version = QemuVersion(version.major, version.minor, version.micro);
+        client.ask(&qmp::qmp_capabilities { enable: None })?;
+        // The guest's memory is in a file of its own, both for saving and loading.
         let capabilities = vec![MigrationCapabilityStatus {
             capability: MigrationCapability::x_ignore_shared,
             state: true,
         }];
-        conversation.ask(&qmp::migrate_set_capabilities { capabilities })?;
-        Ok(conversation)
+        client.ask(&qmp::migrate_set_capabilities { capabilities })?;
+        Ok(client)
     }
 
-    /// What it said it is.
+    /// The version from the greeting.
     pub fn version(&self) -> QemuVersion {
         self.version
     }
@@ -83,10 +84,10 @@ impl<'a, 'w> QmpClient<'a, 'w> {
     /// Stops the guest and writes the state of its CPUs and devices.
     ///
     /// # Errors
-    /// What QEMU says, and those of [`QmpClient::open`].
+    /// QEMU's error, and the errors of [`QmpClient::open`].
     pub fn save(&mut self, state: impl Into<OwnedFd>) -> Result<()> {
         self.ask(&qmp::stop {})?;
-        self.hand_over(state.into())?;
+        self.send_file(state.into())?;
         self.ask(&qmp::migrate {
             uri: Some(format!("fd:{FILE}")),
             channels: None,
@@ -105,62 +106,63 @@ impl<'a, 'w> QmpClient<'a, 'w> {
         }
     }
 
-    /// Reads the state of CPUs and devices, and lets the guest run. Returns when it does: a client that
-    /// comes to one of the guest's ports before is heard of by nobody.
+    /// Loads the state of CPUs and devices and resumes the guest. Returns when the guest runs, because
+    /// it does not notice a client that connects to one of its ports before.
     ///
     /// # Errors
-    /// As for [`QmpClient::save`]; a state that QEMU does not like ends it.
+    /// The errors of [`QmpClient::save`]. QEMU ends if it rejects the state.
     pub fn load(&mut self, state: impl Into<OwnedFd>) -> Result<()> {
-        self.hand_over(state.into())?;
+        self.send_file(state.into())?;
         self.ask(&qmp::migrate_incoming {
             uri: Some(format!("fd:{FILE}")),
             channels: None,
             exit_on_error: None,
         })?;
-        // The state is that of a stopped VM. While it is being loaded, `cont` is accepted and forgotten.
+        // The loaded state is that of a stopped VM. While it is being loaded, QEMU accepts `cont` but
+        // ignores it.
         while self.ask(&qmp::query_status {})?.status == RunState::inmigrate {
             self.pause("QEMU to load the VM")?;
         }
         self.ask(&qmp::cont {}).map(drop)
     }
 
-    /// Gives QEMU an open file, beside the words that name it.
-    fn hand_over(&mut self, file: OwnedFd) -> Result<()> {
-        self.qmp.inner_mut().get_mut_write().with = Some(file);
+    /// Sends QEMU an open file along with the command that names it.
+    fn send_file(&mut self, file: OwnedFd) -> Result<()> {
+        self.qmp.inner_mut().get_mut_write().file = Some(file);
         self.ask(&qmp::getfd { fdname: FILE.into() }).map(drop)
     }
 
     fn ask<C: Command>(&mut self, command: &C) -> Result<C::Ok> {
-        self.qmp.inner_mut().get_mut_read().get_mut().set_limit(MOST);
-        self.qmp.execute(command).map_err(|error| self.trouble(C::NAME, error))
+        self.qmp.inner_mut().get_mut_read().get_mut().set_limit(LONGEST);
+        self.qmp.execute(command).map_err(|error| self.error(C::NAME, error))
     }
 
     fn pause(&mut self, what: &str) -> Result<()> {
-        self.ear().wait.pause(PAUSE, what)
+        self.reader().wait.pause(PAUSE, what)
     }
 
-    fn ear(&mut self) -> &mut Ear<'a, 'w> {
+    fn reader(&mut self) -> &mut QmpReader<'a, 'w> {
         self.qmp.inner_mut().get_mut_read().get_mut().get_mut()
     }
 
-    /// Why something was not done: what ended the waiting, if anything did.
-    fn trouble(&mut self, what: &str, error: ExecuteError) -> anyhow::Error {
-        match self.ear().trouble.take() {
-            Some(trouble) => trouble,
+    /// The error of a command: what ended the wait, if anything did.
+    fn error(&mut self, what: &str, error: ExecuteError) -> anyhow::Error {
+        match self.reader().failure.take() {
+            Some(failure) => failure,
             None => anyhow!("QEMU did not {what}: {error}"),
         }
     }
 }
 
-/// Listens no longer than somebody wants to wait.
-struct Ear<'a, 'w> {
+/// Reads from QEMU within a wait limit.
+struct QmpReader<'a, 'w> {
     socket: &'a UnixStream,
     wait: &'a mut WaitLimit<'w>,
-    /// What ended the waiting: the crate's errors have no room for it.
-    trouble: Option<anyhow::Error>,
+    /// What ended the wait. The crate's errors cannot carry it.
+    failure: Option<anyhow::Error>,
 }
 
-impl Read for Ear<'_, '_> {
+impl Read for QmpReader<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.socket.read(buffer) {
@@ -168,38 +170,38 @@ impl Read for Ear<'_, '_> {
                 result => return result,
             }
             let ready = self.wait.ready(self.socket.as_fd(), PollFlags::POLLIN, None, "QEMU");
-            if let Err(trouble) = ready {
-                self.trouble = Some(trouble);
+            if let Err(failure) = ready {
+                self.failure = Some(failure);
                 return Err(ErrorKind::TimedOut.into());
             }
         }
     }
 }
 
-/// Says a command at once, with a file if there is one to hand over.
-struct Mouth<'a> {
+/// Sends each command at once, with a file if there is one to send.
+struct QmpWriter<'a> {
     socket: &'a UnixStream,
-    said: Vec<u8>,
-    with: Option<OwnedFd>,
+    bytes: Vec<u8>,
+    file: Option<OwnedFd>,
 }
 
-impl Write for Mouth<'_> {
+impl Write for QmpWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.said.extend(bytes);
+        self.bytes.extend(bytes);
         Ok(bytes.len())
     }
 
-    /// Commands are short, and QEMU has heard the last one: the socket has room for all of it.
+    /// Commands are short and QEMU has read the last one, so the socket has room for the whole command.
     fn flush(&mut self) -> io::Result<()> {
-        let file = self.with.take();
+        let file = self.file.take();
         let numbers: Vec<_> = file.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&numbers)];
-        let with = if numbers.is_empty() { &[][..] } else { &rights };
-        let said = std::mem::take(&mut self.said);
-        let words = [IoSlice::new(&said)];
+        let attached = if numbers.is_empty() { &[][..] } else { &rights };
+        let bytes = std::mem::take(&mut self.bytes);
+        let slices = [IoSlice::new(&bytes)];
         let flags = MsgFlags::MSG_NOSIGNAL;
-        let sent = sendmsg::<()>(self.socket.as_raw_fd(), &words, with, flags, None)?;
-        if sent < said.len() { Err(ErrorKind::WriteZero.into()) } else { Ok(()) }
+        let sent = sendmsg::<()>(self.socket.as_raw_fd(), &slices, attached, flags, None)?;
+        if sent < bytes.len() { Err(ErrorKind::WriteZero.into()) } else { Ok(()) }
     }
 }
 
@@ -211,15 +213,16 @@ mod tests {
 
     const GREETING: &str = r#"{"QMP":{"version":{"qemu":{"micro":22,"minor":2,"major":7},"package":""},"capabilities":[]}}"#;
 
-    /// What comes of loading a state where QEMU says these lines, one for each it hears but the first.
+    /// The result of loading a state if QEMU answers with these lines, the first as its greeting and
+    /// one for each command.
     fn load_from(lines: &[&str]) -> Result<()> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let lines: Vec<String> = lines.iter().map(|&line| line.to_owned()).collect();
         let qemu = spawn(move || {
-            let mut heard = BufReader::new(&theirs);
+            let mut commands = BufReader::new(&theirs);
             for (number, line) in lines.iter().enumerate() {
                 if number > 0 {
-                    heard.read_line(&mut String::new()).unwrap();
+                    commands.read_line(&mut String::new()).unwrap();
                 }
                 writeln!(&theirs, "{line}").unwrap();
             }
@@ -256,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_ends_with_the_callers_patience() {
+    fn a_silent_qemu_is_waited_for_until_the_limit() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let mut wait = WaitLimit::within(Duration::from_millis(20));
         let error = QmpClient::open(Some(&ours), &mut wait).err().unwrap();

@@ -181,11 +181,11 @@ impl VmBoot<'_> {
             return error;
         }
         let paths = self.paths();
-        let mut said = String::new();
+        let mut output = String::new();
         for (who, path) in [("the VMM", paths.vmm_log()), ("the console", paths.console())] {
             let tail = log::tail(&path, CONSOLE_LINES);
             if !tail.is_empty() {
-                said.push_str(&format!("\nlast output of {who}:\n{tail}"));
+                output.push_str(&format!("\nlast output of {who}:\n{tail}"));
             }
         }
         let refusal = Refusal::find(&error);
@@ -201,7 +201,7 @@ impl VmBoot<'_> {
         Refusal {
             // A guest that does not start is a failure of the host.
             kind: if kind == RefusalKind::Agent { RefusalKind::Host } else { kind },
-            message: format!("VM {} did not start: {error:#}{said}", self.record.id()),
+            message: format!("VM {} did not start: {error:#}{output}", self.record.id()),
             hint: Some(hint),
         }
         .into()
