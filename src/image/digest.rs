@@ -26,7 +26,7 @@ pub enum DigestMethod {
 
 /// The digest of bytes, as [`of_file`] takes it with [`DigestMethod::Whole`].
 pub fn of_bytes(bytes: &[u8]) -> String {
-    written("sha256", &Sha256::digest(bytes))
+    format!("sha256:{}", hex(&Sha256::digest(bytes)))
 }
 
 /// The digest of a file: the method's name, a colon, hexadecimal digits.
@@ -44,7 +44,7 @@ fn whole(file: &File) -> Result<String> {
     let mut position = 0;
     loop {
         match file.read_at(&mut buffer, position)? {
-            0 => return Ok(written("sha256", &hash.finalize())),
+            0 => return Ok(format!("sha256:{}", hex(&hash.finalize()))),
             count => {
                 hash.update(&buffer[..count]);
                 position += count as u64;
@@ -75,20 +75,16 @@ fn non_zero(file: &File) -> Result<String> {
         Ok(())
     })?;
     hash.update(length.to_le_bytes());
-    Ok(written("sha256-nonzero", &hash.finalize()))
+    Ok(format!("sha256-nonzero:{}", hex(&hash.finalize())))
 }
 
 fn buffer() -> Vec<u8> {
     vec![0; usize::try_from(BLOCK).expect("64 KiB fit")]
 }
 
-fn written(method: &str, digest: &[u8]) -> String {
-    use std::fmt::Write;
-    let mut text = format!("{method}:");
-    for byte in digest {
-        write!(text, "{byte:02x}").expect("a string takes everything");
-    }
-    text
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

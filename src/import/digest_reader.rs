@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha512};
 
+use crate::image::digest::hex;
 use crate::model::{Refusal, RefusalKind};
 
 /// The digest of a blob: an algorithm's name and hexadecimal digits.
@@ -149,10 +150,6 @@ impl<R: Read> Read for DigestReader<R> {
         }
         Ok(count)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

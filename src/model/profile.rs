@@ -231,19 +231,39 @@ pub struct ProfileSet {
 }
 
 #[cfg(test)]
+impl Profile {
+    /// A profile of packages.
+    pub fn sample(name: ProfileName, suite: &str) -> Profile {
+        Profile {
+            name,
+            description: String::new(),
+            recipe: ImageRecipe::Debian(DebianRecipe {
+                suite: suite.into(),
+                mirror: None,
+                kernel: first_kernel(),
+                packages: vec!["bash".into(), "libstdc++6".into()],
+                root_mib: 512,
+                disk_mib: 1024,
+            }),
+            vcpu_count: 1,
+            mem_mib: 256,
+            ttl_seconds: 60,
+            keep: false,
+            require: Isolation::None,
+            nested: false,
+            command: CommandDefaults::default(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn nothing_in_a_recipe_smuggles_an_option_in() {
-        let good = DebianRecipe {
-            suite: "bookworm".into(),
-            mirror: None,
-            kernel: "linux-image-cloud-amd64".into(),
-            packages: vec!["bash".into(), "libstdc++6".into()],
-            root_mib: 512,
-            disk_mib: 1024,
-        };
+        let profile = Profile::sample("p".parse().unwrap(), "bookworm");
+        let good = profile.recipe.debian().unwrap();
         let problem = |change: &dyn Fn(&mut DebianRecipe)| {
             let mut recipe = good.clone();
             change(&mut recipe);

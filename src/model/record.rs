@@ -84,6 +84,32 @@ impl VmManifest {
     }
 }
 
+#[cfg(test)]
+impl VmManifest {
+    /// That of a VM on mock.
+    pub fn sample() -> VmManifest {
+        VmManifest {
+            vm_id: VmId::from_random([1; 16]),
+            name: None,
+            profile: "debian-base".parse().unwrap(),
+            vcpu_count: 1,
+            mem_mib: 256,
+            ttl_seconds: 60,
+            created_at: 0.0,
+            backend: BackendKind::Mock,
+            accelerator: Accelerator::None,
+            keep: false,
+            image: String::new(),
+            nested: false,
+            jailed: false,
+            vmm_uid: None,
+            owner: None,
+            metadata: BTreeMap::new(),
+            labels: VmLabels::default(),
+        }
+    }
+}
+
 /// What a command needs to reach a running VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -207,74 +233,53 @@ impl VmRecord {
 
     /// creating → created.
     pub fn finish_create(&mut self) -> Result<(), Refusal> {
-        match self.state {
-            VmPhase::Creating => self.pass_to(VmPhase::Created),
-            _ => Err(self.refuse("was taken away while it was being created")),
+        if self.state != VmPhase::Creating {
+            return Err(self.refuse("was deleted while it was being created"));
         }
+        self.state = VmPhase::Created;
+        Ok(())
     }
 
     /// created or stopped → starting.
     pub fn begin_start(&mut self) -> Result<(), Refusal> {
-        match self.state {
-            VmPhase::Created | VmPhase::Stopped { .. } => {
-                self.pass_to(VmPhase::Starting { instance: None })
-            }
-            _ => Err(self.refuse(&format!("cannot be started: it is {}", self.state.name()))),
-        }
+        let is_down = matches!(self.state, VmPhase::Created | VmPhase::Stopped { .. });
+        self.pass_to(VmPhase::Starting { instance: None }, is_down, "cannot be started")
     }
 
     /// Records the process that will become the VMM.
     pub fn launched(&mut self, instance: VmInstance) -> Result<(), Refusal> {
-        match self.state {
-            VmPhase::Starting { instance: None } => {
-                self.pass_to(VmPhase::Starting { instance: Some(instance) })
-            }
-            _ => Err(self.refuse(&format!("cannot be launched: it is {}", self.state.name()))),
-        }
+        let is_ready = matches!(self.state, VmPhase::Starting { instance: None });
+        let next = VmPhase::Starting { instance: Some(instance) };
+        self.pass_to(next, is_ready, "cannot be launched")
     }
 
     /// Forgets a process that is proven gone, so that another can be launched.
     pub fn unlaunched(&mut self) -> Result<(), Refusal> {
-        match self.state {
-            VmPhase::Starting { .. } => self.pass_to(VmPhase::Starting { instance: None }),
-            _ => Err(self.refuse(&format!("is not starting: it is {}", self.state.name()))),
-        }
+        let is_starting = matches!(self.state, VmPhase::Starting { .. });
+        self.pass_to(VmPhase::Starting { instance: None }, is_starting, "is not starting")
     }
 
     /// starting → started.
     pub fn finish_start(&mut self) -> Result<(), Refusal> {
-        match &self.state {
-            VmPhase::Starting { instance: Some(instance) } => {
-                let instance = instance.clone();
-                self.pass_to(VmPhase::Started { instance })
-            }
-            _ => Err(self.refuse(&format!("did not start: it is {}", self.state.name()))),
-        }
+        let VmPhase::Starting { instance: Some(instance) } = &self.state else {
+            return Err(self.refuse_state("did not start"));
+        };
+        self.state = VmPhase::Started { instance: instance.clone() };
+        Ok(())
     }
 
     /// started → stopping; returns the instance to end.
     pub fn begin_stop(&mut self) -> Result<VmInstance, Refusal> {
-        match &self.state {
-            VmPhase::Started { instance }
-            | VmPhase::Stopping { instance }
-            | VmPhase::Starting { instance: Some(instance) } => {
-                let instance = instance.clone();
-                self.state = VmPhase::Stopping { instance: instance.clone() };
-                Ok(instance)
-            }
-            _ => Err(self.refuse(&format!("cannot be stopped: it is {}", self.state.name()))),
-        }
+        let instance = self.state.instance().filter(|_| self.state.is_up()).cloned();
+        let instance = instance.ok_or_else(|| self.refuse_state("cannot be stopped"))?;
+        self.state = VmPhase::Stopping { instance: instance.clone() };
+        Ok(instance)
     }
 
     /// created, starting, started or stopping → stopped. The VMM must be proven gone.
     pub fn finish_stop(&mut self, last_error: Option<String>) -> Result<(), Refusal> {
-        match self.state {
-            VmPhase::Created
-            | VmPhase::Starting { .. }
-            | VmPhase::Started { .. }
-            | VmPhase::Stopping { .. } => self.pass_to(VmPhase::Stopped { last_error }),
-            _ => Err(self.refuse(&format!("is not stopping: it is {}", self.state.name()))),
-        }
+        let may_stop = self.state == VmPhase::Created || self.state.is_up();
+        self.pass_to(VmPhase::Stopped { last_error }, may_stop, "is not stopping")
     }
 
     /// Lets the VM live for `ttl_seconds` from now, unless it already had longer to live. Returns by how many
@@ -301,10 +306,7 @@ impl VmRecord {
     }
 
     fn check_at_rest(&self, what: &str) -> Result<(), Refusal> {
-        if self.is_at_rest() {
-            return Ok(());
-        }
-        Err(self.refuse(&format!("{what}: it is {}", self.state.name())))
+        if self.is_at_rest() { Ok(()) } else { Err(self.refuse_state(what)) }
     }
 
     /// Any phase → removing, even removing itself.
@@ -318,9 +320,16 @@ impl VmRecord {
         };
     }
 
-    fn pass_to(&mut self, next: VmPhase) -> Result<(), Refusal> {
+    fn pass_to(&mut self, next: VmPhase, is_allowed: bool, what: &str) -> Result<(), Refusal> {
+        if !is_allowed {
+            return Err(self.refuse_state(what));
+        }
         self.state = next;
         Ok(())
+    }
+
+    fn refuse_state(&self, what: &str) -> Refusal {
+        self.refuse(&format!("{what}: it is {}", self.state.name()))
     }
 
     fn refuse(&self, what: &str) -> Refusal {

@@ -1,12 +1,12 @@
 //! Every state of a VM with every operation and every fate of its process.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::reconcile::{DIED, INTERRUPTED, REBOOTED, RecordRepair, observe, repair};
 use super::record::reason;
 use super::{
-    Accelerator, BackendKind, BootId, ClockReading, ProcessId, ProcessLiveness, Refusal, VmExpiry,
-    VmId, VmInstance, VmLabels, VmManifest, VmPhase, VmRecord,
+    BootId, ClockReading, ProcessId, ProcessLiveness, Refusal, VmExpiry, VmInstance, VmManifest,
+    VmPhase, VmRecord,
 };
 
 pub fn process(pid: i32) -> ProcessId {
@@ -15,31 +15,6 @@ pub fn process(pid: i32) -> ProcessId {
 
 fn instance(pid: i32) -> VmInstance {
     VmInstance { process: process(pid), template: None }
-}
-
-impl VmManifest {
-    /// That of a VM on mock.
-    pub fn sample() -> VmManifest {
-        VmManifest {
-            vm_id: VmId::from_random([1; 16]),
-            name: None,
-            profile: "debian-base".parse().unwrap(),
-            vcpu_count: 1,
-            mem_mib: 256,
-            ttl_seconds: 60,
-            created_at: 0.0,
-            backend: BackendKind::Mock,
-            accelerator: Accelerator::None,
-            keep: false,
-            image: String::new(),
-            nested: false,
-            jailed: false,
-            vmm_uid: None,
-            owner: None,
-            metadata: BTreeMap::new(),
-            labels: VmLabels::default(),
-        }
-    }
 }
 
 pub fn record(state: VmPhase) -> VmRecord {

@@ -32,7 +32,7 @@ impl MayflyDirectories {
         let state = match state {
             Some(state) => std::path::absolute(&state).context("cannot resolve --state-dir")?,
             None if root => PathBuf::from("/var/lib/mayfly"),
-            None => xdg("XDG_STATE_HOME", ".local/state")?,
+            None => xdg_or_refuse("XDG_STATE_HOME", ".local/state")?,
         };
         // It is in the environment of a VM's processes and in JSON, where two such names could become one.
         if state.to_str().is_none() {
@@ -46,7 +46,7 @@ impl MayflyDirectories {
                 std::path::absolute(&artifacts).context("cannot resolve MAYFLY_ARTIFACTS_DIR")?
             }
             None if root => PathBuf::from("/var/lib/mayfly/artifacts"),
-            None => xdg("XDG_DATA_HOME", ".local/share")?.join("artifacts"),
+            None => xdg_or_refuse("XDG_DATA_HOME", ".local/share")?.join("artifacts"),
         };
         let runtime = match runtime {
             Some(runtime) => {
@@ -99,17 +99,16 @@ fn short_name(state: &Path) -> String {
     digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn xdg(variable: &str, below_home: &str) -> Result<PathBuf> {
+/// A directory for mayfly's files of one kind: in the one that `variable` names, or below the home.
+pub(super) fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
     // The XDG specification: relative values must be ignored.
     let given = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    match given {
-        Some(base) => Ok(base.join("mayfly")),
-        None => {
-            let home =
-                std::env::var_os("HOME").filter(|home| !home.is_empty()).with_context(|| {
-                    format!("neither {variable} nor HOME is set; name a directory with --state-dir")
-                })?;
-            Ok(PathBuf::from(home).join(below_home).join("mayfly"))
-        }
-    }
+    let home = || std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    Some(given.or_else(|| Some(home()?.join(below_home)))?.join("mayfly"))
+}
+
+fn xdg_or_refuse(variable: &str, below_home: &str) -> Result<PathBuf> {
+    xdg(variable, below_home).with_context(|| {
+        format!("neither {variable} nor HOME is set; name a directory with --state-dir")
+    })
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::unistd::{getegid, geteuid};
 
+use super::directories::xdg;
 use crate::model::{Refusal, RefusalKind};
 
 /// Where the system's files are.
@@ -16,18 +17,7 @@ pub const SYSTEM_DIRECTORY: &str = "/etc/mayfly";
 /// Where the user's files are. Root has only the system's, because its `HOME` may be another user's, as with
 /// sudo.
 pub fn user_directory() -> Option<PathBuf> {
-    if geteuid().is_root() {
-        return None;
-    }
-    // The XDG specification: relative values must be ignored.
-    let given = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
-    let base = given.filter(|path| path.is_absolute()).or_else(|| {
-        Some(
-            PathBuf::from(std::env::var_os("HOME").filter(|home| !home.is_empty())?)
-                .join(".config"),
-        )
-    });
-    base.map(|base| base.join("mayfly"))
+    if geteuid().is_root() { None } else { xdg("XDG_CONFIG_HOME", ".config") }
 }
 
 /// Reads a file; `None` if it is missing and not `required`.

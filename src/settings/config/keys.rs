@@ -41,158 +41,93 @@ pub enum KeyForm {
 
 /// All keys, in the order of the manual.
 pub static KEYS: [ConfigKey; 21] = [
-    ConfigKey {
-        name: "backend",
-        form: KeyForm::Choice(words::<BackendChoice>),
-        built_in: Some("auto"),
-        flag: Some("--backend"),
-        about: "The backend of new VMs. 'auto' is Firecracker if it works on this host, otherwise QEMU.",
-    },
-    ConfigKey {
-        name: "accel",
-        form: KeyForm::Choice(words::<Accelerator>),
-        built_in: None,
-        flag: None,
-        about: "The accelerator that new VMs must have; by default the best one.",
-    },
-    ConfigKey {
-        name: "profile",
-        form: KeyForm::Text,
-        built_in: Some("debian-base"),
-        flag: Some("--profile of create, run and template build"),
-        about: "The profile of new VMs.",
-    },
-    ConfigKey {
-        name: "vcpus",
-        form: KeyForm::Count,
-        built_in: None,
-        flag: Some("--vcpus of create, run and template build"),
-        about: "The number of virtual CPUs of a new VM. Overrides its profile.",
-    },
-    ConfigKey {
-        name: "mem",
-        form: KeyForm::Size,
-        built_in: None,
-        flag: Some("--mem of create, run and template build"),
-        about: "The memory of a new VM. Overrides its profile.",
-    },
-    ConfigKey {
-        name: "ttl",
-        form: KeyForm::Span,
-        built_in: None,
-        flag: Some("--ttl of create and run"),
-        about: "How long a new VM lives at most. Overrides its profile.",
-    },
-    ConfigKey {
-        name: "keep",
-        form: KeyForm::Switch,
-        built_in: None,
-        flag: Some("--keep of create, run and exec"),
-        about: "Whether a VM is kept after its command. Overrides its profile, but a VM that was created \
+    key(
+        "backend",
+        KeyForm::Choice(words::<BackendChoice>),
+        "The backend of new VMs. 'auto' is Firecracker if it works on this host, otherwise QEMU.",
+    )
+    .built_in("auto")
+    .flag("--backend"),
+    key(
+        "accel",
+        KeyForm::Choice(words::<Accelerator>),
+        "The accelerator that new VMs must have; by default the best one.",
+    ),
+    key("profile", KeyForm::Text, "The profile of new VMs.")
+        .built_in("debian-base")
+        .flag("--profile of create, run and template build"),
+    key("vcpus", KeyForm::Count, "The number of virtual CPUs of a new VM. Overrides its profile.")
+        .flag("--vcpus of create, run and template build"),
+    key("mem", KeyForm::Size, "The memory of a new VM. Overrides its profile.")
+        .flag("--mem of create, run and template build"),
+    key("ttl", KeyForm::Span, "How long a new VM lives at most. Overrides its profile.")
+        .flag("--ttl of create and run"),
+    key(
+        "keep",
+        KeyForm::Switch,
+        "Whether a VM is kept after its command. Overrides its profile, but a VM that was created \
                 with --keep is always kept.",
-    },
-    ConfigKey {
-        name: "require",
-        form: KeyForm::Choice(words::<Isolation>),
-        built_in: None,
-        flag: Some("--require of create, run and template build"),
-        about: "The least isolation that a new VM may have, in addition to what its profile requires.",
-    },
-    ConfigKey {
-        name: "no_jailer",
-        form: KeyForm::Switch,
-        built_in: Some("false"),
-        flag: Some("--no-jailer of create, run and template build"),
-        about: "Whether root runs Firecracker without its jailer.",
-    },
-    ConfigKey {
-        name: "cold",
-        form: KeyForm::Switch,
-        built_in: Some("false"),
-        flag: Some("--cold of start and run"),
-        about: "Whether VMs boot instead of starting from templates.",
-    },
-    ConfigKey {
-        name: "grace",
-        form: KeyForm::Span,
-        built_in: Some("10s"),
-        flag: Some("--grace of stop"),
-        about: "How long a guest has to shut down before it is killed.",
-    },
-    ConfigKey {
-        name: "color",
-        form: KeyForm::Choice(|| ["auto", "always", "never"].map(str::to_owned).into()),
-        built_in: Some("auto"),
-        flag: Some("--color"),
-        about: "When to use colours. 'auto' uses them on terminals, and respects NO_COLOR, CLICOLOR and \
+    )
+    .flag("--keep of create, run and exec"),
+    key(
+        "require",
+        KeyForm::Choice(words::<Isolation>),
+        "The least isolation that a new VM may have, in addition to what its profile requires.",
+    )
+    .flag("--require of create, run and template build"),
+    key("no_jailer", KeyForm::Switch, "Whether root runs Firecracker without its jailer.")
+        .built_in("false")
+        .flag("--no-jailer of create, run and template build"),
+    key("cold", KeyForm::Switch, "Whether VMs boot instead of starting from templates.")
+        .built_in("false")
+        .flag("--cold of start and run"),
+    key("grace", KeyForm::Span, "How long a guest has to shut down before it is killed.")
+        .built_in("10s")
+        .flag("--grace of stop"),
+    key(
+        "color",
+        KeyForm::Choice(|| ["auto", "always", "never"].map(str::to_owned).into()),
+        "When to use colours. 'auto' uses them on terminals, and respects NO_COLOR, CLICOLOR and \
                 CLICOLOR_FORCE.",
-    },
-    ConfigKey {
-        name: "max_active_vms",
-        form: KeyForm::Count,
-        built_in: None,
-        flag: None,
-        about: "How many VMs may exist. Overrides limits.max_active_vms in profiles.toml.",
-    },
-    ConfigKey {
-        name: "state_dir",
-        form: KeyForm::Path,
-        built_in: None,
-        flag: Some("--state-dir"),
-        about: "The directory of the registry and the VMs' disks.",
-    },
-    ConfigKey {
-        name: "artifacts_dir",
-        form: KeyForm::Path,
-        built_in: None,
-        flag: None,
-        about: "The directory of images and templates.",
-    },
-    ConfigKey {
-        name: "runtime_dir",
-        form: KeyForm::Path,
-        built_in: None,
-        flag: None,
-        about: "The directory of sockets; its path must be short.",
-    },
-    ConfigKey {
-        name: "profiles",
-        form: KeyForm::Path,
-        built_in: None,
-        flag: None,
-        about: "One more file of profiles, which overrides the others.",
-    },
-    ConfigKey {
-        name: "debian_mirror",
-        form: KeyForm::Text,
-        built_in: None,
-        flag: None,
-        about: "Where packages of images come from, if their profile names no mirror.",
-    },
-    ConfigKey {
-        name: "qemu_bin",
-        form: KeyForm::Program,
-        built_in: Some("qemu-system-x86_64"),
-        flag: None,
-        about: "The program to use as qemu-system-x86_64.",
-    },
-    ConfigKey {
-        name: "firecracker_bin",
-        form: KeyForm::Program,
-        built_in: Some("firecracker"),
-        flag: None,
-        about: "The program to use as firecracker.",
-    },
-    ConfigKey {
-        name: "jailer_bin",
-        form: KeyForm::Program,
-        built_in: Some("jailer"),
-        flag: None,
-        about: "The program to use as Firecracker's jailer.",
-    },
+    )
+    .built_in("auto")
+    .flag("--color"),
+    key(
+        "max_active_vms",
+        KeyForm::Count,
+        "How many VMs may exist. Overrides limits.max_active_vms in profiles.toml.",
+    ),
+    key("state_dir", KeyForm::Path, "The directory of the registry and the VMs' disks.")
+        .flag("--state-dir"),
+    key("artifacts_dir", KeyForm::Path, "The directory of images and templates."),
+    key("runtime_dir", KeyForm::Path, "The directory of sockets; its path must be short."),
+    key("profiles", KeyForm::Path, "One more file of profiles, which overrides the others."),
+    key(
+        "debian_mirror",
+        KeyForm::Text,
+        "Where packages of images come from, if their profile names no mirror.",
+    ),
+    key("qemu_bin", KeyForm::Program, "The program to use as qemu-system-x86_64.")
+        .built_in("qemu-system-x86_64"),
+    key("firecracker_bin", KeyForm::Program, "The program to use as firecracker.")
+        .built_in("firecracker"),
+    key("jailer_bin", KeyForm::Program, "The program to use as Firecracker's jailer.")
+        .built_in("jailer"),
 ];
 
+const fn key(name: &'static str, form: KeyForm, about: &'static str) -> ConfigKey {
+    ConfigKey { name, form, built_in: None, flag: None, about }
+}
+
 impl ConfigKey {
+    const fn built_in(self, value: &'static str) -> ConfigKey {
+        ConfigKey { built_in: Some(value), ..self }
+    }
+
+    const fn flag(self, flag: &'static str) -> ConfigKey {
+        ConfigKey { flag: Some(flag), ..self }
+    }
+
     /// The key of that name.
     pub fn find(name: &str) -> Option<&'static ConfigKey> {
         KEYS.iter().find(|key| key.name == name)

@@ -16,9 +16,7 @@ use crate::image::builder::ImageBuilder;
 use crate::image::info::{DISK, KERNEL, MODULES, ROOTFS};
 use crate::image::store::ImageStore;
 use crate::image::{LockedImage, ProgressSink, SilentProgress};
-use crate::model::{
-    CommandDefaults, DebianRecipe, ImageRecipe, Isolation, Profile, ProfileName, Refusal,
-};
+use crate::model::{DebianRecipe, Profile, ProfileName, Refusal};
 
 /// Writes small files instead of running mmdebstrap, and counts how often.
 #[derive(Clone, Default)]
@@ -123,25 +121,7 @@ pub fn p() -> ProfileName {
 }
 
 pub fn profile(suite: &str) -> Profile {
-    Profile {
-        name: p(),
-        description: String::new(),
-        recipe: ImageRecipe::Debian(DebianRecipe {
-            suite: suite.into(),
-            mirror: None,
-            kernel: "linux-image-cloud-amd64".into(),
-            packages: vec![],
-            root_mib: 1,
-            disk_mib: 1,
-        }),
-        vcpu_count: 1,
-        mem_mib: 256,
-        ttl_seconds: 60,
-        keep: false,
-        require: Isolation::None,
-        nested: false,
-        command: CommandDefaults::default(),
-    }
+    Profile::sample(p(), suite)
 }
 
 pub fn refusal(error: &anyhow::Error) -> &Refusal {
