@@ -150,7 +150,7 @@ impl VmRef {
                     [Some(id.as_str()), name.map(VmName::as_str)].into_iter().flatten()
                 });
                 Err(Refusal::new(RefusalKind::NotFound, format!("no VM {:?}", self.0))
-                    .hint_at_nearest(&self.0, words, "'mayfly status' lists the VMs there are"))
+                    .hint_at_nearest(&self.0, words, "'mayfly status' lists all VMs"))
             }
             (None, several) => {
                 let ids: Vec<&str> = several.iter().map(VmId::as_str).collect();

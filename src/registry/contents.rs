@@ -126,7 +126,7 @@ fn damage(how: &str) -> UnreadableRegistry {
 /// The refusal for a VM that has no record.
 pub fn gone(id: &VmId) -> Refusal {
     Refusal::new(RefusalKind::NotFound, format!("VM {id} does not exist"))
-        .hint("'mayfly status' lists the VMs there are")
+        .hint("'mayfly status' lists all VMs")
 }
 
 #[cfg(test)]

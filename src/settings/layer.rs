@@ -214,7 +214,7 @@ impl Unknown<'_> {
         let line = 1 + text.as_bytes()[..*at].iter().filter(|&&byte| byte == b'\n').count();
         let place = if table.is_empty() { String::new() } else { format!(" in [{table}]") };
         let message = format!("{origin}:{line}: unknown key {key:?}{place}");
-        let all = format!("the keys there are {}", known.join(", "));
+        let all = format!("the keys are {}", known.join(", "));
         Refusal::new(RefusalKind::Usage, message).hint_at_nearest(key, known.iter().copied(), all)
     }
 }
@@ -272,16 +272,16 @@ mod tests {
     fn an_unknown_key_is_reported_with_its_place_and_the_nearest_one() {
         for (text, message, hint) in [
             ("[limit]\nmem_mib = 1", "1: unknown key \"limit\"", "did you mean \"limits\"? "),
-            ("\nmem_mib = 1", "2: unknown key \"mem_mib\"", "the keys there are limits, "),
+            ("\nmem_mib = 1", "2: unknown key \"mem_mib\"", "the keys are limits, "),
             (
                 "[limits]\nmem_mib = { min = 1, max = 2 }\nmax_activ_vms = 1",
                 "3: unknown key \"max_activ_vms\" in [limits]",
-                "did you mean \"max_active_vms\"? the keys there are max_active_vms, ",
+                "did you mean \"max_active_vms\"? the keys are max_active_vms, ",
             ),
             (
                 "[defaults]\nvcpus = 1",
                 "2: unknown key \"vcpus\" in [defaults]",
-                "the keys there are description, ",
+                "the keys are description, ",
             ),
             (
                 "[profiles.a]\n\n[profiles.b]\nkeep = true\nextend = \"a\"",

@@ -83,7 +83,7 @@ fn inherit(
     }
     if all[base.as_str()].imported.is_some() {
         let why =
-            format!("it extends {base:?}, whose image was imported and serves no other profile");
+            format!("it extends {base:?}, whose image was imported, so it cannot be extended");
         return Err(invalid(name, why));
     }
     let below = inherit(&base, all, depth + 1)?;

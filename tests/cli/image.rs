@@ -15,7 +15,7 @@ fn a_missing_image_cannot_be_deleted_unless_forced() {
     let env = Environment::mock();
     env.run(&["image", "rm", "debian-base"]).fails(
         3,
-        "mayfly: profile \"debian-base\" has no image\nhint: 'mayfly image ls' lists the images there are\n",
+        "mayfly: profile \"debian-base\" has no image\nhint: 'mayfly image ls' lists all images\n",
     );
     env.run(&["image", "rm", "-f", "debian-base"]).prints("debian-base\n");
 }

@@ -9,9 +9,8 @@ fn a_misspelt_vm_is_named() {
     let env = Environment::mock();
     let id = env.create(&["--name", "web"]);
     env.create(&["--name", "build-1"]);
-    let hint = |word: &str| {
-        format!("hint: did you mean \"{word}\"? 'mayfly status' lists the VMs there are\n")
-    };
+    let hint =
+        |word: &str| format!("hint: did you mean \"{word}\"? 'mayfly status' lists all VMs\n");
     for verb in [&["start"][..], &["stop"], &["rm"], &["status"]] {
         env.run(&[verb, &["wbe"]].concat())
             .fails(3, &format!("mayfly: no VM \"wbe\"\n{}", hint("web")));
@@ -26,7 +25,7 @@ fn a_misspelt_vm_is_named() {
     assert_eq!(error["message"], "no VM \"wbe\"");
     assert!(error["hint"].as_str().unwrap().starts_with("did you mean \"web\"? "));
     env.run(&["start", "nginx"])
-        .fails(3, "mayfly: no VM \"nginx\"\nhint: 'mayfly status' lists the VMs there are\n");
+        .fails(3, "mayfly: no VM \"nginx\"\nhint: 'mayfly status' lists all VMs\n");
     env.clear();
 }
 
@@ -57,13 +56,13 @@ fn a_misspelt_image_or_template_is_named() {
         3,
         &format!(
             "mayfly: no template \"debian-base-0123456789ba\"\nhint: did you mean \"{template}\"? \
-             'mayfly template ls' lists the templates there are\n"
+             'mayfly template ls' lists all templates\n"
         ),
     );
     Environment::qemu().run(&["image", "rm", "debian-bsae"]).fails(
         3,
         "mayfly: profile \"debian-bsae\" has no image\nhint: did you mean \"debian-base\"? \
-         'mayfly image ls' lists the images there are\n",
+         'mayfly image ls' lists all images\n",
     );
 }
 
@@ -85,7 +84,7 @@ fn a_misspelt_key_of_a_filter_an_order_or_a_file_is_named() {
     let message = format!("{}:2: unknown key \"extend\" in [profiles.python]", path.display());
     env.run(&["profiles"]).fails(
         2,
-        &format!("mayfly: {message}\nhint: did you mean \"extends\"? the keys there are [..]\n"),
+        &format!("mayfly: {message}\nhint: did you mean \"extends\"? the keys are [..]\n"),
     );
     env.unset("MAYFLY_PROFILES");
     let path = env.file("config.toml", "back-end = \"mock\"\n");

@@ -70,7 +70,7 @@ fn damaged_ones_are_listed_as_such_and_deleted() {
     env.run(&["template", "rm", "nope", "one-0123"]).is(
         3,
         "one-0123\n",
-        "mayfly: no template \"nope\"\nhint: 'mayfly template ls' lists the templates there are\n",
+        "mayfly: no template \"nope\"\nhint: 'mayfly template ls' lists all templates\n",
     );
     assert!(!one.exists() && two.exists());
     env.run(&["template", "rm", "-f", "nope"]).prints("nope\n");

@@ -179,11 +179,11 @@ fn with_json_an_error_of_usage_is_an_object_too() {
 fn an_error_says_what_and_what_to_do() {
     let env = Environment::mock();
     env.run(&["start", "nope"])
-        .fails(3, "mayfly: no VM \"nope\"\nhint: 'mayfly status' lists the VMs there are\n");
+        .fails(3, "mayfly: no VM \"nope\"\nhint: 'mayfly status' lists all VMs\n");
     let error = env.run(&["start", "--json", "nope"]).json_error(3);
     assert_eq!(error["kind"], "not_found");
     assert_eq!(error["message"], "no VM \"nope\"");
-    assert_eq!(error["hint"], "'mayfly status' lists the VMs there are");
+    assert_eq!(error["hint"], "'mayfly status' lists all VMs");
 }
 
 #[test]

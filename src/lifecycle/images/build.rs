@@ -57,7 +57,7 @@ pub fn remove_image(manager: &VmManager, profile: &ProfileName, force: bool) -> 
         .hint_at_nearest(
             profile.as_str(),
             images.iter().map(|image| image.profile.as_str()),
-            "'mayfly image ls' lists the images there are",
+            "'mayfly image ls' lists all images",
         )
         .into());
     }

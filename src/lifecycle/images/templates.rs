@@ -29,7 +29,7 @@ pub fn remove_template(manager: &VmManager, name: &str, force: bool) -> Result<b
             .hint_at_nearest(
                 name,
                 templates.iter().map(|listed| listed.name.as_str()),
-                "'mayfly template ls' lists the templates there are",
+                "'mayfly template ls' lists all templates",
             )
             .into());
     }
