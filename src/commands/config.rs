@@ -1,6 +1,7 @@
 //! `mayfly config show` and `path`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
@@ -120,31 +121,16 @@ fn show(app: &AppContext, wanted: &[String]) -> Result<u8> {
 fn view(app: &AppContext, key: &ConfigKey) -> View {
     let (value, origin) = app.settings.explain(key);
     let value = value.map(|value| value.to_string_lossy().into_owned());
-    let view = View {
-        key: key.name,
-        value,
-        origin: "built_in",
-        variable: None,
-        file: None,
-        line: None,
-        from: "built-in".into(),
+    let (origin, from, variable, place) = match origin {
+        ValueOrigin::BuiltIn => ("built_in", "built-in".into(), None, None),
+        ValueOrigin::Flag => ("flag", format!("--{}", key.name.replace('_', "-")), None, None),
+        ValueOrigin::Variable(name) => ("variable", name.clone(), Some(name), None),
+        ValueOrigin::File { path, line } => {
+            ("file", format!("{}:{line}", path.display()), None, Some((path, line)))
+        }
     };
-    match origin {
-        ValueOrigin::BuiltIn => view,
-        ValueOrigin::Flag => {
-            View { origin: "flag", from: format!("--{}", key.name.replace('_', "-")), ..view }
-        }
-        ValueOrigin::Variable(name) => {
-            View { origin: "variable", from: name.clone(), variable: Some(name), ..view }
-        }
-        ValueOrigin::File { path, line } => View {
-            origin: "file",
-            from: format!("{}:{line}", path.display()),
-            file: Some(path),
-            line: Some(line),
-            ..view
-        },
-    }
+    let (file, line) = place.unzip();
+    View { key: key.name, value, origin, variable, file, line, from }
 }
 
 /// Completes the values that come from the default profile or from limits in profile files.
@@ -170,11 +156,10 @@ fn fill_in(app: &AppContext, views: &mut [View]) -> Result<()> {
 }
 
 fn of_profile(profile: &Profile, key: &str) -> Option<String> {
-    let ttl = || TimeSpan(std::time::Duration::from_secs(profile.ttl_seconds));
     Some(match key {
         "vcpus" => profile.vcpu_count.to_string(),
         "mem" => MemMib(profile.mem_mib).to_string(),
-        "ttl" => ttl().to_string(),
+        "ttl" => TimeSpan(Duration::from_secs(profile.ttl_seconds)).to_string(),
         "keep" => profile.keep.to_string(),
         "require" => profile.require.to_string(),
         "debian_mirror" => profile.recipe.debian()?.mirror.clone()?,

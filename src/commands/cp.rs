@@ -1,7 +1,6 @@
 //! `mayfly cp`.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -12,12 +11,12 @@ use clap_complete::ArgValueCompleter;
 
 use super::AppContext;
 use super::completions::candidates;
-use crate::archive::{CopyDestination, CopyTally};
+use crate::archive::CopyDestination;
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::{
     self, AgentConversation, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser,
 };
-use crate::model::{Refusal, RefusalKind, VmId, VmRef};
+use crate::model::{Refusal, VmRef};
 use crate::output::{CopyProgress, CopyView};
 use crate::protocol::WireText;
 
@@ -112,22 +111,12 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     if let Some(tally) = &tally {
         app.printer.skipped(tally);
     }
-    report(app, &id, &from, &to, tally.as_ref())?;
-    Ok(0)
-}
-
-fn report(
-    app: &AppContext,
-    id: &VmId,
-    from: &str,
-    to: &str,
-    tally: Option<&CopyTally>,
-) -> Result<()> {
     if app.printer.style.json {
-        return app.printer.json(&CopyView::new(id, from, to, tally));
+        app.printer.json(&CopyView::new(&id, &from, &to, tally.as_ref()))?;
+    } else {
+        app.printer.aside(&format!("mayfly: copied {from} to {to}"));
     }
-    app.printer.aside(&format!("mayfly: copied {from} to {to}"));
-    Ok(())
+    Ok(0)
 }
 
 /// A copy into or out of a VM.
@@ -144,47 +133,41 @@ impl CopyDirection {
     fn of(args: &Args) -> Result<CopyDirection> {
         let who = CopyUser { user: args.user.clone(), cwd: None };
         let follow = args.follow_link;
-        let usage = |message: String| Refusal::new(RefusalKind::Usage, message);
-        match (Endpoint::parse(&args.source), Endpoint::parse(&args.destination)) {
-            (Endpoint::Vm(..), Endpoint::Vm(..)) => {
-                Err(usage("both SRC and DST are in a VM".into())
-                    .hint("copy through this host: mayfly cp A:PATH - | mayfly cp - B:PATH")
+        match (vm_path(&args.source), vm_path(&args.destination)) {
+            (Some(_), Some(_)) => Err(Refusal::usage("both SRC and DST are in a VM")
+                .hint("copy through this host: mayfly cp A:PATH - | mayfly cp - B:PATH")
+                .into()),
+            (None, None) => {
+                let (from, to) = (&args.source, &args.destination);
+                Err(Refusal::usage(format!("neither {from:?} nor {to:?} is in a VM"))
+                    .hint("write a path in a VM as VM:PATH")
                     .into())
             }
-            (Endpoint::Vm(vm, path), local) => {
+            (Some((vm, path)), None) => {
                 if args.exclude_ignored {
-                    let message = "--exclude-ignored needs a local SRC".to_owned();
-                    return Err(usage(message).into());
+                    return Err(Refusal::usage("--exclude-ignored needs a local SRC").into());
                 }
-                let to = match local {
-                    Endpoint::Standard => CopyStore::Archive(archive_out()?),
-                    Endpoint::Local(path) => CopyStore::Place(CopyDestination::look(&path)?),
-                    Endpoint::Vm(..) => unreachable!("handled above"),
+                let to = if args.destination == "-" {
+                    CopyStore::Archive(archive_out()?)
+                } else {
+                    CopyStore::Place(CopyDestination::look(args.destination.as_ref())?)
                 };
                 Ok(CopyDirection::Out(vm, CopyOut { path, follow, to, who }))
             }
-            (local, Endpoint::Vm(vm, to)) => {
-                let payload = match local {
-                    Endpoint::Local(path) => CopyPayload::Tree {
-                        follow,
-                        contents: false,
-                        exclude_ignored: args.exclude_ignored,
-                        path: existing(path)?,
-                    },
-                    Endpoint::Standard if follow || args.exclude_ignored => {
-                        let message = "an archive is copied as it is".to_owned();
-                        return Err(usage(message)
-                            .hint("leave out --follow-link and --exclude-ignored")
-                            .into());
-                    }
-                    Endpoint::Standard => CopyPayload::Archive(archive_in()?),
-                    Endpoint::Vm(..) => unreachable!("handled above"),
+            (None, Some((vm, to))) => {
+                let exclude_ignored = args.exclude_ignored;
+                let payload = if args.source != "-" {
+                    let path = existing(args.source.as_ref())?;
+                    CopyPayload::Tree { follow, contents: false, exclude_ignored, path }
+                } else if follow || exclude_ignored {
+                    return Err(Refusal::usage("an archive is copied as it is")
+                        .hint("leave out --follow-link and --exclude-ignored")
+                        .into());
+                } else {
+                    CopyPayload::Archive(archive_in()?)
                 };
                 Ok(CopyDirection::In(vm, CopyIn { payload, to, parents: false, who }))
             }
-            (from, to) => Err(usage(format!("neither {from} nor {to} is in a VM"))
-                .hint("write a path in a VM as VM:PATH")
-                .into()),
         }
     }
 
@@ -195,50 +178,20 @@ impl CopyDirection {
     }
 }
 
-/// The source or destination of a copy.
-#[derive(Debug, PartialEq, Eq)]
-enum Endpoint {
-    /// Standard input or output.
-    Standard,
-    Local(PathBuf),
-    Vm(VmRef, WireText),
+/// Splits `VM:PATH`; `None` unless the part before the first colon can be a VM's name or id.
+fn vm_path(typed: &OsStr) -> Option<(VmRef, WireText)> {
+    let bytes = typed.as_bytes();
+    let colon = bytes.iter().position(|&byte| byte == b':')?;
+    let vm = str::from_utf8(&bytes[..colon]).ok()?.parse().ok()?;
+    Some((vm, WireText::from(OsStr::from_bytes(&bytes[colon + 1..]))))
 }
 
-impl Endpoint {
-    /// Parses an argument: `VM:PATH` if the part before the first colon can be a VM's name or id.
-    fn parse(typed: &OsStr) -> Endpoint {
-        let bytes = typed.as_bytes();
-        if bytes == b"-" {
-            return Endpoint::Standard;
-        }
-        let colon = bytes.iter().position(|&byte| byte == b':');
-        let split = colon.and_then(|colon| {
-            let vm = str::from_utf8(&bytes[..colon]).ok()?.parse().ok()?;
-            Some((vm, WireText::from(OsStr::from_bytes(&bytes[colon + 1..]))))
-        });
-        match split {
-            Some((vm, path)) => Endpoint::Vm(vm, path),
-            None => Endpoint::Local(typed.into()),
-        }
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Endpoint::Standard => f.write_str("'-'"),
-            Endpoint::Local(path) => write!(f, "{path:?}"),
-            Endpoint::Vm(vm, path) => write!(f, "{vm}:{}", path.as_os_str().display()),
-        }
-    }
-}
-
-fn existing(path: PathBuf) -> Result<PathBuf> {
+fn existing(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().is_empty() {
-        return Err(Refusal::new(RefusalKind::Usage, "SRC is empty").into());
+        return Err(Refusal::usage("SRC is empty").into());
     }
-    Path::symlink_metadata(&path).with_context(|| format!("cannot copy {path:?}"))?;
-    Ok(path)
+    path.symlink_metadata().with_context(|| format!("cannot copy {path:?}"))?;
+    Ok(path.to_owned())
 }
 
 fn archive_in() -> Result<std::os::fd::OwnedFd> {
@@ -257,7 +210,7 @@ fn refuse_terminal(stream: &impl IsTerminal, what: &str) -> Result<(), Refusal> 
     if !stream.is_terminal() {
         return Ok(());
     }
-    Err(Refusal::new(RefusalKind::Usage, format!("will not {what} a terminal"))
+    Err(Refusal::usage(format!("will not {what} a terminal"))
         .hint("redirect it to a file or a pipe"))
 }
 
@@ -267,21 +220,14 @@ mod tests {
 
     #[test]
     fn a_colon_after_what_could_be_a_vm_makes_it_one() {
-        let vm = |name: &str, path: &str| Endpoint::Vm(name.parse().unwrap(), WireText::from(path));
-        let local = |path: &str| Endpoint::Local(path.into());
-        for (typed, end) in [
-            ("-", Endpoint::Standard),
-            ("box:", vm("box", "")),
-            ("box:/a:b", vm("box", "/a:b")),
-            ("box:../x", vm("box", "../x")),
-            ("./a:b", local("./a:b")),
-            ("/a:b", local("/a:b")),
-            ("a_b:c", local("a_b:c")),
-            (":x", local(":x")),
-            ("box", local("box")),
-            ("--", local("--")),
-        ] {
-            assert_eq!(Endpoint::parse(OsStr::new(typed)), end, "{typed}");
+        for (typed, vm, path) in
+            [("box:", "box", ""), ("box:/a:b", "box", "/a:b"), ("box:../x", "box", "../x")]
+        {
+            let expected = (vm.parse().unwrap(), WireText::from(path));
+            assert_eq!(vm_path(OsStr::new(typed)), Some(expected), "{typed}");
+        }
+        for typed in ["-", "./a:b", "/a:b", "a_b:c", ":x", "box", "--"] {
+            assert_eq!(vm_path(OsStr::new(typed)), None, "{typed}");
         }
     }
 }

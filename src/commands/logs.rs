@@ -9,7 +9,7 @@ use clap_complete::ArgValueCompleter;
 use super::AppContext;
 use super::completions::candidates;
 use crate::lifecycle::{self, LogFollower, LogKind, VmManager};
-use crate::model::{Refusal, RefusalKind, VmId, VmRef};
+use crate::model::{Refusal, VmId, VmRef};
 use crate::output::{ForeignText, LogView};
 
 const EXAMPLES: &str = "\
@@ -57,37 +57,35 @@ pub struct Args {
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let json = app.printer.style.json;
     if json && (args.follow || args.raw) {
-        return Err(Refusal::new(
-            RefusalKind::Usage,
+        return Err(Refusal::usage(
             "--json prints the log as one value: it cannot be used with -f or --raw",
         )
         .hint("leave out one of them")
         .into());
     }
     if args.raw && std::io::stdout().is_terminal() {
-        return Err(Refusal::new(RefusalKind::Usage, "--raw does not write to a terminal")
+        return Err(Refusal::usage("--raw does not write to a terminal")
             .hint("a guest could control it: write to a file or a pipe")
             .into());
     }
     let manager = app.open_to_read()?;
     let id = manager.resolve(&args.vm)?;
     let log = if args.vmm { LogKind::Vmm } else { LogKind::Console };
-    if json {
-        let all = lifecycle::read_log(&manager, &id, log)?;
-        let end = end_of(&all, args.tail).to_vec();
-        app.printer.json(&LogView::new(&id, log, end))?;
-        return Ok(0);
-    }
     if args.follow {
         follow(app, &manager, &id, log, &args)?;
-    } else {
-        let all = lifecycle::read_log(&manager, &id, log)?;
-        let mut out = Out::new(app, args.raw);
-        out.print(end_of(&all, args.tail))?;
-        out.end()?;
-        if all.is_empty() {
-            app.printer.aside("mayfly: the VM has printed nothing yet");
-        }
+        return Ok(0);
+    }
+    let all = lifecycle::read_log(&manager, &id, log)?;
+    let end = end_of(&all, args.tail);
+    if json {
+        app.printer.json(&LogView::new(&id, log, end.to_vec()))?;
+        return Ok(0);
+    }
+    let mut out = Out::new(app, args.raw);
+    out.print(end)?;
+    out.end()?;
+    if all.is_empty() {
+        app.printer.aside("mayfly: the VM has printed nothing yet");
     }
     Ok(0)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::command::CommandDefaults;
@@ -61,17 +62,17 @@ pub struct ImportRecipe {
     pub kernel: String,
 }
 
-/// The forms in which a root file system can be imported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The forms in which a root file system can be imported, as values of `--from`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RootfsFormat {
-    /// A directory with its files.
+    /// A directory with a root file system.
     Dir,
-    /// A tar archive with its files.
+    /// A tar archive of a root file system.
     Tar,
-    /// An image of the Open Container Initiative, as an archive or as a directory.
+    /// An OCI archive or directory.
     Oci,
-    /// An archive as `docker save` writes it.
+    /// An archive written by 'docker save'.
     Docker,
 }
 

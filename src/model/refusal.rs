@@ -77,6 +77,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// A refusal of kind [`RefusalKind::Usage`].
+    pub fn usage(message: impl Into<String>) -> Refusal {
+        Refusal::new(RefusalKind::Usage, message)
+    }
+
     /// A refusal without a hint; add one with [`Refusal::hint`].
     pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
         Refusal { kind, message: message.into(), hint: None }

@@ -125,7 +125,7 @@ fn what_cannot_be_is_said_and_costs_nothing() {
     let before = names(root);
     for (from, to, code, said) in [
         ("a", "b", 2, "neither \"a\" nor \"b\" is in a VM\nhint: write a path in a VM as VM:PATH"),
-        ("-", "-", 2, "neither '-' nor '-' is in a VM\nhint: [..]"),
+        ("-", "-", 2, "neither \"-\" nor \"-\" is in a VM\nhint: [..]"),
         ("box:a", "box:b", 2, "both SRC and DST are in a VM\nhint: copy through this host: [..]"),
         ("", "box:b", 2, "SRC is empty"),
         ("nope", "box:", 1, "cannot copy \"nope\": No such file or directory[..]"),

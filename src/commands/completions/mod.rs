@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use clap::{Command, FromArgMatches};
+use clap::{Command, FromArgMatches, ValueEnum};
 use clap_complete::CompleteEnv;
 use clap_complete::env::{EnvCompleter, Fish, Shells, Zsh};
 
@@ -49,19 +49,10 @@ pub enum ShellKind {
     Fish,
 }
 
-impl ShellKind {
-    fn name(self) -> &'static str {
-        match self {
-            ShellKind::Bash => "bash",
-            ShellKind::Zsh => "zsh",
-            ShellKind::Fish => "fish",
-        }
-    }
-}
-
 /// The completion script of a shell.
 pub fn script(shell: ShellKind) -> Result<String> {
-    let completer = SHELLS.completer(shell.name()).context("the shell has no completer")?;
+    let name = shell.to_possible_value().context("the shell has no name")?;
+    let completer = SHELLS.completer(name.get_name()).context("the shell has no completer")?;
     let mut script = Vec::new();
     completer
         .write_registration(VARIABLE, "mayfly", "mayfly", "mayfly", &mut script)

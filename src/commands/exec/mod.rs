@@ -11,7 +11,7 @@ use crate::commands::flags::guest_command::CommandFlags;
 use crate::commands::flags::selection::SelectionFlags;
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::{self, ExecCommand, PhaseTimings};
-use crate::model::{Refusal, RefusalKind, VmRef};
+use crate::model::{Refusal, VmRef};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,7 +69,7 @@ pub struct Args {
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     if args.command.is_login() {
-        let refusal = Refusal::new(RefusalKind::Usage, "no command given");
+        let refusal = Refusal::usage("no command given");
         let hint = match args.vm {
             Some(vm) => format!("'mayfly shell {vm}' gives you a shell, and keeps the VM"),
             None => "write it after '--', or pass a line for a shell with '-c'".into(),

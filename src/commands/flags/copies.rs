@@ -14,7 +14,7 @@ use crate::lifecycle::{
     AgentConversation, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser, PhaseTimings, VmManager,
     copy_in, copy_out,
 };
-use crate::model::{CommandDefaults, Refusal, RefusalKind};
+use crate::model::{CommandDefaults, Refusal};
 use crate::output::CopyProgress;
 use crate::protocol::{ExecRequest, WireText};
 
@@ -191,7 +191,7 @@ fn split<'a>(typed: &'a OsStr, flag: &str) -> Result<(&'a OsStr, Option<&'a OsSt
     };
     if before.is_empty() {
         let message = format!("{flag} {typed:?} does not say what to copy");
-        return Err(Refusal::new(RefusalKind::Usage, message).into());
+        return Err(Refusal::usage(message).into());
     }
     let behind = behind.filter(|behind| !behind.is_empty());
     Ok((OsStr::from_bytes(before), behind.map(OsStr::from_bytes)))
@@ -202,7 +202,7 @@ fn name_of(path: &OsStr) -> Result<OsString> {
     let real = std::fs::canonicalize(path).with_context(|| format!("cannot access {path:?}"))?;
     let name = own_name(path).or(real.file_name()).map(OsStr::to_owned);
     name.ok_or_else(|| {
-        Refusal::new(RefusalKind::Usage, format!("{path:?} has no name"))
+        Refusal::usage(format!("{path:?} has no name"))
             .hint("name a destination, as in '--copy-in DIR:PATH'")
             .into()
     })
@@ -215,9 +215,7 @@ fn check_directory(path: &Path) -> Result<()> {
         above.metadata().ok().map(|meta| (above, meta.is_dir()))
     });
     match there {
-        Some((above, false)) => {
-            Err(Refusal::new(RefusalKind::Usage, format!("{above:?} is not a directory")).into())
-        }
+        Some((above, false)) => Err(Refusal::usage(format!("{above:?} is not a directory")).into()),
         _ => Ok(()),
     }
 }

@@ -11,7 +11,7 @@ use clap_complete::ArgValueCompleter;
 use super::env_file;
 use crate::commands::completions::candidates;
 use crate::host::secret_file::{self, FilePrivacy};
-use crate::model::{Refusal, RefusalKind};
+use crate::model::Refusal;
 use crate::protocol::{
     ExecRequest, MAX_REQUEST, MAX_SECRETS, NamedSecret, WireText, is_secret_name,
 };
@@ -61,7 +61,7 @@ impl EnvAndSecrets {
             let variables = env_file::parse(&text, |name| std::env::var_os(name));
             exec.env.extend(variables.map_err(|(line, why)| {
                 let message = format!("line {line} of {} {why}", file.display());
-                Refusal::new(RefusalKind::Usage, message).hint("write KEY=VALUE")
+                Refusal::usage(message).hint("write KEY=VALUE")
             })?);
         }
         for setting in &self.env {
@@ -72,7 +72,7 @@ impl EnvAndSecrets {
             let secret = secret(given, left, &mut reader)?;
             let name = secret.name();
             if exec.secrets.iter().any(|other| other.name() == name) {
-                return Err(usage(format!("secret {name:?} is given twice")).into());
+                return Err(Refusal::usage(format!("secret {name:?} is given twice")).into());
             }
             left -= secret.size();
             exec.secrets.push(secret);
@@ -98,7 +98,7 @@ impl Reader {
         if file == Path::new(secret_file::STDIN)
             && let Some(other) = self.input.replace(flag)
         {
-            return Err(usage(format!(
+            return Err(Refusal::usage(format!(
                 "standard input cannot be used for both {other} and {flag}"
             ))
             .into());
@@ -112,16 +112,18 @@ fn variable(setting: &OsStr) -> Result<(WireText, WireText)> {
     let (key, value) = match bytes.iter().position(|&b| b == b'=') {
         // The value may be confidential, so it is not shown.
         Some(0) => {
-            return Err(usage("'-e' has no name before '='").hint("write '-e KEY=VALUE'").into());
+            return Err(Refusal::usage("'-e' has no name before '='")
+                .hint("write '-e KEY=VALUE'")
+                .into());
         }
         Some(at) => (bytes[..at].to_owned(), bytes[at + 1..].to_owned()),
         None if bytes.is_empty() => {
-            return Err(usage("'-e' is empty").hint("write '-e KEY=VALUE'").into());
+            return Err(Refusal::usage("'-e' is empty").hint("write '-e KEY=VALUE'").into());
         }
         None => {
             let shown = setting.display();
             let value = std::env::var_os(setting).ok_or_else(|| {
-                usage(format!("'-e {shown}' names a variable that is not set here"))
+                Refusal::usage(format!("'-e {shown}' names a variable that is not set here"))
                     .hint("write '-e KEY=VALUE'")
             })?;
             (bytes.to_owned(), value.into_vec())
@@ -139,10 +141,10 @@ fn secret(given: &OsStr, left: usize, reader: &mut Reader) -> Result<NamedSecret
         .position(|&byte| byte == b'=')
         .map(|at| (&bytes[..at], &bytes[at + 1..]))
         .filter(|(name, file)| !name.is_empty() && !file.is_empty())
-        .ok_or_else(|| usage("'--secret' must be followed by NAME=FILE").hint(hint))?;
+        .ok_or_else(|| Refusal::usage("'--secret' must be followed by NAME=FILE").hint(hint))?;
     let name = str::from_utf8(name).ok().filter(|name| is_secret_name(name)).ok_or_else(|| {
         let shown = String::from_utf8_lossy(name);
-        usage(format!("invalid secret name {shown:?}")).hint(
+        Refusal::usage(format!("invalid secret name {shown:?}")).hint(
             "use at most 64 letters, digits, '_', '-' and '.', and do not begin with '-' or '.'",
         )
     })?;
@@ -150,7 +152,7 @@ fn secret(given: &OsStr, left: usize, reader: &mut Reader) -> Result<NamedSecret
     let value = reader.read(file, "'--secret'", MAX_SECRETS, FilePrivacy::Must)?;
     if value.is_empty() {
         // Most likely, a command in <(…) failed.
-        return Err(usage(format!(
+        return Err(Refusal::usage(format!(
             "secret {name:?} is empty: there is nothing in {}",
             file.display()
         ))
@@ -159,13 +161,9 @@ fn secret(given: &OsStr, left: usize, reader: &mut Reader) -> Result<NamedSecret
     let secret = NamedSecret::new(name, value).expect("the name was checked");
     if secret.size() > left {
         let message = format!("the secrets exceed {} KiB in total", MAX_SECRETS / 1024);
-        return Err(usage(message).into());
+        return Err(Refusal::usage(message).into());
     }
     Ok(secret)
-}
-
-fn usage(message: impl Into<String>) -> Refusal {
-    Refusal::new(RefusalKind::Usage, message)
 }
 
 #[cfg(test)]

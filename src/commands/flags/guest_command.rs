@@ -14,7 +14,7 @@ use crate::commands::AppContext;
 use crate::commands::completions::candidates;
 use crate::guest::{CommandExit, CommandOutcome, OutputSink, StdinSource};
 use crate::lifecycle::{ExecStreams, PhaseTimings, RemovalReport};
-use crate::model::{Refusal, RefusalKind, TimeSpan, VmId};
+use crate::model::{Refusal, TimeSpan, VmId};
 use crate::output::ExecAnswer;
 use crate::protocol::{ExecProgram, ExecRequest, WireText};
 
@@ -98,7 +98,7 @@ impl CommandFlags {
     pub fn prepare_for_many(&self) -> Result<ExecRequest> {
         if let Some(flag) = self.input() {
             let message = format!("{flag} cannot be used with '--all'");
-            return Err(Refusal::new(RefusalKind::Usage, message)
+            return Err(Refusal::usage(message)
                 .hint("standard input belongs to one VM: name it")
                 .into());
         }
@@ -107,7 +107,7 @@ impl CommandFlags {
 
     fn exec(&self) -> Result<ExecRequest> {
         if self.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
-            return Err(Refusal::new(RefusalKind::Usage, "--timeout must be positive").into());
+            return Err(Refusal::usage("--timeout must be positive").into());
         }
         let program = match &self.shell {
             Some(line) => ExecProgram::Shell(exec_context::text(line)),

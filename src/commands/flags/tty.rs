@@ -8,7 +8,7 @@ use crate::commands::AppContext;
 use crate::guest::{OutputSink, StdinSource};
 use crate::host::terminal::HostTerminal;
 use crate::lifecycle::ExecStreams;
-use crate::model::{Refusal, RefusalKind};
+use crate::model::Refusal;
 use crate::protocol::{self, ExecRequest, WindowSize, WireText};
 
 /// The terminal type if `TERM` is not set, as with docker.
@@ -27,11 +27,11 @@ pub fn take(
 ) -> Result<ExecStreams> {
     if app.printer.style.json {
         let message = format!("{flag} cannot be used with '--json': a screen is not data");
-        return Err(Refusal::new(RefusalKind::Usage, message).hint("leave out one of them").into());
+        return Err(Refusal::usage(message).hint("leave out one of them").into());
     }
     let terminal = HostTerminal::of(std::io::stdin().as_fd())?.ok_or_else(|| {
         let message = format!("{flag} needs a terminal, and standard input is not one");
-        Refusal::new(RefusalKind::Usage, message).hint(instead)
+        Refusal::usage(message).hint(instead)
     })?;
     let size = terminal.size();
     exec.stdin = true;

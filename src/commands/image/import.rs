@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::ValueEnum;
 use clap_complete::ArgValueCompleter;
 
 use crate::commands::AppContext;
@@ -12,7 +11,7 @@ use crate::commands::completions::candidates;
 use crate::host::signals::PendingSignals;
 use crate::import::{NamedSource, UnpackBounds};
 use crate::lifecycle::{self, ImportRequest};
-use crate::model::{MemMib, ProfileName, Refusal, RefusalKind, RootfsFormat, TimeSpan};
+use crate::model::{MemMib, ProfileName, Refusal, RootfsFormat, TimeSpan};
 use crate::output::ImageView;
 use crate::settings::ImportedDefaults;
 
@@ -48,7 +47,7 @@ pub struct Args {
 
     /// Read SOURCE as FORM, if it could be several things
     #[arg(long, value_name = "FORM", value_enum)]
-    from: Option<FormName>,
+    from: Option<RootfsFormat>,
 
     /// Import the image the archive calls REF, if it holds several
     #[arg(long = "ref", value_name = "REF")]
@@ -86,36 +85,20 @@ pub struct Args {
     force: bool,
 }
 
-/// Values of `--from`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FormName {
-    /// A directory with a root file system
-    Dir,
-    /// A tar archive of a root file system
-    Tar,
-    /// An OCI archive or directory
-    Oci,
-    /// An archive written by 'docker save'
-    Docker,
-}
-
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let is_stdin = args.source.as_os_str() == "-";
     let name = match args.name {
         Some(name) => name,
         None if is_stdin => {
-            return Err(Refusal::new(
-                RefusalKind::Usage,
-                "an image from standard input needs a name",
-            )
-            .hint("name it: mayfly image import - NAME")
-            .into());
+            return Err(Refusal::usage("an image from standard input needs a name")
+                .hint("name it: mayfly image import - NAME")
+                .into());
         }
         None => name_of(&args.source).parse()?,
     };
     let named = NamedSource {
         path: if is_stdin { None } else { Some(std::path::absolute(&args.source)?) },
-        form: args.from.map(FormName::form),
+        form: args.from,
         reference: args.reference,
         bounds: UnpackBounds { bytes: u64::from(args.max_size.0) << 20, ..UnpackBounds::default() },
     };
@@ -143,19 +126,8 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     Ok(0)
 }
 
-impl FormName {
-    fn form(self) -> RootfsFormat {
-        match self {
-            FormName::Dir => RootfsFormat::Dir,
-            FormName::Tar => RootfsFormat::Tar,
-            FormName::Oci => RootfsFormat::Oci,
-            FormName::Docker => RootfsFormat::Docker,
-        }
-    }
-}
-
-/// Of the last part of a path, what a profile may be called: before the first dot of an archive's name,
-/// in lower case, with hyphens for what else is in it.
+/// A name for the profile: the last part of a path in lower case, without an archive's extensions, and with
+/// hyphens for all characters but letters and digits.
 fn name_of(source: &Path) -> String {
     let named = source.canonicalize().ok();
     let last = named.as_deref().unwrap_or(source).file_name().unwrap_or_default();
