@@ -71,8 +71,8 @@ impl DigestCache {
         read().unwrap_or_default()
     }
 
-    /// The same, but empty after a reboot of the host: for files that were never synced, and may have lost
-    /// their content in a power cut.
+    /// The cache in `directory`, which is empty after a reboot of the host: for files that were never synced,
+    /// and may have lost their content in a power cut.
     pub fn load_of_boot(directory: &Path, boot: &BootId) -> DigestCache {
         let cache = DigestCache::load(directory);
         if cache.boot.as_ref() == Some(boot) {

@@ -47,7 +47,7 @@ pub fn make_root(
     make_read_only(tree, path, u64::from(mib), &[], progress)
 }
 
-/// The same, just large enough for `room`.
+/// The read-only root, just large enough for `room`.
 pub fn make_root_for(
     tree: &Path,
     path: &Path,

@@ -169,7 +169,7 @@ mod tests {
         content
     }
 
-    /// The same as the kernel's build packs it, with xz's filter that makes such calls alike:
+    /// [`calls`] as the kernel's build packs them, with xz's filter for x86:
     /// `xz --check=crc32 --x86 --lzma2=preset=9,dict=4KiB`, and then the size.
     const CALLS: [u8; 108] = [
         0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x01, 0x69, 0x22, 0xde, 0x36, 0x02, 0x01, 0x04,

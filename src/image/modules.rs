@@ -119,7 +119,7 @@ kernel/drivers/char/hw_random/rng-core.ko:
     }
 
     #[test]
-    fn what_is_built_in_needs_no_file_and_what_is_missing_is_named() {
+    fn built_in_modules_need_no_file_and_missing_ones_are_named() {
         let builtin = "kernel/fs/overlayfs/overlay.ko\n";
         assert!(load_order(DEP, builtin, &["overlay"]).unwrap().is_empty());
         assert!(load_order(DEP, "", &["vmgenid"]).unwrap().is_empty());

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_asks_for_what_it_says() {
+    fn every_key_filters_by_its_value() {
         let vm = vm(Some("ci-1"), 256);
         for good in [
             "state=created",
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_for_is_refused_with_what_can() {
+    fn an_unknown_filter_or_order_is_refused_with_the_known_ones() {
         for bad in ["", "started", "state=on", "state=", "backend=vmware", "color=red", "label="] {
             let refusal = bad.parse::<StatusFilter>().unwrap_err();
             assert!(refusal.hint.is_some(), "{bad}: {refusal}");

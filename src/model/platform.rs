@@ -48,7 +48,7 @@ pub enum Isolation {
     None,
     /// A separate kernel, but QEMU does not call its emulation a security boundary.
     Emulated,
-    /// A separate kernel in hardware virtualization.
+    /// A separate kernel, with hardware virtualization.
     Hardware,
 }
 

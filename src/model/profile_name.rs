@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_can_be_a_directory_beside_mayflys_own_passes() {
+    fn only_safe_and_free_directory_names_are_accepted() {
         for good in ["p", "debian-base", "9front", &"a".repeat(MAX_LENGTH)] {
             assert_eq!(good.parse::<ProfileName>().unwrap().as_str(), good);
         }

@@ -97,13 +97,13 @@ impl Refusal {
         Refusal::find(error).is_some_and(|refusal| refusal.kind == kind)
     }
 
-    /// The same refusal with a remedy.
+    /// This refusal with a remedy.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The same refusal of a name that does not exist, with the nearest of the `known` names and a remedy.
+    /// This refusal of a `typed` name that does not exist, with the nearest of the `known` names and a remedy.
     pub fn hint_at_nearest<'a>(
         self,
         typed: &str,

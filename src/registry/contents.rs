@@ -66,7 +66,10 @@ impl RegistryContents {
         self.vms.get(id).ok_or_else(|| gone(id))
     }
 
-    /// The same, to change it.
+    /// The record of `id`, to change it.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none.
     pub fn get_mut(&mut self, id: &VmId) -> Result<&mut VmRecord, Refusal> {
         self.vms.get_mut(id).ok_or_else(|| gone(id))
     }

@@ -38,7 +38,7 @@ pub fn merge(texts: &[(String, String)]) -> Result<ProfileSet, Refusal> {
     merge_with(ProfilesFile::default(), texts)
 }
 
-/// The same on top of a lowest layer.
+/// Merges `(origin, text)` pairs on top of a lowest layer, and checks the result.
 fn merge_with(lowest: ProfilesFile, texts: &[(String, String)]) -> Result<ProfileSet, Refusal> {
     let mut merged = lowest;
     for (origin, text) in texts {

@@ -103,7 +103,7 @@ impl ArtifactsDirectory {
         wait_for(&path, FileLock::try_acquire, &what, wait, progress)
     }
 
-    /// The same lock, if it is free.
+    /// The lock to build or change the image, if it is free.
     pub fn try_lock_build(&self, profile: &ProfileName) -> Result<Option<FileLock>> {
         FileLock::try_acquire(&self.lock_file(profile, "build"))
     }

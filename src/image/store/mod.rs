@@ -48,7 +48,7 @@ impl ImageStore {
         ImageStore::with_builder(root, Box::new(DebianBuilder { mirror }))
     }
 
-    /// The same with another builder.
+    /// The store in `root` with this builder.
     pub fn with_builder(root: &Path, builder: Box<dyn ImageBuilder>) -> Result<ImageStore> {
         directory::ensure_private(root)?;
         let artifacts = ArtifactsDirectory { root: std::path::absolute(root)? };
@@ -179,7 +179,10 @@ impl ImageStore {
         self.remove_if(profile, || Ok(true))
     }
 
-    /// The same if `is_unwanted` says so while no command uses the image.
+    /// Deletes the image of a profile if `is_unwanted` says so while no command uses the image.
+    ///
+    /// # Errors
+    /// Those of [`ImageStore::remove`] and of `is_unwanted`.
     pub fn remove_if(
         &self,
         profile: &ProfileName,

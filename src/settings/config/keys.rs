@@ -34,7 +34,7 @@ pub enum KeyForm {
     Span,
     /// An absolute path, or one that begins with `~/`.
     Path,
-    /// The same, or a name to look up in `PATH`.
+    /// A [`KeyForm::Path`], or a name to look up in `PATH`.
     Program,
     Text,
 }

@@ -61,7 +61,7 @@ impl ConfigFiles {
         Ok(ConfigFiles::of(&texts)?)
     }
 
-    /// The same of the paths and texts of files, in order of precedence.
+    /// Parses the texts of files, which have their paths, in order of precedence.
     fn of(texts: &[(PathBuf, String)]) -> Result<ConfigFiles, Refusal> {
         let layer = |(path, text): &(PathBuf, String)| {
             Ok(Layer { path: path.clone(), settings: file::parse(text, path)? })
