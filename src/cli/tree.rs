@@ -102,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn prose_is_joined_and_what_has_a_margin_is_not() {
+    fn prose_is_joined_but_indented_lines_are_not() {
         let text = "Title:\n  one\n  two\n\nSome\nwords.\n\nMore.";
         assert_eq!(joined(text), "Title:\n  one\n  two\n\nSome words.\n\nMore.");
     }
 
     #[test]
-    fn every_key_is_some_flags_variable_and_every_flags_variable_a_key() {
+    fn keys_are_the_variables_of_flags() {
         let mut variables = BTreeSet::new();
         walk(&Cli::command(), &mut |arg| variables.extend(variable(arg)));
         let keys: BTreeSet<String> = KEYS.iter().map(|key| key.variable()).collect();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_say_what_the_command_line_has_built_in() {
+    fn defaults_of_keys_are_those_of_flags() {
         let mut checked = 0;
         walk(&tree(&ConfigFiles::default()), &mut |arg| {
             let Some(variable) = variable(arg) else { return };

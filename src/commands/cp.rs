@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_colon_after_what_could_be_a_vm_makes_it_one() {
+    fn a_vm_path_has_a_possible_vm_before_its_first_colon() {
         for (typed, vm, path) in
             [("box:", "box", ""), ("box:/a:b", "box", "/a:b"), ("box:../x", "box", "../x")]
         {

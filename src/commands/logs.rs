@@ -152,7 +152,7 @@ mod tests {
     use super::end_of;
 
     #[test]
-    fn the_end_of_a_log_has_so_many_lines() {
+    fn tail_is_the_last_lines() {
         let log = b"one\ntwo\n\nthree";
         for (lines, expected) in [
             (Some(0), &b""[..]),

@@ -1,29 +1,27 @@
-//! Making foreign text harmless to a terminal and to a reader.
+//! Escaping text that a guest or a file could have chosen, for terminals and readers.
 
 use std::fmt::Write;
 
-/// Replaces control characters, escapes of terminals, and characters that reorder or hide text with
-/// visible `\u{…}` forms. Line ends and tabs stay: an error may have several lines.
+/// Replaces control characters, and characters that reorder or hide text, with visible `\u{…}` forms. Line
+/// feeds and tabs stay, because an error can have several lines.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        match character {
-            '\n' | '\t' => escaped.push(character),
-            _ if character.is_control() || is_invisible(character) => {
-                let _ = write!(escaped, "{}", character.escape_unicode());
-            }
-            _ => escaped.push(character),
+        if is_deceptive(character) && !matches!(character, '\n' | '\t') {
+            let _ = write!(escaped, "{}", character.escape_unicode());
+        } else {
+            escaped.push(character);
         }
     }
     escaped
 }
 
-/// The same for a line of JSON, which stays the same JSON: such characters stand only in strings, and
-/// there every one of them has an escape. JSON itself escapes no more than U+0000 to U+001F.
+/// The same for JSON, whose value does not change: these characters occur only in strings, where each of them
+/// has an escape. JSON requires escapes only for U+0000 to U+001F.
 pub fn escape_json(line: &str) -> String {
     let mut escaped = String::with_capacity(line.len());
     for character in line.chars() {
-        if character.is_control() || is_invisible(character) {
+        if is_deceptive(character) {
             for unit in character.encode_utf16(&mut [0; 2]) {
                 let _ = write!(escaped, "\\u{unit:04x}");
             }
@@ -34,13 +32,14 @@ pub fn escape_json(line: &str) -> String {
     escaped
 }
 
-/// Characters that print nothing themselves but change how their neighbours are shown: directional
-/// embeddings, overrides, isolates and marks (Unicode Bidirectional Algorithm, UAX #9), zero-width
-/// characters, line separators, tags.
-fn is_invisible(character: char) -> bool {
-    matches!(character,
-        '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}'
-        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+/// Control characters, and invisible ones that change how their neighbours are shown: directional embeddings,
+/// overrides, isolates and marks (Unicode Bidirectional Algorithm, UAX #9), zero-width characters, line
+/// separators, tags.
+fn is_deceptive(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -48,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_reaches_the_terminal_that_could_command_or_deceive_it() {
+    fn control_and_invisible_characters_are_escaped() {
         assert_eq!(escape("a\x1b[2Jb\rc\x07"), "a\\u{1b}[2Jb\\u{d}c\\u{7}");
         assert_eq!(escape("x\u{202e}y\u{9b}z"), "x\\u{202e}y\\u{9b}z");
         let hostile = "\u{9b}31m\u{202e}\u{7f}\u{e0041}";

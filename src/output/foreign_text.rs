@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_same_in_whatever_pieces() {
+    fn the_text_does_not_depend_on_the_pieces() {
         let whole = "[ 0.1] \x1b[31mrot\x1b[0m\r\nünïcode 漢字\u{202e}\r\r\nback\rspace\x08\t."
             .as_bytes()
             .iter()
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_held_back_without_end() {
+    fn little_is_held_back() {
         let mut foreign = ForeignText::default();
         let text = foreign.text(&[b'\r'; 1000]);
         assert_eq!(text.matches("\\u{d}").count(), 1000 - RETURNS);

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_says_whose_it_is_in_whatever_pieces_it_comes() {
+    fn every_line_has_the_name_of_its_source() {
         let whole = "one\n\ntwü\nthree".as_bytes();
         let expected = "ci   | one\nci   | \nci   | twü\nci   | three\n";
         for columns in [None, Some(0), Some(80)] {
@@ -249,11 +249,11 @@ mod tests {
     }
 
     #[test]
-    fn on_a_terminal_no_line_can_pass_for_another_vms() {
+    fn on_a_terminal_no_row_can_pretend_to_be_another_vms() {
         let hostile: &[u8] = b"\x1b[2K\rbox  | forged\r\n";
         assert_eq!(shown(Some(0), &[hostile]), "ci   | \\u{1b}[2K\\u{d}box  | forged\n");
         assert_eq!(shown(None, &[hostile]), "ci   | \u{1b}[2K\rbox  | forged\r\n");
-        // One that comes to begin a row, because it is put there.
+        // Placed so that it would begin a row.
         let hostile = format!("{:33}box  | forged", "");
         let first = format!("ci   | {:33}\n", "");
         assert_eq!(
@@ -265,19 +265,19 @@ mod tests {
             assert!(said.lines().all(|row| row.starts_with("ci   ")));
             assert!(said.lines().all(|row| row.matches(filler).count() <= 16), "{said}");
         }
-        // Where there is next to no room it goes on, however it looks.
+        // On a very narrow terminal, rows become longer than it is wide.
         assert_eq!(shown(Some(4), &[&[b'x'; 20]]).lines().count(), 2);
     }
 
     #[test]
-    fn a_reader_that_stops_is_waited_for_until_a_second_signal() {
+    fn a_stalled_reader_is_waited_for_until_a_second_signal() {
         let (reader, writer) = std::io::pipe().unwrap();
         let shared = SharedStream::of(writer.as_fd()).unwrap();
         let (relay, mut signals) = PendingSignals::relayed().unwrap();
         relay.pass_on(Signal::SIGINT);
         relay.pass_on(Signal::SIGTERM);
         let mut patience = WritePatience::of(&mut signals);
-        // What fits is written whatever is waiting to be heard.
+        // What fits is written despite pending signals.
         assert!(shared.write(b"ci | one\n", &mut patience).unwrap());
         let error = shared.write(&[b'x'; 1 << 20], &mut patience).unwrap_err();
         assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGTERM)));
@@ -286,12 +286,11 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_is_cut() {
+    fn a_long_line_is_split_between_characters() {
         let long = vec![b'x'; 3 * LONGEST / 2];
         let said = shown(None, &[&long, &long]);
         assert_eq!(said.lines().count(), 2);
         assert_eq!(said.matches('x').count(), 3 * LONGEST);
-        // But never in a character.
         let mut long = vec![b'x'; LONGEST - 1];
         long.extend("é".as_bytes());
         let said = shown(None, &[&long[..LONGEST], &long[LONGEST..]]);

@@ -154,7 +154,7 @@ fn what_cannot_be_is_said_and_costs_nothing() {
             "box:link",
             ".",
             1,
-            "cannot copy box:link to .: it is a symbolic link[..]\nhint: with '-L', [..]",
+            "cannot copy box:link to .: it is a symbolic link[..]\nhint: '-L' copies its target",
         ),
         ("box:fifo", ".", 1, "cannot copy box:fifo to .: it is a FIFO[..]"),
         (

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_one_word_is_one_again() {
+    fn split_words_are_joined() {
         assert_eq!(words("m rm w", &["m", "rm", "w"]), ["m", "rm", "w"]);
         assert_eq!(words("m rm ", &["m", "rm", ""]), ["m", "rm", ""]);
         assert_eq!(words("m --a=b", &["m", "--a", "=", "b"]), ["m", "--a=b"]);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bash_says_may_be_anything() {
+    fn any_input_from_bash_is_accepted() {
         assert_eq!(words("", &[""]), [""]);
         assert_eq!(words("x", &["elsewhere", ":", "="]), ["elsewhere", ":", "="]);
         assert_eq!(CompletionLine::put_together(&[], 7, "m rm").words, [""]);

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_taken_as_docker_takes_them() {
+    fn lines_are_read_as_docker_reads_them() {
         let text = "\u{feff}A=1\n\n# B=2\n  C = x\r\nD='q' # no comment\nE=\nHERE\nNOT_HERE\nF=a=b";
         assert_eq!(parsed(text).unwrap_err(), (4, "has a blank in its name"));
         let pairs = parsed(&text.replace("C =", "C=")).unwrap();
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_have_a_line() {
+    fn errors_name_the_line() {
         assert_eq!(parsed("A=1\n=2\n"), Err((2, "has no name before '='")));
         assert_eq!(parsed("A=\0"), Err((1, "contains a null byte")));
     }
