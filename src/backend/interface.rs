@@ -57,6 +57,14 @@ impl<'a> BackendVm<'a> {
         }
     }
 
+    /// The files of the frozen VM, if this VM becomes or continues one.
+    pub(super) fn frozen_files(&self) -> Result<&'a FrozenFiles> {
+        match self.memory {
+            MemorySource::ToFreeze(files) | MemorySource::Frozen(files) => Ok(files),
+            MemorySource::Fresh => bail!("a VM that boots has no frozen files"),
+        }
+    }
+
     /// The size in bytes of the largest file that its VMM must be able to write: its disk or its memory.
     pub(super) fn largest_file(&self) -> Result<u64> {
         let disk = self.disk();
@@ -91,7 +99,9 @@ pub trait Backend {
     fn accelerator(&self) -> Accelerator;
 
     /// Whether its VMs boot an image. Those that do get a disk of their own.
-    fn boots_image(&self) -> bool;
+    fn boots_image(&self) -> bool {
+        true
+    }
 
     /// Adds to a new VM's manifest what only the backend knows.
     fn describe(&self, _: &mut VmManifest) {}

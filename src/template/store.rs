@@ -141,22 +141,22 @@ impl TemplateStore {
         }
     }
 
-    /// Deletes the templates that are `useless` and not in use, or with `dry_run` only finds them. Returns
-    /// their names.
+    /// Deletes the templates that are `useless` and not in use, or with `dry_run` only finds them, and returns
+    /// them.
     pub fn prune(
         &self,
         useless: impl Fn(&ListedTemplate) -> bool,
         dry_run: bool,
-    ) -> Result<Vec<String>> {
+    ) -> Result<Vec<ListedTemplate>> {
         let mut pruned = Vec::new();
-        for name in self.list()?.into_iter().filter(&useless).map(|listed| listed.name) {
-            let Some(lock) = FileLock::try_acquire(&self.lock(&name))? else { continue };
+        for listed in self.list()?.into_iter().filter(&useless) {
+            let Some(lock) = FileLock::try_acquire(&self.lock(&listed.name))? else { continue };
             // Again, because another command may have used or rebuilt it before it was locked.
-            if !self.look(name.clone()).is_some_and(|listed| useless(&listed)) {
+            if !self.look(listed.name.clone()).is_some_and(|listed| useless(&listed)) {
                 continue;
             }
-            if dry_run || self.remove_locked(&name, lock)? {
-                pruned.push(name);
+            if dry_run || self.remove_locked(&listed.name, lock)? {
+                pruned.push(listed);
             }
         }
         Ok(pruned)

@@ -15,15 +15,14 @@ mod vsock;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 
 use self::api::ApiClient;
 use self::version::FirecrackerVersion;
 use super::claim::{self, LineClaim};
 use super::interface::{
-    Backend, BackendVm, DialedStream, MemorySource, MonitorStream, StreamPurpose, VmTraces,
-    VmmStart,
+    Backend, BackendVm, DialedStream, MonitorStream, StreamPurpose, VmTraces, VmmStart,
 };
 use crate::host::agent_channel::AgentChannel;
 use crate::host::kvm::KvmSupport;
@@ -106,10 +105,6 @@ impl Backend for FirecrackerBackend {
         Accelerator::Kvm
     }
 
-    fn boots_image(&self) -> bool {
-        true
-    }
-
     fn describe(&self, manifest: &mut VmManifest) {
         manifest.jailed = self.jailer.is_some();
         let jailer = if manifest.jailed { "yes" } else { "no" };
@@ -139,9 +134,7 @@ impl Backend for FirecrackerBackend {
     }
 
     fn freeze(&self, vm: BackendVm, _: &MonitorStream, wait: &mut WaitLimit<'_>) -> Result<String> {
-        let MemorySource::ToFreeze(files) = vm.memory else {
-            bail!("the VM was not started to be frozen")
-        };
+        let files = vm.frozen_files()?;
         let mut firecracker = connect_api(vm, wait)?;
         firecracker.extend(WRITING * vm.manifest.mem_mib);
         firecracker.ask(&snapshot::PAUSE)?;

@@ -2,10 +2,10 @@
 
 use std::os::fd::RawFd;
 
-use crate::model::Accelerator;
+use crate::model::{Accelerator, VmManifest};
 
 /// The open files that QEMU inherits, by their descriptor numbers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct InheritedFiles {
     pub kernel: RawFd,
     pub initrd: RawFd,
@@ -43,145 +43,133 @@ const EMULATED_CPU: &str = "max,-erms,-fsrm,-la57";
 /// Hides virtualization from a guest that did not ask for it, to reduce the attack surface.
 const NOT_NESTED: &str = ",-svm,-vmx";
 
-/// Everything the command line depends on.
-#[derive(Debug)]
-pub struct QemuArguments<'a> {
-    pub name: &'a str,
-    pub vcpu_count: u32,
-    pub mem_mib: u32,
-    pub accelerator: Accelerator,
-    /// Whether the guest may run VMs itself.
-    pub nested: bool,
-    /// The rate of the host's time stamp counter.
-    pub tsc_khz: u64,
-    pub opened: &'a InheritedFiles,
-}
+/// The arguments, without the program's name. `tsc_khz` is the rate of the host's time stamp counter, and
+/// `name` part of the process's name.
+pub fn build(
+    manifest: &VmManifest,
+    name: &str,
+    tsc_khz: u64,
+    opened: &InheritedFiles,
+) -> Vec<String> {
+    let VmManifest { mem_mib, vcpu_count, nested, .. } = *manifest;
+    let kvm = manifest.accelerator == Accelerator::Kvm;
+    let mut args: Vec<String> = Vec::new();
+    let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
 
-impl QemuArguments<'_> {
-    /// The arguments, without the program's name.
-    pub fn build(&self) -> Vec<String> {
-        let kvm = self.accelerator == Accelerator::Kvm;
-        let opened = self.opened;
-        let mut args: Vec<String> = Vec::new();
-        let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
-
-        add("-name", format!("mayfly-{}", self.name));
-        // ACPI is needed to power off, and because Debian's kernel finds virtio-mmio devices no other
-        // way.
-        let mut machine = String::from("microvm,acpi=on,rtc=on,isa-serial=on");
-        if let Some((file, mapping)) = opened.memory {
-            machine.push_str(",memory-backend=memory");
-            let how = match mapping {
-                MemoryMapping::Shared => "share=on",
-                MemoryMapping::Private => "share=off",
-                MemoryMapping::PrivateReadOnly => "share=off,readonly=on,rom=off",
-            };
-            let size = self.mem_mib;
-            let path = format!("/proc/self/fd/{file}");
-            add(
-                "-object",
-                format!("memory-backend-file,id=memory,size={size}M,mem-path={path},{how}"),
-            );
-            if mapping != MemoryMapping::Shared {
-                add("-incoming", "defer".into());
-            }
-        }
-        add("-M", machine);
-        // QEMU's own firmware for this machine. The default, SeaBIOS, comes from another package and
-        // loses one of the ACPI tables with newer QEMUs.
-        add("-bios", "qboot.rom".into());
-        add("-accel", if kvm { "kvm".into() } else { "tcg,thread=multi".into() });
-        let cpu = if kvm { "host" } else { EMULATED_CPU };
-        let without = if self.nested { "" } else { NOT_NESTED };
-        add("-cpu", format!("{cpu}{without}"));
-        add("-smp", self.vcpu_count.to_string());
-        add("-m", format!("{}M", self.mem_mib));
-        for flag in ["-nodefaults", "-no-user-config", "-no-reboot"] {
-            add(flag, String::new());
-        }
-        add("-display", "none".into());
+    add("-name", format!("mayfly-{}", name));
+    // ACPI is needed to power off, and because Debian's kernel finds virtio-mmio devices no other
+    // way.
+    let mut machine = String::from("microvm,acpi=on,rtc=on,isa-serial=on");
+    if let Some((file, mapping)) = opened.memory {
+        machine.push_str(",memory-backend=memory");
+        let how = match mapping {
+            MemoryMapping::Shared => "share=on",
+            MemoryMapping::Private => "share=off",
+            MemoryMapping::PrivateReadOnly => "share=off,readonly=on,rom=off",
+        };
+        let path = format!("/proc/self/fd/{file}");
         add(
-            "-sandbox",
-            "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into(),
+            "-object",
+            format!("memory-backend-file,id=memory,size={mem_mib}M,mem-path={path},{how}"),
         );
-
-        add("-kernel", format!("/proc/self/fd/{}", opened.kernel));
-        add("-initrd", format!("/proc/self/fd/{}", opened.initrd));
-        add("-append", self.kernel_command_line(kvm));
-
-        // Both layers are explicitly raw, so that QEMU does not probe the format: a guest could write
-        // the header of another one to its disk. No file locking: a base image is shared, and a disk is
-        // guarded by the VM's lock.
-        for (set, (node, file, read_only)) in
-            [("root", opened.rootfs, true), ("disk", opened.disk, false)].into_iter().enumerate()
-        {
-            let set = set + 1;
-            let mode = if read_only { "read-only=on" } else { "discard=unmap" };
-            add("-add-fd", format!("fd={file},set={set}"));
-            add(
-                "-blockdev",
-                format!(
-                    "driver=file,node-name={node}-file,filename=/dev/fdset/{set},locking=off,{mode}"
-                ),
-            );
-            add("-blockdev", format!("driver=raw,node-name={node},file={node}-file,{mode}"));
-            add("-device", format!("virtio-blk-device,drive={node}"));
+        if mapping != MemoryMapping::Shared {
+            add("-incoming", "defer".into());
         }
+    }
+    add("-M", machine);
+    // QEMU's own firmware for this machine. The default, SeaBIOS, comes from another package and
+    // loses one of the ACPI tables with newer QEMUs.
+    add("-bios", "qboot.rom".into());
+    add("-accel", if kvm { "kvm".into() } else { "tcg,thread=multi".into() });
+    let cpu = if kvm { "host" } else { EMULATED_CPU };
+    let without = if nested { "" } else { NOT_NESTED };
+    add("-cpu", format!("{cpu}{without}"));
+    add("-smp", vcpu_count.to_string());
+    add("-m", format!("{mem_mib}M"));
+    for flag in ["-nodefaults", "-no-user-config", "-no-reboot"] {
+        add(flag, String::new());
+    }
+    add("-display", "none".into());
+    add(
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into(),
+    );
 
-        add("-add-fd", format!("fd={},set=3", opened.console));
-        add("-chardev", "file,id=console,path=/dev/fdset/3,append=on".into());
-        add("-serial", "chardev:console".into());
+    add("-kernel", format!("/proc/self/fd/{}", opened.kernel));
+    add("-initrd", format!("/proc/self/fd/{}", opened.initrd));
+    add("-append", kernel_command_line(kvm, nested, tsc_khz));
 
-        add("-device", "virtio-rng-device".into());
-        add("-device", "virtio-serial-device".into());
-        if let Some(monitor) = opened.monitor {
-            add("-chardev", format!("socket,id=monitor,fd={monitor}"));
-            add("-mon", "chardev=monitor,mode=control".into());
-        }
-        for (number, socket) in opened.ports.iter().enumerate() {
-            add("-chardev", format!("socket,id=port{number},fd={socket},server=on,wait=off"));
-            add("-device", format!("virtserialport,chardev=port{number},name=mayfly.{number}"));
-        }
-        args.retain(|argument| !argument.is_empty());
-        args
+    // Both layers are explicitly raw, so that QEMU does not probe the format: a guest could write
+    // the header of another one to its disk. No file locking: a base image is shared, and a disk is
+    // guarded by the VM's lock.
+    for (set, (node, file, read_only)) in
+        [("root", opened.rootfs, true), ("disk", opened.disk, false)].into_iter().enumerate()
+    {
+        let set = set + 1;
+        let mode = if read_only { "read-only=on" } else { "discard=unmap" };
+        add("-add-fd", format!("fd={file},set={set}"));
+        add(
+            "-blockdev",
+            format!(
+                "driver=file,node-name={node}-file,filename=/dev/fdset/{set},locking=off,{mode}"
+            ),
+        );
+        add("-blockdev", format!("driver=raw,node-name={node},file={node}-file,{mode}"));
+        add("-device", format!("virtio-blk-device,drive={node}"));
     }
 
-    fn kernel_command_line(&self, kvm: bool) -> String {
-        // The kernel's self-tests of its ciphers take a sixth of an emulated boot. They find
-        // miscompiled kernels, and this kernel comes from its distribution.
-        let mut line = String::from("console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests");
-        if !kvm {
-            // A microvm has no PIT, HPET or PM timer to calibrate the counter with: about half of the
-            // emulated boots hang in that loop unless the rate is given. For the same reason, the
-            // kernel would check the counter against the guest's ticks, which a busy host delivers
-            // late, and would stop using it.
-            line.push_str(&format!(" tsc_early_khz={} tsc=reliable", self.tsc_khz));
-            // An emulated CPU does not speculate.
-            line.push_str(" mitigations=off");
-            // QEMU before 8 translates a program's code again for every address it is loaded at. With
-            // random addresses, starting a program takes three times as long.
-            line.push_str(" norandmaps");
-        }
-        if self.nested {
-            line.push_str(" mayfly.nested");
-        }
-        line
+    add("-add-fd", format!("fd={},set=3", opened.console));
+    add("-chardev", "file,id=console,path=/dev/fdset/3,append=on".into());
+    add("-serial", "chardev:console".into());
+
+    add("-device", "virtio-rng-device".into());
+    add("-device", "virtio-serial-device".into());
+    if let Some(monitor) = opened.monitor {
+        add("-chardev", format!("socket,id=monitor,fd={monitor}"));
+        add("-mon", "chardev=monitor,mode=control".into());
     }
+    for (number, socket) in opened.ports.iter().enumerate() {
+        add("-chardev", format!("socket,id=port{number},fd={socket},server=on,wait=off"));
+        add("-device", format!("virtserialport,chardev=port{number},name=mayfly.{number}"));
+    }
+    args.retain(|argument| !argument.is_empty());
+    args
 }
 
+fn kernel_command_line(kvm: bool, nested: bool, tsc_khz: u64) -> String {
+    // The kernel's self-tests of its ciphers take a sixth of an emulated boot. They find
+    // miscompiled kernels, and this kernel comes from its distribution.
+    let mut line = String::from("console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests");
+    if !kvm {
+        // A microvm has no PIT, HPET or PM timer to calibrate the counter with: about half of the
+        // emulated boots hang in that loop unless the rate is given. For the same reason, the
+        // kernel would check the counter against the guest's ticks, which a busy host delivers
+        // late, and would stop using it.
+        line.push_str(&format!(" tsc_early_khz={tsc_khz} tsc=reliable"));
+        // An emulated CPU does not speculate.
+        line.push_str(" mitigations=off");
+        // QEMU before 8 translates a program's code again for every address it is loaded at. With
+        // random addresses, starting a program takes three times as long.
+        line.push_str(" norandmaps");
+    }
+    if nested {
+        line.push_str(" mayfly.nested");
+    }
+    line
+}
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn build(accelerator: Accelerator, nested: bool) -> Vec<String> {
-        build_with(accelerator, nested, None)
+    fn line(accelerator: Accelerator, nested: bool) -> String {
+        line_with(accelerator, nested, None)
     }
 
-    fn build_with(
+    fn line_with(
         accelerator: Accelerator,
         nested: bool,
         memory: Option<(RawFd, MemoryMapping)>,
-    ) -> Vec<String> {
+    ) -> String {
         let opened = InheritedFiles {
             kernel: 10,
             initrd: 11,
@@ -192,16 +180,9 @@ mod tests {
             memory,
             monitor: memory.map(|_| 18),
         };
-        QemuArguments {
-            name: "0123456789ab",
-            vcpu_count: 2,
-            mem_mib: 512,
-            accelerator,
-            nested,
-            tsc_khz: 2_596_000,
-            opened: &opened,
-        }
-        .build()
+        let manifest = VmManifest { vcpu_count: 2, mem_mib: 512, ..VmManifest::sample() };
+        let manifest = VmManifest { accelerator, nested, ..manifest };
+        build(&manifest, "0123456789ab", 2_596_000, &opened).join(" ")
     }
 
     #[test]
@@ -228,7 +209,7 @@ mod tests {
             -device virtserialport,chardev=port0,name=mayfly.0 \
             -chardev socket,id=port1,fd=16,server=on,wait=off \
             -device virtserialport,chardev=port1,name=mayfly.1";
-        assert_eq!(build(Accelerator::Tcg, false).join(" "), golden);
+        assert_eq!(line(Accelerator::Tcg, false), golden);
     }
 
     #[test]
@@ -238,8 +219,8 @@ mod tests {
             (MemoryMapping::Private, "share=off", true),
             (MemoryMapping::PrivateReadOnly, "share=off,readonly=on,rom=off", true),
         ] {
-            let fresh = build(Accelerator::Tcg, false).join(" ");
-            let line = build_with(Accelerator::Tcg, false, Some((17, mapping))).join(" ");
+            let fresh = line(Accelerator::Tcg, false);
+            let line = line_with(Accelerator::Tcg, false, Some((17, mapping)));
             let memory = format!(
                 "-object memory-backend-file,id=memory,size=512M,mem-path=/proc/self/fd/17,{how} "
             );
@@ -257,7 +238,7 @@ mod tests {
 
     #[test]
     fn with_kvm_the_cpu_is_the_hosts_and_the_counter_is_left_to_the_kernel() {
-        let line = build(Accelerator::Kvm, false).join(" ");
+        let line = line(Accelerator::Kvm, false);
         assert!(line.contains("-accel kvm -cpu host,-svm,-vmx -smp"), "{line}");
         assert!(!line.contains("tsc_early_khz"), "{line}");
     }
@@ -265,7 +246,7 @@ mod tests {
     #[test]
     fn a_host_of_vms_keeps_what_that_takes() {
         for (accelerator, cpu) in [(Accelerator::Tcg, EMULATED_CPU), (Accelerator::Kvm, "host")] {
-            let line = build(accelerator, true).join(" ");
+            let line = line(accelerator, true);
             assert!(line.contains(&format!("-cpu {cpu} -smp")), "{line}");
             assert!(line.contains(" mayfly.nested "), "{line}");
         }
@@ -273,7 +254,7 @@ mod tests {
 
     #[test]
     fn no_option_has_a_network_or_a_host_directory() {
-        let line = build(Accelerator::Tcg, false).join(" ");
+        let line = line(Accelerator::Tcg, false);
         for word in ["-net", "-nic", "virtfs", "fsdev", "-monitor", "-qmp"] {
             assert!(!line.contains(word), "{word} in {line}");
         }

@@ -14,9 +14,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use self::arguments::{InheritedFiles, MemoryMapping, QemuArguments};
+use self::arguments::{InheritedFiles, MemoryMapping};
 use self::monitor::{QemuVersion, QmpClient};
 use super::interface::{
     Backend, BackendVm, DialedStream, MemorySource, MonitorStream, StreamPurpose, VmTraces,
@@ -28,7 +28,7 @@ use crate::host::tsc::TscCalibration;
 use crate::host::wait::WaitLimit;
 use crate::host::{kvm, log, which};
 use crate::model::layout::SESSION_PORTS;
-use crate::model::{Accelerator, BackendKind, FrozenFiles, VmManifest};
+use crate::model::{Accelerator, BackendKind, VmManifest};
 
 /// Runs `qemu-system-x86_64`.
 #[derive(Debug, Clone)]
@@ -47,10 +47,6 @@ impl Backend for QemuBackend {
 
     fn accelerator(&self) -> Accelerator {
         self.accelerator
-    }
-
-    fn boots_image(&self) -> bool {
-        true
     }
 
     /// Every file and socket is opened here and inherited by QEMU, which opens nothing by name. So QEMU
@@ -98,7 +94,7 @@ impl Backend for QemuBackend {
         let id = vm.manifest.vm_id.as_str();
         let program = LaunchProgram {
             path: self.program.clone(),
-            args: self.arguments(vm.manifest, id, tsc_khz, &opened),
+            args: arguments::build(vm.manifest, id, tsc_khz, &opened),
             env: Vec::new(),
             cwd: PathBuf::from("/"),
             user: vm.manifest.vmm_uid.map(|uid| self.user(uid)),
@@ -111,17 +107,9 @@ impl Backend for QemuBackend {
 
     fn shape(&self, manifest: &VmManifest) -> Result<Option<String>> {
         // Descriptors differ between VMs and are not part of the shape.
-        let nothing = InheritedFiles {
-            kernel: 0,
-            initrd: 0,
-            rootfs: 0,
-            disk: 0,
-            console: 0,
-            ports: vec![0; SESSION_PORTS as usize + 1],
-            memory: None,
-            monitor: None,
-        };
-        let arguments = self.arguments(manifest, "", 0, &nothing).join(" ");
+        let ports = vec![0; SESSION_PORTS as usize + 1];
+        let opened = InheritedFiles { ports, ..InheritedFiles::default() };
+        let arguments = arguments::build(manifest, "", 0, &opened).join(" ");
         Ok(Some(format!("{}\n{arguments}", which::stamp(&self.program)?)))
     }
 
@@ -131,7 +119,7 @@ impl Backend for QemuBackend {
         monitor: &MonitorStream,
         wait: &mut WaitLimit<'_>,
     ) -> Result<String> {
-        let files = frozen_files(vm)?;
+        let files = vm.frozen_files()?;
         let state = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -148,7 +136,7 @@ impl Backend for QemuBackend {
     }
 
     fn thaw(&self, vm: BackendVm, monitor: &MonitorStream, wait: &mut WaitLimit<'_>) -> Result<()> {
-        let files = frozen_files(vm)?;
+        let files = vm.frozen_files()?;
         QmpClient::open(monitor.as_ref(), wait)?.load(open(&files.state, false)?)
     }
 
@@ -174,13 +162,6 @@ impl Backend for QemuBackend {
 /// The first version that maps a file privately without opening it for writing.
 const READS_ONLY: QemuVersion = QemuVersion(8, 2, 0);
 
-fn frozen_files<'a>(vm: BackendVm<'a>) -> Result<&'a FrozenFiles> {
-    match vm.memory {
-        MemorySource::ToFreeze(files) | MemorySource::Frozen(files) => Ok(files),
-        MemorySource::Fresh => bail!("a VM that boots has no frozen files"),
-    }
-}
-
 /// Opens the memory of a frozen VM for a copy: read-only, unless it was left writable because the VMM
 /// cannot use it otherwise.
 fn open_memory(path: &Path) -> Result<(OwnedFd, MemoryMapping)> {
@@ -192,25 +173,6 @@ fn open_memory(path: &Path) -> Result<(OwnedFd, MemoryMapping)> {
 }
 
 impl QemuBackend {
-    fn arguments(
-        &self,
-        manifest: &VmManifest,
-        name: &str,
-        tsc_khz: u64,
-        opened: &InheritedFiles,
-    ) -> Vec<String> {
-        let arguments = QemuArguments {
-            name,
-            vcpu_count: manifest.vcpu_count,
-            mem_mib: manifest.mem_mib,
-            accelerator: self.accelerator,
-            nested: manifest.nested,
-            tsc_khz,
-            opened,
-        };
-        arguments.build()
-    }
-
     fn user(&self, uid: u32) -> HostUser {
         let groups = match self.accelerator {
             Accelerator::Kvm => kvm::device_group().into_iter().collect(),

@@ -40,7 +40,7 @@ pub fn prune_images(manager: &VmManager, all: bool, dry_run: bool) -> Result<Pru
         let is_unused = || Ok(users_of(manager, &name)?.is_empty());
         let is_gone = dry_run
             || match images.remove_if(&name, is_unused) {
-                Err(error) if is_busy(&error) => false,
+                Err(error) if Refusal::is_of_kind(&error, RefusalKind::Busy) => false,
                 removed => removed?,
             };
         if is_gone {
@@ -48,9 +48,9 @@ pub fn prune_images(manager: &VmManager, all: bool, dry_run: bool) -> Result<Pru
             pruned.deleted.push(name);
         }
     }
-    for (name, bytes) in templates::prune_without_images(manager, &pruned.deleted, dry_run)? {
-        pruned.freed_bytes += bytes;
-        pruned.deleted_templates.push(name);
+    for template in templates::prune_without_images(manager, &pruned.deleted, dry_run)? {
+        pruned.freed_bytes += template.bytes;
+        pruned.deleted_templates.push(template.name);
     }
     let left = images.leftovers()?;
     pruned.freed_bytes += left.iter().map(|path| directory::usage(path).own_bytes).sum::<u64>();
@@ -69,8 +69,4 @@ fn is_wanted(images: &ImageStore, profiles: &ProfileSet, name: &ProfileName, all
         Ok(None) => is_imported,
         Err(_) => true,
     }
-}
-
-fn is_busy(error: &anyhow::Error) -> bool {
-    Refusal::is_of_kind(error, RefusalKind::Busy)
 }

@@ -1,8 +1,6 @@
 //! `template ls` and `template rm`, and deleting templates that are of no use any more. Starts make
 //! templates.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 
 use crate::host::clock;
@@ -39,48 +37,44 @@ pub fn remove_template(manager: &VmManager, name: &str, force: bool) -> Result<b
 /// Deletes templates that were not used for as long as the profiles allow, and those of images that are
 /// gone. Skips templates in use. With `dry_run`, nothing is deleted. Returns their names.
 pub fn prune(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
-    let Some(templates) = manager.templates_if_any()? else { return Ok(Vec::new()) };
     let limit = manager.settings.profiles()?.limits.template_unused_seconds as f64;
-    let images = manager.images()?;
     let now = clock::unix_time().as_secs_f64();
-    let is_useless = |listed: &ListedTemplate| {
-        now - listed.last_used > limit || is_superseded(&images, listed.info.as_ref())
+    let is_useless = |images: &ImageStore, listed: &ListedTemplate| {
+        now - listed.last_used > limit || is_superseded(images, listed.info.as_ref())
     };
-    templates.prune(is_useless, dry_run)
+    let pruned = prune_if(manager, dry_run, is_useless)?;
+    Ok(pruned.into_iter().map(|listed| listed.name).collect())
 }
 
 /// Deletes the templates of a profile's image after it was replaced or deleted.
 pub fn prune_superseded(manager: &VmManager, profile: &ProfileName) -> Result<()> {
-    let Some(templates) = manager.templates_if_any()? else { return Ok(()) };
-    let images = manager.images()?;
-    let is_useless = |listed: &ListedTemplate| {
-        let info = listed.info.as_ref().filter(|info| info.profile == *profile);
-        is_superseded(&images, info)
+    let is_useless = |images: &ImageStore, listed: &ListedTemplate| {
+        is_superseded(images, listed.info.as_ref().filter(|info| info.profile == *profile))
     };
-    templates.prune(is_useless, false).map(drop)
+    prune_if(manager, false, is_useless).map(drop)
 }
 
 /// Deletes the templates whose image is gone or belongs to one of the profiles in `gone`. With
-/// `dry_run`, they are only found. Returns their names and sizes on the disk.
+/// `dry_run`, they are only found.
 pub fn prune_without_images(
     manager: &VmManager,
     gone: &[ProfileName],
     dry_run: bool,
-) -> Result<Vec<(String, u64)>> {
+) -> Result<Vec<ListedTemplate>> {
+    prune_if(manager, dry_run, |images, listed| {
+        let is_gone = |info: &TemplateInfo| gone.contains(&info.profile);
+        listed.info.as_ref().is_some_and(is_gone) || is_superseded(images, listed.info.as_ref())
+    })
+}
+
+fn prune_if(
+    manager: &VmManager,
+    dry_run: bool,
+    is_useless: impl Fn(&ImageStore, &ListedTemplate) -> bool,
+) -> Result<Vec<ListedTemplate>> {
     let Some(templates) = manager.templates_if_any()? else { return Ok(Vec::new()) };
     let images = manager.images()?;
-    let is_useless = |listed: &ListedTemplate| {
-        let is_gone = |info: &TemplateInfo| gone.contains(&info.profile);
-        listed.info.as_ref().is_some_and(is_gone) || is_superseded(&images, listed.info.as_ref())
-    };
-    let sizes: BTreeMap<String, u64> =
-        templates.list()?.into_iter().map(|listed| (listed.name, listed.bytes)).collect();
-    let pruned = templates.prune(is_useless, dry_run)?;
-    let with_size = |name: String| {
-        let bytes = sizes.get(&name).copied().unwrap_or(0);
-        (name, bytes)
-    };
-    Ok(pruned.into_iter().map(with_size).collect())
+    templates.prune(|listed| is_useless(&images, listed), dry_run)
 }
 
 /// Whether the image of a template is gone. The image's description is read each time: a maker of
