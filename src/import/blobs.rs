@@ -1,4 +1,4 @@
-//! Where an image's manifest, configuration and layers lie: in an archive, or in a directory.
+//! The files that an image is packed in: manifest, configuration and layers, in an archive or a directory.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,47 +16,50 @@ use super::path::{place, shown};
 use crate::archive::MemberReader;
 use crate::model::{Refusal, RefusalKind};
 
-/// Bytes of a manifest or configuration. The specification asks for no more than 4 MiB.
+/// Bytes of a manifest or configuration. The specification asks for at most 4 MiB.
 const MAX_DOCUMENT: u64 = 4 << 20;
 
-/// Files of an archive that holds an image. There are two for each layer and a few more.
+/// Files in the archive of an image, which has two for each layer and a few more.
 const MAX_FILES: usize = 10_000;
 
-/// Links from one file of an archive to another that are followed.
+/// How many links from one file of an archive to the next are followed.
 const MAX_LINKS: usize = 8;
 
-/// A file among the packed ones.
+/// Where a packed file is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BlobLocation {
-    /// Part of the archive.
+    /// In the archive.
     Range { offset: u64, size: u64 },
-    /// A file of its own in the directory.
+    /// In the directory.
     File(PathBuf),
 }
 
-/// The packed files.
+/// The archive or directory with the packed files.
 #[derive(Debug)]
 pub enum PackedFiles {
     Archive(File, HashMap<PathBuf, PackedEntry>),
     Directory(OwnedFd),
 }
 
-/// What an archive has under a name.
+/// A file of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PackedEntry {
     File {
         offset: u64,
         size: u64,
     },
-    /// The same as another name, relative to the archive's root.
+    /// A link to another name, relative to the root of the archive.
     Link(PathBuf),
 }
 
 impl PackedFiles {
-    /// Finds the files of an uncompressed archive. Their content is passed over.
+    /// Finds the files of an uncompressed archive, without reading their content.
+    ///
+    /// # Errors
+    /// `Usage` for archives that are damaged or have too many files.
     pub fn archive(file: File) -> Result<PackedFiles> {
-        let length = file.metadata().context("cannot look at the archive")?.len();
+        let length = file.metadata().context("cannot read the archive's size")?.len();
         let mut files = HashMap::new();
         let mut reader = io::BufReader::new(&file);
         reader.seek(SeekFrom::Start(0))?;
@@ -77,7 +80,7 @@ impl PackedFiles {
                     PackedEntry::File { offset, size: member.size }
                 }
                 EntryType::Link => PackedEntry::Link(place(&member.link)?),
-                EntryType::Symlink => match beside(&name, &member.link) {
+                EntryType::Symlink => match link_target(&name, &member.link) {
                     Some(target) => PackedEntry::Link(target),
                     None => continue,
                 },
@@ -90,7 +93,7 @@ impl PackedFiles {
                         RefusalKind::Usage,
                         "it has too many files for an image's archive"
                     )
-                    .hint("if it holds a root file system as it is, say so: --from tar")
+                    .hint("if it is a root file system, say so: --from tar")
                 );
             }
         }
@@ -116,9 +119,10 @@ impl PackedFiles {
         self.find(name).is_ok()
     }
 
-    /// Where a file is.
+    /// Finds a file by its name.
     ///
-    /// Errors: `Usage` where there is none of that name.
+    /// # Errors
+    /// `Usage` if there is none.
     pub fn find(&self, name: &str) -> Result<BlobLocation> {
         let missing = || {
             Refusal::new(RefusalKind::Usage, format!("it has no {}", shown(name.as_bytes())))
@@ -149,7 +153,10 @@ impl PackedFiles {
         }
     }
 
-    /// A manifest or a configuration.
+    /// Reads a manifest or a configuration.
+    ///
+    /// # Errors
+    /// `Usage` if it is missing or too large, and those of reading it.
     pub fn document(&self, name: &str) -> Result<Vec<u8>> {
         let file = match self {
             PackedFiles::Archive(file, _) => file.try_clone()?,
@@ -159,7 +166,8 @@ impl PackedFiles {
         let (reader, _) = open(&file, &self.find(name)?)?;
         reader.take(MAX_DOCUMENT + 1).read_to_end(&mut content)?;
         if content.len() as u64 > MAX_DOCUMENT {
-            let message = format!("{} is too long for a description", shown(name.as_bytes()));
+            let message =
+                format!("{} is too large for a manifest or configuration", shown(name.as_bytes()));
             bail!(Refusal::new(RefusalKind::Usage, message));
         }
         Ok(content)
@@ -171,27 +179,30 @@ fn damaged(error: &anyhow::Error) -> Refusal {
         .hint("fetch or save it again")
 }
 
-/// An archive that ends too early.
+/// The refusal of an archive that ends too early.
 pub fn cut_short() -> Refusal {
     Refusal::new(RefusalKind::Usage, "the archive is cut short").hint("fetch or save it again")
 }
 
-/// Where a symbolic link of an archive leads, relative to its root.
-fn beside(name: &Path, target: &[u8]) -> Option<PathBuf> {
+/// Where a symbolic link of an archive leads, relative to its root; `None` if that is outside.
+fn link_target(name: &Path, target: &[u8]) -> Option<PathBuf> {
     use std::os::unix::ffi::OsStrExt;
-    let mut way = name.parent()?.to_owned();
+    let mut path = name.parent()?.to_owned();
     for part in Path::new(std::ffi::OsStr::from_bytes(target)).components() {
         match part {
             Component::CurDir => {}
-            Component::Normal(part) => way.push(part),
-            Component::ParentDir if way.pop() => {}
+            Component::Normal(part) => path.push(part),
+            Component::ParentDir if path.pop() => {}
             _ => return None,
         }
     }
-    Some(way)
+    Some(path)
 }
 
-/// Opens a packed file. `packed` is the archive or the directory. Gives its length, too.
+/// Opens a packed file in the archive or directory `packed`. Gives its length, too.
+///
+/// # Errors
+/// `Usage` if it is not a regular file, and those of opening it.
 pub fn open(packed: &File, at: &BlobLocation) -> Result<(Box<dyn Read>, u64)> {
     match at {
         BlobLocation::Range { offset, size } => {
@@ -203,7 +214,10 @@ pub fn open(packed: &File, at: &BlobLocation) -> Result<(Box<dyn Read>, u64)> {
                 .with_context(|| format!("cannot open {}", name.display()))?;
             let about = file.metadata()?;
             if !about.is_file() {
-                bail!(Refusal::new(RefusalKind::Usage, format!("{} is no file", name.display())));
+                bail!(Refusal::new(
+                    RefusalKind::Usage,
+                    format!("{} is not a file", name.display())
+                ));
             }
             let size = about.len();
             Ok((Box::new(file), size))
@@ -211,14 +225,15 @@ pub fn open(packed: &File, at: &BlobLocation) -> Result<(Box<dyn Read>, u64)> {
     }
 }
 
-/// Links are followed, as some who keep many layouts share blobs by them, but never out.
+/// Opens a file beneath a directory. Links are followed, because layouts may share blobs by them, but never
+/// out of the directory.
 fn open_beneath(directory: impl AsFd, name: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     Ok(rustix::fs::openat2(directory, name, flags, Mode::empty(), resolve)?.into())
 }
 
-/// A part of a file, read without moving the file's own position.
+/// A range of a file, read without moving the position of the file.
 struct Range {
     file: File,
     position: u64,

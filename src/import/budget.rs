@@ -1,4 +1,4 @@
-//! What unpacking may take: of an archive's promises, and of the disk.
+//! Limits on what unpacking may write, and on the space it leaves.
 
 use std::os::fd::AsFd;
 
@@ -8,49 +8,53 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Refusal, RefusalKind};
 use crate::sys::file_system;
 
-/// Bytes of the file system that are left to others.
+/// Bytes of the file system that stay free.
 const FLOOR: u64 = 256 << 20;
 
-/// How many bytes are written between two looks at the file system.
-const STRIDE: u64 = 32 << 20;
+/// How many bytes are written between two checks of the free space.
+const CHECK_INTERVAL: u64 = 32 << 20;
 
-/// Bounds on what is unpacked, layers that replace each other's files counted in full.
+/// Limits on what is unpacked. Files that a later layer replaces count as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnpackBounds {
-    /// Bytes of files.
+    /// Bytes in files.
     pub bytes: u64,
-    /// Files, directories, links.
+    /// Files, directories and links.
     pub entries: u64,
 }
 
 impl Default for UnpackBounds {
-    /// More than honest images have, less than hurts.
+    /// More than real images have, less than does harm.
     fn default() -> UnpackBounds {
         UnpackBounds { bytes: 64 << 30, entries: 4_000_000 }
     }
 }
 
-/// What is left of them.
+/// What is left of [`UnpackBounds`].
 #[derive(Debug)]
 pub struct UnpackBudget {
     left: UnpackBounds,
     all: UnpackBounds,
-    since_look: u64,
+    since_check: u64,
 }
 
 impl UnpackBudget {
     pub fn new(all: UnpackBounds) -> UnpackBudget {
-        UnpackBudget { left: all, all, since_look: STRIDE }
+        UnpackBudget { left: all, all, since_check: CHECK_INTERVAL }
     }
 
     /// Takes one entry with that many bytes of content.
     ///
-    /// Errors: `Usage` when there is no such amount left.
+    /// # Errors
+    /// `Usage` if less is left.
     pub fn take(&mut self, bytes: u64) -> Result<()> {
         self.take_of(1, bytes)
     }
 
-    /// Takes bytes of an entry that is as long as it turns out to be.
+    /// Takes bytes of an entry whose size is not known.
+    ///
+    /// # Errors
+    /// `Usage` if less is left.
     pub fn take_bytes(&mut self, bytes: u64) -> Result<()> {
         self.take_of(0, bytes)
     }
@@ -61,39 +65,42 @@ impl UnpackBudget {
         else {
             let UnpackBounds { bytes, entries } = self.all;
             let message = format!(
-                "it unpacks to more than {} GiB or {entries} files, which is the most there may be",
+                "it unpacks to more than {} GiB or {entries} files, the most that is allowed",
                 bytes >> 30
             );
             bail!(
                 Refusal::new(RefusalKind::Usage, message)
-                    .hint("if it is what you think it is, allow more with --max-size")
+                    .hint("if you trust it, allow more with --max-size")
             );
         };
         self.left = UnpackBounds { bytes, entries };
         Ok(())
     }
 
-    /// Counts bytes that were written to the file system of `place`, and looks at it now and then.
+    /// Counts bytes that were written to the file system of `place`, and checks its free space from time to
+    /// time.
     ///
-    /// Errors: `Host` when others will soon have no room left.
+    /// # Errors
+    /// `Host` if too little stays free.
     pub fn wrote(&mut self, bytes: u64, place: impl AsFd) -> Result<()> {
-        self.since_look += bytes;
-        if self.since_look < STRIDE {
+        self.since_check += bytes;
+        if self.since_check < CHECK_INTERVAL {
             return Ok(());
         }
-        self.since_look = 0;
+        self.since_check = 0;
         check_room(place, 0)
     }
 }
 
-/// Makes sure that `bytes` more can be written where `place` is, and enough stays free.
+/// Checks that `bytes` more can be written to the file system of `place`, and enough stays free.
 ///
-/// Errors: `Host`.
+/// # Errors
+/// `Host` if not.
 pub fn check_room(place: impl AsFd, bytes: u64) -> Result<()> {
     let free = file_system::free_around(place)?;
     if free < bytes.saturating_add(FLOOR) {
         let message = format!(
-            "there is no room for it: {} MiB are free where images are kept, and {} MiB must stay so",
+            "there is no room for it: {} MiB are free where images are kept, and {} MiB must stay free",
             free >> 20,
             FLOOR >> 20
         );

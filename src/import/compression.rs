@@ -1,4 +1,4 @@
-//! How a stream is compressed, told by how it begins, and what was compressed.
+//! Recognizing and decompressing compressed streams.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -10,17 +10,17 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 
 use crate::model::{Refusal, RefusalKind};
 
-/// Bytes read from below at a time.
+/// Bytes read at a time.
 const BUFFER: usize = 1 << 17;
 
-/// KiB that unpacking xz may take: `xz -9` uses a dictionary of 64 MiB.
+/// KiB of memory for xz: `xz -9` uses a dictionary of 64 MiB.
 const XZ_MEMORY: u32 = 80 << 10;
 
-/// The largest window of zstd, that of `zstd --ultra -22` and of `--long`.
+/// The largest window of zstd: that of `zstd --ultra -22` and `--long`.
 const ZSTD_WINDOW: u64 = 128 << 20;
 
-/// The longest of the marks below.
-const MARK: usize = 6;
+/// The length of the longest magic number below.
+const MAGIC: usize = 6;
 
 /// How something is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,16 +32,17 @@ pub enum CompressionFormat {
 }
 
 impl CompressionFormat {
-    /// What a stream is that begins like this. Six bytes are enough.
+    /// The format of a stream with these first six bytes.
     ///
-    /// Errors: `Usage` for one that is known and cannot be unpacked here.
+    /// # Errors
+    /// `Usage` for a known format that is not supported.
     pub fn of(start: &[u8]) -> Result<CompressionFormat> {
-        let begins = |mark: &[u8]| start.starts_with(mark);
+        let begins = |magic: &[u8]| start.starts_with(magic);
         let other = match () {
             () if begins(b"\x1f\x8b") => return Ok(CompressionFormat::Gzip),
             () if begins(b"\xfd7zXZ\0") => return Ok(CompressionFormat::Xz),
             () if begins(b"\x28\xb5\x2f\xfd") => return Ok(CompressionFormat::Zstd),
-            // A skippable frame, with which some writers of zstd begin.
+            // A skippable frame, with which some zstd streams begin.
             () if start.len() >= 4
                 && (0x50..=0x5f).contains(&start[0])
                 && start[1..4] == *b"\x2a\x4d\x18" =>
@@ -53,19 +54,20 @@ impl CompressionFormat {
             () if begins(b"PK\x03\x04") => "zip",
             () => return Ok(CompressionFormat::None),
         };
-        let message = format!("it is packed with {other}, not with gzip, xz or zstd");
-        Err(Refusal::new(RefusalKind::Usage, message)
-            .hint("unpack it first, and import what was in it")
-            .into())
+        let message = format!("it is compressed with {other}, not with gzip, xz or zstd");
+        Err(Refusal::new(RefusalKind::Usage, message).hint("decompress it first").into())
     }
 }
 
-/// What `input` is when unpacked, whatever it is packed with.
+/// The format of `input`, and what it decompresses to.
+///
+/// # Errors
+/// Those of [`CompressionFormat::of`] and of reading `input`.
 pub fn unpacked<'a>(input: impl Read + 'a) -> Result<(CompressionFormat, Box<dyn Read + 'a>)> {
-    let mut start = [0; MARK];
+    let mut start = [0; MAGIC];
     let mut input = BufReader::with_capacity(BUFFER, input);
     let mut filled = 0;
-    while filled < MARK {
+    while filled < MAGIC {
         match input.read(&mut start[filled..])? {
             0 => break,
             count => filled += count,
@@ -79,12 +81,14 @@ pub fn unpacked<'a>(input: impl Read + 'a) -> Result<(CompressionFormat, Box<dyn
             CompressionFormat::None => Box::new(input),
             CompressionFormat::Gzip => Box::new(MultiGzDecoder::new(input)),
             CompressionFormat::Xz => Box::new(XzReader::new_mem_limit(input, true, XZ_MEMORY)),
-            CompressionFormat::Zstd => Box::new(Zstd::begin(input).context("cannot unpack zstd")?),
+            CompressionFormat::Zstd => {
+                Box::new(Zstd::begin(input).context("cannot decompress zstd")?)
+            }
         },
     ))
 }
 
-/// All frames of a zstd stream: writers that let one jump into it make many.
+/// Decompresses all frames of a zstd stream. Seekable streams have many.
 struct Zstd<R> {
     input: R,
     decoder: FrameDecoder,

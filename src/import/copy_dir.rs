@@ -1,4 +1,4 @@
-//! A directory of this host put into a tree.
+//! Copying a directory of this host into a tree.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -9,16 +9,21 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::layer::{SkippedEntries, is_kept};
+use super::attributes::EntryAttributes;
+use super::layer::SkippedEntries;
 use super::path::{MAX_DEPTH, shown};
-use super::rootfs::{EntryAttributes, RootfsEntry, RootfsTree, names_in};
+use super::rootfs::{RootfsEntry, RootfsTree, names_in};
 use crate::model::{Refusal, RefusalKind};
 
-/// Puts what is in the directory `from` into `tree`, at `at`. What is mounted in it is left out, as are
-/// the directories named by device and inode in `not`. `heard` is called now and then.
+/// Copies the contents of the directory `from` into `tree`, at `at`. Other file systems mounted in it are
+/// left out, and so are the directories in `not`, given by device and inode. `heard` is called for each entry.
+///
+/// # Errors
+/// `Usage` for trees that are too deep, `Host` for files that may not be read, and those of
+/// [`RootfsTree::put`].
 pub fn copy(
     from: &OwnedFd,
     at: &Path,
@@ -39,18 +44,22 @@ struct Walk<'a> {
     tree: &'a mut RootfsTree,
     left_out: &'a mut SkippedEntries,
     heard: &'a mut dyn FnMut(),
-    /// Where a file with several names was put.
+    /// The first place of each file with several names, by inode.
     names: HashMap<u64, PathBuf>,
 }
 
 impl Walk<'_> {
     fn directory(&mut self, from: BorrowedFd, at: &Path, depth: usize) -> Result<()> {
         if depth > MAX_DEPTH {
-            bail!(Refusal::new(RefusalKind::Usage, format!("{} lies too deep", named(at))));
+            bail!(Refusal::new(RefusalKind::Usage, format!("{} is too deep", named(at))));
         }
         let about = rustix::fs::fstat(from)?;
-        self.tree.put(at, RootfsEntry::Directory, &attributes(&about, extended(from)?))?;
-        for name in names_in(from).with_context(|| unreadable(at))? {
+        self.tree.put(
+            at,
+            RootfsEntry::Directory,
+            &EntryAttributes::of(&about).with_extended(from)?,
+        )?;
+        for name in names_in(from).with_context(|| format!("cannot list {}", named(at)))? {
             (self.heard)();
             let place = at.join(&name);
             self.entry(from, &name, &place, depth)
@@ -73,7 +82,7 @@ impl Walk<'_> {
             FileType::Directory => {
                 let inner = open(from, name, OFlags::DIRECTORY)?;
                 if about.st_dev != self.device || self.not.contains(&(about.st_dev, about.st_ino)) {
-                    // The place where something is mounted is part of the system; what is there is not.
+                    // A mount point belongs to the system, but what is mounted there does not.
                     return self.tree.put(
                         at,
                         RootfsEntry::Directory,
@@ -84,25 +93,25 @@ impl Walk<'_> {
             }
             FileType::RegularFile => {
                 let opened = File::from(open(from, name, OFlags::NONBLOCK)?);
-                // The size as it is now, whoever writes to it.
+                // The current size: the file may have changed since it was looked at.
                 let size = opened.metadata()?.size();
-                let extended = extended(opened.as_fd())?;
+                let attributes = EntryAttributes::of(&about).with_extended(opened.as_fd())?;
                 let mut content = &opened;
                 let file = RootfsEntry::File { content: &mut content, size, pieces: &[(0, size)] };
-                self.tree.put(at, file, &attributes(&about, extended))
+                self.tree.put(at, file, &attributes)
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(from, name, Vec::new())?.into_bytes();
                 let target = OsString::from_vec(target);
-                self.tree.put(at, RootfsEntry::Link(&target), &attributes(&about, Vec::new()))
+                self.tree.put(at, RootfsEntry::Link(&target), &EntryAttributes::of(&about))
             }
-            FileType::Fifo => self.tree.put(at, RootfsEntry::Fifo, &attributes(&about, Vec::new())),
+            FileType::Fifo => self.tree.put(at, RootfsEntry::Fifo, &EntryAttributes::of(&about)),
             FileType::CharacterDevice | FileType::BlockDevice => {
                 self.names.remove(&about.st_ino);
                 self.left_out.devices += 1;
                 Ok(())
             }
-            // Sockets are of programs that run here.
+            // A socket belongs to a program that runs here.
             _ => {
                 self.names.remove(&about.st_ino);
                 Ok(())
@@ -117,49 +126,21 @@ fn open(from: BorrowedFd, name: &OsStr, flags: OFlags) -> Result<OwnedFd> {
         Err(Errno::ACCESS | Errno::PERM) => {
             bail!(
                 Refusal::new(RefusalKind::Host, "you may not read it")
-                    .hint("import the directory as whom it belongs to, or as root")
+                    .hint("import the directory as its owner or as root")
             )
         }
         opened => Ok(opened?),
     }
 }
 
-fn attributes(about: &Stat, extended: Vec<(OsString, Vec<u8>)>) -> EntryAttributes {
-    EntryAttributes {
-        mode: about.st_mode & 0o7777,
-        uid: about.st_uid,
-        gid: about.st_gid,
-        mtime: about.st_mtime,
-        extended,
-    }
-}
-
-fn extended(of: BorrowedFd) -> Result<Vec<(OsString, Vec<u8>)>> {
-    let mut names = vec![0; 1 << 16];
-    let length = match rustix::fs::flistxattr(of, &mut names) {
-        Ok(length) => length,
-        Err(Errno::NOTSUP) => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let mut found = Vec::new();
-    for name in names[..length].split(|&byte| byte == 0).filter(|name| is_kept(name)) {
-        let mut value = vec![0; 1 << 16];
-        let length = rustix::fs::fgetxattr(of, OsStr::from_bytes(name), &mut value)?;
-        value.truncate(length);
-        found.push((OsStr::from_bytes(name).to_owned(), value));
-    }
-    Ok(found)
-}
-
 fn named(place: &Path) -> String {
     shown(place.as_os_str().as_bytes())
 }
 
-fn unreadable(place: &Path) -> String {
-    format!("cannot list {}", named(place))
-}
-
-/// Identifies a directory.
+/// Device and inode of a directory.
+///
+/// # Errors
+/// Those of the file system.
 pub fn identity(directory: impl AsFd) -> Result<(u64, u64)> {
     let about = rustix::fs::fstat(directory.as_fd())
         .with_context(|| format!("cannot look at descriptor {}", directory.as_fd().as_raw_fd()))?;

@@ -1,4 +1,4 @@
-//! Digests of what is read, as OCI descriptors give them.
+//! Verifying the digests in OCI descriptors while reading.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -19,7 +19,7 @@ pub struct BlobDigest {
     digits: String,
 }
 
-/// Those that the specification registers.
+/// The algorithms that the OCI image specification registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Algorithm {
     Sha256,
@@ -27,17 +27,20 @@ enum Algorithm {
 }
 
 impl BlobDigest {
-    /// Of bytes in memory.
+    /// The digest of bytes in memory.
     pub fn sha256(bytes: &[u8]) -> BlobDigest {
         BlobDigest { algorithm: Algorithm::Sha256, digits: hex(&Sha256::digest(bytes)) }
     }
 
-    /// Where a blob of this digest is in a layout. Letters and digits: it leads nowhere else.
+    /// The path in a layout of the blob with this digest. It is safe: it consists of letters and digits.
     pub fn blob(&self) -> String {
         format!("blobs/{}/{}", self.algorithm.name(), self.digits)
     }
 
-    /// Errors: when `bytes` have another digest. `what` names them.
+    /// Checks the digest of `bytes`, which errors call `what`.
+    ///
+    /// # Errors
+    /// Those of [`DigestReader::finish`].
     pub fn check(&self, bytes: &[u8], what: &str) -> Result<()> {
         let mut checked = DigestReader::new(bytes, Some(self.clone()));
         io::copy(&mut checked, &mut io::sink())?;
@@ -70,7 +73,7 @@ impl FromStr for BlobDigest {
             (digits.len() == length && are_digits)
                 .then(|| BlobDigest { algorithm, digits: digits.to_owned() })
         };
-        parse().ok_or_else(|| format!("{text:?} is no digest that can be checked"))
+        parse().ok_or_else(|| format!("{text:?} is not a SHA-256 or SHA-512 digest"))
     }
 }
 
@@ -94,7 +97,7 @@ impl fmt::Display for BlobDigest {
     }
 }
 
-/// Passes on what it reads, and takes the digest of it.
+/// A reader that computes the digest of what it reads.
 #[derive(Debug)]
 pub struct DigestReader<R> {
     input: R,
@@ -110,7 +113,7 @@ enum Hash {
 }
 
 impl<R: Read> DigestReader<R> {
-    /// With `None` nothing is checked.
+    /// Without a wanted digest, nothing is checked.
     pub fn new(input: R, wanted: Option<BlobDigest>) -> DigestReader<R> {
         let hash = match wanted.as_ref().map(|digest| digest.algorithm) {
             None => Hash::None,
@@ -120,9 +123,10 @@ impl<R: Read> DigestReader<R> {
         DigestReader { input, wanted, hash }
     }
 
-    /// Whether what was read is what it should be. The caller has read all of it.
+    /// Checks the digest, after the caller has read everything. Errors call the content `what`.
     ///
-    /// Errors: `Failure`, which begins with `what`.
+    /// # Errors
+    /// `Failure` if it is not the wanted one.
     pub fn finish(self, what: &str) -> Result<()> {
         let Some(wanted) = self.wanted else { return Ok(()) };
         let digits = match self.hash {

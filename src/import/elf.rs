@@ -1,4 +1,4 @@
-//! Which machines the programs in a tree are for.
+//! The machines that the programs in a tree are for.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +6,10 @@ use anyhow::{Result, bail};
 
 use crate::model::{Refusal, RefusalKind};
 
-/// `e_machine` of what x86-64 runs: its own programs, and i386's.
+/// `e_machine` of programs that run on x86-64: its own, and those for i386.
 const OURS: [u16; 2] = [62, 3];
 
-/// Names of others that images are made for, as OCI calls them (System V gABI, `e_machine`).
+/// `e_machine` (System V gABI) and OCI name of other machines that images are made for.
 const OTHERS: [(u16, &str); 6] = [
     (183, "arm64"),
     (40, "arm"),
@@ -19,12 +19,12 @@ const OTHERS: [(u16, &str); 6] = [
     (258, "loong64"),
 ];
 
-/// The machines of the ELF programs that were seen.
+/// The machines of the ELF programs in a tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ElfMachines(BTreeSet<u16>);
 
 impl ElfMachines {
-    /// Looks at the beginning of an executable file.
+    /// Takes note of an executable file that begins like this.
     pub fn look(&mut self, start: &[u8]) {
         if start.starts_with(b"\x7fELF")
             && let (Some(&order), Some(&[first, second])) = (start.get(5), start.get(18..20))
@@ -37,7 +37,10 @@ impl ElfMachines {
         }
     }
 
-    /// Errors: `Host` where there are programs, and none that would run.
+    /// Checks that the programs can run here.
+    ///
+    /// # Errors
+    /// `Host` if there are programs, but none for x86-64.
     pub fn check(&self) -> Result<()> {
         if self.0.is_empty() || OURS.iter().any(|machine| self.0.contains(machine)) {
             return Ok(());
@@ -53,9 +56,9 @@ impl ElfMachines {
         bail!(
             Refusal::new(
                 RefusalKind::Host,
-                format!("its programs are for {}, and VMs here are amd64", names.join(", "))
+                format!("its programs are for {}, but VMs here are amd64", names.join(", "))
             )
-            .hint("import one that is made for amd64")
+            .hint("import an image for amd64")
         );
     }
 }

@@ -1,38 +1,45 @@
-//! What makes a guest's root of somebody's root file system: the places that the agent mounts on, names
-//! that change with each VM, the directory commands run in.
+//! Turning a root file system into a guest's: mount points of the agent, files that differ between VMs, and
+//! the working directory of commands.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use rustix::fs::FileType;
+use rustix::fs::{AtFlags, FileType, statat};
 
+use super::attributes::EntryAttributes;
 use super::path;
-use super::rootfs::{EntryAttributes, RootfsEntry, RootfsTree};
+use super::rootfs::{RootfsEntry, RootfsTree, names_in};
 
-/// Where the agent mounts something, and what is there is hidden or was the builder's. `/run` is not
-/// emptied: images keep directories there that their programs need.
-const MOUNTED: [(&str, bool); 4] = [("dev", true), ("proc", true), ("sys", true), ("run", false)];
+/// Mount points of the agent, and whether they are emptied. `/run` is not: images have directories there
+/// that their programs need.
+const MOUNT_POINTS: [(&str, bool); 4] =
+    [("dev", true), ("proc", true), ("sys", true), ("run", false)];
 
-/// Files that the agent writes anew at each start, in memory, as in images of Debian packages.
-const NAMES: [&str; 3] = ["hostname", "hosts", "machine-id"];
+/// Files in `/etc` that the agent writes in memory at each start. Images of Debian packages have the same
+/// links.
+const WRITTEN_BY_AGENT: [&str; 3] = ["hostname", "hosts", "machine-id"];
 
 /// Programs that load kernel modules.
 const LOADERS: [&str; 4] =
     ["sbin/modprobe", "usr/sbin/modprobe", "bin/modprobe", "usr/bin/modprobe"];
 
-/// Where kernel modules are.
+/// The directory of kernel modules.
 pub const MODULES: &str = "lib/modules";
 
-/// Fits out a tree.
+/// Turns a tree into a guest's root. `workdir` is the working directory of commands.
+///
+/// # Errors
+/// Those of the file system.
 pub fn fit(tree: &mut RootfsTree, workdir: Option<&str>) -> Result<()> {
-    for (name, is_hidden) in MOUNTED {
+    for (name, is_emptied) in MOUNT_POINTS {
         let place = Path::new(name);
         if tree.kind(place)? != Some(FileType::Directory) {
             tree.remove(place)?;
             tree.put(place, RootfsEntry::Directory, &EntryAttributes::plain(0o755))?;
         }
-        if is_hidden {
+        if is_emptied {
             for inner in tree.names(place)? {
                 tree.remove(&place.join(inner))?;
             }
@@ -47,7 +54,7 @@ pub fn fit(tree: &mut RootfsTree, workdir: Option<&str>) -> Result<()> {
         tree.remove(etc)?;
         tree.put(etc, RootfsEntry::Directory, &EntryAttributes::plain(0o755))?;
     }
-    for name in NAMES {
+    for name in WRITTEN_BY_AGENT {
         let target = format!("/run/mayfly/{name}");
         tree.remove(&etc.join(name))?;
         tree.put(
@@ -56,20 +63,23 @@ pub fn fit(tree: &mut RootfsTree, workdir: Option<&str>) -> Result<()> {
             &EntryAttributes::default(),
         )?;
     }
-    // The one of whoever made the image, or a link to what no program here writes.
+    // The image's own is that of its builder, or a link to a file that no program here writes.
     let resolver = etc.join("resolv.conf");
     tree.remove(&resolver)?;
     let empty = RootfsEntry::File { content: &mut std::io::empty(), size: 0, pieces: &[] };
     tree.put(&resolver, empty, &EntryAttributes::plain(0o644))?;
     if let Some(workdir) = workdir {
-        // As docker does. One that cannot be made is the command's trouble, and it will say so.
+        // As docker does. If it cannot be created, commands will fail and say so.
         let place = path::place(workdir.as_bytes()).unwrap_or_default();
         let _ = tree.ensure_directory(&place);
     }
     Ok(())
 }
 
-/// Whether it could load kernel modules, if it had any.
+/// Whether the tree has a program that loads kernel modules.
+///
+/// # Errors
+/// Those of the file system.
 pub fn loads_modules(tree: &RootfsTree) -> Result<bool> {
     for loader in LOADERS {
         if tree.kind(Path::new(loader))?.is_some() {
@@ -79,7 +89,7 @@ pub fn loads_modules(tree: &RootfsTree) -> Result<bool> {
     Ok(false)
 }
 
-/// How much a file system must hold for a tree.
+/// What a file system must hold for a tree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TreeExtent {
     /// Bytes in whole blocks.
@@ -88,16 +98,18 @@ pub struct TreeExtent {
 }
 
 /// Measures a tree.
+///
+/// # Errors
+/// Those of the file system.
 pub fn measure(tree: &RootfsTree) -> Result<TreeExtent> {
     let mut extent = TreeExtent::default();
     let mut waiting = vec![PathBuf::new()];
     while let Some(directory) = waiting.pop() {
         let Some(opened) = tree.directory(&directory)? else { continue };
-        for name in super::rootfs::names_in(std::os::fd::AsFd::as_fd(&opened))? {
-            let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-            let about = rustix::fs::statat(&opened, &name, flags)?;
+        for name in names_in(opened.as_fd())? {
+            let about = statat(&opened, &name, AtFlags::SYMLINK_NOFOLLOW)?;
             extent.inodes += 1;
-            // What blocks it has here, but no fewer than one: mke2fs keeps holes, too.
+            // The blocks it has here, and at least one: mke2fs keeps holes.
             extent.bytes +=
                 (u64::try_from(about.st_blocks)? * 512).next_multiple_of(4096).max(4096);
             if FileType::from_raw_mode(about.st_mode) == FileType::Directory {

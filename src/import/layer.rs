@@ -1,7 +1,7 @@
-//! A tar archive put into a tree: a whole root file system, or one of the layers that make one.
+//! Unpacking a tar archive into a tree: a whole root file system, or one of its layers.
 //!
-//! A layer says what it adds to those below it, and by names that begin with `.wh.` what it takes away
-//! (OCI image specification, layer.md).
+//! A layer adds files to those below it, and deletes files by names that begin with `.wh.` (OCI image
+//! specification, layer.md).
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -13,43 +13,40 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
 use tar::EntryType;
 
+use super::attributes::{EntryAttributes, is_kept};
 use super::blobs::cut_short;
 use super::path::{place, shown};
-use super::rootfs::{EntryAttributes, RootfsEntry, RootfsTree};
+use super::rootfs::{RootfsEntry, RootfsTree};
 use crate::archive::{MemberReader, TarMember};
 use crate::model::{Refusal, RefusalKind};
 
-/// Begins the name of what a layer takes away.
+/// Begins the name of a file that a layer deletes.
 const WHITEOUT: &[u8] = b".wh.";
-/// Begins names that a driver of the past kept for itself.
+/// Begins names that AUFS, a former storage driver of Docker, kept for itself.
 const RESERVED: &[u8] = b".wh..wh.";
-/// Takes away everything in its directory that lower layers have put there.
+/// Deletes everything that lower layers have put into its directory.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// Extended attributes that are kept: those that mean something to the guest. SELinux labels and what
-/// overlayfs noted for itself do not.
-const KEPT: [&[u8]; 4] =
-    [b"security.capability", b"user.", b"system.posix_acl_access", b"system.posix_acl_default"];
-
-/// What was left out, and why nobody misses it.
+/// What was left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SkippedEntries {
-    /// Device files: a guest's own are in its `/dev`.
+    /// Device files. A guest has its own in `/dev`.
     pub devices: u64,
 }
 
-/// How names that begin with `.wh.` are meant.
+/// What names that begin with `.wh.` mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhiteoutNames {
-    /// As the names of files.
+    /// Files of that name.
     Plain,
-    /// As what a layer takes away.
+    /// Files that a layer deletes.
     Whiteouts,
 }
 
-/// Puts an archive into `tree`. `heard` is called now and then.
+/// Unpacks an archive into `tree`. `heard` is called for each entry.
 ///
-/// Errors: `Usage` for archives that are damaged or mean harm.
+/// # Errors
+/// `Usage` for archives that are damaged or hostile, and those of [`RootfsTree::put`].
 pub fn apply(
     archive: impl Read,
     names: WhiteoutNames,
@@ -65,11 +62,11 @@ pub fn apply(
         match whiteout(&place).filter(|_| names == WhiteoutNames::Whiteouts) {
             Some(Whiteout::Nothing) => {}
             Some(Whiteout::Opaque(directory)) => layer.clear(&directory)?,
-            Some(Whiteout::Of(gone)) => layer.take_away(&gone)?,
+            Some(Whiteout::Of(gone)) => layer.delete(&gone)?,
             None => layer.put(&mut members, &member, place, names, left_out)?,
         }
     }
-    // The digests of a layer say whether anything is missing.
+    // The digests of a layer tell whether anything is missing.
     if names == WhiteoutNames::Plain && !members.has_end() {
         bail!(cut_short());
     }
@@ -88,7 +85,7 @@ fn whiteout(place: &Path) -> Option<Whiteout> {
     Some(match name {
         OPAQUE => Whiteout::Opaque(directory.to_owned()),
         _ if name.starts_with(RESERVED) => Whiteout::Nothing,
-        // No name, or none of a file: it takes away nothing.
+        // Not the name of a file, so it deletes nothing.
         _ if [&b""[..], b".", b".."].contains(&gone) => Whiteout::Nothing,
         _ => Whiteout::Of(directory.join(OsStr::from_bytes(gone))),
     })
@@ -96,8 +93,8 @@ fn whiteout(place: &Path) -> Option<Whiteout> {
 
 struct Layer<'a> {
     tree: &'a mut RootfsTree,
-    /// What this layer itself has put in place, with the directories on the way. A whiteout is about
-    /// the layers below, wherever in the archive it stands.
+    /// What this layer itself has created, with the parents. A whiteout applies to the layers below,
+    /// wherever it is in the archive.
     own: HashSet<PathBuf>,
 }
 
@@ -132,7 +129,7 @@ impl Layer<'_> {
             }
             other => bail!(Refusal::new(
                 RefusalKind::Usage,
-                format!("{} is of a kind that is not known ({other:?})", shown(&member.name))
+                format!("{} has an unknown type ({other:?})", shown(&member.name))
             )),
         };
         self.tree.put(&place, entry, &attributes)?;
@@ -147,21 +144,18 @@ impl Layer<'_> {
     }
 
     /// Deletes what lower layers have put at `gone`.
-    fn take_away(&mut self, gone: &Path) -> Result<()> {
-        match self.own.contains(gone) {
-            false => self.tree.remove(gone),
-            true => self.clear(gone),
-        }
+    fn delete(&mut self, gone: &Path) -> Result<()> {
+        if self.own.contains(gone) { self.clear(gone) } else { self.tree.remove(gone) }
     }
 
     /// Deletes what lower layers have put into a directory.
     fn clear(&mut self, directory: &Path) -> Result<()> {
-        // What a link leads to is another directory's content.
+        // A link leads to the contents of another directory.
         if self.tree.kind(directory)? != Some(FileType::Directory) {
             return Ok(());
         }
         for name in self.tree.names(directory)? {
-            self.take_away(&directory.join(name))?;
+            self.delete(&directory.join(name))?;
         }
         Ok(())
     }
@@ -169,10 +163,9 @@ impl Layer<'_> {
 
 fn attributes(member: &TarMember) -> Result<EntryAttributes> {
     let id = |id: u64| {
-        u32::try_from(id)
-            .ok()
-            .filter(|&id| id != u32::MAX)
-            .with_context(|| format!("{} belongs to {id}, which no user is", shown(&member.name)))
+        u32::try_from(id).ok().filter(|&id| id != u32::MAX).with_context(|| {
+            format!("{} belongs to {id}, which is not a valid user or group", shown(&member.name))
+        })
     };
     Ok(EntryAttributes {
         mode: member.mode,
@@ -186,14 +179,4 @@ fn attributes(member: &TarMember) -> Result<EntryAttributes> {
             .map(|(name, value)| (OsString::from_vec(name.clone()), value.clone()))
             .collect(),
     })
-}
-
-/// Whether an extended attribute is.
-pub fn is_kept(name: &[u8]) -> bool {
-    // A null would end the name early.
-    !name.contains(&0)
-        && KEPT.iter().any(|kept| match kept.ends_with(b".") {
-            true => name.starts_with(kept),
-            false => name == *kept,
-        })
 }

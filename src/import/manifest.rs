@@ -1,5 +1,5 @@
-//! What images say of themselves, in the words of the OCI image specification and of `docker save`.
-//! Unknown fields are others' business; those that are missing may be.
+//! Indexes, manifests and configurations of the OCI image specification and of `docker save`. Unknown fields
+//! are ignored, and most fields are optional.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use serde::Deserialize;
 use super::digest_reader::BlobDigest;
 use crate::model::CommandDefaults;
 
-/// The annotation by which tools name an image in a layout, and those of who took that for a tag only.
+/// The annotations by which tools name an image in a layout. The second may contain only a tag.
 pub const REFERENCES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 
-/// Points to another document or to a layer.
+/// A reference to another document or to a layer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BlobDescriptor {
@@ -27,7 +27,7 @@ pub struct BlobDescriptor {
 }
 
 impl BlobDescriptor {
-    /// What the layout calls it.
+    /// Its name in the layout.
     pub fn reference(&self) -> Option<&str> {
         let annotations = self.annotations.as_ref()?;
         REFERENCES.iter().find_map(|name| annotations.get(*name)).map(String::as_str)
@@ -49,26 +49,26 @@ impl std::fmt::Display for ImagePlatform {
 }
 
 impl ImagePlatform {
-    /// Whether a VM here can run it.
+    /// Whether VMs here can run it.
     pub fn is_ours(&self) -> bool {
         self.os == "linux" && self.architecture == "amd64"
     }
 }
 
-/// An index or a manifest, whichever it is: both are found behind the same kind of pointer.
+/// An index or a manifest: a descriptor may refer to either.
 #[derive(Debug, Clone, Deserialize)]
 pub struct OciDocument {
-    /// Of an index.
+    /// In an index.
     #[serde(default)]
     pub manifests: Option<Vec<BlobDescriptor>>,
-    /// Of a manifest, as are the layers.
+    /// In a manifest, as `layers`.
     #[serde(default)]
     pub config: Option<BlobDescriptor>,
     #[serde(default)]
     pub layers: Option<Vec<BlobDescriptor>>,
 }
 
-/// An image's configuration.
+/// The configuration of an image.
 #[derive(Debug, Clone, Deserialize)]
 pub struct OciConfiguration {
     #[serde(default)]
@@ -83,12 +83,12 @@ pub struct OciConfiguration {
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct RootFs {
-    /// Digests of the layers, unpacked, lowest first.
+    /// Digests of the uncompressed layers, lowest first.
     #[serde(default)]
     pub diff_ids: Option<Vec<BlobDigest>>,
 }
 
-/// What containers of an image run, and how.
+/// What containers of an image run.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct OciExecution {
@@ -116,7 +116,7 @@ pub struct DockerImage {
 }
 
 impl OciExecution {
-    /// The same as defaults of a profile. Variables without a value are left out, as they say nothing.
+    /// The defaults of a profile. Variables without a value are left out.
     pub fn defaults(self) -> CommandDefaults {
         let env = self.env.unwrap_or_default();
         let variables = env.iter().filter_map(|setting| setting.split_once('='));

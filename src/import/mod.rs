@@ -1,12 +1,13 @@
-//! Root file systems that were packed elsewhere: a directory, a tar archive, an image of the Open
-//! Container Initiative. See docs/adr/0019-imported-images.md.
+//! Making images of root file systems that other programs packed: a directory, a tar archive, or an image of
+//! the Open Container Initiative. See docs/adr/0019-imported-images.md.
 //!
 //! ```text
 //! source ─▶ plan ─────────────▶ tree (in the sandbox) ─▶ rootfs.ext4
 //!           which image, which   layers one after the
-//!           layers, what to run  other, then fitted out
+//!           layers, what to run  other, then fixups
 //! ```
 
+mod attributes;
 mod blobs;
 mod budget;
 mod compression;
@@ -46,12 +47,12 @@ use unpack::{UnpackOrder, UnpackReport, UnpackResult, UnpackStep};
 /// Reads files out of a file system without mounting it.
 const DEBUGFS: HostTool = HostTool { program: "debugfs", package: "e2fsprogs" };
 
-/// What a whole import is told.
+/// What to import, and how.
 #[derive(Debug)]
 pub struct ImageImport<'a> {
     pub named: NamedSource,
     pub source: ImportSource,
-    /// The image whose kernel is taken.
+    /// The image whose kernel is used.
     pub kernel: &'a LockedImage,
     /// MiB of each VM's own disk.
     pub disk_mib: u32,
@@ -62,13 +63,17 @@ pub struct ImageImport<'a> {
 pub struct ImportResult {
     pub kernel_release: String,
     pub form: RootfsFormat,
-    /// What the archive calls the image.
+    /// The name of the image in the archive.
     pub reference: Option<String>,
     pub digest: Option<String>,
     pub command: CommandDefaults,
 }
 
-/// Makes an image's parts of `import` in `into`. Both directories are absolute.
+/// Makes the parts of an image in `into`. Both directories are absolute.
+///
+/// # Errors
+/// Those of [`NamedSource::open`]; `Host` if there is no room or a program is missing; and
+/// [`crate::host::tool::ToolInterrupted`].
 pub fn make(
     import: ImageImport,
     work: &Path,
@@ -121,7 +126,7 @@ pub fn make(
     })
 }
 
-/// Has an order carried out in the sandbox, in `work`.
+/// Carries out an order in the sandbox, in `work`.
 fn carry_out(
     order: UnpackOrder,
     source: File,
@@ -131,15 +136,15 @@ fn carry_out(
     std::fs::write(work.join(unpack::ORDER), serde_json::to_vec(&order)?)
         .context("cannot write the order")?;
     let run = sandbox::run_ourselves()?.arg(ARGUMENT).stdin(source).current_dir(work);
-    watch(run, work, "cannot unpack the files", unpack::spoken, progress)?;
+    watch(run, work, "cannot unpack the files", unpack::shown, progress)?;
     let report = std::fs::read(work.join(unpack::REPORT)).context("cannot read the report")?;
-    match serde_json::from_slice(&report).context("the report is not understood")? {
+    match serde_json::from_slice(&report).context("cannot parse the report")? {
         UnpackReport::Done(done) => Ok(done),
         UnpackReport::Refused(refusal) => Err(refusal.into()),
     }
 }
 
-/// The kernel's modules, as they are in the image it is taken from; `None` where it has none.
+/// The modules of a kernel, from its image; `None` if it has none.
 fn modules_of(
     kernel: &LockedImage,
     work: &Path,
@@ -149,7 +154,7 @@ fn modules_of(
     let taken = work.join("modules");
     for below in ["usr/lib/modules", fixups::MODULES] {
         directory::create_new(&taken)?;
-        // It succeeds whatever happens, and what it writes is what counts.
+        // debugfs always exits with 0, so its output is checked.
         let run = sandbox::run(DEBUGFS)?
             .current_dir(work)
             .arg("-R")
@@ -164,8 +169,7 @@ fn modules_of(
     Ok(None)
 }
 
-/// Makes `to` the same file as `from`, or a copy of it where that cannot be. Nothing writes to either:
-/// what changes is replaced.
+/// Links `to` to `from`, or copies it if that is impossible. Neither is ever written to: images are replaced.
 fn share(from: &Path, to: &Path) -> Result<()> {
     match std::fs::hard_link(from, to) {
         Ok(()) => Ok(()),

@@ -1,4 +1,4 @@
-//! Names in archives: where they lead beneath a root, or that they do not.
+//! Checking names in archives.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -8,24 +8,25 @@ use anyhow::{Result, bail};
 
 use crate::model::{Refusal, RefusalKind};
 
-/// How deep a directory may lie. Deeper ones are made to trouble whoever walks through them.
+/// The greatest depth of a directory. Deeper ones exist only to exhaust programs that walk through them.
 pub const MAX_DEPTH: usize = 200;
 
-/// Bytes of a whole name, which must stay a path when something is put before it.
+/// Bytes of a whole name: less than PATH_MAX, because a prefix is added.
 const MAX_LENGTH: usize = 3500;
 
-/// Bytes of one part of a name, on Linux.
+/// Bytes of one part of a name on Linux (NAME_MAX).
 const MAX_PART: usize = 255;
 
-/// The place of an entry, relative to the root; empty for the root itself.
+/// The path of an entry, relative to the root; empty for the root itself.
 ///
-/// Errors: `Usage` for a name that leads out of the archive, or that no file could have.
+/// # Errors
+/// `Usage` for a name that leads out of the archive, or that no file can have.
 pub fn place(name: &[u8]) -> Result<PathBuf> {
     let mut place = PathBuf::new();
     let mut depth = 0;
     for part in Path::new(OsStr::from_bytes(name)).components() {
         match part {
-            // Absolute names mean the archive's own root, as in a container.
+            // Absolute names are relative to the root of the archive.
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
             Component::ParentDir => return refuse(name, "leads out of the archive"),
             Component::Normal(part) if part.len() > MAX_PART || part.as_bytes().contains(&0) => {
@@ -38,18 +39,16 @@ pub fn place(name: &[u8]) -> Result<PathBuf> {
         }
     }
     if depth > MAX_DEPTH || place.as_os_str().len() > MAX_LENGTH {
-        return refuse(name, "lies too deep");
+        return refuse(name, "is too deep");
     }
     Ok(place)
 }
 
-/// A name for people, short enough for a line.
+/// A name in a message, shortened and escaped.
 pub fn shown(name: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(name).chars().take(80).collect();
-    match text.len() < name.len() {
-        true => format!("{text:?}..."),
-        false => format!("{text:?}"),
-    }
+    let dots = if text.len() < name.len() { "..." } else { "" };
+    format!("{text:?}{dots}")
 }
 
 fn refuse(name: &[u8], why: &str) -> Result<PathBuf> {

@@ -1,5 +1,5 @@
-//! A root file system being written: every name in it is resolved beneath its root, by the kernel, as if
-//! that were `/`. Links of an archive lead where they would lead in the guest, and never out.
+//! Writing a root file system. The kernel resolves every name beneath its root, as if that were `/`, so
+//! links of an archive lead where they would lead in the guest, and never out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, chmodat, fchmod, futimens, linkat, mkdirat,
+    mknodat, openat, openat2, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
+use super::attributes::{EntryAttributes, timestamps};
 use super::budget::UnpackBudget;
 use super::elf::ElfMachines;
 use super::path::{MAX_DEPTH, shown};
@@ -31,58 +33,40 @@ const DIRECTORY: OFlags =
 /// What is put into a tree.
 pub enum RootfsEntry<'a> {
     Directory,
-    /// A file of `size` bytes. `content` is the pieces of it that go to these offsets and have these
-    /// lengths, one after another.
+    /// A file of `size` bytes. `content` is its pieces, one after another, given by offset and length.
     File {
         content: &'a mut dyn Read,
         size: u64,
         pieces: &'a [(u64, u64)],
     },
-    /// A symbolic link to there, whatever that is.
+    /// A symbolic link to this target.
     Link(&'a OsStr),
-    /// Another name of a file that is there.
+    /// A hard link to an existing file.
     Same(PathBuf),
     Fifo,
 }
 
-/// What belongs to an entry.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EntryAttributes {
-    /// Permissions with the set-id and sticky bits.
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
-    /// Seconds since 1970.
-    pub mtime: i64,
-    /// Extended ones, by name.
-    pub extended: Vec<(OsString, Vec<u8>)>,
-}
-
-impl EntryAttributes {
-    /// Root's, and nobody else may write.
-    pub fn plain(mode: u32) -> EntryAttributes {
-        EntryAttributes { mode, ..EntryAttributes::default() }
-    }
-}
-
-/// The tree.
+/// A root file system in a directory.
 #[derive(Debug)]
 pub struct RootfsTree {
     root: OwnedFd,
-    /// Where the root is, as the kernel calls it.
+    /// The path of the root, as the kernel reports it.
     at: PathBuf,
     pub budget: UnpackBudget,
     pub machines: ElfMachines,
-    /// Extended attributes that could not be kept, by name.
+    /// Names of extended attributes that the file system did not take.
     pub lost: BTreeSet<OsString>,
-    /// The directory that was last written to: most entries follow their neighbours.
+    /// The directory that was last written to: most entries follow another one of theirs.
     last: Option<(PathBuf, OwnedFd)>,
-    /// Writing into a directory changes its time, so that comes last.
+    /// Times of directories. They are set last, because writing into a directory changes its time.
     times: BTreeMap<PathBuf, i64>,
 }
 
 impl RootfsTree {
-    /// The tree in a directory that is there.
+    /// The tree in an existing directory.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
     pub fn open(root: &Path, budget: UnpackBudget) -> Result<RootfsTree> {
         let opened = File::open(root).with_context(|| format!("cannot open {}", root.display()))?;
         let root = OwnedFd::from(opened);
@@ -98,13 +82,17 @@ impl RootfsTree {
         })
     }
 
-    /// The directory itself.
+    /// The root directory.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 
-    /// Puts an entry in its place. Directories on the way that are missing are made; what is there
-    /// already gives way, but a directory stays one.
+    /// Writes an entry. Missing parents are created. An existing file is replaced, but a directory by a
+    /// directory is kept.
+    ///
+    /// # Errors
+    /// `Usage` for what no archive should contain, `Host` if there is no room or the owner cannot be set, and
+    /// those of the file system.
     pub fn put(
         &mut self,
         place: &Path,
@@ -128,7 +116,7 @@ impl RootfsTree {
                 self.times.insert(PathBuf::new(), attributes.mtime);
                 return self.furnish(root.as_fd(), attributes);
             }
-            bail!(Refusal::new(RefusalKind::Usage, "its root is no directory"));
+            bail!(Refusal::new(RefusalKind::Usage, "its root is not a directory"));
         };
         let parent = self.parent(place)?;
         let is_directory = matches!(entry, RootfsEntry::Directory);
@@ -140,9 +128,9 @@ impl RootfsTree {
         match kind_at(parent.as_fd(), name)? {
             Some(FileType::Directory) if is_directory => {}
             Some(_) => {
-                // One that the new name is for must not be deleted first, and must be there.
+                // The target of a hard link must exist, and must not be deleted first.
                 if let RootfsEntry::Same(of) = &entry {
-                    self.kind(of)?.context("the file it is another name of is not there")?;
+                    self.kind(of)?.context("the file it links to does not exist")?;
                 }
                 self.forget(place);
                 remove_at(parent.as_fd(), name)?;
@@ -152,49 +140,46 @@ impl RootfsTree {
         let parent = parent.as_fd();
         match entry {
             RootfsEntry::Directory => {
-                match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
+                match mkdirat(parent, name, Mode::RWXU) {
                     Err(Errno::EXIST) | Ok(()) => {}
                     Err(error) => return Err(error.into()),
                 }
-                let made = rustix::fs::openat(parent, name, DIRECTORY, Mode::empty())?;
+                let made = openat(parent, name, DIRECTORY, Mode::empty())?;
                 self.times.insert(place.to_owned(), attributes.mtime);
                 self.furnish(made.as_fd(), attributes)
             }
             RootfsEntry::File { content, size, pieces } => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
                 let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let made =
-                    File::from(rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
+                let made = File::from(openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
                 self.fill(&made, content, pieces, attributes.mode)?;
                 made.set_len(size)?;
                 self.furnish(made.as_fd(), attributes)?;
-                Ok(rustix::fs::futimens(&made, &times(attributes.mtime))?)
+                Ok(futimens(&made, &timestamps(attributes.mtime))?)
             }
             RootfsEntry::Link(target) => {
-                rustix::fs::symlinkat(target, parent, name)?;
-                own_at(parent, name, attributes)?;
-                Ok(set_time(parent, name, attributes.mtime)?)
+                symlinkat(target, parent, name)?;
+                attributes.own(parent, name)?;
+                Ok(attributes.set_time(parent, name)?)
             }
             RootfsEntry::Same(of) => {
-                let of_name = of.file_name().context("the root has no other name")?;
+                let of_name = of.file_name().context("the root cannot be linked to")?;
                 let there = self.resolve(of.parent().unwrap_or(Path::new("")))?;
-                Ok(rustix::fs::linkat(there, of_name, parent, name, AtFlags::empty())?)
+                Ok(linkat(there, of_name, parent, name, AtFlags::empty())?)
             }
             RootfsEntry::Fifo => {
-                rustix::fs::mknodat(parent, name, FileType::Fifo, Mode::RUSR, 0)?;
-                own_at(parent, name, attributes)?;
-                rustix::fs::chmodat(
-                    parent,
-                    name,
-                    Mode::from_raw_mode(attributes.mode),
-                    AtFlags::empty(),
-                )?;
-                Ok(set_time(parent, name, attributes.mtime)?)
+                mknodat(parent, name, FileType::Fifo, Mode::RUSR, 0)?;
+                attributes.own(parent, name)?;
+                chmodat(parent, name, Mode::from_raw_mode(attributes.mode), AtFlags::empty())?;
+                Ok(attributes.set_time(parent, name)?)
             }
         }
     }
 
-    /// What is there, links not followed; `None` where nothing is.
+    /// The type of the file at `place`, without following a link there; `None` if nothing is there.
+    ///
+    /// # Errors
+    /// Those of the file system.
     pub fn kind(&self, place: &Path) -> Result<Option<FileType>> {
         let Some(name) = place.file_name() else { return Ok(Some(FileType::Directory)) };
         match self.resolve(place.parent().unwrap_or(Path::new(""))) {
@@ -204,7 +189,10 @@ impl RootfsTree {
         }
     }
 
-    /// Opens a directory, links followed beneath the root; `None` where there is none.
+    /// Opens a directory, following links beneath the root; `None` if there is none.
+    ///
+    /// # Errors
+    /// Those of the file system.
     pub fn directory(&self, place: &Path) -> Result<Option<OwnedFd>> {
         match self.resolve(place) {
             Ok(found) => Ok(Some(found)),
@@ -213,12 +201,18 @@ impl RootfsTree {
         }
     }
 
-    /// Makes sure there is a directory, links followed; one that is there stays as it is.
+    /// Creates a directory unless it exists, following links.
+    ///
+    /// # Errors
+    /// Those of the file system.
     pub fn ensure_directory(&mut self, place: &Path) -> Result<()> {
         self.parent(&place.join("x")).map(drop)
     }
 
-    /// Deletes what is there, and what is in it. Nothing is no error.
+    /// Deletes a file or a directory with its contents, if it exists.
+    ///
+    /// # Errors
+    /// Those of the file system.
     pub fn remove(&mut self, place: &Path) -> Result<()> {
         let Some(name) = place.file_name() else { return Ok(()) };
         let Some(parent) = self.directory(place.parent().unwrap_or(Path::new("")))? else {
@@ -229,23 +223,29 @@ impl RootfsTree {
             .with_context(|| format!("cannot delete {}", shown(place.as_os_str().as_bytes())))
     }
 
-    /// The names in a directory; none where there is no directory.
+    /// The names in a directory; none if it does not exist.
+    ///
+    /// # Errors
+    /// Those of the file system.
     pub fn names(&self, place: &Path) -> Result<Vec<OsString>> {
         self.directory(place)?.map_or_else(|| Ok(Vec::new()), |found| names_in(found.as_fd()))
     }
 
-    /// Gives directories the times they should have.
+    /// Sets the times of directories.
+    ///
+    /// # Errors
+    /// Those of the file system.
     pub fn settle_times(&mut self) -> Result<()> {
         for (place, mtime) in std::mem::take(&mut self.times).into_iter().rev() {
             if let Some(found) = self.directory(&place)? {
-                let found = rustix::fs::openat(found, ".", DIRECTORY, Mode::empty())?;
-                rustix::fs::futimens(&found, &times(mtime))?;
+                let found = openat(found, ".", DIRECTORY, Mode::empty())?;
+                futimens(&found, &timestamps(mtime))?;
             }
         }
         Ok(())
     }
 
-    /// The directory an entry belongs into, made if need be.
+    /// The directory of an entry, created if necessary.
     fn parent(&mut self, place: &Path) -> Result<OwnedFd> {
         let wanted = place.parent().unwrap_or(Path::new(""));
         if let Some((last, found)) = &self.last
@@ -254,33 +254,33 @@ impl RootfsTree {
             return Ok(found.try_clone()?);
         }
         let found = match self.resolve(wanted) {
-            Err(Errno::NOENT) => self.make_way(wanted)?,
-            found => found.context("there is no way to its directory")?,
+            Err(Errno::NOENT) => self.create_parents(wanted)?,
+            found => found.context("its directory cannot be reached")?,
         };
-        // Through links, names that look harmless can lead ever deeper.
+        // Through links, short names can lead ever deeper.
         let real = path_of(found.as_fd())?;
         let depth = real.strip_prefix(&self.at).map(|inside| inside.components().count());
         match depth {
             Ok(depth) if depth <= MAX_DEPTH => {}
-            Ok(_) => bail!(Refusal::new(RefusalKind::Usage, "it lies too deep")),
-            Err(_) => bail!("its directory {} is not in the new system", real.display()),
+            Ok(_) => bail!(Refusal::new(RefusalKind::Usage, "it is too deep")),
+            Err(_) => bail!("its directory {} is outside of the new system", real.display()),
         }
         self.last = Some((wanted.to_owned(), found.try_clone()?));
         Ok(found)
     }
 
-    fn make_way(&self, wanted: &Path) -> Result<OwnedFd> {
+    fn create_parents(&self, wanted: &Path) -> Result<OwnedFd> {
         let mut way = PathBuf::new();
         let mut found = self.resolve(&way)?;
         for part in wanted {
             way.push(part);
             found = match self.resolve(&way) {
                 Err(Errno::NOENT) => {
-                    rustix::fs::mkdirat(&found, part, Mode::from_raw_mode(0o755))
-                        .context("there is no way to its directory")?;
-                    let made = rustix::fs::openat(&found, part, DIRECTORY, Mode::empty())?;
-                    // Whatever the umask was.
-                    rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
+                    mkdirat(&found, part, Mode::from_raw_mode(0o755))
+                        .context("its directory cannot be reached")?;
+                    let made = openat(&found, part, DIRECTORY, Mode::empty())?;
+                    // Regardless of the umask.
+                    fchmod(&made, Mode::from_raw_mode(0o755))?;
                     self.resolve(&way)?
                 }
                 found => found?,
@@ -290,15 +290,12 @@ impl RootfsTree {
     }
 
     fn resolve(&self, directory: &Path) -> Result<OwnedFd, Errno> {
-        let inside = match directory.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => directory,
-        };
+        let inside = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         loop {
-            match rustix::fs::openat2(&self.root, inside, flags, Mode::empty(), resolve) {
-                // Something was renamed elsewhere meanwhile, and the kernel is not sure.
+            match openat2(&self.root, inside, flags, Mode::empty(), resolve) {
+                // The kernel could not resolve `..` safely because of a rename elsewhere.
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 found => return found,
             }
@@ -332,48 +329,39 @@ impl RootfsTree {
         Ok(())
     }
 
-    /// Owner first: a change of it takes away set-id bits and capabilities.
     fn furnish(&mut self, made: BorrowedFd, attributes: &EntryAttributes) -> Result<()> {
-        let (uid, gid) = owner(attributes);
-        rustix::fs::fchown(made, Some(uid), Some(gid))
-            .map_err(|error| unowned(error, attributes))?;
-        rustix::fs::fchmod(made, Mode::from_raw_mode(attributes.mode))?;
-        for (name, value) in &attributes.extended {
-            match rustix::fs::fsetxattr(made, name, value, XattrFlags::empty()) {
-                Ok(()) => {}
-                Err(Errno::NOTSUP | Errno::PERM | Errno::INVAL | Errno::NOSPC | Errno::RANGE) => {
-                    self.lost.insert(name.clone());
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+        attributes.apply(made, &mut |name| {
+            self.lost.insert(name.clone());
+        })
     }
 
-    /// A name stands for something else now, and what was below it is gone.
+    /// Forgets what is known about `place` and what is beneath it.
     fn forget(&mut self, place: &Path) {
         self.last = None;
         self.times.retain(|known, _| !known.starts_with(place));
     }
 }
 
-/// Where a directory is, as the kernel calls it.
+/// The path of a directory, as the kernel reports it.
 fn path_of(directory: BorrowedFd) -> Result<PathBuf> {
     let link = descriptor::path(&directory);
     std::fs::read_link(&link).with_context(|| format!("cannot read {}", link.display()))
 }
 
-pub fn kind_at(parent: BorrowedFd, name: &OsStr) -> Result<Option<FileType>> {
-    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+fn kind_at(parent: BorrowedFd, name: &OsStr) -> Result<Option<FileType>> {
+    match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(about) => Ok(Some(FileType::from_raw_mode(about.st_mode))),
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The names in an open directory, whatever it was opened for.
+/// The sorted names in an open directory, which may be opened with `O_PATH`.
+///
+/// # Errors
+/// Those of the file system.
 pub fn names_in(directory: BorrowedFd) -> Result<Vec<OsString>> {
-    let readable = rustix::fs::openat(directory, ".", DIRECTORY, Mode::empty())?;
+    let readable = openat(directory, ".", DIRECTORY, Mode::empty())?;
     let mut names = Vec::new();
     for entry in Dir::new(readable)? {
         let name = entry?.file_name().to_bytes().to_owned();
@@ -385,50 +373,17 @@ pub fn names_in(directory: BorrowedFd) -> Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// No deeper than trees get here.
+/// Deletes a file or a directory with its contents. A tree is at most [`MAX_DEPTH`] deep.
 fn remove_at(parent: BorrowedFd, name: &OsStr) -> Result<()> {
     match kind_at(parent, name)? {
         None => Ok(()),
         Some(FileType::Directory) => {
-            let directory = rustix::fs::openat(parent, name, DIRECTORY, Mode::empty())?;
+            let directory = openat(parent, name, DIRECTORY, Mode::empty())?;
             for name in names_in(directory.as_fd())? {
                 remove_at(directory.as_fd(), &name)?;
             }
-            Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+            Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?)
         }
-        Some(_) => Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?),
+        Some(_) => Ok(unlinkat(parent, name, AtFlags::empty())?),
     }
-}
-
-fn own_at(parent: BorrowedFd, name: &OsStr, attributes: &EntryAttributes) -> Result<()> {
-    let (uid, gid) = owner(attributes);
-    rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|error| unowned(error, attributes))
-}
-
-fn owner(attributes: &EntryAttributes) -> (Uid, Gid) {
-    (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid))
-}
-
-/// Why a file cannot belong to whom it should.
-fn unowned(error: Errno, attributes: &EntryAttributes) -> anyhow::Error {
-    let EntryAttributes { uid, gid, .. } = attributes;
-    match error {
-        Errno::INVAL | Errno::PERM => Refusal::new(
-            RefusalKind::Host,
-            format!("it belongs to user {uid} and group {gid}, whom you have no subordinate ids for"),
-        )
-        .hint("import it as root, or give yourself more subordinate ids: usermod --add-subuids, --add-subgids")
-        .into(),
-        error => error.into(),
-    }
-}
-
-fn set_time(parent: BorrowedFd, name: &OsStr, mtime: i64) -> Result<(), Errno> {
-    rustix::fs::utimensat(parent, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)
-}
-
-fn times(mtime: i64) -> Timestamps {
-    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
-    Timestamps { last_access: time, last_modification: time }
 }

@@ -1,4 +1,4 @@
-//! Which image of an archive is meant, and what it is made of.
+//! Selecting an image of an archive, and finding its parts.
 
 use anyhow::{Result, bail};
 use serde::de::DeserializeOwned;
@@ -10,17 +10,17 @@ use super::path::shown;
 use super::unpack::SourceLayer;
 use crate::model::{CommandDefaults, Refusal, RefusalKind};
 
-/// Indexes in indexes that are followed.
+/// The greatest depth of indexes in indexes.
 const MAX_DEPTH: usize = 4;
 
-/// Layers of one image. Docker allows 127.
+/// The most layers of an image. Docker allows 127.
 const MAX_LAYERS: usize = 500;
 
-/// What pointers to configurations of images call them.
+/// Media types of the configurations of images.
 const CONFIGURATIONS: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
-/// An image that was chosen.
+/// The selected image.
 #[derive(Debug)]
 pub struct SelectedImage {
     pub reference: Option<String>,
@@ -29,9 +29,10 @@ pub struct SelectedImage {
     pub command: CommandDefaults,
 }
 
-/// Chooses from a layout: the image called `wanted`, or the only one.
+/// Selects an image of an OCI layout: the one called `wanted`, or the only one.
 ///
-/// Errors: `Usage` where that is not clear or not right, `Host` where it is for another machine.
+/// # Errors
+/// `Usage` if there is no such image, several, or an invalid one; `Host` if it is for another machine.
 pub fn from_layout(packed: &PackedFiles, wanted: Option<&str>) -> Result<SelectedImage> {
     let index: OciDocument = parse(&packed.document("index.json")?, "index.json")?;
     let all = index.manifests.unwrap_or_default();
@@ -47,12 +48,13 @@ pub fn from_layout(packed: &PackedFiles, wanted: Option<&str>) -> Result<Selecte
             continue;
         }
         let (Some(config), Some(layers)) = (document.config, document.layers) else {
-            bail!(Refusal::new(RefusalKind::Usage, "its manifest is none of an image"));
+            bail!(Refusal::new(RefusalKind::Usage, "its manifest is not that of an image"));
         };
         if !config.media_type.is_empty() && !CONFIGURATIONS.contains(&config.media_type.as_str()) {
             let kind = shown(config.media_type.as_bytes());
-            let message =
-                format!("it is no image of a system: its configuration is of type {kind}");
+            let message = format!(
+                "it is not an image of a root file system: its configuration has type {kind}"
+            );
             bail!(Refusal::new(RefusalKind::Usage, message));
         }
         let configuration: OciConfiguration =
@@ -60,10 +62,13 @@ pub fn from_layout(packed: &PackedFiles, wanted: Option<&str>) -> Result<Selecte
         let places = layers.iter().map(|layer| place_of(packed, layer)).collect::<Result<_>>()?;
         return finish(reference, descriptor.digest, configuration, places);
     }
-    bail!(Refusal::new(RefusalKind::Usage, "its indexes lead to more indexes without end"))
+    bail!(Refusal::new(RefusalKind::Usage, "its indexes are nested too deeply"))
 }
 
-/// The same for an archive of `docker save`.
+/// Selects an image of an archive of `docker save`.
+///
+/// # Errors
+/// Those of [`from_layout`].
 pub fn from_docker(packed: &PackedFiles, wanted: Option<&str>) -> Result<SelectedImage> {
     let images: Vec<DockerImage> = parse(&packed.document("manifest.json")?, "manifest.json")?;
     let tags = |image: &DockerImage| image.repo_tags.clone().unwrap_or_default();
@@ -79,7 +84,7 @@ pub fn from_docker(packed: &PackedFiles, wanted: Option<&str>) -> Result<Selecte
         (several, _) => return Err(ambiguous(several.len(), &names).into()),
     };
     let text = packed.document(&image.config)?;
-    // A file that is called by its digest must have it.
+    // A file whose name is a digest must have that digest.
     let named = image.config.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
     if let Ok(digest) = format!("sha256:{named}").parse::<BlobDigest>() {
         digest.check(&text, "its configuration")?;
@@ -93,14 +98,14 @@ pub fn from_docker(packed: &PackedFiles, wanted: Option<&str>) -> Result<Selecte
     finish(reference, BlobDigest::sha256(&text), configuration, places)
 }
 
-/// A layer as its pointer has it: where it is, its digest and its length.
-type Packing = (BlobLocation, Option<BlobDigest>, Option<u64>);
+/// Location, digest and length of a layer.
+type PackedLayer = (BlobLocation, Option<BlobDigest>, Option<u64>);
 
 fn finish(
     reference: Option<String>,
     digest: BlobDigest,
     configuration: OciConfiguration,
-    packings: Vec<Packing>,
+    packed_layers: Vec<PackedLayer>,
 ) -> Result<SelectedImage> {
     let platform = ImagePlatform {
         os: configuration.os.filter(|os| !os.is_empty()).unwrap_or_else(|| "linux".into()),
@@ -109,32 +114,32 @@ fn finish(
     if !platform.is_ours() {
         return Err(for_others(&[platform]).into());
     }
-    if packings.is_empty() || packings.len() > MAX_LAYERS {
-        bail!(Refusal::new(RefusalKind::Usage, format!("it has {} layers", packings.len())));
+    if packed_layers.is_empty() || packed_layers.len() > MAX_LAYERS {
+        bail!(Refusal::new(RefusalKind::Usage, format!("it has {} layers", packed_layers.len())));
     }
     let diff_ids = configuration.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default();
-    if !diff_ids.is_empty() && diff_ids.len() != packings.len() {
-        let (layers, diff_ids) = (packings.len(), diff_ids.len());
-        let message = format!("its configuration speaks of {diff_ids} layers, and it has {layers}");
+    if !diff_ids.is_empty() && diff_ids.len() != packed_layers.len() {
+        let (layers, diff_ids) = (packed_layers.len(), diff_ids.len());
+        let message = format!("its configuration names {diff_ids} layers, but it has {layers}");
         bail!(Refusal::new(RefusalKind::Usage, message));
     }
     let command = configuration.config.unwrap_or_default().defaults();
     if let Some(problem) = command.problem() {
         bail!(Refusal::new(RefusalKind::Usage, problem));
     }
-    let layers = packings.into_iter().enumerate().map(|(number, (place, digest, size))| {
+    let layers = packed_layers.into_iter().enumerate().map(|(number, (place, digest, size))| {
         SourceLayer { place, digest, size, diff_id: diff_ids.get(number).cloned() }
     });
     Ok(SelectedImage { reference, digest, layers: layers.collect(), command })
 }
 
-/// The entries of an index that are called `wanted`; without a wish all, if they can be one image.
+/// The entries of an index that are called `wanted`; without that, all, if they can be one image.
 fn pick<'a>(all: &'a [BlobDescriptor], wanted: Option<&str>) -> Result<Vec<&'a BlobDescriptor>> {
     let names = || -> Vec<String> {
         all.iter().filter_map(|one| one.reference()).map(str::to_owned).collect()
     };
     let Some(wanted) = wanted else {
-        // One image for several machines is an index of its own, or entries that say for which.
+        // An image for several machines is an index of its own, or entries with a platform each.
         let different = names().iter().collect::<std::collections::BTreeSet<_>>().len();
         let are_variants = different <= 1 && all.iter().all(|one| one.platform.is_some());
         return match all {
@@ -154,22 +159,21 @@ fn pick<'a>(all: &'a [BlobDescriptor], wanted: Option<&str>) -> Result<Vec<&'a B
     Ok(meant)
 }
 
-/// The one for linux/amd64. Where an entry does not say, its configuration will.
+/// The entry for linux/amd64. If there is none, one without a platform: its configuration has it.
 fn for_us(candidates: &[BlobDescriptor]) -> Result<BlobDescriptor, Refusal> {
     let is_ours = |one: &&BlobDescriptor| one.platform.as_ref().is_some_and(ImagePlatform::is_ours);
-    let unsaid = |one: &&BlobDescriptor| one.platform.is_none();
-    if let Some(found) = candidates.iter().find(is_ours).or(candidates.iter().find(unsaid)) {
+    let has_none = |one: &&BlobDescriptor| one.platform.is_none();
+    if let Some(found) = candidates.iter().find(is_ours).or(candidates.iter().find(has_none)) {
         return Ok(found.clone());
     }
-    // Attestations stand beside images, for no machine.
+    // Attestations beside images have the platform "unknown".
     let platforms = candidates.iter().filter_map(|one| one.platform.clone());
     let platforms: Vec<_> = platforms.filter(|platform| platform.os != "unknown").collect();
     Err(for_others(&platforms))
 }
 
-fn place_of(packed: &PackedFiles, layer: &BlobDescriptor) -> Result<Packing> {
-    // Both standards' names of layers have it in them, but not those of encrypted ones or of files
-    // that are no layers.
+fn place_of(packed: &PackedFiles, layer: &BlobDescriptor) -> Result<PackedLayer> {
+    // The media types of layers in both standards contain "tar".
     let kind = layer.media_type.as_str();
     let is_layer = kind.is_empty()
         || ((kind.starts_with("application/vnd.oci.image.layer.")
@@ -177,8 +181,10 @@ fn place_of(packed: &PackedFiles, layer: &BlobDescriptor) -> Result<Packing> {
             && kind.contains("tar")
             && !kind.contains("encrypted"));
     if !is_layer {
-        let message =
-            format!("a layer of it is of type {}, which is no file system", shown(kind.as_bytes()));
+        let message = format!(
+            "one of its layers has type {}, which is not a file system",
+            shown(kind.as_bytes())
+        );
         bail!(Refusal::new(RefusalKind::Usage, message));
     }
     let place = packed.find(&layer.digest.blob())?;
@@ -187,13 +193,13 @@ fn place_of(packed: &PackedFiles, layer: &BlobDescriptor) -> Result<Packing> {
 
 fn checked(packed: &PackedFiles, descriptor: &BlobDescriptor) -> Result<Vec<u8>> {
     let text = packed.document(&descriptor.digest.blob())?;
-    descriptor.digest.check(&text, "a description in it")?;
+    descriptor.digest.check(&text, "a document in it")?;
     Ok(text)
 }
 
 fn parse<T: DeserializeOwned>(text: &[u8], what: &str) -> Result<T, Refusal> {
     serde_json::from_slice(text).map_err(|error| {
-        Refusal::new(RefusalKind::Usage, format!("{what} is not understood: {error}"))
+        Refusal::new(RefusalKind::Usage, format!("{what} cannot be parsed: {error}"))
     })
 }
 
@@ -204,19 +210,19 @@ fn for_others(platforms: &[ImagePlatform]) -> Refusal {
         if names.is_empty() { "no machine".to_owned() } else { names.join(", ").replace('"', "") };
     Refusal::new(
         RefusalKind::Host,
-        format!("the image is for {names}, and VMs here are linux/amd64"),
+        format!("the image is for {names}, but VMs here are linux/amd64"),
     )
     .hint("fetch it for amd64, as with 'skopeo copy --override-arch amd64'")
 }
 
 fn ambiguous(count: usize, names: &[String]) -> Refusal {
     Refusal::new(RefusalKind::Usage, format!("it holds {count} images{}", listed(names)))
-        .hint("say which one: --ref NAME")
+        .hint("choose one: --ref NAME")
 }
 
 fn not_there(wanted: &str, names: &[String]) -> Refusal {
     Refusal::new(RefusalKind::Usage, format!("it holds no image {wanted:?}{}", listed(names)))
-        .hint("leave --ref out where there is only one")
+        .hint("omit --ref if there is only one")
 }
 
 fn listed(names: &[String]) -> String {

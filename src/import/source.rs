@@ -1,4 +1,4 @@
-//! What shall be imported, recognized by what it is and not by its name.
+//! The source of an import, recognized by its content and not by its name.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Seek, Write};
@@ -23,22 +23,22 @@ use crate::sys::poll::{self, PollFlags};
 /// Bytes copied at a time.
 const CHUNK: usize = 1 << 17;
 
-/// How often a silent input is left to ask whether anybody still waits for it.
+/// How often reading a silent input is interrupted to see whether the import was cancelled.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What a user named.
+/// The source that a user named.
 #[derive(Debug, Clone, Default)]
 pub struct NamedSource {
     /// `None` is standard input.
     pub path: Option<PathBuf>,
-    /// `None` finds out.
+    /// `None` to detect it.
     pub form: Option<RootfsFormat>,
-    /// Which image of an archive.
+    /// The name of an image in an archive.
     pub reference: Option<String>,
     pub bounds: UnpackBounds,
 }
 
-/// What is going to be unpacked.
+/// What will be unpacked.
 #[derive(Debug)]
 pub struct ImportPlan {
     pub file: File,
@@ -52,14 +52,14 @@ pub struct ImportPlan {
 /// A source that was opened.
 #[derive(Debug)]
 pub enum ImportSource {
-    /// All is known of it that there is to know before it is unpacked.
+    /// One whose contents are known.
     Planned(Box<ImportPlan>),
-    /// It must be read from its start to its end first, to find anything in it.
+    /// One that must be read to its end first.
     Stream(File),
 }
 
 impl NamedSource {
-    /// As an error names it.
+    /// Its name in messages.
     pub fn shown(&self) -> String {
         match &self.path {
             Some(path) => path.display().to_string(),
@@ -67,9 +67,10 @@ impl NamedSource {
         }
     }
 
-    /// Opens the source and, where it can be looked into, looks.
+    /// Opens the source, and inspects it unless it is a stream.
     ///
-    /// Errors: `Usage` for what cannot be imported, `Host` for what would not run here.
+    /// # Errors
+    /// `Usage` for what cannot be imported, `Host` for what would not run here.
     pub fn open(&self) -> Result<ImportSource> {
         let Some(path) = &self.path else {
             let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -77,17 +78,16 @@ impl NamedSource {
                 bail!(
                     Refusal::new(
                         RefusalKind::Usage,
-                        "standard input is a terminal, and no archive"
+                        "standard input is a terminal, not an archive"
                     )
                     .hint("pipe an archive in, or name a file")
                 );
             }
-            // A file that the shell opened is as good as a named one, from its start.
-            let is_whole = input.metadata()?.is_file() && (&input).stream_position()? == 0;
-            return match is_whole {
-                true => self.look(input).context("cannot import standard input"),
-                false => Ok(ImportSource::Stream(input)),
-            };
+            // A file that the shell opened, at its start, can be inspected like a named one.
+            if input.metadata()?.is_file() && (&input).stream_position()? == 0 {
+                return self.look(input).context("cannot import standard input");
+            }
+            return Ok(ImportSource::Stream(input));
         };
         let file = File::open(path).map_err(|error| {
             Refusal::new(RefusalKind::Usage, format!("cannot open {}: {error}", path.display()))
@@ -104,19 +104,19 @@ impl NamedSource {
             return Ok(ImportSource::Stream(file));
         }
         let Some(form) = self.form_of(&file)? else {
-            // Where in it something lies is known when it is unpacked.
+            // The files in it can only be found once it is decompressed.
             return Ok(ImportSource::Stream(file));
         };
         self.plan(file, form).map(|plan| ImportSource::Planned(Box::new(plan)))
     }
 
-    /// What is in an archive; `None` for an image's that is compressed.
+    /// The format of an archive; `None` for an image's that is compressed.
     fn form_of(&self, file: &File) -> Result<Option<RootfsFormat>> {
         let mut reader = file;
         let (compression, mut archive) = unpacked(&mut reader)?;
         let first = match self.form {
             Some(RootfsFormat::Dir) => {
-                bail!(Refusal::new(RefusalKind::Usage, "it is a file, and no directory"))
+                bail!(Refusal::new(RefusalKind::Usage, "it is a file, not a directory"))
             }
             Some(form) => form,
             None => guess(&mut archive)?,
@@ -128,7 +128,7 @@ impl NamedSource {
             _ if compression != CompressionFormat::None => None,
             form if self.form.is_some() => Some(form),
             _ => {
-                // An archive of docker's newer versions is both, and more is said in the layout.
+                // Archives of newer Docker versions are both; the layout says more.
                 let packed = PackedFiles::archive(file.try_clone()?)?;
                 let holds = |name| packed.has(name);
                 Some(if holds("index.json") && holds("oci-layout") {
@@ -152,7 +152,7 @@ impl NamedSource {
             Some(form) => {
                 bail!(Refusal::new(
                     RefusalKind::Usage,
-                    format!("it is a directory, and no {form} archive")
+                    format!("it is a directory, not an archive ({form})")
                 ))
             }
         }
@@ -164,8 +164,11 @@ impl NamedSource {
             RootfsFormat::Dir | RootfsFormat::Tar => {
                 if self.reference.is_some() {
                     bail!(
-                        Refusal::new(RefusalKind::Usage, "it is no image with a name, but files")
-                            .hint("leave --ref out")
+                        Refusal::new(
+                            RefusalKind::Usage,
+                            "it consists of files, not of images with names"
+                        )
+                        .hint("omit --ref")
                     );
                 }
                 let contents =
@@ -180,9 +183,10 @@ impl NamedSource {
                 });
             }
             RootfsFormat::Oci | RootfsFormat::Docker => {
-                let packed = match is_directory {
-                    true => PackedFiles::directory(OwnedFd::from(file)),
-                    false => PackedFiles::archive(file)?,
+                let packed = if is_directory {
+                    PackedFiles::directory(OwnedFd::from(file))
+                } else {
+                    PackedFiles::archive(file)?
                 };
                 let wanted = self.reference.as_deref();
                 let chosen = match form {
@@ -198,9 +202,10 @@ impl NamedSource {
         Ok(ImportPlan { file, contents, form, reference, digest, command })
     }
 
-    /// The plan of an opened source. What has to be read first is kept in `work`.
+    /// The plan of an opened source. A stream is read to its end and stored in `work`.
     ///
-    /// Errors: those of [`NamedSource::open`], and [`ToolInterrupted`].
+    /// # Errors
+    /// Those of [`NamedSource::open`], and [`ToolInterrupted`].
     pub fn settle(
         &self,
         source: ImportSource,
@@ -208,7 +213,7 @@ impl NamedSource {
         progress: &mut dyn ProgressSink,
     ) -> Result<ImportPlan> {
         let mut source = source;
-        // Once for what comes through a pipe, once for an image's archive that is compressed.
+        // Once for a pipe, and once for the compressed archive of an image.
         for (name, unpack) in [("received", false), ("unpacked", true)] {
             let input = match source {
                 ImportSource::Planned(plan) => return Ok(*plan),
@@ -216,9 +221,11 @@ impl NamedSource {
             };
             let is_pipe = !input.metadata()?.is_file();
             let kept = match (is_pipe, unpack) {
-                (true, false) => keep(Stoppable { input, progress }, &work.join(name), self.bounds),
-                (false, true) => unpacked(Stoppable { input, progress })
-                    .and_then(|(_, archive)| keep(archive, &work.join(name), self.bounds)),
+                (true, false) => {
+                    store(Cancellable { input, progress }, &work.join(name), self.bounds)
+                }
+                (false, true) => unpacked(Cancellable { input, progress })
+                    .and_then(|(_, archive)| store(archive, &work.join(name), self.bounds)),
                 _ => {
                     source = ImportSource::Stream(input);
                     continue;
@@ -239,23 +246,23 @@ impl NamedSource {
     }
 }
 
-/// What an archive holds, by the name of its first file. An image's are written in alphabetical order,
-/// or as they come, and begin with one that no system's root has.
+/// The format of an archive, by the name of its first file: archives of images begin with one that no root
+/// file system has.
 fn guess(archive: &mut dyn Read) -> Result<RootfsFormat> {
     let not_tar = |error: anyhow::Error| {
         Refusal::new(
             RefusalKind::Usage,
-            format!("it is no archive of a root file system: {error:#}"),
+            format!("it is not an archive of a root file system: {error:#}"),
         )
         .hint("see 'mayfly image import --help' for what can be imported")
     };
     let mut members = MemberReader::new(archive);
     let name = loop {
         let Some(first) = members.next_member().map_err(not_tar)? else {
-            bail!(Refusal::new(RefusalKind::Usage, "it is an empty archive"));
+            bail!(Refusal::new(RefusalKind::Usage, "the archive is empty"));
         };
         let name = path::place(&first.name)?;
-        // Before everything else, some archives have the directory that they were made of.
+        // Some archives begin with their root directory.
         if !name.as_os_str().is_empty() {
             break name;
         }
@@ -267,16 +274,11 @@ fn guess(archive: &mut dyn Read) -> Result<RootfsFormat> {
     Ok(if known.contains(&top) || is_digest { RootfsFormat::Oci } else { RootfsFormat::Tar })
 }
 
-/// Writes everything to a file, which has no name afterwards.
-fn keep(mut input: impl Read, path: &Path, bounds: UnpackBounds) -> Result<File> {
+/// Writes everything to a new file.
+fn store(mut input: impl Read, path: &Path, bounds: UnpackBounds) -> Result<File> {
     let mut budget = UnpackBudget::new(bounds);
-    let options = || std::fs::OpenOptions::new();
-    let mut file = options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .with_context(|| format!("cannot create {}", path.display()))?;
+    let mut file =
+        File::create_new(path).with_context(|| format!("cannot create {}", path.display()))?;
     let mut buffer = vec![0; CHUNK];
     loop {
         let count = match input.read(&mut buffer) {
@@ -289,20 +291,20 @@ fn keep(mut input: impl Read, path: &Path, bounds: UnpackBounds) -> Result<File>
             Err(error) => return Err(error).context("cannot read it"),
         };
         budget.take_bytes(count as u64)?;
-        file.write_all(&buffer[..count]).context("cannot keep it")?;
+        file.write_all(&buffer[..count]).context("cannot store it")?;
         budget.wrote(count as u64, &file)?;
     }
     file.rewind()?;
     Ok(file)
 }
 
-/// An input that may be silent for as long as it likes, or for as long as somebody waits for it.
-struct Stoppable<'a> {
+/// An input whose reading ends when the import is cancelled.
+struct Cancellable<'a> {
     input: File,
     progress: &'a mut dyn ProgressSink,
 }
 
-impl Read for Stoppable<'_> {
+impl Read for Cancellable<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             if self.progress.cancelled() {

@@ -1,8 +1,8 @@
-//! The half of an import that works inside the sandbox: our own program, executed again, with the
-//! source as its standard input and one order to carry out in its working directory.
+//! The part of an import that runs inside the sandbox: mayfly, executed again, with the source as its
+//! standard input and an order in its working directory.
 //!
-//! It reads what strangers have packed, and so can do nothing but make files: it has no other
-//! descriptors, a bounded memory, and whatever it is tricked into happens beneath its directory.
+//! It reads untrusted archives, so it can do little but create files: it has no other descriptors, bounded
+//! memory, and writes only beneath its directory.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -25,21 +25,21 @@ use super::layer::{self, SkippedEntries, WhiteoutNames};
 use super::rootfs::RootfsTree;
 use crate::model::{Refusal, RefusalKind};
 
-/// The hidden argument that makes our program this.
+/// The hidden argument that starts it.
 pub const ARGUMENT: &str = "__unpack";
 
-/// Names in the working directory.
+/// Names of files in the working directory.
 pub const ORDER: &str = "order.json";
 pub const REPORT: &str = "report.json";
 pub const TREE: &str = "tree";
 
-/// Bytes of memory. The largest windows of the compressions take 128 MiB, names of files the rest.
+/// Bytes of address space. The largest window of a compression takes 128 MiB, names of files the rest.
 const MEMORY: u64 = 2 << 30;
 
-/// How often something is said.
+/// How often progress is reported.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// What to do.
+/// What to do, within which limits.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct UnpackOrder {
     pub step: UnpackStep,
@@ -49,9 +49,9 @@ pub struct UnpackOrder {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnpackStep {
-    /// Make the tree.
+    /// Unpack standard input into a new tree.
     Unpack { contents: SourceContents, workdir: Option<String> },
-    /// Put the directory that is the standard input into the tree.
+    /// Copy the directory on standard input into the tree.
     Add { at: PathBuf },
 }
 
@@ -61,25 +61,25 @@ pub enum UnpackStep {
 pub enum SourceContents {
     /// A directory.
     Directory,
-    /// An archive of the whole, compressed or not.
+    /// An archive of a root file system, compressed or not.
     Archive,
     /// Layers, lowest first, in an archive or a directory.
     Layers(Vec<SourceLayer>),
 }
 
-/// A layer and what is known of it.
+/// A layer, and how it is verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceLayer {
     pub place: BlobLocation,
-    /// Of the layer as it is packed.
+    /// Of the packed layer.
     pub digest: Option<BlobDigest>,
-    /// Bytes of it.
+    /// Bytes of the packed layer.
     pub size: Option<u64>,
-    /// Of the layer when unpacked.
+    /// Digest of the uncompressed layer.
     pub diff_id: Option<BlobDigest>,
 }
 
-/// What came of it.
+/// The outcome.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnpackReport {
@@ -89,7 +89,7 @@ pub enum UnpackReport {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct UnpackResult {
-    /// Of the tree as it is now.
+    /// Of the whole tree.
     pub extent: TreeExtent,
     pub loads_modules: bool,
     /// Device files that were left out.
@@ -98,11 +98,13 @@ pub struct UnpackResult {
     pub lost: Vec<String>,
 }
 
-/// Carries out the order in the working directory. The report is all that is said of errors.
+/// Carries out the order in the working directory, and writes a report there.
+///
+/// # Errors
+/// If there is no order or no report can be written. All others are in the report.
 pub fn serve() -> Result<()> {
-    // Not its size: a process of 2 GiB is none of a machine's worries, one without bounds is.
-    setrlimit(Resource::RLIMIT_AS, MEMORY, MEMORY).context("cannot bound the memory")?;
-    // Modes are what the archive says.
+    setrlimit(Resource::RLIMIT_AS, MEMORY, MEMORY).context("cannot limit the memory")?;
+    // Modes are those of the archive.
     rustix::process::umask(rustix::fs::Mode::empty());
     let order: UnpackOrder =
         serde_json::from_slice(&fs::read(ORDER).context("cannot read the order")?)?;
@@ -117,22 +119,22 @@ pub fn serve() -> Result<()> {
 fn carry_out(order: UnpackOrder, source: &File) -> Result<UnpackResult> {
     let mut tree = RootfsTree::open(Path::new(TREE), UnpackBudget::new(order.bounds))?;
     let mut left_out = SkippedEntries::default();
-    let mut voice = Voice::default();
+    let mut progress = UnpackProgress::default();
     match order.step {
         UnpackStep::Unpack { contents, workdir } => {
-            unpack(&contents, source, &mut tree, &mut left_out, &mut voice)?;
+            unpack(&contents, source, &mut tree, &mut left_out, &mut progress)?;
             tree.machines.check()?;
             fixups::fit(&mut tree, workdir.as_deref())?;
         }
         UnpackStep::Add { at } => {
             let from = OwnedFd::from(source.try_clone()?);
             copy_dir::copy(&from, &at, &HashSet::new(), &mut tree, &mut left_out, &mut || {
-                voice.heard("copying files")
+                progress.entry("copying files")
             })?;
         }
     }
     let extent = fixups::measure(&tree)?;
-    // A file system as large as that comes next.
+    // The next step makes a file system of that size.
     super::budget::check_room(tree.root(), extent.bytes)?;
     Ok(UnpackResult {
         extent,
@@ -147,31 +149,32 @@ fn unpack(
     source: &File,
     tree: &mut RootfsTree,
     left_out: &mut SkippedEntries,
-    voice: &mut Voice,
+    progress: &mut UnpackProgress,
 ) -> Result<()> {
     match contents {
         SourceContents::Directory => {
             let from = OwnedFd::from(source.try_clone()?);
-            // Whoever imports / has this very tree in it.
+            // An import of / contains the new tree and its parents.
             let ours = [".", "..", "../.."].map(|place| {
                 File::open(place).context("cannot open a directory").and_then(copy_dir::identity)
             });
             let not = ours.into_iter().collect::<Result<HashSet<_>>>()?;
             copy_dir::copy(&from, Path::new(""), &not, tree, left_out, &mut || {
-                voice.heard("copying files")
+                progress.entry("copying files")
             })
         }
         SourceContents::Archive => {
             let size = source.metadata()?.len();
             let (input, _) = blobs::open(source, &BlobLocation::Range { offset: 0, size })?;
             let (_, mut archive) = unpacked(input)?;
-            let said = &mut || voice.heard("unpacking files");
+            let said = &mut || progress.entry("unpacking files");
             layer::apply(&mut archive, WhiteoutNames::Plain, tree, left_out, said)
         }
         SourceContents::Layers(layers) => {
             for (number, layer) in layers.iter().enumerate() {
                 let name = format!("layer {} of {}", number + 1, layers.len());
-                apply(layer, &name, source, tree, left_out, voice).with_context(|| name.clone())?;
+                apply(layer, &name, source, tree, left_out, progress)
+                    .with_context(|| name.clone())?;
             }
             Ok(())
         }
@@ -184,12 +187,12 @@ fn apply(
     source: &File,
     tree: &mut RootfsTree,
     left_out: &mut SkippedEntries,
-    voice: &mut Voice,
+    progress: &mut UnpackProgress,
 ) -> Result<()> {
     let (input, size) = blobs::open(source, &layer.place)?;
     if layer.size.is_some_and(|wanted| wanted != size) {
         bail!(
-            Refusal::new(RefusalKind::Failure, "it has not the length it should have")
+            Refusal::new(RefusalKind::Failure, "it does not have the declared length")
                 .hint("fetch or save the image again")
         );
     }
@@ -197,9 +200,9 @@ fn apply(
     let (compression, archive) = unpacked(&mut packed)?;
     let mut archive = DigestReader::new(archive, layer.diff_id.clone());
     let applied = layer::apply(&mut archive, WhiteoutNames::Whiteouts, tree, left_out, &mut || {
-        voice.heard(&format!("unpacking {name}"));
+        progress.entry(&format!("unpacking {name}"));
     });
-    // Damage explains whatever came of it, and ends after what is read of an archive.
+    // A wrong digest explains other errors, so it is reported instead of them. It covers the whole layer.
     let rest = io::copy(&mut archive, &mut io::sink());
     if applied.is_err() || rest.is_err() {
         drop(archive);
@@ -207,7 +210,7 @@ fn apply(
             packed.finish("it")?;
         }
         applied?;
-        rest.with_context(|| format!("cannot unpack {compression:?}"))?;
+        rest.with_context(|| format!("cannot decompress {compression:?}"))?;
         return Ok(());
     }
     archive.finish("its content")?;
@@ -215,36 +218,36 @@ fn apply(
     packed.finish("it")
 }
 
-/// Says what is going on, now and then.
+/// Reports progress on standard output.
 #[derive(Default)]
-struct Voice {
+struct UnpackProgress {
     last: Option<(Instant, u64)>,
     entries: u64,
 }
 
-impl Voice {
-    fn heard(&mut self, doing: &str) {
+impl UnpackProgress {
+    fn entry(&mut self, doing: &str) {
         self.entries += 1;
-        // A clock for each entry would cost as much as a small file.
+        // Reading the clock for each entry would take as long as writing a small file.
         if !self.entries.is_multiple_of(32) {
             return;
         }
         if self.last.is_none_or(|(at, _)| at.elapsed() >= PERIOD) {
-            println!("{SPOKEN}{doing}: {} files", self.entries);
+            println!("{SHOWN}{doing}: {} files", self.entries);
             self.last = Some((Instant::now(), self.entries));
         }
     }
 }
 
-/// Before what people shall see.
-const SPOKEN: &str = "I: ";
+/// Begins a line that is shown to the user.
+const SHOWN: &str = "I: ";
 
-/// What of a line is for people.
-pub fn spoken(line: &str) -> Option<&str> {
-    line.strip_prefix(SPOKEN)
+/// The part of a line that is shown to the user.
+pub fn shown(line: &str) -> Option<&str> {
+    line.strip_prefix(SHOWN)
 }
 
-/// An error with its context, as one refusal: what was wrong, where, and what to do.
+/// An error with its context, as one refusal.
 fn refusal(error: &anyhow::Error) -> Refusal {
     let full = error.chain().any(|cause| {
         let errno = cause.downcast_ref::<rustix::io::Errno>().copied();

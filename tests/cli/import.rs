@@ -148,7 +148,7 @@ fn the_one_for_this_machine_is_taken_and_others_are_refused() {
     let arm = write(&env, "arm.tar", &oci(&[("v1", &arm)]));
     env.run(&["image", "import", &arm]).fails(
         6,
-        "mayfly: cannot import [..]arm.tar: the image is for linux/arm64, and VMs here are linux/amd64\n\
+        "mayfly: cannot import [..]arm.tar: the image is for linux/arm64, but VMs here are linux/amd64\n\
          hint: [..]--override-arch amd64[..]",
     );
     // What does not say so itself is known by its programs.
@@ -162,7 +162,7 @@ fn the_one_for_this_machine_is_taken_and_others_are_refused() {
     tar.append_data(&mut header, "bin/sh", &program[..]).unwrap();
     let programs = write(&env, "programs.tar", &tar.into_inner().unwrap());
     env.run(&["image", "import", "-q", &programs])
-        .fails(6, "mayfly: cannot import [..]: its programs are for arm64[..]");
+        .fails(6, "mayfly: cannot import [..]: its programs are for arm64, but VMs here are amd64\nhint: import an image for amd64\n");
 
     let several = write(
         &env,
@@ -170,7 +170,7 @@ fn the_one_for_this_machine_is_taken_and_others_are_refused() {
         &oci(&[("one", &small()), ("two", &Image::of(&[layer(&[("etc/kept", "2")])]))]),
     );
     env.run(&["image", "import", &several])
-        .fails(2, "mayfly: cannot import [..]: it holds 2 images: \"one\", \"two\"\nhint: say which one: --ref NAME\n");
+        .fails(2, "mayfly: cannot import [..]: it holds 2 images: \"one\", \"two\"\nhint: choose one: --ref NAME\n");
     env.run(&["image", "import", &several, "--ref", "three"])
         .fails(2, "mayfly: [..]no image \"three\"[..]");
     env.run(&["image", "import", "-q", &several, "--ref", "two"]).prints("several\n");
@@ -218,7 +218,7 @@ fn what_is_damaged_or_means_harm_leaves_nothing() {
     let bomb = Image::of(&[layer(&[("a", &"x".repeat(700 << 10)), ("b", &"y".repeat(700 << 10))])]);
     let bomb = write(&env, "bomb.tar", &oci(&[("v1", &bomb)]));
     env.run(&["image", "import", "-q", &bomb, "app", "--max-size", "1M"])
-        .fails(2, "mayfly: cannot import [..]unpacks to more[..]hint: [..]--max-size[..]");
+        .fails(2, "mayfly: cannot import [..]unpacks to more[..]hint: if you trust it, allow more with --max-size\n");
 
     assert_eq!(fs::read(&kept).unwrap(), b"alive");
     assert_eq!((names(&env), id()), (vec!["app".to_owned()], before));
@@ -243,10 +243,13 @@ fn what_cannot_be_is_refused_before_anything_is_done() {
         ),
         (&[&archive, "--mem", "1M"], "--mem must be between [..]"),
         (&[&archive, "--disk", "1M"], "--disk must be between [..]"),
-        (&[&archive, "--from", "dir"], "[..]it is a file, and no directory[..]"),
+        (&[&archive, "--from", "dir"], "[..]it is a file, not a directory\n"),
         (&[&archive, "--from", "docker"], "[..]it has no \"manifest.json\"[..]"),
-        (&[&text], "[..]no archive of a root file system[..]hint: [..]"),
-        (&[&empty], "[..]empty archive[..]"),
+        (
+            &[&text],
+            "cannot import [..]: it is not an archive of a root file system: [..]\nhint: see 'mayfly image import --help' for what can be imported\n",
+        ),
+        (&[&empty], "cannot import [..]: the archive is empty\n"),
     ] {
         let words = [&["image", "import"], args].concat();
         env.run(&words).fails(2, &format!("mayfly: {message}"));

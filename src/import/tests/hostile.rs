@@ -1,4 +1,4 @@
-//! Archives that mean harm.
+//! Hostile archives.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +11,7 @@ use super::{Place, Tar, snapshot};
 use crate::import::budget::{UnpackBounds, UnpackBudget};
 use crate::import::rootfs::RootfsTree;
 
-/// What must come of a hostile archive.
+/// What must happen to a hostile archive.
 enum Comes {
     /// It is refused, with these words.
     Refused(&'static str),
@@ -41,12 +41,12 @@ fn no_archive_reaches_what_is_beside_the_tree() {
         (
             "link out",
             |p| Tar::default().link("l", &p.out("")).file("l/canary", "dead"),
-            Refused("no way"),
+            Refused("cannot be reached"),
         ),
         (
             "link up",
             |_| Tar::default().link("l", "../outside").file("l/canary", "dead"),
-            Refused("no way"),
+            Refused("cannot be reached"),
         ),
         (
             "link far up",
@@ -55,7 +55,7 @@ fn no_archive_reaches_what_is_beside_the_tree() {
                     .link("l", &format!("{}{}", "../".repeat(20), p.out("")))
                     .file("l/canary", "dead")
             },
-            Refused("no way"),
+            Refused("cannot be reached"),
         ),
         (
             "links in a row",
@@ -66,12 +66,12 @@ fn no_archive_reaches_what_is_beside_the_tree() {
                     .link("c", &p.out(""))
                     .file("a/inner/x", "dead")
             },
-            Refused("no way"),
+            Refused("cannot be reached"),
         ),
         (
             "link below a directory",
             |_| Tar::default().dir("d").link("d/l", "../../outside").file("d/l/canary", "dead"),
-            Refused("no way"),
+            Refused("cannot be reached"),
         ),
         ("link to the root", |_| Tar::default().link("l", "/").file("l/l/l/x", "inside"), Harmless),
         (
@@ -92,13 +92,17 @@ fn no_archive_reaches_what_is_beside_the_tree() {
         (
             "links in a circle",
             |_| Tar::default().link("a", "b").link("b", "a").file("a/x", ""),
-            Refused("no way"),
+            Refused("cannot be reached"),
         ),
-        ("a link to itself", |_| Tar::default().link("a", "a").file("a/x", ""), Refused("no way")),
+        (
+            "a link to itself",
+            |_| Tar::default().link("a", "a").file("a/x", ""),
+            Refused("cannot be reached"),
+        ),
         (
             "a link to the kernel's",
             |_| Tar::default().link("l", "/proc/self/cwd").file("l/x", "dead"),
-            Refused("no way"),
+            Refused("cannot be reached"),
         ),
         (
             "another name of a file above",
@@ -153,7 +157,7 @@ fn no_archive_reaches_what_is_beside_the_tree() {
         (
             "a file that is a directory",
             |_| Tar::default().file("x", "").file("x/y", ""),
-            Refused("no way"),
+            Refused("cannot be reached"),
         ),
         (
             "disks",
@@ -163,12 +167,12 @@ fn no_archive_reaches_what_is_beside_the_tree() {
         (
             "an unknown kind",
             |_| Tar::default().add(EntryType::new(b'V'), "x", "", 0, b""),
-            Refused("kind"),
+            Refused("unknown type"),
         ),
         (
             "nobody's",
             |_| Tar::default().raw(Regular, b"x", b"", b"", |h| h.set_uid(1 << 32)),
-            Refused("no user"),
+            Refused("not a valid user"),
         ),
         (
             "up, in an extended header",
@@ -183,7 +187,7 @@ fn no_archive_reaches_what_is_beside_the_tree() {
                     .link("l", "x")
                     .file("l/canary", "dead")
             },
-            Refused("no way"),
+            Refused("cannot be reached"),
         ),
         (
             "up, in a long name",
@@ -202,7 +206,7 @@ fn no_archive_reaches_what_is_beside_the_tree() {
                     .link("l", "x")
                     .file("l/canary", "")
             },
-            Refused("no way"),
+            Refused("cannot be reached"),
         ),
         (
             "two long names",
@@ -345,7 +349,7 @@ fn no_archive_reaches_what_is_beside_the_tree() {
     for (what, archive, comes) in cases {
         let place = Place::new();
         let before = snapshot(&place.outside());
-        // A second layer, so that what it says of lower ones has something to be said of.
+        // As a second layer, so that its whiteouts have something to delete.
         let base = Tar::default().file("etc/below", "below");
         let result = place.put(&[base, archive(&place)]);
         let mut names: Vec<_> =
@@ -363,7 +367,7 @@ fn no_archive_reaches_what_is_beside_the_tree() {
     }
 }
 
-/// A link that was there before, and not from an archive.
+/// A link that does not come from an archive.
 #[test]
 fn a_link_in_the_tree_leads_nowhere_either() {
     let place = Place::new();

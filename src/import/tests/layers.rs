@@ -1,4 +1,4 @@
-//! Honest archives.
+//! Valid archives.
 
 use std::fs;
 use std::io::Read;
@@ -71,7 +71,7 @@ fn a_layer_changes_and_takes_away_what_lies_below_and_only_that() {
         .link("link-then-directory", "etc")
         .file("again", "base");
     let top = Tar::default()
-        // Where it is in the archive makes no difference: the new one stays, the old one goes.
+        // Wherever the whiteout is, the new file stays and the old one is deleted.
         .file("opt/b/new", "top")
         .file("opt/new", "top")
         .file("opt/.wh..wh..opq", "")
@@ -99,7 +99,7 @@ fn a_layer_changes_and_takes_away_what_lies_below_and_only_that() {
     assert!(!place.has(".wh.again") && !place.has("opt/.wh..wh..opq"));
 }
 
-/// As umoci's `insert` writes layers.
+/// `umoci insert` writes such layers.
 #[test]
 fn an_archive_may_end_with_its_last_file() {
     let place = Place::new();
@@ -124,7 +124,7 @@ fn a_plain_archive_has_no_whiteouts() {
             &mut || {},
         )
     };
-    // Nor digests that could say whether it is whole.
+    // Without a digest, only the end tells that an archive is complete.
     let error = apply(&tar).unwrap_err();
     assert_eq!(error.to_string(), "the archive is cut short");
     tar.0.extend([0; 1024]);

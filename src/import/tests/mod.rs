@@ -1,5 +1,4 @@
-//! Archives, honest and hostile, unpacked for real. Beside every tree lies another that must stay as it
-//! is, whatever an archive tries.
+//! Unpacking valid and hostile archives. A directory beside each tree must stay unchanged.
 
 mod hostile;
 mod layers;
@@ -18,7 +17,7 @@ use super::budget::{UnpackBounds, UnpackBudget};
 use super::layer::{SkippedEntries, WhiteoutNames, apply};
 use super::rootfs::RootfsTree;
 
-/// A tar archive, with whatever in it.
+/// A tar archive, valid or not.
 #[derive(Default)]
 struct Tar(Vec<u8>);
 
@@ -43,7 +42,7 @@ impl Tar {
         self.raw(kind, name.as_bytes(), link.as_bytes(), content, |header| header.set_mode(mode))
     }
 
-    /// An entry of any kind; `change` has the last word on its header.
+    /// An entry of any kind, whose header `change` may change.
     fn raw(
         mut self,
         kind: EntryType,
@@ -60,7 +59,7 @@ impl Tar {
         header.set_mtime(1_700_000_000);
         header.set_uid(uid.as_raw().into());
         header.set_gid(gid.as_raw().into());
-        // Not by the crate's own setters, which refuse what is harmful.
+        // The crate's setters refuse hostile names.
         let fields = header.as_gnu_mut().unwrap();
         fields.name[..name.len()].copy_from_slice(name);
         fields.linkname[..link.len()].copy_from_slice(link);
@@ -87,7 +86,7 @@ impl Tar {
     }
 }
 
-/// A place to unpack in, and one beside it.
+/// A directory to unpack in, and one beside it.
 struct Place {
     dir: TempDir,
 }
@@ -111,7 +110,7 @@ impl Place {
         self.dir.path().join("outside")
     }
 
-    /// The absolute path beside the tree, as an archive would write it.
+    /// An absolute path beside the tree.
     fn out(&self, name: &str) -> String {
         self.outside().join(name).to_str().unwrap().to_owned()
     }
@@ -135,16 +134,13 @@ impl Place {
     }
 }
 
-/// Everything about a directory's content that could have been changed.
+/// Everything in a directory that could have been changed.
 fn snapshot(directory: &Path) -> BTreeMap<PathBuf, (u32, u64, i64, i64, Vec<u8>)> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![directory.to_owned()];
     while let Some(path) = waiting.pop() {
         let about = path.symlink_metadata().unwrap();
-        let content = match about.is_file() {
-            true => fs::read(&path).unwrap(),
-            false => Vec::new(),
-        };
+        let content = if about.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
         if about.is_dir() {
             waiting.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         }
