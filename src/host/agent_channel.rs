@@ -1,4 +1,4 @@
-//! A byte stream to the agent in a VM, with whatever must stay claimed while it is used.
+//! A byte stream to the agent in a VM.
 
 use std::os::unix::net::UnixStream;
 
@@ -8,6 +8,6 @@ use super::lock::FileLock;
 #[derive(Debug)]
 pub struct AgentChannel {
     pub stream: UnixStream,
-    /// A claimed port; it is free again when this is dropped.
+    /// A lock on the port; dropping it releases the port.
     pub claim: Option<FileLock>,
 }

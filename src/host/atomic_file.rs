@@ -1,4 +1,4 @@
-//! Files that are either the old version or the new one, whatever happens in between.
+//! Replacing files atomically: a reader sees the old content or the new one, even after a crash.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -7,19 +7,24 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// Replaces `path` with `bytes`: a temporary file beside it, fsync, rename, fsync of the directory.
-/// When this returns, the new content survives a power cut. Returns the new file.
+/// Replaces the content of `path`: writes a temporary file beside it, syncs it, renames it and syncs the
+/// directory. When this returns, the new content survives a power failure. Returns the new file.
 ///
-/// The temporary file has a fixed name with the suffix `.new`: the caller holds the lock of what it
-/// writes, so a file of that name is what a killed predecessor left, and is replaced.
+/// The temporary file has a fixed name with the suffix `.new`. The caller holds a lock, so an existing file of
+/// that name was left by a killed process and is replaced.
+///
+/// # Errors
+/// Those of the file system. The old content is still there, unless only the last sync failed.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<File> {
     let file = exchange(path, bytes)?;
     sync_directory_of(path)?;
     Ok(file)
 }
 
-/// The same without the last fsync: everybody sees the new file from now on, and after a power cut there
-/// is one of the two, whole.
+/// The same without syncing the directory: after a power failure `path` has either the old or the new content.
+///
+/// # Errors
+/// Those of the file system. The old content is still there.
 pub fn exchange(path: &Path, bytes: &[u8]) -> Result<File> {
     let temporary = temporary_of(path);
     let written = write_new(&temporary, bytes).and_then(|file| {
@@ -33,12 +38,15 @@ pub fn exchange(path: &Path, bytes: &[u8]) -> Result<File> {
     written
 }
 
-/// Where [`replace`] keeps the new content of `path` before it is complete.
+/// Where [`replace`] writes the new content of `path`.
 pub fn temporary_of(path: &Path) -> PathBuf {
     path.with_added_extension("new")
 }
 
-/// Writes a file anew, mode 0600, with its content on the disk; its entry in the directory is not yet.
+/// Writes a new file with mode 0600 and syncs its content, but not the directory. Replaces an existing file.
+///
+/// # Errors
+/// Those of the file system.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<File> {
     remove_if_there(path)?;
     let mut file = OpenOptions::new()
@@ -53,7 +61,10 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<File> {
     Ok(file)
 }
 
-/// Deletes a file, if there is one.
+/// Deletes a file if it exists.
+///
+/// # Errors
+/// It exists and cannot be deleted.
 pub fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -63,7 +74,10 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-/// Makes the entry of `path` in its directory durable.
+/// Syncs the directory of `path`, so that the entry survives a power failure.
+///
+/// # Errors
+/// Those of the file system.
 pub fn sync_directory_of(path: &Path) -> Result<()> {
     let parent = path.parent().context("a file has a directory")?;
     File::open(parent)
@@ -78,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replaces_and_leaves_nothing_beside() {
+    fn replacing_leaves_no_temporary_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file.json");
         fs::write(path.with_added_extension("new"), "left by a killed command").unwrap();

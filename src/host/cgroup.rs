@@ -1,4 +1,4 @@
-//! Control groups of VMs: which kind this host has, and how they go.
+//! Control groups of VMs: which version this host has, and removing them.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,35 +8,35 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::fs::{Access, access};
 
-/// The group above those of all VMs. It stays: somebody else may be about to make one below it.
+/// The parent of all VMs' groups. It is never removed: another command may be about to create a group in it.
 pub const PARENT: &str = "mayfly";
 
-/// What is limited.
+/// The controllers that limit a VMM.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
-/// How long the kernel may take to let go of a group whose processes are dead.
+/// How long the kernel may take until a group whose processes have ended can be removed.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The groups a VMM can be put into.
+/// The version of control groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupHierarchy {
-    /// A tree for each controller.
+    /// One hierarchy for each controller.
     V1,
-    /// One for all.
+    /// One hierarchy for all controllers.
     V2,
 }
 
-/// Where control groups are mounted, and for what.
+/// A mount point of control groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mount {
     hierarchy: CgroupHierarchy,
     at: PathBuf,
-    /// Of version 1: among other options, what it controls.
+    /// In version 1, the controllers are among them.
     options: String,
 }
 
-/// The kind of control groups by which this host can limit CPU, memory and processes, and this user
-/// may do so; `None` if there is none.
+/// The version of control groups with which this user can limit CPU, memory and processes; `None` if that is
+/// not possible.
 pub fn usable() -> Option<CgroupHierarchy> {
     let mounts = mounts().ok()?;
     let has = |words: &str, wanted: &str| words.split([',', ' ', '\n']).any(|word| word == wanted);
@@ -55,7 +55,10 @@ pub fn usable() -> Option<CgroupHierarchy> {
     all.then_some(CgroupHierarchy::V1)
 }
 
-/// Removes the groups of this name, once nothing is in them. Where there are none, that is no error.
+/// Removes the groups of this name when their processes have ended. It is no error if there are none.
+///
+/// # Errors
+/// A group still has processes after 2 s, or cannot be removed.
 pub fn remove(name: &str) -> Result<()> {
     for path in groups(name) {
         let deadline = Instant::now() + PATIENCE;
@@ -77,7 +80,7 @@ pub fn remove(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The groups of this name that exist.
+/// The existing groups of this name.
 pub fn groups(name: &str) -> Vec<PathBuf> {
     let at = |mount: Mount| mount.at.join(PARENT).join(name);
     mounts().unwrap_or_default().into_iter().map(at).filter(|path| path.exists()).collect()
@@ -88,7 +91,7 @@ fn mounts() -> Result<Vec<Mount>> {
     Ok(parse(&text))
 }
 
-/// Lines of `device place type options 0 0`.
+/// Parses lines of `DEVICE PATH TYPE OPTIONS 0 0`.
 fn parse(text: &str) -> Vec<Mount> {
     let parse_line = |line: &str| {
         let mut fields = line.split(' ');
@@ -126,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_removed_already() {
+    fn a_missing_group_counts_as_removed() {
         remove("no-such-vm").unwrap();
     }
 }

@@ -1,15 +1,15 @@
-//! What CPU this host has, as the CPU itself says.
+//! Identifying this host's CPU.
 
 use raw_cpuid::CpuId;
 
-/// Identifies the model and its features, as one line. Asked of the CPU at hand: the kernel's own list
-/// of all of them takes milliseconds on a large machine.
+/// The model and features of the CPU, as one line. It is read with CPUID: /proc/cpuinfo lists every CPU, which
+/// takes milliseconds on a large machine.
 pub fn model() -> String {
     let cpu = CpuId::new();
     let brand = cpu.get_processor_brand_string();
     let brand = brand.as_ref().map_or("", |brand| brand.as_str().trim());
-    // Family, model and stepping, then the feature words. EBX of leaf 1 has the number of the CPU this
-    // happens to run on, and bit 27 of its ECX is the kernel's doing.
+    // Family, model and stepping, then the feature words, without what varies: EBX of leaf 1 contains the
+    // number of the current CPU, and the kernel sets bit 27 of ECX.
     let (basic, extended) = (raw_cpuid::cpuid!(1), raw_cpuid::cpuid!(7, 0));
     let words =
         [basic.eax, basic.ecx & !(1 << 27), basic.edx, extended.ebx, extended.ecx, extended.edx];

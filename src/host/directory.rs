@@ -1,4 +1,4 @@
-//! Directories that are ours alone, and how they are taken away.
+//! Directories that only this user can change, and deleting directories.
 
 use std::fs::{self, DirBuilder, Metadata};
 use std::io::ErrorKind;
@@ -12,28 +12,28 @@ use nix::unistd::geteuid;
 
 use crate::model::{Refusal, RefusalKind};
 
-/// How often a tree is deleted that others still put something in. Far more than ever needed: each
-/// round takes another command that comes in between.
+/// How often to delete a tree while other processes add files to it. Each further round needs another process
+/// that interferes, so this is far more than needed.
 const ROUNDS: usize = 100;
 
-/// How long a directory may come and go under a command that wants to use it. A removal by another
-/// command can take as long as the kernel lets that one wait for a CPU: till it is over, the
-/// directory can be seen and nothing be put in it.
+/// How long to try to use a directory that another process removes. While rmdir(2) is in progress, which may
+/// take as long as that process waits for a CPU, the directory is visible but no file can be created in it.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Makes sure `path` is a directory that only this user can change, creating it (and its parents)
-/// with mode 0700.
+/// Makes sure that `path` is a directory that only this user can change. Creates it and its parents with mode
+/// 0700.
 ///
-/// Errors: `Host` when it is a link, not a directory, somebody else's, or writable by others: what
-/// is kept there decides which processes are signalled and which files are deleted.
+/// # Errors
+/// `Host`: it is a symbolic link or not a directory, belongs to another user, or is writable by others. Its
+/// files determine which processes are signalled and which files are deleted.
 pub fn ensure_private(path: &Path) -> Result<()> {
     while_it_vanishes(path, || make_private(path))
 }
 
-/// One attempt at the same. `false` if the directory was removed meanwhile.
+/// One attempt of [`ensure_private`]; `false` if the directory was removed meanwhile.
 fn make_private(path: &Path) -> Result<bool> {
-    // Looked at first, so that nothing is made in a place that will not do.
+    // Checked first, so that nothing is created in an unsuitable place.
     if is_private(path)? {
         return Ok(true);
     }
@@ -44,21 +44,24 @@ fn make_private(path: &Path) -> Result<bool> {
     is_private(path)
 }
 
-/// Tries again and again what comes to nothing, `false`, when the directory `path` is removed between
-/// two steps of it, as others do whenever it is empty.
+/// Repeats `attempt` while it returns `false`, because another process removed the directory `path` when it was
+/// empty.
 fn while_it_vanishes(path: &Path, attempt: impl Fn() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while !attempt()? {
         if Instant::now() >= deadline {
-            bail!("{} keeps vanishing", path.display());
+            bail!("{} is removed again and again", path.display());
         }
         thread::sleep(PAUSE);
     }
     Ok(())
 }
 
-/// Makes sure of the same without creating anything. `false` if the directory is not there, but
-/// could be.
+/// Whether `path` is a directory that only this user can change; `false` if it does not exist but could be
+/// created.
+///
+/// # Errors
+/// As for [`ensure_private`].
 pub fn is_private(path: &Path) -> Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(meta) => check_private(path, &meta).and_then(|()| check_above(path)).map(|()| true),
@@ -86,31 +89,31 @@ fn check_private(path: &Path, meta: &Metadata) -> Result<()> {
     if meta.mode() & 0o022 != 0 {
         return refuse(
             format!("can be written by others (mode {:04o})", meta.mode() & 0o7777),
-            "take that away with 'chmod go-w', or name another directory",
+            "run 'chmod go-w' on it, or name another directory",
         );
     }
     Ok(())
 }
 
-/// Refuses a place that somebody else could take away and put another in its stead: every directory
-/// above it must belong to us or to root, and may be writable for all only with the sticky bit, as
-/// /tmp is. Groups are trusted there, as many systems give each user one of its own.
+/// Refuses a path that another user could replace: every directory above it must belong to this user or root,
+/// and may be writable for everyone only with the sticky bit, as /tmp. Groups are trusted, because many systems
+/// give each user a group.
 ///
-/// A link on the way must belong to us or to root as well, or its owner could point it elsewhere;
-/// where it leads is then looked at in the same way.
+/// A symbolic link above it must belong to this user or root too, or its owner could change it; its target is
+/// checked in the same way.
 fn check_above(path: &Path) -> Result<()> {
-    // Of a place yet to be made, what there is of the way to it.
-    let mut way = path.ancestors().skip(1);
-    let Some(parent) = way.find(|above| fs::symlink_metadata(above).is_ok()) else {
+    // The nearest existing directory above the path.
+    let mut above = path.ancestors().skip(1);
+    let Some(parent) = above.find(|above| fs::symlink_metadata(above).is_ok()) else {
         return Ok(());
     };
-    check_way(path, parent)?;
+    check_ancestors(path, parent)?;
     let real =
         fs::canonicalize(parent).with_context(|| format!("cannot look at {}", parent.display()))?;
-    if real == parent { Ok(()) } else { check_way(path, &real) }
+    if real == parent { Ok(()) } else { check_ancestors(path, &real) }
 }
 
-fn check_way(path: &Path, parent: &Path) -> Result<()> {
+fn check_ancestors(path: &Path, parent: &Path) -> Result<()> {
     let me = geteuid().as_raw();
     for above in parent.ancestors().filter(|above| !above.as_os_str().is_empty()) {
         let meta = fs::symlink_metadata(above)
@@ -118,7 +121,7 @@ fn check_way(path: &Path, parent: &Path) -> Result<()> {
         let why = if meta.uid() != me && meta.uid() != 0 {
             format!("which belongs to user {}", meta.uid())
         } else if !meta.is_symlink() && meta.mode() & 0o1002 == 0o002 {
-            "which anybody can change".to_owned()
+            "which anyone can change".to_owned()
         } else {
             continue;
         };
@@ -130,8 +133,11 @@ fn check_way(path: &Path, parent: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Creates a directory that must not exist yet below a private one that may vanish whenever it is
-/// empty: whoever empties it removes it.
+/// Creates the directory `path`, which must not exist, in the private directory `parent`, which other processes
+/// remove when it is empty.
+///
+/// # Errors
+/// Those of [`ensure_private`] for `parent`; `path` exists.
 pub fn create_new_below(parent: &Path, path: &Path) -> Result<()> {
     while_it_vanishes(parent, || {
         if !make_private(parent)? {
@@ -146,7 +152,10 @@ pub fn create_new_below(parent: &Path, path: &Path) -> Result<()> {
     })
 }
 
-/// Creates a directory that must not exist yet, mode 0700.
+/// Creates a directory with mode 0700.
+///
+/// # Errors
+/// It exists, or those of the file system.
 pub fn create_new(path: &Path) -> Result<()> {
     DirBuilder::new()
         .mode(0o700)
@@ -154,14 +163,17 @@ pub fn create_new(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot create {}", path.display()))
 }
 
-/// Deletes `path` and everything in it; nothing there is no error. Links are removed, never followed.
+/// Deletes `path` and everything in it, if it exists. Symbolic links are removed, never followed.
+///
+/// # Errors
+/// Something cannot be deleted.
 pub fn remove(path: &Path) -> Result<()> {
     let mut removed = fs::remove_dir_all(path);
     for _ in 0..ROUNDS {
         match &removed {
-            // A command of the mock backend can leave directories that even their owner cannot enter.
+            // A command of the mock backend can leave directories that their owner cannot enter.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => open_up(path),
-            // An `exec` that does not know yet that its VM is gone may claim a port in it.
+            // An `exec` may be locking a port in it, unaware that the VM is being deleted.
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
             _ => break,
         }
@@ -186,28 +198,28 @@ fn open_up(path: &Path) {
     }
 }
 
-/// Removes a directory that nothing is in; one that is in use, or gone, stays as it is.
+/// Removes a directory if it is empty. Errors are ignored.
 pub fn remove_if_empty(path: &Path) {
     let _ = fs::remove_dir(path);
 }
 
-/// Bytes that something takes on the disk, with all that is in it, holes left out.
+/// How many bytes a file, or a directory with its contents, takes on the disk. Holes do not count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiskUsage {
     pub bytes: u64,
-    /// The part of them that is free when it is deleted: what has another name elsewhere stays.
+    /// Bytes that deleting it would free: files with another hard link do not count.
     pub own_bytes: u64,
-    /// The lengths of the files, holes and all.
+    /// The sum of the lengths of the files, holes included.
     pub apparent_bytes: u64,
 }
 
-/// Measures `path`; what cannot be looked at, or is not there, takes nothing.
+/// Measures `path`. Files that cannot be read count as nothing.
 pub fn usage(path: &Path) -> DiskUsage {
     let mut usage = DiskUsage::default();
     let mut waiting = vec![path.to_owned()];
     while let Some(path) = waiting.pop() {
         let Ok(about) = fs::symlink_metadata(&path) else { continue };
-        // Blocks of 512 bytes, whatever the file system's own are.
+        // In units of 512 bytes on every file system.
         let bytes = about.blocks() * 512;
         usage.bytes += bytes;
         if about.is_dir() {
@@ -224,7 +236,10 @@ pub fn usage(path: &Path) -> DiskUsage {
     usage
 }
 
-/// The names in a directory; none where it does not exist.
+/// The names in a directory, sorted; none if it does not exist.
+///
+/// # Errors
+/// It cannot be read completely.
 pub fn names(path: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -233,7 +248,7 @@ pub fn names(path: &Path) -> Result<Vec<String>> {
     };
     let mut names = Vec::new();
     for entry in entries {
-        // What is overlooked here is swept away as unknown.
+        // Not skipped: callers delete what is not listed.
         let entry = entry.with_context(|| format!("cannot list {}", path.display()))?;
         names.extend(entry.file_name().into_string());
     }
@@ -248,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_directory_that_is_ours_alone_will_do() {
+    fn only_private_directories_are_accepted() {
         let dir = tempfile::tempdir().unwrap();
         let fresh = dir.path().join("a/b");
         ensure_private(&fresh).unwrap();
@@ -269,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_there_may_have_links_of_ours_but_no_open_directory() {
+    fn links_above_a_directory_are_accepted_but_not_writable_directories() {
         let dir = tempfile::tempdir().unwrap();
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         create_new(&real).unwrap();
@@ -291,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_others_remove_when_it_is_empty_can_still_be_used() {
+    fn a_directory_that_others_remove_when_it_is_empty_can_be_used() {
         let dir = tempfile::tempdir().unwrap();
         let parent = dir.path().join("run");
         std::thread::scope(|scope| {
@@ -310,12 +325,12 @@ mod tests {
     }
 
     #[test]
-    fn removal_takes_what_is_put_there_meanwhile() {
+    fn removing_deletes_files_that_are_created_meanwhile() {
         let dir = tempfile::tempdir().unwrap();
         let tree = dir.path().join("tree");
         std::thread::scope(|scope| {
             create_new(&tree).unwrap();
-            // Ends when its directory is gone, or at a number of files that a slow disk can delete.
+            // Ends when the directory is gone, or at a number of files that a slow disk can delete.
             let late = scope.spawn(|| {
                 let file = |n: &u32| fs::write(tree.join(format!("{n}")), "").is_ok();
                 (0..2_000).take_while(file).inspect(|_| std::thread::yield_now()).count()
@@ -328,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn removal_takes_links_but_never_follows_them() {
+    fn removing_deletes_links_but_does_not_follow_them() {
         let dir = tempfile::tempdir().unwrap();
         let outside = dir.path().join("outside");
         fs::create_dir(&outside).unwrap();

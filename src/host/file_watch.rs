@@ -1,4 +1,4 @@
-//! Waiting for something to happen to files and processes, without looking again and again.
+//! Waiting for changes to files, and for the end of processes, without polling them periodically.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -9,36 +9,43 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use crate::sys::poll::{self, PollFd, PollFlags};
 
-/// Hears of changes to the files it was told of.
+/// An inotify instance.
 #[derive(Debug)]
 pub struct FileWatch(OwnedFd);
 
-/// What ended a waiting.
+/// Why [`FileWatch::wait`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WakeReason {
-    /// A file or one of the others changed, or may have.
+    /// A watched file, or one of the other descriptors, may have changed.
     Changed,
-    /// Nobody reads the output any more.
-    Unheard,
-    /// It is late.
+    /// The output has no reader any more.
+    OutputClosed,
+    /// The deadline passed.
     TimedOut,
 }
 
 impl FileWatch {
-    /// One that hears of nothing yet.
+    /// A watch without files.
     ///
-    /// Errors: `/proc/sys/fs/inotify/max_user_instances` of them are in use.
+    /// # Errors
+    /// This user has `/proc/sys/fs/inotify/max_user_instances` of them.
     pub fn new() -> Result<FileWatch> {
         let flags = CreateFlags::CLOEXEC | CreateFlags::NONBLOCK;
         inotify::init(flags).map(FileWatch).context("cannot watch files")
     }
 
-    /// Hears of every write to this file.
+    /// Watches writes to this file. A file that does not exist is ignored.
+    ///
+    /// # Errors
+    /// The file cannot be watched.
     pub fn writes(&self, file: &Path) -> Result<()> {
         self.add(file, WatchFlags::MODIFY)
     }
 
-    /// Hears of files that appear in this directory, or are put in the place of others.
+    /// Watches for files that are created in this directory or moved into it.
+    ///
+    /// # Errors
+    /// The directory cannot be watched.
     pub fn arrivals(&self, directory: &Path) -> Result<()> {
         self.add(directory, WatchFlags::CREATE | WatchFlags::MOVED_TO)
     }
@@ -46,14 +53,16 @@ impl FileWatch {
     fn add(&self, path: &Path, flags: WatchFlags) -> Result<()> {
         match inotify::add_watch(&self.0, path, flags | WatchFlags::DONT_FOLLOW) {
             Ok(_) => Ok(()),
-            // What has been deleted meanwhile does not change any more.
             Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("cannot watch {}", path.display())),
         }
     }
 
-    /// Waits for a change, for something to read from `others`, as is the end of a process, for the reader of
-    /// `output` to go away, or until `deadline`.
+    /// Waits until a file changes, one of `others` is readable (a pidfd is when its process has ended),
+    /// `output` has no reader any more, or `deadline` passes.
+    ///
+    /// # Errors
+    /// Those of [`poll::wait`].
     pub fn wait(
         &self,
         others: &[BorrowedFd<'_>],
@@ -62,15 +71,15 @@ impl FileWatch {
     ) -> Result<WakeReason> {
         let mut fds = vec![PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         fds.extend(others.iter().map(|other| PollFd::new(*other, PollFlags::POLLIN)));
-        // Asked for nothing, it reports an error or a hang-up.
+        // Without events, poll reports only errors and hang-ups.
         fds.extend(output.map(|output| PollFd::new(output, PollFlags::empty())));
         if !poll::wait(&mut fds, deadline).context("cannot wait")? {
             return Ok(WakeReason::TimedOut);
         }
         if output.is_some() && fds.last().and_then(PollFd::any) == Some(true) {
-            return Ok(WakeReason::Unheard);
+            return Ok(WakeReason::OutputClosed);
         }
-        // What it says is that there is something to look at, and nothing else is of interest.
+        // Which files changed does not matter.
         let mut events = [0; 4096];
         while rustix::io::read(&self.0, &mut events).is_ok_and(|count| count > 0) {}
         Ok(WakeReason::Changed)
@@ -86,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_hears_of_what_it_was_told_of_and_of_nothing_else() {
+    fn only_changes_to_watched_files_end_the_waiting() {
         let dir = tempfile::tempdir().unwrap();
         let (log, other) = (dir.path().join("log"), dir.path().join("other"));
         fs::write(&log, "").unwrap();
@@ -109,6 +118,6 @@ mod tests {
         fs::rename(&other, dir.path().join("moved")).unwrap();
         assert_eq!(wait(late), WakeReason::Changed);
         drop(reader);
-        assert_eq!(wait(late), WakeReason::Unheard);
+        assert_eq!(wait(late), WakeReason::OutputClosed);
     }
 }

@@ -1,4 +1,4 @@
-//! What a window and a shell do to the program that has the terminal.
+//! Signals for the program in the foreground of a terminal: resizing, suspending, continuing.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -6,22 +6,22 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// What happens to a terminal, or to the program in its foreground.
+/// A change of the terminal, or of the program in its foreground.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TerminalEvent {
-    /// It may have another size.
+    /// The size may have changed (SIGWINCH).
     Resized,
-    /// The user wants this program to stand still: [`TerminalEvents::stand_still`].
+    /// The user asked to suspend this program (SIGTSTP): call [`TerminalEvents::suspend`].
     Suspended,
-    /// It goes on after it was made to.
+    /// The program was continued (SIGCONT).
     Resumed,
 }
 
-/// Hears of these events, which do nothing else meanwhile.
+/// Receives these events; while it exists, the signals have no other effect.
 #[derive(Debug)]
 pub struct TerminalEvents {
     signals: SignalFd,
-    /// What the thread blocked before.
+    /// The signals that were blocked before.
     mask: SigSet,
 }
 
@@ -29,7 +29,7 @@ impl TerminalEvents {
     /// Blocks SIGWINCH, SIGTSTP and SIGCONT in this thread as long as this exists.
     ///
     /// # Errors
-    /// There are no more descriptors.
+    /// The limit on open files is reached.
     pub fn block() -> Result<TerminalEvents> {
         let set = SigSet::from_iter([Signal::SIGWINCH, Signal::SIGTSTP, Signal::SIGCONT]);
         let mask = SigSet::thread_get_mask().context("read the signal mask")?;
@@ -39,7 +39,7 @@ impl TerminalEvents {
         Ok(TerminalEvents { signals, mask })
     }
 
-    /// What has happened and was not taken yet.
+    /// Takes the next event, if any.
     pub fn take(&mut self) -> Option<TerminalEvent> {
         let info = self.signals.read_signal().ok()??;
         match Signal::try_from(info.ssi_signo as i32) {
@@ -49,14 +49,14 @@ impl TerminalEvents {
         }
     }
 
-    /// Stands still until the shell continues the program. Give the terminal back before.
+    /// Stops this program until the shell continues it. Restore the terminal first.
     ///
     /// # Errors
-    /// None that a running program could have caused.
-    pub fn stand_still(&self) -> Result<()> {
+    /// None on Linux.
+    pub fn suspend(&self) -> Result<()> {
         let stop = SigSet::from(Signal::SIGTSTP);
-        // To the whole program, and while it is blocked, so that it acts at the very next step. Where
-        // no shell is there to continue it, the kernel lets it go on at once.
+        // Sent to the whole program while it is blocked, so that it takes effect when it is unblocked. Without
+        // a shell that could continue the program, the kernel ignores it.
         kill(nix::unistd::getpid(), Signal::SIGTSTP).context("suspend")?;
         stop.thread_unblock().context("suspend")?;
         stop.thread_block().context("block signals")
@@ -64,7 +64,7 @@ impl TerminalEvents {
 }
 
 impl AsFd for TerminalEvents {
-    /// Readable while an event waits.
+    /// Readable while there is an event.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.signals.as_fd()
     }

@@ -1,4 +1,4 @@
-//! Whether this host has hardware virtualization that mayfly can use.
+//! Whether this host has KVM, and whether it is usable.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -11,23 +11,23 @@ pub const DEVICE: &str = "/dev/kvm";
 /// The device number of KVM: the misc major and its fixed minor (`Documentation/admin-guide/devices.txt`).
 const MISC_KVM: (u32, u32) = (10, 232);
 
-/// What there is of KVM. Four ways of not having it, because each has another remedy.
+/// The state of KVM. Each problem has its own remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KvmSupport {
     Usable,
     /// No `/dev/kvm`.
     Absent,
-    /// It is there, and this user may not open it.
+    /// This user has no permission to open it.
     Forbidden,
-    /// Something else is at that path, or it does not open.
+    /// The path is not the KVM device, or it cannot be opened for another reason.
     WrongDevice(String),
-    /// It is there, but the CPU shows neither `vmx` nor `svm`. Hosts exist whose KVM opens, answers
-    /// every question and boots no stock kernel; only the CPU flags tell.
+    /// It exists, but the CPU has neither `vmx` nor `svm`. There are hosts whose KVM can be opened and answers
+    /// every request, but cannot boot a stock kernel; only the CPU's flags show that.
     NoExtensions,
 }
 
 impl KvmSupport {
-    /// Looks at this host.
+    /// Examines this host.
     pub fn probe() -> KvmSupport {
         KvmSupport::judge(Path::new(DEVICE), &first_cpu().unwrap_or_default())
     }
@@ -45,7 +45,7 @@ impl KvmSupport {
         match OpenOptions::new().read(true).write(true).open(device) {
             Ok(_) if has_extensions(cpuinfo) => KvmSupport::Usable,
             Ok(_) => KvmSupport::NoExtensions,
-            // Permission would not help where there is nothing to permit.
+            // Without extensions, permission would not help.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 if has_extensions(cpuinfo) {
                     KvmSupport::Forbidden
@@ -57,21 +57,21 @@ impl KvmSupport {
         }
     }
 
-    /// What is wrong, in a few words; `None` when nothing is.
+    /// The problem, in a few words; `None` if usable.
     pub fn problem(&self) -> Option<String> {
         match self {
             KvmSupport::Usable => None,
             KvmSupport::Absent => Some(format!("{DEVICE} does not exist")),
-            KvmSupport::Forbidden => Some(format!("you may not open {DEVICE}")),
+            KvmSupport::Forbidden => Some(format!("you have no permission to open {DEVICE}")),
             KvmSupport::WrongDevice(why) => Some(format!("{DEVICE} cannot be used: {why}")),
             KvmSupport::NoExtensions => Some(format!(
-                "{DEVICE} is there, but the CPU shows neither vmx nor svm: this host's KVM is not \
-                 hardware virtualization and boots no stock kernel"
+                "{DEVICE} exists, but the CPU has neither vmx nor svm: this host's KVM is not \
+                 hardware virtualization and cannot boot a stock kernel"
             )),
         }
     }
 
-    /// What to do about it.
+    /// The remedy; `None` if usable.
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             KvmSupport::Usable => None,
@@ -92,18 +92,18 @@ impl KvmSupport {
     }
 }
 
-/// What the kernel says of one CPU. Of all of them it takes milliseconds to say so on a large machine, and
-/// it is the same.
+/// The entry of the first CPU in /proc/cpuinfo. The flags of all CPUs are the same, and reading all entries
+/// takes milliseconds on a large machine.
 fn first_cpu() -> std::io::Result<String> {
-    /// Bytes; a CPU takes two thousand.
+    /// Bytes; one entry has about 2000.
     const ENOUGH: u64 = 1 << 14;
-    let mut said = Vec::new();
-    File::open("/proc/cpuinfo")?.take(ENOUGH).read_to_end(&mut said)?;
-    let said = String::from_utf8_lossy(&said);
-    Ok(said.split("\n\n").next().unwrap_or_default().to_owned())
+    let mut text = Vec::new();
+    File::open("/proc/cpuinfo")?.take(ENOUGH).read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.split("\n\n").next().unwrap_or_default().to_owned())
 }
 
-/// Whether some CPU line shows Intel's or AMD's virtualization flag as a whole word.
+/// Whether a CPU has Intel's or AMD's virtualization flag.
 fn has_extensions(cpuinfo: &str) -> bool {
     cpuinfo
         .lines()
@@ -112,12 +112,12 @@ fn has_extensions(cpuinfo: &str) -> bool {
         .any(|flag| flag == "vmx" || flag == "svm")
 }
 
-/// The group that may open the device, for a VMM that runs as a user of its own.
+/// The group that may open the device.
 pub fn device_group() -> Option<u32> {
     fs::metadata(DEVICE).ok().map(|meta| meta.gid())
 }
 
-/// The release of the kernel that KVM is a part of.
+/// The release of the host's kernel.
 pub fn kernel_release() -> String {
     let name = nix::sys::utsname::uname();
     name.map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
@@ -136,16 +136,19 @@ mod tests {
     }
 
     #[test]
-    fn each_lack_is_told_apart() {
+    fn each_problem_has_its_own_text_and_remedy() {
         let dir = tempfile::tempdir().unwrap();
         let absent = KvmSupport::judge(&dir.path().join("kvm"), "");
         assert_eq!(absent, KvmSupport::Absent);
         let wrong = KvmSupport::judge(Path::new("/dev/null"), "flags : vmx\n");
         assert!(matches!(wrong, KvmSupport::WrongDevice(_)));
-        let lacks = [absent, KvmSupport::Forbidden, wrong, KvmSupport::NoExtensions];
-        for lack in &lacks {
-            assert!(lack.problem().is_some() && lack.remedy().is_some());
-            assert_eq!(lacks.iter().filter(|other| other.problem() == lack.problem()).count(), 1);
+        let problems = [absent, KvmSupport::Forbidden, wrong, KvmSupport::NoExtensions];
+        for problem in &problems {
+            assert!(problem.problem().is_some() && problem.remedy().is_some());
+            assert_eq!(
+                problems.iter().filter(|other| other.problem() == problem.problem()).count(),
+                1
+            );
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Starting a VMM so that no crash leaves one nobody knows of.
+//! Starting a VMM in such a way that a crash cannot leave a VMM without a record.
 //!
-//! The child is our own program, executed again, waiting on a pipe. The parent records who the child
-//! is and only then sends what it shall become; the child turns into it by exec, so pid and start
-//! time stay. If the parent dies first, the child reads the end of the pipe and exits.
+//! The child first executes mayfly again, which waits on a pipe. The parent records the child's identity and
+//! only then sends the program to execute; exec keeps the child's pid and start time. If the parent dies
+//! before, the child reads the end of the pipe and exits.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -25,47 +25,47 @@ use serde::{Deserialize, Serialize};
 use super::process::{self, MARK};
 use crate::model::ProcessId;
 
-/// The hidden argument that makes our program the gate.
+/// The hidden argument that makes mayfly the launcher.
 pub const ARGUMENT: &str = "__gate";
 
-/// What shall be executed.
+/// A program to execute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchProgram {
     pub path: PathBuf,
     pub args: Vec<String>,
-    /// The whole environment: nothing of ours is inherited.
+    /// The whole environment: nothing is inherited.
     pub env: Vec<(String, String)>,
     pub cwd: PathBuf,
-    /// Who it runs as; `None` leaves it the caller's own user.
+    /// The user it runs as; `None` is the caller.
     pub user: Option<HostUser>,
-    /// The open files it is born with, by number; every other one is closed.
+    /// The numbers of the open files it inherits; all others are closed.
     pub files: Vec<RawFd>,
     pub bounds: LaunchBounds,
 }
 
-/// What a program is kept to. The default is nothing.
+/// Limits for a program. By default there are none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchBounds {
-    /// No write passes this offset of any file: it fails, and does not kill.
+    /// Bytes. A write beyond this offset of a file fails; it does not kill the program.
     pub file_size: Option<u64>,
-    /// How many files may be open.
+    /// The number of open files.
     pub open_files: Option<u64>,
-    /// A network namespace with nothing in it. For root only, as are binds.
+    /// Gives it an empty network namespace. Requires root, as `binds` do.
     pub no_network: bool,
-    /// Files that appear where the program looks for them, in a mount namespace of its own.
+    /// Files to mount, in a mount namespace of its own.
     pub binds: Vec<BindMount>,
 }
 
-/// A file that appears at the place of another.
+/// A file that is mounted over another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindMount {
     pub file: PathBuf,
-    /// A file that exists.
+    /// An existing file.
     pub at: PathBuf,
     pub access: BindAccess,
 }
 
-/// What may be done with a bound file.
+/// How a bound file may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BindAccess {
     Read,
@@ -73,7 +73,7 @@ pub enum BindAccess {
     Execute,
 }
 
-/// A host user a VMM is confined to.
+/// A host user for a VMM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostUser {
     pub uid: u32,
@@ -82,29 +82,32 @@ pub struct HostUser {
     pub groups: Vec<u32>,
 }
 
-/// A program and the open files it is born with.
+/// A program and its open files.
 #[derive(Debug)]
 pub struct LaunchSpec {
     pub program: LaunchProgram,
-    /// Each keeps its number in the new program, whose arguments name it.
+    /// Each keeps its number, which the program's arguments name.
     pub files: Vec<OwnedFd>,
-    /// Takes the program's standard output, if that is something apart.
+    /// The program's standard output; `None` is the log.
     pub output: Option<File>,
-    /// Takes the program's standard error, and its output if nothing else does.
+    /// The program's standard error.
     pub log: File,
 }
 
-/// A child that waits to be released.
+/// A child that waits for its program.
 #[derive(Debug)]
 pub struct GatedChild {
     pub process: ProcessId,
     program: LaunchProgram,
-    gate: ChildStdin,
+    input: ChildStdin,
     child: Child,
 }
 
-/// Starts the waiting child. `mark` names the VM's directory, see [`MARK`].
-#[expect(clippy::disallowed_methods, reason = "this is where VMMs are born")]
+/// Starts a child that waits for its program. `mark` is the VM's directory, see [`MARK`].
+///
+/// # Errors
+/// The child cannot be started.
+#[expect(clippy::disallowed_methods, reason = "this is where VMMs are started")]
 pub fn spawn(launch: LaunchSpec, mark: &str) -> Result<GatedChild> {
     let mut program = launch.program;
     program.env.push((MARK.into(), mark.into()));
@@ -123,23 +126,25 @@ pub fn spawn(launch: LaunchSpec, mark: &str) -> Result<GatedChild> {
         .stderr(launch.log)
         .preserved_fds(launch.files);
     let mut child = command.spawn().context("cannot start the launcher")?;
-    let gate = child.stdin.take().context("the launcher has no pipe")?;
+    let input = child.stdin.take().context("the launcher has no pipe")?;
     let process = process::identify(child.id() as i32).context("the launcher ended at once")?;
-    Ok(GatedChild { process, program, gate, child })
+    Ok(GatedChild { process, program, input, child })
 }
 
 impl GatedChild {
-    /// Lets the child become the program. From here on it lives without us.
+    /// Lets the child execute its program. From then on it does not depend on this process.
+    ///
+    /// # Errors
+    /// The child is gone.
     pub fn release(mut self) -> Result<ReleasedChild> {
         let mut order = serde_json::to_vec(&self.program)?;
         order.push(b'\n');
-        self.gate.write_all(&order).context("the launcher is gone")?;
+        self.input.write_all(&order).context("the launcher is gone")?;
         Ok(ReleasedChild { child: self.child })
     }
 }
 
-/// A released child. While the command that started it lives, it is the child's parent and must
-/// collect it, or a dead VMM stays a zombie.
+/// A released child. This process is its parent, and must wait for it, or it stays a zombie when it has ended.
 #[derive(Debug)]
 pub struct ReleasedChild {
     child: Child,
@@ -151,24 +156,30 @@ impl Drop for ReleasedChild {
     }
 }
 
-/// The child's side: waits for the order and executes it. Returns only when there is none.
+/// Runs in the child: waits for the program and executes it.
+///
+/// # Errors
+/// The program cannot be executed, or a limit cannot be set.
 pub fn wait_and_become() -> Result<std::convert::Infallible> {
-    // A session of its own, so that a closed terminal or Ctrl-C there does not reach the VM.
+    // A session of its own, so that closing the terminal or Ctrl-C does not reach the VM.
     setsid().context("cannot leave the session")?;
     let mut order = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut order).context("cannot read the order")?;
+    std::io::stdin()
+        .lock()
+        .read_to_end(&mut order)
+        .context("cannot read which program to start")?;
     if order.last() != Some(&b'\n') {
-        // The command died before it released the gate, or in the middle of doing so.
+        // The parent died before it had sent the whole program.
         std::process::exit(0);
     }
-    become_program(&serde_json::from_slice(&order).context("the order is not understood")?)
+    become_program(&serde_json::from_slice(&order).context("cannot parse which program to start")?)
 }
 
 #[expect(clippy::disallowed_methods, reason = "replaces this process")]
 fn become_program(program: &LaunchProgram) -> Result<std::convert::Infallible> {
-    // A core of a VMM holds the guest's memory.
+    // A VMM's core file would contain the guest's memory.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("cannot forbid core files")?;
-    nix::sys::prctl::set_no_new_privs().context("cannot give up new privileges")?;
+    nix::sys::prctl::set_no_new_privs().context("cannot set no_new_privs")?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
     close_at_exec_all_but(&program.files)?;
     enclose(&program.bounds)?;
@@ -186,8 +197,8 @@ fn become_program(program: &LaunchProgram) -> Result<std::convert::Infallible> {
     bail!("cannot execute {}: {error}", program.path.display())
 }
 
-/// What our own caller left open (a shell's pipes, make's job server) must not live on in a VMM: a
-/// pipe held open there keeps its reader waiting for as long as the VM runs.
+/// Keeps the program from inheriting what mayfly's caller left open, such as a shell's pipes or make's job
+/// server: the reader of such a pipe would wait until the VM ends.
 fn close_at_exec_all_but(keep: &[RawFd]) -> Result<()> {
     let open = std::fs::read_dir("/proc/self/fd").context("cannot list open files")?;
     let numbers: Vec<RawFd> =
@@ -206,12 +217,12 @@ fn close_at_exec_all_but(keep: &[RawFd]) -> Result<()> {
 fn enclose(bounds: &LaunchBounds) -> Result<()> {
     let mut blocked = SigSet::empty();
     if let Some(most) = bounds.file_size {
-        // A write beyond the limit would end the program by this signal; Firecracker does so even
-        // where it is ignored. Blocked, it waits for ever, and the write fails with EFBIG.
+        // A write beyond the limit raises this signal, which kills the program; Firecracker ends even if it is
+        // ignored. While it is blocked, the write fails with EFBIG.
         blocked.add(Signal::SIGXFSZ);
         setrlimit(Resource::RLIMIT_FSIZE, most, most).context("cannot limit the size of files")?;
     }
-    // What mayfly itself has blocked, SIGTERM among it, the program must not.
+    // mayfly has blocked others, such as SIGTERM, which the program must not inherit.
     blocked.thread_set_mask().context("cannot set the signals")?;
     if let Some(most) = bounds.open_files {
         setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot limit open files")?;
@@ -221,7 +232,7 @@ fn enclose(bounds: &LaunchBounds) -> Result<()> {
     }
     if !bounds.binds.is_empty() {
         unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
-        // What is mounted from here on stays in here, and ends with the program.
+        // Later mounts are visible only in this namespace, which ends with the program.
         let nothing = None::<&str>;
         mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
             .context("cannot make mounts private")?;

@@ -1,4 +1,4 @@
-//! Locks between commands: an advisory lock on a file that lives as long as what it guards.
+//! Locks between commands: flock on a file that exists as long as what it protects.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -10,11 +10,11 @@ use anyhow::{Context, Result};
 
 use crate::model::{Refusal, RefusalKind};
 
-/// The shortest and longest pause between two tries at a lock that is held. `flock` has no timeout,
-/// and most locks here are held for a few milliseconds.
+/// The shortest and longest pause between two attempts. `flock` has no timeout, and most locks are held for a
+/// few milliseconds.
 const PAUSES: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(10));
 
-/// A held lock; dropping it, or the end of the process, releases it.
+/// A held lock. Dropping it, or the end of the process, releases it.
 #[derive(Debug)]
 pub struct FileLock {
     file: File,
@@ -24,8 +24,10 @@ pub struct FileLock {
 impl FileLock {
     /// Waits for the lock at `path` until `deadline`.
     ///
-    /// `what` names it in the error, as in "the registry". Errors: `Busy` with the holder's pid when
-    /// the deadline passes.
+    /// `what` names it in the error, such as "the registry".
+    ///
+    /// # Errors
+    /// `Busy` with the holder's pid: the deadline passed.
     pub fn acquire(path: &Path, what: &str, deadline: Instant) -> Result<FileLock> {
         let mut pause = PAUSES.0;
         loop {
@@ -40,13 +42,19 @@ impl FileLock {
         }
     }
 
-    /// The lock at `path` if nobody holds it.
+    /// The lock at `path`; `None` if another process holds or shares it.
+    ///
+    /// # Errors
+    /// The file cannot be opened or locked, or is a symbolic link.
     pub fn try_acquire(path: &Path) -> Result<Option<FileLock>> {
-        // Named in full: with the trait imported, the call would be std's method of that name.
+        // Written in full, because a method call would be std's method of the same name.
         Self::try_lock(path, fs2::FileExt::try_lock_exclusive, Self::sign)
     }
 
-    /// The lock at `path` together with whoever else shares it, if nobody holds it alone.
+    /// Shares the lock at `path` with other processes; `None` if one holds it exclusively.
+    ///
+    /// # Errors
+    /// As for [`FileLock::try_acquire`].
     pub fn try_share(path: &Path) -> Result<Option<FileLock>> {
         Self::try_lock(path, fs2::FileExt::try_lock_shared, |_| {})
     }
@@ -57,7 +65,7 @@ impl FileLock {
         then: impl Fn(&mut FileLock),
     ) -> Result<Option<FileLock>> {
         loop {
-            // Descriptors of the standard library are close-on-exec: a VMM must not inherit a lock.
+            // The standard library opens files close-on-exec: a VMM must not inherit a lock.
             let file = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -78,8 +86,8 @@ impl FileLock {
                     return Err(error).with_context(|| format!("cannot lock {}", path.display()));
                 }
             }
-            // Somebody may have removed the file between our opening and locking it; then the next
-            // command would lock another inode of the same name.
+            // Another process may have removed the file before it was locked here; then the next process
+            // would lock a new file of the same name.
             if is_still_at(&file, path)? {
                 let mut lock = FileLock { file, path: path.to_owned() };
                 then(&mut lock);
@@ -88,8 +96,11 @@ impl FileLock {
         }
     }
 
-    /// The lock at `path` if nobody holds it, and whether its last holder ended without
-    /// [`FileLock::leave_clean`]: whoever is killed cannot tidy up what the lock guards.
+    /// As [`FileLock::try_acquire`], and whether the last holder ended without [`FileLock::leave_clean`]: a
+    /// killed process cannot clean up what the lock protects.
+    ///
+    /// # Errors
+    /// As for [`FileLock::try_acquire`].
     pub fn try_claim(path: &Path) -> Result<Option<(FileLock, bool)>> {
         let Some(mut lock) = Self::try_lock(path, fs2::FileExt::try_lock_exclusive, |_| {})? else {
             return Ok(None);
@@ -99,13 +110,16 @@ impl FileLock {
         Ok(Some((lock, is_signed)))
     }
 
-    /// Lets go of a claim, leaving no trace of this holder.
+    /// Releases the lock and records that what it protects is clean.
     pub fn leave_clean(self) {
-        // If this fails, the next holder tidies up for nothing.
+        // If this fails, the next holder cleans up needlessly.
         let _ = self.file.set_len(0);
     }
 
-    /// Removes the lock's file, for good: what it guarded is gone.
+    /// Deletes the lock's file, because what it protected is gone.
+    ///
+    /// # Errors
+    /// It exists and cannot be deleted.
     pub fn remove(self) -> Result<()> {
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -115,7 +129,7 @@ impl FileLock {
         }
     }
 
-    /// Leaves our pid for the error message of whoever waits in vain. Not worth failing for.
+    /// Writes this process's pid, for the error message of processes that wait. Errors are ignored.
     fn sign(&mut self) {
         let _ = self.file.set_len(0);
         let _ = self.file.seek(SeekFrom::Start(0));
@@ -132,7 +146,7 @@ fn is_still_at(file: &File, path: &Path) -> Result<bool> {
     }
 }
 
-/// The refusal of somebody who waited for the lock at `path` long enough.
+/// The refusal of a process that waited too long for the lock at `path`.
 pub fn busy(path: &Path, what: &str) -> Refusal {
     let mut holder = String::new();
     let by = match File::open(path).and_then(|file| file.take(16).read_to_string(&mut holder)) {
@@ -150,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_holder_at_a_time_and_the_loser_learns_who() {
+    fn there_is_one_holder_and_the_error_names_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let held = FileLock::try_acquire(&path).unwrap().unwrap();
@@ -165,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_lock_file_is_not_held_by_anyone() {
+    fn a_removed_lock_can_be_acquired_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let held = FileLock::try_acquire(&path).unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! The operating system's boundary: processes, clocks, files, signals.
+//! Access to the operating system: processes, clocks, files, signals, terminals.
 
 pub mod agent_channel;
 pub mod atomic_file;

@@ -1,13 +1,13 @@
-//! Which namespaces this user may make.
+//! Which namespaces this user may create.
 
 use std::fs;
 
 use nix::unistd::{User, geteuid};
 
-/// Whether the kernel lets an ordinary user make user namespaces, as far as its settings tell.
+/// Whether the kernel's settings let an ordinary user create user namespaces.
 pub fn are_allowed() -> bool {
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    // The second is Debian's own switch, and absent elsewhere.
+    // The second exists only on Debian and its derivatives.
     number("/proc/sys/user/max_user_namespaces").unwrap_or(1) > 0
         && number("/proc/sys/kernel/unprivileged_userns_clone").unwrap_or(1) > 0
 }
@@ -28,7 +28,7 @@ pub fn has_subordinate_ids() -> bool {
     listed("/etc/subuid") && listed("/etc/subgid")
 }
 
-/// Whether root may make mounts and namespaces of its own. In a container it often may not.
+/// Whether root may mount and create namespaces. In a container it often may not.
 pub fn root_may_make_them() -> bool {
     may_administer(&fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_containers_root_is_told_from_the_hosts() {
+    fn root_in_a_container_may_not_mount() {
         assert!(may_administer("CapPrm:\t0\nCapEff:\t000001ffffffffff\n"));
         // Docker's default.
         assert!(!may_administer("CapEff:\t00000000a80425fb\n"));

@@ -1,5 +1,4 @@
-//! Processes that were recorded by an earlier command: are they alive, and how to end them without
-//! ever signalling a stranger.
+//! Processes that an earlier command recorded, and processes of VMs without a record.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,38 +12,42 @@ use super::clock;
 use crate::model::{BootId, ProcessId, ProcessLiveness};
 use crate::sys::process::{PidFd, ProcessStat, pids, read_of};
 
-/// The identity of a process that is alive now.
+/// The identity of a living process.
+///
+/// # Errors
+/// It has ended, or cannot be read.
 pub fn identify(pid: i32) -> Result<ProcessId> {
     let stat = ProcessStat::read(pid)?.with_context(|| format!("process {pid} is gone"))?;
     Ok(ProcessId { pid, start_ticks: stat.start_ticks, boot_id: clock::boot_id()? })
 }
 
-/// The identity of this very process.
+/// The identity of this process.
+///
+/// # Errors
+/// /proc is not mounted, or the limit on open files is reached.
 pub fn identify_self() -> Result<ProcessId> {
     identify(std::process::id() as i32)
 }
 
 /// Whether a recorded process still runs. `boot` is the current boot, read once by the caller.
 ///
-/// Errors: it cannot be told. Not being able to look is not seeing nothing: who is out of descriptors
-/// must not take a living VMM for a dead one.
+/// # Errors
+/// /proc cannot be read, for example because the limit on open files is reached. A living process must not be
+/// taken for a dead one then.
 pub fn liveness(process: &ProcessId, boot: &BootId) -> Result<ProcessLiveness> {
     if process.boot_id != *boot {
         return Ok(ProcessLiveness::OtherBoot);
     }
-    Ok(match is_running(process)? {
-        true => ProcessLiveness::Alive,
-        false => ProcessLiveness::Dead,
-    })
-}
-
-/// Whether a process of this boot runs under its recorded identity.
-fn is_running(process: &ProcessId) -> Result<bool> {
     let stat = ProcessStat::read(process.pid)?;
-    Ok(stat.is_some_and(|stat| stat.start_ticks == process.start_ticks && !stat.is_dead))
+    let is_it = |stat: &ProcessStat| stat.start_ticks == process.start_ticks && !stat.is_dead;
+    let is_alive = stat.as_ref().is_some_and(is_it);
+    Ok(if is_alive { ProcessLiveness::Alive } else { ProcessLiveness::Dead })
 }
 
-/// The permissions that this process gives to no new file. The system call for it can only set others.
+/// This process's umask. The system call umask(2) cannot read it without changing it.
+///
+/// # Errors
+/// /proc is not mounted.
 pub fn umask() -> Result<u32> {
     let status = std::fs::read_to_string("/proc/self/status").context("cannot read the umask")?;
     let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
@@ -54,7 +57,7 @@ pub fn umask() -> Result<u32> {
 /// Opens a recorded process; `None` if it has ended.
 ///
 /// # Errors
-/// Whether it has ended cannot be told.
+/// As for [`liveness`].
 pub fn open(process: &ProcessId) -> Result<Option<PidFd>> {
     if process.boot_id != clock::boot_id()? {
         return Ok(None);
@@ -62,42 +65,44 @@ pub fn open(process: &ProcessId) -> Result<Option<PidFd>> {
     PidFd::open(process.pid, process.start_ticks)
 }
 
-/// The variable every process of a VM carries, naming the VM's directory, so that a process without
-/// a record can be recognised as ours.
+/// The environment variable that every process of a VM has. Its value is the VM's directory, so that a process
+/// without a record can be recognised.
 pub const MARK: &str = "MAYFLY_VM_DIR";
 
-/// What processes of VMs are known by.
+/// How to recognise the processes of VMs.
 #[derive(Debug, Clone)]
 pub struct ProcessMarks {
-    /// How the variable begins: [`MARK`], and a VM's directory or one above it.
+    /// [`MARK`], `=`, and a VM's directory or its parent.
     variable: String,
-    /// Whether that is the whole of it.
+    /// Whether the variable is equal to that, or only begins with it.
     whole: bool,
-    /// Root directories by device and inode, each with the VM's directory it stands for.
+    /// Root directories, by device and inode, each with the directory of its VM. A jailed VMM has no variable,
+    /// but cannot leave its root.
     pub roots: BTreeMap<(u64, u64), String>,
 }
 
 impl ProcessMarks {
-    /// Those of the VM with this directory.
+    /// For the VM with this directory.
     pub fn of(directory: String) -> ProcessMarks {
         let variable = format!("{MARK}={directory}");
         ProcessMarks { variable, whole: true, roots: BTreeMap::new() }
     }
 
-    /// Those of all VMs with a directory in this one.
+    /// For all VMs with a directory in this one.
     pub fn below(directory: &Path) -> ProcessMarks {
         let variable = format!("{MARK}={}/", directory.display());
         ProcessMarks { variable, whole: false, roots: BTreeMap::new() }
     }
 
-    /// The VM's directory, if a process is one of its.
+    /// The directory of the VM that a process belongs to, if any.
     fn recognise(&self, pid: i32) -> Result<Option<String>> {
         let mut environment = Vec::new();
         let path = format!("/proc/{pid}/environ");
         read_of(&path, |mut file| file.read_to_end(&mut environment))?;
-        let is_mark = |variable: &&[u8]| match self.whole {
-            true => *variable == self.variable.as_bytes(),
-            false => variable.starts_with(self.variable.as_bytes()),
+        let is_mark = |variable: &&[u8]| {
+            variable
+                .strip_prefix(self.variable.as_bytes())
+                .is_some_and(|rest| rest.is_empty() || !self.whole)
         };
         if let Some(mark) = environment.split(|&byte| byte == 0).find(is_mark) {
             return Ok(Some(String::from_utf8_lossy(&mark[MARK.len() + 1..]).into_owned()));
@@ -110,13 +115,16 @@ impl ProcessMarks {
     }
 }
 
-/// Every living process with such a mark, and the VM's directory it stands for. Processes of other
-/// users are not readable, and so not found.
+/// All processes with such a mark, each with its VM's directory. Processes of other users cannot be read, and
+/// are not found.
+///
+/// # Errors
+/// As for [`liveness`].
 pub fn find(marks: &ProcessMarks) -> Result<Vec<(ProcessId, String)>> {
     let mut found = Vec::new();
     let boot = clock::boot_id()?;
     for pid in pids()? {
-        // The start time is taken first: if the pid is reused in between, it will not match later.
+        // The start time is read first: if the pid is reused in between, it does not match later.
         let Some(stat) = ProcessStat::read(pid)? else { continue };
         if let Some(directory) = marks.recognise(pid)? {
             let boot_id = boot.clone();

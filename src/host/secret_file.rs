@@ -1,4 +1,4 @@
-//! Reading what is given in confidence.
+//! Reading files with secrets.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -12,59 +12,54 @@ use zeroize::Zeroizing;
 
 use crate::model::{Refusal, RefusalKind};
 
-/// What stands for standard input instead of a file.
+/// The path that means standard input.
 pub const STDIN: &str = "-";
 
-/// Whether a file must be closed to others.
+/// Whether a file must be private.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FilePrivacy {
-    /// One of ours that anybody else may read or write is refused, as ssh does with keys.
-    Must,
-    May,
+    /// A file of this user is refused if other users may read or write it, as ssh does with keys.
+    Required,
+    Optional,
 }
 
-/// Reads all of a file, of a pipe's or of standard input (`-`), at most `limit` bytes.
+/// Reads a file, a pipe or standard input (`-`) to its end, at most `limit` bytes.
 ///
-/// From then on this process leaves no core file, and nobody but root can look into its memory.
+/// From then on this process leaves no core file, and only root can read its memory.
 ///
 /// # Errors
-/// `Usage` with a reason that does not quote what was read.
-pub fn read(path: &Path, limit: usize, guarded: FilePrivacy) -> Result<Zeroizing<Vec<u8>>> {
+/// `Usage`: the file cannot be read, is too large, or is not private. The message does not quote the content.
+pub fn read(path: &Path, limit: usize, privacy: FilePrivacy) -> Result<Zeroizing<Vec<u8>>> {
     nix::sys::prctl::set_dumpable(false).context("cannot hide this process's memory")?;
     let failed = |why: std::io::Error| {
         Refusal::new(RefusalKind::Usage, format!("cannot read {}: {why}", path.display()))
     };
-    let (file, name) = match path.as_os_str() == STDIN {
-        true => {
-            let stdin = std::io::stdin().as_fd().try_clone_to_owned();
-            (File::from(stdin.context("cannot use standard input")?), "standard input".to_owned())
-        }
-        false => (File::open(path).map_err(failed)?, path.display().to_string()),
+    let is_stdin = path.as_os_str() == STDIN;
+    let (file, name) = if is_stdin {
+        let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+        (File::from(stdin.context("cannot use standard input")?), "standard input".to_owned())
+    } else {
+        (File::open(path).map_err(failed)?, path.display().to_string())
     };
     let about = file.metadata().map_err(failed)?;
     let ours = about.is_file() && about.uid() == geteuid().as_raw();
-    // Whoever redirects standard input has opened the file, and not asked us to.
-    if guarded == FilePrivacy::Must
-        && ours
-        && about.mode() & 0o077 != 0
-        && path.as_os_str() != STDIN
-    {
+    if privacy == FilePrivacy::Required && ours && about.mode() & 0o077 != 0 && !is_stdin {
         let mode = about.mode() & 0o7777;
         let refusal = Refusal::new(
             RefusalKind::Usage,
-            format!("others have access to {name} (mode {mode:04o})"),
+            format!("other users have access to {name} (mode {mode:04o})"),
         );
-        return Err(refusal.hint(format!("keep it to yourself with 'chmod 600 {name}'")).into());
+        return Err(refusal.hint(format!("make it private with 'chmod 600 {name}'")).into());
     }
     take(&file, limit).map_err(failed)?.ok_or_else(|| {
-        let message = format!("{name} is longer than the {} KiB that fit", limit / 1024);
+        let message = format!("{name} is larger than the limit of {} KiB", limit / 1024);
         Refusal::new(RefusalKind::Usage, message).into()
     })
 }
 
-/// `None` if there is more.
+/// Reads to the end; `None` if there are more than `limit` bytes.
 fn take(mut file: &File, limit: usize) -> std::io::Result<Option<Zeroizing<Vec<u8>>>> {
-    // All of it at once: what outgrows its place leaves a copy there.
+    // Allocated once: growing would leave a copy of the content in freed memory.
     let mut bytes = Zeroizing::new(vec![0; limit + 1]);
     let mut count = 0;
     while count <= limit {
@@ -93,26 +88,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, "0123456789").unwrap();
-        assert_eq!(*read(&path, 10, FilePrivacy::May).unwrap(), b"0123456789");
-        let error = read(&path, 9, FilePrivacy::May).unwrap_err();
+        assert_eq!(*read(&path, 10, FilePrivacy::Optional).unwrap(), b"0123456789");
+        let error = read(&path, 9, FilePrivacy::Optional).unwrap_err();
         assert!(
-            Refusal::find(&error).is_some() && error.to_string().contains("is longer than"),
+            Refusal::find(&error).is_some() && error.to_string().contains("is larger than"),
             "{error}"
         );
-        assert!(read(dir.path(), 9, FilePrivacy::May).is_err());
-        let error = read(&dir.path().join("none"), 9, FilePrivacy::May).unwrap_err();
+        assert!(read(dir.path(), 9, FilePrivacy::Optional).is_err());
+        let error = read(&dir.path().join("none"), 9, FilePrivacy::Optional).unwrap_err();
         assert!(error.to_string().contains("No such file"), "{error}");
     }
 
     #[test]
-    fn what_must_be_guarded_is_refused_if_it_is_not() {
+    fn a_file_that_must_be_private_is_refused_if_it_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, "word").unwrap();
         for (mode, good) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(read(&path, 9, FilePrivacy::Must).is_ok(), good, "{mode:o}");
-            assert!(read(&path, 9, FilePrivacy::May).is_ok());
+            assert_eq!(read(&path, 9, FilePrivacy::Required).is_ok(), good, "{mode:o}");
+            assert!(read(&path, 9, FilePrivacy::Optional).is_ok());
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Signals as something to poll for. A program that handles them in the middle of anything cannot
-//! say what it had done; one that reads them from a descriptor decides when.
+//! Signals to be read from a descriptor. Unlike a handler, which runs in the middle of anything, the program
+//! decides when to handle them.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -19,27 +19,27 @@ pub struct PendingSignals(Source);
 
 #[derive(Debug)]
 enum Source {
-    /// The kernel. While this exists, these signals do nothing else.
+    /// The kernel's signalfd. While it exists, these signals have no other effect.
     Process(SignalFd),
-    /// A [`SignalRelay`], a byte for each.
+    /// The receiving end of a [`SignalRelay`]: one byte for each signal.
     Relay(UnixStream),
 }
 
-/// Passes signals on to one of several who all want to hear of each.
+/// Passes signals on to another thread's [`PendingSignals`].
 #[derive(Debug)]
 pub struct SignalRelay(UnixStream);
 
-/// A signal asked to stop, and that was done. The exit code is [`SignalInterrupt::code`].
+/// A signal interrupted the work. The exit code is [`SignalInterrupt::code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignalInterrupt(pub Signal);
 
 impl PendingSignals {
-    /// Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT in this thread and those it starts later, so call
-    /// it before any is started; and ignores SIGPIPE, so that a closed output is an error to
-    /// handle. Programs started from here inherit that; [`super::launcher`] gives a VMM a fresh start.
+    /// Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT in this thread and in threads that it starts later; call this
+    /// before any is started. Ignores SIGPIPE, so that writing to a closed output is an error. Programs inherit
+    /// both; [`super::launcher`] resets them for a VMM.
     ///
     /// # Errors
-    /// Where no more descriptors can be had.
+    /// The limit on open files is reached.
     pub fn block() -> anyhow::Result<PendingSignals> {
         let set = SigSet::from_iter(STOPPING);
         set.thread_block().context("block signals")?;
@@ -49,10 +49,10 @@ impl PendingSignals {
         Ok(PendingSignals(Source::Process(signals)))
     }
 
-    /// Signals that somebody passes on, who got them from the process's own.
+    /// Signals that a relay passes on.
     ///
     /// # Errors
-    /// Where no more descriptors can be had.
+    /// The limit on open files is reached.
     pub fn relayed() -> anyhow::Result<(SignalRelay, PendingSignals)> {
         let (ours, theirs) = UnixStream::pair().context("make a socket")?;
         for end in [&ours, &theirs] {
@@ -61,7 +61,7 @@ impl PendingSignals {
         Ok((SignalRelay(ours), PendingSignals(Source::Relay(theirs))))
     }
 
-    /// The next signal that arrived and was not taken yet, if any.
+    /// Takes the next signal, if any.
     pub fn take(&mut self) -> Option<Signal> {
         let number = match &mut self.0 {
             Source::Process(signals) => signals.read_signal().ok()??.ssi_signo as i32,
@@ -74,15 +74,14 @@ impl PendingSignals {
         Signal::try_from(number).ok()
     }
 
-    /// Has every signal `heard`, until `over` is readable or hangs up.
-    pub fn listen(&mut self, over: BorrowedFd<'_>, mut heard: impl FnMut(Signal)) {
+    /// Calls `receive` for every signal until `over` is readable or hangs up.
+    pub fn listen(&mut self, over: BorrowedFd<'_>, mut receive: impl FnMut(Signal)) {
         loop {
-            let ears = PollFd::new(self.as_fd(), PollFlags::POLLIN);
-            let mut fds = [ears, PollFd::new(over, PollFlags::POLLIN)];
+            let mut fds = [self.as_fd(), over].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
             let polled = poll::wait(&mut fds, None);
             let is_over = polled.is_err() || fds[1].any() == Some(true);
             while let Some(signal) = self.take() {
-                heard(signal);
+                receive(signal);
             }
             if is_over {
                 return;
@@ -90,22 +89,22 @@ impl PendingSignals {
         }
     }
 
-    /// Whether a signal has arrived that was not taken yet.
+    /// Whether there is a signal to take.
     pub fn pending(&self) -> bool {
         poll::is_ready(self.as_fd(), PollFlags::POLLIN)
     }
 
-    /// Fails with [`SignalInterrupt`] when a signal has arrived.
+    /// Takes the next signal as an error.
     ///
     /// # Errors
-    /// That one.
+    /// A signal has arrived.
     pub fn check(&mut self) -> Result<(), SignalInterrupt> {
         self.take().map_or(Ok(()), |signal| Err(SignalInterrupt(signal)))
     }
 }
 
 impl AsFd for PendingSignals {
-    /// Readable while a signal waits.
+    /// Readable while there is a signal to take.
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.0 {
             Source::Process(signals) => signals.as_fd(),
@@ -115,14 +114,14 @@ impl AsFd for PendingSignals {
 }
 
 impl SignalRelay {
-    /// Passes one on. Whoever listens no more, or has hundreds waiting, has no use for it.
+    /// Passes a signal on. It is dropped if the receiver is gone or has hundreds that it has not taken.
     pub fn pass_on(&self, signal: Signal) {
         let _ = (&self.0).write(&[signal as u8]);
     }
 }
 
 impl SignalInterrupt {
-    /// The exit code a shell would give: 128 and the signal's number.
+    /// The exit code of a shell: 128 plus the signal's number.
     pub fn code(self) -> u8 {
         128 + self.0 as u8
     }
@@ -141,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_relayed_is_heard_once_and_in_order() {
+    fn relayed_signals_are_taken_once_and_in_order() {
         let (relay, mut signals) = PendingSignals::relayed().unwrap();
         assert!(!signals.pending() && signals.take().is_none());
         relay.pass_on(Signal::SIGINT);
@@ -151,7 +150,7 @@ mod tests {
         assert_eq!(signals.check(), Err(SignalInterrupt(Signal::SIGTERM)));
         assert_eq!(signals.check(), Ok(()));
         drop(relay);
-        // Nobody is left who could pass one on; that is none.
+        // A relay that is gone is not a signal.
         assert_eq!(signals.take(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Unix sockets at paths of ours.
+//! Unix sockets.
 
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
@@ -15,7 +15,10 @@ use crate::model::layout::MAX_SOCKET_PATH;
 use crate::model::{Refusal, RefusalKind};
 use crate::sys::descriptor;
 
-/// Refuses a path that does not fit a socket address.
+/// Checks that a path fits into a socket address.
+///
+/// # Errors
+/// `Host`: it does not.
 pub fn check_length(path: &Path) -> Result<(), Refusal> {
     let length = path.as_os_str().as_bytes().len();
     if length <= MAX_SOCKET_PATH {
@@ -31,8 +34,11 @@ pub fn check_length(path: &Path) -> Result<(), Refusal> {
     .hint("set MAYFLY_RUNTIME_DIR to a shorter directory"))
 }
 
-/// Listens at `path`, replacing a socket that an earlier run of the same VM left. The directory is
-/// ours alone, so nobody can put anything else there.
+/// Listens at `path` and replaces a socket that an earlier run of the same VM left there. The directory is
+/// private, so no other user can have put another file there.
+///
+/// # Errors
+/// The old socket cannot be deleted, or the new one not created.
 pub fn listen(path: &Path) -> Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -43,9 +49,11 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
     UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))
 }
 
-/// Connects to `path`, without waiting. `None` if as many clients wait there as the listener allows:
-/// a plain `connect` would then wait for as long as a VMM is stopped or hangs, beyond the reach of
-/// deadlines and signals.
+/// Connects to `path` without waiting. `None` if the listener's queue is full: connect(2) would then wait as
+/// long as a VMM is stopped or hangs, regardless of deadlines and signals.
+///
+/// # Errors
+/// No process listens there.
 pub fn connect(path: &Path) -> Result<Option<UnixStream>> {
     let cannot = || format!("cannot connect to {}", path.display());
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -62,11 +70,11 @@ pub fn connect(path: &Path) -> Result<Option<UnixStream>> {
     }
 }
 
-/// Connects to a socket that another program made, in a directory where it may since have put
-/// anything else: a link to a stranger's socket, say. `None` if nobody listens there, or no more than
-/// already do.
+/// Connects to a socket of a VMM, which may have replaced it, for example by a link to another user's socket.
+/// `None` if no process listens there, or the listener's queue is full.
 ///
-/// Errors: `Host` if it is not a socket of user `owner`.
+/// # Errors
+/// `Host`: it is not a socket of user `owner`.
 pub fn connect_to(path: &Path, owner: u32) -> Result<Option<UnixStream>> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let found = match rustix::fs::open(path, flags, Mode::empty()) {
@@ -78,10 +86,10 @@ pub fn connect_to(path: &Path, owner: u32) -> Result<Option<UnixStream>> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::Socket || stat.st_uid != owner {
         let message = format!("{} is not the socket of the VM's VMM", path.display());
         return Err(Refusal::new(RefusalKind::Host, message)
-            .hint("its guest may have broken out of it; 'mayfly rm' ends and deletes the VM")
+            .hint("the guest may have escaped from the VMM; 'mayfly rm' kills and deletes the VM")
             .into());
     }
-    // Through the descriptor, so that it is what was looked at. Such a path also fits the address.
+    // Through the descriptor, so that it is the socket that was checked. This path also fits into the address.
     match connect(&descriptor::path(&found)) {
         Err(error) if error.downcast_ref() == Some(&Errno::ECONNREFUSED) => Ok(None),
         connected => connected,
@@ -97,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_socket_itself_will_do() {
+    fn links_files_and_sockets_of_other_users_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let (path, me) = (dir.path().join("socket"), geteuid().as_raw());
         assert!(connect_to(&path, me).unwrap().is_none());
@@ -116,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_path_is_no_hindrance() {
+    fn a_path_may_be_longer_than_a_socket_address() {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("x".repeat(100)).join("y".repeat(100));
         std::fs::create_dir_all(&deep).unwrap();

@@ -1,4 +1,4 @@
-//! Copies of disks that cost what is in them, not what they could hold.
+//! Sparse files: copying them, and making files sparse.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
@@ -11,23 +11,23 @@ use rustix::io::Errno;
 
 use super::atomic_file::{remove_if_there, temporary_of};
 
-/// Bytes moved at a time.
+/// Bytes copied at once.
 const CHUNK: usize = 1 << 17;
 
-/// The smallest hole that is dug: a block of most file systems, and a page of a guest's memory.
+/// The smallest hole to make: a block of most file systems, and a page of a guest's memory.
 const BLOCK: usize = 1 << 12;
 
 const ZEROS: [u8; BLOCK] = [0; BLOCK];
 
-/// Copies `source` to `dest`, which must not exist, mode 0600: shared blocks where the file system
-/// has them (btrfs, XFS, bcachefs), else only the parts that hold data. Not synced to the medium: a
-/// VM's disk is worth nothing after a power cut.
+/// Copies `source` to `dest`, which must not exist, with mode 0600. Shares the blocks if the file system can
+/// (btrfs, XFS, bcachefs), else copies only the parts with data. It is not synced: a VM's disk is useless after
+/// a power failure.
 ///
-/// `dest` exists only when the copy is complete. Until then the copy is at [`temporary_of`] `dest`, where a
-/// killed process leaves it and the next call replaces it; the caller holds the lock of what it copies to.
+/// `dest` exists only when the copy is complete. Until then the copy is at [`temporary_of`] `dest`; if the
+/// process is killed, the next call replaces it. The caller holds a lock.
 ///
 /// # Errors
-/// Nothing is left at `dest`, unless something was there before.
+/// `dest` exists, or those of the file system. Then no copy is left.
 pub fn clone_file(source: &Path, dest: &Path) -> Result<()> {
     if dest.symlink_metadata().is_ok() {
         bail!("cannot create {}: it exists", dest.display());
@@ -55,7 +55,7 @@ fn copy_to_new(source: &Path, dest: &Path) -> Result<()> {
 fn clone_into(from: &File, to: &File) -> Result<()> {
     match ioctl_ficlone(to, from) {
         Ok(()) => Ok(()),
-        // Other file systems, two different ones, or one too old to know the request.
+        // The file system cannot share blocks, or the two files are on different ones.
         Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::NOSYS) => {
             copy_data(from, to)
         }
@@ -77,15 +77,18 @@ fn copy_data(from: &File, to: &File) -> Result<()> {
     })
 }
 
-/// Calls `visit` with the start and end of each part of `file` that may hold something other than
-/// zeros, in order. A file system that knows no holes reports one part, the whole file.
+/// Calls `visit` with the start and end of each part of `file` that is not a hole, in order. On a file system
+/// without holes that is the whole file.
+///
+/// # Errors
+/// Those of `visit` and of lseek(2).
 pub fn for_each_extent(file: &File, visit: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
     let length = file.metadata()?.len();
     let mut position = 0;
     while position < length {
         let start = match seek(file, SeekFrom::Data(position)) {
             Ok(start) => start,
-            // Nothing but a hole from here to the end.
+            // The rest is a hole.
             Err(Errno::NXIO) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
@@ -99,8 +102,11 @@ pub fn for_each_extent(file: &File, visit: &mut dyn FnMut(u64, u64) -> Result<()
     Ok(())
 }
 
-/// Gives the blocks of a file back that hold nothing but zeros; its bytes stay the same. Where the file
-/// system knows no holes, nothing happens.
+/// Frees the blocks of a file that contain only zeros; its bytes stay the same. Does nothing if the file system
+/// has no holes.
+///
+/// # Errors
+/// The file cannot be read or written.
 pub fn dig_holes(path: &Path) -> Result<()> {
     let file = OpenOptions::new()
         .read(true)
@@ -109,7 +115,7 @@ pub fn dig_holes(path: &Path) -> Result<()> {
         .open(path)
         .with_context(|| format!("cannot open {}", path.display()))?;
     let mut buffer = vec![0; CHUNK];
-    // Where the zeros begin that lead up to where we are.
+    // The start of the zeros before the current block, if any.
     let mut zeros = None;
     let dug = for_each_extent(&file, &mut |mut start, end| {
         while start < end {
@@ -182,14 +188,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("memory");
         let mut bytes = vec![0; (8 << 20) + 1000];
-        // Single bytes at both ends of blocks, and data across the chunks that are read.
+        // Single bytes at both ends of blocks, and data across the border of two chunks.
         for at in [0, 4095, 3 << 20, (5 << 20) + 4095, bytes.len() - 1] {
             bytes[at] = 1;
         }
         bytes[(1 << 17) - 5000..(1 << 17) + 9000].fill(7);
         std::fs::write(&path, &bytes).unwrap();
         let file = File::options().write(true).open(&path).unwrap();
-        // A hole that is there already.
+        // An existing hole.
         punch(&file, 6 << 20, 7 << 20).unwrap();
         for _ in 0..2 {
             dig_holes(&path).unwrap();
@@ -200,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_copy_is_replaced() {
+    fn an_incomplete_copy_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let (source, dest) = (dir.path().join("a"), dir.path().join("b"));
         std::fs::write(&source, "all of it").unwrap();
@@ -211,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_already_is_left_alone() {
+    fn an_existing_file_is_not_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let (source, dest) = (dir.path().join("a"), dir.path().join("b"));
         std::fs::write(&source, "new").unwrap();

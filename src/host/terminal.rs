@@ -1,10 +1,10 @@
-//! The terminal a person sits at, while its keys go to somebody else.
+//! The user's terminal, and its raw mode.
 //!
 //! ```text
-//!            raw()                suspend(), or the shell stops us
-//! as it was ───────▶ every key is a byte ◀──────────────────────▶ as it was, and we stand still
-//!     ◀───────────────────┘                resume()
-//!       Drop, or a panic
+//!            raw()         suspend()
+//! original ───────▶ raw ◀─────────────▶ original, mayfly stopped
+//!     ◀──────────────┘      resume()
+//!      Drop, or a panic
 //! ```
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,21 +18,21 @@ use rustix::termios::{
 
 use super::job_control::{TerminalEvent, TerminalEvents};
 
-/// How a terminal was before it became raw. Here, because a panic must find it.
+/// The terminal and its original settings, while it is raw. A static, because a panic restores them.
 static BEFORE: Mutex<Option<(OwnedFd, Termios)>> = Mutex::new(None);
 
-/// A terminal as the user left it.
+/// A terminal with its original settings.
 #[derive(Debug)]
 pub struct HostTerminal(OwnedFd);
 
-/// In characters; zeros where nobody knows.
+/// In characters; zeros if the size is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TerminalSize {
     pub rows: u16,
     pub columns: u16,
 }
 
-/// A raw terminal. There is one at most in a program.
+/// A raw terminal. A program has at most one.
 #[derive(Debug)]
 pub struct RawTerminal {
     terminal: HostTerminal,
@@ -40,20 +40,17 @@ pub struct RawTerminal {
 }
 
 impl HostTerminal {
-    /// The terminal behind a descriptor, if there is one.
+    /// The terminal of a descriptor; `None` if it is not a terminal.
     ///
     /// # Errors
-    /// Where there are no more descriptors.
+    /// The limit on open files is reached.
     pub fn of(fd: BorrowedFd<'_>) -> Result<Option<HostTerminal>> {
-        match isatty(fd) {
-            true => {
-                Ok(Some(HostTerminal(fd.try_clone_to_owned().context("cannot use the terminal")?)))
-            }
-            false => Ok(None),
+        if !isatty(fd) {
+            return Ok(None);
         }
+        Ok(Some(HostTerminal(fd.try_clone_to_owned().context("cannot use the terminal")?)))
     }
 
-    /// How large it is.
     pub fn size(&self) -> TerminalSize {
         let size = tcgetwinsize(&self.0).ok();
         size.map_or(TerminalSize { rows: 0, columns: 0 }, |size| TerminalSize {
@@ -62,17 +59,17 @@ impl HostTerminal {
         })
     }
 
-    /// Whether it is this program that it listens to, and not one that the shell has put before it.
+    /// Whether this program is in the terminal's foreground.
     pub fn is_ours(&self) -> bool {
         is_ours(&self.0)
     }
 
-    /// Makes every key a byte to read, Ctrl-C included, and passes every byte of output on as it is.
-    /// SIGWINCH, SIGTSTP and SIGCONT are [`TerminalEvent`]s from now on. In the background this stands still
-    /// until the user brings the program to the foreground.
+    /// Makes the terminal raw: every key is a byte to read, Ctrl-C included, and output is not processed. From
+    /// then on SIGWINCH, SIGTSTP and SIGCONT are [`TerminalEvent`]s. In the background, this waits until the
+    /// user brings the program to the foreground.
     ///
     /// # Errors
-    /// The terminal is gone, or there are no more descriptors.
+    /// The terminal is gone, or the limit on open files is reached.
     pub fn raw(self) -> Result<RawTerminal> {
         restore_in_a_panic();
         let raw = RawTerminal { terminal: self, events: TerminalEvents::block()? };
@@ -92,37 +89,33 @@ impl RawTerminal {
         self.terminal.size()
     }
 
-    /// What has happened and was not taken yet.
+    /// Takes the next event, if any.
     pub fn take(&mut self) -> Option<TerminalEvent> {
         self.events.take()
     }
 
-    /// Gives the terminal back to the shell and stands still until that continues the program.
+    /// Restores the terminal and stops the program until the shell continues it.
     ///
     /// # Errors
     /// The terminal is gone.
     pub fn suspend(&mut self) -> Result<()> {
         restore();
-        self.events.stand_still()?;
+        self.events.suspend()?;
         self.resume()
     }
 
-    /// Makes the terminal raw again after somebody else had it. Nothing happens in the background: there
-    /// the program goes on until it reads or is brought forward.
+    /// Makes the terminal raw again after another program used it. Does nothing in the background.
     ///
     /// # Errors
     /// The terminal is gone.
     pub fn resume(&mut self) -> Result<()> {
-        match is_ours(&self.terminal.0) {
-            true => self.enter(),
-            false => Ok(()),
-        }
+        if is_ours(&self.terminal.0) { self.enter() } else { Ok(()) }
     }
 
     fn enter(&self) -> Result<()> {
         let fd = &self.terminal.0;
         let mut before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
-        // If it is raw already as far as we know, the shell has changed that; what it was before stays.
+        // If it is already raw for this program, the shell has changed it; the original settings stay.
         let modes = match &*before {
             Some((_, modes)) => modes.clone(),
             None => tcgetattr(fd).context("the terminal's settings")?,
@@ -132,13 +125,13 @@ impl RawTerminal {
         if before.is_none() {
             *before = Some((fd.try_clone().context("cannot use the terminal")?, modes));
         }
-        // At once, keeping what was typed ahead.
+        // Without discarding keys that were typed ahead.
         tcsetattr(fd, OptionalActions::Now, &raw).context("the terminal's settings")
     }
 }
 
 impl AsFd for RawTerminal {
-    /// Readable while an event waits.
+    /// Readable while there is an event.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
@@ -150,36 +143,35 @@ impl Drop for RawTerminal {
     }
 }
 
-/// Puts everything back as it was, once.
+/// Restores the terminal if it is raw.
 fn restore() {
     let mut before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
     put_back(before.take());
 }
 
-/// A terminal that another program has now is left alone: that one has made its own settings, and
-/// touching them from the background would stop this one.
+/// Does nothing in the background: the program in the foreground has its own settings, and changing them would
+/// stop this program.
 fn put_back(before: Option<(OwnedFd, Termios)>) {
     if let Some((fd, modes)) = before
         && is_ours(&fd)
     {
-        // A terminal that is gone needs nothing.
+        // The terminal may be gone.
         let _ = tcsetattr(&fd, OptionalActions::Now, &modes);
     }
 }
 
-/// Whether it is this program that the terminal's keys are for: the shell has put no other before it.
-/// A terminal that does not control us knows no such order.
+/// Whether this program is in the terminal's foreground, or the terminal is not its controlling one.
 fn is_ours(fd: &OwnedFd) -> bool {
     tcgetpgrp(fd).map_or(true, |foreground| foreground == getpgrp())
 }
 
-/// A panic ends the program without dropping anything, and its message shall be readable.
+/// Restores the terminal before a panic's message: a panic aborts the program without dropping anything.
 fn restore_in_a_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            // Not waiting: this thread may be the one that has it locked.
+            // Without waiting: this thread may hold the lock.
             if let Ok(mut before) = BEFORE.try_lock() {
                 put_back(before.take());
             }
@@ -196,9 +188,9 @@ mod tests {
 
     use super::*;
 
-    // One test, because a program has one raw terminal at most.
+    // One test, because a program has at most one raw terminal.
     #[test]
-    fn a_terminal_is_put_back_by_a_drop_and_by_a_panic() {
+    fn a_drop_and_a_panic_restore_the_terminal() {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
         let master = openpt(flags).unwrap();
         unlockpt(&master).unwrap();

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-/// The shortest time over which the rate is measured: reading both clocks is uncertain by some
-/// hundred nanoseconds, so this leaves an error of about 30 parts in a million, a quartz's own.
+/// The shortest time to measure. Reading both clocks is inaccurate by a few hundred nanoseconds, so the error
+/// is about 30 ppm, that of a quartz.
 const LEAST: Duration = Duration::from_millis(10);
 
-/// A measurement under way: begun early, so that other work passes the time.
+/// A measurement in progress. Begin it early, so that other work is done meanwhile.
 #[derive(Debug, Clone, Copy)]
 pub struct TscCalibration {
     ticks: u64,
@@ -18,7 +18,7 @@ impl TscCalibration {
         TscCalibration { ticks: ticks(), at: Instant::now() }
     }
 
-    /// The rate in kHz; waits for what is left of the shortest measuring time.
+    /// The rate in kHz. Waits for the rest of the shortest time to measure.
     pub fn khz(self) -> u64 {
         std::thread::sleep(LEAST.saturating_sub(self.at.elapsed()));
         let (ticks, elapsed) = (ticks() - self.ticks, self.at.elapsed());
@@ -27,8 +27,8 @@ impl TscCalibration {
 }
 
 fn ticks() -> u64 {
-    // SAFETY: RDTSC is an unprivileged instruction that every x86-64 has. There is no system call
-    // for the rate the counter runs at, which a guest under emulation must be told.
+    // SAFETY: RDTSC is an unprivileged instruction of every x86-64 CPU. An emulated guest must be told the rate
+    // of the counter, and no system call returns it.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 

@@ -1,4 +1,4 @@
-//! How long to wait for a VM, and what else ends the waiting.
+//! Waiting for a VM: up to a deadline, until its VMM ends, or until a signal arrives.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -9,12 +9,11 @@ use super::signals::PendingSignals;
 use crate::model::{Refusal, RefusalKind};
 use crate::sys::poll::{self, PollFd, PollFlags};
 
-/// A deadline, and optionally a descriptor whose readability ends the waiting (the VMM's pidfd) and
-/// signals that do.
+/// What ends a wait: a deadline, and optionally a descriptor that becomes readable and signals.
 #[derive(Debug)]
 pub struct WaitLimit<'a> {
     pub deadline: Instant,
-    /// Readable when there is nothing left to wait for.
+    /// Readable when the VM has ended: its VMM's pidfd.
     pub watch: Option<BorrowedFd<'a>>,
     pub signals: Option<&'a mut PendingSignals>,
 }
@@ -30,24 +29,24 @@ impl<'a> WaitLimit<'a> {
         WaitLimit::until(Instant::now() + limit)
     }
 
-    /// The same, ended by `fd` becoming readable.
+    /// Adds a descriptor that ends the wait when it is readable.
     pub fn watching(mut self, fd: BorrowedFd<'a>) -> WaitLimit<'a> {
         self.watch = Some(fd);
         self
     }
 
-    /// The same, ended by a signal.
+    /// Lets signals end the wait.
     pub fn interruptible(mut self, signals: &'a mut PendingSignals) -> WaitLimit<'a> {
         self.signals = Some(signals);
         self
     }
 
-    /// Waits for `events` on `fd`, no longer than until `pause`; `false` when that came first. `what`
-    /// says in an error what was waited for.
+    /// Waits for `events` on `fd`, but only until `pause`; returns `false` if that came first. `what` is quoted
+    /// in errors.
     ///
     /// # Errors
-    /// [`Refusal`] of kind `Agent` at the deadline or when the watched descriptor is readable,
-    /// [`Interrupted`](super::signals::SignalInterrupt) on a signal.
+    /// - [`Refusal`] of kind `Agent`: the deadline passed, or the VM ended.
+    /// - [`SignalInterrupt`](super::signals::SignalInterrupt): a signal arrived.
     pub fn ready(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -58,7 +57,7 @@ impl<'a> WaitLimit<'a> {
         self.poll(Some((fd, events)), pause, what)
     }
 
-    /// Waits for `length`, for want of anything that would say when to try again.
+    /// Waits for `length`, when no descriptor could tell that it is time to try again.
     ///
     /// # Errors
     /// As for [`WaitLimit::ready`].
@@ -93,14 +92,13 @@ impl<'a> WaitLimit<'a> {
             {
                 signals.check()?;
             }
-            // The deadline counts even while bytes arrive: a guest may send one now and then for
-            // ever.
+            // Even if bytes have arrived: a guest may send one from time to time without end.
             let now = Instant::now();
             if now >= self.deadline {
                 let message = format!("no answer from the agent in time ({what})");
                 return Err(Refusal::new(RefusalKind::Agent, message).into());
             }
-            // Data before the end: an agent that answered while its VMM ended has answered.
+            // Before the end of the VM, because the agent may have answered before that.
             if ready {
                 return Ok(true);
             }

@@ -80,7 +80,7 @@ impl TerminalScreen {
         while let Some(event) = self.events.take() {
             if event == TerminalEvent::Suspended {
                 leave();
-                self.events.stand_still()?;
+                self.events.suspend()?;
             }
             self.shown = None;
         }

@@ -7,7 +7,8 @@ pub const VERSION: u32 = 3;
 /// limit, so that a `Hello` where a frame is expected is noticed at once.
 const SYNC: [u8; 16] = *b"\xf3mayfly\x9e\x1c\xd7\x42\x88\xe5\x0b\xb6\x71";
 
-/// The first bytes of a [`HelloAck`]. They differ from [`SYNC`], so that a loopback is not mistaken for an agent.
+/// The first bytes of a [`HelloAck`]. They differ from [`SYNC`], so that a loopback is not mistaken for an
+/// agent.
 const ANSWER: [u8; 16] = *b"\xceAGENT\xa4\x17\xf9\x03\x5d\xe8\x96\x2a\xbb\x60";
 
 /// The host's first message.

@@ -1,8 +1,8 @@
 //! Secrets for commands.
 //!
-//! They are sent in [`FrameKind::Secret`] frames before their request, so that they are in no JSON. A payload is
-//! the length of the name in one byte, the name, and a piece of the secret. The pieces of a secret follow each
-//! other.
+//! They are sent in [`FrameKind::Secret`] frames before their request, so that they are in no JSON. A payload
+//! is the length of the name in one byte, the name, and a piece of the secret. The pieces of a secret follow
+//! each other.
 
 use std::fmt;
 

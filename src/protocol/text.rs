@@ -7,8 +7,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// An argument, a path or a variable. In JSON it is a string if it is UTF-8, else `{"base64": "…"}`, so that any
-/// bytes can be sent.
+/// An argument, a path or a variable. In JSON it is a string if it is UTF-8, else `{"base64": "…"}`, so that
+/// any bytes can be sent.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct WireText(pub Vec<u8>);
 

@@ -38,6 +38,6 @@ fn mistakes_name_the_line_and_do_not_quote_it() {
     run("no-such").fails(125, "mayfly: cannot read no-such: No such file[..]\n");
     let long = env.file("long", &format!("A={}", "x".repeat(1 << 20)));
     run(long.to_str().unwrap())
-        .fails(125, "mayfly: [..]long is longer than the 1024 KiB that fit\n");
+        .fails(125, "mayfly: [..]long is larger than the limit of 1024 KiB\n");
     assert!(!env.state().exists(), "nothing was begun");
 }

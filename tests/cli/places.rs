@@ -61,7 +61,7 @@ fn a_place_that_somebody_else_could_swap_is_refused() {
     let open = env.root().join("open");
     fs::create_dir(&open).unwrap();
     fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
-    let mut cases = vec![(open.clone(), "which anybody can change")];
+    let mut cases = vec![(open.clone(), "which anyone can change")];
     if geteuid().is_root() {
         let foreign = env.root().join("foreign");
         fs::create_dir(&foreign).unwrap();

@@ -119,10 +119,10 @@ fn a_secret_that_is_not_in_order_costs_nothing() {
         (&["--secret", "x=/"], "cannot read /: Is a directory[..]"),
         (
             &["--secret", &is("x", &open)],
-            "others have access to [..]open (mode 0644)\nhint: [..]'chmod 600 [..]open'\n",
+            "other users have access to [..]open (mode 0644)\nhint: [..]'chmod 600 [..]open'\n",
         ),
         (&["--secret", &is("x", &empty)], "secret \"x\" is empty: there is nothing in [..]empty\n"),
-        (&["--secret", &is("x", &long)], "[..]long is longer than the 512 KiB that fit\n"),
+        (&["--secret", &is("x", &long)], "[..]long is larger than the limit of 512 KiB\n"),
         (
             &["--secret", &is("x", &half), "--secret", &is("y", &half)],
             "the secrets exceed 512 KiB in total\n",

@@ -57,7 +57,7 @@ impl EnvAndSecrets {
     pub fn give(&self, exec: &mut ExecRequest, input: Option<&'static str>) -> Result<()> {
         let mut reader = Reader { input };
         for file in &self.env_file {
-            let text = reader.read(file, "'--env-file'", MAX_REQUEST, FilePrivacy::May)?;
+            let text = reader.read(file, "'--env-file'", MAX_REQUEST, FilePrivacy::Optional)?;
             let variables = env_file::parse(&text, |name| std::env::var_os(name));
             exec.env.extend(variables.map_err(|(line, why)| {
                 let message = format!("line {line} of {} {why}", file.display());
@@ -149,7 +149,7 @@ fn secret(given: &OsStr, left: usize, reader: &mut Reader) -> Result<NamedSecret
         )
     })?;
     let file = Path::new(OsStr::from_bytes(file));
-    let value = reader.read(file, "'--secret'", MAX_SECRETS, FilePrivacy::Must)?;
+    let value = reader.read(file, "'--secret'", MAX_SECRETS, FilePrivacy::Required)?;
     if value.is_empty() {
         // Most likely, a command in <(…) failed.
         return Err(Refusal::usage(format!(

@@ -1,4 +1,4 @@
-//! Reading a log that somebody else writes, from its beginning to wherever it goes on.
+//! Reading a log while another process writes it.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -8,34 +8,35 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::{MOST, begin, open_to_read};
+use super::file::{MOST, begin, open_to_read};
 
-/// How much of what was read last is remembered, to find it again.
+/// How many of the last bytes that were read are kept, to find them again.
 const MARK: usize = 256;
 
-/// How much is read at once.
+/// Bytes read at once.
 const PIECE: u64 = 64 << 10;
 
-/// How long shortening a log may take somebody else, whose machine is busy.
+/// How long another process may take to shorten a log on a busy machine.
 const SHORTENING: Duration = Duration::from_millis(200);
 
-/// Between two looks at a log that is being shortened.
+/// The pause between two attempts to find the last bytes in a log that is being shortened.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A log, and how far it was read.
+/// An open log and the position in it.
 #[derive(Debug)]
 pub struct LogReader {
     file: File,
     position: u64,
-    /// What precedes the position.
+    /// The bytes before the position.
     mark: Vec<u8>,
 }
 
 impl LogReader {
-    /// The log at `path`, from its beginning; `None` if there is none. Of one that nothing bounds, what
-    /// lies further back than [`MOST`] is passed over.
+    /// Opens the log at `path`; `None` if there is none. Reading starts at its beginning, but at most [`MOST`]
+    /// bytes before its end.
     ///
-    /// Errors: it cannot be read, or is something else.
+    /// # Errors
+    /// It cannot be read, or is not a regular file.
     pub fn open(path: &Path) -> Result<Option<LogReader>> {
         let cannot = || format!("cannot read {}", path.display());
         let file = match open_to_read(path) {
@@ -48,10 +49,13 @@ impl LogReader {
         Ok(Some(LogReader { file, position, mark: Vec::new() }))
     }
 
-    /// The next piece; empty where there is no more yet.
+    /// Reads the next piece; it is empty at the end of the log.
     ///
-    /// A log that was shortened, or begun anew, goes on behind what was read of it before, and from its
-    /// beginning where nothing of that is left.
+    /// In a log that was shortened, reading continues after the bytes that were read last. If they are not
+    /// there, as in a log that was emptied, it continues at the beginning.
+    ///
+    /// # Errors
+    /// The log cannot be read.
     pub fn read(&mut self) -> Result<Vec<u8>> {
         self.next().context("cannot read a log")
     }
@@ -69,7 +73,7 @@ impl LogReader {
         Ok(bytes)
     }
 
-    /// Whether what was read last still precedes the position.
+    /// Whether the bytes read last are still before the position.
     fn is_where_it_was(&mut self, begin: u64, length: u64) -> std::io::Result<bool> {
         let marked = self.mark.len() as u64;
         if self.position > length || self.position < begin + marked {
@@ -79,9 +83,9 @@ impl LogReader {
         Ok(there == self.mark)
     }
 
-    /// Whether what was read last is somewhere else now; the position is then behind it.
+    /// Searches the bytes read last, and moves the position after them. Returns whether they were found.
     ///
-    /// Whoever shortens a log empties it first, and puts its end back a moment later.
+    /// A log is shortened by emptying it and writing its end a moment later.
     fn is_found_again(&mut self) -> std::io::Result<bool> {
         if self.mark.is_empty() {
             return Ok(false);
@@ -114,7 +118,7 @@ impl LogReader {
 mod tests {
     use std::io::Write;
 
-    use super::super::{limit, open, trim};
+    use super::super::file::{limit, open, trim};
     use super::*;
 
     fn rest(reader: &mut LogReader) -> String {
@@ -128,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_on_where_it_was_also_when_the_log_was_shortened() {
+    fn reading_continues_after_the_log_was_shortened() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("console.log");
         assert!(LogReader::open(&path).unwrap().is_none());
@@ -154,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_twice_while_somebody_shortens_it() {
+    fn nothing_is_read_twice_while_the_log_is_shortened() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("console.log");
         let mut writer = open(&path, Some(limit(0))).unwrap();
@@ -162,7 +166,7 @@ mod tests {
         writer.write_all(text.as_bytes()).unwrap();
         let mut reader = LogReader::open(&path).unwrap().unwrap();
         assert!(rest(&mut reader) == text);
-        // As trim does, and interrupted at the worst moments.
+        // As `trim` does, but slowly.
         let (hole, end) = (limit(0) - MOST, &text.as_bytes()[text.len() - (MOST / 8) as usize..]);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_shortened_away_unread_is_lost_and_a_new_log_begins() {
+    fn unread_lines_of_a_shortened_log_are_lost() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("console.log");
         let mut writer = open(&path, Some(limit(0))).unwrap();
@@ -200,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_log_is_not_read() {
+    fn links_pipes_and_directories_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let secret = dir.path().join("secret");
         std::fs::write(&secret, "secret").unwrap();
@@ -214,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_log_without_bounds_the_end_is_read() {
+    fn of_an_unlimited_log_only_the_end_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vmm.log");
         let mut writer = open(&path, None).unwrap();

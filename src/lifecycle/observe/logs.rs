@@ -80,7 +80,7 @@ impl<'a> LogFollower<'a> {
             if let VmActivity::Idle(_) | VmActivity::Gone = activity {
                 return Ok(());
             }
-            if activity.wait(&self.watch, output, None)? == WakeReason::Unheard {
+            if activity.wait(&self.watch, output, None)? == WakeReason::OutputClosed {
                 return Ok(());
             }
         }

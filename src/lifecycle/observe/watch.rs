@@ -27,6 +27,6 @@ impl VmWatcher {
     /// the reader of `output` is gone.
     pub fn wait(&self, others: &[BorrowedFd<'_>], output: BorrowedFd<'_>) -> Result<bool> {
         let woken = self.0.wait(others, Some(output), Some(Instant::now() + LOOK))?;
-        Ok(woken != WakeReason::Unheard)
+        Ok(woken != WakeReason::OutputClosed)
     }
 }
