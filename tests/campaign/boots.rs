@@ -53,7 +53,7 @@ fn after_a_reboot_vms_are_stopped_and_can_be_started_again() {
 }
 
 #[test]
-fn a_run_that_a_reboot_ended_is_a_leftover() {
+fn a_run_that_a_reboot_ended_is_reaped() {
     let ground = Ground::new();
     let words = ["run", "-c", "touch began; exec sleep 1000"];
     let mut run = ground.begin(&mut ground.mayfly(&words));

@@ -92,7 +92,7 @@ fn operate(ground: &Ground, chance: &mut Chance) {
 }
 
 #[test]
-fn a_crowd_of_users_gets_in_nobodys_way() {
+fn sixteen_users_do_not_disturb_each_other() {
     let mut chance = Chance::new("crowd");
     let mut ground = Ground::new();
     ground.set("MAYFLY_MAX_ACTIVE_VMS", &PLACES.to_string());

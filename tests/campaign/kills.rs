@@ -136,20 +136,20 @@ fn campaign(ground: &Ground, kills: usize, threads: usize, chance: &mut Chance) 
 }
 
 #[test]
-fn killed_commands_leave_nothing_that_reap_does_not_mend() {
+fn killed_commands_leave_nothing() {
     let mut chance = Chance::new("kills, mock");
     campaign(&Ground::new(), share_of(500), 4, &mut chance);
 }
 
 #[test]
-fn killed_commands_of_real_machines_leave_nothing_either() {
+fn killed_commands_of_qemu_vms_leave_nothing() {
     let mut chance = Chance::new("kills, qemu");
     campaign(&real_machines("qemu"), share_of(50), 1, &mut chance);
 }
 
 #[test]
 #[ignore = "needs root, KVM and a machine of its own; make test-firecracker runs it"]
-fn killed_commands_of_jailed_machines_leave_nothing_either() {
+fn killed_commands_of_jailed_vms_leave_nothing() {
     let mut chance = Chance::new("kills, firecracker");
     campaign(&real_machines("firecracker"), share_of(50), 1, &mut chance);
 }

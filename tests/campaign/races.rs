@@ -11,7 +11,7 @@ use super::trace::{self, Point};
 
 /// `rm` and the deletion that follows an `exec` want the same: the VM gone.
 #[test]
-fn a_command_that_succeeded_is_a_success_whoever_deletes_its_vm() {
+fn a_command_that_succeeded_is_a_success_even_if_its_vm_is_deleted() {
     let mut chance = Chance::new("rm and exec");
     let ground = Ground::new();
     for _ in 0..share_of(60) {
@@ -84,7 +84,7 @@ fn a_create_whose_lock_a_sweep_takes_first() {
 
 /// Places are for VMs that somebody knows of.
 #[test]
-fn what_was_killed_keeps_no_place() {
+fn killed_commands_do_not_count_against_the_limit() {
     let mut ground = Ground::new();
     ground.set("MAYFLY_MAX_ACTIVE_VMS", "1");
     let mut run = ground.begin(&mut ground.mayfly(&["run", "--", "sleep", "1000"]));
@@ -109,7 +109,7 @@ fn what_was_killed_keeps_no_place() {
 
 /// A command that hangs is not waited for without end, and is named.
 #[test]
-fn whoever_waits_for_a_hanging_command_learns_which() {
+fn waiting_for_a_hanging_command_names_it() {
     let ground = Ground::new();
     let id = ground.started();
     procfs::signal(ground.vmm(&id).unwrap(), Signal::SIGSTOP);
@@ -159,7 +159,7 @@ fn creating_while_others_sweep() {
 
 /// The runtime directory goes when its last VM goes, which must not trouble the next one.
 #[test]
-fn last_ones_out_and_first_ones_in() {
+fn the_runtime_directory_can_vanish_during_a_start() {
     let ground = Ground::new();
     std::thread::scope(|scope| {
         for _ in 0..4 {

@@ -61,7 +61,7 @@ fn campaign(ground: &Ground, rounds: usize, chance: &mut Chance) {
 }
 
 #[test]
-fn killed_makers_of_templates_and_copies_leave_nothing() {
+fn killed_template_builds_and_copies_leave_nothing() {
     let mut ground = Ground::new();
     ground.run_machines("qemu");
     campaign(&ground, share_of(14), &mut Chance::new("templates, qemu"));
@@ -69,7 +69,7 @@ fn killed_makers_of_templates_and_copies_leave_nothing() {
 
 #[test]
 #[ignore = "needs root, KVM and a machine of its own; make test-firecracker runs it"]
-fn killed_makers_of_templates_and_copies_of_jailed_machines_leave_nothing() {
+fn killed_template_builds_and_copies_of_jailed_vms_leave_nothing() {
     let mut ground = Ground::new();
     ground.run_machines("firecracker");
     campaign(&ground, share_of(8), &mut Chance::new("templates, firecracker"));

@@ -124,7 +124,7 @@ fn a_command_whose_vmm_dies_is_lost_and_says_so() {
 }
 
 #[test]
-fn a_stop_waits_for_a_frozen_vmm_only_so_long_and_ends_at_once_with_a_dead_one() {
+fn a_stop_waits_for_a_frozen_vmm_but_not_for_a_dead_one() {
     let ground = Ground::new();
     let id = ground.started();
     let vmm = ground.vmm(&id).unwrap();
@@ -146,7 +146,7 @@ fn a_stop_waits_for_a_frozen_vmm_only_so_long_and_ends_at_once_with_a_dead_one()
 }
 
 #[test]
-fn a_stop_that_dies_is_finished_by_whoever_comes_next() {
+fn a_stop_that_dies_is_finished_by_the_next_command() {
     let ground = Ground::new();
     for verb in ["start", "stop", "rm", "reap"] {
         let id = ground.started();

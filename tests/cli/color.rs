@@ -69,7 +69,7 @@ fn colours_are_all_that_is_added() {
 }
 
 #[test]
-fn whoever_wants_none_gets_none() {
+fn colours_can_be_turned_off() {
     let commands = [
         (&["status", "nope"][..], 3),
         (&["--nonsense"], 2),
@@ -95,7 +95,7 @@ fn whoever_wants_none_gets_none() {
 }
 
 #[test]
-fn a_pipe_gets_none_unless_they_are_asked_for() {
+fn a_pipe_gets_no_colours_unless_asked_for() {
     let mut env = on_terminal();
     let plain = |env: &Environment, args: &[&str]| {
         let answer = env.run(args);

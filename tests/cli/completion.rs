@@ -123,7 +123,7 @@ fn verbs_flags_and_their_values_complete() {
 }
 
 #[test]
-fn what_bash_tears_apart_completes_as_well() {
+fn words_that_bash_splits_are_completed() {
     let env = Environment::mock();
     let id = env.create(&["--name", "zebra", "--label", "job=7"]);
     let mut bash = Prompt::bash(&env);
@@ -187,7 +187,7 @@ fn names_and_ids_of_vms_complete() {
 }
 
 #[test]
-fn what_is_offered_is_where_the_settings_say() {
+fn completion_looks_where_the_settings_say() {
     let mut env = Environment::mock();
     env.create(&["--name", "zebra"]);
     let state = env.state();
@@ -226,7 +226,7 @@ fn templates_complete() {
 }
 
 #[test]
-fn a_place_that_is_not_in_order_completes_to_nothing_and_says_nothing() {
+fn broken_files_offer_no_completions_and_no_errors() {
     let mut env = Environment::mock();
     fs::create_dir(env.state()).unwrap();
     fs::write(env.registry(), "{").unwrap();
@@ -239,7 +239,7 @@ fn a_place_that_is_not_in_order_completes_to_nothing_and_says_nothing() {
 }
 
 #[test]
-fn nothing_completes_that_a_shell_would_execute() {
+fn text_that_a_shell_would_execute_is_not_offered() {
     let env = Environment::mock();
     env.create(&["--label", "a=$(touch never)", "--label", "b=plain"]);
     let mut bash = Prompt::bash(&env);

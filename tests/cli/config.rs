@@ -34,7 +34,7 @@ fn shown(answer: &Answer) -> (String, String) {
 }
 
 #[test]
-fn the_nearest_to_the_command_wins() {
+fn settings_have_an_order_of_precedence() {
     let mut env = Environment::mock();
     env.profiles("[profiles.debian-base]\nmem_mib = 300\n");
     let show = |env: &Environment, flags: &[&str]| {
@@ -62,7 +62,7 @@ fn the_nearest_to_the_command_wins() {
 /// The two files that nobody names are where they are: a copy of `/etc` is mounted over it, for one
 /// process.
 #[test]
-fn the_users_file_wins_over_the_systems() {
+fn the_users_file_overrides_the_systems() {
     if !geteuid().is_root() {
         return skipped("the system's file is root's");
     }
@@ -111,7 +111,7 @@ fn the_users_file_wins_over_the_systems() {
 }
 
 #[test]
-fn all_kinds_of_defaults_hold() {
+fn every_kind_of_default_is_applied() {
     let mut env = Environment::mock();
     env.unset("MAYFLY_BACKEND");
     let elsewhere = env.root().join("elsewhere");
@@ -171,7 +171,7 @@ fn a_switch_can_be_turned_off_again() {
 
 /// A VM that is kept does not live and die with the command that made it.
 #[test]
-fn a_vm_that_its_profile_keeps_outlives_run() {
+fn run_keeps_a_vm_if_its_profile_says_so() {
     let mut env = Environment::mock();
     env.profiles("[profiles.debian-base]\nkeep = true\n");
     env.run(&["run", "--", "true"]).is(0, "", "mayfly: kept VM [..]\n");
@@ -216,7 +216,7 @@ fn everything_is_shown_with_its_origin() {
 }
 
 #[test]
-fn mistakes_stop_every_verb_but_no_help() {
+fn mistakes_stop_every_verb_but_not_help() {
     let mut env = Environment::mock();
     let path = named(&mut env, "\n\nmemm = 5\n");
     let at = format!("{}:3: unknown key \"memm\"", path.display());
@@ -232,7 +232,7 @@ fn mistakes_stop_every_verb_but_no_help() {
 }
 
 #[test]
-fn files_that_somebody_else_could_have_written_are_refused() {
+fn files_that_others_can_write_are_refused() {
     let mut env = Environment::mock();
     let config = named(&mut env, "mem = \"400M\"\n");
     let profiles = env.profiles("[profiles.debian-base]\nmem_mib = 300\n");

@@ -70,7 +70,7 @@ fn a_tree_goes_in_and_comes_out_as_it_was() {
 }
 
 #[test]
-fn destinations_are_docker_cps() {
+fn destinations_work_as_in_docker_cp() {
     let env = Environment::mock();
     let id = env.start(&["--name", "box", "--keep"]);
     let root = env.root();
@@ -107,7 +107,7 @@ fn destinations_are_docker_cps() {
 }
 
 #[test]
-fn what_cannot_be_is_said_and_costs_nothing() {
+fn impossible_copies_are_refused_before_anything_is_copied() {
     let env = Environment::mock();
     let id = env.start(&["--name", "box", "--keep"]);
     let root = env.root();
@@ -187,7 +187,7 @@ fn what_cannot_be_is_said_and_costs_nothing() {
 }
 
 #[test]
-fn links_go_in_and_do_not_come_out() {
+fn links_are_copied_in_but_not_out() {
     let env = Environment::mock();
     let id = env.start(&["--name", "box", "--keep"]);
     let tree = env.root().join("tree");
@@ -348,7 +348,7 @@ fn an_archive_that_cannot_be_read_is_an_error_and_costs_nothing() {
 }
 
 #[test]
-fn what_git_ignores_stays_here_if_asked() {
+fn files_that_git_ignores_can_be_left_out() {
     let env = Environment::mock();
     let id = env.start(&["--name", "box", "--keep"]);
     let project = env.root().join("repository/project");
@@ -433,7 +433,7 @@ fn unread(env: &Environment, args: &[&str], flags: OFlag) -> (Live, std::fs::Fil
 }
 
 #[test]
-fn a_copy_whose_archive_nobody_takes_can_be_interrupted() {
+fn a_copy_to_a_full_pipe_can_be_interrupted() {
     let env = Environment::mock();
     let id = env.start(&["--name", "box", "--keep"]);
     // Of one the guest still sends; the other is here already, but for what the pipe does not take.
@@ -498,7 +498,7 @@ fn an_archive_on_a_full_disk_is_an_error_and_leaves_room() {
 }
 
 #[test]
-fn a_full_disk_is_said_and_nothing_of_the_copy_stays() {
+fn a_full_disk_is_an_error_and_the_copy_is_undone() {
     let mut env = Environment::mock();
     let id = env.start(&["--name", "box", "--keep"]);
     env.run(&[
@@ -548,7 +548,7 @@ fn a_full_disk_is_said_and_nothing_of_the_copy_stays() {
 }
 
 #[test]
-fn a_user_on_a_terminal_sees_how_far_it_is() {
+fn progress_is_shown_on_a_terminal() {
     let env = Environment::mock();
     let id = env.start(&["--name", "box", "--keep"]);
     fs::write(env.root().join("large"), vec![7; 8 << 20]).unwrap();

@@ -18,7 +18,7 @@ fn prints_the_id_and_nothing_else() {
 }
 
 #[test]
-fn json_has_the_references_fields_and_then_ours() {
+fn json_has_the_documented_fields_in_order() {
     let env = Environment::mock();
     let answer = env.run(&[
         "create",
@@ -52,7 +52,7 @@ fn json_has_the_references_fields_and_then_ours() {
 }
 
 #[test]
-fn what_is_not_said_comes_from_the_profile() {
+fn defaults_come_from_the_profile() {
     let env = Environment::mock();
     let base = env.run(&["create", "--json"]).json();
     assert_eq!(base["profile"], "debian-base");
@@ -95,7 +95,7 @@ fn limits_name_the_field_the_range_and_the_flag() {
 }
 
 #[test]
-fn values_that_are_none_are_errors_of_usage() {
+fn invalid_values_are_usage_errors() {
     let env = Environment::mock();
     for (flag, value) in [
         ("--vcpus", "two"),
@@ -116,7 +116,7 @@ fn values_that_are_none_are_errors_of_usage() {
 }
 
 #[test]
-fn there_are_at_most_so_many_vms() {
+fn the_number_of_vms_is_limited() {
     let mut env = Environment::mock();
     let ids: Vec<String> = (0..4).map(|_| env.create(&[])).collect();
     env.run(&["create"])
@@ -159,7 +159,7 @@ fn a_refused_create_leaves_nothing() {
 }
 
 #[test]
-fn a_backend_that_is_not_there_is_the_hosts_lack() {
+fn a_missing_backend_is_a_host_error() {
     let mut env = Environment::mock();
     env.set("MAYFLY_BACKEND", "qemu");
     env.set("MAYFLY_QEMU_BIN", "/nowhere/qemu");
@@ -178,7 +178,7 @@ fn an_accelerator_a_backend_does_not_have_is_refused() {
 }
 
 #[test]
-fn what_is_kept_is_for_the_owner_alone() {
+fn files_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let env = Environment::mock();
     let id = env.start(&[]);

@@ -7,7 +7,7 @@ use crate::support::environment::Environment;
 use crate::support::fields;
 
 #[test]
-fn every_check_that_is_not_well_has_a_remedy() {
+fn every_failed_check_has_a_remedy() {
     let env = Environment::mock();
     let answer = env.run(&["doctor", "--json"]);
     assert!([0, 6].contains(&answer.code()), "{answer}");
@@ -41,7 +41,7 @@ fn without_any_backend_it_fails_and_says_what_to_install() {
 }
 
 #[test]
-fn mock_alone_does_not_make_a_host_well() {
+fn mock_alone_does_not_make_a_host_usable() {
     let mut env = Environment::mock();
     env.set("MAYFLY_QEMU_BIN", "/nowhere/qemu");
     env.set("MAYFLY_FIRECRACKER_BIN", "/nowhere/firecracker");
@@ -50,7 +50,7 @@ fn mock_alone_does_not_make_a_host_well() {
 }
 
 #[test]
-fn a_backend_that_is_there_and_does_not_work_is_none() {
+fn a_broken_backend_is_reported() {
     let mut env = Environment::mock();
     env.set("MAYFLY_FIRECRACKER_BIN", "/nowhere/firecracker");
     let broken = env.file("qemu", "#!/bin/sh\necho it is broken >&2\nexit 1\n");

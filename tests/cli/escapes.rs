@@ -20,7 +20,7 @@ fn assert_harmless(bytes: &[u8]) {
 }
 
 #[test]
-fn names_cannot_hold_any() {
+fn escape_sequences_in_arguments_are_refused_and_escaped() {
     let env = Environment::mock();
     for args in [
         &["create", "--name", HOSTILE][..],
@@ -47,7 +47,7 @@ fn names_cannot_hold_any() {
 }
 
 #[test]
-fn what_a_guest_says_in_an_error_is_shown_and_not_obeyed() {
+fn escape_sequences_of_a_guest_are_escaped_in_errors() {
     let env = Environment::mock();
     let id = env.start(&["--keep"]);
     for args in [
@@ -65,7 +65,7 @@ fn what_a_guest_says_in_an_error_is_shown_and_not_obeyed() {
 }
 
 #[test]
-fn profiles_and_their_mistakes_are_shown_and_not_obeyed() {
+fn escape_sequences_in_profiles_are_escaped() {
     let mut env = Environment::mock();
     env.profiles("[profiles.debian-base]\ndescription = \"\\u001b[2J\\u202eevil\"\n");
     assert_harmless(&env.run(&["profiles"]).stdout);

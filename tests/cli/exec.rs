@@ -59,7 +59,7 @@ fn after_a_command_the_vm_is_deleted_whatever_its_code() {
 }
 
 #[test]
-fn mayflys_own_failure_leaves_the_vm_for_a_look_at_it() {
+fn mayflys_own_failure_keeps_the_vm() {
     let env = Environment::mock();
     let id = env.create(&[]);
     env.run(&["exec", &id, "--", "true"]).fails(125, "[..]not started[..]");

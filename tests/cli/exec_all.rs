@@ -31,7 +31,7 @@ fn set(lines: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_line_says_whose_it_is_and_the_vms_go_as_after_any_exec() {
+fn every_line_names_its_vm_and_the_vms_are_deleted() {
     let (env, ids) = crowd();
     let script = "echo one; echo two >&2; printf '%s' $MAYFLY_VM";
     let answer = env.run(&["exec", "--keep", "--all", "--label", "crowd", "-c", script]);
@@ -99,7 +99,7 @@ fn lines_are_whole_whatever_the_others_write() {
 }
 
 #[test]
-fn one_that_is_deleted_meanwhile_is_a_failure_and_the_others_go_on() {
+fn a_vm_deleted_meanwhile_is_a_failure_and_others_go_on() {
     let (env, ids) = crowd();
     let go = env.root().join("go");
     let script = format!("echo $MAYFLY_VM; until test -e '{}'; do sleep 0.01; done", go.display());
@@ -158,7 +158,7 @@ fn a_signal_reaches_all_and_nothing_more_begins() {
 }
 
 #[test]
-fn a_reader_that_has_enough_ends_all_of_them() {
+fn a_closed_pipe_ends_all_commands() {
     let (env, _) = crowd();
     let mut command = env.command(&["exec", "--keep", "--all", "--", "yes"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -176,7 +176,7 @@ fn a_reader_that_has_enough_ends_all_of_them() {
 }
 
 #[test]
-fn on_a_terminal_no_vm_can_pass_for_another() {
+fn on_a_terminal_no_vm_can_imitate_another() {
     let (env, _) = crowd();
     let (mut ours, theirs) = terminal::open();
     let forge = "printf '\\033[2K\\rccc | forged\\n'";

@@ -21,7 +21,7 @@ const FIELDS: [&str; 12] = [
 ];
 
 #[test]
-fn the_answer_has_the_references_fields_in_their_order() {
+fn the_answer_has_the_documented_fields_in_order() {
     let env = Environment::mock();
     let id = env.start(&[]);
     let answer =
@@ -76,7 +76,7 @@ fn output_that_is_not_utf_8_is_carried_as_base64_and_says_so() {
 }
 
 #[test]
-fn a_timeout_is_part_of_stderr_as_in_the_reference() {
+fn a_timeout_is_reported_in_stderr() {
     let env = Environment::mock();
     let id = env.start(&["--keep"]);
     let timed_out =
@@ -93,7 +93,7 @@ fn a_timeout_is_part_of_stderr_as_in_the_reference() {
 }
 
 #[test]
-fn what_cannot_start_is_an_answer_and_no_error() {
+fn a_command_that_cannot_start_is_an_answer_not_an_error() {
     let env = Environment::mock();
     let id = env.start(&[]);
     let json = env.run(&["exec", "--json", &id, "--", "no-such-program"]).json_of(127);

@@ -19,7 +19,7 @@ fn life(env: &Environment, vm: &str) -> f64 {
 }
 
 #[test]
-fn a_vm_gets_more_time_and_never_less() {
+fn a_vm_never_loses_time() {
     let env = Environment::mock();
     let id = env.start(&["--name", "ci", "--ttl", "5m", "--keep"]);
     let guest = || timer(&fdinfo(env.vmm(&id)));
@@ -41,7 +41,7 @@ fn a_vm_gets_more_time_and_never_less() {
 }
 
 #[test]
-fn one_that_does_not_run_gets_it_with_its_next_start() {
+fn a_stopped_vm_gets_the_time_with_its_next_start() {
     let env = Environment::mock();
     let id = env.create(&["--ttl", "5m"]);
     env.run(&["extend", &id, "1h"]).prints(&format!("{id}\n"));
@@ -58,7 +58,7 @@ fn one_that_does_not_run_gets_it_with_its_next_start() {
 }
 
 #[test]
-fn a_vm_outlives_the_end_it_had_and_not_the_one_it_has() {
+fn an_extended_vm_ends_at_its_new_end() {
     let mut env = Environment::mock();
     env.profiles("[limits]\nttl_seconds = { min = 1, max = 3600 }\n");
     let (short, long) = (env.start(&["--ttl", "2s"]), env.start(&["--ttl", "2s"]));
@@ -74,7 +74,7 @@ fn a_vm_outlives_the_end_it_had_and_not_the_one_it_has() {
 }
 
 #[test]
-fn what_cannot_be_extended_is_refused_and_costs_nothing() {
+fn an_invalid_extension_changes_nothing() {
     let env = Environment::mock();
     let id = env.start(&["--ttl", "5m"]);
     let before = fs::read(env.registry()).unwrap();
@@ -98,7 +98,7 @@ fn what_cannot_be_extended_is_refused_and_costs_nothing() {
 
 /// The registry must not promise what the guest does not know of.
 #[test]
-fn a_guest_that_cannot_be_told_is_promised_nothing() {
+fn a_vm_whose_guest_does_not_answer_is_not_extended() {
     let env = Environment::mock();
     let id = env.start(&["--ttl", "5m"]);
     let before = env.status(&id);

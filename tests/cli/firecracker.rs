@@ -70,7 +70,7 @@ fn host_has_kvm() -> bool {
 }
 
 #[test]
-fn where_there_is_none_it_is_not_missed() {
+fn without_firecracker_doctor_is_content() {
     let env = without_firecracker();
     let (verdict, detail, remedy) = check(&env, "firecracker");
     assert_eq!((verdict.as_str(), detail.as_str()), ("warning", "firecracker is not installed"));
@@ -87,7 +87,7 @@ fn where_there_is_none_it_is_not_missed() {
 }
 
 #[test]
-fn it_is_found_wherever_it_may_be() {
+fn firecracker_is_found_in_all_usual_places() {
     let on_path = with_firecracker("1.14.1", "1.14.1");
     let mut named = without_firecracker();
     let mut beside_images = without_firecracker();
@@ -117,7 +117,7 @@ fn it_is_found_wherever_it_may_be() {
 }
 
 #[test]
-fn it_is_said_why_auto_does_not_take_it() {
+fn doctor_says_why_auto_does_not_use_firecracker() {
     let mut env = with_firecracker("1.14.1", "1.14.1");
     if !host_has_kvm() {
         let (_, problem, _) = check(&env, "kvm");
@@ -139,7 +139,7 @@ fn it_is_said_why_auto_does_not_take_it() {
 }
 
 #[test]
-fn one_that_will_not_do_is_seen() {
+fn an_unusable_firecracker_is_reported() {
     let env = with_firecracker("1.7.0", "1.7.0");
     let (verdict, detail, remedy) = check(&env, "firecracker");
     assert_eq!(verdict, "warning");
@@ -160,7 +160,7 @@ fn one_that_will_not_do_is_seen() {
 }
 
 #[test]
-fn a_jailer_is_held_against_what_is_known_of_it() {
+fn known_faults_of_a_jailer_are_reported() {
     if !geteuid().is_root() {
         return skipped("only root can use a jailer");
     }
@@ -209,7 +209,7 @@ fn a_host_that_cannot_run_it_refuses_at_once() {
 }
 
 #[test]
-fn auto_passes_it_over_where_it_cannot_run() {
+fn auto_skips_firecracker_where_it_cannot_run() {
     if host_has_kvm() {
         return;
     }

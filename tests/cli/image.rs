@@ -21,7 +21,7 @@ fn a_missing_image_cannot_be_deleted_unless_forced() {
 }
 
 #[test]
-fn what_is_no_profile_is_refused_before_anything_is_done() {
+fn an_unknown_profile_is_refused_before_anything_is_built() {
     let env = Environment::mock();
     env.run(&["image", "build", "nope"]).fails(3, "mayfly: no profile \"nope\"\nhint: [..]\n");
     env.run(&["image", "build", "../up"]).fails(3, "mayfly: no profile \"../up\"\n[..]");

@@ -140,7 +140,7 @@ fn every_form_of_a_source_is_recognized() {
 }
 
 #[test]
-fn the_one_for_this_machine_is_taken_and_others_are_refused() {
+fn the_image_for_this_architecture_is_selected() {
     let env = environment();
     let arm = Image { architecture: "arm64", ..small() };
     let both = write(&env, "both.tar", &oci(&[("v1", &arm), ("v1", &small())]));
@@ -179,7 +179,7 @@ fn the_one_for_this_machine_is_taken_and_others_are_refused() {
 }
 
 #[test]
-fn what_is_damaged_or_means_harm_leaves_nothing() {
+fn damaged_and_hostile_archives_leave_nothing() {
     let env = environment();
     let good = write(&env, "app.tar", &oci(&[("v1", &small())]));
     env.run(&["image", "import", "-q", &good]).prints("app\n");
@@ -225,7 +225,7 @@ fn what_is_damaged_or_means_harm_leaves_nothing() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_before_anything_is_done() {
+fn impossible_imports_are_refused_before_anything_is_done() {
     let env = Environment::mock();
     let archive = write(&env, "app.tar", &oci(&[("v1", &small())]));
     let text = write(&env, "notes.txt", b"no archive at all");
@@ -264,7 +264,7 @@ fn what_cannot_be_is_refused_before_anything_is_done() {
 }
 
 #[test]
-fn an_imported_image_is_no_profile_of_packages() {
+fn an_imported_profile_has_no_packages() {
     let mut env = environment();
     let archive = write(&env, "app.tar", &oci(&[("v1", &small())]));
     env.run(&["image", "import", "-q", &archive]).prints("app\n");
@@ -360,7 +360,7 @@ fn an_import_that_is_interrupted_or_killed_leaves_nothing_that_reap_does_not_swe
 }
 
 #[test]
-fn run_puts_words_together_as_docker_does() {
+fn run_combines_entrypoint_and_command_as_docker_does() {
     let mut env = Environment::mock();
     env.profiles(
         "[profiles.greeter]\nextends = \"debian-base\"\nentrypoint = [\"echo\", \"hello\"]\n\

@@ -28,7 +28,7 @@ fn a_vm_is_deleted_unless_something_says_otherwise() {
 }
 
 #[test]
-fn the_variable_keeps_with_true_values_only() {
+fn only_true_values_of_the_variable_keep_a_vm() {
     let mut env = Environment::mock();
     for (value, kept) in [
         ("1", true),
@@ -49,7 +49,7 @@ fn the_variable_keeps_with_true_values_only() {
 }
 
 #[test]
-fn what_is_kept_can_be_used_again() {
+fn a_kept_vm_can_be_used_again() {
     let env = Environment::mock();
     let id = env.start(&[]);
     for n in 1..4 {
@@ -61,7 +61,7 @@ fn what_is_kept_can_be_used_again() {
 }
 
 #[test]
-fn run_keeps_when_told_and_says_which() {
+fn run_keeps_its_vm_if_told_to_and_names_it() {
     let env = Environment::mock();
     env.run(&["run", "--keep", "--name", "kept", "--", "echo", "hi"]).is(
         0,
@@ -89,7 +89,7 @@ fn exec_watched(env: &Environment, flags: &[&str]) -> String {
 }
 
 #[test]
-fn a_deletion_is_told_to_people_and_not_to_scripts() {
+fn a_deletion_is_reported_on_terminals_only() {
     let env = Environment::mock();
     let told = "mayfly: deleted VM VM (post_exec_cleanup); '--keep' keeps it\r\n";
     assert_eq!(exec_watched(&env, &[]), told);

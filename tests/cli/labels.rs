@@ -74,7 +74,7 @@ fn labels_are_shown_and_outlive_a_lost_registry() {
 }
 
 #[test]
-fn what_is_no_label_or_too_many_costs_nothing() {
+fn invalid_labels_and_too_many_are_refused() {
     let env = Environment::mock();
     for bad in ["", "=v", "k k=v", "k=\u{1b}[2J", "ü=1"] {
         env.run(&["create", "--label", bad]).fails(2, "mayfly: [..]--label[..]\n");
@@ -97,7 +97,7 @@ fn what_is_no_label_or_too_many_costs_nothing() {
 
 /// What the version before wrote has no labels, and says so in its schema.
 #[test]
-fn a_registry_of_the_version_before_is_read_and_goes_on() {
+fn a_registry_of_the_previous_version_is_read_and_kept() {
     let env = Environment::mock();
     let id = env.start(&["--name", "old"]);
     let bytes = fs::read(env.registry()).unwrap();

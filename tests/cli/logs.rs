@@ -23,7 +23,7 @@ fn say(env: &Environment, id: &str, bytes: &[u8]) {
 }
 
 #[test]
-fn it_is_there_from_the_first_start_until_the_vm_is_deleted() {
+fn a_log_exists_from_the_first_start_until_the_vm_is_deleted() {
     let env = Environment::mock();
     let id = env.create(&["--name", "ci"]);
     env.run(&["logs", "ci"]).prints("");
@@ -57,7 +57,7 @@ fn it_is_there_from_the_first_start_until_the_vm_is_deleted() {
 }
 
 #[test]
-fn what_a_guest_says_is_shown_and_not_obeyed() {
+fn escape_sequences_of_a_guest_are_escaped() {
     let env = Environment::mock();
     let id = env.start(&[]);
     let hostile = b"\x1b[2J\x1b]0;owned\x07\r\nback\rspace \xff\xc3 \xe2\x80\xaeevil\r\n";
@@ -96,7 +96,7 @@ fn what_a_guest_says_is_shown_and_not_obeyed() {
 }
 
 #[test]
-fn it_is_followed_until_the_vm_ends_however_it_is_shortened() {
+fn a_log_is_followed_until_the_vm_ends_even_if_shortened() {
     let env = Environment::mock();
     let id = env.start(&[]);
     say(&env, &id, b"zero\none\n");
@@ -154,7 +154,7 @@ fn following_ends_with_the_vm_its_reader_or_a_signal() {
 }
 
 #[test]
-fn what_a_vmm_put_in_a_logs_place_is_not_read() {
+fn a_link_in_a_logs_place_is_not_followed() {
     let env = Environment::mock();
     let id = env.start(&[]);
     let log = log_of(&env, &id);

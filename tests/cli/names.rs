@@ -16,7 +16,7 @@ fn a_vm_is_found_by_id_prefix_and_name() {
 }
 
 #[test]
-fn a_prefix_of_several_is_refused_and_names_them() {
+fn an_ambiguous_prefix_is_refused_with_the_candidates() {
     let mut env = Environment::mock();
     env.set("MAYFLY_MAX_ACTIVE_VMS", "17");
     // Seventeen ids have only sixteen first digits.

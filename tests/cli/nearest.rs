@@ -99,7 +99,7 @@ fn a_misspelt_key_of_a_filter_an_order_or_a_file_is_named() {
 }
 
 #[test]
-fn what_was_typed_and_what_is_named_cannot_command_a_terminal() {
+fn escape_sequences_in_typed_and_suggested_names_are_escaped() {
     let mut env = Environment::mock();
     env.profiles("[profiles.python]\nextends = \"debian-base\"\n");
     let answer = env.run(&["create", "-p", "pyth\u{1b}on"]);

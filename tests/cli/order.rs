@@ -3,7 +3,7 @@
 use crate::support::environment::Environment;
 
 #[test]
-fn create_looks_at_limits_then_profile_then_expiry_then_room() {
+fn create_checks_limits_then_profile_then_expiry_then_room() {
     let env = Environment::mock();
     let ids: Vec<String> = (0..4).map(|_| env.create(&[])).collect();
     // Everything is wrong: the limits are told, CPUs before memory before TTL.
@@ -27,7 +27,7 @@ fn create_looks_at_limits_then_profile_then_expiry_then_room() {
 }
 
 #[test]
-fn exec_looks_at_the_timeout_then_existence_then_expiry_then_state() {
+fn exec_checks_the_timeout_then_existence_then_expiry_then_state() {
     let env = Environment::mock();
     env.run(&["exec", "--timeout", "0", "nope", "--", "true"])
         .fails(125, "mayfly: --timeout must be positive\n");
@@ -47,7 +47,7 @@ fn exec_looks_at_the_timeout_then_existence_then_expiry_then_state() {
 }
 
 #[test]
-fn start_looks_at_existence_then_expiry_then_state() {
+fn start_checks_existence_then_expiry_then_state() {
     let env = Environment::mock();
     env.run(&["start", "nope"]).fails(3, "mayfly: no VM \"nope\"\n[..]");
     let id = env.start(&[]);
@@ -56,7 +56,7 @@ fn start_looks_at_existence_then_expiry_then_state() {
 }
 
 #[test]
-fn stop_and_rm_ask_only_for_existence() {
+fn stop_and_rm_check_only_existence() {
     let env = Environment::mock();
     let id = env.start(&[]);
     env.expire(&id);

@@ -18,7 +18,7 @@ fn run_unread(env: &Environment, args: &[&str]) -> crate::support::answer::Answe
 }
 
 #[test]
-fn a_reader_that_has_read_enough_is_no_failure() {
+fn a_closed_pipe_is_no_failure() {
     let env = Environment::mock();
     let id = env.create(&[]);
     for args in [
@@ -40,7 +40,7 @@ fn a_reader_that_has_read_enough_is_no_failure() {
 }
 
 #[test]
-fn a_command_whose_output_nobody_reads_ends_as_a_local_one_would() {
+fn a_command_with_a_closed_pipe_ends_like_a_local_one() {
     let env = Environment::mock();
     let id = env.start(&["--keep"]);
     run_unread(&env, &["exec", &id, "--", "yes"]).is(141, "", "");

@@ -12,7 +12,7 @@ use crate::support::environment::Environment;
 use crate::support::programs;
 
 #[test]
-fn a_state_directory_that_is_not_ours_alone_is_refused() {
+fn a_state_directory_that_others_can_write_is_refused() {
     let mut env = Environment::mock();
     let real = env.root().join("real");
     fs::create_dir(&real).unwrap();
@@ -56,7 +56,7 @@ fn a_state_directory_that_is_not_ours_alone_is_refused() {
 }
 
 #[test]
-fn a_place_that_somebody_else_could_swap_is_refused() {
+fn a_directory_that_another_user_could_replace_is_refused() {
     let mut env = Environment::mock();
     let open = env.root().join("open");
     fs::create_dir(&open).unwrap();
@@ -123,7 +123,7 @@ fn a_planted_link_at_a_lock_is_not_followed() {
 }
 
 #[test]
-fn a_runtime_directory_that_is_not_ours_alone_is_refused() {
+fn a_runtime_directory_that_is_a_planted_link_is_refused() {
     let mut env = Environment::mock();
     let shared = env.root().join("shared");
     fs::create_dir(&shared).unwrap();
@@ -158,7 +158,7 @@ fn a_socket_path_that_cannot_fit_is_refused_at_create() {
 }
 
 #[test]
-fn a_state_directory_may_have_any_length_and_blanks() {
+fn a_state_directory_may_be_long_and_contain_blanks() {
     let mut env = Environment::mock();
     let place = env.root().join("a place with blanks").join("y".repeat(200));
     env.set("MAYFLY_STATE_DIR", &place);
@@ -170,7 +170,7 @@ fn a_state_directory_may_have_any_length_and_blanks() {
 }
 
 #[test]
-fn without_a_state_directory_xdg_decides() {
+fn the_default_state_directory_follows_xdg() {
     let mut env = Environment::mock();
     env.unset("MAYFLY_STATE_DIR");
     // Where the tests' own programs are, another user may not get to.

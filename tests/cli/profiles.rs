@@ -27,7 +27,7 @@ fn lists_the_built_in_ones_with_their_defaults() {
 }
 
 #[test]
-fn a_file_of_ones_own_changes_single_fields_and_adds_profiles() {
+fn a_users_file_changes_fields_and_adds_profiles() {
     let mut env = Environment::mock();
     env.profiles(
         "[limits]\nmax_active_vms = 1\n[profiles.debian-base]\nmem_mib = 512\n\
@@ -44,7 +44,7 @@ fn a_file_of_ones_own_changes_single_fields_and_adds_profiles() {
 }
 
 #[test]
-fn limits_of_ones_own_hold() {
+fn a_users_limits_are_enforced() {
     let mut env = Environment::mock();
     env.profiles("[limits]\nvcpu_count = { min = 1, max = 2 }\n");
     env.run(&["create", "--vcpus", "3"])

@@ -9,7 +9,7 @@ use crate::support::environment::Environment;
 use crate::support::processes::{self, eventually, lives};
 
 #[test]
-fn with_nothing_to_do_it_is_silent_so_that_cron_sends_no_mail() {
+fn with_nothing_to_do_reap_is_silent() {
     let env = Environment::mock();
     env.run(&["reap"]).prints("");
     let id = env.start(&[]);
@@ -24,7 +24,7 @@ fn with_nothing_to_do_it_is_silent_so_that_cron_sends_no_mail() {
 }
 
 #[test]
-fn expired_vms_go_and_a_dry_run_only_says_so() {
+fn expired_vms_are_deleted_and_a_dry_run_only_lists_them() {
     let env = Environment::mock();
     let (old, older, young) = (env.start(&[]), env.create(&[]), env.start(&[]));
     env.expire(&old);
@@ -46,7 +46,7 @@ fn expired_vms_go_and_a_dry_run_only_says_so() {
 }
 
 #[test]
-fn time_passes_by_itself_and_a_vm_ends_with_its_time() {
+fn a_vm_ends_when_its_time_is_up() {
     let mut env = Environment::mock();
     env.profiles("[limits]\nttl_seconds = { min = 1, max = 3600 }\n");
     let id = env.start(&["--ttl", "3s"]);
@@ -59,7 +59,7 @@ fn time_passes_by_itself_and_a_vm_ends_with_its_time() {
 }
 
 #[test]
-fn a_ttl_of_nothing_is_over_at_once() {
+fn a_ttl_of_zero_expires_at_once() {
     let mut env = Environment::mock();
     env.profiles("[limits]\nttl_seconds = { min = 0, max = 3600 }\n");
     let id = env.create(&["--ttl", "0"]);
@@ -89,7 +89,7 @@ fn directories_and_locks_without_a_record_are_swept() {
 }
 
 #[test]
-fn a_process_without_a_record_is_killed_and_no_other() {
+fn only_a_marked_process_without_a_record_is_killed() {
     let env = Environment::mock();
     let keep = env.start(&[]);
     let marked = |id: &str| {
@@ -149,7 +149,7 @@ fn a_lost_registry_is_rebuilt_from_the_manifests() {
 }
 
 #[test]
-fn rebuild_and_dry_run_exclude_each_other() {
+fn rebuild_and_dry_run_cannot_be_combined() {
     let env = Environment::mock();
     env.run(&["reap", "--dry-run", "--rebuild"]).fails(
         2,

@@ -5,7 +5,7 @@ use std::fs;
 use crate::support::environment::Environment;
 
 #[test]
-fn a_vm_gets_a_name_or_another_one() {
+fn a_vm_can_be_named_and_renamed() {
     let env = Environment::mock();
     let id = env.start(&["--keep"]);
     env.run(&["rename", &id, "ci"]).prints("ci\n");
@@ -26,7 +26,7 @@ fn a_vm_gets_a_name_or_another_one() {
 }
 
 #[test]
-fn a_name_that_is_taken_or_none_changes_nothing() {
+fn a_taken_or_invalid_name_changes_nothing() {
     let env = Environment::mock();
     let (a, b) = (env.create(&["--name", "a"]), env.create(&["--name", "b"]));
     let before = fs::read(env.registry()).unwrap();
@@ -48,7 +48,7 @@ fn a_name_that_is_taken_or_none_changes_nothing() {
 
 /// As after a kill between a manifest and the registry: two VMs that claim one name.
 #[test]
-fn a_name_that_two_manifests_claim_is_the_younger_vms() {
+fn of_two_vms_with_one_name_the_younger_keeps_it() {
     let env = Environment::mock();
     let (old, young) = (env.create(&["--name", "a"]), env.create(&["--name", "b"]));
     let manifest = env.state().join("vms").join(&old).join("manifest.json");

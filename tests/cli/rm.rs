@@ -7,7 +7,7 @@ use crate::support::fields;
 use crate::support::processes::lives;
 
 #[test]
-fn deletes_what_runs_and_everything_of_it() {
+fn deletes_a_running_vm_and_all_its_files() {
     let env = Environment::mock();
     let id = env.start(&["--name", "ci"]);
     let vmm = env.vmm(&id);
@@ -44,7 +44,7 @@ fn force_forgives_absence_and_nothing_else() {
 }
 
 #[test]
-fn several_are_deleted_also_around_a_missing_one() {
+fn a_missing_vm_does_not_keep_others_from_being_deleted() {
     let env = Environment::mock();
     let (a, b) = (env.start(&[]), env.create(&[]));
     env.run(&["rm", &a, "nope", &b]).is(3, &format!("{a}\n{b}\n"), "mayfly: no VM \"nope\"\n[..]");
@@ -62,7 +62,7 @@ fn an_expired_vm_can_still_be_deleted() {
 }
 
 #[test]
-fn directories_that_forbid_everything_go_too() {
+fn directories_without_permissions_are_deleted() {
     let env = Environment::mock();
     std::fs::create_dir(env.root().join("elsewhere")).unwrap();
     let precious = env.file("elsewhere/precious", "kept");

@@ -52,7 +52,7 @@ fn takes_the_flags_of_create_and_exec() {
 }
 
 #[test]
-fn every_failure_of_mayflys_own_is_125() {
+fn every_failure_of_mayfly_itself_is_125() {
     let mut env = Environment::mock();
     for (args, message) in [
         (&["run", "--nonsense", "--", "true"][..], "unexpected argument '--nonsense' found"),
@@ -91,7 +91,7 @@ fn a_command_that_fails_or_is_not_found_leaves_nothing_either() {
 }
 
 #[test]
-fn two_at_once_need_no_lock_around_them() {
+fn two_runs_at_once_need_no_lock() {
     let mut env = Environment::mock();
     env.set("MAYFLY_MAX_ACTIVE_VMS", "100");
     std::thread::scope(|scope| {

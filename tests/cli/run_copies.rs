@@ -22,7 +22,7 @@ fn read(env: &Environment, path: &str) -> String {
 }
 
 #[test]
-fn a_directory_comes_along_and_the_command_runs_in_it() {
+fn a_directory_is_copied_in_and_the_command_runs_in_it() {
     let env = with_project();
     let run = |flags: &[&str], command: &str| {
         env.run(&[&["run"], flags, &["--", "sh", "-c", command]].concat())
@@ -59,7 +59,7 @@ fn a_directory_comes_along_and_the_command_runs_in_it() {
 }
 
 #[test]
-fn what_the_command_made_goes_back() {
+fn results_are_copied_out() {
     let env = with_project();
     env.run(&[
         "run",
@@ -112,7 +112,7 @@ fn what_the_command_made_goes_back() {
 }
 
 #[test]
-fn the_commands_own_exit_code_wins() {
+fn the_exit_code_is_the_commands_if_a_copy_fails_too() {
     let env = with_project();
     let run = |script: &str, out: &[&str]| {
         env.run(&[&["run", "--copy-in", "project"], out, &["-c", script]].concat())
@@ -158,7 +158,7 @@ fn the_commands_own_exit_code_wins() {
 }
 
 #[test]
-fn an_interrupted_command_gives_back_what_it_made() {
+fn results_of_an_interrupted_command_are_copied_out() {
     let env = with_project();
     let script = "echo x > made; echo ready; exec sleep 1019";
     let mut live = env.live(&[
@@ -185,7 +185,7 @@ fn an_interrupted_command_gives_back_what_it_made() {
 }
 
 #[test]
-fn what_is_wrong_is_found_before_there_is_a_vm() {
+fn mistakes_are_found_before_a_vm_is_created() {
     let env = with_project();
     fs::write(env.root().join("file"), "").unwrap();
     for (flags, said) in [

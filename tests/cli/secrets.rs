@@ -95,7 +95,7 @@ fn a_secret_comes_from_a_file_or_a_pipe_as_it_is() {
 }
 
 #[test]
-fn a_secret_that_is_not_in_order_costs_nothing() {
+fn an_invalid_secret_is_refused_before_the_command_starts() {
     let env = in_memory();
     let open = env.file("open", "word");
     let empty = env.file("empty", "");

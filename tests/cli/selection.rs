@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::environment::Environment;
 
 #[test]
-fn all_are_stopped_that_run_and_fulfil_the_conditions() {
+fn all_stops_the_running_vms_that_match() {
     let env = Environment::mock();
     let (a, b) =
         (env.start(&["--label", "job=a"]), env.start(&["--name", "b", "--label", "job=b"]));
@@ -23,7 +23,7 @@ fn all_are_stopped_that_run_and_fulfil_the_conditions() {
 }
 
 #[test]
-fn all_are_deleted_or_those_that_fulfil_the_conditions() {
+fn all_deletes_the_vms_that_match() {
     let env = Environment::mock();
     let (a, b) = (env.start(&["--label", "x=1"]), env.create(&["--name", "b", "--label", "x=2"]));
     env.run(&["rm", "--all", "--label", "x=3"]).is(0, "", "mayfly: no VM to delete\n");
@@ -37,7 +37,7 @@ fn all_are_deleted_or_those_that_fulfil_the_conditions() {
 }
 
 #[test]
-fn names_and_conditions_exclude_each_other() {
+fn names_and_conditions_cannot_be_combined() {
     let env = Environment::mock();
     let id = env.create(&[]);
     for verb in ["stop", "rm"] {

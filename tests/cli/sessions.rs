@@ -54,7 +54,7 @@ fn a_killed_client_gives_its_place_back_and_the_next_is_byte_exact() {
 }
 
 #[test]
-fn stop_ends_a_running_command_which_is_then_125_and_never_0() {
+fn a_command_ended_by_stop_never_succeeds() {
     let env = Environment::mock();
     let id = env.start(&["--keep"]);
     let mut live = env.live(&[
@@ -85,7 +85,7 @@ fn rm_ends_a_running_command() {
 }
 
 #[test]
-fn a_command_does_not_fail_because_another_deleted_the_vm_behind_it() {
+fn a_command_whose_vm_another_command_deletes_is_lost() {
     let env = Environment::mock();
     let id = env.start(&[]);
     let mut first =
@@ -98,7 +98,7 @@ fn a_command_does_not_fail_because_another_deleted_the_vm_behind_it() {
 }
 
 #[test]
-fn two_that_end_together_both_succeed_at_deleting() {
+fn several_deletions_at_once_all_succeed() {
     let env = Environment::mock();
     for _ in 0..5 {
         let id = env.start(&[]);

@@ -34,7 +34,7 @@ fn a_signal_is_passed_on_and_ends_the_command() {
 }
 
 #[test]
-fn a_command_may_handle_a_signal_and_have_the_last_word() {
+fn a_command_may_handle_a_signal_and_choose_its_exit_code() {
     let env = Environment::mock();
     let id = env.start(&["--keep"]);
     for (signal, name, _) in ASKING {
@@ -68,7 +68,7 @@ fn run_cleans_up_after_every_signal() {
 }
 
 #[test]
-fn the_second_ctrl_c_gives_up_on_a_command_that_does_not_listen() {
+fn the_second_ctrl_c_gives_up_on_a_command_that_ignores_the_first() {
     let env = Environment::mock();
     for second in [Signal::SIGINT, Signal::SIGTERM] {
         let deaf = "trap '' INT TERM; echo ready; while :; do sleep 0.05; done";
@@ -119,7 +119,7 @@ fn the_second_ctrl_c_of_exec_leaves_the_vm() {
 }
 
 #[test]
-fn a_closed_terminals_hangup_does_not_stop_what_was_asked_for_in_the_background() {
+fn nohup_is_respected() {
     // `nohup` ignores SIGHUP before it starts a program, and the program shall not undo that.
     let env = Environment::mock();
     let mut live = env.live(&["run", "-i", "--", "sh", "-c", "echo ready; read line; echo end"]);

@@ -47,7 +47,7 @@ fn several_at_once_print_a_json_line_each() {
 }
 
 #[test]
-fn one_that_fails_does_not_hold_up_the_others() {
+fn a_failed_start_does_not_keep_others_from_starting() {
     let env = Environment::mock();
     let id = env.create(&[]);
     let answer = env.run(&["start", "nope", &id, &id]);
@@ -63,7 +63,7 @@ fn one_that_fails_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn only_what_is_created_or_stopped_can_be_started() {
+fn only_created_and_stopped_vms_can_be_started() {
     let env = Environment::mock();
     let id = env.start(&[]);
     let error = env.run(&["start", "--json", &id]).json_error(4);

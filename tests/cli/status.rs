@@ -17,7 +17,7 @@ fn trace(env: &Environment) -> (Vec<u8>, u64, i64, i64) {
 }
 
 #[test]
-fn where_there_is_nothing_it_shows_nothing_and_makes_nothing() {
+fn without_vms_nothing_is_shown_and_nothing_created() {
     let env = Environment::mock();
     env.run(&["status", "--json"]).prints("[]\n");
     env.run(&["status"]).prints("VM  NAME  PROFILE  STATE  RUNS ON  ISOLATION  SIZE  LEFT\n");
@@ -54,7 +54,7 @@ fn the_table_shows_what_people_ask_for() {
 }
 
 #[test]
-fn it_never_writes() {
+fn status_never_writes_to_the_registry() {
     let env = Environment::mock();
     let (a, b, c) = (env.start(&[]), env.start(&[]), env.create(&[]));
     env.run(&["stop", &b]).prints(&format!("{b}\n"));
@@ -106,7 +106,7 @@ fn an_expired_vm_is_listed_as_such_and_reaped_when_named() {
 }
 
 #[test]
-fn those_that_are_there_are_shown_beside_those_that_are_not() {
+fn existing_vms_are_shown_beside_missing_ones() {
     let env = Environment::mock();
     let id = env.create(&[]);
     let answer = env.run(&["status", "--json", "nope", &id]);

@@ -21,7 +21,7 @@ fn mock() -> Environment {
 }
 
 #[test]
-fn on_a_terminal_it_has_the_screen_and_gives_it_back() {
+fn on_a_terminal_the_list_fills_the_screen_and_restores_it() {
     let env = mock();
     let mut sitting = env.sit(&["status", "--watch"]);
     sitting.sees(ENTER);
@@ -51,7 +51,7 @@ fn on_a_terminal_it_has_the_screen_and_gives_it_back() {
 }
 
 #[test]
-fn a_suspended_one_gives_the_screen_back_meanwhile() {
+fn a_suspended_list_restores_the_screen() {
     let env = mock();
     let mut sitting = env.sit(&["status", "-w"]);
     sitting.sees("VM  NAME");
@@ -68,7 +68,7 @@ fn a_suspended_one_gives_the_screen_back_meanwhile() {
 }
 
 #[test]
-fn elsewhere_it_prints_each_change_once() {
+fn off_a_terminal_each_change_is_printed_once() {
     let env = mock();
     env.create(&["--name", "other"]);
     let id = env.create(&["--name", "box", "--label", "job=1"]);
@@ -105,7 +105,7 @@ fn elsewhere_it_prints_each_change_once() {
 }
 
 #[test]
-fn a_reader_that_has_enough_ends_it() {
+fn a_closed_pipe_ends_the_list() {
     let env = mock();
     for flag in ["--json", "-q"] {
         let mut command = env.command(&["status", "--watch", flag]);

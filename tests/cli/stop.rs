@@ -31,7 +31,7 @@ fn is_idempotent() {
 }
 
 #[test]
-fn what_never_ran_is_marked_stopped_as_in_the_reference() {
+fn a_created_vm_can_be_marked_stopped() {
     let env = Environment::mock();
     let id = env.create(&[]);
     assert_eq!(env.run(&["stop", "--json", &id]).json()["state"], "stopped");
@@ -39,7 +39,7 @@ fn what_never_ran_is_marked_stopped_as_in_the_reference() {
 }
 
 #[test]
-fn a_guest_that_does_not_listen_is_killed_after_its_grace() {
+fn a_guest_that_ignores_a_stop_is_killed_after_its_grace() {
     let env = Environment::mock();
     let id = env.start(&[]);
     env.run(&[
@@ -68,7 +68,7 @@ fn grace_may_come_from_a_variable_and_must_be_a_duration() {
 }
 
 #[test]
-fn several_stop_and_every_failure_is_told() {
+fn several_are_stopped_and_every_failure_is_reported() {
     let env = Environment::mock();
     let (a, b) = (env.start(&[]), env.start(&[]));
     env.run(&["stop", &a, "nope", &b]).is(

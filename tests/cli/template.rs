@@ -53,7 +53,7 @@ fn processes_of_the_host_have_no_templates() {
 }
 
 #[test]
-fn damaged_ones_are_listed_as_such_and_deleted() {
+fn damaged_templates_are_listed_as_such_and_deleted() {
     let env = Environment::mock();
     let (one, two) = (damaged(&env, "one-0123"), damaged(&env, "two-4567"));
     env.run(&["template", "ls"]).is(
@@ -91,7 +91,7 @@ fn damaged_ones_are_listed_as_such_and_deleted() {
 }
 
 #[test]
-fn names_lead_nowhere_else() {
+fn a_name_cannot_lead_out_of_the_directory() {
     let env = Environment::mock();
     let directory = damaged(&env, "one-0123");
     fs::write(env.artifacts().join("canary"), "alive").unwrap();
@@ -102,7 +102,7 @@ fn names_lead_nowhere_else() {
 }
 
 #[test]
-fn those_that_nobody_uses_are_reaped_after_a_time() {
+fn unused_templates_are_reaped_after_a_time() {
     let mut env = Environment::mock();
     let (old, new) = (damaged(&env, "old-0123"), damaged(&env, "new-4567"));
     forget(&old, 31);
@@ -119,7 +119,7 @@ fn those_that_nobody_uses_are_reaped_after_a_time() {
 }
 
 #[test]
-fn what_a_killed_command_was_making_is_swept() {
+fn an_unfinished_template_is_swept() {
     let env = Environment::mock();
     let left = damaged(&env, ".making-one-0123-89abcdef");
     fs::write(env.artifacts().join("templates/.one-0123.lock"), "12345").unwrap();

@@ -35,7 +35,7 @@ fn commands(env: &Environment) -> Vec<String> {
 }
 
 #[test]
-fn a_shell_is_typed_in_resized_interrupted_and_left() {
+fn a_shell_can_be_typed_in_resized_interrupted_and_left() {
     let env = mock();
     let id = env.start(&[]);
     let mut sitting = env.sit(&["shell", "-e", "PS1=> ", &id]);
@@ -68,7 +68,7 @@ fn a_shell_is_typed_in_resized_interrupted_and_left() {
 }
 
 #[test]
-fn full_screen_programs_have_the_screen_and_give_it_back() {
+fn full_screen_programs_restore_the_screen() {
     let env = mock();
     let id = env.start(&["--keep"]);
     for program in [&["vi", "-c", "q"][..], &["less", "/etc/passwd"]] {
@@ -110,7 +110,7 @@ fn a_command_has_one_terminal_for_all_its_streams() {
 }
 
 #[test]
-fn exec_follows_its_own_rule_and_output_may_go_elsewhere() {
+fn exec_with_a_terminal_may_have_its_output_redirected() {
     let env = mock();
     let id = env.start(&[]);
     let mut command = env.command(&["exec", "-t", &id, "-c", "read line; echo got $line"]);
@@ -143,7 +143,7 @@ fn the_kind_of_terminal_is_passed_on_if_it_is_known_there() {
 }
 
 #[test]
-fn without_a_terminal_there_is_a_refusal_and_nothing_is_done() {
+fn without_a_terminal_a_shell_is_refused() {
     let env = mock();
     let id = env.create(&[]);
     env.run(&["shell", &id]).fails(
@@ -172,7 +172,7 @@ fn without_a_terminal_there_is_a_refusal_and_nothing_is_done() {
 }
 
 #[test]
-fn run_with_a_terminal_alone_is_a_shell_that_leaves_nothing() {
+fn run_with_only_a_terminal_is_a_shell() {
     let env = mock();
     let mut sitting = env.sit(&["run", "-t"]);
     sitting.types("echo \"<$((6 * 7))>\"; exit 5\r");
@@ -182,7 +182,7 @@ fn run_with_a_terminal_alone_is_a_shell_that_leaves_nothing() {
 }
 
 #[test]
-fn a_vm_that_is_killed_under_a_shell_gives_the_terminal_back() {
+fn a_killed_vm_restores_the_terminal() {
     let env = mock();
     let id = env.start(&[]);
     let sitting = plain_shell(&env, &["shell", &id]);
@@ -196,7 +196,7 @@ fn a_vm_that_is_killed_under_a_shell_gives_the_terminal_back() {
 }
 
 #[test]
-fn a_vm_that_is_stopped_hangs_up_its_shells_and_waits_for_nothing() {
+fn stop_hangs_up_shells_and_does_not_wait_for_them() {
     let env = mock();
     let id = env.start(&[]);
     let mut sitting = env.sit(&["shell", &id, "--", "bash", "--norc", "-i"]);
@@ -214,7 +214,7 @@ fn a_vm_that_is_stopped_hangs_up_its_shells_and_waits_for_nothing() {
 }
 
 #[test]
-fn a_signal_hangs_up_and_gives_the_terminal_back() {
+fn a_signal_hangs_up_and_restores_the_terminal() {
     let env = mock();
     let id = env.start(&[]);
     for (signal, said) in [
@@ -254,7 +254,7 @@ fn a_command_that_ignores_the_hangup_is_killed() {
 }
 
 #[test]
-fn a_terminal_that_is_closed_ends_its_command() {
+fn closing_the_terminal_ends_the_command() {
     let env = mock();
     let id = env.start(&[]);
     let sitting = plain_shell(&env, &["exec", "-it", &id]);
@@ -270,7 +270,7 @@ fn a_terminal_that_is_closed_ends_its_command() {
 }
 
 #[test]
-fn two_keys_lead_out_of_a_vm_that_answers_no_more() {
+fn two_keys_leave_a_vm_that_does_not_answer() {
     let env = mock();
     let id = env.start(&[]);
     let mut sitting = plain_shell(&env, &["shell", &id]);
@@ -299,7 +299,7 @@ fn ctrl_c_gets_through_a_flood() {
 }
 
 #[test]
-fn a_shell_of_this_side_can_have_the_terminal_in_between() {
+fn mayfly_can_be_suspended_and_resumed() {
     let env = mock();
     let id = env.start(&[]);
     // A shell with job control, which starts mayfly as a job in the foreground, is stopped by it and
@@ -334,7 +334,7 @@ fn a_shell_of_this_side_can_have_the_terminal_in_between() {
 }
 
 #[test]
-fn ctrl_d_before_the_command_runs_ends_nothing() {
+fn ctrl_d_before_the_command_runs_is_ignored() {
     let env = mock();
     let id = env.start(&["--keep"]);
     let go = env.root().join("go");

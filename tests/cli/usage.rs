@@ -65,7 +65,7 @@ fn without_a_verb_help_is_shown_as_an_error() {
 }
 
 #[test]
-fn what_is_not_understood_is_2_and_of_exec_and_run_125() {
+fn usage_errors_are_2_and_for_exec_and_run_125() {
     let env = Environment::mock();
     let vmware = "invalid value 'vmware' for '--backend <BACKEND>' \
                   [possible values: auto, firecracker, qemu, mock]";
@@ -128,7 +128,7 @@ fn what_is_not_understood_is_2_and_of_exec_and_run_125() {
 }
 
 #[test]
-fn what_other_programs_take_is_known() {
+fn words_of_other_programs_get_a_hint() {
     let env = Environment::mock();
     for (args, code, hint) in [
         (
@@ -151,7 +151,7 @@ fn what_other_programs_take_is_known() {
 }
 
 #[test]
-fn with_json_an_error_of_usage_is_an_object_too() {
+fn with_json_a_usage_error_is_an_object() {
     let env = Environment::mock();
     for (args, code) in [
         (&["create", "--json", "--vcpus", "x"][..], 2),

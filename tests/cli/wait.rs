@@ -24,7 +24,7 @@ fn waiting(env: &Environment, args: &[&str]) -> Live {
 }
 
 #[test]
-fn what_does_not_run_is_not_waited_for() {
+fn wait_returns_at_once_for_a_vm_that_does_not_run() {
     let env = Environment::mock();
     let (created, stopped) = (env.create(&["--name", "a"]), env.start(&[]));
     env.run(&["stop", &stopped]).prints(&format!("{stopped}\n"));
@@ -113,7 +113,7 @@ fn a_start_is_waited_for_and_so_is_a_deletion() {
 
 /// A killed command leaves an operation that nobody is at.
 #[test]
-fn what_was_abandoned_is_not_waited_for() {
+fn wait_ignores_an_operation_whose_command_was_killed() {
     let env = Environment::mock();
     let id = env.create(&[]);
     let bytes = fs::read(env.registry()).unwrap();

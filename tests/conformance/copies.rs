@@ -106,7 +106,7 @@ pub fn trees_go_in_and_come_out_as_they_were(bench: &Bench) {
     vm.sh("ls -A /run/lock").prints("");
 }
 
-pub fn a_directory_comes_along_and_what_was_made_in_it_goes_back(bench: &Bench) {
+pub fn a_directory_is_copied_in_and_results_are_copied_out(bench: &Bench) {
     let root = bench.env.root();
     fs::create_dir_all(root.join("project/target")).unwrap();
     fs::write(root.join("project/.gitignore"), "target\n").unwrap();

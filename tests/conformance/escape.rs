@@ -26,7 +26,7 @@ fn replace(path: &Path, with: impl FnOnce(&Path)) {
     with(path);
 }
 
-pub fn a_vmm_that_was_taken_over_leads_nobody_astray(bench: &Bench) {
+pub fn a_vmm_that_was_taken_over_cannot_mislead_commands(bench: &Bench) {
     if bench.backend != "firecracker" {
         eprintln!("skipped on {}: its VMM owns no directory", bench.backend);
         return;

@@ -14,7 +14,7 @@ use crate::support::processes::{self, PATIENCE, eventually};
 /// The most memory a mayfly may ever have resident, in kB, whatever flows through it.
 const CEILING: u64 = 32 << 10;
 
-pub fn a_reader_that_stops_costs_no_memory_and_holds_nobody_up(bench: &Bench) {
+pub fn a_stopped_reader_costs_no_memory_and_delays_no_other_command(bench: &Bench) {
     let vm = bench.vm();
     let count = bench.flood.to_string();
     let mut command = vm.command(&["--", "head", "-c", &count, "/dev/zero"]);

@@ -88,7 +88,7 @@ pub fn run_does_it_all_at_once(bench: &Bench) {
     assert_eq!(env.leftovers(), Vec::<String>::new());
 }
 
-pub fn a_vm_that_ends_by_itself_is_a_stopped_one(bench: &Bench) {
+pub fn a_vm_that_powers_itself_off_is_stopped(bench: &Bench) {
     if bench.skips("a host process has no power to switch off") {
         return;
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::bench::Bench;
 use crate::support::processes::eventually;
 
-pub fn a_fork_bomb_is_the_guests_own_problem(bench: &Bench) {
+pub fn a_fork_bomb_does_not_harm_the_host(bench: &Bench) {
     if bench.skips("a fork bomb on the host is the host's problem") {
         return;
     }

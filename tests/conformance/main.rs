@@ -62,23 +62,23 @@ suite! {
     cases: {
         commands::commands_get_what_they_are_given;
         commands::ends_of_commands_come_back;
-        copies::a_directory_comes_along_and_what_was_made_in_it_goes_back;
+        copies::a_directory_is_copied_in_and_results_are_copied_out;
         copies::trees_go_in_and_come_out_as_they_were;
         doctor::doctor_knows_what_vms_run_on;
-        escape::a_vmm_that_was_taken_over_leads_nobody_astray;
+        escape::a_vmm_that_was_taken_over_cannot_mislead_commands;
         escape::every_vmm_is_a_user_of_its_own;
         floods::a_console_that_is_flooded_stays_bounded;
-        floods::a_reader_that_stops_costs_no_memory_and_holds_nobody_up;
+        floods::a_stopped_reader_costs_no_memory_and_delays_no_other_command;
         hardening::a_disk_is_raw_whatever_is_in_it;
         hardening::the_vmm_is_confined_and_given_nothing;
         hardening::the_image_stays_as_it_was_built;
         life::a_vm_goes_through_its_life;
-        life::a_vm_that_ends_by_itself_is_a_stopped_one;
+        life::a_vm_that_powers_itself_off_is_stopped;
         life::a_vmm_that_hangs_at_its_start_is_waited_for;
         life::a_vmm_that_is_killed_leaves_a_vm_that_can_start_again;
         life::more_time_reaches_the_guest;
         life::run_does_it_all_at_once;
-        machine::a_fork_bomb_is_the_guests_own_problem;
+        machine::a_fork_bomb_does_not_harm_the_host;
         machine::memory_that_runs_out_costs_the_command_only;
         machine::orphans_are_reaped;
         machine::the_guest_knows_its_name_and_the_time;
@@ -88,14 +88,14 @@ suite! {
         sessions::a_command_ends_with_its_vm;
         streams::input_ends_when_it_ends;
         streams::streams_are_byte_exact;
-        templates::a_byte_changed_in_any_file_is_noticed_and_mended;
+        templates::a_template_with_a_changed_byte_is_rebuilt;
         templates::a_cold_start_has_nothing_to_do_with_templates;
         templates::a_copy_keeps_its_disk_when_it_is_stopped;
-        templates::a_template_can_go_while_copies_run;
+        templates::a_template_can_be_deleted_while_copies_run;
         templates::a_template_that_has_lain_for_a_while_goes_on_in_the_present;
         templates::copies_are_machines_of_their_own;
         templates::starts_that_race_make_one_template;
-        terminal::a_shell_has_a_terminal_and_gives_it_back;
+        terminal::a_shell_has_a_terminal_and_restores_it;
         timeouts::a_timeout_kills_the_tree_and_keeps_the_output;
     }
 }
@@ -109,13 +109,13 @@ suite! {
     }
     cases: {
         doctor::doctor_knows_what_vms_run_on;
-        escape::a_vmm_that_was_taken_over_leads_nobody_astray;
+        escape::a_vmm_that_was_taken_over_cannot_mislead_commands;
         floods::a_console_that_is_flooded_stays_bounded;
         hardening::a_disk_is_raw_whatever_is_in_it;
         hardening::the_image_stays_as_it_was_built;
         hardening::the_vmm_is_confined_and_given_nothing;
         life::a_vm_goes_through_its_life;
-        life::a_vm_that_ends_by_itself_is_a_stopped_one;
+        life::a_vm_that_powers_itself_off_is_stopped;
         life::a_vmm_that_hangs_at_its_start_is_waited_for;
         life::a_vmm_that_is_killed_leaves_a_vm_that_can_start_again;
         life::run_does_it_all_at_once;

@@ -99,7 +99,7 @@ fn damage(path: &Path) {
     file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
 }
 
-pub fn a_byte_changed_in_any_file_is_noticed_and_mended(bench: &Bench) {
+pub fn a_template_with_a_changed_byte_is_rebuilt(bench: &Bench) {
     if bench.lacks_templates() {
         return;
     }
@@ -198,7 +198,7 @@ pub fn a_copy_keeps_its_disk_when_it_is_stopped(bench: &Bench) {
     vm.sh(read).is(1, "not synced\nappended\n1\n", "");
 }
 
-pub fn a_template_can_go_while_copies_run(bench: &Bench) {
+pub fn a_template_can_be_deleted_while_copies_run(bench: &Bench) {
     if bench.lacks_templates() {
         return;
     }

@@ -12,7 +12,7 @@ fn sit(vm: &Vm<'_>, args: &[&str]) -> Sitting {
     Sitting::start(command)
 }
 
-pub fn a_shell_has_a_terminal_and_gives_it_back(bench: &Bench) {
+pub fn a_shell_has_a_terminal_and_restores_it(bench: &Bench) {
     let vm = bench.vm();
     let mut sitting = sit(&vm, &["--", "sh"]);
     sitting.sees("> ");

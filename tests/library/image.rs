@@ -13,7 +13,7 @@ use mayfly::model::{ImageRecipe, Profile, Refusal, RefusalKind};
 use crate::support::{images, programs};
 
 #[test]
-fn an_image_has_its_files_and_they_are_what_they_should_be() {
+fn an_image_has_the_right_files() {
     let image = images::image("debian-base");
     image.verify().unwrap();
     assert_eq!(image.verify().unwrap(), ImageVerification::Unchanged);

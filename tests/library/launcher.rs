@@ -27,7 +27,7 @@ fn becomes(line: &str, bounds: LaunchBounds) -> String {
 }
 
 #[test]
-fn no_file_grows_beyond_the_limit_and_nobody_dies_of_it() {
+fn files_are_limited_without_killing_the_writer() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     let bounds = LaunchBounds { file_size: Some(4096), ..LaunchBounds::default() };
@@ -39,7 +39,7 @@ fn no_file_grows_beyond_the_limit_and_nobody_dies_of_it() {
 }
 
 #[test]
-fn what_it_may_open_is_counted() {
+fn open_files_are_limited() {
     let bounds = LaunchBounds { open_files: Some(77), ..LaunchBounds::default() };
     assert_eq!(becomes("ulimit -n; ulimit -Hn; ulimit -c", bounds), "77\n77\n0\n");
 }
@@ -53,7 +53,7 @@ fn only_that_signal_is_blocked() {
 }
 
 #[test]
-fn files_appear_in_its_own_view_only() {
+fn mounts_are_private() {
     if !geteuid().is_root() {
         return skipped("only root can make mounts");
     }
@@ -87,7 +87,7 @@ fn files_appear_in_its_own_view_only() {
 }
 
 #[test]
-fn an_order_that_was_cut_off_is_no_order() {
+fn a_truncated_order_is_not_executed() {
     let mut gate = Command::cargo_bin("mayfly").unwrap();
     let output = gate.arg("__gate").write_stdin("{\"path\":\"/bin/echo\"").unwrap();
     assert!(output.stdout.is_empty() && output.stderr.is_empty());

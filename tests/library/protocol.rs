@@ -98,7 +98,7 @@ proptest! {
     }
 
     #[test]
-    fn a_hello_behind_a_broken_frame_is_found(
+    fn a_hello_after_a_broken_frame_is_found(
         junk in prop::collection::vec(any::<u8>(), 0..3000),
         nonce: u64,
         tag: u64,

@@ -100,7 +100,7 @@ fn a_commit_that_hangs_is_a_bad_one() {
 }
 
 #[test]
-fn a_command_that_is_killed_ends_the_search_unless_its_code_is_made_a_small_one() {
+fn a_killed_command_ends_the_search_unless_its_code_is_mapped() {
     let env = Environment::mock();
     let crashes = "kill -SEGV $$";
     let repository = Repository::new(&env, &[GOOD, GOOD, (crashes, "debian-base"), BAD]);

@@ -35,17 +35,17 @@ fn eight_recipes_four_at_a_time(env: &Environment) {
 }
 
 #[test]
-fn as_many_jobs_as_there_may_be_vms_do_not_get_in_each_others_way() {
+fn as_many_jobs_as_the_limit_of_vms_all_succeed() {
     eight_recipes_four_at_a_time(&Environment::mock());
 }
 
 #[test]
-fn recipes_run_side_by_side_in_machines_of_their_own() {
+fn recipes_run_in_parallel_in_separate_vms() {
     eight_recipes_four_at_a_time(&Environment::qemu());
 }
 
 #[test]
-fn more_jobs_than_there_may_be_vms_fail_and_say_what_allows_more() {
+fn more_jobs_than_the_limit_of_vms_fail_with_a_hint() {
     let mut env = Environment::mock();
     env.create(&["--name", "other"]);
     env.set("MAYFLY_MAX_ACTIVE_VMS", "1");
