@@ -28,7 +28,7 @@ const LISTS: [FileList; 4] = [
     },
     FileList {
         heading: "Add a field to a VM's record",
-        most: 6,
+        most: 5,
         marks: &[
             "labels: VmLabels",
             "labels: &'a VmLabels",
