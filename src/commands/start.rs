@@ -28,10 +28,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Name or id of a VM; the beginning of an id is enough
-    #[arg(
-        required = true, value_name = "VM",
-        add = ArgValueCompleter::new(candidates::vms_that_do_not_run)
-    )]
+    #[arg(required = true, value_name = "VM", add = ArgValueCompleter::new(candidates::vms_that_do_not_run))]
     vms: Vec<VmRef>,
 
     #[command(flatten)]

@@ -15,22 +15,18 @@ use crate::model::{Refusal, RefusalKind, VmPhase, VmRecord};
 use crate::output::{ErrorReport, PrefixedLines, SharedStream, WritePatience};
 use crate::protocol::ExecRequest;
 
-/// The flags of `exec --all`.
-#[derive(Debug)]
-pub struct ExecAllRequest<'a> {
-    pub all: &'a SelectionFlags,
-    pub keep: bool,
-    pub command: &'a CommandFlags,
-    /// The number of VMs in which the command runs at a time.
-    pub jobs: usize,
-}
-
-pub fn serve(app: &AppContext, request: &ExecAllRequest) -> Result<u8> {
-    let exec = request.command.prepare_for_many()?;
+pub fn serve(
+    app: &AppContext,
+    all: &SelectionFlags,
+    command: &CommandFlags,
+    keep: bool,
+    jobs: usize,
+) -> Result<u8> {
+    let exec = command.prepare_for_many()?;
     let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
     let now = clock::now()?;
-    let mut vms = request.all.find(&manager)?;
+    let mut vms = all.find(&manager)?;
     vms.retain(|vm| matches!(vm.state, VmPhase::Started { .. }) && !vm.has_expired(&now));
     if vms.is_empty() {
         let refusal = Refusal::new(RefusalKind::NotFound, "no VM to run the command in");
@@ -42,7 +38,7 @@ pub fn serve(app: &AppContext, request: &ExecAllRequest) -> Result<u8> {
         app,
         manager: &manager,
         exec: &exec,
-        keep: request.keep,
+        keep,
         width: vms.iter().map(|vm| vm.manifest.called().len()).max().unwrap_or(0),
         stdout: SharedStream::stdout()?,
         stderr: SharedStream::stderr()?,
@@ -50,11 +46,11 @@ pub fn serve(app: &AppContext, request: &ExecAllRequest) -> Result<u8> {
     // The highest exit code does not depend on the order in which the commands end.
     let (mut code, mut deleted) = (0, 0);
     let run = |vm: &VmRecord, signals: &mut [PendingSignals; 3]| batch.run(vm, signals);
-    lifecycle::in_parallel(&vms, request.jobs, &mut signals, run, |vm, ran| {
+    lifecycle::in_parallel(&vms, jobs, &mut signals, run, |vm, ran| {
         let reported = ran.and_then(|ran| {
             let was_deleted = ran.finished.cleanup.as_ref().is_some_and(|removed| removed.deleted);
             deleted += usize::from(was_deleted);
-            batch.stderr.between(|| batch.report(request.command, vm, ran))
+            batch.stderr.between(|| batch.report(command, vm, ran))
         });
         let own = reported.unwrap_or_else(|error| batch.report_error(vm, &error));
         code = code.max(own);

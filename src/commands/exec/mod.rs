@@ -77,8 +77,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         return Err(refusal.hint(hint).into());
     }
     let Some(vm) = args.vm else {
-        let (all, command, jobs) = (&args.all, &args.command, args.jobs.into());
-        return all::serve(app, &all::ExecAllRequest { all, keep: args.keep, command, jobs });
+        return all::serve(app, &args.all, &args.command, args.keep, args.jobs.into());
     };
     let (exec, streams) = args.command.prepare(app)?;
     let program = exec.program.clone();

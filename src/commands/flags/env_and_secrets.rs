@@ -23,10 +23,7 @@ pub struct EnvAndSecrets {
     ///
     /// May be given several times. No other variable of this environment reaches the VM, except TERM if
     /// the command has a terminal.
-    #[arg(
-        short, long, value_name = "KEY[=VALUE]",
-        add = ArgValueCompleter::new(candidates::variables)
-    )]
+    #[arg(short, long, value_name = "KEY[=VALUE]", add = ArgValueCompleter::new(candidates::variables))]
     env: Vec<OsString>,
 
     /// Set the variables in FILE, or in standard input if FILE is '-'

@@ -28,9 +28,7 @@ pub struct CommandFlags {
     /// Kill the command after DURATION and exit with 124
     ///
     /// Everything it started is killed too; its output until then is kept.
-    #[arg(
-        long, value_name = "DURATION", add = ArgValueCompleter::new(candidates::durations)
-    )]
+    #[arg(long, value_name = "DURATION", add = ArgValueCompleter::new(candidates::durations))]
     timeout: Option<TimeSpan>,
 
     /// Pass standard input on to the command

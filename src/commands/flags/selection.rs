@@ -13,10 +13,7 @@ use crate::model::{LabelQuery, Refusal, RefusalKind, StatusFilter, VmId, VmRecor
 #[derive(Debug, Args)]
 pub struct VmSelection {
     /// Name or id of a VM; the beginning of an id is enough
-    #[arg(
-        required_unless_present = "all", value_name = "VM",
-        add = ArgValueCompleter::new(candidates::vms)
-    )]
+    #[arg(required_unless_present = "all", value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
     vms: Vec<VmRef>,
 
     #[command(flatten)]
