@@ -3,7 +3,6 @@
 use anyhow::Result;
 
 use super::interface::StreamPurpose;
-use crate::host::agent_channel::AgentChannel;
 use crate::host::directory;
 use crate::host::lock::FileLock;
 use crate::model::layout::{CONTROL_PORT, SESSION_PORTS};
@@ -53,12 +52,5 @@ pub fn none_free(purpose: StreamPurpose) -> Refusal {
             format!("{SESSION_PORTS} commands already run in this VM"),
         )
         .hint("wait for one to end, or use another VM"),
-    }
-}
-
-/// Releases a line. A clean one is marked so, because no bytes of ours are left on it.
-pub fn hang_up(clean: bool, channel: AgentChannel) {
-    if let Some(claim) = channel.claim.filter(|_| clean) {
-        claim.leave_clean();
     }
 }

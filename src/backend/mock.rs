@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::interface::{Backend, BackendVm, DialedStream, StreamPurpose, VmTraces, VmmStart};
 use super::port;
-use crate::host::launcher::{LaunchBounds, LaunchProgram, LaunchSpec};
+use crate::host::launcher::{LaunchProgram, LaunchSpec};
 use crate::host::wait::WaitLimit;
 use crate::host::{directory, log};
 use crate::model::{Accelerator, BackendKind, VmId, VmPaths};
@@ -56,9 +56,7 @@ impl Backend for MockBackend {
             args,
             env: vec![("PATH".into(), path), ("HOME".into(), home)],
             cwd: work,
-            user: None,
-            files: Vec::new(),
-            bounds: LaunchBounds::default(),
+            ..LaunchProgram::default()
         };
         let log = log::open(&vm.paths.vmm_log(), None)?;
         Ok(VmmStart { launch: LaunchSpec { program, files, output: None, log }, monitor: None })

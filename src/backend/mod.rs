@@ -17,7 +17,6 @@ mod programs;
 mod qemu;
 mod select;
 
-pub use claim::hang_up;
 pub use doctor::{BackendReport, examine};
 pub use interface::{
     Backend, BackendVm, DialedStream, MemorySource, MonitorStream, StreamPurpose, VmTraces,

@@ -70,7 +70,6 @@ pub fn dial(
 mod tests {
     use nix::sys::socket::{Backlog, listen};
 
-    use super::claim::hang_up;
     use super::*;
     use crate::host::directory;
 
@@ -89,7 +88,7 @@ mod tests {
         let refused = loop {
             match dial(&paths, StreamPurpose::Control, &mut wait) {
                 Ok(dialled) => {
-                    hang_up(true, dialled.channel);
+                    dialled.channel.claim.unwrap().leave_clean();
                     abandoned += 1;
                 }
                 Err(error) => break error,

@@ -118,9 +118,12 @@ impl AgentSession {
         self.idle && self.link.outbox.is_empty() && self.link.inbox.is_empty()
     }
 
-    /// Ends the session and returns the channel.
-    pub fn into_channel(self) -> AgentChannel {
-        self.link.into_channel()
+    /// Ends the session, and marks its line as clean if it is.
+    pub fn hang_up(self) {
+        let is_clean = self.is_clean();
+        if let Some(claim) = self.link.into_channel().claim.filter(|_| is_clean) {
+            claim.leave_clean();
+        }
     }
 
     fn ask(

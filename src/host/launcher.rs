@@ -29,7 +29,7 @@ use crate::model::ProcessId;
 pub const ARGUMENT: &str = "__gate";
 
 /// A program to execute.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchProgram {
     pub path: PathBuf,
     pub args: Vec<String>,

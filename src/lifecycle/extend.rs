@@ -12,10 +12,10 @@ use anyhow::{Context, Result};
 
 use super::manager::{HELLO, VmManager};
 use super::unexpired::acquire_unexpired;
-use crate::backend::{StreamPurpose, hang_up};
+use crate::backend::StreamPurpose;
 use crate::host::clock;
 use crate::host::wait::WaitLimit;
-use crate::model::{Refusal, RefusalKind, TimeSpan, VmId, VmPhase, VmRecord};
+use crate::model::{TimeSpan, VmId, VmPhase, VmRecord};
 use crate::registry::write_manifest;
 
 /// Sets a VM's expiry to `ttl` from now, unless it already had longer to live.
@@ -46,15 +46,10 @@ pub fn extend(manager: &VmManager, id: &VmId, ttl: TimeSpan) -> Result<VmRecord>
 
 /// Sets the time after which the guest's agent ends the VM.
 fn set_guest_ttl(manager: &VmManager, record: &VmRecord, left: Duration) -> Result<()> {
-    let id = record.id();
-    let vmm = manager
-        .process_of(record)?
-        .ok_or_else(|| Refusal::new(RefusalKind::WrongState, format!("VM {id} has just ended")))?;
-    let backend = manager.backend_of(&record.manifest)?;
+    let vmm = manager.running_vmm(record)?;
     let mut wait = WaitLimit::within(HELLO).watching(vmm.as_fd());
-    let mut session =
-        manager.open_session(record, backend.as_ref(), StreamPurpose::Control, &mut wait)?;
+    let mut session = manager.connect(record, StreamPurpose::Control, &mut wait)?;
     session.set_ttl(left, &mut wait)?;
-    hang_up(session.is_clean(), session.into_channel());
+    session.hang_up();
     Ok(())
 }

@@ -11,7 +11,8 @@ use crate::host::process;
 use crate::host::wait::WaitLimit;
 use crate::image::{ImageInfo, ImageStore};
 use crate::model::{
-    BootId, ProcessLiveness, Refusal, VmId, VmManifest, VmPaths, VmRecord, VmRef, reconcile,
+    BootId, ProcessLiveness, Refusal, RefusalKind, VmId, VmManifest, VmPaths, VmRecord, VmRef,
+    reconcile,
 };
 use crate::registry::{Registry, RegistryChange, RegistryContents};
 use crate::settings::Settings;
@@ -111,6 +112,16 @@ impl VmManager {
     }
 
     /// Connects to the agent of a VM whose VMM runs.
+    pub fn connect(
+        &self,
+        record: &VmRecord,
+        purpose: StreamPurpose,
+        wait: &mut WaitLimit<'_>,
+    ) -> Result<AgentSession> {
+        self.open_session(record, self.backend_of(&record.manifest)?.as_ref(), purpose, wait)
+    }
+
+    /// Connects to the agent of a VM of this backend whose VMM runs.
     pub fn open_session(
         &self,
         record: &VmRecord,
@@ -161,6 +172,17 @@ impl VmManager {
             Some(instance) => process::open(&instance.process),
             None => Ok(None),
         }
+    }
+
+    /// The same for a VM that should be running.
+    ///
+    /// # Errors
+    /// `WrongState` if it has ended.
+    pub fn running_vmm(&self, record: &VmRecord) -> Result<PidFd> {
+        self.process_of(record)?.ok_or_else(|| {
+            let message = format!("VM {} has just ended", record.id());
+            Refusal::new(RefusalKind::WrongState, message).into()
+        })
     }
 }
 

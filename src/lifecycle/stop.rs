@@ -61,10 +61,8 @@ fn ask_guest(
     grace: Duration,
     deadline: Instant,
 ) -> Result<()> {
-    let backend = manager.backend_of(&record.manifest)?;
     let mut wait = WaitLimit::until(deadline).watching(vmm.as_fd());
-    let mut session =
-        manager.open_session(record, backend.as_ref(), StreamPurpose::Control, &mut wait)?;
+    let mut session = manager.connect(record, StreamPurpose::Control, &mut wait)?;
     // Half of the time is for the guest's processes, half for writing its disk and powering off.
     session.shutdown(grace / 2, &mut wait)
 }

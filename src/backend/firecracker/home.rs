@@ -96,11 +96,9 @@ pub fn prepare(
             Ok(LaunchProgram {
                 path: jailer.clone(),
                 args: jail.arguments(),
-                env: Vec::new(),
                 cwd: PathBuf::from("/"),
-                user: None,
-                files: Vec::new(),
                 bounds,
+                ..LaunchProgram::default()
             })
         }
         None => {
@@ -163,7 +161,7 @@ fn direct(
     args.extend(arguments(vm.memory).iter().map(|&argument| argument.to_owned()));
     let path = programs.firecracker.clone();
     let bounds = LaunchBounds { open_files: Some(OPEN_FILES), ..bounds };
-    LaunchProgram { path, args, env: Vec::new(), cwd, user, files: Vec::new(), bounds }
+    LaunchProgram { path, args, cwd, user, bounds, ..LaunchProgram::default() }
 }
 
 /// A VMM that only boots needs no API; it logs why it fails. One that is to be frozen gets an API, and

@@ -95,11 +95,10 @@ impl Backend for QemuBackend {
         let program = LaunchProgram {
             path: self.program.clone(),
             args: arguments::build(vm.manifest, id, tsc_khz, &opened),
-            env: Vec::new(),
             cwd: PathBuf::from("/"),
             user: vm.manifest.vmm_uid.map(|uid| self.user(uid)),
-            files: Vec::new(),
             bounds: LaunchBounds { file_size: Some(limit), ..LaunchBounds::default() },
+            ..LaunchProgram::default()
         };
         let log = log::open(&vm.paths.vmm_log(), Some(limit))?;
         Ok(VmmStart { launch: LaunchSpec { program, files, output: None, log }, monitor })

@@ -5,10 +5,9 @@ use std::os::fd::AsFd;
 use anyhow::Result;
 
 use super::defaults;
-use crate::backend::{self, StreamPurpose};
+use crate::backend::StreamPurpose;
 use crate::guest::AgentSession;
 use crate::host::clock;
-use crate::host::process;
 use crate::host::signals::PendingSignals;
 use crate::host::wait::WaitLimit;
 use crate::lifecycle::manager::{HELLO, VmManager};
@@ -37,14 +36,10 @@ impl<'a> AgentConversation<'a> {
         signals: &mut PendingSignals,
     ) -> Result<AgentConversation<'a>> {
         let record = observe_unexpired(manager, manager.registry.read()?.get(id)?.clone())?;
-        let instance = record.running()?;
-        let vmm = process::open(&instance.process)?.ok_or_else(|| {
-            Refusal::new(RefusalKind::WrongState, format!("VM {id} has just ended"))
-        })?;
-        let backend = manager.backend_of(&record.manifest)?;
+        record.running()?;
+        let vmm = manager.running_vmm(&record)?;
         let mut wait = WaitLimit::within(HELLO).watching(vmm.as_fd()).interruptible(signals);
-        let session =
-            manager.open_session(&record, backend.as_ref(), StreamPurpose::Session, &mut wait)?;
+        let session = manager.connect(&record, StreamPurpose::Session, &mut wait)?;
         Ok(AgentConversation { manager, record, session })
     }
 
@@ -68,7 +63,7 @@ impl<'a> AgentConversation<'a> {
 
     /// Closes the connection, so that another command can use the line.
     pub fn end(self) {
-        backend::hang_up(self.session.is_clean(), self.session.into_channel());
+        self.session.hang_up();
     }
 }
 

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::caller::StartCaller;
-use crate::backend::{self, Backend, BackendVm, MemorySource, MonitorStream, StreamPurpose};
+use crate::backend::{Backend, BackendVm, MemorySource, MonitorStream, StreamPurpose};
 use crate::guest::AgentSession;
 use crate::host::launcher::{self, ReleasedChild};
 use crate::host::process;
@@ -48,7 +48,7 @@ pub struct BootedVm {
 impl BootedVm {
     /// Closes the connection to the agent. The VMM keeps running.
     pub fn hang_up(self) -> (PidFd, MonitorStream) {
-        backend::hang_up(self.session.is_clean(), self.session.into_channel());
+        self.session.hang_up();
         drop(self.child);
         (self.vmm, self.monitor)
     }
