@@ -43,6 +43,19 @@ pub fn temporary_of(path: &Path) -> PathBuf {
     path.with_added_extension("new")
 }
 
+/// Deletes an unfinished [`replace`] of `path`, or with `dry_run` only finds it, and returns its file. The
+/// caller holds the lock of what is written.
+pub fn sweep(path: &Path, dry_run: bool) -> Result<Option<PathBuf>> {
+    let unfinished = temporary_of(path);
+    if unfinished.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    if !dry_run {
+        remove_if_there(&unfinished)?;
+    }
+    Ok(Some(unfinished))
+}
+
 /// Writes a new file with mode 0600 and syncs its content, but not the directory. Replaces an existing file.
 ///
 /// # Errors

@@ -11,5 +11,5 @@ mod store;
 mod version;
 
 pub use contents::{RegistryContents, SCHEMA, gone};
-pub use manifest::{read_manifest, sweep_manifest, write_manifest};
+pub use manifest::{read_manifest, write_manifest};
 pub use store::{Registry, RegistryChange};

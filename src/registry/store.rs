@@ -1,6 +1,6 @@
 //! Transactions on the registry file, and the locks of VMs.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -180,20 +180,18 @@ impl Registry {
     /// Removes the unfinished files of killed commands, or with `dry_run` only finds them, and returns them.
     /// Does nothing while another command writes.
     pub fn sweep(&self, dry_run: bool) -> Result<Vec<PathBuf>> {
-        let unfinished = [self.file(), self.damaged()].map(|path| atomic_file::temporary_of(&path));
-        if !unfinished.iter().any(|path| path.symlink_metadata().is_ok()) {
-            return Ok(Vec::new());
+        let files = [self.file(), self.damaged()];
+        let find = |dry_run| -> Result<Vec<PathBuf>> {
+            files.iter().filter_map(|path| atomic_file::sweep(path, dry_run).transpose()).collect()
+        };
+        let found = find(true)?;
+        if found.is_empty() {
+            return Ok(found);
         }
-        let Some(_lock) = FileLock::try_acquire(&self.lock_file())? else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        for path in unfinished.into_iter().filter(|path| path.symlink_metadata().is_ok()) {
-            if !dry_run {
-                fs::remove_file(&path)
-                    .with_context(|| format!("cannot remove {}", path.display()))?;
-            }
-            found.push(path);
+        match FileLock::try_acquire(&self.lock_file())? {
+            Some(_lock) => find(dry_run),
+            None => Ok(Vec::new()),
         }
-        Ok(found)
     }
 
     fn lock(&self) -> Result<FileLock> {
@@ -249,6 +247,8 @@ fn last_generation(damaged: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn bump(registry: &Registry) {

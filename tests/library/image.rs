@@ -142,7 +142,7 @@ fn a_killed_build_leaves_a_directory_that_a_sweep_takes() {
         assert!(Instant::now() < deadline, "{:?}", processes_of(&root));
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert_eq!(store.sweep().unwrap().len(), 1);
+    assert_eq!(store.sweep(false).unwrap().len(), 1);
     assert_eq!(builds().count(), 0);
 }
 

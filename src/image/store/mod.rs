@@ -213,24 +213,17 @@ impl ImageStore {
         Ok(removed)
     }
 
-    /// What killed builds have left. None of it is in use.
-    pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
-        self.each_leftover(|_| Ok(()))
-    }
-
-    /// Deletes what killed builds have left, and returns it.
-    pub fn sweep(&self) -> Result<Vec<PathBuf>> {
-        self.each_leftover(|path| self.builder.delete(path))
-    }
-
-    fn each_leftover(&self, visit: impl Fn(&Path) -> Result<()>) -> Result<Vec<PathBuf>> {
+    /// Deletes what killed builds have left, or with `dry_run` only finds it, and returns it.
+    pub fn sweep(&self, dry_run: bool) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for name in directory::names(&self.artifacts.root)? {
             let Some(profile) = profile_of(&name) else { continue };
             // The build that made the directory held this lock: if it is free, the build is dead.
             if let Some(_build) = self.artifacts.try_lock_build(&profile)? {
                 let path = self.artifacts.root.join(&name);
-                visit(&path)?;
+                if !dry_run {
+                    self.builder.delete(&path)?;
+                }
                 found.push(path);
             }
         }

@@ -52,9 +52,9 @@ pub fn prune_images(manager: &VmManager, all: bool, dry_run: bool) -> Result<Pru
         pruned.freed_bytes += template.bytes;
         pruned.deleted_templates.push(template.name);
     }
-    let left = images.leftovers()?;
+    let left = images.sweep(true)?;
     pruned.freed_bytes += left.iter().map(|path| directory::usage(path).own_bytes).sum::<u64>();
-    let swept = if dry_run { left } else { images.sweep()? };
+    let swept = if dry_run { left } else { images.sweep(false)? };
     pruned.swept = swept.iter().map(|path| path.display().to_string()).collect();
     Ok(pruned)
 }

@@ -6,10 +6,9 @@ use anyhow::Result;
 
 use super::processes;
 use crate::backend::all_traces;
-use crate::host::directory;
+use crate::host::{atomic_file, directory};
 use crate::lifecycle::manager::{VmManager, liveness_of};
 use crate::model::{BootId, ProcessLiveness, VmId, VmRecord};
-use crate::registry::sweep_manifest;
 
 /// Deletes what belongs to VMs that are not in the registry. Returns what was found, for display.
 ///
@@ -42,8 +41,7 @@ pub fn sweep(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
     swept.extend(sweep_manifests(manager, dry_run)?);
     swept.extend(manager.registry.sweep(dry_run)?.iter().map(|path| path.display().to_string()));
     if directories.artifacts.exists() {
-        let images = manager.images()?;
-        let builds = if dry_run { images.leftovers()? } else { images.sweep()? };
+        let builds = manager.images()?.sweep(dry_run)?;
         swept.extend(builds.iter().map(|path| path.display().to_string()));
     }
     if let Some(templates) = manager.templates_if_any()? {
@@ -61,10 +59,10 @@ fn sweep_manifests(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
     for id in manager.registry.read()?.vms.keys() {
         let manifest = manager.paths(id).manifest();
         // Looked at without the lock first, which is enough for nearly all VMs.
-        let mut unfinished = sweep_manifest(&manifest, true)?;
+        let mut unfinished = atomic_file::sweep(&manifest, true)?;
         if unfinished.is_some() && !dry_run {
             let Some(_lock) = manager.registry.try_lock_vm(id)? else { continue };
-            unfinished = sweep_manifest(&manifest, false)?;
+            unfinished = atomic_file::sweep(&manifest, false)?;
         }
         swept.extend(unfinished.map(|path| path.display().to_string()));
     }

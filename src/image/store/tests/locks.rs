@@ -122,11 +122,11 @@ fn a_sweep_deletes_what_killed_builds_left_and_nothing_else() {
     }
     // A living build holds its lock.
     let lock = store.artifacts.try_lock_build(&"q".parse().unwrap()).unwrap().unwrap();
-    assert!(store.sweep().unwrap().is_empty());
+    assert!(store.sweep(false).unwrap().is_empty());
     drop(lock);
-    assert_eq!(store.leftovers().unwrap(), std::slice::from_ref(&left));
-    assert_eq!(store.sweep().unwrap(), [left]);
-    assert!(store.sweep().unwrap().is_empty());
+    assert_eq!(store.sweep(true).unwrap(), std::slice::from_ref(&left));
+    assert_eq!(store.sweep(false).unwrap(), [left]);
+    assert!(store.sweep(false).unwrap().is_empty());
     assert_eq!(world.names(), [".build-notes", ".cache", "p", "templates"]);
 }
 
