@@ -1,4 +1,4 @@
-//! A host that was booted again: the same files, another boot id, and none of the processes.
+//! A rebooted host: the same files, another boot id, and no processes of VMs.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use super::ground::{Ended, Ground};
 use super::procfs;
 use super::support::skip::skipped;
 
-/// Runs mayfly as if the host had been booted again; `None` if that cannot be had here.
+/// Runs mayfly as if the host had been rebooted; `None` if this machine does not allow it.
 fn rebooted(ground: &Ground, args: &[&str]) -> Option<Ended> {
     let boot_id = ground.path("boot_id");
     fs::write(&boot_id, "11111111-2222-3333-4444-555555555555\n").unwrap();
@@ -31,7 +31,7 @@ fn after_a_reboot_vms_are_stopped_and_can_be_started_again() {
     for id in &vms {
         procfs::end(ground.vmm(id).unwrap());
     }
-    // The runtime directory is usually gone too.
+    // A reboot usually empties the runtime directory too.
     fs::remove_dir_all(ground.path("run")).unwrap();
 
     let Some(seen) = rebooted(&ground, &["status", "--json"]) else { return };
@@ -47,7 +47,7 @@ fn after_a_reboot_vms_are_stopped_and_can_be_started_again() {
     ground.ledger.deleted(&vms[2]);
     let echo = rebooted(&ground, &["exec", "--keep", &vms[0], "--", "echo", "again"]).unwrap();
     assert_eq!(echo.stdout, "again\n", "{echo:#?}");
-    // Back in the first boot, those of the other one are the strangers.
+    // In the first boot, processes of the other boot are foreign.
     assert!(ground.ok(&["status", "--json", &vms[0]]).contains("host rebooted"));
     ground.check("two reboots");
 }

@@ -1,11 +1,11 @@
-//! Sizes and chance, both set from outside so that a failure can be repeated.
+//! The size and the random numbers of campaigns. Variables set both, so that a failure can be repeated.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The share of a full-sized campaign that runs by default.
+/// The default share of a full campaign.
 const DEFAULT_SHARE: f64 = 0.1;
 
-/// `full` scaled to the size that was asked for, at least one.
+/// `full` times the share, at least one.
 pub fn share_of(full: usize) -> usize {
     ((full as f64 * share()).round() as usize).max(1)
 }
@@ -22,7 +22,7 @@ pub fn share() -> f64 {
 pub struct Chance(u64);
 
 impl Chance {
-    /// Seeded from `MAYFLY_CAMPAIGN_SEED` or the clock; prints the seed, which a failing test shows.
+    /// Takes the seed from `MAYFLY_CAMPAIGN_SEED` or the clock and prints it for failed tests.
     pub fn new(campaign: &str) -> Chance {
         let seed = match std::env::var("MAYFLY_CAMPAIGN_SEED") {
             Ok(text) => text.parse().expect("MAYFLY_CAMPAIGN_SEED is a number"),
@@ -32,7 +32,7 @@ impl Chance {
         Chance(seed)
     }
 
-    /// An independent stream, for a thread of its own.
+    /// An independent generator for another thread.
     pub fn split(&mut self) -> Chance {
         Chance(self.next())
     }
@@ -45,7 +45,7 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    /// Below `end`.
+    /// A random number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
@@ -54,12 +54,12 @@ impl Chance {
         &among[self.below(among.len())]
     }
 
-    /// Anything up to `longest`.
+    /// A random duration up to `longest`.
     pub fn pause(&mut self, longest: Duration) -> Duration {
         longest.mul_f64((self.next() >> 11) as f64 / (1u64 << 53) as f64)
     }
 
-    /// True for about the share of calls that the campaign's size asks for.
+    /// True for the campaign's share of calls, on average.
     pub fn takes_part(&mut self) -> bool {
         (self.next() >> 11) as f64 / ((1u64 << 53) as f64) < share()
     }

@@ -1,4 +1,4 @@
-//! What must be true after whatever happened, once `reap` has run twice.
+//! What must be true after every fault, once `reap` has run twice.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use super::ground::Ground;
 use super::support::traces;
 
 impl Ground {
-    /// Reaps twice and looks at everything. No command may be running.
+    /// Reaps twice and checks everything. No command may be running.
     pub fn check(&self, after: &str) {
         let first = self.run(&["reap"]);
         assert_eq!(first.code, Some(0), "after {after}: {first:#?}");
@@ -114,7 +114,7 @@ impl Ground {
     }
 }
 
-/// The names in a directory; none if there is none.
+/// The names in a directory; none if it does not exist.
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()

@@ -1,4 +1,4 @@
-//! Sixteen users of one state directory, doing everything at once.
+//! Sixteen users of one state directory who use all verbs at the same time.
 
 use serde_json::Value;
 
@@ -8,17 +8,17 @@ use super::ground::{Ended, Ground};
 const USERS: usize = 16;
 const OPERATIONS: usize = 200;
 const PLACES: usize = 6;
-/// How a command in a VM ends: well, by a `stop` of its VM, or lost with its VM.
+/// The exit codes of a command in a VM: success, a stopped VM, a lost VM.
 const ENDINGS: [i32; 4] = [0, 128 + 15, 128 + 9, 125];
 const NAMES: [&str; 5] = ["ant", "bee", "cricket", "dragonfly", "earwig"];
 
-/// The VM that one JSON answer speaks of.
+/// The VM in a JSON answer.
 fn vm_id(answer: &str) -> String {
     let answer: Value = serde_json::from_str(answer).unwrap_or_else(|_| panic!("{answer:?}"));
     answer["vm_id"].as_str().unwrap().to_owned()
 }
 
-/// Any VM: by a name that may exist, or by an id that may still.
+/// A random name or id that may exist.
 fn some_vm(ground: &Ground, chance: &mut Chance) -> String {
     let ids = ground.ledger.candidates();
     match ids.is_empty() || chance.below(2) == 0 {

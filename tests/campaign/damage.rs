@@ -1,4 +1,4 @@
-//! A registry that cannot be read: refused by every verb, and made anew by `reap --rebuild`.
+//! A damaged registry: every verb refuses it, and `reap --rebuild` rebuilds it.
 
 use std::fs;
 
@@ -97,7 +97,7 @@ fn lost_altogether() {
     assert_eq!(ground.ok(&["exec", "--keep", &running, "--", "echo", "alive"]), "alive");
 }
 
-/// Nothing is damaged here, and rebuilding would throw away what this program does not understand.
+/// Rebuilding would lose what this version does not understand.
 #[test]
 fn a_newer_schema_is_left_to_the_program_that_wrote_it() {
     let ground = Ground::new();

@@ -1,4 +1,4 @@
-//! Every system call of every verb, as the last one before a SIGKILL, or as one that fails.
+//! A SIGKILL or an error at every system call of every verb.
 
 use super::chance::Chance;
 use super::ground::{Ended, Ground};
@@ -6,7 +6,7 @@ use super::procfs;
 use super::support::timers::{fdinfo, timer};
 use super::trace::{self, Point};
 
-/// A verb, and the state its VM is in before.
+/// A verb, and the state of its VM before.
 struct Case {
     args: &'static [&'static str],
     before: Before,
@@ -17,16 +17,16 @@ enum Before {
     Nothing,
     Created,
     Started,
-    /// The VMM died and nobody has noticed yet.
+    /// The VMM is dead and still on record.
     Dead,
 }
 
-/// Whether all was done but for telling so.
+/// Whether everything was done but the output.
 fn is_unsaid(ended: &Ended) -> bool {
     ended.stderr.contains("cannot write to standard output")
 }
 
-/// `@` stands for the VM.
+/// `@` is the VM.
 const CASES: [Case; 11] = [
     Case { args: &["create"], before: Before::Nothing },
     Case { args: &["start", "@"], before: Before::Created },
@@ -41,8 +41,8 @@ const CASES: [Case; 11] = [
     Case { args: &["rename", "@", "other"], before: Before::Started },
 ];
 
-/// The calls that change something others can see. A kill comes before the call is carried out, so
-/// every state between two of them is reached; what `openat` creates is seen at the next of them.
+/// The calls that change something that other processes can see. strace kills before the call, so every state between
+/// two of them is reached; a file that `openat` creates exists at the next of them.
 const CHANGING: [&str; 25] = [
     "mkdir",
     "mkdirat",
@@ -71,7 +71,7 @@ const CHANGING: [&str; 25] = [
     "exit_group",
 ];
 
-/// Errors, and the calls that may give them.
+/// Errors, and calls that can return them.
 const ERRORS: [(&str, &[&str]); 4] = [
     ("ENOSPC", &["mkdir", "mkdirat", "openat", "write", "fsync", "rename", "bind"]),
     ("EIO", &["read", "write", "fsync", "rename", "unlink", "unlinkat", "getdents64", "openat"]),
@@ -79,7 +79,7 @@ const ERRORS: [(&str, &[&str]); 4] = [
     ("EINTR", &["openat", "read", "write", "connect", "fsync", "poll", "ppoll", "ftruncate"]),
 ];
 
-/// How many points of one kind of call, such as reading /proc, are tried.
+/// How many points of one call are tried at most.
 const ENOUGH: usize = 40;
 
 impl Case {
@@ -104,7 +104,7 @@ impl Case {
         self.args[0] == "rm" || (self.args[0] == "exec" && self.args[1] != "--keep")
     }
 
-    /// Notes what the verb promised, and looks at what must hold even before a `reap`.
+    /// Notes what the verb acknowledged, and checks what must be true even before a `reap`.
     fn judge(&self, ground: &Ground, vm: Option<&str>, ended: &Ended, at: &str) {
         let done = ended.code == Some(0);
         match (self.args[0], vm) {
@@ -122,8 +122,8 @@ impl Case {
                 let phase = ground.phase(id);
                 let marked = procfs::marked(&ground.state);
                 let lives = marked.iter().any(|one| one.vm_dir.ends_with(id));
-                // A living one may be on record as `starting`, for the next command to end; else
-                // whoever starts the VM again would start a second VMM on the same disk.
+                // A living VMM may be on record as `starting`: the next command kills it. Otherwise another start
+                // would start a second VMM with the same disk.
                 let right = if done {
                     lives && phase == "started"
                 } else {
@@ -134,7 +134,7 @@ impl Case {
             ("extend", Some(id)) => {
                 let promised = ground.seconds_left(id);
                 assert!(!done || promised > 3500.0, "{at}: {promised}");
-                // A guest that ends sooner than the registry says would be one that is lost.
+                // The guest must not end before the time in the registry.
                 let guest = timer(&fdinfo(ground.vmm(id).unwrap()));
                 assert!(guest > promised - 1.0, "{at}: {guest} {promised}");
             }
@@ -150,14 +150,14 @@ impl Case {
         }
     }
 
-    /// Puts one thing to one point of the verb, and then tries the verb again.
+    /// Injects a fault at one point of the verb, and then tries the verb again.
     fn try_at(&self, ground: &Ground, point: &Point, what: &str, is_swept_first: bool) {
         let vm = self.prepare(ground);
         let args = self.args(vm.as_deref());
         let at = format!("{what} at {} {} of {:?}", point.call, point.occurrence, self.args);
         let ended = trace::inject(ground, point, what, &args);
         self.judge(ground, vm.as_deref(), &ended, &at);
-        // What is left must be no obstacle to the verb itself, be it swept up before or not.
+        // The verb must succeed again, before or after `reap`.
         if is_swept_first {
             ground.check(&at);
         }
@@ -168,7 +168,7 @@ impl Case {
         clear(ground);
     }
 
-    /// The points of this verb, those of each call thinned out to the size of the campaign.
+    /// A random part of the points of this verb, as the size of the campaign says.
     fn points(&self, ground: &Ground, calls: &[&str], chance: &mut Chance) -> Vec<Point> {
         let vm = self.prepare(ground);
         let (ended, mut points) = trace::points(ground, calls, &self.args(vm.as_deref()));
@@ -187,7 +187,7 @@ impl Case {
     }
 }
 
-/// Deletes all VMs: few keep the checks quick, and the next may have the name of one before it.
+/// Deletes all VMs, which keeps the checks quick and names free.
 fn clear(ground: &Ground) {
     for id in ground.ledger.promised() {
         ground.ok(&["rm", &id]);

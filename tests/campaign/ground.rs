@@ -1,5 +1,5 @@
-//! A state directory of its own with everything a campaign needs around it, and nothing left of it
-//! afterwards, also when the campaign fails.
+//! A state directory for a campaign, with everything around it. Nothing of it is left afterwards, even if the campaign
+//! fails.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -21,10 +21,10 @@ use super::procfs::{self, Marked};
 use super::support::processes::{command_line, firecrackers};
 use super::support::{images, programs};
 
-/// The longest that any verb may take here, beyond a timeout of its own.
+/// The longest that a verb may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// One campaign's place.
+/// The environment of a campaign.
 #[derive(Debug)]
 pub struct Ground {
     dir: TempDir,
@@ -32,12 +32,13 @@ pub struct Ground {
     pub ledger: Ledger,
     /// The highest generation of the registry seen so far.
     pub generation: AtomicU64,
-    /// Processes that are none of mayfly's business.
+    /// Other processes, which mayfly must not signal.
     canaries: Vec<Child>,
     variables: Vec<(String, String)>,
     /// The longest that a verb may take.
     pub limit: Duration,
-    /// Whether every VM of this machine is this campaign's: a jailed one's traces do not say whose.
+    /// Whether every VM of this machine belongs to this campaign, because traces of a jailed VM do not show its state
+    /// directory.
     pub machine_is_ours: bool,
 }
 
@@ -56,7 +57,7 @@ pub struct Ended {
 }
 
 impl Ground {
-    /// A place for mock VMs.
+    /// An environment with mock VMs.
     pub fn new() -> Ground {
         let dir = tempfile::Builder::new().prefix("mf").tempdir().unwrap();
         let state = dir.path().join("state");
@@ -72,7 +73,7 @@ impl Ground {
         };
         let path = |name: &str| ground.dir.path().join(name).display().to_string();
         let (artifacts, run, state) = (path("artifacts"), path("run"), path("state"));
-        // Every variable that looks like the mark of a VM here, and is not.
+        // Variables that look like the mark of a VM of this state directory.
         let unmarked = ground.canary(&[]);
         let elsewhere = ground.canary(&[("MAYFLY_VM_DIR", "/elsewhere/vms/0123456789ab")]);
         let beside = format!("{state}/vms-2/0123456789ab");
@@ -94,25 +95,25 @@ impl Ground {
         self.variables.push((key.into(), value.into()));
     }
 
-    /// Has VMs of another backend. Their templates are this campaign's own.
+    /// Uses another backend, with templates of its own.
     pub fn run_machines(&mut self, backend: &str) {
         images::apart("debian-base", &self.artifacts());
         self.set("MAYFLY_BACKEND", backend);
-        // Small ones: freezing one takes Firecracker as long as writing all of its memory.
+        // VMs are small, because Firecracker writes all memory of a template.
         let profiles = self.path("profiles.toml");
         std::fs::write(&profiles, "[profiles.debian-base]\nmem_mib = 256\n").unwrap();
         self.set("MAYFLY_PROFILES", profiles.to_str().unwrap());
-        // An emulated boot on a loaded machine has a deadline of its own.
+        // The deadline of an emulated boot.
         self.limit += Duration::from_secs(180);
         self.machine_is_ours = backend == "firecracker";
     }
 
-    /// Where images and templates are.
+    /// The directory of images and templates.
     pub fn artifacts(&self) -> PathBuf {
         self.path("artifacts")
     }
 
-    /// An innocent process.
+    /// Starts a process that mayfly must not signal.
     pub fn canary(&self, environment: &[(&str, &str)]) -> Child {
         Command::new("sleep")
             .arg("1000000")
@@ -125,23 +126,23 @@ impl Ground {
             .expect("sleep is in coreutils")
     }
 
-    /// A scratch path of this campaign.
+    /// A path in the campaign's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Where the sockets of this state directory are, if there is such a place by now.
+    /// The directories of this state directory's sockets.
     pub fn run_dirs(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.path("run")).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect()
     }
 
-    /// `mayfly` with these arguments and nothing of the caller's environment that concerns it.
+    /// `mayfly` with these arguments and only the campaign's variables.
     pub fn mayfly(&self, args: &[&str]) -> Command {
         self.behind(&[], args)
     }
 
-    /// The same, started by another program.
+    /// `mayfly` with these arguments, started by another program.
     pub fn behind(&self, wrapper: &[&str], args: &[&str]) -> Command {
         let mayfly = programs::mayfly();
         let mayfly = mayfly.to_str().expect("the path is text");
@@ -159,35 +160,35 @@ impl Ground {
         self.end(&mut self.mayfly(args))
     }
 
-    /// Runs `mayfly` to an end that must be a success; gives what it printed.
+    /// Runs `mayfly`, which must succeed, and returns its output.
     pub fn ok(&self, args: &[&str]) -> String {
         let ended = self.run(args);
         assert_eq!(ended.code, Some(0), "{ended:#?}");
         ended.stdout.trim().to_owned()
     }
 
-    /// A new VM, started.
+    /// Creates and starts a VM.
     pub fn started(&self) -> String {
         let id = self.created();
         self.ok(&["start", &id]);
         id
     }
 
-    /// A new VM.
+    /// Creates a VM.
     pub fn created(&self) -> String {
         let id = self.ok(&["create"]);
         self.ledger.created(&id);
         id
     }
 
-    /// Runs a command to its end, which must come within the limit.
+    /// Runs a command to its end, within the limit.
     pub fn end(&self, command: &mut Command) -> Ended {
         self.begin(command).end()
     }
 
     pub fn begin(&self, command: &mut Command) -> Begun {
         let shown = format!("{:?}", command.get_args().collect::<Vec<&OsStr>>());
-        // Files, not pipes: whoever else holds an end of a pipe could keep us waiting.
+        // Files, because another process with an end of a pipe could block the reader.
         let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let child = command
             .stdin(Stdio::null())
@@ -198,7 +199,7 @@ impl Ground {
         Begun { shown, child, stdout, stderr, since: Instant::now(), limit: self.limit }
     }
 
-    /// The registry as it is on disk. Read with mayfly's own types: they are the format.
+    /// The registry on the disk, read with mayfly's types, which define the format.
     pub fn registry(&self) -> RegistryContents {
         let read = Registry::at(&self.state).read().unwrap_or_else(|error| panic!("{error:#}"));
         std::sync::Arc::unwrap_or_clone(read)
@@ -210,8 +211,8 @@ impl Ground {
         record.map_or("absent", |record| record.state.name()).to_owned()
     }
 
-    /// Runs a verb once more that was killed or failed; it must succeed now. `None` where it was done
-    /// already, or left nothing to do it with.
+    /// Runs a verb again that was killed or failed. It must succeed, unless it had done its work already or its VM is
+    /// gone; then the result is `None`.
     pub fn again(&self, args: &[&str], vm: Option<&str>, after: &str) -> Option<Ended> {
         let phase = vm.map(|id| self.phase(id));
         let is_vain = match (args[0], phase.as_deref()) {
@@ -238,13 +239,13 @@ impl Ground {
         record.state.instance().map(|instance| instance.process.pid)
     }
 
-    /// How long a VM may live yet, by the registry.
+    /// The seconds until a VM expires, from the registry.
     pub fn seconds_left(&self, id: &str) -> f64 {
         let record = self.registry().vms[&id.parse::<VmId>().unwrap()].clone();
         record.expiry.remaining(&clock::now().unwrap())
     }
 
-    /// A VM's name in the registry and in its manifest; empty where it has none.
+    /// A VM's name in the registry and in its manifest, empty if it has none.
     pub fn names_of(&self, id: &str) -> (String, String) {
         let id = id.parse::<VmId>().unwrap();
         let manifest = VmPaths::new(&self.state, Path::new(""), &id).manifest();
@@ -285,7 +286,7 @@ impl Drop for Ground {
             let _ = canary.kill();
             let _ = canary.wait();
         }
-        // A process may start another while it is looked for.
+        // A process may start another one during the search.
         for _ in 0..10 {
             let left = self.processes();
             if left.is_empty() {
@@ -308,7 +309,7 @@ pub struct Begun {
 }
 
 impl Begun {
-    /// Waits for its end, which must come within the limit.
+    /// Waits until it ends, within the limit.
     pub fn end(mut self) -> Ended {
         let limit = self.limit;
         let status = loop {
@@ -336,7 +337,7 @@ impl Begun {
         ended
     }
 
-    /// Kills it after a while, if it still runs then.
+    /// Kills it after `pause`, if it still runs.
     pub fn end_by_kill_after(mut self, pause: Duration) -> Ended {
         let due = self.since + pause;
         while Instant::now() < due && self.child.try_wait().unwrap().is_none() {

@@ -1,4 +1,4 @@
-//! SIGKILL of mayfly itself at random moments.
+//! SIGKILL of mayfly at random moments.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use super::ground::{Ended, Ground};
 const VERBS: [&str; 10] =
     ["create", "start", "exec", "exec --keep", "stop", "extend", "rename", "rm", "reap", "run"];
 
-/// How long each verb takes when it is left alone: kills are spread over that time.
+/// How long each verb takes without a kill. Kills are spread over that time.
 struct Typical(Mutex<BTreeMap<&'static str, Duration>>);
 
 impl Typical {
@@ -27,7 +27,7 @@ impl Typical {
     }
 }
 
-/// One command on a VM nobody else uses, killed at some moment; notes what it promised.
+/// Kills a command on one of this thread's own VMs at some moment, and notes what it acknowledged.
 fn kill_one(ground: &Ground, typical: &Typical, own: &mut Vec<String>, chance: &mut Chance) {
     let verb = *chance.pick(&VERBS);
     let vm = match verb {
@@ -51,7 +51,7 @@ fn kill_one(ground: &Ground, typical: &Typical, own: &mut Vec<String>, chance: &
     };
     let deletes = matches!(verb, "exec" | "rm");
     if deletes {
-        // Noted before: a kill leaves no time for it.
+        // Noted before the command, because it may be killed.
         ground.ledger.doubt(id);
         own.retain(|other| other != id);
     }
@@ -80,7 +80,7 @@ fn kill_create(ground: &Ground, typical: &Typical, own: &mut Vec<String>, chance
     let begun = ground.begin(&mut ground.mayfly(&["create"]));
     let ended = begun.end_by_kill_after(chance.pause(typical.of("create").mul_f64(2.0)));
     typical.learn("create", &ended);
-    // A whole line is an acknowledgement, even if the kill came right after it.
+    // A complete line is an acknowledgement, even if the command was then killed.
     if let Some(id) = ended.stdout.strip_suffix('\n') {
         ground.ledger.created(id);
         own.push(id.to_owned());
@@ -129,7 +129,7 @@ fn campaign(ground: &Ground, kills: usize, threads: usize, chance: &mut Chance) 
         });
         ground.check(&format!("round {round} of kills"));
     }
-    // What the ground clears away of VMs that still run is their processes, not their control groups.
+    // Dropping the ground kills the processes of VMs but leaves their control groups.
     for id in ground.registry().vms.keys() {
         ground.ok(&["rm", id.as_str()]);
     }

@@ -1,9 +1,9 @@
-//! What mayfly has promised: VMs whose creation or deletion it acknowledged.
+//! The VMs whose creation or deletion mayfly has acknowledged.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-/// Sets that only grow, so that it does not matter in which order two commands' ends are noted.
+/// Sets that only grow, so that the order in which ends of commands are noted does not matter.
 #[derive(Debug, Default)]
 pub struct Ledger(Mutex<Sets>);
 
@@ -15,17 +15,17 @@ struct Sets {
 }
 
 impl Ledger {
-    /// A `create` said that this VM exists.
+    /// A `create` has printed this VM.
     pub fn created(&self, id: &str) {
         assert!(self.0.lock().unwrap().created.insert(id.into()), "{id} was created twice");
     }
 
-    /// A command said that this VM is gone.
+    /// A command that deletes this VM has succeeded.
     pub fn deleted(&self, id: &str) {
         self.0.lock().unwrap().deleted.insert(id.into());
     }
 
-    /// A command that would have deleted this VM said nothing.
+    /// A command that deletes this VM has failed or was killed.
     pub fn doubt(&self, id: &str) {
         self.0.lock().unwrap().doubtful.insert(id.into());
     }

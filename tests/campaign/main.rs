@@ -1,8 +1,8 @@
-//! Crash campaigns: the real programs, killed, starved and lied to at every moment that can be
-//! reached, and after each of it the same question: is everything in order once `reap` has run?
+//! Crash campaigns: the real programs are killed and get errors at every moment that can be reached. After each fault,
+//! `reap` must put everything in order, and the same verb must succeed again.
 //!
-//! `MAYFLY_CAMPAIGN` is the share of the full size that is run (1.0 is all, a tenth by default), and
-//! `MAYFLY_CAMPAIGN_SEED` repeats a run whose seed a failure printed.
+//! `MAYFLY_CAMPAIGN` is the share of the full size (1.0 is all; the default is a tenth). `MAYFLY_CAMPAIGN_SEED` repeats
+//! a run whose seed a failure printed.
 #![expect(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
 
 mod boots;

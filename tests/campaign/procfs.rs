@@ -1,4 +1,4 @@
-//! Processes as the kernel tells of them; nothing here goes through the code under test.
+//! Processes, read from /proc without the code under test.
 
 use std::fs;
 use std::path::Path;
@@ -13,11 +13,11 @@ use nix::unistd::Pid;
 pub struct Marked {
     pub pid: i32,
     pub vm_dir: String,
-    /// Its arguments, for messages.
+    /// Its arguments.
     pub command: String,
 }
 
-/// Every living process marked with a VM directory of this state directory.
+/// The living processes that carry the mark of a VM of this state directory.
 pub fn marked(state: &Path) -> Vec<Marked> {
     let wanted = format!("MAYFLY_VM_DIR={}/", state.join("vms").display());
     let pids = fs::read_dir("/proc").unwrap().flatten();
@@ -35,14 +35,14 @@ pub fn marked(state: &Path) -> Vec<Marked> {
     .collect()
 }
 
-/// The fields of `/proc/<pid>/stat` from the state on.
+/// The fields of `/proc/PID/stat`, starting with the state.
 fn stat(pid: i32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = text.rsplit_once(") ")?;
     Some(rest.split_whitespace().map(str::to_owned).collect())
 }
 
-/// Whether it runs; a zombie does not.
+/// Whether it exists and is no zombie.
 pub fn is_alive(pid: i32) -> bool {
     stat(pid).is_some_and(|fields| !matches!(fields[0].as_str(), "Z" | "X"))
 }
@@ -62,7 +62,7 @@ pub fn end(pid: i32) {
     }
 }
 
-/// Stops a process that this test started through mayfly, and waits until it stands still.
+/// Stops a process that this test started through mayfly, and waits until it is stopped.
 pub fn freeze(pid: i32) {
     signal(pid, Signal::SIGSTOP);
     while stat(pid).is_some_and(|fields| !matches!(fields[0].as_str(), "T" | "Z" | "X")) {
@@ -76,7 +76,7 @@ pub fn signal(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
 }
 
-/// Waits for something another process does.
+/// Waits until `look` finds something.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {

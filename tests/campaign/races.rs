@@ -1,4 +1,4 @@
-//! Two commands on one VM, where both may rightly expect to succeed.
+//! Two commands on one VM that should both succeed.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::ground::Ground;
 use super::procfs::{self, eventually};
 use super::trace::{self, Point};
 
-/// `rm` and the deletion that follows an `exec` want the same: the VM gone.
+/// `rm` and the deletion after an `exec` both delete the VM.
 #[test]
 fn a_command_that_succeeded_is_a_success_even_if_its_vm_is_deleted() {
     let mut chance = Chance::new("rm and exec");
@@ -24,7 +24,7 @@ fn a_command_that_succeeded_is_a_success_even_if_its_vm_is_deleted() {
         ground.ledger.deleted(&id);
         let ended = exec.end();
         match ended.stdout.as_str() {
-            // The whole answer had come through unless the VM went away under the command.
+            // The command may be lost with the VM; else its answer is complete.
             "whole\n" if ended.code == Some(125) => {
                 assert!(!ended.stderr.contains("does not exist"), "{ended:#?}");
             }
@@ -35,7 +35,7 @@ fn a_command_that_succeeded_is_a_success_even_if_its_vm_is_deleted() {
     ground.check("rm and exec");
 }
 
-/// The same, with the `rm` where it hurts: after the command's end and before the deletion.
+/// An `rm` between the end of a command and the deletion after it.
 #[test]
 fn a_vm_deleted_between_a_command_and_its_cleanup() {
     if !trace::is_possible() {
@@ -44,12 +44,12 @@ fn a_vm_deleted_between_a_command_and_its_cleanup() {
     let ground = Ground::new();
     let id = ground.started();
     let words = ["exec", "--json", &id, "--", "touch", "done"];
-    // The first lock is that of the port.
+    // The first lock is the port's.
     let second = Point { call: "flock".into(), occurrence: 2 };
     let exec = ground.begin(&mut trace::injected(&ground, &second, "delay_enter=1500000", &words));
     let done = ground.state.join("vms").join(&id).join("work/done");
     eventually("the command", || done.exists().then_some(()));
-    // What is left to be told about it takes no time, and a lost answer would be a 125 below.
+    // Time for the rest of the answer. A lost answer would be a 125 below.
     std::thread::sleep(Duration::from_millis(300));
     ground.ok(&["rm", &id]);
     ground.ledger.deleted(&id);
@@ -82,7 +82,7 @@ fn a_create_whose_lock_a_sweep_takes_first() {
     ground.check("a sweep that was first");
 }
 
-/// Places are for VMs that somebody knows of.
+/// Only VMs that were acknowledged count against the limit.
 #[test]
 fn killed_commands_do_not_count_against_the_limit() {
     let mut ground = Ground::new();
@@ -107,21 +107,21 @@ fn killed_commands_do_not_count_against_the_limit() {
     ground.check("killed creates");
 }
 
-/// A command that hangs is not waited for without end, and is named.
+/// The wait for a hanging command has an end, and the error names the command.
 #[test]
 fn waiting_for_a_hanging_command_names_it() {
     let ground = Ground::new();
     let id = ground.started();
     procfs::signal(ground.vmm(&id).unwrap(), Signal::SIGSTOP);
     let mut stop = ground.begin(&mut ground.mayfly(&["stop", "--grace", "60s", &id]));
-    // It asks the agent, and so is past everything it holds the registry for.
+    // The stop talks to the agent, so it does not hold the registry any more.
     let port = ground.run_dirs()[0].join(&id).join("port.0.lock");
     eventually("stopping", || (port.metadata().unwrap().len() > 0).then_some(()));
     procfs::signal(stop.child.id() as i32, Signal::SIGSTOP);
     let refused = ground.run(&["rm", &id]);
     assert_eq!(refused.code, Some(5), "{refused:#?}");
     assert!(refused.stderr.contains(&format!("process {}", stop.child.id())), "{refused:#?}");
-    // What is busy is skipped, however long it takes.
+    // `reap` skips a busy VM.
     assert_eq!(ground.ok(&["reap"]), "");
     ground.ok(&["create"]);
     stop.child.kill().unwrap();
@@ -131,7 +131,7 @@ fn waiting_for_a_hanging_command_names_it() {
     ground.check("a hanging stop");
 }
 
-/// What `reap` sweeps away must not be what a `create` is about to use.
+/// `reap` must not sweep up what a `create` is about to use.
 #[test]
 fn creating_while_others_sweep() {
     let ground = Ground::new();
@@ -157,7 +157,7 @@ fn creating_while_others_sweep() {
     ground.check("sweeping while creating");
 }
 
-/// The runtime directory goes when its last VM goes, which must not trouble the next one.
+/// The last VM's deletion removes the runtime directory, which must not disturb the next start.
 #[test]
 fn the_runtime_directory_can_vanish_during_a_start() {
     let ground = Ground::new();

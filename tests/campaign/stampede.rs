@@ -1,4 +1,4 @@
-//! Everybody at once: limits and names hold, and nobody is refused without need.
+//! 64 commands at once: limits and names are respected, and none is refused without need.
 
 use super::ground::{Begun, Ended, Ground};
 

@@ -1,4 +1,4 @@
-//! Processes that have come by the pid of a VMM: nothing of mayfly's may touch them.
+//! Other processes with the pid of a VMM: mayfly must not signal them.
 
 use std::fs;
 use std::process::Child;
@@ -11,7 +11,7 @@ use super::ground::Ground;
 use super::procfs;
 use super::support::skip::skipped;
 
-/// Kills a VM's VMM and puts another process's identity in its place on record.
+/// Kills a VMM and records the identity of another process in its place.
 fn forge(ground: &Ground, id: &str, phase: &str, process: &ProcessId) {
     procfs::end(ground.vmm(id).unwrap());
     let mut contents = serde_json::to_value(ground.registry()).unwrap();
@@ -37,7 +37,7 @@ fn nothing_happens_to(ground: &Ground, process: &ProcessId, still_well: impl Fn(
             };
             let expected = match (verb, phase) {
                 ("exec", _) => 125,
-                // Whoever gets the lock first finishes a removal, and is then told of it.
+                // The command that gets the lock first finishes the removal and reports the VM as missing.
                 ("start" | "stop", "removing") => 3,
                 _ => 0,
             };
@@ -84,7 +84,7 @@ fn a_process_of_another_boot() {
     nothing_happens_to(&ground, &process, || procfs::is_alive(pid));
 }
 
-/// Threads take their numbers from the same pool, and have entries in /proc of their own.
+/// Threads get their ids from the same pool as processes, and have entries in /proc.
 #[test]
 fn a_thread() {
     let ground = Ground::new();
@@ -114,7 +114,7 @@ fn numbers_that_are_no_pid() {
     }
 }
 
-/// The pid itself given again, for which a pid namespace is needed.
+/// A reused pid. This needs a pid namespace.
 #[test]
 fn a_pid_that_was_given_again() {
     let ground = Ground::new();

@@ -8,10 +8,10 @@ use super::trace::{self, Point};
 
 const RUN: [&str; 4] = ["run", "--", "echo", "here"];
 
-/// Copies that are killed for each maker that is.
+/// How many copies are killed for each killed template build.
 const COPIES: usize = 2;
 
-/// The next start succeeds and has nothing to complain of, whatever was killed before it.
+/// A new VM must start without any complaint, whatever was killed before.
 fn run(ground: &Ground) -> Duration {
     let ended = ground.run(&RUN);
     let all = (ended.code, ended.stdout.as_str(), ended.stderr.as_str());
@@ -19,7 +19,7 @@ fn run(ground: &Ground) -> Duration {
     ended.took
 }
 
-/// So does that of a VM whose own start was killed.
+/// A VM whose start was killed must start again.
 fn start_again(ground: &Ground, id: &str) {
     if ground.phase(id) != "started" {
         ground.ok(&["start", id]);
@@ -75,7 +75,7 @@ fn killed_template_builds_and_copies_of_jailed_vms_leave_nothing() {
     campaign(&ground, share_of(8), &mut Chance::new("templates, firecracker"));
 }
 
-/// A later start boots the disk that it finds, so there must be none until it is whole.
+/// A later start boots any disk it finds, so an incomplete copy must not have the disk's name.
 #[test]
 fn a_disk_whose_copy_was_killed_is_copied_again() {
     if !trace::is_possible() {

@@ -1,4 +1,4 @@
-//! Reaching single system calls of mayfly, with strace.
+//! Injects faults at single system calls of mayfly, with strace.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,14 +7,14 @@ use std::process::Command;
 use super::ground::{Ended, Ground};
 use super::support::skip::skipped;
 
-/// One system call of a verb: its name, and which of its occurrences is meant, counted from 1.
+/// A system call of a verb: its name and its occurrence, counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Point {
     pub call: String,
     pub occurrence: usize,
 }
 
-/// Whether strace is there and may trace; says why not.
+/// Whether strace is installed and can trace. Prints if not.
 pub fn is_possible() -> bool {
     let possible = Command::new("strace")
         .args(["-qq", "-o", "/dev/null", "true"])
@@ -26,8 +26,8 @@ pub fn is_possible() -> bool {
     possible
 }
 
-/// Runs a verb and lists the points it went through, of these calls. Only the command's own first
-/// thread is watched: a VMM and its launcher go their own way.
+/// Runs a verb and lists its system calls among `calls`. Only the command's first thread is traced, not a VMM and its
+/// launcher.
 pub fn points(ground: &Ground, calls: &[&str], args: &[&str]) -> (Ended, Vec<Point>) {
     let log = ground.path("trace").display().to_string();
     let trace = format!("trace={}", calls.join(","));
@@ -45,13 +45,13 @@ pub fn points(ground: &Ground, calls: &[&str], args: &[&str]) -> (Ended, Vec<Poi
     (ended, points)
 }
 
-/// Runs a verb with something happening to it at one point: `signal=SIGKILL`, `error=ENOSPC`. strace
-/// ends as the command does, by the same signal.
+/// Runs a verb with a fault at one point, such as `signal=SIGKILL` or `error=ENOSPC`. strace ends as the command does,
+/// even by the same signal.
 pub fn inject(ground: &Ground, point: &Point, what: &str, args: &[&str]) -> Ended {
     ground.end(&mut injected(ground, point, what, args))
 }
 
-/// The command line for that.
+/// The command that `inject` runs.
 pub fn injected(ground: &Ground, point: &Point, what: &str, args: &[&str]) -> Command {
     let trace = format!("trace={}", point.call);
     let inject = format!("inject={}:{what}:when={}", point.call, point.occurrence);

@@ -1,4 +1,4 @@
-//! The VMM, or the command that works on it, dies in each state of a VM.
+//! The death of a VMM, or of a command that uses it, in each state of a VM.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use super::ground::{Begun, Ground};
 use super::procfs::{self, Marked, eventually};
 use super::trace::{self, Point};
 
-/// A `start` that has recorded and released its launcher, which was frozen before it could become the
-/// agent; so the start waits for an answer that cannot come.
+/// Begins a `start` and freezes its launcher after it was recorded and released, before it becomes the agent. So the
+/// start waits for an answer.
 fn freeze_a_start(ground: &Ground) -> (String, Begun, Marked) {
     eventually("a start that is caught", || {
         let id = ground.created();
         let start = ground.begin(&mut ground.mayfly(&["start", &id]));
         let child = eventually("the VM's process", || procfs::marked(&ground.state).pop());
         procfs::freeze(child.pid);
-        // Looked at once it stands still: it may have been too quick for us.
+        // It may have become the agent before it was frozen.
         let frozen = procfs::marked(&ground.state).pop()?;
         if frozen.command.contains("__gate") {
             eventually("the launcher's record", || ground.vmm(&id));
@@ -49,7 +49,7 @@ fn a_vmm_that_dies_while_it_starts_fails_the_start() {
     assert_restarts(&ground, &id);
 }
 
-/// The launcher that waits at the gate, not yet the VMM.
+/// The launcher waits for its release and is not the VMM yet.
 #[test]
 fn a_launcher_that_dies_fails_the_start() {
     if !trace::is_possible() {
@@ -57,7 +57,7 @@ fn a_launcher_that_dies_fails_the_start() {
     }
     let ground = Ground::new();
     let id = ground.created();
-    // The second rename puts the launcher on record.
+    // The second rename writes the launcher to the registry.
     let record = Point { call: "rename".into(), occurrence: 2 };
     let words = ["start", id.as_str()];
     let start = ground.begin(&mut trace::injected(&ground, &record, "delay_enter=1000000", &words));

@@ -1,4 +1,4 @@
-//! What a case is tried on: a backend, an empty state directory, and what may be expected there.
+//! What a case runs on: a backend, an empty state directory, and what to expect there.
 
 use std::process::Command;
 
@@ -7,27 +7,27 @@ use crate::support::environment::{Environment, starts_cold};
 use crate::support::live::Live;
 use crate::support::processes::eventually;
 
-/// The accelerator and isolation a backend must report, and what it is able to do.
+/// A backend with an environment, what it must report, and sizes that suit it.
 pub struct Bench {
     pub env: Environment,
     pub backend: &'static str,
     pub accelerator: &'static str,
     pub isolation: &'static str,
-    /// Whether a VM is a machine with a kernel, disks and users of its own.
+    /// Whether a VM is a machine with its own kernel, disks and users.
     pub is_machine: bool,
-    /// Whether its VMM is locked away: in a root and a cgroup of its own, as nobody.
+    /// Whether its VMM runs in a jail: with its own root, control group and user.
     pub is_jailed: bool,
-    /// Bytes that take a few seconds to move through a guest, on a slow host.
+    /// Bytes that a guest prints in a few seconds, on a slow host.
     pub flood: u64,
-    /// Bytes that go in and come out again in a few seconds.
+    /// Bytes that are sent and received in a few seconds.
     pub payload: usize,
-    /// How many files are copied, and the bytes of each.
+    /// How many files are copied, and their size in bytes.
     pub copied: (usize, usize),
-    /// Copies of one template to compare.
+    /// How many copies of a template are compared.
     pub copies: usize,
-    /// How many of a template's files are damaged, one after the other: each has it made anew.
+    /// How many of a template's files are damaged, one after the other. Each time the template is rebuilt.
     pub damaged: usize,
-    /// What sysrq is asked for so that the VM ends: `o` for power off, `b` for a reboot.
+    /// The sysrq key that ends the VM: `o` powers off, `b` reboots.
     pub last_key: char,
 }
 
@@ -68,7 +68,7 @@ impl Bench {
         }
     }
 
-    /// Firecracker, on a KVM that may be emulated itself: everything is ten times slower then.
+    /// Firecracker, possibly on an emulated KVM host, where everything is ten times slower.
     pub fn firecracker(is_jailed: bool) -> Bench {
         Bench {
             env: Environment::firecracker(is_jailed),
@@ -82,12 +82,12 @@ impl Bench {
             copied: copied(100),
             copies: copies(6),
             damaged: damaged(2),
-            // It has no power to switch off.
+            // Firecracker's machines cannot be powered off.
             last_key: 'b',
         }
     }
 
-    /// Says why a case is not tried, where VMs are no machines. Use as `if bench.skips(…) { return }`.
+    /// Returns whether VMs are no machines, and then prints why the case is skipped.
     pub fn skips(&self, why: &str) -> bool {
         if !self.is_machine {
             eprintln!("skipped on {}: {why}", self.backend);
@@ -95,7 +95,7 @@ impl Bench {
         !self.is_machine
     }
 
-    /// Says why a case about templates is not tried, where there are none.
+    /// Returns whether there are no templates, and then prints why the case is skipped.
     pub fn lacks_templates(&self) -> bool {
         if starts_cold() {
             eprintln!("skipped: MAYFLY_TEST_COLD has all VMs boot");
@@ -103,7 +103,7 @@ impl Bench {
         starts_cold() || self.skips("a process of the host cannot be frozen")
     }
 
-    /// Another bench for the same backend, with templates of its own.
+    /// Another bench of the same backend, with its own templates.
     pub fn apart(&self) -> Bench {
         let mut bench = match self.backend {
             "qemu" => Bench::qemu(),
@@ -114,8 +114,8 @@ impl Bench {
         bench
     }
 
-    /// A started VM that commands do not delete. Small, because several boot at the same time and because
-    /// Firecracker writes all of a frozen one's memory; of one size, so that all tests share its template.
+    /// Starts a VM that commands do not delete. It is small, because several run at the same time and Firecracker
+    /// writes all memory of a template; and all have the same size, so that they share one template.
     #[track_caller]
     pub fn vm(&self) -> Vm<'_> {
         let id = self.env.start(&["--keep", "--mem", "256M"]);
@@ -123,7 +123,7 @@ impl Bench {
     }
 }
 
-/// The size of floods: `MAYFLY_TEST_FLOOD_MIB`, or what suits the backend.
+/// `MAYFLY_TEST_FLOOD_MIB` in bytes, or the default.
 fn flood(default: u64) -> u64 {
     match std::env::var("MAYFLY_TEST_FLOOD_MIB") {
         Ok(mib) => mib.parse::<u64>().expect("MAYFLY_TEST_FLOOD_MIB is a number") << 20,
@@ -131,7 +131,7 @@ fn flood(default: u64) -> u64 {
     }
 }
 
-/// So many files of 33 KB, or, with `MAYFLY_TEST_COPY`, 5,000 files and 500 MB.
+/// This many files of 33 KB, or with `MAYFLY_TEST_COPY` 5,000 files of 100 KB.
 fn copied(files: usize) -> (usize, usize) {
     if std::env::var_os("MAYFLY_TEST_COPY").is_some_and(|value| !value.is_empty()) {
         (5_000, 100_000)
@@ -140,7 +140,7 @@ fn copied(files: usize) -> (usize, usize) {
     }
 }
 
-/// How many copies are compared: `MAYFLY_TEST_COPIES`, or what suits the backend.
+/// `MAYFLY_TEST_COPIES`, or the default.
 fn copies(default: usize) -> usize {
     match std::env::var("MAYFLY_TEST_COPIES") {
         Ok(count) => count.parse().expect("MAYFLY_TEST_COPIES is a number"),
@@ -148,7 +148,7 @@ fn copies(default: usize) -> usize {
     }
 }
 
-/// How many of a template's files are damaged: `MAYFLY_TEST_DAMAGED`, or what suits the backend.
+/// `MAYFLY_TEST_DAMAGED`, or the default.
 fn damaged(default: usize) -> usize {
     match std::env::var("MAYFLY_TEST_DAMAGED") {
         Ok(count) => count.parse().expect("MAYFLY_TEST_DAMAGED is a number"),
@@ -156,14 +156,14 @@ fn damaged(default: usize) -> usize {
     }
 }
 
-/// A VM that is deleted at its end.
+/// A VM. Dropping it deletes it.
 pub struct Vm<'a> {
     pub env: &'a Environment,
     pub id: String,
 }
 
 impl Vm<'_> {
-    /// Runs `exec` with these arguments after the VM's own.
+    /// Runs `exec` in the VM with these further arguments.
     #[track_caller]
     pub fn exec(&self, args: &[&str]) -> Answer {
         self.env.run(&self.args(args))
@@ -175,40 +175,40 @@ impl Vm<'_> {
         self.exec(&["--", "sh", "-c", line])
     }
 
-    /// The same with standard input.
+    /// Runs a line of shell with standard input.
     #[track_caller]
     pub fn feed(&self, line: &str, input: &[u8]) -> Answer {
         self.feed_to(&["-i", "--", "sh", "-c", line], input)
     }
 
-    /// `exec` with these arguments and this on its own standard input.
+    /// Runs `exec` with these further arguments and standard input.
     #[track_caller]
     pub fn feed_to(&self, args: &[&str], input: &[u8]) -> Answer {
         self.env.feed(&self.args(args), input)
     }
 
-    /// A number that only this VM's commands have in their arguments. On mock, a command sees every
-    /// process of the host, those of other users and of other runs of these tests among them.
+    /// A number for the arguments of this VM's commands, to recognise them by. On mock, `pgrep` in a VM finds all
+    /// processes of the host, including those of other users and other test runs.
     pub fn mark(&self) -> String {
         u64::from_str_radix(&self.id, 16).expect("an id is hexadecimal").to_string()
     }
 
-    /// Waits until no process with the VM's mark in its arguments is left.
+    /// Waits until no process has the VM's mark in its arguments.
     #[track_caller]
     pub fn loses_marked(&self) {
         let mark = self.mark();
         let (first, rest) = mark.split_at(1);
-        // In brackets, the digit keeps the pattern from matching the command that searches.
+        // The brackets keep the pattern from matching the search itself.
         let search = format!("pgrep -f '[{first}]{rest}'");
         eventually("the end of the marked processes", || self.sh(&search).code() == 1);
     }
 
-    /// `exec` with these arguments, running.
+    /// Starts `exec` with these further arguments.
     pub fn live(&self, args: &[&str]) -> Live {
         self.env.live(&self.args(args))
     }
 
-    /// `exec` with these arguments, to be started.
+    /// `exec` with these further arguments, not started yet.
     pub fn command(&self, args: &[&str]) -> Command {
         self.env.command(&self.args(args))
     }

@@ -1,4 +1,4 @@
-//! What a command is given, and how its end comes back.
+//! What a command gets, and how its end is reported.
 
 use crate::bench::Bench;
 
@@ -26,7 +26,7 @@ pub fn commands_get_what_they_are_given(bench: &Bench) {
     vm.exec(&["-c", "shopt -q login_shell && echo ${BASH##*/}"]).prints("bash\n");
     vm.exec(&["--", "printf", "<%s>", "a b", "", "*", "$HOME"]).prints("<a b><><*><$HOME>");
     vm.sh("echo $MAYFLY_VM; cd && pwd -P | wc -l").prints(&format!("{}\n1\n", vm.id));
-    // Nothing of the host's environment.
+    // It inherits no variable of the host.
     vm.sh("env | grep -c -e MAYFLY_STATE_DIR -e MAYFLY_BACKEND").is(1, "0\n", "");
     if nix::unistd::geteuid().is_root() || bench.is_machine {
         vm.exec(&["-u", "0", "--", "id", "-u"]).prints("0\n");

@@ -1,4 +1,4 @@
-//! Files into a VM and out of it.
+//! Copies into a VM and out of it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::bench::Bench;
 use crate::streams::noise;
 use crate::support::processes::eventually;
 
-/// Makes so many files of this many bytes, in directories of fifty, with modes and times of all kinds.
+/// Makes this many files of this size in directories of fifty, with all kinds of modes and times.
 fn make_tree(root: &Path, files: usize, bytes: usize) {
     let noise = noise(bytes + files);
     for number in 0..files {
@@ -30,7 +30,7 @@ fn make_tree(root: &Path, files: usize, bytes: usize) {
     fs::write(root.join("x".repeat(255)), "a long name").unwrap();
 }
 
-/// All that is copied of a tree.
+/// The attributes of a tree that are copied.
 fn look(root: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
     walkdir::WalkDir::new(root)
         .into_iter()
@@ -55,7 +55,7 @@ pub fn trees_go_in_and_come_out_as_they_were(bench: &Bench) {
     let (files, bytes) = bench.copied;
     make_tree(&tree, files, bytes);
     if bench.is_machine {
-        // No image needs to have it.
+        // The image needs no rsync, tar or the like.
         vm.sh("rm $(command -v tar)").prints("");
     }
     cp("tree", &inside).prints("");
@@ -64,7 +64,7 @@ pub fn trees_go_in_and_come_out_as_they_were(bench: &Bench) {
     cp(&inside, "back").prints("");
     assert!(look(&root.join("back")) == look(&tree), "what came back is something else");
 
-    // Links go in, and do not come out.
+    // Links are copied in, but not out.
     fs::create_dir(root.join("links")).unwrap();
     symlink("../tree/d0", root.join("links/l")).unwrap();
     cp("links", &format!("{}:", vm.id)).prints("");
@@ -76,7 +76,7 @@ pub fn trees_go_in_and_come_out_as_they_were(bench: &Bench) {
     );
     assert_eq!(fs::read_dir(root.join("links-back")).unwrap().count(), 0);
 
-    // A copy that is interrupted leaves nothing there.
+    // An interrupted copy leaves nothing in the VM.
     let mut live = vm.env.live(&["cp", "-", &format!("{}:tree", vm.id)]);
     let mut header = tar::Header::new_gnu();
     header.set_path("endless").unwrap();
@@ -92,14 +92,14 @@ pub fn trees_go_in_and_come_out_as_they_were(bench: &Bench) {
     if bench.skips("a VM of its own has users and file systems") {
         return;
     }
-    // Who copies has what is copied, and needs to be allowed to.
+    // Copies belong to the user who copies, who needs permission.
     let nobody = ["cp", "-u", "nobody", "tree/d0", &format!("{}:/tmp/theirs", vm.id)];
     vm.env.run(&nobody).prints("");
     vm.sh("stat -c '%U %a' /tmp/theirs/deeper/s0/1").prints("nobody 600\n");
     vm.env
         .run(&["cp", "-u", "nobody", "tree/d0", &format!("{}:/root/theirs", vm.id)])
         .fails(1, "mayfly: [..]in the VM: [..]Permission denied[..]\n");
-    // A disk of the VM that is full.
+    // The VM's disk is full.
     fs::write(root.join("large"), vec![0; 6 << 20]).unwrap();
     cp("large", &format!("{}:/run/lock", vm.id))
         .fails(1, "mayfly: [..]in the VM: [..]No space left on device[..]\n");

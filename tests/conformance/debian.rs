@@ -1,10 +1,10 @@
-//! The `debian-build` profile: the work people have machines for.
+//! The `debian-build` profile: compiling, packages, and a lot of data.
 
 use crate::support::environment::Environment;
 
 const PROGRAM: &str = "#include <stdio.h>\\nint main(void) { puts(\"compiled\"); return 0; }\\n";
 
-/// Inside the VM everything works as on a Debian machine.
+/// Everything in the VM works as on a Debian machine.
 #[test]
 fn the_build_profile_is_a_debian_machine_to_work_on() {
     let env = Environment::qemu_with("debian-build");
@@ -21,7 +21,7 @@ fn the_build_profile_is_a_debian_machine_to_work_on() {
         git -C copy log --format=%s; cat copy/file",
     )
     .prints("first\nx\n");
-    // 500 MB, on the VM's own disk, and read back.
+    // Writes 500 MB to the VM's disk and reads them back.
     sh("set -e; dd if=/dev/zero of=big bs=1M count=500 status=none conv=fsync; stat -c %s big; \
         test $(df --output=used -m / | tail -1) -gt 500")
     .prints("524288000\n");

@@ -1,4 +1,4 @@
-//! Whether `doctor` says what VMs then run on.
+//! `doctor` names the backend that VMs then use.
 
 use crate::bench::Bench;
 use crate::support::answer::Answer;
@@ -16,7 +16,7 @@ pub fn doctor_knows_what_vms_run_on(bench: &Bench) {
         command.env(variable, "/nowhere").envs(more.iter().copied());
         Answer::new("doctor".into(), command.output().unwrap())
     };
-    // One that works is enough: the lack of the other is no failure.
+    // One working backend is enough.
     doctor(&[]).prints(&format!(
         "[..]--  {other} [..]\nVMs run here with {}; isolation is {}\n",
         bench.backend, bench.isolation

@@ -1,6 +1,6 @@
-//! A VMM that its guest has taken over, and what it can do to those who work with it afterwards.
+//! What a VMM that its guest has taken over can do to later commands.
 //!
-//! It owns the directory it lives in. The test plays its part there.
+//! The VMM owns its directory, so the test changes files there in its place.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -12,7 +12,7 @@ use nix::unistd::{Gid, Uid, chown};
 use crate::bench::Bench;
 use crate::support::skip::skipped;
 
-/// The directory a VMM lives in.
+/// The directory of a VMM.
 fn home(bench: &Bench, id: &str) -> PathBuf {
     let vm = bench.env.state().join("vms").join(id);
     match bench.is_jailed {
@@ -38,7 +38,7 @@ pub fn a_vmm_that_was_taken_over_cannot_mislead_commands(bench: &Bench) {
     let stranger = UnixListener::bind(&strangers).unwrap();
     stranger.set_nonblocking(true).unwrap();
 
-    // What waits where its home will be is not used.
+    // A link in the place of its directory is not followed.
     let id = env.create(&["--keep", "--mem", "256M"]);
     let vm = env.state().join("vms").join(&id);
     symlink(&elsewhere, vm.join("jail")).unwrap();
@@ -47,7 +47,7 @@ pub fn a_vmm_that_was_taken_over_cannot_mislead_commands(bench: &Bench) {
     env.run(&["start", &id]).prints(&format!("{id}\n"));
     exec("first").prints("first\n");
 
-    // A link to a stranger's socket in place of its own, or a socket of somebody else.
+    // A link to another process's socket, a file, and a socket of another user in the place of its socket.
     let home = home(bench, &id);
     let socket = home.join("v.sock");
     replace(&socket, |path| symlink(&strangers, path).unwrap());
@@ -61,7 +61,7 @@ pub fn a_vmm_that_was_taken_over_cannot_mislead_commands(bench: &Bench) {
     }
     assert!(stranger.accept().is_err(), "somebody came to the stranger's socket");
 
-    // Links, directories nobody may enter, and a deep tree, all to be deleted.
+    // Links, directories without permissions and a deep tree can be deleted.
     symlink(&elsewhere, home.join("link")).unwrap();
     fs::create_dir_all(home.join("a/".repeat(100))).unwrap();
     fs::create_dir(home.join("shut")).unwrap();
@@ -71,7 +71,7 @@ pub fn a_vmm_that_was_taken_over_cannot_mislead_commands(bench: &Bench) {
         let nobody = (Some(Uid::from_raw(65_534)), Some(Gid::from_raw(65_534)));
         chown(&home.join("a"), nobody.0, nobody.1).unwrap();
     }
-    // It cannot be asked to stop any more, and ends all the same.
+    // Without its socket, the VMM can still be stopped.
     env.run(&["stop", "--grace", "1s", &id]).prints(&format!("{id}\n"));
     env.run(&["start", &id]).prints(&format!("{id}\n"));
     exec("again").prints("again\n");
@@ -81,7 +81,7 @@ pub fn a_vmm_that_was_taken_over_cannot_mislead_commands(bench: &Bench) {
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 1);
 }
 
-/// No two VMs' VMMs are the same user, or could open each other's disks.
+/// Each VMM runs as its own user, so that it cannot open the disks of other VMs.
 pub fn every_vmm_is_a_user_of_its_own(bench: &Bench) {
     if bench.skips("a host process is its caller") {
         return;

@@ -1,4 +1,4 @@
-//! More output than anybody reads.
+//! More output than is read.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use mayfly::host::log;
 use crate::bench::Bench;
 use crate::support::processes::{self, PATIENCE, eventually};
 
-/// The most memory a mayfly may ever have resident, in kB, whatever flows through it.
+/// The limit of mayfly's resident memory in kB, for any amount of data.
 const CEILING: u64 = 32 << 10;
 
 pub fn a_stopped_reader_costs_no_memory_and_delays_no_other_command(bench: &Bench) {
@@ -28,7 +28,7 @@ pub fn a_stopped_reader_costs_no_memory_and_delays_no_other_command(bench: &Benc
     let mut stdout = child.stdout.take().unwrap();
     let mut buffer = vec![0; 1 << 20];
     stdout.read_exact(&mut buffer[..4096]).unwrap();
-    // Nobody reads now. Everything on the way fills up; the other command does not notice.
+    // The reader stops. All buffers fill up; another command is not affected.
     let asked = std::time::Instant::now();
     vm.exec(&["--", "echo", "unaffected"]).prints("unaffected\n");
     assert!(asked.elapsed() < PATIENCE / 4, "took {:?}", asked.elapsed());
@@ -40,7 +40,7 @@ pub fn a_stopped_reader_costs_no_memory_and_delays_no_other_command(bench: &Benc
             0 => break,
             read => received += read as u64,
         }
-        // Every so often a reader that is slow.
+        // A slow reader at times.
         if received / (16 << 20) > highest {
             highest = received / (16 << 20);
             std::thread::yield_now();
@@ -53,7 +53,7 @@ pub fn a_stopped_reader_costs_no_memory_and_delays_no_other_command(bench: &Benc
     stdout.read_to_end(&mut rest).unwrap();
     assert_eq!(received + rest.len() as u64, bench.flood);
     assert!(child.wait().unwrap().success());
-    // The same into --json, which keeps its part of it.
+    // --json captures a part of the output.
     let count = bench.flood.min(100_000_000).to_string();
     let mut json = vm.command(&["--json", "--", "head", "-c", &count, "/dev/zero"]);
     json.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -68,12 +68,11 @@ pub fn a_console_that_is_flooded_stays_bounded(bench: &Bench) {
     }
     let (vm, neighbour) = (bench.vm(), bench.vm());
     let files = vm.env.state().join("vms").join(&vm.id);
-    // A console begins behind a hole as long as the largest file the VMM must be able to write.
+    // A console log starts after a hole as long as the largest file that the VMM must be able to write.
     let hole = fs::metadata(files.join("disk.img")).unwrap().len();
     let console = files.join("console.log");
     let written = || fs::metadata(&console).unwrap().len() - hole;
-    // An emulated serial port carries some kilobytes a second, and the first minutes of this are
-    // like the last: all but the end of what there is room for is filled by hand.
+    // An emulated serial port transfers some kilobytes per second, so the test fills all but the end of the log itself.
     let filler = vec![b'.'; (log::MOST - written()) as usize - 3000];
     OpenOptions::new().append(true).open(&console).unwrap().write_all(&filler).unwrap();
 
@@ -91,7 +90,7 @@ pub fn a_console_that_is_flooded_stays_bounded(bench: &Bench) {
     vm.exec(&["--", "echo", "alive"]).prints("alive\n");
     vm.env.run(&["stop", "--grace", "5s", &vm.id]).prints(&format!("{}\n", vm.id));
     assert_ne!(live.end().code(), 0);
-    // The VMM's own words are bounded in the same way, and a new start begins a new log.
+    // The VMM's log is bounded in the same way, and each start begins a new log.
     assert!(fs::metadata(files.join("vmm.log")).unwrap().blocks() * 512 <= log::MOST);
     vm.env.run(&["start", &vm.id]).prints(&format!("{}\n", vm.id));
     assert!(written() < log::MOST / 2, "{} bytes", written());

@@ -1,4 +1,4 @@
-//! What a VMM may do on the host, and what the guest may do to its image.
+//! What a VMM can do on the host, and a guest to its image.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -69,7 +69,7 @@ pub fn the_vmm_is_confined_and_given_nothing(bench: &Bench) {
     bench.env.rm(&id);
 }
 
-/// The first of the users that are nobody's but a jailed VM's.
+/// The first of the user ids that are reserved for jailed VMs.
 const FIRST_OF_JAILED: u32 = 1_900_000_000;
 
 fn is_jailed(vmm: i32, jail: &Path) {
@@ -79,7 +79,7 @@ fn is_jailed(vmm: i32, jail: &Path) {
         assert!(ids.split_whitespace().all(is_its_own), "{field} is {ids}");
     }
     assert_eq!(status_field(vmm, "Groups"), "", "groups of the host's");
-    // A path would not tell: seen from there, every root is `/`.
+    // The target of the link is no help: inside the jail, its root is `/`.
     let root = fs::metadata(format!("/proc/{vmm}/root")).unwrap();
     let is_root = |path: &Path| {
         fs::metadata(path).is_ok_and(|own| (own.dev(), own.ino()) == (root.dev(), root.ino()))
@@ -94,7 +94,7 @@ fn is_jailed(vmm: i32, jail: &Path) {
     assert!(found.into_iter().any(|path| is_root(&path)), "the VMM's root is not below {jail:?}");
 }
 
-/// Of what is in a file, and where: images are mostly holes, and too large for memory.
+/// A digest of a file's data and where it is. Images are mostly holes, and too large for memory.
 fn digest(path: &Path) -> Vec<u8> {
     let file = File::open(path).unwrap();
     let mut hash = Sha256::new();
@@ -129,17 +129,17 @@ pub fn the_image_stays_as_it_was_built(bench: &Bench) {
     ];
     let digests = || files.each_ref().map(|path| digest(path));
     let before = digests();
-    // As root, to every block device there is, and at every offset that matters.
+    // Writes to every block device as root, at several offsets.
     let attack = "for dev in /dev/vd?; do for at in 0 1 1000; do \
                   dd if=/dev/urandom of=$dev bs=4096 count=4 seek=$at conv=notrunc,fsync 2>&1 | tail -1; \
                   done; blockdev --setrw $dev; done; ls /dev/vd?";
     let answer = vm.sh(attack);
     assert!(answer.stdout().contains("/dev/vda"), "{answer}");
-    // Whatever this says: a failure is no harm either.
+    // It may fail or not.
     let _ = vm.sh("mount -o remount,rw /; echo x > /etc/hostile; echo x >> /bin/true; sync");
     assert_eq!(digests(), before, "the guest changed its image");
     vm.env.rm(&vm.id);
-    // The next VM of it is as good as new.
+    // The next VM of the image is not affected.
     vm.env
         .run(&[
             "run",
@@ -154,15 +154,14 @@ pub fn the_image_stays_as_it_was_built(bench: &Bench) {
     assert_eq!(digests(), before);
 }
 
-/// A VMM that guessed at a disk's format would believe what the guest wrote there, and open the files
-/// of the host that a header can name.
+/// If a VMM guessed the format of a disk, a header written by the guest could name files of the host for it to open.
 pub fn a_disk_is_raw_whatever_is_in_it(bench: &Bench) {
     if bench.skips("there is no disk") {
         return;
     }
     let vm = bench.vm();
     let size = vm.sh("blockdev --getsize64 /dev/vdb").line();
-    // A qcow2 header, before where the file system begins: version 3, its backing file at 104.
+    // A qcow2 header of version 3, with the backing file's name at 104, all before the start of the file system.
     let header = r"QFI\373\0\0\0\3\0\0\0\0\0\0\0\150\0\0\0\13";
     let write = format!(
         "(printf '{header}'; head -c 84 /dev/zero; printf /etc/shadow) | \

@@ -1,4 +1,4 @@
-//! An image of containers, made with the tools that people make them with, as a VM.
+//! A container image, made with umoci, as a VM.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,11 +7,10 @@ use std::process::Command;
 
 use crate::support::environment::Environment;
 
-/// Where busybox is to be called by these names.
+/// The names of busybox in the image.
 const APPLETS: [&str; 8] = ["cat", "env", "hostname", "id", "ls", "pwd", "sh", "stat"];
 
-/// It has a shell in one layer and a program without libraries in the next, no bash, and nothing that
-/// only Debian has.
+/// The image has a shell in one layer and a static program in the next; no bash, and nothing specific to Debian.
 #[test]
 fn an_image_that_umoci_made_boots_and_runs_its_command() {
     let mut env = Environment::qemu();
@@ -22,7 +21,7 @@ fn an_image_that_umoci_made_boots_and_runs_its_command() {
     let run = |words: &[&str]| {
         env.run(&[&["run", "--cold", "-p", "greeter", "--name", "box"], words].concat())
     };
-    // All that the configuration says, and what the agent says to every VM.
+    // The settings of the image's configuration, and those of every VM.
     run(&["--keep"]).is(
         0,
         "hello from the image\nuid=1000(app) gid=1000(app) groups=1000(app)\n/srv/app\nbox\n\
@@ -32,7 +31,7 @@ fn an_image_that_umoci_made_boots_and_runs_its_command() {
     let exec = |words: &[&str]| env.run(&[&["exec", "--keep", "box"], words].concat());
     exec(&["-u", "root", "-w", "/", "-e", "GREETING=flag", "-c", "id -u; pwd; echo $GREETING $0"])
         .prints("0\n/\nflag sh\n");
-    // Without a shell; the program is static.
+    // A static program without a shell.
     exec(&["--", "/static", "--help"]).is(0, "", "mayfly-agent: usage: [..]");
     exec(&["--", "stat", "-c", "%a %U:%G %N", "/run/greeter", "/srv/app", "/etc/hostname"]).prints(
         "2770 app:app /run/greeter\n755 root:root /srv/app\n\
@@ -42,7 +41,7 @@ fn an_image_that_umoci_made_boots_and_runs_its_command() {
     env.rm("box");
 }
 
-/// An OCI archive of two layers, the upper one of which deletes something of the lower one.
+/// An OCI archive of two layers; the upper one deletes a file of the lower one.
 fn archive(env: &Environment) -> String {
     let root = env.root();
     let layout = root.join("layout");
@@ -94,7 +93,7 @@ fn archive(env: &Environment) -> String {
     archive
 }
 
-/// A small system.
+/// A small root file system.
 fn fill(tree: &Path) {
     for directory in ["bin", "etc", "run/greeter", "lib64"] {
         fs::create_dir_all(tree.join(directory)).unwrap();
@@ -119,7 +118,7 @@ fn fill(tree: &Path) {
     fs::set_permissions(&state, fs::Permissions::from_mode(0o2770)).unwrap();
 }
 
-/// Debian has a busybox with libraries and one without.
+/// Debian has a dynamic busybox and a static one.
 fn busybox_and_its_libraries() -> Vec<PathBuf> {
     let busybox = PathBuf::from("/bin/busybox");
     let output = Command::new("ldd").arg(&busybox).output().unwrap();

@@ -36,7 +36,7 @@ pub fn a_vm_goes_through_its_life(bench: &Bench) {
     env.run(&["stop", id]).prints(&format!("{id}\n"));
 
     env.run(&["start", id]).prints(&format!("{id}\n"));
-    // The disk is the same. A command that was the last one takes the VM with it.
+    // The disk is the same. The last command deletes the VM.
     let json = env.run(&["exec", "--json", id, "--", "cat", "mark"]).json();
     assert_eq!(json["stdout"], "kept\n");
     assert_eq!(json["cleanup"]["deleted"], true);
@@ -66,14 +66,14 @@ pub fn run_does_it_all_at_once(bench: &Bench) {
     )
     .is(7, "in\n", "err\n");
     assert_eq!(env.leftovers(), Vec::<String>::new());
-    // Interrupted in the middle of its command.
+    // Interrupted during its command.
     let mut live =
         env.live(&["run", "--mem", "256M", "--", "sh", "-c", "echo ready; exec sleep 4401"]);
     live.says("ready");
     live.signal(Signal::SIGINT);
     live.end().is(130, "ready\n", "");
     assert_eq!(env.leftovers(), Vec::<String>::new());
-    // And in the middle of its start, as early as there is a VM.
+    // Interrupted during its start, as soon as there is a VM.
     let mut live = env.live(&["run", "--mem", "256M", "--", "echo", "too late"]);
     let vms = env.state().join("vms");
     eventually("a VM", || {
@@ -82,7 +82,7 @@ pub fn run_does_it_all_at_once(bench: &Bench) {
     });
     live.signal(Signal::SIGTERM);
     let answer = live.end();
-    // On a fast backend the command may have been first.
+    // On a fast backend the command may have ended before.
     assert!([0, 143].contains(&answer.code()), "{answer}");
     assert!(!bench.is_machine || answer.code() == 143, "{answer}");
     assert_eq!(env.leftovers(), Vec::<String>::new());
@@ -94,12 +94,12 @@ pub fn a_vm_that_powers_itself_off_is_stopped(bench: &Bench) {
     }
     let vm = bench.vm();
     let vmm = vm.env.vmm(&vm.id);
-    // Whoever follows its log, and whoever waits for it, sees it end.
+    // Following its log and waiting for it both end.
     let mut log = vm.env.live(&["logs", "-f", &vm.id]);
     let end = vm.env.live(&["wait", "--json", &vm.id]);
     vm.sh("printf 'a \\033[31mlast\\n word\\n' > /dev/ttyS0").prints("");
     log.says("a \\u{1b}[31mlast\n word\n");
-    // The command that switches the machine off cannot say how it ended.
+    // A command that powers the machine off cannot report its exit code.
     let answer = vm.sh(&format!("echo {} > /proc/sysrq-trigger; sleep 60", bench.last_key));
     answer.is(125, "", "mayfly: the agent went away before[..]");
     eventually("the VMM's end", || !lives(vmm));
@@ -117,7 +117,7 @@ pub fn a_vm_that_powers_itself_off_is_stopped(bench: &Bench) {
     vm.exec(&["--", "echo", "back"]).prints("back\n");
 }
 
-/// Seconds that a VMM may hang without its VM being given up.
+/// For how many seconds the VMM hangs.
 const DELAY: &str = "MAYFLY_TEST_DELAY";
 
 pub fn a_vmm_that_hangs_at_its_start_is_waited_for(bench: &Bench) {
@@ -135,7 +135,7 @@ pub fn a_vmm_that_hangs_at_its_start_is_waited_for(bench: &Bench) {
         });
         (start, Pid::from_raw(vmm.unwrap()))
     };
-    // One that dies is not waited for.
+    // A dead VMM is not waited for.
     let (dying, vmm) = start(&["--cold"]);
     kill(vmm, Signal::SIGKILL).unwrap();
     dying.end().fails(6, "mayfly: [..]");
@@ -161,7 +161,7 @@ pub fn a_vmm_that_is_killed_leaves_a_vm_that_can_start_again(bench: &Bench) {
     vm.env.run(&["start", &vm.id]).prints(&format!("{}\n", vm.id));
     vm.exec(&["--", "echo", "back"]).prints("back\n");
     if bench.is_machine {
-        // In the middle of a stop, too.
+        // Killed during a stop.
         let mut live = vm.live(&["--", "sh", "-c", "trap '' TERM; echo ready; sleep 4403"]);
         live.says("ready");
         let vmm = Pid::from_raw(vm.env.vmm(&vm.id));
@@ -173,7 +173,7 @@ pub fn a_vmm_that_is_killed_leaves_a_vm_that_can_start_again(bench: &Bench) {
         vm.env.run(&["start", &vm.id]).prints(&format!("{}\n", vm.id));
     }
     kill(Pid::from_raw(vm.env.vmm(&vm.id)), Signal::SIGKILL).unwrap();
-    // Whoever deletes it needs no VMM to do so.
+    // Deleting a VM needs no VMM.
     vm.env.rm(&vm.id);
     assert_eq!(vm.env.leftovers(), Vec::<String>::new());
 }

@@ -1,4 +1,4 @@
-//! What only a machine can stand, and what it must know of itself.
+//! Fork bombs, full memory, orphans, and what a guest knows about itself.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,7 @@ pub fn a_fork_bomb_does_not_harm_the_host(bench: &Bench) {
         "[..]command timed out after 3s\n",
     );
     eventually("an answer after the bomb", || vm.exec(&["--", "true"]).code() == 0);
-    // While one goes off, the VM can still be stopped, in not much more than its grace.
+    // During a fork bomb, the VM can still be stopped within little more than its grace.
     let mut live = vm.live(&["-c", "echo ready; b() { b | b & }; b; sleep 4502"]);
     live.says("ready");
     let asked = Instant::now();
@@ -30,7 +30,7 @@ pub fn memory_that_runs_out_costs_the_command_only(bench: &Bench) {
         return;
     }
     let vm = bench.vm();
-    // The one line it keeps never ends.
+    // tail keeps a line that never ends in memory.
     vm.exec(&["--", "tail", "/dev/zero"]).is(137, "", "");
     vm.exec(&["--", "echo", "still here"]).prints("still here\n");
 }
@@ -72,15 +72,15 @@ pub fn the_guest_knows_its_name_and_the_time(bench: &Bench) {
     let own = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     assert_ne!(other, own.trim(), "a kernel of its own");
     if bench.backend == "firecracker" {
-        // The machine that these tests are brought to boots another one.
+        // The emulated host runs another kernel.
         let own = nix::sys::utsname::uname().unwrap();
         assert_ne!(sh("uname -r"), own.release().to_str().unwrap());
     }
-    // No way out: there is no network but the loopback.
+    // There is no network interface but the loopback.
     assert_eq!(sh("ls /sys/class/net"), "lo");
     env.rm(name);
 
-    // Of the size that was asked for. Nobody else asks for it, so a template of it would be waste.
+    // The VM has the requested size. No other test uses this size, so a template would be a waste.
     let line = "nproc; awk '/^MemTotal/ { print $2 }' /proc/meminfo";
     let size = ["--cold", "--vcpus", "2", "--mem", "512M"];
     let answer = env.run(&[&["run"], &size[..], &["--", "sh", "-c", line]].concat());

@@ -1,11 +1,10 @@
-//! One suite for all backends: what a VM must do, whatever runs it.
+//! What a VM must do on every backend.
 //!
-//! A case is a function of a [`Bench`]; [`suite!`] makes a test of it for every backend. Another
-//! backend is one more line there. What makes no sense for one (a host process has no kernel of its
-//! own to crash) is skipped by the case itself, which prints why.
+//! A case is a function that takes a [`Bench`]; [`suite!`] makes it a test for every backend. A new backend is one more
+//! line there. A case that makes no sense on a backend returns early and prints why: a process of the host has no
+//! kernel that could crash.
 //!
-//! Booting an emulated machine costs seconds, so a case is a group of observations of one VM, and
-//! single observations that need a fresh one share their boots.
+//! Starting an emulated machine takes seconds, so a case makes several observations of one VM.
 
 #![expect(clippy::disallowed_methods, reason = "a guest's clock is compared with the host's")]
 
@@ -32,8 +31,7 @@ mod timeouts;
 
 use bench::Bench;
 
-/// One module of tests for each backend, one test in it for each case. A backend's attributes are
-/// those of its tests.
+/// Makes a module for each backend with a test for each case. The tests get the attributes of their backend.
 macro_rules! suite {
     (backends: { $($(#[$attribute:meta])* $backend:ident = $make:expr;)* } cases: $cases:tt) => {$(
         mod $backend {
@@ -100,8 +98,8 @@ suite! {
     }
 }
 
-// Without a jailer, Firecracker is started, confined, spoken to and ended in other ways. What its guest
-// does by itself is the same, and so is what mayfly does before there is a VMM: neither is looked at again.
+// Without a jailer, mayfly starts, confines, talks to and stops Firecracker differently. Cases that only depend on the
+// guest, or on what mayfly does before there is a VMM, are not repeated.
 suite! {
     backends: {
         #[ignore = "needs KVM; make test-firecracker runs it"]

@@ -1,4 +1,4 @@
-//! What a command is given in confidence.
+//! Secrets and variables of a command.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ pub fn a_secret_is_seen_by_its_command_and_found_nowhere(bench: &Bench) {
     let vm = bench.vm();
     let env = vm.env;
     let secret = Canary::new(env.root(), "secret", "", "\n");
-    // More than fits into one frame.
+    // Larger than a frame.
     let long = Canary::new(env.root(), "long", &"x".repeat(100_000), &"y".repeat(100_000));
     let word = Canary::new(env.root(), "variables", "# words\nWORD=", "\n");
     let given = |canary: &Canary, name: &str| format!("{name}={}", canary.file.display());
@@ -43,21 +43,20 @@ pub fn a_secret_is_seen_by_its_command_and_found_nowhere(bench: &Bench) {
         let expected = if bench.is_machine { expected } else { expected.replace("root", &me()) };
         assert!(said.contains(&expected), "{expected:?} in {said}");
     }
-    // On a host whose processes are the VM's, the command itself is one that has the variables.
+    // On mock, the command is a process of the host and has the variables.
     let told = |pid| !bench.is_machine && processes::command_line(pid).contains("sha256sum");
     let mut places = vec![env.state(), env.home(), env.images().join("templates")];
     if bench.is_machine {
         places.push(env.runtime());
     } else {
-        // In memory, and for our eyes only: the one place where a process of the host can have files
-        // in confidence.
+        // On mock, secrets are files in memory that only their user can read.
         let found = secret.places(&[env.runtime()], &told);
         assert!(matches!(&found[..], [one] if one.ends_with("/token")), "{found:?}");
     }
     for canary in [&secret, &long, &word] {
         assert_eq!(canary.places(&places, &told), [""; 0]);
     }
-    // Other commands do not see it, and may have another of that name at the same time.
+    // Other commands do not see it, and can have a secret of the same name at the same time.
     vm.sh("ls -A /run/secrets 2> /dev/null; echo ${MAYFLY_SECRETS-none}").prints("none\n");
     let other = vm.feed_to(&["--secret", "token=-", "-c", "cat $MAYFLY_SECRETS/token"], b"other");
     other.prints("other");
@@ -72,13 +71,13 @@ pub fn a_secret_is_seen_by_its_command_and_found_nowhere(bench: &Bench) {
             "stat -c '%a %U' $MAYFLY_SECRETS/token | cat; cat < $MAYFLY_SECRETS/token | wc -c",
         ];
         vm.exec(&[&by_nobody[..], &look].concat()).prints("400 nobody\n33\n");
-        // What does reach the VM's disk is found there.
+        // The search finds text on the VM's disk.
         let leak = Canary::new(env.root(), "leak", "", "");
         vm.feed("cat > leak && sync", leak.text.as_bytes()).prints("");
         let found = leak.places(&places, &|_| false);
-        // In a jail the disk has a second name.
+        // In a jail the disk has a second path.
         assert!(found.iter().any(|path| path.ends_with("/disk.img")), "{found:?}");
-        // What a command with secrets mounts, it mounts for all.
+        // Mounts of a command with secrets are visible to all commands.
         let token = given(&secret, "token");
         vm.exec(&["--secret", &token, "--", "mount", "-t", "tmpfs", "none", "/mnt"]).prints("");
         vm.sh("stat -f -c %T /mnt").prints("tmpfs\n");

@@ -14,7 +14,7 @@ pub fn several_commands_run_at_once(bench: &Bench) {
         live.says("ready");
     }
     vm.exec(&["--", "true"]).fails(125, "mayfly: 8 commands already run in this VM\nhint: [..]\n");
-    // All are there at the same time, and each gets what is its own.
+    // All eight run at the same time, and each gets its own input.
     for (n, live) in lives.iter_mut().enumerate().rev() {
         live.write(format!("{n}\n").as_bytes());
     }
@@ -30,7 +30,7 @@ pub fn a_killed_client_leaves_nothing_for_the_next(bench: &Bench) {
     let copy = format!("echo ready; cat - /no/such/{mark}");
     let sleep = format!("4301.{mark}");
     for round in 0..6 {
-        // In the middle of output, in the middle of input, before anything happened.
+        // During output, during input, or at the start.
         let client = match round % 3 {
             0 => {
                 let mut client = vm.live(&["--", "yes", &mark]);
@@ -49,7 +49,7 @@ pub fn a_killed_client_leaves_nothing_for_the_next(bench: &Bench) {
         let fresh = format!("fresh {round}");
         vm.exec(&["--", "echo", &fresh]).prints(&format!("{fresh}\n"));
     }
-    // What the killed clients ran has ended.
+    // The commands of the killed clients have ended.
     vm.loses_marked();
 }
 

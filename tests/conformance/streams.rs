@@ -1,4 +1,4 @@
-//! Bytes in and out.
+//! Standard streams.
 
 use std::process::Stdio;
 use std::time::Instant;
@@ -8,12 +8,12 @@ use sha2::{Digest, Sha256};
 use crate::bench::Bench;
 use crate::support::live::Live;
 
-/// Bytes without a pattern, the same in every run.
+/// Pseudorandom bytes, the same in every run.
 pub fn noise(count: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(count + 8);
     while bytes.len() < count {
-        // xorshift64: fast, and it does not matter who could predict it.
+        // xorshift64, because it is fast.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
@@ -33,20 +33,20 @@ pub fn streams_are_byte_exact(bench: &Bench) {
         Sha256::digest(&received.stdout) == Sha256::digest(&sent),
         "what came back was changed"
     );
-    // Both outputs at once, each whole and neither in the other.
+    // Both output streams at the same time.
     let both = vm.sh(
         "head -c 3000000 /dev/zero | tr '\\0' o & head -c 3000000 /dev/zero | tr '\\0' e >&2; wait",
     );
     assert_eq!(both.code(), 0);
     assert!(both.stdout.len() == 3_000_000 && both.stdout.iter().all(|&b| b == b'o'));
     assert!(both.stderr.len() == 3_000_000 && both.stderr.iter().all(|&b| b == b'e'));
-    // A command that leaves its input alone does not hang anybody up.
+    // A command that does not read all its input does not block.
     vm.feed("head -c 3; exit 5", &sent[..1 << 20]).is(5, "[..]", "");
 }
 
 pub fn input_ends_when_it_ends(bench: &Bench) {
     let vm = bench.vm();
-    // The command goes on after the end of its input, and its output still arrives.
+    // The command continues after the end of its input, and its output arrives.
     vm.feed("cat; sleep 3; echo done", b"x").prints("xdone\n");
     vm.feed("cat | wc -c", b"").prints("0\n");
     let mut live = vm.live(&[
@@ -60,7 +60,7 @@ pub fn input_ends_when_it_ends(bench: &Bench) {
     live.says("got one\n");
     live.close_stdin();
     live.end().is(0, "got one\nend\nlast\n", "");
-    // Without -i the command has an empty input, and mayfly reads nothing.
+    // Without -i the command's input is empty, and mayfly does not read its own.
     let asked = Instant::now();
     let mut command = vm.command(&["--", "cat"]);
     let (_held_open, reader) = {

@@ -1,4 +1,4 @@
-//! VMs that go on from a template, and the templates they go on from.
+//! Templates, and VMs that start from them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions, Permissions};
@@ -14,12 +14,12 @@ use crate::support::environment::Environment;
 use crate::support::fields;
 use crate::support::processes::eventually;
 
-/// A command in a new VM, as small as may be: Firecracker writes all of a frozen one.
+/// The arguments for a command in a new VM. It is small, because Firecracker writes all memory of a template.
 fn run<'a>(flags: &[&'a str], line: &'a str) -> Vec<&'a str> {
     [&["run", "--mem", "256M"], flags, &["--", "sh", "-c", line]].concat()
 }
 
-/// Whether a VM was made and frozen, and whether one was a copy of it.
+/// Whether the command made a template, and whether its VM started from one.
 fn how(answer: &Value) -> (bool, bool) {
     let phases = &answer["timings_ms"];
     (phases["freeze"].is_number(), phases["thaw"].is_number())
@@ -39,7 +39,7 @@ pub fn copies_are_machines_of_their_own(bench: &Bench) {
     if bench.lacks_templates() {
         return;
     }
-    // The first bytes that anybody asks for: what a key would be made of.
+    // The first random bytes, which a key would be made of.
     let line = "head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; echo; \
                 cat /etc/machine-id /proc/sys/kernel/random/uuid; hostname";
     let copy = |_| {
@@ -63,7 +63,7 @@ pub fn copies_are_machines_of_their_own(bench: &Bench) {
     }
 }
 
-/// Seconds that a template must have lain before its copy is asked for the time.
+/// The age of a template in seconds at which a copy of it is asked for the time.
 const LAIN: &str = "MAYFLY_TEST_LAIN";
 
 pub fn a_template_that_has_lain_for_a_while_goes_on_in_the_present(bench: &Bench) {
@@ -90,7 +90,7 @@ pub fn a_template_that_has_lain_for_a_while_goes_on_in_the_present(bench: &Bench
 
 /// Changes one byte in the middle of a file.
 fn damage(path: &Path) {
-    // Also one that nobody is to write.
+    // Some of the files are read-only.
     fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap();
     let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
     let at = file.metadata().unwrap().len() / 2;
@@ -113,7 +113,7 @@ pub fn a_template_with_a_changed_byte_is_rebuilt(bench: &Bench) {
     let name = built["name"].as_str().unwrap();
     assert_eq!((&built["damaged"], &built["mem_mib"]), (&false.into(), &256.into()));
     assert_eq!(env.ids(), Vec::<String>::new());
-    // Whoever asks again gets the same.
+    // A second build returns the same template.
     build(&[]).prints(&format!("{name}\n"));
 
     let directory = env.artifacts().join("templates").join(name);
@@ -122,14 +122,14 @@ pub fn a_template_with_a_changed_byte_is_rebuilt(bench: &Bench) {
     let names: BTreeSet<String> =
         names.filter(|name| !["used", "verified.json"].contains(&name.as_str())).collect();
     assert!(names.len() >= 4 && names.contains("template.json"), "{names:?}");
-    // What is sealed and the seal itself are the last of them.
+    // Taken from the end, the files with the digests come first.
     for file in names.iter().rev().take(bench.damaged) {
         damage(&directory.join(file));
         let remark =
             format!("mayfly: template {name} is damaged ([..]{file}[..]) and is rebuilt\n");
         env.run(&run(&[], "echo ok")).is(0, "ok\n", &remark);
     }
-    // What only remembers that the others are right is no part of it.
+    // A damaged cache of digests does not damage the template.
     fs::write(directory.join("verified.json"), "{").unwrap();
     let answer = env.run(&run(&["--json"], "echo ok")).json();
     assert_eq!((how(&answer), &answer["stdout"]), (ONLY_COPIED, &"ok\n".into()));
@@ -180,8 +180,7 @@ pub fn a_copy_keeps_its_disk_when_it_is_stopped(bench: &Bench) {
         return;
     }
     let vm = bench.vm();
-    // What the guest has in memory of its disk and what is on it are of one moment: also after it has
-    // forgotten the former.
+    // The disk fits the guest's cache: without the cache, the files are the same.
     let write = "set -e; mkdir -p /srv/d; head -c 3000000 /dev/urandom > /srv/d/new; \
                  echo appended >> /etc/profile; rm /etc/motd; cd /; sum() { sha256sum /srv/d/new \
                  /etc/profile /bin/bash /etc/passwd; ls -d /etc/*; }; sum > /root/before; sync; \
@@ -189,7 +188,7 @@ pub fn a_copy_keeps_its_disk_when_it_is_stopped(bench: &Bench) {
     vm.sh(write).prints("same\n");
     vm.sh("echo not synced > /root/last").prints("");
     vm.env.run(&["stop", &vm.id]).prints(&format!("{}\n", vm.id));
-    // A disk that was used fits the memory of no template.
+    // A used disk fits no template, so the VM boots.
     let again = vm.env.run(&["start", "-v", &vm.id]);
     assert!(again.stderr().contains(" boot ") && !again.stderr().contains(" thaw "), "{again}");
     let read = "sum() { sha256sum /srv/d/new /etc/profile /bin/bash /etc/passwd; ls -d /etc/*; }; \
@@ -210,12 +209,12 @@ pub fn a_template_can_be_deleted_while_copies_run(bench: &Bench) {
     env.run(&["template", "ls"]).is(0, &format!("TEMPLATE [..]\n{name} [..] ago\n"), "");
     env.run(&["template", "rm", name]).prints(&format!("{name}\n"));
     assert_eq!(templates(env), Vec::<Value>::new());
-    // Memory that it has not looked at yet, and more of it than is free in its caches.
+    // Reads memory that the guest has not touched yet, and files that are not in its cache.
     let line = "tail -c 120000000 /dev/zero | wc -c; cat /usr/bin/* /lib/x86_64-linux-gnu/*.so* \
                 2>/dev/null | wc -c | grep -c .; grep -c processor /proc/cpuinfo";
     vm.sh(line).prints("120000000\n1\n1\n");
 
-    // Those of an image go with it; the VM that runs keeps both.
+    // Deleting an image deletes its templates. The running VM keeps both.
     let again = env.run(&run(&["--json"], "echo ok")).json();
     assert_eq!(how(&again), (true, true));
     let [one] = &templates(env)[..] else { panic!("not one template") };

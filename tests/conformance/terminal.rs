@@ -1,4 +1,4 @@
-//! Sitting at a VM.
+//! Terminals in a VM.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -19,8 +19,7 @@ pub fn a_shell_has_a_terminal_and_restores_it(bench: &Bench) {
     sitting.types("stty size; echo $TERM; tty\r");
     sitting.sees("24 80\r\nxterm\r\n/dev/pts/");
     sitting.resize(30, 100);
-    // In a process of its own before it says anything: what is typed at the moment a shell starts a
-    // program is for either.
+    // The subshell runs before it prints something. What is typed while a shell starts a program may reach either.
     sitting.types("(stty size; exec sleep 4301)\r");
     sitting.sees("30 100\r\n");
     sitting.types("\u{3}");
@@ -33,7 +32,7 @@ pub fn a_shell_has_a_terminal_and_restores_it(bench: &Bench) {
     sitting.sees("root");
     sitting.types("q");
     sitting.sees("\u{1b}[?1049l");
-    // What is typed before the program has let go of the keys may be its own.
+    // Until the prompt appears, typed text may still reach less.
     sitting.sees("> ");
     sitting.types("(exit 7)\r\u{4}");
     assert_eq!(sitting.ends().0, 7);
@@ -51,7 +50,7 @@ pub fn a_shell_has_a_terminal_and_restores_it(bench: &Bench) {
     assert!(screen.contains("\r\nmayfly: the agent went away"), "{screen:?}");
 }
 
-/// The shell of whoever it is for, in a terminal of theirs.
+/// A shell without a command is the login shell of its user, who owns the terminal.
 fn login_shells(vm: &Vm<'_>) {
     let users = "one:x:1301:1301::/tmp:/bin/bash\ntwo:x:1302:1302::/tmp:/no/such/shell";
     vm.sh(&format!("echo '{users}' >> /etc/passwd")).prints("");

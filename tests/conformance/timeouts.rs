@@ -6,12 +6,11 @@ use crate::bench::Bench;
 
 pub fn a_timeout_kills_the_tree_and_keeps_the_output(bench: &Bench) {
     let vm = bench.vm();
-    // Long enough for a shell to start and to say something. In a guest of an emulated host that has
-    // other things to do, it takes a second.
+    // Long enough for a shell to start and print something. In a guest of a busy emulated host, that takes a second.
     let seconds = if bench.backend == "firecracker" { 10 } else { 2 };
     let limit = format!("{seconds}s");
     let timed_out = format!("command timed out after {limit}");
-    // A tree that defends itself: children, a session of its own, ignored signals.
+    // Children, another session, and ignored signals.
     let mark = vm.mark();
     let tree = format!(
         "echo some; trap '' TERM INT HUP; setsid sleep 4201.{mark} & \
@@ -31,7 +30,7 @@ pub fn a_timeout_kills_the_tree_and_keeps_the_output(bench: &Bench) {
         vm.exec(&["--json", "--timeout", &limit, "-c", "printf some; sleep 4204"]).json_of(124);
     assert_eq!((&json["stdout"], &json["timed_out"]), (&"some".into(), &true.into()));
     assert_eq!(json["stderr"], timed_out);
-    // A flood does not put the end off.
+    // Endless output does not delay the timeout.
     let asked = Instant::now();
     let flood = vm.exec(&["--timeout", &limit, "--", "yes"]);
     assert_eq!(flood.code(), 124);

@@ -1,4 +1,4 @@
-//! Images, built for real.
+//! Building images of Debian packages.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -30,7 +30,7 @@ fn an_image_has_the_right_files() {
     let rootfs = fs::metadata(image.rootfs()).unwrap();
     assert_eq!(rootfs.len(), u64::from(recipe.root_mib) << 20);
 
-    // Every VM's disk begins as a copy of this one, so it must cost next to nothing.
+    // Every VM's disk is a copy of this file, so it must take little room and time.
     let seed = fs::metadata(image.disk_seed()).unwrap();
     assert_eq!(seed.len(), u64::from(recipe.disk_mib) << 20);
     assert!(seed.blocks() * 512 < 1 << 20, "the seed takes {} blocks", seed.blocks());
@@ -44,7 +44,7 @@ fn an_image_has_the_right_files() {
     assert!(disk.blocks() * 512 < 1 << 20, "the copy takes {} blocks", disk.blocks());
 }
 
-/// A profile of its own, so that the test shares no image with others.
+/// A profile whose image no other test uses.
 fn small(packages: &[&str]) -> Profile {
     let mut profile = images::profile("debian-base");
     profile.name = "small".parse().unwrap();
@@ -62,7 +62,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Whether any process works in, or was told of, this directory.
+/// The processes with this directory in their arguments.
 fn processes_of(directory: &Path) -> Vec<String> {
     let wanted = directory.to_str().unwrap();
     let is_ours = |pid: &str| pid == std::process::id().to_string();
@@ -116,7 +116,7 @@ fn a_killed_build_leaves_a_directory_that_a_sweep_takes() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("artifacts");
     let store = ImageStore::open(&root, images::mirror()).unwrap();
-    // Killed once the new system has files of several owners.
+    // Killed when the new system has files of several owners.
     let started = Instant::now();
     let status = ToolRun::new(Path::new(env!("CARGO_BIN_EXE_mayfly")))
         .args(["image", "build", "debian-base"])
@@ -136,7 +136,7 @@ fn a_killed_build_leaves_a_directory_that_a_sweep_takes() {
     let left: Vec<String> = builds().collect();
     assert_eq!(left.len(), 1, "{left:?}");
     assert!(left[0].starts_with(".build-debian-base-"), "{left:?}");
-    // They die with the one that was killed, each when the kernel gets to it.
+    // The kernel kills the other processes of the build soon after.
     let deadline = Instant::now() + Duration::from_secs(5);
     while !processes_of(&root).is_empty() {
         assert!(Instant::now() < deadline, "{:?}", processes_of(&root));

@@ -1,4 +1,4 @@
-//! The launcher that becomes a VMM, given orders of this test's own.
+//! The launcher that becomes a VMM, with orders of these tests.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use nix::unistd::geteuid;
 
 use crate::support::skip::skipped;
 
-/// What a line of shell prints when the launcher has become the shell.
+/// The output of a line of shell that the launcher runs.
 fn becomes(line: &str, bounds: LaunchBounds) -> String {
     let program = LaunchProgram {
         path: "/bin/sh".into(),

@@ -1,5 +1,5 @@
-//! The library's parts, called without the command line: the agent and its protocol, the launcher of
-//! VMMs, and the building of images.
+//! Parts of the library without the command line: the agent and its protocol, the launcher of VMMs, and building
+//! images.
 #![expect(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
 
 #[path = "../support/mod.rs"]

@@ -1,11 +1,11 @@
-//! The frame decoder against arbitrary bytes in arbitrary pieces.
+//! The frame decoder with arbitrary bytes in arbitrary pieces.
 
 use mayfly::protocol::{
     FrameInbox, FrameKind, FrameOutbox, FrameSide, Hello, HelloAck, MAX_PAYLOAD,
 };
 use proptest::prelude::*;
 
-/// Feeds bytes in pieces and takes whatever comes out, the way both ends do.
+/// Feeds bytes in pieces and returns the frames, as both ends do.
 fn frames(
     side: FrameSide,
     tag: u64,
@@ -92,7 +92,7 @@ proptest! {
         let mut bytes = encode(tag, std::slice::from_ref(&frame));
         bytes[at] ^= with;
         let (got, violation) = frames(FrameSide::Agent, tag, &bytes, &[1 << 20]);
-        // A changed length or kind may be possible too; a changed tag never is.
+        // A changed length or kind can be valid; a changed tag cannot.
         prop_assert!(at < 5 || (got.is_empty() && violation.is_some()));
         prop_assert!(got != [frame]);
     }
@@ -108,7 +108,7 @@ proptest! {
         let line = [&junk[..], &hello.encode()].concat();
         inbox.space()[..line.len()].copy_from_slice(&line);
         inbox.filled(line.len());
-        // Whatever frames the junk may hold are taken; the rest is searched.
+        // The junk may contain frames.
         while let Ok(Some(_)) = inbox.next_frame(FrameSide::Host, tag) {}
         prop_assert_eq!(inbox.find_hello(), Some(hello));
         prop_assert!(inbox.is_empty());

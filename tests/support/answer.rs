@@ -1,4 +1,4 @@
-//! What a command answered: its streams and its status, compared together.
+//! The streams and the status of a command that has ended, compared together.
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
@@ -6,7 +6,7 @@ use std::process::{ExitStatus, Output};
 
 use serde_json::Value;
 
-/// A command that has ended. What nobody looks at was not tested.
+/// The result of a command.
 #[must_use = "compare it: `is`, `prints`, `fails`"]
 pub struct Answer {
     pub command: String,
@@ -34,7 +34,7 @@ impl Answer {
         str::from_utf8(&self.stderr).expect("standard error is text")
     }
 
-    /// Compares all three. `[..]` in an expected text stands for anything, also for nothing.
+    /// Compares all three. `[..]` in an expected text matches any text, even none.
     #[track_caller]
     pub fn is(&self, code: i32, stdout: &str, stderr: &str) -> &Answer {
         let same = self.code() == code
@@ -44,26 +44,26 @@ impl Answer {
         self
     }
 
-    /// Success, with this on stdout and nothing on stderr.
+    /// Checks for success, with this on stdout and nothing on stderr.
     #[track_caller]
     pub fn prints(&self, stdout: &str) -> &Answer {
         self.is(0, stdout, "")
     }
 
-    /// A failure, with nothing on stdout.
+    /// Checks for a failure, with this on stderr and nothing on stdout.
     #[track_caller]
     pub fn fails(&self, code: i32, stderr: &str) -> &Answer {
         self.is(code, "", stderr)
     }
 
-    /// Success and a silent stderr; gives stdout without its last line end.
+    /// Checks for success and an empty stderr, and returns stdout without its last line end.
     #[track_caller]
     pub fn line(&self) -> String {
         self.is(0, "[..]", "");
         self.stdout().trim_end_matches('\n').to_owned()
     }
 
-    /// The one JSON value on stdout, of a command that ended with `code` and a silent stderr.
+    /// The JSON value on stdout of a command that ended with `code` and an empty stderr.
     #[track_caller]
     pub fn json_of(&self, code: i32) -> Value {
         self.is(code, "[..]\n", "");
@@ -71,7 +71,7 @@ impl Answer {
         serde_json::from_str(self.stdout()).unwrap_or_else(|error| panic!("{error}: {self}"))
     }
 
-    /// The one JSON value a successful command printed.
+    /// The JSON value that a successful command printed.
     #[track_caller]
     pub fn json(&self) -> Value {
         self.json_of(0)
@@ -86,8 +86,8 @@ impl Answer {
         self.stdout().lines().map(parse).collect()
     }
 
-    /// The error of a command that failed with `code` under `--json`: one object on stderr with the
-    /// four fields in their order, and nothing on stdout.
+    /// The error of a command that failed with `code` under `--json`: one object on stderr with its four fields in
+    /// order, and nothing on stdout.
     #[track_caller]
     pub fn json_error(&self, code: i32) -> Value {
         self.is(
@@ -120,7 +120,7 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Whether `text` is `pattern`, in which `[..]` stands for anything.
+/// Whether `text` is like `pattern`, in which `[..]` matches any text.
 #[must_use]
 pub fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split("[..]");

@@ -1,4 +1,4 @@
-//! A secret that is found wherever it gets to.
+//! A random secret, and a search for copies of it.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -9,21 +9,21 @@ use mayfly::host::sparse::for_each_extent;
 use memchr::memmem;
 use nix::time::{ClockId, clock_gettime};
 
-/// Text that is on this machine only where its test puts it: in the file it is made with.
+/// Random text in a file. It is nowhere else on this machine unless something copies it.
 pub struct Canary {
     pub text: String,
     pub file: PathBuf,
-    /// What was written last before it existed does not have it.
+    /// Seconds and nanoseconds. Files that were last written before cannot contain the text.
     made: (i64, i64),
 }
 
 impl Canary {
-    /// A new one, in a file of that name below `directory`, to be followed by `rest`.
+    /// Writes `before`, new random text and `rest` to a file `name` in `directory`.
     pub fn new(directory: &Path, name: &str, before: &str, rest: &str) -> Canary {
         let mut random = [0; 16];
         File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
         let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        // Files' times are those of the coarse clock.
+        // The kernel takes the times of files from the coarse clock.
         let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).unwrap();
         let file = directory.join(name);
         fs::write(&file, format!("{before}{text}{rest}")).unwrap();
@@ -31,14 +31,14 @@ impl Canary {
         Canary { text, file, made: (now.tv_sec(), now.tv_nsec()) }
     }
 
-    /// Every file below these directories that has it in it, and every argument and variable of a
-    /// process, but for the variables of those in `told`. Deleted files that a process holds count.
+    /// Files below these directories that contain the text, deleted files that a process has open, and processes with
+    /// the text in their arguments or variables. Variables of processes in `told` do not count.
     pub fn places(&self, directories: &[PathBuf], told: &dyn Fn(i32) -> bool) -> Vec<String> {
         let mut found = Vec::new();
         for directory in directories {
             self.look_below(directory, &mut found);
         }
-        // What is neither ours nor kept there: files made for a moment.
+        // Temporary files.
         for directory in ["/tmp", "/var/tmp", "/dev/shm", "/run"] {
             for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
                 self.look_into(&entry.path(), &mut found);
@@ -61,7 +61,7 @@ impl Canary {
             for fd in fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten() {
                 let target = fs::read_link(fd.path()).unwrap_or_default();
                 let target = target.to_string_lossy();
-                // Memory is no file, whatever it is called.
+                // Anonymous memory looks like a deleted file.
                 if target.ends_with(" (deleted)") && !target.starts_with("/memfd:") {
                     self.look_into(&fd.path(), &mut found);
                 }
@@ -71,7 +71,7 @@ impl Canary {
     }
 
     fn look_below(&self, path: &Path, found: &mut Vec<String>) {
-        // What vanishes meanwhile is nowhere.
+        // Files may vanish meanwhile.
         let Ok(about) = fs::symlink_metadata(path) else { return };
         if about.is_dir() {
             for entry in fs::read_dir(path).into_iter().flatten().flatten() {
@@ -97,7 +97,7 @@ impl Canary {
             while position < end && !seen {
                 let count = file.read_at(&mut buffer, position)?;
                 seen = wanted.find(&buffer[..count]).is_some();
-                // It may lie across the border of two pieces.
+                // The text may span two pieces.
                 let step = count.saturating_sub(self.text.len());
                 position = if count < buffer.len() { end } else { position + step as u64 };
             }

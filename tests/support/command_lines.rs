@@ -1,7 +1,7 @@
-//! Command lines in documentation, held against the parser.
+//! Command lines in documentation, checked with the parser.
 
-/// The words of the first `mayfly` in a line, up to the first operator of the shell and without
-/// quotes; `None` where the line has none. At least two spaces set off what is said about it.
+/// The words of the first `mayfly` command in a line, without quotes, up to the first shell operator or two spaces,
+/// which separate a command from its description. `None` if the line has none.
 pub fn words(line: &str) -> Option<Vec<String>> {
     let starts_word = |at: &usize| line[..*at].ends_with([' ', '(', '$', '/', '=']) || *at == 0;
     let at = line.match_indices("mayfly ").map(|(at, _)| at).find(starts_word)?;

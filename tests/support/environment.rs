@@ -1,4 +1,4 @@
-//! A world of its own for one test, which must be empty again at its end.
+//! An isolated environment for one test, which must be empty again at its end.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -18,47 +18,46 @@ use super::live::Live;
 use super::terminal::Sitting;
 use super::{logs, processes, programs, traces};
 
-/// How long any single command may take. A boot's own deadline under emulation is three minutes.
+/// The longest that a command may take. The deadline of a boot under emulation is three minutes.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// Whether VMs boot in all tests (`MAYFLY_TEST_COLD`), instead of starting from templates.
+/// Whether VMs of all tests boot instead of starting from templates (`MAYFLY_TEST_COLD`).
 pub fn starts_cold() -> bool {
     std::env::var_os("MAYFLY_TEST_COLD").is_some_and(|value| !value.is_empty())
 }
 
-/// A state directory, a runtime directory, a home, and the variables that name them; nothing else of
-/// the environment reaches mayfly but `PATH`.
+/// A state directory, a runtime directory, a home, and the variables that name them. mayfly inherits no other variable
+/// than `PATH`.
 ///
-/// When it is dropped, no process of a VM and no file of one may be left: a test that leaves
-/// something behind has failed.
+/// Dropping it fails if processes or files of VMs are left.
 pub struct Environment {
     root: TempDir,
-    /// Where sockets are, if not below `root`.
+    /// The parent of the runtime directory, if not `root`.
     in_memory: Option<TempDir>,
     variables: Vec<(OsString, OsString)>,
-    /// Whether all VMs of this machine are tests', so that a trace of any can be held against them.
+    /// Whether all VMs of this machine belong to tests, so that all their traces can be checked.
     machine_is_ours: bool,
 }
 
 impl Environment {
-    /// Where VMs are host processes.
+    /// VMs are host processes.
     pub fn mock() -> Environment {
         Environment::with("mock", None)
     }
 
-    /// Where VMs are emulated machines, which run anywhere and behave the same everywhere.
+    /// VMs are emulated machines, which run on any host.
     pub fn qemu() -> Environment {
         Environment::qemu_with("debian-base")
     }
 
-    /// The same, with the image of another profile built.
+    /// Emulated machines, with the image of another profile built.
     pub fn qemu_with(profile: &str) -> Environment {
         let mut environment = Environment::with("qemu", Some(images::artifacts(profile)));
         environment.set("MAYFLY_ACCEL", "tcg");
         environment
     }
 
-    /// Where VMs are Firecracker's, on a machine that is there for these tests only.
+    /// VMs are Firecracker's, on a machine that only runs these tests.
     pub fn firecracker(is_jailed: bool) -> Environment {
         let mut environment =
             Environment::with("firecracker", Some(images::artifacts("debian-base")));
@@ -70,7 +69,7 @@ impl Environment {
     }
 
     fn with(backend: &str, artifacts: Option<PathBuf>) -> Environment {
-        // Below /tmp and not $TMPDIR: sockets live here, and their paths are short or refused.
+        // Below /tmp and not $TMPDIR, because the paths of sockets must be short.
         let root = tempfile::Builder::new().prefix("mf-").tempdir_in("/tmp").unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(root.path().join("home")).unwrap();
@@ -90,18 +89,18 @@ impl Environment {
         environment
     }
 
-    /// Has templates of its own from now on, not those that all tests share.
+    /// Uses templates of its own from now on, not those that all tests share.
     pub fn keep_templates_apart(&mut self) {
         images::apart("debian-base", &self.artifacts());
         self.set("MAYFLY_ARTIFACTS_DIR", self.artifacts());
     }
 
-    /// Where its images and templates are, if it does not share those of all tests.
+    /// The directory of its own images and templates.
     pub fn artifacts(&self) -> PathBuf {
         self.root().join("artifacts")
     }
 
-    /// Where its images and templates are, be they shared or not.
+    /// The directory of its images and templates, shared or not.
     pub fn images(&self) -> PathBuf {
         let variable = self.variables.iter().find(|(name, _)| name == "MAYFLY_ARTIFACTS_DIR");
         variable.expect("it is always set").1.clone().into()
@@ -123,8 +122,7 @@ impl Environment {
         self.root().join("home")
     }
 
-    /// Has its runtime directory on a tmpfs, as users of a desktop have: on the mock backend secrets
-    /// need that.
+    /// Moves the runtime directory to a tmpfs, as on a desktop: secrets on the mock backend need that.
     pub fn keep_runtime_in_memory(&mut self) {
         self.in_memory =
             Some(tempfile::Builder::new().prefix("mf-").tempdir_in("/dev/shm").unwrap());
@@ -145,7 +143,7 @@ impl Environment {
         self.variables.retain(|(known, _)| known != name.as_ref());
     }
 
-    /// Writes a file below the test's own directory.
+    /// Writes a file below `root`.
     pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.root().join(name);
         fs::write(&path, text).unwrap();
@@ -159,12 +157,12 @@ impl Environment {
         path
     }
 
-    /// mayfly with these arguments, ready to be started.
+    /// A mayfly command that is not started yet.
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         self.program(programs::mayfly(), args)
     }
 
-    /// A program that calls mayfly by its plain name, ready to be started.
+    /// A program with mayfly on its `PATH`, not started yet.
     pub fn client<S: AsRef<OsStr>>(&self, program: &str, args: &[S]) -> Command {
         let mut command = self.program(program, args);
         let ours = programs::mayfly().parent().expect("a program is in a directory").to_owned();
@@ -181,25 +179,25 @@ impl Environment {
         command
     }
 
-    /// Runs mayfly without standard input and waits for its end.
+    /// Runs mayfly to its end, without standard input.
     #[track_caller]
     pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Answer {
         self.feed(args, b"")
     }
 
-    /// Runs mayfly with this on its standard input.
+    /// Runs mayfly to its end, with `input` on its standard input.
     #[track_caller]
     pub fn feed<S: AsRef<OsStr>>(&self, args: &[S], input: &[u8]) -> Answer {
         finish(self.command(args), input)
     }
 
-    /// Runs a program that calls mayfly, without standard input, and waits for its end.
+    /// Runs a program that calls mayfly to its end, without standard input.
     #[track_caller]
     pub fn run_client<S: AsRef<OsStr>>(&self, program: &str, args: &[S]) -> Answer {
         finish(self.client(program, args), b"")
     }
 
-    /// Starts mayfly and does not wait.
+    /// Starts mayfly without waiting for it.
     pub fn live<S: AsRef<OsStr>>(&self, args: &[S]) -> Live {
         Live::start(self.command(args))
     }
@@ -209,13 +207,13 @@ impl Environment {
         Sitting::start(self.command(args))
     }
 
-    /// Creates a VM with these flags and gives its id.
+    /// Creates a VM with these flags and returns its id.
     #[track_caller]
     pub fn create(&self, flags: &[&str]) -> String {
         self.run(&[&["create"], flags].concat()).line()
     }
 
-    /// Creates and starts a VM with these flags and gives its id.
+    /// Creates and starts a VM with these flags and returns its id.
     #[track_caller]
     pub fn start(&self, flags: &[&str]) -> String {
         let id = self.create(flags);
@@ -245,14 +243,14 @@ impl Environment {
         self.vmm_if_any(id).unwrap_or_else(|| panic!("no process of {id} on record"))
     }
 
-    /// The process on record for a VM, where there is one.
+    /// The process on record for a VM, if there is one.
     pub fn vmm_if_any(&self, id: &str) -> Option<i32> {
         let registry: Value = serde_json::from_slice(&fs::read(self.registry()).unwrap()).unwrap();
         let pid = &registry["vms"][id]["state"]["instance"]["process"]["pid"];
         pid.as_i64().map(|pid| pid as i32)
     }
 
-    /// Lets a VM's time be up, by moving its end into the past of the registry.
+    /// Makes a VM expire by moving its end into the past, in the registry.
     #[track_caller]
     pub fn expire(&self, id: &str) {
         let bytes = fs::read(self.registry()).unwrap();
@@ -268,7 +266,7 @@ impl Environment {
         self.run(&["rm", vm]).prints(&format!("{vm}\n"));
     }
 
-    /// What VMs have left behind, in words.
+    /// Describes what VMs have left: processes, files, mounts.
     #[must_use]
     pub fn leftovers(&self) -> Vec<String> {
         let mut found: Vec<String> = processes::of_state(&self.state())
@@ -288,7 +286,7 @@ impl Environment {
         found
     }
 
-    /// Deletes all VMs, for tests whose end is not about deleting.
+    /// Deletes all VMs.
     #[track_caller]
     pub fn clear(&self) {
         for id in self.ids() {
@@ -297,7 +295,7 @@ impl Environment {
     }
 }
 
-/// What mayfly calls files and directories that have not their final name yet: new versions, images,
+/// Whether mayfly gives this name to files and directories that are not complete yet: new versions of files, images,
 /// templates, copied trees, digests.
 fn is_temporary(name: &str) -> bool {
     let prefixes = [".build-", ".making-", ".mayfly-cp-", ".verified.json."];
@@ -329,7 +327,7 @@ impl Drop for Environment {
     fn drop(&mut self) {
         if std::thread::panicking() {
             logs::show(&self.state());
-            // What one test leaves must not fail the next ones; mayfly knows best where it all is.
+            // VMs of a failed test must not make others fail.
             for vm in fs::read_dir(self.state().join("vms")).into_iter().flatten().flatten() {
                 let words = ["rm".into(), "--force".into(), vm.file_name()];
                 let _ = self.command(&words).output();
@@ -337,7 +335,7 @@ impl Drop for Environment {
         }
         let left = self.leftovers();
         for (pid, _) in processes::of_state(&self.state()) {
-            // They carry this very test's mark: they are nobody else's.
+            // They carry the mark of this test's state directory.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         if !std::thread::panicking() {

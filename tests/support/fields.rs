@@ -1,8 +1,8 @@
-//! The names of a JSON object's fields, in the order in which they are written.
+//! The names of a JSON object's fields, in order.
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-/// What `--json` says of a VM: the reference's fields, then mayfly's own.
+/// The fields of a VM in `--json`, in their documented order.
 pub const VM: [&str; 16] = [
     "vm_id",
     "profile",
@@ -22,7 +22,7 @@ pub const VM: [&str; 16] = [
     "labels",
 ];
 
-/// What `--json` says of a template.
+/// The fields of a template in `--json`.
 pub const TEMPLATE: [&str; 12] = [
     "name",
     "damaged",
@@ -62,7 +62,7 @@ impl<'de> Deserialize<'de> for Names {
     }
 }
 
-/// The names of the fields of one object.
+/// The names of the fields of an object.
 #[track_caller]
 pub fn names(object: &str) -> Vec<String> {
     serde_json::from_str::<Names>(object).unwrap_or_else(|error| panic!("{error}: {object}")).0

@@ -1,7 +1,6 @@
-//! Images for tests. Building one takes half a minute, so all tests share those in one directory:
-//! `MAYFLY_TEST_ARTIFACTS`, or `target/test-artifacts`. They are built when first needed, under the
-//! store's own lock, and only their initrd is packed anew when the agent changes. Where the programs
-//! were brought from elsewhere, the images were too, and nothing can build one.
+//! Images for tests. Building one takes half a minute, so all tests share those in `MAYFLY_TEST_ARTIFACTS`, by default
+//! `target/test-artifacts`. The first test that needs an image builds it; a new agent only changes its initrd. With
+//! `MAYFLY_TEST_PROGRAMS`, the images must exist, because nothing can build them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -21,18 +20,18 @@ pub fn directory() -> PathBuf {
     }
 }
 
-/// Where packages come from, if somebody said so.
+/// The Debian mirror, if one is set.
 pub fn mirror() -> Option<String> {
     std::env::var("MAYFLY_DEBIAN_MIRROR").ok().filter(|mirror| !mirror.is_empty())
 }
 
-/// A built-in profile.
+/// Returns a built-in profile.
 pub fn profile(name: &str) -> Profile {
     let profiles = load_profiles(&directory(), None).expect("the built-in profiles are right");
     profiles.profiles.get(name).expect("a built-in profile").clone()
 }
 
-/// The image of a built-in profile, built if need be.
+/// Returns the image of a built-in profile, and builds it first if necessary.
 pub fn image(name: &str) -> LockedImage {
     let store = ImageStore::open(&directory(), mirror()).expect("the test artifacts are ours");
     let mut progress = ProgressLines::default();
@@ -42,7 +41,7 @@ pub fn image(name: &str) -> LockedImage {
     }
 }
 
-/// The artifacts directory with the image of a built-in profile in it, for `MAYFLY_ARTIFACTS_DIR`.
+/// Returns the artifacts directory with the image of a built-in profile, for `MAYFLY_ARTIFACTS_DIR`.
 pub fn artifacts(name: &str) -> PathBuf {
     if programs::brought().is_none() {
         drop(image(name));
@@ -50,8 +49,8 @@ pub fn artifacts(name: &str) -> PathBuf {
     directory()
 }
 
-/// Makes `directory` an artifacts directory with that image and no templates, for tests that count or
-/// harm those. It is a link: what is in the image, nobody may change.
+/// Makes `directory` an artifacts directory with that image and no templates, for tests that count or damage templates.
+/// The image is a link and must not be changed.
 pub fn apart(name: &str, directory: &Path) {
     let shared = fs::canonicalize(artifacts(name)).expect("the test artifacts are there");
     fs::create_dir(directory).unwrap();

@@ -1,4 +1,4 @@
-//! A mayfly that is still running: talked to, listened to, signalled.
+//! A running mayfly command.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use super::answer::Answer;
 use super::processes::{PATIENCE, eventually};
 
-/// A running command, killed when it is dropped. Its output is collected as it comes.
+/// A running command whose output is collected. Dropping it kills it.
 #[must_use = "it is killed when it is dropped"]
 pub struct Live {
     command: String,
@@ -61,7 +61,7 @@ impl Live {
         Live::start_as_set_up(command)
     }
 
-    /// Starts a command with whatever streams it was given; only pipes can be listened to.
+    /// Starts a command with the streams it has. Only output to pipes is collected.
     pub fn start_as_set_up(mut command: Command) -> Live {
         let shown = format!("{command:?}");
         let mut child = command.spawn().expect("mayfly can be started");
@@ -83,13 +83,13 @@ impl Live {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// What it has written to stdout so far.
+    /// Its output on stdout so far.
     #[must_use]
     pub fn said(&self) -> String {
         String::from_utf8_lossy(&self.stdout.so_far()).into_owned()
     }
 
-    /// Waits until stdout holds `text`; fails at once if the command ends without having said it.
+    /// Waits until stdout contains `text`. Fails at once if the command ends without printing it.
     #[track_caller]
     pub fn says(&mut self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
@@ -120,7 +120,7 @@ impl Live {
         kill(Pid::from_raw(self.pid()), signal).expect("the command is there");
     }
 
-    /// Kills the command, which is then known to have still run.
+    /// Kills the command, which must not have ended.
     #[track_caller]
     pub fn kill(self) {
         self.signal(Signal::SIGKILL);
@@ -128,7 +128,7 @@ impl Live {
         assert_eq!(answer.code(), -(Signal::SIGKILL as i32), "{answer}");
     }
 
-    /// Waits for the command's own end.
+    /// Waits until the command ends.
     #[track_caller]
     pub fn end(mut self) -> Answer {
         self.stdin = None;

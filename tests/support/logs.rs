@@ -1,14 +1,14 @@
-//! The ends of VMs' logs, for tests that fail.
+//! The ends of VMs' logs, for failed tests.
 
 use std::fs;
 use std::path::Path;
 
 use mayfly::host::log;
 
-/// How much of a log's end is shown.
+/// How many lines of a log are shown.
 const LINES: usize = 40;
 
-/// Prints the last lines of every VM's console and of its VMM's own log.
+/// Prints the last lines of every VM's console and of its VMM's log.
 pub fn show(state: &Path) {
     for vm in fs::read_dir(state.join("vms")).into_iter().flatten().flatten() {
         for name in ["console.log", "vmm.log"] {

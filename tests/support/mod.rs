@@ -1,4 +1,4 @@
-//! What several test programs need. Each uses a part of it.
+//! What several test programs need.
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
 

@@ -1,12 +1,11 @@
-//! Processes as /proc shows them.
+//! Processes, from /proc.
 
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Long enough for a loaded machine, and one that is emulated: there, two VMs that are frozen at the
-/// same time have taken a minute. Longer than the longest boot may take (180 s under emulation), so that
-/// mayfly's own error is seen first. Nothing waits this long when all is well.
+/// The deadline of everything that tests wait for. It is longer than mayfly's own for a boot (180 s under emulation),
+/// so that mayfly's error is seen first. On an emulated host, freezing two VMs at the same time has taken a minute.
 pub const PATIENCE: Duration = Duration::from_secs(200);
 
 /// Waits until `condition` holds.
@@ -19,16 +18,16 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Whether a process is there and not a zombie.
+/// Whether a process exists and is no zombie.
 #[must_use]
 pub fn lives(pid: i32) -> bool {
-    // The command's name in it may be any bytes.
+    // The command's name may contain any bytes.
     fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         !String::from_utf8_lossy(&stat).rsplit_once(") ").unwrap().1.starts_with('Z')
     })
 }
 
-/// A field of a process's `status`, without the blanks around it.
+/// A field of a process's `status`, trimmed.
 #[track_caller]
 pub fn status_field(pid: i32, field: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
@@ -36,14 +35,14 @@ pub fn status_field(pid: i32, field: &str) -> String {
     line.unwrap_or_else(|| panic!("no {field} in {status}")).trim().to_owned()
 }
 
-/// The living processes that carry the mark of a VM below `state`, each with its command line.
+/// The processes that carry the mark of a VM of this state directory, with their command lines.
 #[must_use]
 pub fn of_state(state: &Path) -> Vec<(i32, String)> {
     let mark = format!("MAYFLY_VM_DIR={}/vms/", state.display());
     with_environment(mark.as_bytes())
 }
 
-/// The living processes with a variable that starts with `wanted`.
+/// The processes with a variable `NAME=value` that starts with `wanted`, with their command lines.
 pub fn with_environment(wanted: &[u8]) -> Vec<(i32, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").expect("/proc can be read").flatten() {
@@ -58,8 +57,7 @@ pub fn with_environment(wanted: &[u8]) -> Vec<(i32, String)> {
     found
 }
 
-/// Living jailers and firecrackers, each with the VM it is for. A jailed one has no environment that
-/// could tell.
+/// The jailers and firecrackers, with the ids of their VMs. A jailed one has no variable with the mark of its VM.
 pub fn firecrackers() -> Vec<(i32, String)> {
     let entries = fs::read_dir("/proc").expect("/proc can be read").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -74,7 +72,7 @@ pub fn firecrackers() -> Vec<(i32, String)> {
     .collect()
 }
 
-/// A process's arguments, joined by blanks.
+/// A process's arguments, joined with blanks.
 pub fn command_line(pid: i32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&line).replace('\0', " ").trim_end().to_owned()

@@ -1,9 +1,9 @@
-//! The programs under test: those of this build, or the ones in `MAYFLY_TEST_PROGRAMS` where the
-//! tests run on another machine than the one that built them.
+//! The programs under test: those of this build, or those in `MAYFLY_TEST_PROGRAMS` if the tests run on another
+//! machine than the one that built them.
 
 use std::path::{Path, PathBuf};
 
-/// Where both programs were brought to, if they were.
+/// The directory in `MAYFLY_TEST_PROGRAMS`.
 pub fn brought() -> Option<PathBuf> {
     std::env::var_os("MAYFLY_TEST_PROGRAMS").map(PathBuf::from)
 }

@@ -1,7 +1,6 @@
 //! Tests that cannot run here.
 
-/// Says that a test is skipped because this machine lacks something that `make test` installs or that
-/// needs rights. Where `CI` is set, nothing may be skipped, so there it is a failure.
+/// Reports that a test is skipped because this machine lacks a program or a right. If `CI` is set, this fails.
 #[track_caller]
 pub fn skipped(why: &str) {
     eprintln!("SKIPPED: {why}");

@@ -1,4 +1,4 @@
-//! Pseudoterminals, and sitting at one.
+//! Pseudoterminals, and commands that run in one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -22,10 +22,10 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::processes::{PATIENCE, eventually};
 
-/// Both ends of a new terminal: the one a person would sit at, and the one programs use.
+/// Opens both ends of a new terminal: the master and the one that programs use.
 ///
-/// `openpty` would leave both open in every program that another test starts meanwhile, and a
-/// terminal is closed only when nobody has it open.
+/// `openpty` would leak both into programs that another test starts at the same time, and a terminal only hangs up when
+/// no process has its master open.
 pub fn open() -> (File, File) {
     let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
     grantpt(&master).unwrap();
@@ -33,13 +33,13 @@ pub fn open() -> (File, File) {
     let name = ptsname_r(&master).unwrap();
     let slave =
         OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(name).unwrap();
-    // SAFETY: the descriptor was just given up by its owner, so this is its only one.
+    // SAFETY: into_raw_fd has just released the descriptor, so this is its only owner.
     let master = unsafe { File::from_raw_fd(master.into_raw_fd()) };
     (master, slave)
 }
 
-/// Makes a terminal the three streams of a command that starts in a session of its own, and the one
-/// that controls that session: as a terminal emulator or a login starts one.
+/// Starts a command as a terminal emulator does: in a new session, with the terminal as its three streams and its
+/// controlling terminal.
 pub fn give(command: &mut Command, slave: &File) {
     let end = || slave.try_clone().unwrap();
     command.stdin(end()).stdout(end()).stderr(end());
@@ -55,21 +55,21 @@ pub fn give(command: &mut Command, slave: &File) {
     }
 }
 
-/// A command at a terminal that a test sits at, 80 by 24 characters large.
+/// A command in a terminal of 80 by 24 characters, which the test types into and reads.
 pub struct Sitting {
     shown: String,
     child: Child,
-    /// What the person has: keyboard and screen.
+    /// Keyboard and screen.
     master: Option<File>,
-    /// Held open to look at the settings.
+    /// Open to read the settings.
     slave: Option<File>,
     screen: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
-    /// Tells the reader that nobody looks any more.
+    /// Tells the reader to stop.
     closed: Arc<AtomicBool>,
-    /// How much of the screen was looked at.
+    /// How many bytes of the screen have been checked.
     seen: usize,
-    /// The settings before the command, and after it.
+    /// The settings before the command and after it.
     before: Termios,
     after: Option<Termios>,
 }
@@ -82,7 +82,7 @@ impl Sitting {
         give(&mut command, &slave);
         let child = command.spawn().expect("the command can be started");
         let shown = format!("{command:?}");
-        // It holds the other end too.
+        // The command has the other end open too.
         drop(command);
         let screen = Arc::new(Mutex::new(Vec::new()));
         let closed = Arc::new(AtomicBool::new(false));
@@ -91,7 +91,7 @@ impl Sitting {
         let reader = std::thread::spawn(move || {
             let mut buffer = vec![0; 1 << 16];
             while !over.load(Ordering::SeqCst) {
-                // Reading would hold the terminal open until something comes.
+                // A blocked read would keep the terminal from hanging up.
                 if poll(&mut [PollFd::new(source.as_fd(), PollFlags::POLLIN)], 20_u8) == Ok(0) {
                     continue;
                 }
@@ -122,8 +122,8 @@ impl Sitting {
         keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until something appears that was not looked at yet, and looks at all up to its end. What
-    /// is typed appears too: ask for what only an answer can hold.
+    /// Waits until `text` appears, and returns the unchecked part of the screen up to its end. The terminal also shows
+    /// what is typed, so `text` should be something that only an answer contains.
     #[track_caller]
     pub fn sees(&mut self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
@@ -141,7 +141,7 @@ impl Sitting {
                 panic!("{} does not show {text:?} but {:?}", self.shown, last(&screen));
             }
             if ended && self.after.is_none() {
-                // What it wrote last may still be on its way to the reader.
+                // The reader may not have received its last output yet.
                 self.after = Some(self.settings());
                 self.slave = None;
             }
@@ -153,7 +153,7 @@ impl Sitting {
         tcsetwinsize(self.master.as_ref().unwrap(), size(rows, columns)).unwrap();
     }
 
-    /// The settings now.
+    /// The current settings.
     pub fn settings(&self) -> Termios {
         tcgetattr(self.slave.as_ref().expect("the command runs")).unwrap()
     }
@@ -168,7 +168,7 @@ impl Sitting {
         kill(Pid::from_raw(self.pid()), signal).expect("the command is there");
     }
 
-    /// Closes the terminal, as one closes a window, and waits for the command's end.
+    /// Closes the terminal as one closes a window, and waits until the command ends.
     #[track_caller]
     #[must_use]
     pub fn closes(mut self) -> ExitStatus {
@@ -178,8 +178,8 @@ impl Sitting {
         self.wait()
     }
 
-    /// Waits for the command's own end: its exit code and what is on the screen. The settings must be
-    /// what they were before.
+    /// Waits until the command ends and returns its exit code and the screen. The settings must be as before the
+    /// command.
     #[track_caller]
     #[must_use]
     pub fn ends(mut self) -> (i32, String) {

@@ -1,8 +1,8 @@
-//! Timers that a program has set, as the kernel shows them.
+//! Timers of a process, from /proc.
 
 use std::fs;
 
-/// Seconds left on the one timer that is set among these files' `fdinfo`.
+/// The seconds left on the only timer that is set in this `fdinfo`.
 #[track_caller]
 pub fn timer(fdinfo: &str) -> f64 {
     let values = fdinfo.lines().filter_map(|line| line.strip_prefix("it_value: ("));
@@ -15,7 +15,7 @@ pub fn timer(fdinfo: &str) -> f64 {
     set[0]
 }
 
-/// The `fdinfo` of all of a process's files.
+/// The `fdinfo` of all files that a process has open.
 pub fn fdinfo(pid: i32) -> String {
     let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
     files.filter_map(|file| fs::read_to_string(file.path()).ok()).collect()

@@ -1,4 +1,4 @@
-//! What a VM may leave outside its state directory: cgroups, jailed processes, mounts.
+//! Traces of VMs outside their state directories: control groups, jailed processes, mounts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use mayfly::model::VmId;
 
 use super::processes;
 
-/// Traces of VMs that no state directory of a test knows, in words. A cgroup and a jailed process
-/// carry a VM's id and nothing that says whose it is, so this is for machines where all VMs are tests'.
+/// Describes the traces of VMs that are in no test's state directory. Control groups and jailed processes show a VM's
+/// id but not its state directory, so this is for machines where all VMs belong to tests.
 pub fn of_nobody() -> Vec<String> {
     let mut found = Vec::new();
     for (path, id) in cgroups() {
-        // Looked at in this order, what another test deletes meanwhile is no trace.
+        // In this order, a VM that another test deletes meanwhile leaves no trace.
         if !is_known(&id) && path.exists() {
             found.push(path.display().to_string());
         }
@@ -25,14 +25,15 @@ pub fn of_nobody() -> Vec<String> {
     found
 }
 
-/// What is mounted below a directory.
+/// The mounts below a directory.
 pub fn mounts(below: &Path) -> Vec<String> {
     let below = format!(" {}/", below.display());
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc can be read");
     mounts.lines().filter(|line| line.contains(&below)).map(str::to_owned).collect()
 }
 
-/// Every VM's cgroup: `mayfly/ID` in the one hierarchy of version 2, or in each of version 1's.
+/// The control groups of VMs, with their ids: `mayfly/ID` in the hierarchy of version 2, or in each hierarchy of
+/// version 1.
 fn cgroups() -> Vec<(PathBuf, String)> {
     let top = Path::new("/sys/fs/cgroup");
     let parents = children(top).into_iter().map(|path| path.join("mayfly"));
@@ -46,7 +47,7 @@ fn cgroups() -> Vec<(PathBuf, String)> {
         .collect()
 }
 
-/// Whether a test that is going on has this VM.
+/// Whether a running test has this VM.
 fn is_known(id: &str) -> bool {
     let tests = children(Path::new("/tmp"));
     tests.iter().any(|path| path.join("state/vms").join(id).exists())
