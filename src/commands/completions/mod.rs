@@ -15,6 +15,12 @@ use clap_complete::env::{EnvCompleter, Fish, Shells, Zsh};
 use crate::commands::AppContext;
 use crate::settings::SettingOverrides;
 
+const EXAMPLES: &str = "\
+Examples:
+  mayfly completions bash > ~/.local/share/bash-completion/completions/mayfly
+  mayfly completions zsh > ~/.zfunc/_mayfly
+  mayfly completions fish > ~/.config/fish/completions/mayfly.fish";
+
 /// The variable with which a completion script calls mayfly. Not clap's own `COMPLETE`: every command would
 /// fail if another program set a name that common.
 pub const VARIABLE: &str = "MAYFLY_COMPLETE";
@@ -28,11 +34,7 @@ const SHELLS: Shells<'static> =
 /// The script calls mayfly, which completes names of VMs, profiles and templates as well as verbs and flags.
 /// To use it at once in a shell, run 'source <(mayfly completions bash)'.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  mayfly completions bash > ~/.local/share/bash-completion/completions/mayfly
-  mayfly completions zsh > ~/.zfunc/_mayfly
-  mayfly completions fish > ~/.config/fish/completions/mayfly.fish")]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Shell to print the script for
     #[arg(value_enum)]
