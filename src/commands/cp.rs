@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap_complete::ArgValueCompleter;
 
 use super::AppContext;
@@ -145,7 +145,7 @@ impl CopyDirection {
             }
             (Some((vm, path)), None) => {
                 if args.exclude_ignored {
-                    return Err(Refusal::usage("--exclude-ignored needs a local SRC").into());
+                    bail!(Refusal::usage("--exclude-ignored needs a local SRC"));
                 }
                 let to = if args.destination == "-" {
                     CopyStore::Archive(archive_out()?)
@@ -160,9 +160,10 @@ impl CopyDirection {
                     let path = existing(args.source.as_ref())?;
                     CopyPayload::Tree { follow, contents: false, exclude_ignored, path }
                 } else if follow || exclude_ignored {
-                    return Err(Refusal::usage("an archive is copied as it is")
-                        .hint("leave out --follow-link and --exclude-ignored")
-                        .into());
+                    bail!(
+                        Refusal::usage("an archive is copied as it is")
+                            .hint("leave out --follow-link and --exclude-ignored")
+                    );
                 } else {
                     CopyPayload::Archive(archive_in()?)
                 };
@@ -188,7 +189,7 @@ fn vm_path(typed: &OsStr) -> Option<(VmRef, WireText)> {
 
 fn existing(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().is_empty() {
-        return Err(Refusal::usage("SRC is empty").into());
+        bail!(Refusal::usage("SRC is empty"));
     }
     path.symlink_metadata().with_context(|| format!("cannot copy {path:?}"))?;
     Ok(path.to_owned())

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap_complete::ArgValueCompleter;
 
 use super::AppContext;
@@ -57,16 +57,18 @@ pub struct Args {
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let json = app.printer.style.json;
     if json && (args.follow || args.raw) {
-        return Err(Refusal::usage(
-            "--json prints the log as one value: it cannot be used with -f or --raw",
-        )
-        .hint("leave out one of them")
-        .into());
+        bail!(
+            Refusal::usage(
+                "--json prints the log as one value: it cannot be used with -f or --raw",
+            )
+            .hint("leave out one of them")
+        );
     }
     if args.raw && std::io::stdout().is_terminal() {
-        return Err(Refusal::usage("--raw does not write to a terminal")
-            .hint("a guest could control it: write to a file or a pipe")
-            .into());
+        bail!(
+            Refusal::usage("--raw does not write to a terminal")
+                .hint("a guest could control it: write to a file or a pipe")
+        );
     }
     let manager = app.open_to_read()?;
     let id = manager.resolve(&args.vm)?;

@@ -1,6 +1,6 @@
 //! `mayfly template build`, `ls` and `rm`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Subcommand;
 use clap_complete::ArgValueCompleter;
 use serde_json::json;
@@ -122,7 +122,7 @@ fn build(app: &AppContext, machine: MachineFlags) -> Result<u8> {
         Some(listed) => app.printer.answer(&TemplateView::new(listed), name)?,
         None => {
             let message = format!("template {name} was made, but another command deleted it");
-            return Err(Refusal::new(RefusalKind::Busy, message).into());
+            bail!(Refusal::new(RefusalKind::Busy, message));
         }
     }
     Ok(0)

@@ -2,7 +2,7 @@
 
 use std::io::{PipeReader, Read, pipe};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::commands::AppContext;
 use crate::commands::flags::guest_command::CommandFlags;
@@ -30,9 +30,7 @@ pub fn serve(
     vms.retain(|vm| matches!(vm.state, VmPhase::Started { .. }) && !vm.has_expired(&now));
     if vms.is_empty() {
         let refusal = Refusal::new(RefusalKind::NotFound, "no VM to run the command in");
-        return Err(refusal
-            .hint("none of the matching VMs is running; see 'mayfly status'")
-            .into());
+        bail!(refusal.hint("none of the matching VMs is running; see 'mayfly status'"));
     }
     let batch = VmBatch {
         app,

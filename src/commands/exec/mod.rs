@@ -2,7 +2,7 @@
 
 mod all;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap_complete::ArgValueCompleter;
 
 use crate::commands::AppContext;
@@ -74,7 +74,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
             Some(vm) => format!("'mayfly shell {vm}' gives you a shell, and keeps the VM"),
             None => "write it after '--', or pass a line for a shell with '-c'".into(),
         };
-        return Err(refusal.hint(hint).into());
+        bail!(refusal.hint(hint));
     }
     let Some(vm) = args.vm else {
         return all::serve(app, &args.all, &args.command, args.keep, args.jobs.into());

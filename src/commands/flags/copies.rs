@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, bail};
 use clap::{Args, ValueHint};
 
 use crate::archive::{CopyDestination, own_name};
@@ -191,7 +191,7 @@ fn split<'a>(typed: &'a OsStr, flag: &str) -> Result<(&'a OsStr, Option<&'a OsSt
     };
     if before.is_empty() {
         let message = format!("{flag} {typed:?} does not say what to copy");
-        return Err(Refusal::usage(message).into());
+        bail!(Refusal::usage(message));
     }
     let behind = behind.filter(|behind| !behind.is_empty());
     Ok((OsStr::from_bytes(before), behind.map(OsStr::from_bytes)))

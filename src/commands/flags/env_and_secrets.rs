@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueHint};
 use clap_complete::ArgValueCompleter;
 
@@ -69,7 +69,7 @@ impl EnvAndSecrets {
             let secret = secret(given, left, &mut reader)?;
             let name = secret.name();
             if exec.secrets.iter().any(|other| other.name() == name) {
-                return Err(Refusal::usage(format!("secret {name:?} is given twice")).into());
+                bail!(Refusal::usage(format!("secret {name:?} is given twice")));
             }
             left -= secret.size();
             exec.secrets.push(secret);
@@ -95,35 +95,26 @@ impl Reader {
         if file == Path::new(secret_file::STDIN)
             && let Some(other) = self.input.replace(flag)
         {
-            return Err(Refusal::usage(format!(
+            bail!(Refusal::usage(format!(
                 "standard input cannot be used for both {other} and {flag}"
-            ))
-            .into());
+            )));
         }
         secret_file::read(file, limit, guarded)
     }
 }
 
 fn variable(setting: &OsStr) -> Result<(WireText, WireText)> {
+    let usage = |message: String| Refusal::usage(message).hint("write '-e KEY=VALUE'");
     let bytes = setting.as_bytes();
     let (key, value) = match bytes.iter().position(|&b| b == b'=') {
         // The value may be confidential, so it is not shown.
-        Some(0) => {
-            return Err(Refusal::usage("'-e' has no name before '='")
-                .hint("write '-e KEY=VALUE'")
-                .into());
-        }
+        Some(0) => bail!(usage("'-e' has no name before '='".into())),
         Some(at) => (bytes[..at].to_owned(), bytes[at + 1..].to_owned()),
-        None if bytes.is_empty() => {
-            return Err(Refusal::usage("'-e' is empty").hint("write '-e KEY=VALUE'").into());
-        }
+        None if bytes.is_empty() => bail!(usage("'-e' is empty".into())),
         None => {
             let shown = setting.display();
-            let value = std::env::var_os(setting).ok_or_else(|| {
-                Refusal::usage(format!("'-e {shown}' names a variable that is not set here"))
-                    .hint("write '-e KEY=VALUE'")
-            })?;
-            (bytes.to_owned(), value.into_vec())
+            let unset = || usage(format!("'-e {shown}' names a variable that is not set here"));
+            (bytes.to_owned(), std::env::var_os(setting).ok_or_else(unset)?.into_vec())
         }
     };
     Ok((WireText(key), WireText(value)))
@@ -149,16 +140,15 @@ fn secret(given: &OsStr, left: usize, reader: &mut Reader) -> Result<NamedSecret
     let value = reader.read(file, "'--secret'", MAX_SECRETS, FilePrivacy::Required)?;
     if value.is_empty() {
         // Most likely, a command in <(…) failed.
-        return Err(Refusal::usage(format!(
+        bail!(Refusal::usage(format!(
             "secret {name:?} is empty: there is nothing in {}",
             file.display()
-        ))
-        .into());
+        )));
     }
     let secret = NamedSecret::new(name, value).expect("the name was checked");
     if secret.size() > left {
         let message = format!("the secrets exceed {} KiB in total", MAX_SECRETS / 1024);
-        return Err(Refusal::usage(message).into());
+        bail!(Refusal::usage(message));
     }
     Ok(secret)
 }

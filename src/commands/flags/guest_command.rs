@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{ArgGroup, Args};
 use clap_complete::ArgValueCompleter;
 use nix::sys::signal::Signal;
@@ -96,16 +96,14 @@ impl CommandFlags {
     pub fn prepare_for_many(&self) -> Result<ExecRequest> {
         if let Some(flag) = self.input() {
             let message = format!("{flag} cannot be used with '--all'");
-            return Err(Refusal::usage(message)
-                .hint("standard input belongs to one VM: name it")
-                .into());
+            bail!(Refusal::usage(message).hint("standard input belongs to one VM: name it"));
         }
         self.exec()
     }
 
     fn exec(&self) -> Result<ExecRequest> {
         if self.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
-            return Err(Refusal::usage("--timeout must be positive").into());
+            bail!(Refusal::usage("--timeout must be positive"));
         }
         let program = match &self.shell {
             Some(line) => ExecProgram::Shell(exec_context::text(line)),

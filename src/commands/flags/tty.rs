@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::commands::AppContext;
 use crate::guest::{OutputSink, StdinSource};
@@ -27,7 +27,7 @@ pub fn take(
 ) -> Result<ExecStreams> {
     if app.printer.style.json {
         let message = format!("{flag} cannot be used with '--json': a screen is not data");
-        return Err(Refusal::usage(message).hint("leave out one of them").into());
+        bail!(Refusal::usage(message).hint("leave out one of them"));
     }
     let terminal = HostTerminal::of(std::io::stdin().as_fd())?.ok_or_else(|| {
         let message = format!("{flag} needs a terminal, and standard input is not one");

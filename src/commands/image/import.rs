@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap_complete::ArgValueCompleter;
 
 use crate::commands::AppContext;
@@ -90,9 +90,10 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let name = match args.name {
         Some(name) => name,
         None if is_stdin => {
-            return Err(Refusal::usage("an image from standard input needs a name")
-                .hint("name it: mayfly image import - NAME")
-                .into());
+            bail!(
+                Refusal::usage("an image from standard input needs a name")
+                    .hint("name it: mayfly image import - NAME")
+            );
         }
         None => name_of(&args.source).parse()?,
     };
