@@ -24,8 +24,6 @@ pub(super) struct AgentLink {
 }
 
 impl AgentLink {
-    /// # Errors
-    /// The channel cannot be made non-blocking.
     pub fn new(channel: AgentChannel) -> Result<AgentLink> {
         channel.stream.set_nonblocking(true)?;
         Ok(AgentLink { channel, inbox: FrameInbox::new(), outbox: FrameOutbox::new(), tag: 0 })
@@ -76,9 +74,6 @@ impl AgentLink {
     }
 
     /// Takes the next complete frame of this session.
-    ///
-    /// # Errors
-    /// What the agent sent violates the protocol.
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, ProtocolViolation> {
         self.inbox.next_frame(FrameSide::Agent, self.tag)
     }

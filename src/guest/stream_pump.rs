@@ -31,7 +31,7 @@ use crate::protocol::{
     AgentFailure, ExecExit, ExecRequest, ExecStarted, FailureKind, Frame, FrameKind, ProcessEnd,
     ProtocolViolation, SignalRequest, StdinCredit,
 };
-use crate::sys::poll::{self, PollFd, PollFlags};
+use crate::sys::poll::{self, PollFlags};
 
 /// How long a command may take to end after its output lost its reader.
 const OUTPUT_GRACE: Duration = Duration::from_millis(500);
@@ -302,39 +302,29 @@ impl<'a> StreamPump<'a> {
 
     fn wait(&mut self, session: &AgentSession, signals: &PendingSignals) -> Result<Vec<Source>> {
         let link = &session.link;
-        let mut sources = vec![Source::Signals];
-        let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let mut sources = vec![(Source::Signals, signals.as_fd(), PollFlags::POLLIN)];
         let raw = self.terminal.as_ref().and_then(AttachedTerminal::raw);
-        let mut add = |source, fd, events| {
-            sources.push(source);
-            fds.push(PollFd::new(fd, events));
-        };
-        if let Some(raw) = raw {
-            add(Source::Terminal, raw.as_fd(), PollFlags::POLLIN);
-        }
+        sources.extend(raw.map(|raw| (Source::Terminal, raw.as_fd(), PollFlags::POLLIN)));
         let blocked = !self.takes_output();
         let mut events = PollFlags::empty();
         events.set(PollFlags::POLLIN, !blocked);
         events.set(PollFlags::POLLOUT, !link.outbox.is_empty());
         // Without any events, poll would still return at once for an agent that hung up.
         if !events.is_empty() {
-            add(Source::Link, link.as_fd(), events);
+            sources.push((Source::Link, link.as_fd(), events));
         }
         // Before the terminal is raw it returns lines, with an end of input that is not the command's.
         let is_typed = self.terminal.is_none() || raw.is_some();
-        if let Some(stdin) = self.stdin.waits_for(link).filter(|_| is_typed) {
-            add(Source::Stdin, stdin, PollFlags::POLLIN);
-        }
-        for drain in [&self.stdout, &self.stderr] {
-            if let Some(output) = drain.waits_for().filter(|_| !self.deadline.is_closing()) {
-                add(Source::Output, output, PollFlags::POLLOUT);
-            }
+        let stdin = self.stdin.waits_for(link).filter(|_| is_typed);
+        sources.extend(stdin.map(|stdin| (Source::Stdin, stdin, PollFlags::POLLIN)));
+        if !self.deadline.is_closing() {
+            let outputs =
+                [&self.stdout, &self.stderr].into_iter().filter_map(OutputDrain::waits_for);
+            sources.extend(outputs.map(|output| (Source::Output, output, PollFlags::POLLOUT)));
         }
         let start = Instant::now();
         let limit = if blocked { None } else { self.deadline.limit() };
-        poll::wait(&mut fds, limit).context("poll")?;
-        let ready = fds.iter().zip(sources).filter(|(fd, _)| fd.any() == Some(true));
-        let ready = ready.map(|(_, source)| source).collect();
+        let ready = poll::ready(&sources, limit).context("poll")?;
         if blocked {
             self.deadline.blocked_since(start);
         }

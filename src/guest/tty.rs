@@ -31,9 +31,6 @@ impl AttachedTerminal {
     }
 
     /// Makes the terminal raw; call it when the command has started.
-    ///
-    /// # Errors
-    /// The terminal is gone.
     pub fn begin(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.state, State::Gone) {
             State::Waiting(terminal) => self.state = State::Raw(terminal.raw()?),
@@ -51,9 +48,6 @@ impl AttachedTerminal {
     }
 
     /// Handles all events of the terminal.
-    ///
-    /// # Errors
-    /// The terminal is gone.
     pub fn handle_events(&mut self) -> Result<()> {
         let State::Raw(raw) = &mut self.state else { return Ok(()) };
         while let Some(event) = raw.take() {
@@ -68,9 +62,6 @@ impl AttachedTerminal {
     }
 
     /// Returns to the host's shell until that continues mayfly.
-    ///
-    /// # Errors
-    /// The terminal is gone.
     pub fn suspend(&mut self) -> Result<()> {
         match &mut self.state {
             State::Raw(raw) => raw.suspend(),
@@ -79,9 +70,6 @@ impl AttachedTerminal {
     }
 
     /// Sends the terminal's size if it has changed and the outbox has room.
-    ///
-    /// # Errors
-    /// None that depend on the terminal.
     pub fn report_size(&mut self, link: &mut AgentLink) -> Result<()> {
         let State::Raw(raw) = &self.state else { return Ok(()) };
         let now = raw.size();

@@ -57,9 +57,6 @@ pub fn sweep(path: &Path, dry_run: bool) -> Result<Option<PathBuf>> {
 }
 
 /// Writes a new file with mode 0600 and syncs its content, but not the directory. Replaces an existing file.
-///
-/// # Errors
-/// Those of the file system.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<File> {
     remove_if_there(path)?;
     let mut file = OpenOptions::new()
@@ -75,9 +72,6 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<File> {
 }
 
 /// Deletes a file if it exists.
-///
-/// # Errors
-/// It exists and cannot be deleted.
 pub fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -88,9 +82,6 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
 }
 
 /// Syncs the directory of `path`, so that the entry survives a power failure.
-///
-/// # Errors
-/// Those of the file system.
 pub fn sync_directory_of(path: &Path) -> Result<()> {
     let parent = path.parent().context("a file has a directory")?;
     File::open(parent)

@@ -9,9 +9,6 @@ use nix::time::{ClockId, clock_gettime};
 use crate::model::{BootId, ClockReading};
 
 /// Reads the wall clock, the boot clock and the id of the boot.
-///
-/// # Errors
-/// /proc is not mounted.
 pub fn now() -> Result<ClockReading> {
     Ok(ClockReading {
         unix: unix_time().as_secs_f64(),
@@ -28,27 +25,18 @@ pub fn unix_time() -> Duration {
 
 /// The clock of files' time stamps, since the Unix epoch. It advances in ticks of a few milliseconds, so two
 /// changes in one tick have the same time stamp.
-///
-/// # Errors
-/// None on Linux.
 pub fn file_time() -> Result<Duration> {
     let clock = ClockId::CLOCK_REALTIME_COARSE;
     Ok(Duration::from(clock_gettime(clock).context("cannot read the clock")?))
 }
 
 /// The time since boot, including suspend.
-///
-/// # Errors
-/// None on Linux.
 pub fn boottime() -> Result<Duration> {
     let reading = clock_gettime(ClockId::CLOCK_BOOTTIME).context("cannot read the boot clock")?;
     Ok(Duration::from(reading))
 }
 
 /// The id of this boot.
-///
-/// # Errors
-/// /proc is not mounted.
 pub fn boot_id() -> Result<BootId> {
     const PATH: &str = "/proc/sys/kernel/random/boot_id";
     let text = fs::read_to_string(PATH).with_context(|| format!("cannot read {PATH}"))?;

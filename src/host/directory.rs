@@ -153,9 +153,6 @@ pub fn create_new_below(parent: &Path, path: &Path) -> Result<()> {
 }
 
 /// Creates a directory with mode 0700.
-///
-/// # Errors
-/// It exists, or those of the file system.
 pub fn create_new(path: &Path) -> Result<()> {
     DirBuilder::new()
         .mode(0o700)
@@ -164,9 +161,6 @@ pub fn create_new(path: &Path) -> Result<()> {
 }
 
 /// Deletes `path` and everything in it, if it exists. Symbolic links are removed, never followed.
-///
-/// # Errors
-/// Something cannot be deleted.
 pub fn remove(path: &Path) -> Result<()> {
     let mut removed = fs::remove_dir_all(path);
     for _ in 0..ROUNDS {

@@ -35,17 +35,11 @@ impl FileWatch {
     }
 
     /// Watches writes to this file. A file that does not exist is ignored.
-    ///
-    /// # Errors
-    /// The file cannot be watched.
     pub fn writes(&self, file: &Path) -> Result<()> {
         self.add(file, WatchFlags::MODIFY)
     }
 
     /// Watches for files that are created in this directory or moved into it.
-    ///
-    /// # Errors
-    /// The directory cannot be watched.
     pub fn arrivals(&self, directory: &Path) -> Result<()> {
         self.add(directory, WatchFlags::CREATE | WatchFlags::MOVED_TO)
     }
@@ -60,9 +54,6 @@ impl FileWatch {
 
     /// Waits until a file changes, one of `others` is readable (a pidfd is when its process has ended),
     /// `output` has no reader any more, or `deadline` passes.
-    ///
-    /// # Errors
-    /// Those of [`poll::wait`].
     pub fn wait(
         &self,
         others: &[BorrowedFd<'_>],

@@ -27,9 +27,6 @@ pub struct TerminalEvents {
 
 impl TerminalEvents {
     /// Blocks SIGWINCH, SIGTSTP and SIGCONT in this thread as long as this exists.
-    ///
-    /// # Errors
-    /// The limit on open files is reached.
     pub fn block() -> Result<TerminalEvents> {
         let set = SigSet::from_iter([Signal::SIGWINCH, Signal::SIGTSTP, Signal::SIGCONT]);
         let mask = SigSet::thread_get_mask().context("read the signal mask")?;
@@ -50,9 +47,6 @@ impl TerminalEvents {
     }
 
     /// Stops this program until the shell continues it. Restore the terminal first.
-    ///
-    /// # Errors
-    /// None on Linux.
     pub fn suspend(&self) -> Result<()> {
         let stop = SigSet::from(Signal::SIGTSTP);
         // Sent to the whole program while it is blocked, so that it takes effect when it is unblocked. Without

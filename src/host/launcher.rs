@@ -104,9 +104,6 @@ pub struct GatedChild {
 }
 
 /// Starts a child that waits for its program. `mark` is the VM's directory, see [`MARK`].
-///
-/// # Errors
-/// The child cannot be started.
 #[expect(clippy::disallowed_methods, reason = "this is where VMMs are started")]
 pub fn spawn(launch: LaunchSpec, mark: &str) -> Result<GatedChild> {
     let mut program = launch.program;
@@ -133,9 +130,6 @@ pub fn spawn(launch: LaunchSpec, mark: &str) -> Result<GatedChild> {
 
 impl GatedChild {
     /// Lets the child execute its program. From then on it does not depend on this process.
-    ///
-    /// # Errors
-    /// The child is gone.
     pub fn release(mut self) -> Result<ReleasedChild> {
         let mut order = serde_json::to_vec(&self.program)?;
         order.push(b'\n');
@@ -157,9 +151,6 @@ impl Drop for ReleasedChild {
 }
 
 /// Runs in the child: waits for the program and executes it.
-///
-/// # Errors
-/// The program cannot be executed, or a limit cannot be set.
 pub fn wait_and_become() -> Result<std::convert::Infallible> {
     // A session of its own, so that closing the terminal or Ctrl-C does not reach the VM.
     setsid().context("cannot leave the session")?;

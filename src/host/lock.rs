@@ -117,9 +117,6 @@ impl FileLock {
     }
 
     /// Deletes the lock's file, because what it protected is gone.
-    ///
-    /// # Errors
-    /// It exists and cannot be deleted.
     pub fn remove(self) -> Result<()> {
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {

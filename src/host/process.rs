@@ -13,18 +13,12 @@ use crate::model::{BootId, ProcessId, ProcessLiveness};
 use crate::sys::process::{PidFd, ProcessStat, pids, read_of};
 
 /// The identity of a living process.
-///
-/// # Errors
-/// It has ended, or cannot be read.
 pub fn identify(pid: i32) -> Result<ProcessId> {
     let stat = ProcessStat::read(pid)?.with_context(|| format!("process {pid} is gone"))?;
     Ok(ProcessId { pid, start_ticks: stat.start_ticks, boot_id: clock::boot_id()? })
 }
 
 /// The identity of this process.
-///
-/// # Errors
-/// /proc is not mounted, or the limit on open files is reached.
 pub fn identify_self() -> Result<ProcessId> {
     identify(std::process::id() as i32)
 }
@@ -45,9 +39,6 @@ pub fn liveness(process: &ProcessId, boot: &BootId) -> Result<ProcessLiveness> {
 }
 
 /// This process's umask. The system call umask(2) cannot read it without changing it.
-///
-/// # Errors
-/// /proc is not mounted.
 pub fn umask() -> Result<u32> {
     let status = std::fs::read_to_string("/proc/self/status").context("cannot read the umask")?;
     let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));

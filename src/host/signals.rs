@@ -37,9 +37,6 @@ impl PendingSignals {
     /// Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT in this thread and in threads that it starts later; call this
     /// before any is started. Ignores SIGPIPE, so that writing to a closed output is an error. Programs inherit
     /// both; [`super::launcher`] resets them for a VMM.
-    ///
-    /// # Errors
-    /// The limit on open files is reached.
     pub fn block() -> anyhow::Result<PendingSignals> {
         let set = SigSet::from_iter(STOPPING);
         set.thread_block().context("block signals")?;
@@ -50,9 +47,6 @@ impl PendingSignals {
     }
 
     /// Signals that a relay passes on.
-    ///
-    /// # Errors
-    /// The limit on open files is reached.
     pub fn relayed() -> anyhow::Result<(SignalRelay, PendingSignals)> {
         let (ours, theirs) = UnixStream::pair().context("make a socket")?;
         for end in [&ours, &theirs] {
@@ -95,9 +89,6 @@ impl PendingSignals {
     }
 
     /// Takes the next signal as an error.
-    ///
-    /// # Errors
-    /// A signal has arrived.
     pub fn check(&mut self) -> Result<(), SignalInterrupt> {
         self.take().map_or(Ok(()), |signal| Err(SignalInterrupt(signal)))
     }

@@ -36,9 +36,6 @@ pub fn check_length(path: &Path) -> Result<(), Refusal> {
 
 /// Listens at `path` and replaces a socket that an earlier run of the same VM left there. The directory is
 /// private, so no other user can have put another file there.
-///
-/// # Errors
-/// The old socket cannot be deleted, or the new one not created.
 pub fn listen(path: &Path) -> Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {

@@ -79,9 +79,6 @@ fn copy_data(from: &File, to: &File) -> Result<()> {
 
 /// Calls `visit` with the start and end of each part of `file` that is not a hole, in order. On a file system
 /// without holes that is the whole file.
-///
-/// # Errors
-/// Those of `visit` and of lseek(2).
 pub fn for_each_extent(file: &File, visit: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
     let length = file.metadata()?.len();
     let mut position = 0;
@@ -104,9 +101,6 @@ pub fn for_each_extent(file: &File, visit: &mut dyn FnMut(u64, u64) -> Result<()
 
 /// Frees the blocks of a file that contain only zeros; its bytes stay the same. Does nothing if the file system
 /// has no holes.
-///
-/// # Errors
-/// The file cannot be read or written.
 pub fn dig_holes(path: &Path) -> Result<()> {
     let file = OpenOptions::new()
         .read(true)

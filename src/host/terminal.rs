@@ -41,9 +41,6 @@ pub struct RawTerminal {
 
 impl HostTerminal {
     /// The terminal of a descriptor; `None` if it is not a terminal.
-    ///
-    /// # Errors
-    /// The limit on open files is reached.
     pub fn of(fd: BorrowedFd<'_>) -> Result<Option<HostTerminal>> {
         if !isatty(fd) {
             return Ok(None);
@@ -67,9 +64,6 @@ impl HostTerminal {
     /// Makes the terminal raw: every key is a byte to read, Ctrl-C included, and output is not processed. From
     /// then on SIGWINCH, SIGTSTP and SIGCONT are [`TerminalEvent`]s. In the background, this waits until the
     /// user brings the program to the foreground.
-    ///
-    /// # Errors
-    /// The terminal is gone, or the limit on open files is reached.
     pub fn raw(self) -> Result<RawTerminal> {
         restore_in_a_panic();
         let raw = RawTerminal { terminal: self, events: TerminalEvents::block()? };
@@ -95,9 +89,6 @@ impl RawTerminal {
     }
 
     /// Restores the terminal and stops the program until the shell continues it.
-    ///
-    /// # Errors
-    /// The terminal is gone.
     pub fn suspend(&mut self) -> Result<()> {
         restore();
         self.events.suspend()?;
@@ -105,9 +96,6 @@ impl RawTerminal {
     }
 
     /// Makes the terminal raw again after another program used it. Does nothing in the background.
-    ///
-    /// # Errors
-    /// The terminal is gone.
     pub fn resume(&mut self) -> Result<()> {
         if is_ours(&self.terminal.0) { self.enter() } else { Ok(()) }
     }

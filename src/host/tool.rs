@@ -159,33 +159,22 @@ impl ToolRun {
         let mut watched = Watched { child, ended: None };
 
         let mut tail = Tail::default();
+        let mut is_open = true;
         let mut stop_reading = None;
-        loop {
+        let status = loop {
             if cancelled() {
                 watched.kill();
                 // Once the pipe is closed, every process that wrote to it has ended.
                 drain(&mut output);
                 return Err(ToolInterrupted.into());
             }
-            if readable(&output)? && !tail.read(&mut output, line)? {
-                break;
-            }
-            if watched.has_ended()? {
+            is_open = is_open && (!readable(&output)? || tail.read(&mut output, line)?);
+            if let Some(status) = watched.try_wait()? {
                 let deadline = *stop_reading.get_or_insert_with(|| Instant::now() + DRAIN);
-                if Instant::now() >= deadline {
-                    break;
+                if !is_open || Instant::now() >= deadline {
+                    break status;
                 }
-            }
-        }
-        let status = loop {
-            if let Some(status) = watched.ended {
-                break status;
-            }
-            if cancelled() {
-                watched.kill();
-                return Err(ToolInterrupted.into());
-            }
-            if !watched.has_ended()? {
+            } else if !is_open {
                 std::thread::sleep(Duration::from_millis(5));
             }
         };
@@ -218,11 +207,11 @@ struct Watched {
 }
 
 impl Watched {
-    fn has_ended(&mut self) -> Result<bool> {
+    fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().context("cannot wait for a program")?;
         }
-        Ok(self.ended.is_some())
+        Ok(self.ended)
     }
 
     /// Kills the program's group. The pid cannot be reused before the program is waited for.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::signals::PendingSignals;
 use crate::model::{Refusal, RefusalKind};
-use crate::sys::poll::{self, PollFd, PollFlags};
+use crate::sys::poll::{self, PollFlags};
 
 /// What ends a wait: a deadline, and optionally a descriptor that becomes readable and signals.
 #[derive(Debug)]
@@ -16,6 +16,13 @@ pub struct WaitLimit<'a> {
     /// Readable when the VM has ended: its VMM's pidfd.
     pub watch: Option<BorrowedFd<'a>>,
     pub signals: Option<&'a mut PendingSignals>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Source {
+    Wanted,
+    Vm,
+    Signals,
 }
 
 impl<'a> WaitLimit<'a> {
@@ -72,24 +79,16 @@ impl<'a> WaitLimit<'a> {
         what: &str,
     ) -> Result<bool> {
         loop {
-            let mut fds = Vec::with_capacity(3);
-            fds.extend(wanted.map(|(fd, events)| PollFd::new(fd, events)));
-            let watched = self.watch.map(|watch| {
-                fds.push(PollFd::new(watch, PollFlags::POLLIN));
-                fds.len() - 1
-            });
-            let signalled = self.signals.as_ref().map(|signals| {
-                fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
-                fds.len() - 1
-            });
+            let signals = self.signals.as_ref().map(|signals| signals.as_fd());
+            let sources = [
+                wanted.map(|(fd, events)| (Source::Wanted, fd, events)),
+                self.watch.map(|watch| (Source::Vm, watch, PollFlags::POLLIN)),
+                signals.map(|signals| (Source::Signals, signals, PollFlags::POLLIN)),
+            ];
+            let sources: Vec<_> = sources.into_iter().flatten().collect();
             let until = pause.map_or(self.deadline, |pause| pause.min(self.deadline));
-            poll::wait(&mut fds, Some(until)).context("poll")?;
-            let is_ready = |index: usize| fds[index].any() == Some(true);
-            let ready = wanted.is_some() && is_ready(0);
-            let gone = watched.is_some_and(is_ready);
-            if signalled.is_some_and(is_ready)
-                && let Some(signals) = &mut self.signals
-            {
+            let ready = poll::ready(&sources, Some(until)).context("poll")?;
+            if let Some(signals) = &mut self.signals {
                 signals.check()?;
             }
             // Even if bytes have arrived: a guest may send one from time to time without end.
@@ -99,10 +98,10 @@ impl<'a> WaitLimit<'a> {
                 return Err(Refusal::new(RefusalKind::Agent, message).into());
             }
             // Before the end of the VM, because the agent may have answered before that.
-            if ready {
+            if ready.contains(&Source::Wanted) {
                 return Ok(true);
             }
-            if gone {
+            if ready.contains(&Source::Vm) {
                 let message = format!("the VM ended while waiting for {what}");
                 return Err(Refusal::new(RefusalKind::Agent, message).into());
             }

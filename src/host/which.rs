@@ -76,9 +76,6 @@ pub fn beside(name: &str) -> Option<PathBuf> {
 
 /// A text that changes when a program's file is replaced or modified. It is for programs that are too large
 /// to be read each time.
-///
-/// # Errors
-/// The file's metadata cannot be read.
 pub fn stamp(program: &Path) -> Result<String> {
     let cannot = || format!("cannot look at {}", program.display());
     let path = program.canonicalize().with_context(cannot)?;

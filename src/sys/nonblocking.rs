@@ -13,9 +13,6 @@ use super::poll::{self, PollFlags};
 
 /// Makes a descriptor non-blocking, for all processes that share it: not for standard streams, which
 /// [`Outlet`] is for.
-///
-/// # Errors
-/// Those of ioctl(2).
 pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
     Ok(ioctl_fionbio(fd, true)?)
 }
@@ -41,8 +38,6 @@ enum Way {
 }
 
 impl Outlet {
-    /// # Errors
-    /// Those of fstat(2).
     pub fn new(file: File) -> io::Result<Outlet> {
         let kind = file.metadata()?.file_type();
         let is_terminal = file.is_terminal();

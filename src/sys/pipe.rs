@@ -10,9 +10,6 @@ use rustix::pipe::fcntl_setpipe_size;
 const SIZE: usize = 256 * 1024;
 
 /// A pipe's two ends, the reading one first. Programs that are started do not inherit them.
-///
-/// # Errors
-/// The limit on open files is reached.
 pub fn open() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = std::io::pipe()?;
     // A user may have used up what the kernel grants to pipes; the default size works too, only slower.

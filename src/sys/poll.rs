@@ -26,15 +26,27 @@ pub fn wait(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<boo
 }
 
 /// [`wait`] for one descriptor.
-///
-/// # Errors
-/// As for [`wait`].
 pub fn wait_for(
     fd: BorrowedFd<'_>,
     events: PollFlags,
     deadline: Option<Instant>,
 ) -> io::Result<bool> {
     wait(&mut [PollFd::new(fd, events)], deadline)
+}
+
+/// [`wait`] for several descriptors, each with a key. Returns the keys of those that are ready.
+///
+/// # Errors
+/// As for [`wait`].
+pub fn ready<K: Copy>(
+    sources: &[(K, BorrowedFd<'_>, PollFlags)],
+    deadline: Option<Instant>,
+) -> io::Result<Vec<K>> {
+    let mut fds: Vec<PollFd> =
+        sources.iter().map(|(_, fd, events)| PollFd::new(*fd, *events)).collect();
+    wait(&mut fds, deadline)?;
+    let ready = fds.iter().zip(sources).filter(|(fd, _)| fd.any() == Some(true));
+    Ok(ready.map(|(_, (key, ..))| *key).collect())
 }
 
 /// Whether a descriptor is ready now. Errors and hang-ups count, whatever `events` are asked for.

@@ -65,9 +65,6 @@ impl ProcessStat {
 }
 
 /// The numbers of all processes.
-///
-/// # Errors
-/// /proc cannot be listed.
 pub fn pids() -> Result<Vec<i32>> {
     let list = || -> io::Result<Vec<i32>> {
         let names = fs::read_dir("/proc")?.map(|entry| Ok(entry?.file_name()));
@@ -78,9 +75,6 @@ pub fn pids() -> Result<Vec<i32>> {
 }
 
 /// Reads a file of `/proc/PID`; `None` if that process has ended, or only another user may read it.
-///
-/// # Errors
-/// Any other reason why it cannot be read.
 pub fn read_of<T>(path: &str, read: impl FnOnce(File) -> io::Result<T>) -> Result<Option<T>> {
     let is_gone = |error: &io::Error| {
         // ESRCH comes from reading a file that is open.
@@ -120,9 +114,6 @@ impl PidFd {
     }
 
     /// Sends a signal. A process that has ended is no error.
-    ///
-    /// # Errors
-    /// This user may not signal that process.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let signal = rustix::process::Signal::from_named_raw(signal as i32);
         let signal = signal.context("the signal has no name")?;
@@ -133,9 +124,6 @@ impl PidFd {
     }
 
     /// Waits until the process has ended, at most `limit`. Returns whether it has.
-    ///
-    /// # Errors
-    /// Those of [`poll::wait`].
     pub fn wait(&self, limit: Duration) -> Result<bool> {
         let deadline = Instant::now().checked_add(limit);
         poll::wait_for(self.as_fd(), PollFlags::POLLIN, deadline)

@@ -7,9 +7,6 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 /// Bytes from the kernel's generator. It needs no descriptor, so this works when the limit on open files
 /// is reached.
-///
-/// # Errors
-/// The kernel has no such generator.
 pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     let mut filled = 0;
@@ -23,9 +20,6 @@ pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
 }
 
 /// The same, written as two hexadecimal digits for each byte.
-///
-/// # Errors
-/// As for [`bytes`].
 pub fn hex<const N: usize>() -> io::Result<String> {
     Ok(bytes::<N>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -7,9 +7,6 @@ pub const STOPPING: [Signal; 4] =
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
 /// Ignores a signal in this process, and in the programs it starts.
-///
-/// # Errors
-/// It is one that cannot be ignored.
 pub fn ignore(signal: Signal) -> nix::Result<()> {
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
     // SAFETY: ignoring a signal runs no handler.

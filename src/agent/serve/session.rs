@@ -1,6 +1,7 @@
 //! One session on a stream, from the answer to a `Hello` until the client goes away or violates the
 //! protocol. It uses one thread, one `poll` and buffers of fixed size.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::protocol::{
     ShutdownRequest, SignalRequest, StdinCredit, TtlRequest, VERSION,
 };
 use crate::sys::nonblocking::would_block;
-use crate::sys::poll::{self, PollFd, PollFlags};
+use crate::sys::poll::{self, PollFlags};
 
 /// How long the VM waits with its end until the client has the answer.
 const ANSWER_LIMIT: Duration = Duration::from_millis(200);
@@ -242,41 +243,26 @@ impl Session<'_> {
     }
 
     fn wait(&self, stream: &HostStream) -> Vec<PollSource> {
-        let mut sources = Vec::with_capacity(5);
-        let mut fds = Vec::with_capacity(5);
         let mut events = PollFlags::empty();
-        if self.outbox.takes_control() {
-            events |= PollFlags::POLLIN;
-        }
-        if !self.outbox.is_empty() {
-            events |= PollFlags::POLLOUT;
-        }
-        sources.push(PollSource::Stream);
-        fds.push(PollFd::new(stream.as_fd(), events));
+        events.set(PollFlags::POLLIN, self.outbox.takes_control());
+        events.set(PollFlags::POLLOUT, !self.outbox.is_empty());
+        let mut sources = vec![(PollSource::Stream, stream.as_fd(), events)];
         let input = self.command.as_ref().and_then(|command| command.input.wants_to_write());
         if let Some(input) = &input {
-            sources.push(PollSource::Input);
-            fds.push(PollFd::new(input.as_fd(), PollFlags::POLLOUT));
+            sources.push((PollSource::Input, input.as_fd(), PollFlags::POLLOUT));
         }
         let mut limit = self.shutdown.map(|(deadline, _)| deadline);
         if let Some(command) = &self.command {
             if !command.has_ended() {
-                sources.push(PollSource::Exit);
-                fds.push(PollFd::new(command.child_exit.as_fd(), PollFlags::POLLIN));
+                sources.push((PollSource::Exit, command.child_exit.as_fd(), PollFlags::POLLIN));
             }
             if self.outbox.takes_data() {
-                for output in command.outputs() {
-                    sources.push(PollSource::Output);
-                    fds.push(PollFd::new(output.as_fd(), PollFlags::POLLIN));
-                }
+                let output = |file| (PollSource::Output, File::as_fd(file), PollFlags::POLLIN);
+                sources.extend(command.outputs().map(output));
             }
             limit = [limit, command.next_update()].into_iter().flatten().min();
         }
-        if poll::wait(&mut fds, limit).is_err() {
-            return Vec::new();
-        }
-        let ready = fds.iter().zip(sources).filter(|(fd, _)| fd.any() == Some(true));
-        ready.map(|(_, source)| source).collect()
+        poll::ready(&sources, limit).unwrap_or_default()
     }
 
     /// Reads until there is nothing left or no room. A port returns one page at a time, and waiting for

@@ -53,9 +53,6 @@ impl LogReader {
     ///
     /// In a log that was shortened, reading continues after the bytes that were read last. If they are not
     /// there, as in a log that was emptied, it continues at the beginning.
-    ///
-    /// # Errors
-    /// The log cannot be read.
     pub fn read(&mut self) -> Result<Vec<u8>> {
         self.next().context("cannot read a log")
     }
