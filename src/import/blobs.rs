@@ -14,7 +14,7 @@ use tar::EntryType;
 
 use super::path::{place, shown};
 use crate::archive::MemberReader;
-use crate::model::{Refusal, RefusalKind};
+use crate::model::Refusal;
 
 /// Bytes of a manifest or configuration. The specification asks for at most 4 MiB.
 const MAX_DOCUMENT: u64 = 4 << 20;
@@ -89,11 +89,8 @@ impl PackedFiles {
             files.insert(name, found);
             if files.len() > MAX_FILES {
                 bail!(
-                    Refusal::new(
-                        RefusalKind::Usage,
-                        "it has too many files for an image's archive"
-                    )
-                    .hint("if it is a root file system, say so: --from tar")
+                    Refusal::usage("it has too many files for an image's archive")
+                        .hint("if it is a root file system, say so: --from tar")
                 );
             }
         }
@@ -125,7 +122,7 @@ impl PackedFiles {
     /// `Usage` if there is none.
     pub fn find(&self, name: &str) -> Result<BlobLocation> {
         let missing = || {
-            Refusal::new(RefusalKind::Usage, format!("it has no {}", shown(name.as_bytes())))
+            Refusal::usage(format!("it has no {}", shown(name.as_bytes())))
                 .hint("fetch or save the image again")
         };
         let wanted = place(name.as_bytes())?;
@@ -168,20 +165,19 @@ impl PackedFiles {
         if content.len() as u64 > MAX_DOCUMENT {
             let message =
                 format!("{} is too large for a manifest or configuration", shown(name.as_bytes()));
-            bail!(Refusal::new(RefusalKind::Usage, message));
+            bail!(Refusal::usage(message));
         }
         Ok(content)
     }
 }
 
 fn damaged(error: &anyhow::Error) -> Refusal {
-    Refusal::new(RefusalKind::Usage, format!("the archive is damaged: {error:#}"))
-        .hint("fetch or save it again")
+    Refusal::usage(format!("the archive is damaged: {error:#}")).hint("fetch or save it again")
 }
 
 /// The refusal of an archive that ends too early.
 pub fn cut_short() -> Refusal {
-    Refusal::new(RefusalKind::Usage, "the archive is cut short").hint("fetch or save it again")
+    Refusal::usage("the archive is cut short").hint("fetch or save it again")
 }
 
 /// Where a symbolic link of an archive leads, relative to its root; `None` if that is outside.
@@ -214,10 +210,7 @@ pub fn open(packed: &File, at: &BlobLocation) -> Result<(Box<dyn Read>, u64)> {
                 .with_context(|| format!("cannot open {}", name.display()))?;
             let about = file.metadata()?;
             if !about.is_file() {
-                bail!(Refusal::new(
-                    RefusalKind::Usage,
-                    format!("{} is not a file", name.display())
-                ));
+                bail!(Refusal::usage(format!("{} is not a file", name.display())));
             }
             let size = about.len();
             Ok((Box::new(file), size))

@@ -68,10 +68,7 @@ impl UnpackBudget {
                 "it unpacks to more than {} GiB or {entries} files, the most that is allowed",
                 bytes >> 30
             );
-            bail!(
-                Refusal::new(RefusalKind::Usage, message)
-                    .hint("if you trust it, allow more with --max-size")
-            );
+            bail!(Refusal::usage(message).hint("if you trust it, allow more with --max-size"));
         };
         self.left = UnpackBounds { bytes, entries };
         Ok(())

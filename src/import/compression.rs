@@ -8,7 +8,7 @@ use lzma_rust2::XzReader;
 use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 
-use crate::model::{Refusal, RefusalKind};
+use crate::model::Refusal;
 
 /// Bytes read at a time.
 const BUFFER: usize = 1 << 17;
@@ -37,25 +37,20 @@ impl CompressionFormat {
     /// # Errors
     /// `Usage` for a known format that is not supported.
     pub fn of(start: &[u8]) -> Result<CompressionFormat> {
-        let begins = |magic: &[u8]| start.starts_with(magic);
-        let other = match () {
-            () if begins(b"\x1f\x8b") => return Ok(CompressionFormat::Gzip),
-            () if begins(b"\xfd7zXZ\0") => return Ok(CompressionFormat::Xz),
-            () if begins(b"\x28\xb5\x2f\xfd") => return Ok(CompressionFormat::Zstd),
-            // A skippable frame, with which some zstd streams begin.
-            () if start.len() >= 4
-                && (0x50..=0x5f).contains(&start[0])
-                && start[1..4] == *b"\x2a\x4d\x18" =>
-            {
+        let other = match start {
+            [0x1f, 0x8b, ..] => return Ok(CompressionFormat::Gzip),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => return Ok(CompressionFormat::Xz),
+            // A frame, or a skippable one, with which some streams begin.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
                 return Ok(CompressionFormat::Zstd);
             }
-            () if begins(b"BZh") => "bzip2",
-            () if begins(b"\x04\x22\x4d\x18") => "lz4",
-            () if begins(b"PK\x03\x04") => "zip",
-            () => return Ok(CompressionFormat::None),
+            [b'B', b'Z', b'h', ..] => "bzip2",
+            [0x04, 0x22, 0x4d, 0x18, ..] => "lz4",
+            [b'P', b'K', 3, 4, ..] => "zip",
+            _ => return Ok(CompressionFormat::None),
         };
         let message = format!("it is compressed with {other}, not with gzip, xz or zstd");
-        Err(Refusal::new(RefusalKind::Usage, message).hint("decompress it first").into())
+        Err(Refusal::usage(message).hint("decompress it first").into())
     }
 }
 

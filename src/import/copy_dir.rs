@@ -13,13 +13,12 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::EntryAttributes;
-use super::layer::SkippedEntries;
 use super::path::{MAX_DEPTH, shown};
 use super::rootfs::{RootfsEntry, RootfsTree, names_in};
 use crate::model::{Refusal, RefusalKind};
 
 /// Copies the contents of the directory `from` into `tree`, at `at`. Other file systems mounted in it are
-/// left out, and so are the directories in `not`, given by device and inode. `heard` is called for each entry.
+/// left out, and so are the directories in `not`, given by device and inode.
 ///
 /// # Errors
 /// `Usage` for trees that are too deep, `Host` for files that may not be read, and those of
@@ -29,11 +28,10 @@ pub fn copy(
     at: &Path,
     not: &HashSet<(u64, u64)>,
     tree: &mut RootfsTree,
-    left_out: &mut SkippedEntries,
-    heard: &mut dyn FnMut(),
 ) -> Result<()> {
+    tree.progress.doing = "copying files".into();
     let device = rustix::fs::fstat(from)?.st_dev;
-    let mut walk = Walk { device, not, tree, left_out, heard, names: HashMap::new() };
+    let mut walk = Walk { device, not, tree, names: HashMap::new() };
     walk.directory(from.as_fd(), at, 0)?;
     walk.tree.settle_times()
 }
@@ -42,8 +40,6 @@ struct Walk<'a> {
     device: u64,
     not: &'a HashSet<(u64, u64)>,
     tree: &'a mut RootfsTree,
-    left_out: &'a mut SkippedEntries,
-    heard: &'a mut dyn FnMut(),
     /// The first place of each file with several names, by inode.
     names: HashMap<u64, PathBuf>,
 }
@@ -51,7 +47,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn directory(&mut self, from: BorrowedFd, at: &Path, depth: usize) -> Result<()> {
         if depth > MAX_DEPTH {
-            bail!(Refusal::new(RefusalKind::Usage, format!("{} is too deep", named(at))));
+            bail!(Refusal::usage(format!("{} is too deep", named(at))));
         }
         let about = rustix::fs::fstat(from)?;
         self.tree.put(
@@ -60,7 +56,6 @@ impl Walk<'_> {
             &EntryAttributes::of(&about).with_extended(from)?,
         )?;
         for name in names_in(from).with_context(|| format!("cannot list {}", named(at)))? {
-            (self.heard)();
             let place = at.join(&name);
             self.entry(from, &name, &place, depth)
                 .with_context(|| format!("cannot copy {}", named(&place)))?;
@@ -108,7 +103,7 @@ impl Walk<'_> {
             FileType::Fifo => self.tree.put(at, RootfsEntry::Fifo, &EntryAttributes::of(&about)),
             FileType::CharacterDevice | FileType::BlockDevice => {
                 self.names.remove(&about.st_ino);
-                self.left_out.devices += 1;
+                self.tree.devices += 1;
                 Ok(())
             }
             // A socket belongs to a program that runs here.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
+use sha2::digest::DynDigest;
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::image::digest::hex;
@@ -98,29 +99,23 @@ impl fmt::Display for BlobDigest {
 }
 
 /// A reader that computes the digest of what it reads.
-#[derive(Debug)]
 pub struct DigestReader<R> {
     input: R,
-    wanted: Option<BlobDigest>,
-    hash: Hash,
-}
-
-#[derive(Debug)]
-enum Hash {
-    None,
-    Sha256(Sha256),
-    Sha512(Sha512),
+    /// The digest that is wanted, and the one of what was read so far.
+    check: Option<(BlobDigest, Box<dyn DynDigest>)>,
 }
 
 impl<R: Read> DigestReader<R> {
     /// Without a wanted digest, nothing is checked.
     pub fn new(input: R, wanted: Option<BlobDigest>) -> DigestReader<R> {
-        let hash = match wanted.as_ref().map(|digest| digest.algorithm) {
-            None => Hash::None,
-            Some(Algorithm::Sha256) => Hash::Sha256(Sha256::new()),
-            Some(Algorithm::Sha512) => Hash::Sha512(Sha512::new()),
-        };
-        DigestReader { input, wanted, hash }
+        let check = wanted.map(|wanted| {
+            let hash: Box<dyn DynDigest> = match wanted.algorithm {
+                Algorithm::Sha256 => Box::new(Sha256::new()),
+                Algorithm::Sha512 => Box::new(Sha512::new()),
+            };
+            (wanted, hash)
+        });
+        DigestReader { input, check }
     }
 
     /// Checks the digest, after the caller has read everything. Errors call the content `what`.
@@ -128,12 +123,8 @@ impl<R: Read> DigestReader<R> {
     /// # Errors
     /// `Failure` if it is not the wanted one.
     pub fn finish(self, what: &str) -> Result<()> {
-        let Some(wanted) = self.wanted else { return Ok(()) };
-        let digits = match self.hash {
-            Hash::None => String::new(),
-            Hash::Sha256(hash) => hex(&hash.finalize()),
-            Hash::Sha512(hash) => hex(&hash.finalize()),
-        };
+        let Some((wanted, hash)) = self.check else { return Ok(()) };
+        let digits = hex(&hash.finalize());
         if digits != wanted.digits {
             let message = format!("{what} is damaged: its digest is not {wanted}");
             bail!(
@@ -147,10 +138,8 @@ impl<R: Read> DigestReader<R> {
 impl<R: Read> Read for DigestReader<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(into)?;
-        match &mut self.hash {
-            Hash::None => {}
-            Hash::Sha256(hash) => hash.update(&into[..count]),
-            Hash::Sha512(hash) => hash.update(&into[..count]),
+        if let Some((_, hash)) = &mut self.check {
+            hash.update(&into[..count]);
         }
         Ok(count)
     }

@@ -18,7 +18,7 @@ use super::blobs::cut_short;
 use super::path::{place, shown};
 use super::rootfs::{RootfsEntry, RootfsTree};
 use crate::archive::{MemberReader, TarMember};
-use crate::model::{Refusal, RefusalKind};
+use crate::model::Refusal;
 
 /// Begins the name of a file that a layer deletes.
 const WHITEOUT: &[u8] = b".wh.";
@@ -26,13 +26,6 @@ const WHITEOUT: &[u8] = b".wh.";
 const RESERVED: &[u8] = b".wh..wh.";
 /// Deletes everything that lower layers have put into its directory.
 const OPAQUE: &[u8] = b".wh..wh..opq";
-
-/// What was left out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SkippedEntries {
-    /// Device files. A guest has its own in `/dev`.
-    pub devices: u64,
-}
 
 /// What names that begin with `.wh.` mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,27 +36,20 @@ pub enum WhiteoutNames {
     Whiteouts,
 }
 
-/// Unpacks an archive into `tree`. `heard` is called for each entry.
+/// Unpacks an archive into `tree`.
 ///
 /// # Errors
 /// `Usage` for archives that are damaged or hostile, and those of [`RootfsTree::put`].
-pub fn apply(
-    archive: impl Read,
-    names: WhiteoutNames,
-    tree: &mut RootfsTree,
-    left_out: &mut SkippedEntries,
-    heard: &mut dyn FnMut(),
-) -> Result<()> {
+pub fn apply(archive: impl Read, names: WhiteoutNames, tree: &mut RootfsTree) -> Result<()> {
     let mut members = MemberReader::new(archive);
     let mut layer = Layer { tree, own: HashSet::new() };
     while let Some(member) = members.next_member()? {
-        heard();
         let place = place(&member.name)?;
         match whiteout(&place).filter(|_| names == WhiteoutNames::Whiteouts) {
             Some(Whiteout::Nothing) => {}
             Some(Whiteout::Opaque(directory)) => layer.clear(&directory)?,
             Some(Whiteout::Of(gone)) => layer.delete(&gone)?,
-            None => layer.put(&mut members, &member, place, names, left_out)?,
+            None => layer.put(&mut members, &member, place, names)?,
         }
     }
     // The digests of a layer tell whether anything is missing.
@@ -105,7 +91,6 @@ impl Layer<'_> {
         member: &TarMember,
         place: PathBuf,
         names: WhiteoutNames,
-        left_out: &mut SkippedEntries,
     ) -> Result<()> {
         let attributes = attributes(member)?;
         let link = OsStr::from_bytes(&member.link);
@@ -124,13 +109,13 @@ impl Layer<'_> {
             EntryType::Fifo => RootfsEntry::Fifo,
             EntryType::Char | EntryType::Block => {
                 self.tree.budget.take(0)?;
-                left_out.devices += 1;
+                self.tree.devices += 1;
                 return Ok(());
             }
-            other => bail!(Refusal::new(
-                RefusalKind::Usage,
-                format!("{} has an unknown type ({other:?})", shown(&member.name))
-            )),
+            other => bail!(Refusal::usage(format!(
+                "{} has an unknown type ({other:?})",
+                shown(&member.name)
+            ))),
         };
         self.tree.put(&place, entry, &attributes)?;
         if names == WhiteoutNames::Whiteouts {

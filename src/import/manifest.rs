@@ -18,11 +18,8 @@ pub struct BlobDescriptor {
     #[serde(default)]
     pub media_type: String,
     pub digest: BlobDigest,
-    #[serde(default)]
     pub size: Option<u64>,
-    #[serde(default)]
     pub platform: Option<ImagePlatform>,
-    #[serde(default)]
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -59,32 +56,24 @@ impl ImagePlatform {
 #[derive(Debug, Clone, Deserialize)]
 pub struct OciDocument {
     /// In an index.
-    #[serde(default)]
     pub manifests: Option<Vec<BlobDescriptor>>,
     /// In a manifest, as `layers`.
-    #[serde(default)]
     pub config: Option<BlobDescriptor>,
-    #[serde(default)]
     pub layers: Option<Vec<BlobDescriptor>>,
 }
 
 /// The configuration of an image.
 #[derive(Debug, Clone, Deserialize)]
 pub struct OciConfiguration {
-    #[serde(default)]
     pub os: Option<String>,
-    #[serde(default)]
     pub architecture: Option<String>,
-    #[serde(default)]
     pub config: Option<OciExecution>,
-    #[serde(default)]
     pub rootfs: Option<RootFs>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct RootFs {
     /// Digests of the uncompressed layers, lowest first.
-    #[serde(default)]
     pub diff_ids: Option<Vec<BlobDigest>>,
 }
 
@@ -92,15 +81,10 @@ pub struct RootFs {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct OciExecution {
-    #[serde(default)]
     pub entrypoint: Option<Vec<String>>,
-    #[serde(default)]
     pub cmd: Option<Vec<String>>,
-    #[serde(default)]
     pub env: Option<Vec<String>>,
-    #[serde(default)]
     pub user: Option<String>,
-    #[serde(default)]
     pub working_dir: Option<String>,
 }
 
@@ -109,9 +93,7 @@ pub struct OciExecution {
 #[serde(rename_all = "PascalCase")]
 pub struct DockerImage {
     pub config: String,
-    #[serde(default)]
     pub repo_tags: Option<Vec<String>>,
-    #[serde(default)]
     pub layers: Option<Vec<String>>,
 }
 

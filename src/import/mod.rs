@@ -18,6 +18,7 @@ mod fixups;
 mod layer;
 mod manifest;
 mod path;
+mod progress;
 mod rootfs;
 mod select;
 mod source;
@@ -136,7 +137,7 @@ fn carry_out(
     std::fs::write(work.join(unpack::ORDER), serde_json::to_vec(&order)?)
         .context("cannot write the order")?;
     let run = sandbox::run_ourselves()?.arg(ARGUMENT).stdin(source).current_dir(work);
-    watch(run, work, "cannot unpack the files", unpack::shown, progress)?;
+    watch(run, work, "cannot unpack the files", progress::shown, progress)?;
     let report = std::fs::read(work.join(unpack::REPORT)).context("cannot read the report")?;
     match serde_json::from_slice(&report).context("cannot parse the report")? {
         UnpackReport::Done(done) => Ok(done),

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::model::{Refusal, RefusalKind};
+use crate::model::Refusal;
 
 /// The greatest depth of a directory. Deeper ones exist only to exhaust programs that walk through them.
 pub const MAX_DEPTH: usize = 200;
@@ -53,7 +53,7 @@ pub fn shown(name: &[u8]) -> String {
 
 fn refuse(name: &[u8], why: &str) -> Result<PathBuf> {
     bail!(
-        Refusal::new(RefusalKind::Usage, format!("{} {why}", shown(name)))
+        Refusal::usage(format!("{} {why}", shown(name)))
             .hint("nothing was imported: do not trust this archive")
     )
 }

@@ -21,7 +21,8 @@ use super::attributes::{EntryAttributes, timestamps};
 use super::budget::UnpackBudget;
 use super::elf::ElfMachines;
 use super::path::{MAX_DEPTH, shown};
-use crate::model::{Refusal, RefusalKind};
+use super::progress::UnpackProgress;
+use crate::model::Refusal;
 use crate::sys::descriptor;
 
 /// Bytes copied at a time, and the smallest hole that is left.
@@ -54,6 +55,9 @@ pub struct RootfsTree {
     at: PathBuf,
     pub budget: UnpackBudget,
     pub machines: ElfMachines,
+    pub progress: UnpackProgress,
+    /// Device files that were left out: a guest has its own in `/dev`.
+    pub devices: u64,
     /// Names of extended attributes that the file system did not take.
     pub lost: BTreeSet<OsString>,
     /// The directory that was last written to: most entries follow another one of theirs.
@@ -76,6 +80,8 @@ impl RootfsTree {
             at,
             budget,
             machines: ElfMachines::default(),
+            progress: UnpackProgress::default(),
+            devices: 0,
             lost: BTreeSet::new(),
             last: None,
             times: BTreeMap::new(),
@@ -109,6 +115,7 @@ impl RootfsTree {
         entry: RootfsEntry,
         attributes: &EntryAttributes,
     ) -> Result<()> {
+        self.progress.entry();
         self.budget.take(if let RootfsEntry::File { size, .. } = entry { size } else { 0 })?;
         let Some(name) = place.file_name() else {
             if let RootfsEntry::Directory = entry {
@@ -116,7 +123,7 @@ impl RootfsTree {
                 self.times.insert(PathBuf::new(), attributes.mtime);
                 return self.furnish(root.as_fd(), attributes);
             }
-            bail!(Refusal::new(RefusalKind::Usage, "its root is not a directory"));
+            bail!(Refusal::usage("its root is not a directory"));
         };
         let parent = self.parent(place)?;
         let is_directory = matches!(entry, RootfsEntry::Directory);
@@ -262,7 +269,7 @@ impl RootfsTree {
         let depth = real.strip_prefix(&self.at).map(|inside| inside.components().count());
         match depth {
             Ok(depth) if depth <= MAX_DEPTH => {}
-            Ok(_) => bail!(Refusal::new(RefusalKind::Usage, "it is too deep")),
+            Ok(_) => bail!(Refusal::usage("it is too deep")),
             Err(_) => bail!("its directory {} is outside of the new system", real.display()),
         }
         self.last = Some((wanted.to_owned(), found.try_clone()?));

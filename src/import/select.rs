@@ -48,21 +48,21 @@ pub fn from_layout(packed: &PackedFiles, wanted: Option<&str>) -> Result<Selecte
             continue;
         }
         let (Some(config), Some(layers)) = (document.config, document.layers) else {
-            bail!(Refusal::new(RefusalKind::Usage, "its manifest is not that of an image"));
+            bail!(Refusal::usage("its manifest is not that of an image"));
         };
         if !config.media_type.is_empty() && !CONFIGURATIONS.contains(&config.media_type.as_str()) {
             let kind = shown(config.media_type.as_bytes());
             let message = format!(
                 "it is not an image of a root file system: its configuration has type {kind}"
             );
-            bail!(Refusal::new(RefusalKind::Usage, message));
+            bail!(Refusal::usage(message));
         }
         let configuration: OciConfiguration =
             parse(&checked(packed, &config)?, "its configuration")?;
         let places = layers.iter().map(|layer| place_of(packed, layer)).collect::<Result<_>>()?;
         return finish(reference, descriptor.digest, configuration, places);
     }
-    bail!(Refusal::new(RefusalKind::Usage, "its indexes are nested too deeply"))
+    bail!(Refusal::usage("its indexes are nested too deeply"))
 }
 
 /// Selects an image of an archive of `docker save`.
@@ -80,7 +80,7 @@ pub fn from_docker(packed: &PackedFiles, wanted: Option<&str>) -> Result<Selecte
     let image = match (&meant[..], wanted) {
         ([image], _) => *image,
         ([], Some(wanted)) => return Err(not_there(wanted, &names).into()),
-        ([], None) => bail!(Refusal::new(RefusalKind::Usage, "it holds no image")),
+        ([], None) => bail!(Refusal::usage("it holds no image")),
         (several, _) => return Err(ambiguous(several.len(), &names).into()),
     };
     let text = packed.document(&image.config)?;
@@ -115,17 +115,17 @@ fn finish(
         return Err(for_others(&[platform]).into());
     }
     if packed_layers.is_empty() || packed_layers.len() > MAX_LAYERS {
-        bail!(Refusal::new(RefusalKind::Usage, format!("it has {} layers", packed_layers.len())));
+        bail!(Refusal::usage(format!("it has {} layers", packed_layers.len())));
     }
     let diff_ids = configuration.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default();
     if !diff_ids.is_empty() && diff_ids.len() != packed_layers.len() {
         let (layers, diff_ids) = (packed_layers.len(), diff_ids.len());
         let message = format!("its configuration names {diff_ids} layers, but it has {layers}");
-        bail!(Refusal::new(RefusalKind::Usage, message));
+        bail!(Refusal::usage(message));
     }
     let command = configuration.config.unwrap_or_default().defaults();
     if let Some(problem) = command.problem() {
-        bail!(Refusal::new(RefusalKind::Usage, problem));
+        bail!(Refusal::usage(problem));
     }
     let layers = packed_layers.into_iter().enumerate().map(|(number, (place, digest, size))| {
         SourceLayer { place, digest, size, diff_id: diff_ids.get(number).cloned() }
@@ -143,7 +143,7 @@ fn pick<'a>(all: &'a [BlobDescriptor], wanted: Option<&str>) -> Result<Vec<&'a B
         let different = names().iter().collect::<std::collections::BTreeSet<_>>().len();
         let are_variants = different <= 1 && all.iter().all(|one| one.platform.is_some());
         return match all {
-            [] => Err(Refusal::new(RefusalKind::Usage, "it holds no image").into()),
+            [] => Err(Refusal::usage("it holds no image").into()),
             [_] => Ok(all.iter().collect()),
             _ if are_variants => Ok(all.iter().collect()),
             _ => Err(ambiguous(all.len(), &names()).into()),
@@ -185,7 +185,7 @@ fn place_of(packed: &PackedFiles, layer: &BlobDescriptor) -> Result<PackedLayer>
             "one of its layers has type {}, which is not a file system",
             shown(kind.as_bytes())
         );
-        bail!(Refusal::new(RefusalKind::Usage, message));
+        bail!(Refusal::usage(message));
     }
     let place = packed.find(&layer.digest.blob())?;
     Ok((place, Some(layer.digest.clone()), layer.size))
@@ -198,9 +198,8 @@ fn checked(packed: &PackedFiles, descriptor: &BlobDescriptor) -> Result<Vec<u8>>
 }
 
 fn parse<T: DeserializeOwned>(text: &[u8], what: &str) -> Result<T, Refusal> {
-    serde_json::from_slice(text).map_err(|error| {
-        Refusal::new(RefusalKind::Usage, format!("{what} cannot be parsed: {error}"))
-    })
+    serde_json::from_slice(text)
+        .map_err(|error| Refusal::usage(format!("{what} cannot be parsed: {error}")))
 }
 
 fn for_others(platforms: &[ImagePlatform]) -> Refusal {
@@ -216,12 +215,12 @@ fn for_others(platforms: &[ImagePlatform]) -> Refusal {
 }
 
 fn ambiguous(count: usize, names: &[String]) -> Refusal {
-    Refusal::new(RefusalKind::Usage, format!("it holds {count} images{}", listed(names)))
+    Refusal::usage(format!("it holds {count} images{}", listed(names)))
         .hint("choose one: --ref NAME")
 }
 
 fn not_there(wanted: &str, names: &[String]) -> Refusal {
-    Refusal::new(RefusalKind::Usage, format!("it holds no image {wanted:?}{}", listed(names)))
+    Refusal::usage(format!("it holds no image {wanted:?}{}", listed(names)))
         .hint("omit --ref if there is only one")
 }
 

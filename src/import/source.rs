@@ -17,7 +17,7 @@ use super::unpack::SourceContents;
 use crate::archive::MemberReader;
 use crate::host::tool::ToolInterrupted;
 use crate::image::ProgressSink;
-use crate::model::{CommandDefaults, Refusal, RefusalKind, RootfsFormat};
+use crate::model::{CommandDefaults, Refusal, RootfsFormat};
 use crate::sys::poll::{self, PollFlags};
 
 /// Bytes copied at a time.
@@ -76,11 +76,8 @@ impl NamedSource {
             let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
             if input.is_terminal() {
                 bail!(
-                    Refusal::new(
-                        RefusalKind::Usage,
-                        "standard input is a terminal, not an archive"
-                    )
-                    .hint("pipe an archive in, or name a file")
+                    Refusal::usage("standard input is a terminal, not an archive")
+                        .hint("pipe an archive in, or name a file")
                 );
             }
             // A file that the shell opened, at its start, can be inspected like a named one.
@@ -89,9 +86,8 @@ impl NamedSource {
             }
             return Ok(ImportSource::Stream(input));
         };
-        let file = File::open(path).map_err(|error| {
-            Refusal::new(RefusalKind::Usage, format!("cannot open {}: {error}", path.display()))
-        })?;
+        let file = File::open(path)
+            .map_err(|error| Refusal::usage(format!("cannot open {}: {error}", path.display())))?;
         self.look(file).with_context(|| format!("cannot import {}", path.display()))
     }
 
@@ -116,7 +112,7 @@ impl NamedSource {
         let (compression, mut archive) = unpacked(&mut reader)?;
         let first = match self.form {
             Some(RootfsFormat::Dir) => {
-                bail!(Refusal::new(RefusalKind::Usage, "it is a file, not a directory"))
+                bail!(Refusal::usage("it is a file, not a directory"))
             }
             Some(form) => form,
             None => guess(&mut archive)?,
@@ -150,10 +146,7 @@ impl NamedSource {
             None | Some(RootfsFormat::Dir) => self.plan(directory, RootfsFormat::Dir),
             Some(RootfsFormat::Oci) => self.plan(directory, RootfsFormat::Oci),
             Some(form) => {
-                bail!(Refusal::new(
-                    RefusalKind::Usage,
-                    format!("it is a directory, not an archive ({form})")
-                ))
+                bail!(Refusal::usage(format!("it is a directory, not an archive ({form})")))
             }
         }
     }
@@ -164,11 +157,8 @@ impl NamedSource {
             RootfsFormat::Dir | RootfsFormat::Tar => {
                 if self.reference.is_some() {
                     bail!(
-                        Refusal::new(
-                            RefusalKind::Usage,
-                            "it consists of files, not of images with names"
-                        )
-                        .hint("omit --ref")
+                        Refusal::usage("it consists of files, not of images with names")
+                            .hint("omit --ref")
                     );
                 }
                 let contents =
@@ -240,7 +230,7 @@ impl NamedSource {
         match source {
             ImportSource::Planned(plan) => Ok(*plan),
             ImportSource::Stream(_) => {
-                bail!(Refusal::new(RefusalKind::Usage, "it is compressed twice"))
+                bail!(Refusal::usage("it is compressed twice"))
             }
         }
     }
@@ -250,16 +240,13 @@ impl NamedSource {
 /// file system has.
 fn guess(archive: &mut dyn Read) -> Result<RootfsFormat> {
     let not_tar = |error: anyhow::Error| {
-        Refusal::new(
-            RefusalKind::Usage,
-            format!("it is not an archive of a root file system: {error:#}"),
-        )
-        .hint("see 'mayfly image import --help' for what can be imported")
+        Refusal::usage(format!("it is not an archive of a root file system: {error:#}"))
+            .hint("see 'mayfly image import --help' for what can be imported")
     };
     let mut members = MemberReader::new(archive);
     let name = loop {
         let Some(first) = members.next_member().map_err(not_tar)? else {
-            bail!(Refusal::new(RefusalKind::Usage, "the archive is empty"));
+            bail!(Refusal::usage("the archive is empty"));
         };
         let name = path::place(&first.name)?;
         // Some archives begin with their root directory.

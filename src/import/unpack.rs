@@ -9,7 +9,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, setrlimit};
@@ -21,7 +20,7 @@ use super::compression::unpacked;
 use super::copy_dir;
 use super::digest_reader::{BlobDigest, DigestReader};
 use super::fixups::{self, TreeExtent};
-use super::layer::{self, SkippedEntries, WhiteoutNames};
+use super::layer::{self, WhiteoutNames};
 use super::rootfs::RootfsTree;
 use crate::model::{Refusal, RefusalKind};
 
@@ -35,9 +34,6 @@ pub const TREE: &str = "tree";
 
 /// Bytes of address space. The largest window of a compression takes 128 MiB, names of files the rest.
 const MEMORY: u64 = 2 << 30;
-
-/// How often progress is reported.
-const PERIOD: Duration = Duration::from_millis(250);
 
 /// What to do, within which limits.
 #[derive(Debug, Serialize, Deserialize)]
@@ -118,19 +114,15 @@ pub fn serve() -> Result<()> {
 
 fn carry_out(order: UnpackOrder, source: &File) -> Result<UnpackResult> {
     let mut tree = RootfsTree::open(Path::new(TREE), UnpackBudget::new(order.bounds))?;
-    let mut left_out = SkippedEntries::default();
-    let mut progress = UnpackProgress::default();
     match order.step {
         UnpackStep::Unpack { contents, workdir } => {
-            unpack(&contents, source, &mut tree, &mut left_out, &mut progress)?;
+            unpack(&contents, source, &mut tree)?;
             tree.machines.check()?;
             fixups::fit(&mut tree, workdir.as_deref())?;
         }
         UnpackStep::Add { at } => {
             let from = OwnedFd::from(source.try_clone()?);
-            copy_dir::copy(&from, &at, &HashSet::new(), &mut tree, &mut left_out, &mut || {
-                progress.entry("copying files")
-            })?;
+            copy_dir::copy(&from, &at, &HashSet::new(), &mut tree)?;
         }
     }
     let extent = fixups::measure(&tree)?;
@@ -139,18 +131,12 @@ fn carry_out(order: UnpackOrder, source: &File) -> Result<UnpackResult> {
     Ok(UnpackResult {
         extent,
         loads_modules: fixups::loads_modules(&tree)?,
-        devices: left_out.devices,
+        devices: tree.devices,
         lost: tree.lost.iter().map(|name| name.to_string_lossy().into_owned()).collect(),
     })
 }
 
-fn unpack(
-    contents: &SourceContents,
-    source: &File,
-    tree: &mut RootfsTree,
-    left_out: &mut SkippedEntries,
-    progress: &mut UnpackProgress,
-) -> Result<()> {
+fn unpack(contents: &SourceContents, source: &File, tree: &mut RootfsTree) -> Result<()> {
     match contents {
         SourceContents::Directory => {
             let from = OwnedFd::from(source.try_clone()?);
@@ -159,36 +145,27 @@ fn unpack(
                 File::open(place).context("cannot open a directory").and_then(copy_dir::identity)
             });
             let not = ours.into_iter().collect::<Result<HashSet<_>>>()?;
-            copy_dir::copy(&from, Path::new(""), &not, tree, left_out, &mut || {
-                progress.entry("copying files")
-            })
+            copy_dir::copy(&from, Path::new(""), &not, tree)
         }
         SourceContents::Archive => {
             let size = source.metadata()?.len();
             let (input, _) = blobs::open(source, &BlobLocation::Range { offset: 0, size })?;
             let (_, mut archive) = unpacked(input)?;
-            let said = &mut || progress.entry("unpacking files");
-            layer::apply(&mut archive, WhiteoutNames::Plain, tree, left_out, said)
+            tree.progress.doing = "unpacking files".into();
+            layer::apply(&mut archive, WhiteoutNames::Plain, tree)
         }
         SourceContents::Layers(layers) => {
             for (number, layer) in layers.iter().enumerate() {
                 let name = format!("layer {} of {}", number + 1, layers.len());
-                apply(layer, &name, source, tree, left_out, progress)
-                    .with_context(|| name.clone())?;
+                tree.progress.doing = format!("unpacking {name}");
+                apply(layer, source, tree).context(name)?;
             }
             Ok(())
         }
     }
 }
 
-fn apply(
-    layer: &SourceLayer,
-    name: &str,
-    source: &File,
-    tree: &mut RootfsTree,
-    left_out: &mut SkippedEntries,
-    progress: &mut UnpackProgress,
-) -> Result<()> {
+fn apply(layer: &SourceLayer, source: &File, tree: &mut RootfsTree) -> Result<()> {
     let (input, size) = blobs::open(source, &layer.place)?;
     if layer.size.is_some_and(|wanted| wanted != size) {
         bail!(
@@ -199,9 +176,7 @@ fn apply(
     let mut packed = DigestReader::new(input, layer.digest.clone());
     let (compression, archive) = unpacked(&mut packed)?;
     let mut archive = DigestReader::new(archive, layer.diff_id.clone());
-    let applied = layer::apply(&mut archive, WhiteoutNames::Whiteouts, tree, left_out, &mut || {
-        progress.entry(&format!("unpacking {name}"));
-    });
+    let applied = layer::apply(&mut archive, WhiteoutNames::Whiteouts, tree);
     // A wrong digest explains other errors, so it is reported instead of them. It covers the whole layer.
     let rest = io::copy(&mut archive, &mut io::sink());
     if applied.is_err() || rest.is_err() {
@@ -216,35 +191,6 @@ fn apply(
     archive.finish("its content")?;
     io::copy(&mut packed, &mut io::sink())?;
     packed.finish("it")
-}
-
-/// Reports progress on standard output.
-#[derive(Default)]
-struct UnpackProgress {
-    last: Option<(Instant, u64)>,
-    entries: u64,
-}
-
-impl UnpackProgress {
-    fn entry(&mut self, doing: &str) {
-        self.entries += 1;
-        // Reading the clock for each entry would take as long as writing a small file.
-        if !self.entries.is_multiple_of(32) {
-            return;
-        }
-        if self.last.is_none_or(|(at, _)| at.elapsed() >= PERIOD) {
-            println!("{SHOWN}{doing}: {} files", self.entries);
-            self.last = Some((Instant::now(), self.entries));
-        }
-    }
-}
-
-/// Begins a line that is shown to the user.
-const SHOWN: &str = "I: ";
-
-/// The part of a line that is shown to the user.
-pub fn shown(line: &str) -> Option<&str> {
-    line.strip_prefix(SHOWN)
 }
 
 /// An error with its context, as one refusal.

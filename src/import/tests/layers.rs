@@ -10,7 +10,7 @@ use tar::EntryType::{Block, Char, Fifo, Regular};
 
 use super::{Place, Tar};
 use crate::import::budget::{UnpackBounds, UnpackBudget};
-use crate::import::layer::{SkippedEntries, WhiteoutNames, apply};
+use crate::import::layer::{WhiteoutNames, apply};
 use crate::import::rootfs::RootfsTree;
 
 #[test]
@@ -33,8 +33,8 @@ fn an_archive_comes_out_as_it_went_in() {
         .pax(&[("path", "f\u{fc}nf".as_bytes()), ("mtime", b"1600000000.5"), ("size", b"4")])
         .file("five", "five")
         .raw(Regular, b"caf\xe9", b"", b"latin", |_| {});
-    let left_out = place.put(&[tar]).unwrap();
-    assert_eq!(left_out.devices, 2);
+    let devices = place.put(&[tar]).unwrap();
+    assert_eq!(devices, 2);
     let about = |name: &str| place.tree().join(name).symlink_metadata().unwrap();
     assert_eq!(about("bin/su").mode() & 0o7777, 0o4755);
     assert_eq!(about("bin/su").ino(), about("bin/other").ino());
@@ -115,15 +115,7 @@ fn a_plain_archive_has_no_whiteouts() {
     let mut tree =
         RootfsTree::open(&place.tree(), UnpackBudget::new(UnpackBounds::default())).unwrap();
     let mut tar = Tar::default().file("x", "1").file(".wh.x", "2");
-    let mut apply = |tar: &Tar| {
-        apply(
-            &tar.0[..],
-            WhiteoutNames::Plain,
-            &mut tree,
-            &mut SkippedEntries::default(),
-            &mut || {},
-        )
-    };
+    let mut apply = |tar: &Tar| apply(&tar.0[..], WhiteoutNames::Plain, &mut tree);
     // Without a digest, only the end tells that an archive is complete.
     let error = apply(&tar).unwrap_err();
     assert_eq!(error.to_string(), "the archive is cut short");
