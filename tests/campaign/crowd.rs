@@ -21,9 +21,10 @@ fn vm_id(answer: &str) -> String {
 /// A random name or id that may exist.
 fn some_vm(ground: &Ground, chance: &mut Chance) -> String {
     let ids = ground.ledger.candidates();
-    match ids.is_empty() || chance.below(2) == 0 {
-        true => (*chance.pick(&NAMES)).to_owned(),
-        false => chance.pick(&ids).clone(),
+    if ids.is_empty() || chance.below(2) == 0 {
+        (*chance.pick(&NAMES)).to_owned()
+    } else {
+        chance.pick(&ids).clone()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Archives of images, made here: as tools write them, and as nobody should.
+//! Archives of images: valid and damaged ones.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-/// A layer's tar archive: names, and what is in the files of these names.
+/// A layer's tar archive with files of these names and contents.
 pub fn layer(files: &[(&str, &str)]) -> Vec<u8> {
     let mut tar = Builder::new(Vec::new());
     for (name, content) in files {
@@ -20,7 +20,7 @@ fn append(tar: &mut Builder<Vec<u8>>, name: &str, kind: EntryType, content: &[u8
     header.set_entry_type(kind);
     header.set_size(content.len() as u64);
     header.set_mode(0o644);
-    // Names that lead elsewhere are written as they are.
+    // tar's own methods would refuse names that lead out of the archive.
     header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
     header.set_cksum();
     tar.append(&header, content).unwrap();
@@ -35,7 +35,7 @@ pub fn digest(bytes: &[u8]) -> String {
 pub struct Image {
     pub layers: Vec<Vec<u8>>,
     pub architecture: &'static str,
-    /// What a configuration has under `config`.
+    /// The `config` part of its configuration.
     pub execution: Value,
 }
 
@@ -54,7 +54,7 @@ impl Image {
         .into_bytes()
     }
 
-    /// The files of an OCI layout, the index last.
+    /// The files of an OCI layout; the index is the last.
     fn blobs(&self, blobs: &mut Vec<Vec<u8>>) -> Value {
         let mut pointer = |kind: &str, bytes: Vec<u8>| {
             let pointer = json!({
@@ -74,12 +74,12 @@ impl Image {
     }
 }
 
-/// An OCI archive of images, each with its name.
+/// An OCI archive of named images.
 pub fn oci(images: &[(&str, &Image)]) -> Vec<u8> {
     oci_with(images, |_| {})
 }
 
-/// The same, but for a change of one blob after its digest was taken.
+/// An OCI archive in which a blob was changed after its digest was calculated.
 pub fn oci_with(images: &[(&str, &Image)], change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     let mut blobs = Vec::new();
     let mut pointers = Vec::new();
@@ -100,7 +100,7 @@ pub fn oci_with(images: &[(&str, &Image)], change: impl Fn(&mut Vec<u8>)) -> Vec
     tar.into_inner().unwrap()
 }
 
-/// The archive that `docker save` writes of an image.
+/// An archive as `docker save` writes it.
 pub fn docker(name: &str, image: &Image) -> Vec<u8> {
     let mut tar = Builder::new(Vec::new());
     let configuration = image.configuration();
@@ -118,7 +118,7 @@ pub fn docker(name: &str, image: &Image) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// What is in a file of an image's root file system; empty where there is none.
+/// The contents of a file of an image's root file system, empty if it does not exist.
 #[track_caller]
 pub fn content(image: &Path, name: &str) -> String {
     let path = std::env::var_os("PATH").unwrap_or_default();

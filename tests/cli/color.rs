@@ -1,4 +1,4 @@
-//! Colours: on terminals that can and users who want them, and nowhere else.
+//! Colours: only on terminals that support them, unless the user says otherwise.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +12,7 @@ const RED: &str = "\u{1b}[31m";
 const GREEN: &str = "\u{1b}[32m";
 const BOLD: &str = "\u{1b}[1m";
 
-/// What a command prints on a terminal, errors included.
+/// A command's output on a terminal, including errors.
 #[track_caller]
 fn shown(env: &Environment, args: &[&str], code: i32) -> String {
     let (master, slave) = terminal::open();
@@ -27,7 +27,7 @@ fn shown(env: &Environment, args: &[&str], code: i32) -> String {
     text
 }
 
-/// Everything until nobody has the terminal open any more, which reads as an error.
+/// Reads until no process has the terminal open, which is an error.
 fn all(mut master: File) -> String {
     let mut bytes = Vec::new();
     let _ = master.read_to_end(&mut bytes);
@@ -90,7 +90,7 @@ fn colours_can_be_turned_off() {
         env.set(variable, value);
         none(&env, &[]);
     }
-    // Nothing is known of such a terminal.
+    // TERM is not set.
     none(&Environment::mock(), &[]);
 }
 
@@ -103,7 +103,7 @@ fn a_pipe_gets_no_colours_unless_asked_for() {
     };
     for args in [&["status", "nope"][..], &["--nonsense"], &["--help"], &["doctor"]] {
         assert!(plain(&env, args), "{args:?}");
-        // A flag wins over variables.
+        // A flag overrides variables.
         env.set("NO_COLOR", "1");
         assert!(!plain(&env, &[&["--color", "always"], args].concat()), "{args:?}");
         env.unset("NO_COLOR");
@@ -119,7 +119,7 @@ fn neither_json_nor_a_command_in_a_vm_is_coloured() {
     env.run(&["--color", "always", "--json", "doctor"]).json();
     env.run(&["--color", "always", "--json", "status", "nope"]).json_error(3);
     env.run(&["--color", "always", "run", "--", "echo", "--color"]).prints("--color\n");
-    // Past `--` it is the command's own.
+    // After '--', it is the command's flag.
     env.run(&["run", "--nonsense", "--", "ls", "--color=always"]).fails(
         125,
         "mayfly: unexpected argument '--nonsense' found\n\

@@ -1,4 +1,4 @@
-//! Completion, in the shells themselves: somebody sits at a terminal and presses Tab.
+//! Completion in real shells, by pressing Tab in a terminal.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ use crate::support::terminal;
 struct Prompt {
     shell: Live,
     keyboard: File,
-    /// Reads what the shell shows, so that it can go on showing things.
+    /// Reads the shell's output, so that the shell does not block.
     screen: Option<JoinHandle<String>>,
     answers: PathBuf,
     count: usize,
@@ -25,7 +25,7 @@ struct Prompt {
 impl Prompt {
     fn open(env: &Environment, program: &str, flags: &[&str], setup: &str) -> Prompt {
         let (keyboard, slave) = terminal::open();
-        // A session of its own, whose terminal this is.
+        // Its own session, with this as the controlling terminal.
         let mut command = env.client("setsid", &[&["--ctty", program], flags].concat());
         command.env("TERM", "xterm").env("INPUTRC", "/dev/null").env("PS1", "> ");
         let stream = || Stdio::from(slave.try_clone().unwrap());
@@ -34,7 +34,7 @@ impl Prompt {
         let mut shown = keyboard.try_clone().unwrap();
         let screen = std::thread::spawn(move || {
             let mut bytes = Vec::new();
-            // Ends with an error when the shell is gone.
+            // Reading fails when the shell has ended.
             let _ = shown.read_to_end(&mut bytes);
             String::from_utf8_lossy(&bytes).into_owned()
         });
@@ -55,23 +55,23 @@ impl Prompt {
     fn type_line(&mut self, keys: &str) {
         self.count += 1;
         let done = self.answers.join(format!("{}.done", self.count));
-        // One at a time: what comes too early, a shell that is just reading its script may miss.
+        // One line at a time: a shell may lose input while it reads its script.
         self.keyboard.write_all(format!("{keys}\n").as_bytes()).unwrap();
         self.keyboard.write_all(format!("echo > {}\n", done.display()).as_bytes()).unwrap();
         eventually(&format!("the end of {keys:?}"), || done.exists());
     }
 
-    /// What bash offers for the last word of a line that is typed.
+    /// The words that bash offers for the last word of a line.
     #[track_caller]
     fn offers(&mut self, line: &str) -> Vec<String> {
         let answer = self.answers.join(format!("{}.answer", self.count + 1));
-        // Readline's insert-completions (M-*), and then the whole line as arguments of another command.
+        // Inserts all completions (M-*), and then turns the line into arguments of printf.
         self.type_line(&format!("{line}\u{1b}*\u{5} > {}\u{1}printf '%s\\n' ", answer.display()));
         let words = fs::read_to_string(answer).unwrap();
         let words: Vec<&str> = words.lines().collect();
         let before = line.split_whitespace().count() - usize::from(!line.ends_with(' '));
         let after = words[before..].iter().map(|word| (*word).to_owned());
-        // A word for which there is nothing stays as it is.
+        // A word without completions is unchanged.
         let typed = line.rsplit(' ').next().unwrap();
         after.filter(|word| word != typed).collect()
     }
@@ -166,7 +166,7 @@ fn names_and_ids_of_vms_complete() {
         assert_eq!(bash.offers(&format!("mayfly {verb} zeb")), ["zebra"], "{verb}");
         assert_eq!(bash.offers(&format!("mayfly {verb} {}", &id[..6])), [id.as_str()], "{verb}");
     }
-    // Names before ids, and no flags between them.
+    // Names come before ids, without flags.
     assert_eq!(bash.offers("mayfly start "), ["zebra"], "what runs cannot be started");
     assert_eq!(bash.offers("mayfly exec "), [nameless.as_str()], "only in what runs");
     let mut all = bash.offers("mayfly rm ");
@@ -174,12 +174,12 @@ fn names_and_ids_of_vms_complete() {
     let mut wanted = ["zebra", &nameless];
     wanted.sort();
     assert_eq!(all, wanted);
-    // Flags before the word are heeded.
+    // Flags before the word take effect.
     let elsewhere = env.root().join("elsewhere");
     assert!(bash.offers(&format!("mayfly --state-dir {} rm zeb", elsewhere.display())).is_empty());
     assert!(!elsewhere.exists());
 
-    // And with Tab, as everybody does it.
+    // With Tab.
     bash.type_line("mayfly rm zeb\t");
     assert_eq!(env.ids(), [nameless.as_str()]);
     bash.close();
@@ -249,7 +249,7 @@ fn text_that_a_shell_would_execute_is_not_offered() {
     env.clear();
 }
 
-/// In another shell, where it is installed: Tab completes a name, and the line does what it says.
+/// Completes a name with Tab in another shell, and runs the line.
 fn tab_works(program: &str, flags: &[&str], setup: &str) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     if !std::env::split_paths(&path).any(|directory| directory.join(program).exists()) {

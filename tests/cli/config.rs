@@ -1,4 +1,4 @@
-//! `config.toml`: what it sets, what wins over it, and where `config show` says that a value comes from.
+//! `config.toml`: what it sets, what overrides it, and the origins in `config show`.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -54,13 +54,12 @@ fn settings_have_an_order_of_precedence() {
     assert_eq!(show(&env, &[]), ("500M".into(), "variableMAYFLY_MEM".into()));
     assert_eq!(made(&env, &[]), 500);
     assert_eq!(made(&env, &["--mem", "600M"]), 600);
-    // An empty variable is none.
+    // An empty variable is ignored.
     env.set("MAYFLY_MEM", "");
     assert_eq!(made(&env, &[]), 400);
 }
 
-/// The two files that nobody names are where they are: a copy of `/etc` is mounted over it, for one
-/// process.
+/// The system's file has a fixed path, so another `/etc` is mounted for one process.
 #[test]
 fn the_users_file_overrides_the_systems() {
     if !geteuid().is_root() {
@@ -72,7 +71,7 @@ fn the_users_file_overrides_the_systems() {
     for directory in [&etc.join("mayfly"), &user] {
         fs::create_dir_all(directory).unwrap();
     }
-    // Where the tests' own programs are, another user may not get to.
+    // Another user may not have access to the tests' programs.
     let program = env.root().join("mayfly");
     fs::copy(crate::support::programs::mayfly(), &program).unwrap();
     let system = "mem = \"300M\"\nvcpus = 3\ngrace = 3\n";
@@ -96,7 +95,7 @@ fn the_users_file_overrides_the_systems() {
     let config = named.to_str().unwrap();
     let all = [("MAYFLY_CONFIG", config), ("MAYFLY_MEM", "600M")];
     let at = |value: &str, from: &str| (value.to_owned(), from.to_owned());
-    // Both files are called config.toml; the line tells them apart.
+    // Both files are called config.toml; the lines differ.
     assert_eq!(show(nobody, "grace", &[]), at("3", "config.toml:3"));
     assert_eq!(show(nobody, "vcpus", &all), at("4", "config.toml:3"));
     assert_eq!(show(nobody, "mem", &[]), at("400M", "config.toml:2"));
@@ -106,7 +105,7 @@ fn the_users_file_overrides_the_systems() {
         show(&format!("env XDG_CONFIG_HOME=/no {nobody}"), "vcpus", &[]),
         at("3", "config.toml:2")
     );
-    // Root does not read what may be somebody else's.
+    // Root does not read another user's file.
     assert_eq!(show("", "vcpus", &[]), at("3", "config.toml:2"));
 }
 
@@ -157,7 +156,7 @@ fn a_switch_can_be_turned_off_again() {
     }
     env.run(&["create", "--keep=perhaps"])
         .fails(2, "mayfly: invalid value 'perhaps' for '--keep[..]");
-    // What follows the flag is no value of it.
+    // The next word is not the flag's value.
     env.run(&["create", "--keep", "no"]).fails(2, "mayfly: unexpected argument 'no' found[..]");
     env.set("MAYFLY_KEEP", "no");
     assert!(!keeps(&env, &[]));
@@ -169,7 +168,7 @@ fn a_switch_can_be_turned_off_again() {
     assert!(!keeps(&env, &["-p", "debian-git", "--keep=no"]));
 }
 
-/// A VM that is kept does not live and die with the command that made it.
+/// A kept VM outlives the command that created it.
 #[test]
 fn run_keeps_a_vm_if_its_profile_says_so() {
     let mut env = Environment::mock();

@@ -13,7 +13,7 @@ use crate::support::live::Live;
 use crate::support::processes::eventually;
 use crate::support::skip::skipped;
 
-/// A tree with something of everything.
+/// A tree with all kinds of files.
 fn sample(at: &Path) {
     fs::create_dir_all(at.join("sub/empty")).unwrap();
     fs::write(at.join("file"), "content\n").unwrap();
@@ -25,7 +25,7 @@ fn sample(at: &Path) {
     fs::write(at.join(format!("sub/{}", "long".repeat(60))), "long").unwrap();
 }
 
-/// Paths below, with content, mode and time.
+/// The paths below, with contents, modes and times.
 fn listed(root: &Path) -> Vec<(PathBuf, String)> {
     let mut all: Vec<_> = walkdir::WalkDir::new(root)
         .into_iter()
@@ -42,7 +42,7 @@ fn listed(root: &Path) -> Vec<(PathBuf, String)> {
     all
 }
 
-/// The names in a directory, in order.
+/// The sorted names in a directory.
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<String> =
@@ -60,11 +60,11 @@ fn a_tree_goes_in_and_comes_out_as_it_was() {
     env.run(&["cp", "tree", "box:"]).prints("");
     env.run(&["cp", "box:tree", "back"]).prints("");
     assert_eq!(listed(&env.root().join("back")), listed(&here));
-    // Once more, onto itself: the same again.
+    // Copying it again changes nothing.
     env.run(&["cp", "tree/.", "box:tree"]).prints("");
     env.run(&["cp", "box:tree/.", "back"]).prints("");
     assert_eq!(listed(&env.root().join("back")).len(), listed(&here).len());
-    // cp keeps the VM, which exec would not.
+    // cp keeps the VM, unlike exec.
     assert_eq!(env.ids(), std::slice::from_ref(&id));
     env.rm(&id);
 }
@@ -236,7 +236,7 @@ fn archives_go_through_standard_streams() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     };
-    // As GNU tar writes it by itself, and as POSIX has it.
+    // GNU tar's own format and that of POSIX.
     for format in ["gnu", "posix", "oldgnu"] {
         let archive = tar(&["c", &format!("--format={format}"), "-C", "tree", "."]);
         env.run(&["exec", "box", "--", "mkdir", format]).prints("");
@@ -259,7 +259,7 @@ fn archives_go_through_standard_streams() {
     let cut = &whole[..whole.len() / 2];
     env.feed(&["cp", "-", "box:"], cut)
         .fails(1, "mayfly: cannot copy - to box:: in the VM: [..]\n");
-    // Whether a file is missing from it, nobody can tell but by its end.
+    // Only its end shows that an archive is complete.
     let end = whole.iter().rposition(|&byte| byte != 0).unwrap().next_multiple_of(512);
     for missing in [0, 512, end] {
         env.feed(&["cp", "-", "box:"], &whole[..missing]).fails(
@@ -268,7 +268,7 @@ fn archives_go_through_standard_streams() {
         );
     }
     env.run(&["exec", "box", "-c", "ls -A"]).prints("gnu\noldgnu\nposix\n");
-    // One block of zeros is an end to GNU tar too, and what follows is none of the archive's.
+    // As for GNU tar, one block of zeros ends an archive, and what follows is ignored.
     let more = [&whole[..end + 512], &whole].concat();
     for (kind, archive) in [("lone", &whole[..end + 512]), ("more", &more)] {
         env.run(&["exec", "box", "--", "mkdir", kind]).prints("");
@@ -282,14 +282,14 @@ fn archives_go_through_standard_streams() {
     env.rm(&id);
 }
 
-/// GNU tar writes such names into pax records, and sparse files in four forms.
+/// GNU tar writes such names to pax records, and sparse files in four formats.
 #[test]
 fn archives_keep_names_with_line_ends_and_files_with_holes() {
     let env = Environment::mock();
     let id = env.start(&["--name", "box", "--keep"]);
     let (tree, work) = (env.root().join("tree"), env.state().join("vms").join(&id).join("work"));
     fs::create_dir(&tree).unwrap();
-    // Longer than the field that a header has for them.
+    // Longer than the name field of a header.
     let odd = format!("f\u{fc}nf\n30 path=evil\n={}", "long".repeat(30));
     let target = format!("t\u{fc}r\n{}", "long/".repeat(30));
     fs::write(tree.join(&odd), "odd").unwrap();
@@ -379,7 +379,7 @@ fn files_that_git_ignores_can_be_left_out() {
         env.run(&[&copy[..], flags].concat()).prints("");
         env.run(&["exec", "box", "-c", "readlink link; rm -r link"]).prints(target);
     }
-    // Without a repository, what is above is about something else.
+    // Without a repository, the ignore files above the directory have no effect.
     fs::remove_dir_all(env.root().join("repository/.git")).unwrap();
     env.run(&["cp", "--exclude-ignored", project.to_str().unwrap(), "box:apart"]).prints("");
     env.run(&["exec", "box", "-c", "cd apart; ls -A"])
@@ -393,7 +393,7 @@ fn an_interrupted_copy_leaves_nothing_here_or_there() {
     let id = env.start(&["--name", "box", "--keep"]);
     let root = env.root();
     let work = env.state().join("vms").join(&id).join("work");
-    // Into the VM: an archive that does not end.
+    // Into the VM, an archive that does not end.
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
         let mut header = tar::Header::new_gnu();
         header.set_path("endless").unwrap();
@@ -410,7 +410,7 @@ fn an_interrupted_copy_leaves_nothing_here_or_there() {
         live.end().fails(code, "mayfly: [..]interrupted by SIG[..]\n");
         assert!(names(&work).is_empty(), "{:?}", names(&work));
     }
-    // Out of the VM: a file that is being read without end, because it is sparse and huge.
+    // Out of the VM, a huge sparse file, which takes long to read.
     env.run(&["exec", "box", "--", "truncate", "-s", "4G", "huge"]).prints("");
     let before = names(root);
     let live = env.live(&["cp", "box:huge", "huge"]);
@@ -424,7 +424,7 @@ fn an_interrupted_copy_leaves_nothing_here_or_there() {
     env.rm(&id);
 }
 
-/// A command that writes to a pipe which nobody reads, and that pipe.
+/// Starts a command that writes to a full pipe, and returns both.
 fn unread(env: &Environment, args: &[&str], flags: OFlag) -> (Live, std::fs::File) {
     let (reading, writing) = nix::unistd::pipe2(flags).unwrap();
     let mut command = env.command(args);
@@ -436,7 +436,7 @@ fn unread(env: &Environment, args: &[&str], flags: OFlag) -> (Live, std::fs::Fil
 fn a_copy_to_a_full_pipe_can_be_interrupted() {
     let env = Environment::mock();
     let id = env.start(&["--name", "box", "--keep"]);
-    // Of one the guest still sends; the other is here already, but for what the pipe does not take.
+    // The guest still sends one archive; the other has been received, but the pipe is full.
     let files = "truncate -s 4G endless; head -c 200000 /dev/zero > all";
     env.run(&["exec", "box", "-c", files]).prints("");
     for file in ["endless", "all"] {
@@ -445,7 +445,7 @@ fn a_copy_to_a_full_pipe_can_be_interrupted() {
         live.signal(Signal::SIGINT);
         live.end().fails(130, "mayfly: [..]interrupted by SIGINT\n");
     }
-    // A descriptor that does not wait is waited for.
+    // A nonblocking descriptor works too.
     let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let (live, mut reading) = unread(&env, &["cp", "box:all", "-"], flags);
     eventually("a full pipe", || waiting(&reading) == 65_536);
@@ -456,7 +456,7 @@ fn a_copy_to_a_full_pipe_can_be_interrupted() {
     env.rm(&id);
 }
 
-/// How many bytes wait in a pipe.
+/// The number of bytes in a pipe.
 fn waiting(pipe: &std::fs::File) -> u64 {
     rustix::io::ioctl_fionread(pipe).unwrap()
 }
@@ -488,9 +488,9 @@ fn an_archive_on_a_full_disk_is_an_error_and_leaves_room() {
     assert_eq!(code, Some(5), "{said}");
     assert!(said.contains("there is no room for a file of"), "{said}");
     assert_eq!(fs::metadata(tar).unwrap().len(), 0);
-    // Nor on a disk that is no disk, as a pipe.
+    // A pipe needs no room on a disk.
     assert_eq!(env.run(&["cp", "box:file", "-"]).code(), 0);
-    // Empty files are not nothing in an archive.
+    // Even empty files take room in an archive.
     env.profiles("[limits]\ncopy_out_mib = 0\ncopy_out_free_mib = 0\n");
     assert_eq!(archive(&env, "box:d", tar).0, Some(5));
     env.run(&["cp", "box:d", "d"]).prints("");
@@ -511,7 +511,7 @@ fn a_full_disk_is_an_error_and_the_copy_is_undone() {
     let small = env.root().join("small");
     fs::create_dir(&small).unwrap();
     env.profiles("[limits]\ncopy_out_free_mib = 0\n");
-    // Only the command itself sees the small file system, in a mount namespace of its own.
+    // The small file system is in a mount namespace of the command.
     let script = format!(
         "mount -t tmpfs -o size=2m,nr_inodes=20 none {small} && cp /etc/hostname {small}/before && \
          {{ \"$0\" \"$@\"; code=$?; ls -A {small}; exit $code; }}",
@@ -535,7 +535,7 @@ fn a_full_disk_is_an_error_and_the_copy_is_undone() {
         assert_eq!(output.status.code(), Some(code), "{said}");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "before\n");
     }
-    // There would be room, but not enough would be left.
+    // There is room, but less would be left than the limit says.
     env.profiles("[limits]\ncopy_out_free_mib = 1000000000\n");
     env.run(&["cp", "box:large", "."]).fails(5, "mayfly: cannot copy box:large to .: the VM sends too much: there is no room for a file of 2929 KiB: [..]\nhint: limits.copy_out_free_mib[..]\n");
     env.profiles("[limits]\ncopy_out_mib = 2\n");
@@ -558,13 +558,13 @@ fn progress_is_shown_on_a_terminal() {
     let mut child = command.spawn().unwrap();
     drop(command);
     let mut said = Vec::new();
-    // A terminal that everybody has left is an error to read from.
+    // Reading from a closed terminal is an error.
     let _ = std::io::copy(&mut master, &mut said);
     assert!(child.wait().unwrap().success());
     let said = String::from_utf8_lossy(&said);
     assert!(said.contains("8.00 MiB") && said.contains("/s"), "{said:?}");
     assert!(said.contains("mayfly: copied large to box:"), "{said:?}");
-    // An archive is for no terminal.
+    // An archive is not written to a terminal.
     let (_master, slave) = crate::support::terminal::open();
     let mut command = env.command(&["cp", "box:large", "-"]);
     let output = command.stdout(slave).output().unwrap();

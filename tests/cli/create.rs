@@ -155,7 +155,7 @@ fn a_refused_create_leaves_nothing() {
         "mayfly: hardware isolation is required, and the mock backend offers none\nhint: [..]\n",
     );
     assert!(env.ids().is_empty());
-    // The environment's own check finds files, locks and processes.
+    // Dropping the environment checks files, locks and processes.
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_missing_backend_is_a_host_error() {
     env.set("MAYFLY_QEMU_BIN", "/nowhere/qemu");
     env.run(&["create"]).fails(6, "mayfly: /nowhere/qemu is not installed\nhint: [..]\n");
     env.run(&["create", "--backend", "firecracker"]).fails(6, "mayfly: [..]\nhint: [..]\n");
-    // auto never falls back on mock.
+    // auto never selects mock.
     env.run(&["create", "--backend", "auto"]).fails(6, "mayfly: [..]\nhint: [..]\n");
     assert!(env.ids().is_empty());
 }
@@ -188,7 +188,7 @@ fn files_are_readable_by_their_owner_only() {
         let metadata = fs::symlink_metadata(&path).unwrap();
         let wanted = if metadata.is_dir() { 0o700 } else { 0o600 };
         let is_socket = std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type());
-        // A socket in a directory of 0700 is safe whatever its own mode is.
+        // The mode of a socket does not matter in a directory of mode 0700.
         if !is_socket {
             assert_eq!(metadata.permissions().mode() & 0o777, wanted, "{}", path.display());
         }

@@ -65,7 +65,7 @@ fn a_broken_backend_is_reported() {
         "",
     );
 
-    // One that is there, and has not what every VM is to run on.
+    // A QEMU without the accelerator that is set.
     env.file("qemu", "#!/bin/sh\necho QEMU emulator version 7.2.22\n");
     env.set("MAYFLY_ACCEL", "none");
     env.run(&["doctor"]).is(

@@ -2,7 +2,7 @@
 
 use crate::support::environment::Environment;
 
-/// What a command sees of the variables that are given.
+/// The variables of a command that runs with these flags.
 const SHOW: [&str; 4] = ["--", "sh", "-c", "env | grep ^X_ | sort"];
 
 #[test]
@@ -14,7 +14,7 @@ fn variables_come_from_files_and_flags_win() {
     let files = ["--env-file", first.to_str().unwrap(), "--env-file", second.to_str().unwrap()];
     let run = |flags: &[&str]| env.run(&[&["run"], flags, &SHOW].concat());
     run(&files).prints("X_A=1\nX_B=second\nX_C=a=b # all of it\nX_HERE=here\n");
-    // Wherever the flags stand.
+    // The order of the flags does not matter.
     let args = [&["-e", "X_A=flag"], &files[..], &["-e", "X_C=flag"]].concat();
     run(&args).prints("X_A=flag\nX_B=second\nX_C=flag\nX_HERE=here\n");
     let args = [&["run", "--env-file", "-"], &SHOW[..]].concat();

@@ -1,12 +1,11 @@
-//! Text that a guest, a file or a caller chose never commands the terminal; only a command's own
-//! stream is passed on as it is.
+//! Escape sequences in text of a guest, a file or an argument are escaped. Only a command's own output is unchanged.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::support::environment::Environment;
 
-/// Escape sequence, carriage return, bell, C1 control, override of the text's direction.
+/// Escape sequences, a bell, a carriage return, a C1 control, and an override of the text's direction.
 const HOSTILE: &str = "\x1b[2J\x1b]0;owned\x07\r\u{9b}31m\u{202e}evil";
 
 #[track_caller]

@@ -110,7 +110,7 @@ fn a_string_is_run_by_a_login_bash() {
     env.run(&["exec", &id, "-c", "shopt -q login_shell && echo ${BASH##*/} $0"])
         .prints("bash bash\n");
     env.run(&["exec", &id, "-c", "false | true; echo ${PIPESTATUS[0]}"]).prints("1\n");
-    // Not both, and not neither.
+    // Exactly one of -c and a command is needed.
     env.run(&["exec", &id, "-c", "true", "--", "true"]).fails(
         125,
         "mayfly: the argument '--command <STRING>' cannot be used with '[CMD]...'\n\
@@ -128,7 +128,7 @@ fn arguments_arrive_as_they_are() {
     let odd = ["a b", "", "*", "--", "-x", "$HOME", "'\"", "\n", "ü"];
     let args = [&["exec", &id, "--", "printf", "<%s>"], &odd[..]].concat();
     env.run(&args).prints("<a b><><*><--><-x><$HOME><'\"><\n><ü>");
-    // The guest's flags are not mayfly's.
+    // Flags after '--' are the command's.
     env.run(&["exec", &id, "--", "echo", "--json", "-v", "--keep"]).prints("--json -v --keep\n");
     env.rm(&id);
 }

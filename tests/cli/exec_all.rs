@@ -11,7 +11,7 @@ use crate::support::environment::Environment;
 use crate::support::processes::{self, eventually};
 use crate::support::terminal;
 
-/// Three VMs that are started, and one that is not.
+/// Starts three VMs and creates a fourth.
 fn crowd() -> (Environment, [String; 3]) {
     let env = Environment::mock();
     let start = |name| env.start(&["--name", name, "--label", "crowd", "--label", name]);
@@ -20,7 +20,7 @@ fn crowd() -> (Environment, [String; 3]) {
     (env, ids)
 }
 
-/// The lines of standard output, in no order.
+/// The lines of standard output, sorted.
 #[track_caller]
 fn lines(answer: &Answer) -> BTreeSet<String> {
     answer.stdout().lines().map(str::to_owned).collect()
@@ -70,7 +70,7 @@ fn the_exit_code_is_the_highest_of_all() {
     let slow = format!("test $MAYFLY_VM = {} || exit 1; echo begun; exec sleep 1021", ids[2]);
     let answer = env.run(&["exec", "--keep", "--all", "--timeout", "1s", "-c", &slow]);
     answer.is(124, "ccc | begun\n", "[..]mayfly: ccc: command timed out after 1s\n[..]");
-    // mayfly's own trouble with one, and the others go on.
+    // mayfly fails for one VM, and the others go on.
     let kill = format!("test $MAYFLY_VM = {} || exit 0; kill -9 $PPID; sleep 1022", ids[0]);
     run(&kill).is(125, "", "mayfly: a: [..]\n[..]");
     let answer = env.run(&["exec", "--keep", "--all", "--", "no-such-program"]);
@@ -188,7 +188,7 @@ fn on_a_terminal_no_vm_can_imitate_another() {
     let mut seen = Vec::new();
     let _ = ours.read_to_end(&mut seen);
     assert_eq!(str::from_utf8(&seen).unwrap(), "a | \\u{1b}[2K\\u{d}ccc | forged\r\n");
-    // Where nobody looks it is what it is.
+    // Off a terminal, output is not escaped.
     env.run(&args).prints("a | \u{1b}[2K\rccc | forged\n");
     env.clear();
 }

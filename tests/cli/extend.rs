@@ -9,7 +9,7 @@ use crate::support::environment::Environment;
 use crate::support::processes::{eventually, lives};
 use crate::support::timers::{fdinfo, timer};
 
-/// Seconds from creation to end, as a list says them in two ways.
+/// The seconds from creation to end, from two fields of the list.
 #[track_caller]
 fn life(env: &Environment, vm: &str) -> f64 {
     let vm = env.status(vm);
@@ -27,7 +27,7 @@ fn a_vm_never_loses_time() {
     env.run(&["extend", "ci", "20m"]).prints("ci\n");
     assert!((1200.0..1260.0).contains(&life(&env, "ci")));
     assert!((1140.0..=1201.0).contains(&guest()), "{}", guest());
-    // It would live for longer anyway.
+    // It already had longer to live.
     let before = env.status("ci");
     env.run(&["extend", "ci", "10m"]).prints("ci\n");
     assert_eq!(env.status("ci"), before);
@@ -35,7 +35,7 @@ fn a_vm_never_loses_time() {
     assert_eq!(json, env.status("ci"));
     assert!(json["ttl_seconds"].as_f64().unwrap() >= 1800.0);
     assert!(guest() > 1740.0);
-    // It still does what it did.
+    // It still works.
     env.run(&["exec", "ci", "--", "echo", "here"]).prints("here\n");
     env.rm("ci");
 }
@@ -49,7 +49,7 @@ fn a_stopped_vm_gets_the_time_with_its_next_start() {
     assert!(timer(&fdinfo(env.vmm(&id))) > 3500.0);
     env.run(&["stop", &id]).prints(&format!("{id}\n"));
     env.run(&["extend", &id, "1h"]).prints(&format!("{id}\n"));
-    // A lost registry does not take it back.
+    // A rebuilt registry has the new end.
     let before = life(&env, &id);
     fs::remove_file(env.registry()).unwrap();
     env.run(&["reap", "--rebuild"]).is(0, "", "registry rebuilt with 1 VMs\n");
@@ -67,7 +67,7 @@ fn an_extended_vm_ends_at_its_new_end() {
     eventually("the end of the one", || !lives(vmm));
     assert_eq!(env.run(&["exec", "--keep", &long, "--", "echo", "here"]).line(), "here");
     eventually("the end of the other", || !lives(other));
-    // Ended, and not yet expired: those are two things, if only by a moment.
+    // The guest ends a moment before the VM expires.
     eventually("a reap", || !env.run(&["reap"]).stdout().is_empty() || env.ids().is_empty());
     env.run(&["reap"]).prints("");
     assert!(env.ids().is_empty());
@@ -96,7 +96,7 @@ fn an_invalid_extension_changes_nothing() {
     assert!(env.ids().is_empty());
 }
 
-/// The registry must not promise what the guest does not know of.
+/// The registry must not have a later end than the guest.
 #[test]
 fn a_vm_whose_guest_does_not_answer_is_not_extended() {
     let env = Environment::mock();

@@ -1,7 +1,6 @@
-//! What is said of Firecracker where it is not used: by `doctor`, and when it is asked for.
+//! `doctor` and refusals about Firecracker, without running it.
 //!
-//! The programs are scripts here that print a version. Which VMs the real ones run is told by the
-//! conformance tests.
+//! Its programs are scripts that print a version. The conformance tests run VMs with the real ones.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +12,7 @@ use serde_json::Value;
 use crate::support::environment::Environment;
 use crate::support::skip::skipped;
 
-/// A place without Firecracker, whatever this machine has.
+/// An environment without Firecracker, even if this machine has it.
 fn without_firecracker() -> Environment {
     let mut env = Environment::mock();
     env.unset("MAYFLY_BACKEND");
@@ -23,7 +22,7 @@ fn without_firecracker() -> Environment {
     env
 }
 
-/// The same with a Firecracker and a jailer of these versions.
+/// An environment with a Firecracker and a jailer of these versions.
 fn with_firecracker(firecracker: &str, jailer: &str) -> Environment {
     let mut env = without_firecracker();
     let programs = env.root().join("programs");
@@ -32,13 +31,13 @@ fn with_firecracker(firecracker: &str, jailer: &str) -> Environment {
     env
 }
 
-/// Both programs as a release brings them.
+/// Writes both programs of a release to a directory.
 fn release(directory: &Path, firecracker: &str, jailer: &str) {
     script(directory, "firecracker", &format!("echo Firecracker v{firecracker}"));
     script(directory, "jailer", &format!("echo Jailer v{jailer}"));
 }
 
-/// A program of this name that runs shell commands.
+/// Writes a program that runs shell commands.
 fn script(directory: &Path, name: &str, commands: &str) -> PathBuf {
     fs::create_dir_all(directory).unwrap();
     let path = directory.join(name);
@@ -47,14 +46,14 @@ fn script(directory: &Path, name: &str, commands: &str) -> PathBuf {
     path
 }
 
-/// The checks of `doctor`, on a host where VMs can be run.
+/// The checks of `doctor` on a host that can run VMs.
 #[track_caller]
 fn checks(env: &Environment) -> Vec<Value> {
     let diagnosis = env.run(&["doctor", "--json"]).json();
     diagnosis["checks"].as_array().unwrap().clone()
 }
 
-/// One of them, as verdict, detail and remedy.
+/// The verdict, detail and remedy of a check.
 #[track_caller]
 fn check(env: &Environment, name: &str) -> (String, String, String) {
     let checks = checks(env);
@@ -64,7 +63,7 @@ fn check(env: &Environment, name: &str) -> (String, String, String) {
     (text("verdict"), text("detail"), text("remedy"))
 }
 
-/// Whether VMs of Firecracker could run on this machine.
+/// Whether this machine can run VMs with Firecracker.
 fn host_has_kvm() -> bool {
     check(&without_firecracker(), "kvm").0 == "ok"
 }
@@ -178,7 +177,7 @@ fn known_faults_of_a_jailer_are_reported() {
         assert!(detail.starts_with(&format!("jailer {jailer} (")), "{detail}");
         assert!(said.iter().all(|what| detail.contains(what)), "{detail}");
         assert!(remedies.iter().all(|what| remedy.contains(what)), "{remedy}");
-        // Neither keeps anybody from running VMs.
+        // Neither is an error.
         assert_eq!(env.run(&["doctor"]).code(), 0);
         let (_, limits, _) = check(&env, "cgroups");
         assert!(limits.contains("memory, CPU and processes"), "{limits}");

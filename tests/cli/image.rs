@@ -1,4 +1,4 @@
-//! `mayfly image`, as far as no image is built: building has tests of its own.
+//! `mayfly image`, without building images.
 
 use crate::support::environment::Environment;
 
@@ -49,7 +49,7 @@ fn a_built_image_is_listed_and_guarded_by_the_vms_that_need_it() {
     env.run(&["image", "ls"]).is(0, "PROFILE [..]\n[..]debian-base [..]", "");
     let profiles = env.run(&["profiles", "--json"]).json();
     assert_eq!(profiles[0]["image_built"], true);
-    // Building what is there and up to date is done at once and says which.
+    // Building an image that is up to date prints its name.
     env.run(&["image", "build"]).is(0, "[..]\n", "");
     let vm = env.run(&["create", "--json"]).json();
     assert!(vm["metadata"]["kernel_image"].as_str().unwrap().ends_with("vmlinux"), "{vm}");

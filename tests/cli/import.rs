@@ -1,5 +1,5 @@
-//! `mayfly image import`: what it makes of which source, and that nothing is left of what is refused.
-//! That VMs boot it is seen in `tests/conformance/imported.rs`.
+//! `mayfly image import`: what it makes of each source, and that a refused source leaves nothing.
+//! `tests/conformance/imported.rs` boots an imported image.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use serde_json::json;
 use super::archives::{Image, content, docker, layer, oci, oci_with};
 use crate::support::environment::Environment;
 
-/// With images of its own, and one that a kernel can be taken from.
+/// An environment with its own images, among them one with a kernel.
 fn environment() -> Environment {
     let mut env = Environment::mock();
     env.keep_templates_apart();
@@ -34,7 +34,7 @@ fn image(env: &Environment, name: &str) -> PathBuf {
     env.artifacts().join(name)
 }
 
-/// What is in the artifacts directory, but for locks and the image that was there.
+/// The names in the artifacts directory, without locks and the first image.
 fn names(env: &Environment) -> Vec<String> {
     let entries = fs::read_dir(env.artifacts()).into_iter().flatten();
     let mut names: Vec<String> =
@@ -151,7 +151,7 @@ fn the_image_for_this_architecture_is_selected() {
         "mayfly: cannot import [..]arm.tar: the image is for linux/arm64, but VMs here are linux/amd64\n\
          hint: [..]--override-arch amd64[..]",
     );
-    // What does not say so itself is known by its programs.
+    // Without a configuration, the programs show the architecture.
     let mut program = [0; 64];
     program[..6].copy_from_slice(b"\x7fELF\x02\x01");
     program[18] = 183;
@@ -271,7 +271,7 @@ fn an_imported_profile_has_no_packages() {
     env.run(&["image", "build", "app"]).is(0, "app\n", "");
     env.run(&["image", "build", "--force", "app"])
         .fails(4, "mayfly: the image of app was imported, and cannot be built\nhint: import it again: mayfly image import [..]app.tar app\n");
-    // Nothing needs it but its own profile, which is reason enough; and it could not be built again.
+    // Its profile needs it, and it cannot be rebuilt.
     env.run(&["image", "prune", "--all", "--dry-run"]).is(
         0,
         "debian-base\n",
@@ -279,7 +279,7 @@ fn an_imported_profile_has_no_packages() {
     );
     env.run(&["image", "prune"]).is(0, "", "mayfly: freed 0 MB\n");
 
-    // A VM that was made from it keeps others from replacing it.
+    // It cannot be replaced while a VM needs it.
     env.set("MAYFLY_BACKEND", "qemu");
     let id = env.run(&["create", "-p", "app"]).line();
     env.run(&["image", "import", "-q", &archive])
@@ -326,7 +326,7 @@ fn prune_deletes_what_no_profile_has_and_says_what_it_freed() {
     assert_eq!(pruned["swept"].as_array().unwrap().len(), 1);
     assert!(pruned["freed_bytes"].as_u64().unwrap() > 0, "{pruned}");
     assert_eq!(names(&env), [""; 0]);
-    // Where there is nothing, nothing is made either.
+    // Without an artifacts directory, none is created.
     env.set("MAYFLY_ARTIFACTS_DIR", env.root().join("nowhere"));
     env.run(&["image", "prune"]).is(0, "", "mayfly: freed 0 MB\n");
     assert!(!env.root().join("nowhere").exists());
@@ -380,7 +380,7 @@ fn run_combines_entrypoint_and_command_as_docker_does() {
     env.run(&["run"])
         .fails(125, "mayfly: no command is given, and profile debian-base has none\nhint: [..]");
 
-    // A VM keeps what its profile said, and the entrypoint is for run alone.
+    // A VM keeps its profile's settings, and exec does not use the entrypoint.
     let id = env.start(&["-p", "greeter", "--keep"]);
     env.unset("MAYFLY_PROFILES");
     env.run(&["exec", &id, "--", "sh", "-c", "echo $GREETING; pwd"]).prints("hi\n/\n");

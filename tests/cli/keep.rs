@@ -1,4 +1,4 @@
-//! Who is kept after a command, and who is not.
+//! Which VMs are kept after a command.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use crate::support::environment::Environment;
 use crate::support::live::Live;
 use crate::support::terminal;
 
-/// Runs a command in a VM made with `create` and says whether the VM is still there afterwards.
+/// Whether a VM that `create` made still exists after a command.
 fn survives(env: &Environment, create: &[&str], exec: &[&str]) -> bool {
     let id = env.start(create);
     env.run(&[&["exec"], exec, &[&id, "--", "true"]].concat()).prints("");
@@ -73,7 +73,7 @@ fn run_keeps_its_vm_if_told_to_and_names_it() {
     env.clear();
 }
 
-/// Runs `exec` with a terminal for its stderr and gives what appeared there.
+/// Runs `exec` with a terminal as its stderr and returns the output there.
 fn exec_watched(env: &Environment, flags: &[&str]) -> String {
     let id = env.start(&[]);
     let (mut master, slave) = terminal::open();
@@ -81,7 +81,7 @@ fn exec_watched(env: &Environment, flags: &[&str]) -> String {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(slave);
     let live = Live::start_as_set_up(command);
     live.end().is(0, "", "");
-    // One read gets what is there; a terminal without a writer has no end but an error.
+    // One read is enough. Reading on would fail, because the terminal has no writer.
     let mut shown = vec![0; 4096];
     let count = master.read(&mut shown).unwrap_or(0);
     env.clear();

@@ -1,4 +1,4 @@
-//! Labels, and lists of the VMs that have them.
+//! Labels, and lists of VMs by label.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::environment::Environment;
 
-/// Names of the VMs that a list with these flags shows.
+/// The names of the VMs in a list with these flags.
 #[track_caller]
 fn listed(env: &Environment, flags: &[&str]) -> Vec<String> {
     let list = env.run(&[&["status", "--json"], flags].concat()).json();
@@ -42,7 +42,7 @@ fn a_vm_is_found_by_its_labels_and_by_what_it_is() {
     ] {
         assert_eq!(listed(&env, &["--sort", key]), expected, "{key}");
     }
-    // As a table, and as nothing but ids.
+    // In the table, and with ids only.
     let table = env.run(&["status", "--filter", "state=started"]).line();
     assert_eq!(table.lines().count(), 2, "{table}");
     let ids = env.ids();
@@ -66,7 +66,7 @@ fn labels_are_shown_and_outlive_a_lost_registry() {
     env.run(&["reap", "--rebuild"]).is(0, "", "registry rebuilt with 1 VMs\n");
     assert_eq!(env.status(id)["labels"], vm["labels"]);
     env.rm(id);
-    // A VM of `run` has them as well.
+    // A VM of `run` has labels too.
     let list = env.run(&["run", "--label", "x=y", "--keep", "--", "true"]);
     list.is(0, "", "mayfly: kept VM [..]\n");
     assert_eq!(env.run(&["status", "--json"]).json()[0]["labels"], json!({"x": "y"}));
@@ -95,7 +95,7 @@ fn invalid_labels_and_too_many_are_refused() {
     assert!(!env.state().exists());
 }
 
-/// What the version before wrote has no labels, and says so in its schema.
+/// The previous schema has no labels.
 #[test]
 fn a_registry_of_the_previous_version_is_read_and_kept() {
     let env = Environment::mock();

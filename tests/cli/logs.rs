@@ -1,4 +1,4 @@
-//! `mayfly logs`. On the mock backend, what a VM has said is what its agent has.
+//! `mayfly logs`. On mock, the log of a VM is its agent's output.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ fn log_of(env: &Environment, id: &str) -> PathBuf {
     env.state().join("vms").join(id).join("vmm.log")
 }
 
-/// Has the VM say this, as its writer would: by appending.
+/// Appends to the VM's log.
 fn say(env: &Environment, id: &str, bytes: &[u8]) {
     let mut file = OpenOptions::new().append(true).open(log_of(env, id)).unwrap();
     file.write_all(bytes).unwrap();
@@ -48,7 +48,7 @@ fn a_log_exists_from_the_first_start_until_the_vm_is_deleted() {
     env.run(&["stop", "ci"]).prints("ci\n");
     env.run(&["logs", "-n", "1", "ci"]).prints("three\n");
     env.run(&["logs", "-f", "-n", "1", "ci"]).prints("three\n");
-    // Also when its time is up, and looking deletes nothing.
+    // Also when it has expired; reading deletes nothing.
     env.expire(&id);
     env.run(&["logs", "-n", "1", "ci"]).prints("three\n");
     assert_eq!(env.ids(), [id.as_str()]);
@@ -67,7 +67,7 @@ fn escape_sequences_of_a_guest_are_escaped() {
     assert_eq!(env.run(&["logs", "--raw", &id]).stdout, hostile);
     let json = env.run(&["logs", "--json", "--vmm", &id]).json();
     assert_eq!((&json["log"], &json["text_encoding"]), (&"vmm".into(), &"base64".into()));
-    // No terminal is given to a guest, not even if the user says so.
+    // --raw never writes a guest's escape sequences to a terminal.
     let (mut ours, theirs) = terminal::open();
     let mut command = env.command(&["logs", "--raw", &id]);
     command.stdin(Stdio::null()).stdout(theirs).stderr(Stdio::piped());
@@ -115,7 +115,7 @@ fn a_log_is_followed_until_the_vm_ends_even_if_shortened() {
         env.run(&["reap"]).prints("");
         assert!(fs::metadata(log_of(&env, &id)).unwrap().len() < log::MOST / 2);
     }
-    // The beginning of a character, and the rest of it later.
+    // The first bytes of a character, and the rest later.
     say(&env, &id, b"last \xe6\xbc");
     live.says("last ");
     say(&env, &id, b"\xa2\r");
@@ -141,7 +141,7 @@ fn following_ends_with_the_vm_its_reader_or_a_signal() {
     let (deleted, interrupted) = (follow(), follow());
     interrupted.signal(nix::sys::signal::Signal::SIGINT);
     assert_eq!(interrupted.end().code(), -2, "as any program that is interrupted");
-    // Nobody reads, and nothing is said either.
+    // The reader is gone, and the VM prints nothing.
     let mut command = env.command(&["logs", "-f", &id]);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();

@@ -1,6 +1,5 @@
-//! The command line, verb by verb: flags, streams, exit codes, JSON, and what is left behind. On the
-//! mock backend, where a VM is a process and a test takes milliseconds; what VMs themselves must do
-//! is in `tests/conformance`.
+//! The command line: flags, streams, exit codes, JSON, and leftovers of each verb. VMs are mock VMs, which are
+//! processes and start in milliseconds. `tests/conformance` tests real VMs.
 
 #![expect(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
 

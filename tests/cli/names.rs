@@ -1,4 +1,4 @@
-//! Ids, beginnings of ids, and names.
+//! Ids, prefixes of ids, and names.
 
 use crate::support::environment::Environment;
 
@@ -9,7 +9,7 @@ fn a_vm_is_found_by_id_prefix_and_name() {
     for vm in [&id, &id[..11], &id[..1], "Build-1"] {
         assert_eq!(env.status(vm)["vm_id"], id.as_str(), "{vm}");
     }
-    // A name is not a prefix, and an id is lower case.
+    // A name has no prefixes, and an id is lower case.
     env.run(&["status", "Build"]).fails(3, "mayfly: no VM \"Build\"\n[..]");
     env.run(&["status", &format!("{id}0")]).fails(3, "mayfly: no VM [..]");
     env.rm("Build-1");
@@ -19,7 +19,7 @@ fn a_vm_is_found_by_id_prefix_and_name() {
 fn an_ambiguous_prefix_is_refused_with_the_candidates() {
     let mut env = Environment::mock();
     env.set("MAYFLY_MAX_ACTIVE_VMS", "17");
-    // Seventeen ids have only sixteen first digits.
+    // Two of seventeen ids have the same first digit.
     let mut ids: Vec<String> = (0..17).map(|_| env.create(&[])).collect();
     ids.sort();
     let pair = ids.windows(2).find(|pair| pair[0][..1] == pair[1][..1]).unwrap();
@@ -58,7 +58,7 @@ fn a_name_is_taken_until_its_vm_is_gone() {
     );
     assert_eq!(env.run(&["create", "--json", "--name", "ci"]).json_error(4)["kind"], "name_taken");
     env.run(&["run", "--name", "ci", "--", "true"]).fails(125, "mayfly: a VM named \"ci\"[..]");
-    // An expired holder gives it up.
+    // An expired VM loses its name.
     env.expire(&id);
     env.create(&["--name", "ci"]);
     env.rm("ci");

@@ -1,4 +1,4 @@
-//! Names that nothing has: what was meant is named.
+//! Misspelt names: the error suggests a similar one.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Which of several things that are wrong is told: the first one in the reference's order.
+//! Which of several mistakes is reported: the first in the documented order.
 
 use crate::support::environment::Environment;
 
@@ -6,13 +6,13 @@ use crate::support::environment::Environment;
 fn create_checks_limits_then_profile_then_expiry_then_room() {
     let env = Environment::mock();
     let ids: Vec<String> = (0..4).map(|_| env.create(&[])).collect();
-    // Everything is wrong: the limits are told, CPUs before memory before TTL.
+    // Limits come first: CPUs, memory, TTL.
     let all = ["create", "-p", "nope", "--vcpus", "9", "--mem", "1", "--ttl", "1"];
     env.run(&all).fails(2, "mayfly: vcpu_count must be[..]");
     env.run(&["create", "-p", "nope", "--mem", "1", "--ttl", "1"])
         .fails(2, "mayfly: mem_mib must[..]");
     env.run(&["create", "-p", "nope", "--ttl", "1"]).fails(2, "mayfly: ttl_seconds must be[..]");
-    // Then the profile, before anything is reaped.
+    // Then the profile, before expired VMs are deleted.
     env.expire(&ids[0]);
     env.run(&["create", "-p", "nope"]).fails(
         3,
@@ -20,7 +20,7 @@ fn create_checks_limits_then_profile_then_expiry_then_room() {
          hint: the profiles are debian-base, debian-build, debian-git, debian-kvm; see 'mayfly profiles'\n",
     );
     assert_eq!(env.ids().len(), 4);
-    // Then expiry makes room before the number is checked.
+    // Then expired VMs are deleted, before the number of VMs is checked.
     env.create(&[]);
     env.run(&["create"]).fails(5, "mayfly: max active VMs reached (4)[..]");
     env.clear();
@@ -39,7 +39,7 @@ fn exec_checks_the_timeout_then_existence_then_expiry_then_state() {
             "mayfly: VM {id} is created, not started\nhint: start it with 'mayfly start {id}'\n"
         ),
     );
-    // Neither started nor in time: that its time is up is told.
+    // Expiry comes before state.
     env.expire(&id);
     env.run(&["exec", &id, "--", "true"])
         .fails(125, &format!("mayfly: VM {id} expired and was automatically deleted\n[..]"));

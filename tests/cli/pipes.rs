@@ -1,4 +1,4 @@
-//! Streams that end early, or that nobody may keep open.
+//! Closed pipes, and pipes that VMs must not keep open.
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -8,7 +8,7 @@ use crate::support::environment::Environment;
 use crate::support::live::Live;
 use crate::support::processes;
 
-/// Runs mayfly with a pipe for stdout whose reader is gone already.
+/// Runs mayfly with a closed pipe as stdout.
 fn run_unread(env: &Environment, args: &[&str]) -> crate::support::answer::Answer {
     let (read, write) = std::io::pipe().unwrap();
     drop(read);
@@ -32,7 +32,7 @@ fn a_closed_pipe_is_no_failure() {
     ] {
         run_unread(&env, args).is(0, "", "");
     }
-    // The work is done all the same.
+    // The work is done anyway.
     run_unread(&env, &["start", &id]).is(0, "", "");
     assert_eq!(env.status(&id)["state"], "started");
     run_unread(&env, &["rm", &id]).is(0, "", "");
@@ -73,9 +73,9 @@ fn head_gets_its_line_and_the_pipeline_ends() {
 fn a_vm_keeps_no_pipe_of_its_starter_open() {
     let env = Environment::mock();
     let id = env.create(&[]);
-    // Reading to the end returns only when nobody holds the writing end any more.
+    // Reading to the end returns when no process has the writing end open.
     env.run(&["start", &id]).prints(&format!("{id}\n"));
-    // A pipe under another number, as make's job server or a shell's own would be.
+    // A pipe with another number, like that of make's job server.
     let script = format!(
         "exec 7>&1; {} run --keep --name two -- true 2>/dev/null; echo done",
         env!("CARGO_BIN_EXE_mayfly")

@@ -1,4 +1,4 @@
-//! Where mayfly keeps things, and where it refuses to.
+//! The directories that mayfly uses, and those that it refuses.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -48,7 +48,7 @@ fn a_state_directory_that_others_can_write_is_refused() {
         env.run(&["run", "--", "true"])
             .fails(125, &format!("mayfly: {} {why}\n[..]", place.display()));
         assert!(fs::read_dir(&real).unwrap().next().is_none());
-        // Asking what is wrong is answered.
+        // `doctor` works and reports the directory.
         env.run(&["doctor"]).is(0, &format!("[..]{why}[..]"), "");
     }
     env.set("MAYFLY_STATE_DIR", &real);
@@ -69,7 +69,7 @@ fn a_directory_that_another_user_could_replace_is_refused() {
         cases.push((foreign, "which belongs to user 65534"));
     }
     for (parent, why) in cases {
-        // Ours alone itself, but whoever has the parent can put another in its place.
+        // The directory itself is private, but its parent's owner could replace it.
         let below = parent.join("deep/below");
         fs::create_dir_all(&below).unwrap();
         let usual = [("MAYFLY_STATE_DIR", env.state()), ("MAYFLY_RUNTIME_DIR", env.runtime())];
@@ -86,7 +86,7 @@ fn a_directory_that_another_user_could_replace_is_refused() {
             env.set(variable, usual);
         }
     }
-    // As in /tmp, where only the owner of a thing can take it away.
+    // As in /tmp, the sticky bit lets only owners replace files.
     fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).unwrap();
     env.set("MAYFLY_STATE_DIR", open.join("deep/below"));
     env.run(&["run", "--", "true"]).prints("");
@@ -127,7 +127,7 @@ fn a_runtime_directory_that_is_a_planted_link_is_refused() {
     let mut env = Environment::mock();
     let shared = env.root().join("shared");
     fs::create_dir(&shared).unwrap();
-    // The directory of this state's sockets is made below it; somebody was there first.
+    // Another user has planted a link where mayfly would create the directory of its sockets.
     env.run(&["run", "--", "true"]).prints("");
     let id = env.start(&[]);
     let ours = fs::read_dir(env.runtime()).unwrap().next().unwrap().unwrap().file_name();
@@ -150,7 +150,7 @@ fn a_socket_path_that_cannot_fit_is_refused_at_create() {
     );
     env.run(&["run", "--", "true"]).fails(125, "mayfly: the socket path[..]");
     assert!(env.ids().is_empty());
-    // The longest that fits does.
+    // The longest path that fits is accepted.
     let base = env.root().as_os_str().len() + 1;
     let rest = "/12345678/0123456789ab/port.8".len();
     env.set("MAYFLY_RUNTIME_DIR", env.root().join("x".repeat(107 - base - rest)));
@@ -173,7 +173,7 @@ fn a_state_directory_may_be_long_and_contain_blanks() {
 fn the_default_state_directory_follows_xdg() {
     let mut env = Environment::mock();
     env.unset("MAYFLY_STATE_DIR");
-    // Where the tests' own programs are, another user may not get to.
+    // Another user may not have access to the tests' programs.
     let programs = env.root().join("programs");
     fs::create_dir(&programs).unwrap();
     for program in [programs::mayfly(), programs::agent()] {
@@ -184,7 +184,7 @@ fn the_default_state_directory_follows_xdg() {
     env.set("HOME", own.join("home"));
     env.set("MAYFLY_RUNTIME_DIR", own.join("run"));
     env.set("MAYFLY_ARTIFACTS_DIR", own.join("artifacts"));
-    // Root's default is the system's own directory, which a test does not touch.
+    // Root's default is a directory of the system, so root runs this as another user.
     const NOBODY: u32 = 65_534;
     let is_root = geteuid().is_root();
     if is_root {

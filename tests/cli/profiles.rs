@@ -72,7 +72,7 @@ fn mistakes_name_the_file_and_the_key() {
         }
         env.run(&["run", "--", "true"]).fails(125, &format!("mayfly: {}:[..]", path.display()));
     }
-    // Verbs that need no profile are not held up by a broken one.
+    // Verbs that need no profile work without.
     env.run(&["status", "--json"]).prints("[]\n");
 }
 
@@ -108,7 +108,7 @@ fn a_profile_may_require_isolation() {
     env.profiles("[profiles.debian-base]\nrequire = \"emulated\"\n");
     env.run(&["create"])
         .fails(6, "mayfly: emulated isolation is required, and the mock backend offers none\n[..]");
-    // A flag can ask for more, never for less.
+    // A flag can only require more isolation.
     env.run(&["create", "--require", "none"])
         .fails(6, "mayfly: emulated isolation is required[..]");
 }

@@ -51,7 +51,7 @@ fn a_vm_ends_when_its_time_is_up() {
     env.profiles("[limits]\nttl_seconds = { min = 1, max = 3600 }\n");
     let id = env.start(&["--ttl", "3s"]);
     let vmm = env.vmm(&id);
-    // Nobody reaps: the agent itself ends the VM.
+    // Without a reap: the agent ends the VM.
     eventually("the VMM's end", || !lives(vmm));
     let list = env.run(&["status", "--json"]).json();
     assert_eq!(list[0]["state"], "stopped");
@@ -74,7 +74,7 @@ fn directories_and_locks_without_a_record_are_swept() {
     fs::create_dir(&stray).unwrap();
     fs::write(stray.join("disk.img"), "x").unwrap();
     fs::write(env.state().join("locks/ba9876543210.lock"), "").unwrap();
-    // What does not look like ours is not touched.
+    // Other names are not touched.
     let strange = env.state().join("vms/not-an-id");
     fs::create_dir(&strange).unwrap();
     env.run(&["reap", "--dry-run"]).prints(&format!("would delete {}\n", stray.display()));
@@ -118,7 +118,7 @@ fn the_vm_of_a_killed_run_is_deleted() {
     let mut run = env.live(&["run", "--", "sh", "-c", "echo ready; exec sleep 1009"]);
     run.says("ready");
     let [id] = env.ids().try_into().unwrap();
-    // While it lives, its VM is nobody else's business.
+    // `reap` does not touch the VM of a running command.
     env.run(&["reap"]).prints("");
     run.kill();
     env.run(&["reap"]).prints(&format!("deleted VM {id}\n"));
@@ -162,7 +162,7 @@ fn rebuild_and_dry_run_cannot_be_combined() {
 fn nothing_of_a_vm_outlives_its_deletion() {
     let env = Environment::mock();
     let id = env.start(&[]);
-    // What has not left the command's session when that ends, ends with it.
+    // Processes that are still in the command's session end with it.
     let leave = "setsid sh -c 'exec > /dev/null 2>&1; touch left; exec sleep 1010' & disown
         until test -e left; do sleep 0.01; done";
     env.run(&["exec", "--keep", &id, "-c", leave]).prints("");

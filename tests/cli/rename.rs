@@ -14,9 +14,9 @@ fn a_vm_can_be_named_and_renamed() {
     assert_eq!((&json["name"], &json["vm_id"]), (&"box".into(), &id.as_str().into()));
     env.run(&["exec", "box", "--", "echo", "here"]).prints("here\n");
     env.run(&["status", "ci"]).fails(3, "mayfly: no VM \"ci\"\n[..]");
-    // The name it has already will do.
+    // Renaming it to its own name succeeds.
     env.run(&["rename", "box", "box"]).prints("box\n");
-    // The old name is free, and the new one survives a lost registry.
+    // The old name is free, and a rebuilt registry has the new one.
     let other = env.create(&["--name", "ci"]);
     fs::remove_file(env.registry()).unwrap();
     env.run(&["reap", "--rebuild"]).is(0, "", "registry rebuilt with 2 VMs\n");
@@ -46,7 +46,7 @@ fn a_taken_or_invalid_name_changes_nothing() {
     env.clear();
 }
 
-/// As after a kill between a manifest and the registry: two VMs that claim one name.
+/// A kill between the manifest and the registry can leave two VMs with one name.
 #[test]
 fn of_two_vms_with_one_name_the_younger_keeps_it() {
     let env = Environment::mock();

@@ -32,7 +32,7 @@ fn an_absent_vm_is_an_error_unless_forced() {
 fn force_forgives_absence_and_nothing_else() {
     let env = Environment::mock();
     let ids: Vec<String> = (0..4).map(|_| env.create(&[])).collect();
-    // The empty text would be a prefix of every id.
+    // An empty name would be a prefix of every id.
     for name in ["", "../x"] {
         let said =
             format!("invalid value '{name}' for '[VM]...': \"{name}\" is not a VM id or name");

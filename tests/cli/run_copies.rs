@@ -32,14 +32,14 @@ fn a_directory_is_copied_in_and_the_command_runs_in_it() {
     run(&["--copy-in", "project/"], "pwd | grep -o 'work/.*'").prints("work/project\n");
     run(&["--copy-in", "project:a/b"], "pwd | grep -o 'work/.*'; ls")
         .prints("work/a/b\nMakefile\nsrc\n");
-    // A directory may have any name, and none is needed.
+    // A directory can have any name, or be the current one.
     let mut command = env.command(&["run", "--copy-in", ".", "--", "ls"]);
     let output = command.current_dir(env.root().join("project/src")).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "word\n");
-    // Where the command runs, is up to the user at last.
+    // -w overrides where the command runs.
     run(&["--copy-in", "project", "-w", "/"], "pwd").prints("/\n");
     run(&["--copy-in", "project", "-w", "project/src"], "ls").prints("word\n");
-    // Files too, and more than one.
+    // Several files.
     run(
         &[
             "--copy-in",
@@ -52,7 +52,7 @@ fn a_directory_is_copied_in_and_the_command_runs_in_it() {
         "ls; ls ..",
     )
     .prints("more\nword\nMakefile\ns\n");
-    // Twice to the same place: what is there is added to.
+    // A second copy to the same directory adds files.
     run(&["--copy-in", "project:p", "--copy-in", "project/src:p"], "ls")
         .prints("Makefile\nsrc\nword\n");
     assert!(env.ids().is_empty());
@@ -75,7 +75,7 @@ fn results_are_copied_out() {
     .prints("");
     assert_eq!(read(&env, "loud"), "HELLO\n");
     assert_eq!(read(&env, "out/of/it/src/word"), "hello\n");
-    // Again, onto what is there; and of a directory only what is in it.
+    // Onto existing files; and only the contents of a directory.
     env.run(&[
         "run",
         "--copy-in",
@@ -90,7 +90,7 @@ fn results_are_copied_out() {
     .prints("");
     assert_eq!(read(&env, "out/word"), "2\n");
     assert_eq!(read(&env, "out/of/it/src/word"), "hello\n");
-    // With an answer in JSON, and a VM that is kept.
+    // With --json and --keep.
     let json = env
         .run(&[
             "run",
@@ -120,7 +120,7 @@ fn the_exit_code_is_the_commands_if_a_copy_fails_too() {
     run("echo x > made; exit 3", &["--copy-out", "made:3"]).is(3, "", "");
     assert_eq!(read(&env, "3/made"), "x\n");
     let nope = "mayfly: cannot copy nope out of the VM to n/m: in the VM: cannot copy \"nope\": No such file[..]\n";
-    // One that fails keeps none of the others back.
+    // A failed copy does not prevent the others.
     let out = ["--copy-out", "nope:n/m", "--copy-out", "Makefile:n2"];
     run("exit 3", &out).is(3, "", nope);
     run("true", &out).is(125, "", nope);
@@ -128,7 +128,7 @@ fn the_exit_code_is_the_commands_if_a_copy_fails_too() {
     assert!(!env.root().join("n").exists(), "a directory was made for nothing");
     run("kill -9 $$", &["--copy-out", "Makefile:9"]).is(137, "", "");
     assert!(env.root().join("9/Makefile").exists());
-    // A command that was not even found has made nothing.
+    // A command that was not found has no results.
     env.run(&[
         "run",
         "--copy-in",
@@ -140,7 +140,7 @@ fn the_exit_code_is_the_commands_if_a_copy_fails_too() {
     ])
     .fails(127, "mayfly: no-such-program: not found\n");
     assert!(!env.root().join("none").exists());
-    // One that ran out of time may have.
+    // A command that timed out may have results.
     env.run(&[
         "run",
         "--copy-in",
@@ -205,7 +205,7 @@ fn mistakes_are_found_before_a_vm_is_created() {
         env.run(&words).fails(125, &format!("mayfly: {said}\n"));
     }
     assert!(!env.registry().exists(), "a VM was created for nothing");
-    // What only the VM can know, costs the VM and nothing else.
+    // Mistakes that only the guest can detect.
     env.run(&["run", "--copy-in", "project:/proc/x", "--", "true"])
         .fails(125, "mayfly: cannot copy project into the VM: in the VM: [..]\n");
     assert!(env.ids().is_empty());

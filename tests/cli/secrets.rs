@@ -1,5 +1,4 @@
-//! What a user gives a command in confidence is in no file, no other command line and no other
-//! environment.
+//! Secrets and variables of a command are in no other file, command line or environment.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,14 +11,14 @@ use crate::support::environment::Environment;
 use crate::support::live::Live;
 use crate::support::processes;
 
-/// Where secrets can be had: on the mock backend they need a runtime directory in memory.
+/// An environment with secrets: on mock, they need a runtime directory in memory.
 fn in_memory() -> Environment {
     let mut env = Environment::mock();
     env.keep_runtime_in_memory();
     env
 }
 
-/// bash with that script, where and with what `command` would run.
+/// bash with that script, and the directory and variables of `command`.
 fn with_shell(command: &Command, script: &str) -> Command {
     let mut bash = Command::new("bash");
     let variables = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
@@ -34,7 +33,7 @@ fn a_variable_is_in_the_commands_environment_and_nowhere_else() {
     let token = Canary::new(env.root(), "token", "", "");
     env.set("TOKEN", &token.text);
     let id = env.start(&["--keep"]);
-    // Handed on by name: the value is not even in mayfly's own arguments.
+    // Only the name of the variable is in mayfly's arguments.
     let mut exec = env.live(&[
         "exec",
         "-i",
@@ -47,7 +46,7 @@ fn a_variable_is_in_the_commands_environment_and_nowhere_else() {
         "echo ${#TOKEN}; read wait",
     ]);
     exec.says(&token.text.len().to_string());
-    // mayfly itself was given it, and the guest's command; the agent between them was not.
+    // mayfly and the command have the variable; the agent does not.
     let pid = exec.pid();
     let told = |other| other == pid || processes::command_line(other).starts_with("sh -c");
     assert_eq!(token.places(&[env.root().to_owned()], &told), [""; 0]);
@@ -86,7 +85,7 @@ fn a_secret_comes_from_a_file_or_a_pipe_as_it_is() {
     let flags = exec(&["--secret", "token=-"]);
     let answer = env.feed(&flags.split('\u{1}').collect::<Vec<_>>(), &bytes);
     assert!(answer.code() == 0 && answer.stdout == bytes, "{}", answer.code());
-    // As bash makes a pipe of <(command).
+    // bash makes a pipe of <(command).
     let line = format!("exec \"$0\" exec {id} --secret token=<(echo piped) -c '{}'", show[1]);
     let mayfly = env.command::<&str>(&[]);
     let output = with_shell(&mayfly, &line).arg(mayfly.get_program()).output().unwrap();
@@ -144,13 +143,13 @@ fn an_invalid_secret_is_refused_before_the_command_starts() {
     assert!(!env.state().exists(), "nothing was begun");
 }
 
-/// A plain process of the host has no place of its own in memory.
+/// A process of the host has no private directory in memory.
 #[test]
 fn a_secret_that_would_be_on_a_disk_is_refused() {
     let mut env = Environment::mock();
     let secret = Canary::new(env.root(), "secret", "", "");
     let given = format!("token={}", secret.file.display());
-    // Where /tmp is on a tmpfs, another place will be on a disk.
+    // If /tmp is a tmpfs, /var/tmp is on a disk.
     let disk = tempfile::Builder::new().prefix("mf-").tempdir_in("/var/tmp").unwrap();
     env.set("MAYFLY_RUNTIME_DIR", disk.path().join("run"));
     let id = env.start(&["--keep"]);
@@ -163,7 +162,7 @@ fn a_secret_that_would_be_on_a_disk_is_refused() {
         secret.places(&[env.root().to_owned(), disk.path().to_owned()], &|_| false),
         [""; 0]
     );
-    // The VM is as it was.
+    // The VM still works.
     env.run(&["exec", &id, "--", "echo", "well"]).prints("well\n");
     env.rm(&id);
 }
@@ -182,18 +181,18 @@ fn secrets_go_with_their_command_however_it_ends() {
         exec
     };
     let id = env.start(&["--keep"]);
-    // Killed by its deadline.
+    // The command times out.
     let timed_out =
         env.run(&["exec", "--timeout", "0.1s", "--secret", &given, &id, "--", "sleep", "9"]);
     assert_eq!((timed_out.code(), there()), (124, 0), "{timed_out}");
-    // Left alone by its client.
+    // The client is killed.
     let exec = begin(&id);
     exec.kill();
     processes::eventually("the secret goes with its client", || there() == 0);
-    // Ended with its VM, in order and not.
+    // The VM is stopped, or dies.
     let exec = begin(&id);
     env.run(&["stop", &id]).prints(&format!("{id}\n"));
-    // Killed with its guest, or cut off from it.
+    // Killed by the stop, or disconnected.
     let answer = exec.end();
     assert!([125, 137, 143].contains(&answer.code()), "{answer}");
     assert_eq!(there(), 0);
@@ -217,7 +216,7 @@ fn a_crash_leaves_no_secret_in_a_core_file() {
     let env = in_memory();
     let secret = Canary::new(env.root(), "secret", "", "");
     let given = format!("token={}", secret.file.display());
-    // Without a secret there is a core file; so there would be one with it.
+    // Without a secret there is a core file, so there could be one with it.
     for (flags, cores) in [(&[][..], 1), (&["--secret", &given], 0)] {
         let mayfly = env.command(&[&["run"], flags, &["-c", "echo ready; sleep 1000"]].concat());
         let mut command = env.command::<&str>(&[]);
@@ -238,7 +237,7 @@ fn a_crash_leaves_no_secret_in_a_core_file() {
 #[test]
 fn the_vmm_inherits_no_variable_of_the_callers() {
     let mut env = Environment::mock();
-    // Not the other test's secret, which looks for it everywhere.
+    // Not the text of another test, which searches for it everywhere.
     env.set("TOKEN", "another-canary");
     let id = env.start(&[]);
     let environ = fs::read(format!("/proc/{}/environ", env.vmm(&id))).unwrap();

@@ -15,7 +15,7 @@ fn all_stops_the_running_vms_that_match() {
     assert_eq!(env.status("b")["state"], "started");
     let stopped = env.run(&["stop", "--all", "--json"]).json();
     assert_eq!(stopped["vm_id"], b.as_str());
-    // What never ran is not stopped by it, and there is nothing else to do.
+    // The only other VM never ran, so nothing is stopped.
     assert_eq!(env.status(&created)["state"], "created");
     env.run(&["stop", "--all"]).is(0, "", "mayfly: no VM to stop\n");
     env.run(&["stop", "--all", "-q"]).prints("");

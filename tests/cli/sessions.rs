@@ -1,10 +1,10 @@
-//! Several commands in one VM, and what happens to them when it is taken away.
+//! Several commands in one VM, and what happens to them when it is stopped or deleted.
 
 use crate::support::environment::Environment;
 use crate::support::live::Live;
 use crate::support::processes;
 
-/// A command in the VM that has begun and waits for a line.
+/// Starts a command in the VM that waits for a line.
 fn waiting(env: &Environment, id: &str) -> Live {
     let mut live = env.live(&[
         "exec",
@@ -68,7 +68,7 @@ fn a_command_ended_by_stop_never_succeeds() {
     live.says("ready");
     env.run(&["stop", "--grace", "1s", &id]).prints(&format!("{id}\n"));
     let answer = live.end();
-    // Killed with its guest, or cut off from it; in no case a success.
+    // Killed by the stop, or disconnected.
     assert!([125, 137].contains(&answer.code()), "{answer}");
     assert_eq!(env.status(&id)["state"], "stopped");
     assert!(processes::of_state(&env.state()).is_empty());
@@ -93,7 +93,7 @@ fn a_command_whose_vm_another_command_deletes_is_lost() {
     first.says("ready");
     env.run(&["exec", &id, "--", "true"]).prints("");
     assert!(env.ids().is_empty());
-    // Its VM was taken away under it, which it says.
+    // It reports the loss of its VM.
     first.end().is(125, "ready\n", "mayfly: the agent went away[..]");
 }
 

@@ -1,4 +1,4 @@
-//! Ctrl-C and its relatives.
+//! Signals to mayfly.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ fn a_signal_is_passed_on_and_ends_the_command() {
         let mut live =
             env.live(&["exec", &id, "--", "sh", "-c", "ulimit -c 0; echo ready; exec sleep 1011"]);
         live.says("ready");
-        // `sleep` has taken the shell's place when it is the one whose name is seen.
+        // The name shows when `sleep` has replaced the shell.
         processes::eventually("exec of sleep", || {
             processes::of_state(&env.state()).iter().any(|(_, line)| line == "sleep 1011")
         });
@@ -40,7 +40,7 @@ fn a_command_may_handle_a_signal_and_choose_its_exit_code() {
     for (signal, name, _) in ASKING {
         let script =
             format!("trap 'echo caught; exit 9' {name}; echo ready; while :; do sleep 0.05; done");
-        // A shell may say which signal its sleep has died of.
+        // A shell may print the signal that killed its sleep.
         let script = format!("exec 2> /dev/null; {script}");
         let mut live = env.live(&["exec", &id, "--", "sh", "-c", &script]);
         live.says("ready");
@@ -75,7 +75,7 @@ fn the_second_ctrl_c_gives_up_on_a_command_that_ignores_the_first() {
         let mut live = env.live(&["run", "--", "sh", "-c", deaf]);
         live.says("ready");
         live.signal(Signal::SIGINT);
-        // Signals that wait are merged: the second counts once the first was taken.
+        // Pending signals are merged, so the second must come after the first was received.
         processes::eventually("the first signal to be taken", || {
             let pending = processes::status_field(live.pid(), "ShdPnd");
             u64::from_str_radix(&pending, 16).unwrap() & 0b10 == 0
@@ -120,7 +120,7 @@ fn the_second_ctrl_c_of_exec_leaves_the_vm() {
 
 #[test]
 fn nohup_is_respected() {
-    // `nohup` ignores SIGHUP before it starts a program, and the program shall not undo that.
+    // `nohup` ignores SIGHUP before it starts a program, which must not change that.
     let env = Environment::mock();
     let mut live = env.live(&["run", "-i", "--", "sh", "-c", "echo ready; read line; echo end"]);
     live.says("ready");

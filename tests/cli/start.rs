@@ -51,7 +51,7 @@ fn a_failed_start_does_not_keep_others_from_starting() {
     let env = Environment::mock();
     let id = env.create(&[]);
     let answer = env.run(&["start", "nope", &id, &id]);
-    // The first failure's code, though the last one's is another.
+    // The exit code is that of the first failure.
     answer.is(
         3,
         &format!("{id}\n"),
@@ -84,7 +84,7 @@ fn an_expired_vm_is_deleted_instead() {
     env.run(&["start", &id]).fails(3, &format!("mayfly: no VM \"{id}\"\nhint: [..]\n"));
 }
 
-/// A VMM that ends at once, and says why.
+/// A VMM that prints an error and ends at once.
 #[test]
 fn a_boot_that_fails_shows_the_vmms_last_words_and_leaves_the_vm_stopped() {
     let mut env = Environment::qemu();

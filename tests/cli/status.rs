@@ -10,7 +10,7 @@ use crate::support::environment::Environment;
 use crate::support::fields;
 use crate::support::processes::{eventually, lives};
 
-/// Everything by which a write to the registry would show.
+/// Everything that a write to the registry would change.
 fn trace(env: &Environment) -> (Vec<u8>, u64, i64, i64) {
     let about = fs::metadata(env.registry()).unwrap();
     (fs::read(env.registry()).unwrap(), about.ino(), about.mtime(), about.mtime_nsec())
@@ -35,7 +35,7 @@ fn the_list_is_one_array_and_the_named_are_lines() {
     let lines = named.json_lines();
     assert_eq!((&lines[0]["vm_id"], &lines[1]["vm_id"]), (&b.as_str().into(), &a.as_str().into()));
     assert_eq!(fields::names(named.stdout().lines().next().unwrap()), fields::VM);
-    // The list says the same of each as its own line does.
+    // The list has the same entries as the lines of single VMs.
     assert_eq!(list[1], lines[0]);
     env.clear();
 }
@@ -87,7 +87,7 @@ fn a_started_vm_whose_vmm_is_gone_is_a_stopped_one() {
         125,
         &format!("mayfly: VM {id} is stopped (the VM ended by itself), not started\n[..]"),
     );
-    // It can be used again.
+    // It can be started again.
     env.run(&["start", &id]).prints(&format!("{id}\n"));
     env.run(&["exec", &id, "--", "echo", "back"]).prints("back\n");
 }

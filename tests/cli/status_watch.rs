@@ -31,7 +31,7 @@ fn on_a_terminal_the_list_fills_the_screen_and_restores_it() {
     let row = drawn.lines().last().unwrap();
     assert!(row.contains(&id) && row.starts_with("\u{1b}[K"), "{drawn:?}");
     assert!(!drawn.contains("\u{1b}[2J"), "nothing is blanked first: {drawn:?}");
-    // One row for the title, one for a VM, and one that says what has no room.
+    // One row for the title, one for a VM, and one with the number of hidden VMs.
     env.create(&["--name", "two"]);
     env.create(&["--name", "three"]);
     sitting.sees("three");
@@ -39,7 +39,7 @@ fn on_a_terminal_the_list_fills_the_screen_and_restores_it() {
     sitting.sees("and 2 more");
     env.run(&["start", "box"]).prints("box\n");
     sitting.sees("started");
-    // Its end is in no registry.
+    // The end of a VMM does not change the registry.
     kill(Pid::from_raw(env.vmm(&id)), Signal::SIGKILL).unwrap();
     sitting.sees("stopped (");
     sitting.types("\u{3}");
@@ -55,7 +55,7 @@ fn a_suspended_list_restores_the_screen() {
     let env = mock();
     let mut sitting = env.sit(&["status", "-w"]);
     sitting.sees("VM  NAME");
-    // Without a shell behind it, the kernel lets it go on at once.
+    // Without a shell, the kernel does not stop it.
     sitting.types("\u{1a}");
     sitting.sees(LEAVE);
     sitting.sees(ENTER);

@@ -1,4 +1,4 @@
-//! A VM that was started outlives whoever started it.
+//! A started VM outlives the process that started it.
 
 use std::os::unix::process::CommandExt;
 
@@ -22,7 +22,7 @@ fn a_started_vm_has_a_session_of_its_own() {
 fn signals_to_the_shells_job_do_not_reach_it() {
     let env = Environment::mock();
     let id = env.create(&[]);
-    // A job as a shell makes one: a group of its own, which Ctrl-C and the hangup go to.
+    // A job of a shell: a process group, which gets Ctrl-C and the hangup.
     let script =
         format!("{} start {id}; echo started; exec sleep 1013", env!("CARGO_BIN_EXE_mayfly"));
     let template = env.command::<&str>(&[]);
@@ -45,7 +45,7 @@ fn it_survives_the_terminal_it_was_started_from() {
     let env = Environment::mock();
     let id = env.create(&[]);
     let (master, slave) = terminal::open();
-    // A shell in the terminal starts the VM, then waits until the terminal goes away.
+    // A shell in the terminal starts the VM and then waits until the terminal is closed.
     let script = format!("mayfly start {id} && touch {}/started; read line", env.root().display());
     let mut shell = env.client("sh", &["-c", &script]);
     terminal::give(&mut shell, &slave);
@@ -63,7 +63,7 @@ fn it_survives_the_terminal_it_was_started_from() {
     assert!(!ended.unwrap().success(), "the hangup ended the shell: {ended:?}");
     assert!(lives(vmm));
     env.run(&["exec", "--keep", &id, "--", "echo", "alive"]).prints("alive\n");
-    // Even told so directly.
+    // Sent directly, the hangup has no effect either.
     kill(Pid::from_raw(vmm), Signal::SIGHUP).unwrap();
     env.run(&["exec", "--keep", &id, "--", "echo", "alive"]).prints("alive\n");
     env.rm(&id);

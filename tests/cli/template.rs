@@ -1,11 +1,11 @@
-//! `mayfly template`, as far as no VM is started: the conformance suite has the rest.
+//! `mayfly template`, without starting VMs. The conformance suite does that.
 
 use std::fs;
 use std::path::Path;
 
 use crate::support::environment::Environment;
 
-/// A directory that is no good template, with a sign of its last use.
+/// Makes a directory that is a damaged template with a time of its last use.
 fn damaged(env: &Environment, name: &str) -> std::path::PathBuf {
     let directory = env.artifacts().join("templates").join(name);
     fs::create_dir_all(&directory).unwrap();
@@ -66,7 +66,7 @@ fn damaged_templates_are_listed_as_such_and_deleted() {
         (&listed[0]["name"], &listed[0]["damaged"], &listed[0]["profile"]),
         (&"one-0123".into(), &true.into(), &serde_json::Value::Null)
     );
-    // What can be deleted is deleted, and what cannot is said.
+    // The template that exists is deleted, and the other one reported.
     env.run(&["template", "rm", "nope", "one-0123"]).is(
         3,
         "one-0123\n",

@@ -1,6 +1,6 @@
-//! `mayfly shell`, and `-t`: what a person at a terminal gets, and gets back.
+//! `mayfly shell` and `-t` in a terminal.
 //!
-//! Every [`Sitting::ends`] also says that the terminal's settings are what they were.
+//! Every [`Sitting::ends`] also checks that the terminal's settings are restored.
 
 use std::process::Stdio;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::support::live::Live;
 use crate::support::processes::{self, eventually};
 use crate::support::terminal::Sitting;
 
-/// A host where the shell of whoever runs the tests says nothing of its own.
+/// An environment in which login shells print nothing of their own.
 fn mock() -> Environment {
     let mut env = Environment::mock();
     env.set("TERM", "xterm");
@@ -21,14 +21,14 @@ fn mock() -> Environment {
     env
 }
 
-/// A plain shell in the VM that has begun. Its prompt is `> `, and can be seen.
+/// Starts a shell in the VM and waits for its prompt, `> `.
 fn plain_shell(env: &Environment, args: &[&str]) -> Sitting {
     let mut sitting = env.sit(&[args, &["-e", "PS1=> ", "--", "sh"]].concat());
     sitting.sees("> ");
     sitting
 }
 
-/// Processes of the VMs that are no agents.
+/// The processes of VMs that are not agents.
 fn commands(env: &Environment) -> Vec<String> {
     let all = processes::of_state(&env.state()).into_iter().map(|(_, line)| line);
     all.filter(|line| !line.contains("mayfly-agent")).collect()
@@ -39,7 +39,7 @@ fn a_shell_can_be_typed_in_resized_interrupted_and_left() {
     let env = mock();
     let id = env.start(&[]);
     let mut sitting = env.sit(&["shell", "-e", "PS1=> ", &id]);
-    // A login shell's name is a hyphen and that of its program.
+    // The name of a login shell starts with a hyphen.
     sitting.types("echo \"<${0%${SHELL##*/}}>\"; stty size\r");
     sitting.sees("<->\r\n24 80\r\n");
     assert!(!sitting.is_as_before());
@@ -93,7 +93,7 @@ fn a_command_has_one_terminal_for_all_its_streams() {
     let (code, screen) = env.sit(&["exec", "-t", &id, "--", "sh", "-c", script]).ends();
     assert_eq!(code, 7);
     assert!(screen.starts_with("/dev/pts/") && screen.ends_with("\r\nerr\r\n"), "{screen:?}");
-    // Its end, and why it does not begin, are an exec's.
+    // Exit codes and errors are those of exec.
     let (code, screen) = env.sit(&["exec", "-t", &id, "-c", "kill -KILL $$"]).ends();
     assert_eq!((code, &*screen), (137, "\r\nmayfly: killed by SIGKILL\r\n"));
     let (code, screen) = env.sit(&["exec", "-it", &id, "--", "no-such-program"]).ends();
@@ -102,7 +102,7 @@ fn a_command_has_one_terminal_for_all_its_streams() {
         .sit(&["exec", "-it", "--timeout", "1s", &id, "--", "sh", "-c", "printf '> '; sleep 99"])
         .ends();
     assert_eq!((code, &*screen), (124, "> \r\ncommand timed out after 1s\r\n"));
-    // All that was written is there, whatever the terminal takes at once.
+    // All output arrives, however little the terminal takes at once.
     let (code, screen) = env.sit(&["exec", "-t", &id, "--", "seq", "30000"]).ends();
     assert_eq!(code, 0);
     assert!(screen.lines().eq((1..=30000).map(|number| number.to_string())), "some is missing");
@@ -137,7 +137,7 @@ fn the_kind_of_terminal_is_passed_on_if_it_is_known_there() {
     assert!(shown(&env, &[]).starts_with("xterm"));
     env.unset("TERM");
     assert_eq!(shown(&env, &[]), "xterm\r\n");
-    // Without a terminal there is none.
+    // Without a terminal, TERM is not set.
     env.run(&["exec", &id, "--", "sh", "-c", "echo ${TERM-none}"]).prints("none\n");
     env.rm(&id);
 }
@@ -202,12 +202,12 @@ fn stop_hangs_up_shells_and_does_not_wait_for_them() {
     let mut sitting = env.sit(&["shell", &id, "--", "bash", "--norc", "-i"]);
     sitting.types("echo \"<$((6 * 7))>\"\r");
     sitting.sees("<42>");
-    // A shell that somebody types into ignores the signal that other programs end by.
+    // An interactive shell ignores SIGTERM.
     let asked = Instant::now();
     env.run(&["stop", "--grace", "50s", &id]).prints(&format!("{id}\n"));
     assert!(asked.elapsed().as_secs() < 20, "took {:?}", asked.elapsed());
     let (code, screen) = sitting.ends();
-    // Ended with its VM, or cut off from it.
+    // Killed by the stop, or disconnected.
     assert!([125, 129].contains(&code), "{code}: {screen:?}");
     assert!(screen.contains("\r\nmayfly: "), "{screen:?}");
     env.rm(&id);
@@ -224,7 +224,7 @@ fn a_signal_hangs_up_and_restores_the_terminal() {
         (Signal::SIGHUP, "hung up"),
     ] {
         let mut sitting = plain_shell(&env, &["shell", &id]);
-        // Another session, as a daemon's, is nobody's terminal; what ignores the hangup is not ended.
+        // A process in another session, like a daemon, is not killed.
         sitting.types("trap '' TERM INT QUIT; setsid sleep 1301 & sleep 1302\r");
         eventually("the command", || commands(&env).contains(&"sleep 1302".into()));
         sitting.signal(signal);
@@ -264,7 +264,7 @@ fn closing_the_terminal_ends_the_command() {
     sitting.types("yes\r");
     sitting.sees("y\r\ny\r\n");
     let code = sitting.closes().code();
-    // The hangup, or the output that nobody reads any more: what is noticed first.
+    // Ended by the hangup, or by the closed terminal.
     assert!([Some(129), Some(141)].contains(&code), "{code:?}");
     assert!(env.ids().is_empty());
 }
@@ -302,8 +302,7 @@ fn ctrl_c_gets_through_a_flood() {
 fn mayfly_can_be_suspended_and_resumed() {
     let env = mock();
     let id = env.start(&[]);
-    // A shell with job control, which starts mayfly as a job in the foreground, is stopped by it and
-    // brings it back.
+    // A shell with job control runs mayfly as its foreground job, which is stopped and resumed.
     let script = format!(
         "set -m; mayfly shell -e 'PS1=> ' {id} -- sh; echo first $?; stty; fg; \
          echo second $?; fg; echo third $?"
@@ -316,7 +315,7 @@ fn mayfly_can_be_suspended_and_resumed() {
     eventually("raw again", || !sitting.is_as_before());
     sitting.types("echo \"<$((6 * 7))>\"\r");
     sitting.sees("<42>\r\n");
-    // The same from outside.
+    // SIGTSTP from another process.
     let job = processes::with_environment(
         format!("MAYFLY_STATE_DIR={}", env.state().display()).as_bytes(),
     );

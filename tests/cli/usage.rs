@@ -1,4 +1,4 @@
-//! Help, versions, and command lines that are none.
+//! Help, version, and usage errors.
 
 use crate::support::environment::Environment;
 
@@ -167,7 +167,7 @@ fn with_json_a_usage_error_is_an_object() {
             "one plain line: {message:?}"
         );
     }
-    // Past `--` the flag is the guest's.
+    // After '--', the flag is the command's.
     env.run(&["run", "--nonsense", "--", "x", "--json"]).fails(
         125,
         "mayfly: unexpected argument '--nonsense' found\n\
@@ -198,7 +198,7 @@ fn a_flag_wins_over_its_variable() {
     assert!(elsewhere.join("vms").join(&id).exists());
     assert!(env.ids().is_empty(), "two state directories know nothing of each other");
     env.run(&["rm", "--state-dir", flag, &id]).prints(&format!("{id}\n"));
-    // A relative one is meant from here.
+    // A relative path starts at the current directory.
     let id = env.run(&["--state-dir", "elsewhere", "create"]).line();
     env.run(&["rm", "--state-dir", flag, &id]).prints(&format!("{id}\n"));
 }

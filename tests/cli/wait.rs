@@ -11,7 +11,7 @@ use crate::support::environment::Environment;
 use crate::support::live::Live;
 use crate::support::processes::{eventually, status_field};
 
-/// A `wait` that waits by now.
+/// Starts a `wait` and waits until it blocks.
 fn waiting(env: &Environment, args: &[&str]) -> Live {
     let mut live = env.live(&[&["wait"], args].concat());
     let asleep = |live: &Live| {
@@ -61,7 +61,7 @@ fn every_way_of_ending_ends_a_wait() {
     let died = json!({"state": "stopped", "last_error": "the VM ended by itself"});
     assert_eq!(ended(death), died);
     let end = ended(by_itself);
-    // By the guest's own clock or by the registry's, whichever is first.
+    // The guest's timer or the registry's time, whichever is first.
     assert!(["stopped", "expired"].contains(&end["state"].as_str().unwrap()), "{end}");
     assert_eq!(all.end().line().lines().count(), 4);
     env.clear();
@@ -75,7 +75,7 @@ fn a_wait_has_a_deadline_and_costs_nothing_until_then() {
     let begun = Instant::now();
     let switches = || status_field(live.pid(), "voluntary_ctxt_switches");
     let before = switches();
-    // What only looks wakes nobody.
+    // Commands that only read do not wake it.
     (0..5).for_each(|_| drop(env.status(&id)));
     assert_eq!(switches(), before);
     live.end().fails(4, &format!("mayfly: VM {id} is still started\nhint: [..]\n"));
@@ -104,14 +104,14 @@ fn a_start_is_waited_for_and_so_is_a_deletion() {
     let late = env.create(&[]);
     let never = waiting(&env, &["--for", "started", &late]);
     env.expire(&late);
-    // Whoever else changes the registry wakes it.
+    // Commands that write to the registry wake it.
     let other = env.create(&[]);
     assert_ne!(late, other);
     never.end().is(3, "", &format!("mayfly: VM {late} [..]"));
     env.clear();
 }
 
-/// A killed command leaves an operation that nobody is at.
+/// A killed command leaves an unfinished operation.
 #[test]
 fn wait_ignores_an_operation_whose_command_was_killed() {
     let env = Environment::mock();

@@ -1,4 +1,4 @@
-//! The suite's own watchers, watched: a check that cannot fail proves nothing.
+//! The harness's own checks can fail.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -37,9 +37,10 @@ fn look(root: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
         .map(|entry| {
             let path = entry.unwrap().into_path();
             let meta = path.symlink_metadata().unwrap();
-            let digest = match meta.is_file() {
-                true => Sha256::digest(fs::read(&path).unwrap()).to_vec(),
-                false => Vec::new(),
+            let digest = if meta.is_file() {
+                Sha256::digest(fs::read(&path).unwrap()).to_vec()
+            } else {
+                Vec::new()
             };
             let inside = path.strip_prefix(root).unwrap().to_owned();
             (inside, (meta.mode(), meta.mtime(), meta.mtime_nsec(), digest))

@@ -15,10 +15,7 @@ use crate::support::skip::skipped;
 /// The directory of a VMM.
 fn home(bench: &Bench, id: &str) -> PathBuf {
     let vm = bench.env.state().join("vms").join(id);
-    match bench.is_jailed {
-        true => vm.join("jail/firecracker").join(id).join("root"),
-        false => vm.join("vmm"),
-    }
+    if bench.is_jailed { vm.join("jail/firecracker").join(id).join("root") } else { vm.join("vmm") }
 }
 
 fn replace(path: &Path, with: impl FnOnce(&Path)) {

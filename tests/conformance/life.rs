@@ -49,9 +49,12 @@ pub fn a_vm_goes_through_its_life(bench: &Bench) {
 
 pub fn more_time_reaches_the_guest(bench: &Bench) {
     let vm = bench.vm();
-    let left = || match bench.is_machine {
-        true => timer(vm.sh("cat /proc/1/fdinfo/* 2>&-").stdout()),
-        false => timer(&fdinfo(vm.env.vmm(&vm.id))),
+    let left = || {
+        if bench.is_machine {
+            timer(vm.sh("cat /proc/1/fdinfo/* 2>&-").stdout())
+        } else {
+            timer(&fdinfo(vm.env.vmm(&vm.id)))
+        }
     };
     assert!((1.0..=600.0).contains(&left()), "{}", left());
     vm.env.run(&["extend", &vm.id, "1h"]).prints(&format!("{}\n", vm.id));

@@ -41,10 +41,7 @@ pub fn orphans_are_reaped(bench: &Bench) {
     vm.sh(&format!("i=0; while [ $i -lt {count} ]; do (true &) ; i=$((i+1)); done")).prints("");
     let zombies = "grep -h ^State: /proc/[0-9]*/status 2>/dev/null | grep -c Z";
     let ours = |pid: i32| format!("ps -o stat= --ppid {pid} | grep -c Z");
-    let line = match bench.is_machine {
-        true => zombies.to_owned(),
-        false => ours(vm.env.vmm(&vm.id)),
-    };
+    let line = if bench.is_machine { zombies.to_owned() } else { ours(vm.env.vmm(&vm.id)) };
     eventually("at most five zombies", || {
         vm.sh(&line).stdout().trim().parse::<u32>().unwrap() <= 5
     });

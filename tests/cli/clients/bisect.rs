@@ -1,4 +1,4 @@
-//! `git bisect run`: the exit codes that mean something to it are those a run in a VM gives.
+//! `git bisect run` understands the exit codes of `mayfly run`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -80,7 +80,7 @@ fn the_first_bad_commit_is_found() {
 #[test]
 fn a_commit_that_mayfly_itself_cannot_judge_is_skipped_not_blamed() {
     let env = Environment::mock();
-    // 125 is mayfly's own failure, and to bisect it means: try another one.
+    // 125 is a failure of mayfly itself, and makes bisect skip the commit.
     let unjudged = ("exit 1", "no-such-profile");
     let commits = [GOOD, GOOD, GOOD, unjudged, GOOD, GOOD, BAD, BAD];
     let repository = Repository::new(&env, &commits);

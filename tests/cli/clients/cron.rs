@@ -1,5 +1,5 @@
-//! Debian's cron, which executes the documentation's own crontab line. Only its clock is ahead, so that the line
-//! is due in two seconds and not in ten minutes.
+//! Debian's cron runs the crontab line of the documentation. Its clock is ahead, so that the line is due in two seconds
+//! instead of ten minutes.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -13,7 +13,7 @@ use crate::support::processes::eventually;
 use crate::support::programs;
 use crate::support::skip::skipped;
 
-/// The line that the documentation tells users to put into their crontab, due every ten minutes.
+/// The crontab line of the documentation, which is due every ten minutes.
 fn documented_line() -> String {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/scripting.md");
     let page = fs::read_to_string(page).unwrap();
@@ -23,7 +23,7 @@ fn documented_line() -> String {
     line.to_owned()
 }
 
-/// A directory that takes the place of the machine's own in cron's eyes.
+/// Directories that are mounted over the machine's for cron.
 struct World(PathBuf);
 
 impl World {
@@ -45,7 +45,7 @@ impl World {
             "auth required pam_permit.so\naccount required pam_permit.so\n\
              session required pam_permit.so\n",
         );
-        // Whoever gets mail, it is kept: a file a letter.
+        // Writes each mail to a file.
         fs::create_dir(world.0.join("mail")).unwrap();
         let mail = world.0.join("mail");
         let sendmail = format!("#!/bin/sh\ncat > {0}/.$$ && mv {0}/.$$ {0}/$$\n", mail.display());
@@ -67,7 +67,7 @@ impl World {
     }
 }
 
-/// The variables by which the crontab's mayfly works on this environment.
+/// The variables that make the crontab's mayfly use this environment.
 fn variables(env: &Environment) -> String {
     let runtime = env.runtime();
     format!(
@@ -94,7 +94,7 @@ fn the_documented_line_reaps_and_sends_mail_only_of_what_it_deleted() {
     let world = World::new(busy.root());
     let crontab = |env: &Environment, line: &str| format!("{}{line}\n", variables(env));
     world.file("spool/cron/crontabs/root", 0o600, &crontab(&busy, &line));
-    // The other form, with a user in the sixth column.
+    // The system's crontab, with a user in the sixth column.
     let system = line.replace("/usr/local", "root /usr/local");
     world.file("etc/cron.d/mayfly", 0o644, &crontab(&quiet, &system));
 

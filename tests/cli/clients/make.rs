@@ -1,4 +1,4 @@
-//! GNU make: recipes side by side, and what becomes of them when one fails or the user has had enough.
+//! GNU make: parallel recipes, failures and Ctrl-C.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 
@@ -10,7 +10,7 @@ use crate::support::environment::Environment;
 use crate::support::live::Live;
 use crate::support::processes::eventually;
 
-/// Runs make on this makefile.
+/// Runs make with this makefile.
 fn make(env: &Environment, makefile: &str, args: &[&str]) -> Answer {
     env.file("Makefile", makefile);
     env.run_client("make", &[&["--no-print-directory"], args].concat())
@@ -72,8 +72,7 @@ fn a_recipe_fails_with_its_commands_own_code() {
     );
 }
 
-/// A VM that a recipe leaves running holds nothing of make's: neither its pipes, on which whoever reads
-/// them would wait, nor its job server.
+/// A VM that a recipe leaves running keeps neither make's pipes open, whose reader would wait, nor its job server.
 #[test]
 fn make_ends_while_a_vm_that_it_started_lives_on() {
     let env = Environment::mock();
@@ -89,7 +88,7 @@ fn ctrl_c_ends_make_and_all_vms_of_its_recipes() {
     let env = Environment::mock();
     env.file("Makefile", "all: 1 2 3 4\n%:\n\t@mayfly run -c ': > started; exec sleep 600'\n");
     let mut command = env.client("make", &["-j4", "all"]);
-    // A group of its own, which a terminal would signal.
+    // A process group, to which a terminal would send the signal.
     command.process_group(0);
     let running = Live::start(command);
     let started = |id: &String| env.state().join("vms").join(id).join("work/started").exists();

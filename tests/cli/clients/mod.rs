@@ -1,5 +1,5 @@
-//! mayfly as others call it: make, xargs, git, cron, scripts. The real programs, with their own ideas
-//! of exit codes, signals and standard streams.
+//! Programs that call mayfly: make, xargs, git, cron, scripts. They have their own rules for exit codes, signals and
+//! standard streams.
 
 mod bisect;
 mod cron;

@@ -1,4 +1,4 @@
-//! A shell script under `set -euo pipefail` that goes through every verb there is.
+//! A shell script with `set -euo pipefail` that uses every verb.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -10,13 +10,14 @@ use clap::{ArgMatches, Command};
 use crate::support::environment::Environment;
 use crate::support::programs;
 
-/// Every verb below this command, with those it has below itself: `image build`, not `image`.
+/// All verbs below this command: `image build`, not `image`.
 fn verbs(command: &Command, above: &[&str], found: &mut BTreeSet<String>) {
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         let words = [above, &[verb.get_name()]].concat();
-        match verb.has_subcommands() {
-            true => verbs(verb, &words, found),
-            false => _ = found.insert(words.join(" ")),
+        if verb.has_subcommands() {
+            verbs(verb, &words, found);
+        } else {
+            found.insert(words.join(" "));
         }
     }
 }
@@ -34,8 +35,7 @@ fn verb_of(mut matches: &ArgMatches) -> String {
 #[test]
 fn every_verb_can_be_relied_on_by_its_exit_code_and_json() {
     let env = Environment::qemu();
-    // A mayfly before the mayfly, which notes what it was called with: words end with a null, command
-    // lines with a line end.
+    // A wrapper with the name mayfly that logs its arguments: words end with a null, command lines with a line end.
     let notes = env.root().join("notes");
     let noting = env.root().join("noting");
     fs::create_dir(&noting).unwrap();

@@ -1,4 +1,4 @@
-//! GNU xargs: a VM for each line, several at a time.
+//! GNU xargs with a VM for each line, several at a time.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::support::environment::Environment;
 #[test]
 fn every_line_gets_its_vm_and_no_output_is_lost() {
     let env = Environment::mock();
-    // Whole lines: each is written at once.
+    // echo writes a line at once.
     let script = "seq 12 | xargs -P 4 -I '{}' mayfly run -- sh -c 'echo out {}; echo err {} >&2'";
     let answer = env.run_client("bash", &["-c", script]);
     answer.is(0, "[..]", "[..]");
@@ -28,7 +28,7 @@ fn xargs_says_that_something_failed_and_goes_on_unless_it_is_255() {
         env.run_client("bash", &["-c", &script])
     };
     run("0 3 0").is(123, "0\n3\n0\n", "");
-    // mayfly's own failures are no reason to stop either.
+    // A failure of mayfly does not stop xargs either.
     env.run_client("bash", &["-c", "printf '%s\\n' nope none | xargs -n 1 mayfly status"]).is(
         123,
         "",
