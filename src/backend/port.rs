@@ -15,7 +15,7 @@ use crate::model::{Refusal, RefusalKind, VmPaths};
 
 /// How long a VMM may take to accept a client while others wait. QEMU serves one client, lets one more
 /// wait, and needs a few milliseconds to notice that either is gone.
-const ACCEPTANCE: Duration = Duration::from_secs(2);
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -37,7 +37,7 @@ pub fn dial(
     purpose: StreamPurpose,
     wait: &mut WaitLimit<'_>,
 ) -> Result<DialedStream> {
-    let deadline = Instant::now() + ACCEPTANCE;
+    let deadline = Instant::now() + ACCEPT_TIMEOUT;
     loop {
         let mut crowded = false;
         for claimed in claim::free(paths, purpose)? {
@@ -83,7 +83,7 @@ mod tests {
         // As QEMU does with an inherited socket.
         listen(&listener, Backlog::new(1).unwrap()).unwrap();
 
-        let mut wait = WaitLimit::within(ACCEPTANCE * 5);
+        let mut wait = WaitLimit::within(ACCEPT_TIMEOUT * 5);
         let mut abandoned = 0;
         let refused = loop {
             match dial(&paths, StreamPurpose::Control, &mut wait) {

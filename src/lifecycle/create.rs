@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 
 use super::guest::defaults;
-use super::manager::{VM_PATIENCE, VmManager};
+use super::manager::{LOCK_TIMEOUT, VmManager};
 use super::recover::reap::reap_expired;
 use super::remove::remove_settled;
 use crate::backend::{self, Backend, BackendRequest, installed_agent};
@@ -67,7 +67,7 @@ pub fn create(
     let mut manifest = manifest(&id, request, profile, backend.as_ref(), image.as_ref());
     // Locked before the VM is in the registry, so that no other command takes it for abandoned. A sweep
     // may see the lock file first and hold the lock for a moment.
-    let lock = manager.registry.lock_vm(&id, VM_PATIENCE)?;
+    let lock = manager.registry.lock_vm(&id, LOCK_TIMEOUT)?;
     let record = match reserve(manager, &mut manifest, request, &profiles.limits) {
         Ok(record) => record,
         Err(error) => {

@@ -20,11 +20,11 @@ use crate::sys::process::PidFd;
 use crate::template::TemplateStore;
 
 /// How long a verb waits for the lock of a VM.
-pub const VM_PATIENCE: Duration = Duration::from_secs(20);
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long the agent of a running VM may take to answer. It usually takes milliseconds, but longer in
 /// an emulated guest with all CPUs busy.
-pub const HELLO: Duration = Duration::from_secs(20);
+pub const AGENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One state directory, with the settings for it.
 #[derive(Debug)]

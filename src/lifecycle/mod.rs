@@ -1,8 +1,8 @@
 //! What each verb means for a VM.
 //!
-//! Every operation goes the same way: take the VM's lock, bring record and world together
-//! ([`recover::settle`]), check, write the intention down, act, write the outcome down. A crash therefore
-//! leaves its operation on record, and the next holder of the lock finishes it.
+//! Every operation goes the same way: lock the VM, settle it ([`recover::settle`]), check, record the
+//! intention, act, record the outcome. A crash therefore leaves its operation on record, and the next command
+//! that locks the VM finishes it.
 //!
 //! A verb that changes a VM has a file of its own here, or a directory where it takes several. Commands
 //! in a guest are in `guest`, reading and waiting in `observe`, images and templates in `images`, and what

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::manager::{VM_PATIENCE, VmManager};
+use super::manager::{LOCK_TIMEOUT, VmManager};
 use super::recover::settle::{SettledVm, settle};
 use super::recover::teardown::{RemovalReport, finish_removal};
 use crate::host::lock::FileLock;
@@ -16,7 +16,7 @@ use crate::registry::gone;
 /// # Errors
 /// `NotFound` if there is no such VM, `Busy` if another command does not release its lock.
 pub fn remove(manager: &VmManager, id: &VmId, reason: &str) -> Result<RemovalReport> {
-    let lock = manager.registry.lock_vm(id, VM_PATIENCE)?;
+    let lock = manager.registry.lock_vm(id, LOCK_TIMEOUT)?;
     match settle(manager, id, lock)? {
         SettledVm::Present(record, lock) => remove_settled(manager, *record, lock, reason),
         SettledVm::Gone(removed) => Ok(removed),

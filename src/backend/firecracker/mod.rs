@@ -33,11 +33,11 @@ use crate::model::{Accelerator, BackendKind, Refusal, RefusalKind, VmId, VmManif
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
 /// The hint for hosts without KVM.
-const INSTEAD: &str = "use '--backend qemu', which works without hardware virtualization";
+const USE_QEMU: &str = "use '--backend qemu', which works without hardware virtualization";
 
 /// How much longer a freeze may take for each MiB of memory, which is written to a disk that may be
 /// slow.
-const WRITING: Duration = Duration::from_millis(20);
+const WRITE_TIME_PER_MIB: Duration = Duration::from_millis(20);
 
 /// Runs `firecracker`, as named by the user or by default.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ impl FirecrackerBackend {
     /// `Host` without KVM, without the programs, or if they are too old.
     pub fn check(&self, kvm: &KvmSupport) -> Result<home::JailPrograms> {
         if let Some(problem) = kvm.problem() {
-            return Err(refuse(problem).hint(INSTEAD).into());
+            return Err(refuse(problem).hint(USE_QEMU).into());
         }
         if geteuid().is_root() && !namespaces::root_may_make_them() {
             let why = "root may not make mounts and namespaces here, as in a container";
@@ -86,7 +86,7 @@ impl FirecrackerBackend {
 fn find(named: &Path, rest: &str) -> Result<PathBuf> {
     let found = which::find(named).ok_or_else(|| {
         refuse(format!("{} is not installed", named.display())).hint(format!(
-            "get it from Firecracker's releases and put it on PATH{rest}; or {INSTEAD}"
+            "get it from Firecracker's releases and put it on PATH{rest}; or {USE_QEMU}"
         ))
     });
     Ok(found?)
@@ -136,7 +136,7 @@ impl Backend for FirecrackerBackend {
     fn freeze(&self, vm: BackendVm, _: &MonitorStream, wait: &mut WaitLimit<'_>) -> Result<String> {
         let files = vm.frozen_files()?;
         let mut firecracker = connect_api(vm, wait)?;
-        firecracker.extend(WRITING * vm.manifest.mem_mib);
+        firecracker.extend(WRITE_TIME_PER_MIB * vm.manifest.mem_mib);
         firecracker.ask(&snapshot::PAUSE)?;
         firecracker.ask(&snapshot::CREATE)?;
         // Firecracker has also written memory that the guest never touched.

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for() {
+    fn requests_to_freeze_and_resume() {
         check(&PAUSE, "PATCH", "/vm", json!({ "state": "Paused" }));
         let create = json!({
             "snapshot_type": "Full", "snapshot_path": "state", "mem_file_path": "memory",

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn emulated() {
+    fn an_emulated_vm() {
         let golden = "\
             -name mayfly-0123456789ab -M microvm,acpi=on,rtc=on,isa-serial=on -bios qboot.rom \
             -accel tcg,thread=multi -cpu max,-erms,-fsrm,-la57,-svm,-vmx -smp 2 -m 512M -nodefaults -no-user-config -no-reboot \
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn frozen_and_its_copies() {
+    fn a_frozen_vm_and_its_copies() {
         for (mapping, how, waits) in [
             (MemoryMapping::Shared, "share=on", false),
             (MemoryMapping::Private, "share=off", true),
@@ -237,14 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn with_kvm_the_cpu_is_the_hosts_and_the_counter_is_left_to_the_kernel() {
+    fn kvm_uses_the_hosts_cpu_and_lets_the_kernel_calibrate_the_counter() {
         let line = line(Accelerator::Kvm, false);
         assert!(line.contains("-accel kvm -cpu host,-svm,-vmx -smp"), "{line}");
         assert!(!line.contains("tsc_early_khz"), "{line}");
     }
 
     #[test]
-    fn a_host_of_vms_keeps_what_that_takes() {
+    fn a_nested_host_keeps_virtualization() {
         for (accelerator, cpu) in [(Accelerator::Tcg, EMULATED_CPU), (Accelerator::Kvm, "host")] {
             let line = line(accelerator, true);
             assert!(line.contains(&format!("-cpu {cpu} -smp")), "{line}");

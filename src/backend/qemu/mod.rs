@@ -127,7 +127,7 @@ impl Backend for QemuBackend {
             .with_context(|| format!("cannot create {}", files.state.display()))?;
         let mut qemu = QmpClient::open(monitor.as_ref(), wait)?;
         qemu.save(state)?;
-        if qemu.version() >= READS_ONLY {
+        if qemu.version() >= FIRST_READ_ONLY {
             let memory = std::fs::set_permissions(&files.memory, Permissions::from_mode(0o444));
             memory.context("cannot protect the memory")?;
         }
@@ -159,7 +159,7 @@ impl Backend for QemuBackend {
 }
 
 /// The first version that maps a file privately without opening it for writing.
-const READS_ONLY: QemuVersion = QemuVersion(8, 2, 0);
+const FIRST_READ_ONLY: QemuVersion = QemuVersion(8, 2, 0);
 
 /// Opens the memory of a frozen VM for a copy: read-only, unless it was left writable because the VMM
 /// cannot use it otherwise.

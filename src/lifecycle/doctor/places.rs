@@ -10,7 +10,7 @@ use crate::model::{CheckVerdict, HostCheck, Refusal, RefusalKind, VmId};
 use crate::sys::file_system;
 
 /// The space that an image and the disks of a few VMs need, in bytes.
-const ROOMY: u64 = 4 << 30;
+const ENOUGH_SPACE: u64 = 4 << 30;
 
 /// An ordinary user builds images in a user namespace.
 pub fn user_namespaces() -> Vec<HostCheck> {
@@ -62,7 +62,7 @@ fn space(path: &Path) -> anyhow::Result<String> {
     let existing = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let free = file_system::free_at(existing)?;
     let detail = format!("{} MB free at {}", free / 1_000_000, existing.display());
-    if free >= ROOMY {
+    if free >= ENOUGH_SPACE {
         return Ok(detail);
     }
     Err(Refusal::new(RefusalKind::Host, detail)

@@ -10,7 +10,7 @@ use crate::guest::AgentSession;
 use crate::host::clock;
 use crate::host::signals::PendingSignals;
 use crate::host::wait::WaitLimit;
-use crate::lifecycle::manager::{HELLO, VmManager};
+use crate::lifecycle::manager::{AGENT_TIMEOUT, VmManager};
 use crate::lifecycle::start::StartedVm;
 use crate::lifecycle::unexpired::observe_unexpired;
 use crate::model::{Refusal, RefusalKind, VmId, VmRecord};
@@ -38,7 +38,8 @@ impl<'a> AgentConversation<'a> {
         let record = observe_unexpired(manager, manager.registry.read()?.get(id)?.clone())?;
         record.running()?;
         let vmm = manager.running_vmm(&record)?;
-        let mut wait = WaitLimit::within(HELLO).watching(vmm.as_fd()).interruptible(signals);
+        let mut wait =
+            WaitLimit::within(AGENT_TIMEOUT).watching(vmm.as_fd()).interruptible(signals);
         let session = manager.connect(&record, StreamPurpose::Session, &mut wait)?;
         Ok(AgentConversation { manager, record, session })
     }

@@ -12,7 +12,7 @@ use crate::model::{VmId, VmRecord};
 use crate::sys::process::PidFd;
 
 /// How often to check whether an operation on a VM is still going on.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a VM is doing.
 #[derive(Debug)]
@@ -73,10 +73,12 @@ impl VmActivity {
         match self {
             VmActivity::Running(_, vmm) => watch.wait(&[vmm.as_fd()], output, deadline),
             VmActivity::Changing(_) => {
-                let look = Instant::now() + LOOK;
-                let until = deadline.map_or(look, |deadline| deadline.min(look));
+                let next_check = Instant::now() + CHECK_INTERVAL;
+                let until = deadline.map_or(next_check, |deadline| deadline.min(next_check));
                 match watch.wait(&[], output, Some(until))? {
-                    WakeReason::TimedOut if deadline.is_none_or(|deadline| look < deadline) => {
+                    WakeReason::TimedOut
+                        if deadline.is_none_or(|deadline| next_check < deadline) =>
+                    {
                         Ok(WakeReason::Changed)
                     }
                     woken => Ok(woken),

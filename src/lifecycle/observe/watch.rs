@@ -11,7 +11,7 @@ use crate::lifecycle::manager::VmManager;
 
 /// How long to wait at most: the registry does not show VMMs that end by themselves, and the time left
 /// changes every second.
-const LOOK: Duration = Duration::from_secs(1);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reports when the state of VMs may have changed.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl VmWatcher {
     /// Waits until the state of VMs may have changed, or one of `others` is readable. Returns false if
     /// the reader of `output` is gone.
     pub fn wait(&self, others: &[BorrowedFd<'_>], output: BorrowedFd<'_>) -> Result<bool> {
-        let woken = self.0.wait(others, Some(output), Some(Instant::now() + LOOK))?;
+        let woken = self.0.wait(others, Some(output), Some(Instant::now() + REFRESH_INTERVAL))?;
         Ok(woken != WakeReason::OutputClosed)
     }
 }

@@ -16,7 +16,7 @@ use crate::model::{ProcessId, VmId};
 use crate::sys::process::{PidFd, Signal};
 
 /// How long a killed process may take to end. The kernel may have to free gigabytes of memory.
-const DEATH: Duration = Duration::from_secs(10);
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The running processes of one VM.
 pub fn of(manager: &VmManager, id: &VmId) -> Result<Vec<ProcessId>> {
@@ -49,7 +49,7 @@ fn add_roots(manager: &VmManager, id: &VmId, marks: &mut ProcessMarks) {
 /// Kills a process and waits until it is proven gone.
 pub fn kill(process: &PidFd) -> Result<()> {
     process.signal(Signal::SIGKILL)?;
-    if !process.wait(DEATH)? {
+    if !process.wait(KILL_TIMEOUT)? {
         bail!("the VMM was killed but does not end; it may hang in the kernel");
     }
     Ok(())

@@ -52,7 +52,7 @@ pub fn reap(manager: &VmManager, dry_run: bool) -> Result<ReapReport> {
             continue;
         }
         trim_logs(manager, record.id());
-        if !needs_care(record, &with_processes, &now)? {
+        if !may_need_repair(record, &with_processes, &now)? {
             continue;
         }
         match reap_one(manager, record.id(), &now) {
@@ -99,7 +99,7 @@ fn removal_reason(record: &VmRecord, now: &ClockReading) -> Result<Option<&'stat
 
 /// Whether a VM may need anything done, as far as can be told without its lock. For a healthy VM, a
 /// reap does no more than this.
-fn needs_care(
+fn may_need_repair(
     record: &VmRecord,
     with_processes: &BTreeSet<VmId>,
     now: &ClockReading,

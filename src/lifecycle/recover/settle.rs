@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::teardown::{self, RemovalReport, finish_removal};
 use crate::host::clock;
 use crate::host::lock::FileLock;
-use crate::lifecycle::manager::{VM_PATIENCE, VmManager, liveness_of};
+use crate::lifecycle::manager::{LOCK_TIMEOUT, VmManager, liveness_of};
 use crate::model::reconcile::{RecordRepair, repair};
 use crate::model::record::reason;
 use crate::model::{VmId, VmRecord};
@@ -27,7 +27,7 @@ pub enum SettledVm {
 /// `NotFound` if there is no such VM, or no longer; `Busy` if another command does not release the
 /// lock.
 pub fn acquire(manager: &VmManager, id: &VmId) -> Result<(VmRecord, FileLock)> {
-    let lock = manager.registry.lock_vm(id, VM_PATIENCE)?;
+    let lock = manager.registry.lock_vm(id, LOCK_TIMEOUT)?;
     match settle(manager, id, lock)? {
         SettledVm::Present(record, lock) => Ok((*record, lock)),
         SettledVm::Gone(_) | SettledVm::Unknown => Err(gone(id).into()),

@@ -71,7 +71,7 @@ impl VmBoot<'_> {
         // Sockets and locks of an earlier start have no use any more.
         directory::remove(&paths.run)?;
         directory::create_new_below(&self.manager.settings.directories.run, &paths.run)?;
-        let start = self.backend.launch(self.machine(&paths, memory))?;
+        let start = self.backend.launch(self.vm_of(&paths, memory))?;
 
         let gated = launcher::spawn(start.launch, &self.manager.mark(id))?;
         let instance =
@@ -84,13 +84,13 @@ impl VmBoot<'_> {
         let released = gated.release();
         caller.timings.end("launch");
 
-        let met = match released {
-            Ok(child) => {
-                self.meet(memory, &start.monitor, &vmm, caller).map(|session| (session, child))
-            }
+        let ready = match released {
+            Ok(child) => self
+                .set_up_agent(memory, &start.monitor, &vmm, caller)
+                .map(|session| (session, child)),
             Err(error) => Err(Refusal::new(RefusalKind::Host, format!("{error:#}")).into()),
         };
-        match met {
+        match ready {
             Ok((session, child)) => Ok(BootedVm { vmm, session, monitor: start.monitor, child }),
             Err(error) => {
                 let error = self.explain(error);
@@ -118,7 +118,7 @@ impl VmBoot<'_> {
     ) -> Result<String> {
         let paths = self.paths();
         let mut wait = self.wait(vmm, signals);
-        self.backend.freeze(self.machine(&paths, memory), monitor, &mut wait)
+        self.backend.freeze(self.vm_of(&paths, memory), monitor, &mut wait)
     }
 
     pub fn paths(&self) -> VmPaths {
@@ -131,12 +131,12 @@ impl VmBoot<'_> {
         WaitLimit::until(deadline).watching(vmm.as_fd()).interruptible(signals)
     }
 
-    fn machine<'m>(&'m self, paths: &'m VmPaths, memory: MemorySource<'m>) -> BackendVm<'m> {
+    fn vm_of<'m>(&'m self, paths: &'m VmPaths, memory: MemorySource<'m>) -> BackendVm<'m> {
         BackendVm { memory, ..BackendVm::new(&self.record.manifest, paths, self.files) }
     }
 
     /// Waits for the agent and sends it what it must know before it serves.
-    fn meet(
+    fn set_up_agent(
         &self,
         memory: MemorySource,
         monitor: &MonitorStream,
@@ -147,7 +147,7 @@ impl VmBoot<'_> {
         let mut wait = self.wait(vmm, signals);
         if let MemorySource::Frozen(_) = memory {
             let paths = self.paths();
-            self.backend.thaw(self.machine(&paths, memory), monitor, &mut wait)?;
+            self.backend.thaw(self.vm_of(&paths, memory), monitor, &mut wait)?;
             timings.end("thaw");
         }
         let mut session =

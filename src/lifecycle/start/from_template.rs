@@ -30,7 +30,7 @@ use crate::template::{LockedTemplate, TemplateClaim, TemplateDraft, TemplateShap
 const WARM_UP: &str = "/bin/true; exec /bin/sh -c :";
 
 /// How long the agent may take to notice that no client is connected. It needs 100 ms.
-const LULL: Duration = Duration::from_millis(200);
+const IDLE_TIME: Duration = Duration::from_millis(200);
 
 /// The pause between two tries at a template that another command is making.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -86,7 +86,7 @@ pub fn start(
 }
 
 /// Deletes what a failed start from a template left, and the template itself.
-pub fn forget(boot: &VmBoot, shape: &TemplateShape, disk: &Path) -> Result<()> {
+pub fn discard(boot: &VmBoot, shape: &TemplateShape, disk: &Path) -> Result<()> {
     atomic_file::remove_if_there(disk)?;
     // If it is in use, the commands that use it find the fault themselves.
     let _ = boot.manager.templates()?.remove(&shape.name());
@@ -166,10 +166,10 @@ fn freeze(
     mut up: BootedVm,
     signals: &mut PendingSignals,
 ) -> Result<String> {
-    let rested = warm_up(&mut up.session, signals);
+    let warmed = warm_up(&mut up.session, signals);
     let (vmm, monitor) = up.hang_up();
-    let frozen = rested.and_then(|()| {
-        boot.wait(&vmm, signals).pause(LULL, "the agent to be idle")?;
+    let frozen = warmed.and_then(|()| {
+        boot.wait(&vmm, signals).pause(IDLE_TIME, "the agent to be idle")?;
         boot.freeze(memory, &vmm, &monitor, signals)
     });
     boot.end(&vmm)?;

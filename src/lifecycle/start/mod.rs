@@ -43,7 +43,7 @@ pub struct StartedVm {
 pub fn start(
     manager: &VmManager,
     id: &VmId,
-    way: StartOptions,
+    options: StartOptions,
     caller: &mut StartCaller<'_>,
 ) -> Result<StartedVm> {
     // Before the VM's lock: image locks come first in the lock order.
@@ -60,9 +60,9 @@ pub fn start(
         record: &record,
         backend: backend.as_ref(),
         files: files.as_ref(),
-        purpose: way.purpose,
+        purpose: options.purpose,
     };
-    let started = bring_up(&boot, image, way, caller).and_then(|up| {
+    let started = bring_up(&boot, image, options, caller).and_then(|up| {
         let record = manager.change_starting(id, |record| {
             record.finish_start()?;
             Ok(record.clone())
@@ -118,7 +118,7 @@ fn image_to_boot<'a>(
 fn bring_up(
     boot: &VmBoot,
     image: Option<&LockedImage>,
-    way: StartOptions,
+    options: StartOptions,
     caller: &mut StartCaller<'_>,
 ) -> Result<BootedVm> {
     let Some(image) = image else { return boot.launch(MemorySource::Fresh, None, caller) };
@@ -127,7 +127,7 @@ fn bring_up(
     if disk.exists() {
         return boot.launch(MemorySource::Fresh, None, caller);
     }
-    if !way.cold
+    if !options.cold
         && let Some(shape) = from_template::shape_of(&boot.record.manifest, boot.backend, image)?
     {
         match from_template::start(boot, &shape, image, caller) {
@@ -136,7 +136,7 @@ fn bring_up(
             Err(TemplateFailure::Template(error)) => {
                 let why = format!("no template could be used, so the VM boots: {error:#}");
                 (caller.remark)(StartRemark::Odd(why));
-                from_template::forget(boot, &shape, &disk)?;
+                from_template::discard(boot, &shape, &disk)?;
             }
         }
     }
