@@ -12,7 +12,8 @@
 //!
 //! `creating`, `starting`, `stopping` and `removing` mean that an operation is under way or was
 //! abandoned; the table in [`super::reconcile`] says what to do then. A phase owns the data it needs, so
-//! that a running VM without a process cannot be represented.
+//! that a running VM without a process cannot be represented. A transition from another phase is refused
+//! with `WrongState`.
 
 use std::collections::BTreeMap;
 

@@ -45,6 +45,9 @@ type Write = fn(&Path, &[u8]) -> Result<File>;
 
 impl Registry {
     /// The registry below `state`; missing directories are created.
+    ///
+    /// # Errors
+    /// `Host` if another user owns a directory or can write to it.
     pub fn open(state: &Path) -> Result<Registry> {
         directory::ensure_private(state)?;
         for part in [LOCKS, VMS] {
@@ -78,6 +81,9 @@ impl Registry {
     }
 
     /// The content as of the last committed change; takes no lock.
+    ///
+    /// # Errors
+    /// `Failure` if the registry is damaged or lost, or was written by a newer mayfly.
     pub fn read(&self) -> Result<Arc<RegistryContents>> {
         if let Some((version, contents)) = &*self.seen()
             && version.is_at(&self.file())
@@ -121,6 +127,9 @@ impl Registry {
     /// One transaction: reads under the lock, calls `change`, and commits the content. An error of `change`,
     /// or [`RegistryChange::Nothing`], leaves the file as it was. [`RegistryChange`] says whether the change
     /// survives a power cut.
+    ///
+    /// # Errors
+    /// Those of [`Registry::read`] and of `change`, and `Busy` if the lock is held for 20 seconds.
     pub fn update<T>(
         &self,
         change: impl FnOnce(&mut RegistryContents) -> Result<(T, RegistryChange)>,
@@ -202,7 +211,10 @@ impl Registry {
         self.state.join("registry.lock")
     }
 
-    /// Waits for the lock of one VM, at most `patience`.
+    /// Waits for the lock of one VM.
+    ///
+    /// # Errors
+    /// `Busy` after `patience`.
     pub fn lock_vm(&self, id: &VmId, patience: Duration) -> Result<FileLock> {
         FileLock::acquire(&self.vm_lock(id), &format!("VM {id}"), Instant::now() + patience)
     }

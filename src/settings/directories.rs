@@ -23,6 +23,9 @@ pub struct MayflyDirectories {
 
 impl MayflyDirectories {
     /// Takes what is `None` from the environment, or the default of the user or of root.
+    ///
+    /// # Errors
+    /// `Usage` if the state directory is not UTF-8.
     pub fn resolve(
         state: Option<PathBuf>,
         artifacts: Option<PathBuf>,

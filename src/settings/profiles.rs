@@ -16,6 +16,9 @@ pub const BUILT_IN: &str = include_str!("../../profiles.toml");
 
 /// Reads and merges all files. `artifacts` holds the images, and imported ones have a profile; `extra` is the
 /// file named by `MAYFLY_PROFILES`, which must exist.
+///
+/// # Errors
+/// Those of [`merge`], and `Host` if another user could have written a file.
 pub fn load(artifacts: &Path, extra: Option<&Path>) -> Result<ProfileSet> {
     let usual = [Some(Path::new(trusted::SYSTEM_DIRECTORY).to_owned()), trusted::user_directory()];
     let usual = usual.into_iter().flatten();
@@ -34,6 +37,9 @@ pub fn load(artifacts: &Path, extra: Option<&Path>) -> Result<ProfileSet> {
 }
 
 /// Merges `(origin, text)` pairs, later ones taking precedence, and checks the result.
+///
+/// # Errors
+/// `Usage`, with the file and line, or with the profile and field.
 pub fn merge(texts: &[(String, String)]) -> Result<ProfileSet, Refusal> {
     merge_with(ProfilesFile::default(), texts)
 }

@@ -58,6 +58,9 @@ impl Settings {
 
     /// All profiles and the limits. Read on first use, as most verbs need none, and only once, so that they do
     /// not change during a command.
+    ///
+    /// # Errors
+    /// `Usage` or `Host`; see [`profiles::load`].
     pub fn profiles(&self) -> Result<&ProfileSet> {
         if let Some(profiles) = self.profiles.get() {
             return Ok(profiles);
