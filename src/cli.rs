@@ -40,18 +40,18 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let no_config = ConfigFiles::default();
     let usable = config.as_ref().unwrap_or(&no_config);
     commands::completions::answer_shell(&args, || tree::tree(usable));
-    let color = color_asked(&args, usable);
+    let color = requested_color(&args, usable);
     let matches = tree::tree(usable).color(color.into()).try_get_matches_from(&args);
     let (matches, cli) = match matches
         .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (matches, cli)))
     {
         Ok(parsed) => parsed,
-        Err(error) => return usage(&error, &args, color),
+        Err(error) => return report_usage(&error, &args, color),
     };
     let printer = Printer { style: cli.style };
     let served = config
         .and_then(|config| {
-            Settings::resolve(cli.settings, SettingSources { flags: typed(&matches), config })
+            Settings::resolve(cli.settings, SettingSources { flags: flags_given(&matches), config })
         })
         .and_then(|settings| cli.command.serve(&AppContext { settings, printer }));
     match served {
@@ -73,7 +73,7 @@ fn is_guest_verb(verb: Option<&str>) -> bool {
 }
 
 /// The values of settings that were given as flags.
-fn typed(matches: &ArgMatches) -> BTreeMap<&'static str, OsString> {
+fn flags_given(matches: &ArgMatches) -> BTreeMap<&'static str, OsString> {
     // A key that is not an argument's id here belongs to other verbs.
     let is_typed = |key: &&ConfigKey| {
         matches.try_contains_id(key.name).unwrap_or(false)
@@ -85,28 +85,29 @@ fn typed(matches: &ArgMatches) -> BTreeMap<&'static str, OsString> {
 }
 
 /// The arguments before `--`; all others belong to the guest's command.
-fn own(args: &[OsString]) -> impl Iterator<Item = &str> {
+fn arguments_before_guest(args: &[OsString]) -> impl Iterator<Item = &str> {
     args.iter().skip(1).take_while(|arg| *arg != "--").map(|arg| arg.to_str().unwrap_or_default())
 }
 
 /// The `--color` of a command line that is not parsed yet, for what the parser itself prints.
-fn color_asked(args: &[OsString], config: &ConfigFiles) -> ColorMode {
+fn requested_color(args: &[OsString], config: &ConfigFiles) -> ColorMode {
     let set = ConfigKey::find("color").and_then(|key| config.or_variable(key));
     let set = set.and_then(|(value, _)| ColorMode::from_str(value.to_str()?, false).ok());
-    let mut asked = set.unwrap_or_default();
-    let mut words = own(args).peekable();
+    let mut requested = set.unwrap_or_default();
+    let mut words = arguments_before_guest(args).peekable();
     while let Some(word) = words.next() {
         let value = match word {
             "--color" => words.peek().copied(),
             word => word.strip_prefix("--color="),
         };
-        asked = value.and_then(|value| ColorMode::from_str(value, false).ok()).unwrap_or(asked);
+        requested =
+            value.and_then(|value| ColorMode::from_str(value, false).ok()).unwrap_or(requested);
     }
-    asked
+    requested
 }
 
 /// Prints what the parser says: help or the version, or else a usage error.
-fn usage(error: &clap::Error, args: &[OsString], color: ColorMode) -> ExitCode {
+fn report_usage(error: &clap::Error, args: &[OsString], color: ColorMode) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();
         return ExitCode::SUCCESS;
@@ -119,7 +120,7 @@ fn usage(error: &clap::Error, args: &[OsString], color: ColorMode) -> ExitCode {
         error.kind(),
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     );
-    let json = own(args).any(|arg| arg == "--json");
+    let json = arguments_before_guest(args).any(|arg| arg == "--json");
     if asks_for_help && !json {
         let mut tree = command();
         tree.build();

@@ -114,7 +114,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     if app.printer.style.json {
         app.printer.json(&CopyView::new(&id, &from, &to, tally.as_ref()))?;
     } else {
-        app.printer.aside(&format!("mayfly: copied {from} to {to}"));
+        app.printer.note_on_terminal(&format!("mayfly: copied {from} to {to}"));
     }
     Ok(0)
 }

@@ -37,6 +37,6 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let record = lifecycle::extend(&manager, &id, args.duration)?;
     app.printer.done(&VmView::from(&record), args.vm.as_str())?;
     let left = TimeSpan::whole(record.expiry.remaining(&clock::now()?));
-    app.printer.aside(&format!("mayfly: it has {left} left"));
+    app.printer.note_on_terminal(&format!("mayfly: it has {left} left"));
     Ok(0)
 }

@@ -78,16 +78,16 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         return Ok(0);
     }
     let all = lifecycle::read_log(&manager, &id, log)?;
-    let end = end_of(&all, args.tail);
+    let end = tail_of(&all, args.tail);
     if json {
         app.printer.json(&LogView::new(&id, log, end.to_vec()))?;
         return Ok(0);
     }
-    let mut out = Out::new(app, args.raw);
+    let mut out = LogPrinter::new(app, args.raw);
     out.print(end)?;
     out.end()?;
     if all.is_empty() {
-        app.printer.aside("mayfly: the VM has printed nothing yet");
+        app.printer.note_on_terminal("mayfly: the VM has printed nothing yet");
     }
     Ok(0)
 }
@@ -102,8 +102,8 @@ fn follow(
     args: &Args,
 ) -> Result<()> {
     let (follow, begun) = LogFollower::begin(manager, id, log)?;
-    let mut out = Out::new(app, args.raw);
-    if !out.print(end_of(&begun, args.tail))? {
+    let mut out = LogPrinter::new(app, args.raw);
+    if !out.print(tail_of(&begun, args.tail))? {
         return Ok(());
     }
     let stdout = std::io::stdout();
@@ -112,7 +112,7 @@ fn follow(
 }
 
 /// The last `lines` lines of a log, or all of it.
-fn end_of(log: &[u8], lines: Option<usize>) -> &[u8] {
+fn tail_of(log: &[u8], lines: Option<usize>) -> &[u8] {
     let Some(lines) = lines else { return log };
     // A line break at the end does not begin another line.
     let body = log.strip_suffix(b"\n").unwrap_or(log);
@@ -124,15 +124,15 @@ fn end_of(log: &[u8], lines: Option<usize>) -> &[u8] {
 }
 
 /// Prints the bytes of a log.
-struct Out<'a> {
+struct LogPrinter<'a> {
     app: &'a AppContext,
     /// `None` to print them as they are.
     foreign: Option<ForeignText>,
 }
 
-impl<'a> Out<'a> {
-    fn new(app: &'a AppContext, raw: bool) -> Out<'a> {
-        Out { app, foreign: (!raw).then(ForeignText::default) }
+impl<'a> LogPrinter<'a> {
+    fn new(app: &'a AppContext, raw: bool) -> LogPrinter<'a> {
+        LogPrinter { app, foreign: (!raw).then(ForeignText::default) }
     }
 
     /// Prints a piece. Returns whether standard output still has a reader.
@@ -151,7 +151,7 @@ impl<'a> Out<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::end_of;
+    use super::tail_of;
 
     #[test]
     fn tail_is_the_last_lines() {
@@ -165,10 +165,10 @@ mod tests {
             (Some(9), log),
             (None, log),
         ] {
-            assert_eq!(end_of(log, lines), expected, "{lines:?}");
+            assert_eq!(tail_of(log, lines), expected, "{lines:?}");
         }
-        assert_eq!(end_of(b"one\ntwo\n", Some(1)), b"two\n");
-        assert_eq!(end_of(b"", Some(3)), b"");
-        assert_eq!(end_of(b"\n", Some(1)), b"\n");
+        assert_eq!(tail_of(b"one\ntwo\n", Some(1)), b"two\n");
+        assert_eq!(tail_of(b"", Some(3)), b"");
+        assert_eq!(tail_of(b"\n", Some(1)), b"\n");
     }
 }

@@ -101,7 +101,7 @@ impl Printer {
     }
 
     /// Prints a note only if [`Printer::is_watched`].
-    pub fn aside(&self, line: &str) {
+    pub fn note_on_terminal(&self, line: &str) {
         if self.is_watched() {
             self.note(line);
         }
@@ -111,7 +111,7 @@ impl Printer {
     pub fn remark(&self, remark: &StartRemark) {
         match remark {
             StartRemark::Odd(text) => self.note(&format!("mayfly: {text}")),
-            StartRemark::Slow(text) => self.aside(&format!("mayfly: {text}")),
+            StartRemark::Slow(text) => self.note_on_terminal(&format!("mayfly: {text}")),
         }
     }
 

@@ -33,7 +33,7 @@ pub struct TerminalScreen {
 
 impl TerminalScreen {
     /// Whether standard output is a terminal that can be drawn on.
-    pub fn can_be_taken() -> bool {
+    pub fn is_available() -> bool {
         let can = std::env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb");
         can && stdout().is_terminal()
     }
@@ -42,7 +42,7 @@ impl TerminalScreen {
     ///
     /// # Errors
     /// Standard output is not a terminal, or there are no more descriptors.
-    pub fn take() -> Result<TerminalScreen> {
+    pub fn open() -> Result<TerminalScreen> {
         let terminal =
             HostTerminal::of(stdout().as_fd())?.context("standard output is not a terminal")?;
         leave_in_a_panic();
@@ -76,7 +76,7 @@ impl TerminalScreen {
     ///
     /// # Errors
     /// Those of stopping this process.
-    pub fn attend(&mut self) -> Result<()> {
+    pub fn handle_events(&mut self) -> Result<()> {
         while let Some(event) = self.events.take() {
             if event == TerminalEvent::Suspended {
                 leave();
@@ -89,7 +89,7 @@ impl TerminalScreen {
 }
 
 impl AsFd for TerminalScreen {
-    /// Readable while [`TerminalScreen::attend`] has something to do.
+    /// Readable while [`TerminalScreen::handle_events`] has something to do.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }

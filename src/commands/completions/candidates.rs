@@ -19,7 +19,7 @@ use crate::settings::{SettingOverrides, SettingSources, Settings};
 static FLAGS: OnceLock<SettingOverrides> = OnceLock::new();
 
 /// Sets the global flags that candidates depend on; to be called once.
-pub fn heed(flags: SettingOverrides) {
+pub fn set_flags(flags: SettingOverrides) {
     let _ = FLAGS.set(flags);
 }
 

@@ -71,7 +71,7 @@ pub fn answer_shell(args: &[OsString], tree: impl Fn() -> Command) {
     // With '--help' on the line, the parser returns the help instead of flags.
     let matches = matches.or_else(|_| parser.try_get_matches_from(["mayfly"]));
     if let Ok(flags) = matches.and_then(|matches| SettingOverrides::from_arg_matches(&matches)) {
-        candidates::heed(flags);
+        candidates::set_flags(flags);
     }
     let directory = std::env::current_dir().ok();
     let answered = CompleteEnv::with_factory(tree)

@@ -54,7 +54,8 @@ pub fn serve(
         code = code.max(own);
     })?;
     if deleted > 0 {
-        app.printer.aside(&format!("mayfly: deleted {deleted} VMs; '--keep' keeps them"));
+        app.printer
+            .note_on_terminal(&format!("mayfly: deleted {deleted} VMs; '--keep' keeps them"));
     }
     Ok(code)
 }

@@ -88,8 +88,10 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let mut timings = PhaseTimings::begin();
     let finished = lifecycle::exec(&manager, &id, command, &mut signals, &mut timings)?;
     if let Some(removed) = finished.cleanup.as_ref().filter(|removed| removed.deleted) {
-        app.printer
-            .aside(&format!("mayfly: deleted VM {id} ({}); '--keep' keeps it", removed.reason));
+        app.printer.note_on_terminal(&format!(
+            "mayfly: deleted VM {id} ({}); '--keep' keeps it",
+            removed.reason
+        ));
     }
     args.command.report(app, &id, &program, finished.outcome, finished.cleanup, &timings)
 }

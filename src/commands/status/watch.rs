@@ -23,8 +23,8 @@ pub fn serve(
     if app.printer.style.json {
         return stream(&watcher, look, |vms, _| app.printer.json(&views(vms)));
     }
-    if TerminalScreen::can_be_taken() {
-        // Blocked before the screen is taken, so that no signal skips restoring it.
+    if TerminalScreen::is_available() {
+        // Blocked before the screen is opened, so that no signal skips restoring it.
         let mut signals = PendingSignals::block()?;
         return draw(app, &watcher, look, &mut signals);
     }
@@ -43,7 +43,7 @@ fn draw(
     look: impl Fn() -> Result<Vec<VmRecord>>,
     signals: &mut PendingSignals,
 ) -> Result<u8> {
-    let mut screen = TerminalScreen::take()?;
+    let mut screen = TerminalScreen::open()?;
     loop {
         screen.draw(&status_text(app.printer, &look()?, &clock::now()?))?;
         let others = [signals.as_fd(), screen.as_fd()];
@@ -54,7 +54,7 @@ fn draw(
         if !has_reader {
             return Ok(0);
         }
-        screen.attend()?;
+        screen.handle_events()?;
     }
 }
 
