@@ -26,7 +26,7 @@ use super::process::{self, MARK};
 use crate::model::ProcessId;
 
 /// The hidden argument that makes mayfly the launcher.
-pub const ARGUMENT: &str = "__gate";
+pub const ARGUMENT: &str = "__launcher";
 
 /// A program to execute.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! Finding programs, and what they say about themselves.
+//! Finding programs, and identifying their versions.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What file systems say about themselves.
+//! Properties of file systems.
 
 use std::io;
 use std::os::fd::AsFd;

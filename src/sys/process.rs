@@ -32,7 +32,7 @@ impl ProcessStat {
     /// `None` if there is no such process, or only another user may look at it.
     ///
     /// # Errors
-    /// Whether there is one cannot be told, as when the limit on open files is reached.
+    /// It is unknown whether there is one, for example because the limit on open files is reached.
     pub fn read(pid: i32) -> Result<Option<ProcessStat>> {
         let path = format!("/proc/{pid}/stat");
         // One read returns the whole line. Asking for the size first, growing a buffer and reading to the
@@ -95,7 +95,7 @@ impl PidFd {
     /// Opens the process that has this pid and started at that time; `None` if it has ended.
     ///
     /// # Errors
-    /// Whether it has ended cannot be told, as when the limit on open files is reached.
+    /// It is unknown whether it has ended, for example because the limit on open files is reached.
     pub fn open(pid: i32, start_ticks: u64) -> Result<Option<PidFd>> {
         let Some(pid) = Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw) else {
             return Ok(None);

@@ -18,7 +18,7 @@ fn freeze_a_start(ground: &Ground) -> (String, Begun, Marked) {
         procfs::freeze(child.pid);
         // It may have become the agent before it was frozen.
         let frozen = procfs::marked(&ground.state).pop()?;
-        if frozen.command.contains("__gate") {
+        if frozen.command.contains("__launcher") {
             eventually("the launcher's record", || ground.vmm(&id));
             return Some((id, start, frozen));
         }
@@ -62,7 +62,9 @@ fn a_launcher_that_dies_fails_the_start() {
     let words = ["start", id.as_str()];
     let start = ground.begin(&mut trace::injected(&ground, &record, "delay_enter=1000000", &words));
     let launcher = eventually("a launcher", || {
-        procfs::marked(&ground.state).into_iter().find(|process| process.command.contains("__gate"))
+        procfs::marked(&ground.state)
+            .into_iter()
+            .find(|process| process.command.contains("__launcher"))
     });
     procfs::end(launcher.pid);
     let ended = start.end();

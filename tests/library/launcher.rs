@@ -22,7 +22,8 @@ fn becomes(line: &str, bounds: LaunchBounds) -> String {
     };
     let mut order = serde_json::to_vec(&program).unwrap();
     order.push(b'\n');
-    let output = Command::cargo_bin("mayfly").unwrap().arg("__gate").write_stdin(order).unwrap();
+    let output =
+        Command::cargo_bin("mayfly").unwrap().arg("__launcher").write_stdin(order).unwrap();
     String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -88,7 +89,7 @@ fn mounts_are_private() {
 
 #[test]
 fn a_truncated_order_is_not_executed() {
-    let mut gate = Command::cargo_bin("mayfly").unwrap();
-    let output = gate.arg("__gate").write_stdin("{\"path\":\"/bin/echo\"").unwrap();
+    let mut launcher = Command::cargo_bin("mayfly").unwrap();
+    let output = launcher.arg("__launcher").write_stdin("{\"path\":\"/bin/echo\"").unwrap();
     assert!(output.stdout.is_empty() && output.stderr.is_empty());
 }

@@ -2,9 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-
-use nix::libc;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::terminal;
 use super::user::UserAccount;
@@ -87,10 +85,6 @@ impl CommandOutput {
     pub fn unread(&self) -> usize {
         // Polling makes the kernel pass on what was written to the other end of a terminal.
         poll::is_ready(self.source.as_fd(), PollFlags::POLLIN);
-        let mut count: libc::c_int = 0;
-        // SAFETY: FIONREAD writes one integer.
-        let result =
-            unsafe { libc::ioctl(self.source.as_raw_fd(), libc::FIONREAD, &raw mut count) };
-        if result == 0 { count.max(0) as usize } else { 0 }
+        rustix::io::ioctl_fionread(&self.source).unwrap_or(0) as usize
     }
 }
