@@ -2,7 +2,7 @@
 //!
 //! There is no daemon: each command takes a lock, reads a JSON registry, makes one transition through a
 //! backend, writes the registry and exits. These are the modules; each imports only from modules further
-//! down, which `tests/project/architecture.rs` checks.
+//! down, which `tests/project/architecture` checks.
 //!
 //! - [`cli`] parses the command line, runs the verb and reports errors.
 //! - [`commands`] has a file for each verb: its flags, a call of `lifecycle`, and what is printed.
