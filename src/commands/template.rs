@@ -55,7 +55,7 @@ pub struct Args {
 enum Action {
     /// Make the template of a kind of VM, unless it exists, and print its name
     ///
-    /// Otherwise the first VM of the kind makes the template, and takes longer to start. Builds the
+    /// Without this, the first VM of the kind makes the template and takes longer to start. Builds the
     /// profile's image first if it is missing. A VM is started to check that the template works; it
     /// counts towards the limit of VMs, and is deleted.
     #[command(after_help = BUILD_EXAMPLES)]

@@ -16,10 +16,6 @@ use crate::model::{
 };
 use crate::template::ListedTemplate;
 
-/// The columns of [`status_text`].
-const STATUS: [&str; 8] =
-    ["VM", "NAME", "PROFILE", "STATE", "RUNS ON", "ISOLATION", "SIZE", "LEFT"];
-
 /// VMs for people: with `--quiet` their ids alone, a line each.
 pub fn status_text(printer: Printer, records: &[VmRecord], now: &ClockReading) -> String {
     if printer.style.quiet {
@@ -30,9 +26,8 @@ pub fn status_text(printer: Printer, records: &[VmRecord], now: &ClockReading) -
 
 /// A line for each VM.
 fn status_table(records: &[VmRecord], now: &ClockReading, paint: StreamColor) -> String {
-    let mut table = bare(&STATUS);
-    let mut states = Vec::new();
-    for record in records {
+    let states: Vec<_> = records.iter().map(state).collect();
+    let rows = records.iter().zip(&states).map(|(record, (state, _))| {
         let manifest = &record.manifest;
         let runs_on = match manifest.accelerator {
             Accelerator::None => manifest.backend.to_string(),
@@ -42,27 +37,30 @@ fn status_table(records: &[VmRecord], now: &ClockReading, paint: StreamColor) ->
             }
             accelerator => format!("{}/{accelerator}", manifest.backend),
         };
-        let (state, tone) = state(record);
-        table.add_row([
+        let left = record.expiry.remaining(now);
+        [
             manifest.vm_id.to_string(),
             manifest.name.as_ref().map_or("-".into(), ToString::to_string),
             manifest.profile.to_string(),
             state.clone(),
             runs_on,
             manifest.isolation().to_string(),
-            format!("{} CPU, {}", manifest.vcpu_count, MemMib(manifest.mem_mib)),
-            left(record.expiry.remaining(now)),
-        ]);
-        states.push((state, tone));
-    }
-    painted(&finish(table), "STATE", &states, paint)
+            size(manifest.vcpu_count, manifest.mem_mib),
+            if left > 0.0 { TimeSpan::whole(left).to_string() } else { "expired".into() },
+        ]
+    });
+    let titles = ["VM", "NAME", "PROFILE", "STATE", "RUNS ON", "ISOLATION", "SIZE", "LEFT"];
+    painted(&table(titles, None, rows), "STATE", &states, paint)
 }
 
 /// A VM's state, and the colour for it.
 fn state(record: &VmRecord) -> (String, Option<TextTone>) {
     let name = record.state.name();
     if let Some(error) = record.last_error() {
-        return (format!("{name} ({})", first_line(error)), Some(TextTone::Bad));
+        return (
+            format!("{name} ({})", escape(error.lines().next().unwrap_or_default())),
+            Some(TextTone::Bad),
+        );
     }
     let tone = match &record.state {
         VmPhase::Created | VmPhase::Stopped { .. } => None,
@@ -97,46 +95,37 @@ pub fn profiles_table<'a>(
     profiles: impl Iterator<Item = &'a Profile>,
     built: &BTreeSet<ProfileName>,
 ) -> String {
-    let mut table = bare(&["PROFILE", "IMAGE", "CPUS", "MEMORY", "TTL", "DESCRIPTION"]);
-    for profile in profiles {
+    let rows = profiles.map(|profile| {
         let image = if built.contains(&profile.name) { "built" } else { "not built" };
-        table.add_row([
+        [
             profile.name.to_string(),
             image.to_owned(),
             profile.vcpu_count.to_string(),
             MemMib(profile.mem_mib).to_string(),
             TimeSpan(std::time::Duration::from_secs(profile.ttl_seconds)).to_string(),
             escape(&profile.description),
-        ]);
-    }
-    finish(table)
+        ]
+    });
+    table(["PROFILE", "IMAGE", "CPUS", "MEMORY", "TTL", "DESCRIPTION"], None, rows)
 }
 
 /// A line for each setting: its key, its value, and where that comes from.
 pub fn settings_table(rows: impl Iterator<Item = [String; 3]>) -> String {
-    let mut table = bare(&["KEY", "VALUE", "FROM"]);
-    for row in rows {
-        table.add_row(row.map(|cell| escape(&cell)));
-    }
-    finish(table)
+    table(["KEY", "VALUE", "FROM"], None, rows.map(|row| row.map(|cell| escape(&cell))))
 }
 
 /// A line for each image.
 pub fn images_table(images: &[(ImageInfo, DiskUsage)]) -> String {
-    let mut table = bare(&["PROFILE", "MADE OF", "KERNEL", "ON DISK", "IMAGE"]);
-    for (image, usage) in images {
-        table.add_row([
+    let rows = images.iter().map(|(image, usage)| {
+        [
             image.profile.to_string(),
             made_of(&image.recipe),
             escape(&image.kernel_release),
             format!("{} MB", usage.bytes / 1_000_000),
             image.id().chars().take(12).collect(),
-        ]);
-    }
-    if let Some(column) = table.column_mut(3) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    finish(table)
+        ]
+    });
+    table(["PROFILE", "MADE OF", "KERNEL", "ON DISK", "IMAGE"], Some(3), rows)
 }
 
 /// The origin of an image, in a word or two.
@@ -149,30 +138,25 @@ fn made_of(recipe: &ImageRecipe) -> String {
 
 /// A line for each template.
 pub fn templates_table(templates: &[ListedTemplate], now: &ClockReading) -> String {
-    let mut table =
-        bare(&["TEMPLATE", "PROFILE", "RUNS ON", "SIZE", "ON DISK", "MADE", "LAST USED"]);
-    for template in templates {
-        let info = template.info.as_ref();
-        let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "?".into());
-        table.add_row([
-            escape(&template.name),
-            info.map_or("(damaged)".into(), |info| info.profile.to_string()),
-            or_unknown(info.map(|info| format!("{}/{}", info.backend, info.accelerator))),
-            or_unknown(
-                info.map(|info| format!("{} CPU, {}", info.vcpu_count, MemMib(info.mem_mib))),
-            ),
-            format!("{} MB", template.bytes / 1_000_000),
-            or_unknown(info.map(|info| ago(now.unix - info.made_at))),
-            match template.last_used {
-                0.0 => "?".into(),
-                last_used => ago(now.unix - last_used),
-            },
-        ]);
-    }
-    if let Some(column) = table.column_mut(4) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    finish(table)
+    let rows = templates.iter().map(|template| {
+        let [profile, runs_on, size, made] = match &template.info {
+            Some(info) => [
+                info.profile.to_string(),
+                format!("{}/{}", info.backend, info.accelerator),
+                size(info.vcpu_count, info.mem_mib),
+                ago(now.unix - info.made_at),
+            ],
+            None => ["(damaged)", "?", "?", "?"].map(str::to_owned),
+        };
+        let last_used = match template.last_used {
+            0.0 => "?".into(),
+            last_used => ago(now.unix - last_used),
+        };
+        let on_disk = format!("{} MB", template.bytes / 1_000_000);
+        [escape(&template.name), profile, runs_on, size, on_disk, made, last_used]
+    });
+    let titles = ["TEMPLATE", "PROFILE", "RUNS ON", "SIZE", "ON DISK", "MADE", "LAST USED"];
+    table(titles, Some(4), rows)
 }
 
 /// A line for each check, with its remedy below.
@@ -193,26 +177,27 @@ pub fn checks_table(checks: &[HostCheck], paint: StreamColor) -> String {
     lines.join("\n")
 }
 
-/// Columns separated by spaces only, as in `docker ps` and `kubectl get`, which suits `awk`.
-fn bare(header: &[&str]) -> Table {
+/// Columns separated by spaces only, as in `docker ps` and `kubectl get`, which suits `awk`. `right` is the
+/// column that is aligned to the right.
+fn table<const N: usize>(
+    titles: [&str; N],
+    right: Option<usize>,
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header);
-    table
-}
-
-fn finish(mut table: Table) -> String {
+    table.set_header(titles).add_rows(rows);
+    if let Some(column) = right.and_then(|right| table.column_mut(right)) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
     if let Some(first) = table.column_mut(0) {
         first.set_padding((0, 1));
     }
     table.trim_fmt()
 }
 
-fn left(seconds: f64) -> String {
-    if seconds <= 0.0 {
-        return "expired".into();
-    }
-    TimeSpan::whole(seconds).to_string()
+fn size(vcpu_count: u32, mem_mib: u32) -> String {
+    format!("{vcpu_count} CPU, {}", MemMib(mem_mib))
 }
 
 /// A time in the past, in its largest unit.
@@ -225,8 +210,4 @@ fn ago(seconds: f64) -> String {
         _ => (seconds / 86_400, "d"),
     };
     format!("{count}{unit} ago")
-}
-
-fn first_line(error: &str) -> String {
-    escape(error.lines().next().unwrap_or_default())
 }
