@@ -183,9 +183,6 @@ pub fn own_name(path: &OsStr) -> Option<&OsStr> {
 }
 
 /// Creates the missing parents of a path.
-///
-/// # Errors
-/// The file system's.
 pub fn make_parents(path: &Path) -> Result<()> {
     match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => {

@@ -17,11 +17,11 @@ use super::receive::EntrySink;
 use super::tally::CopyTally;
 use super::tree::TreeBuilder;
 
-/// Unpacks a whole archive into a tree, whose root it makes. Nothing is unpacked outside of it, and no
-/// link on the way followed.
+/// Unpacks a whole archive into a tree, whose root it creates. Nothing is unpacked outside of it, and links
+/// are not followed.
 ///
 /// # Errors
-/// What is wrong with the archive, and what the file system says.
+/// If the archive is damaged, incomplete or hostile; and those of reading it and of the file system.
 pub fn extract(mut input: impl Read, tree: &mut TreeBuilder) -> Result<CopyTally> {
     let mut tally = CopyTally::default();
     let mut members = MemberReader::new(&mut input);

@@ -79,7 +79,7 @@ impl<R: Read> MemberReader<R> {
     /// The next member; `None` at the end.
     ///
     /// # Errors
-    /// What is wrong with the archive, or reading it.
+    /// If the archive is damaged, and those of reading it.
     pub fn next_member(&mut self) -> Result<Option<TarMember>> {
         self.next_member_with(&mut |input, bytes| {
             let skipped = io::copy(&mut input.take(bytes), &mut io::sink())?;
@@ -88,9 +88,6 @@ impl<R: Read> MemberReader<R> {
     }
 
     /// The next member, with another way to skip bytes than reading them.
-    ///
-    /// # Errors
-    /// Those of [`MemberReader::next_member`].
     pub fn next_member_with(
         &mut self,
         skip: &mut dyn FnMut(&mut R, u64) -> io::Result<()>,
@@ -253,9 +250,9 @@ impl<R: Read> MemberReader<R> {
             None if header.as_bytes()[field].iter().all(|&byte| matches!(byte, 0 | b' ')) => Ok(0),
             None => value,
         };
-        // The field has no standard form for times before 1970.
+        // GNU tar writes times before 1970 in two's complement.
         let in_header =
-            || Some(FileTime { seconds: header.mtime().ok()?.try_into().ok()?, nanoseconds: 0 });
+            || Some(FileTime { seconds: header.mtime().ok()?.cast_signed(), nanoseconds: 0 });
         Ok(TarMember {
             name,
             kind,

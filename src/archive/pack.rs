@@ -23,18 +23,12 @@ pub struct PackSource<'a> {
 
 impl PackSource<'_> {
     /// The metadata of the path.
-    ///
-    /// # Errors
-    /// If it does not exist or cannot be accessed.
     pub fn stat(&self) -> Result<Stat> {
         let look = if self.follow { stat(self.path) } else { lstat(self.path) };
         look.map_err(io::Error::from).with_context(|| format!("cannot copy {:?}", self.path))
     }
 
     /// Whether the path is a directory.
-    ///
-    /// # Errors
-    /// Those of [`PackSource::stat`].
     pub fn is_directory(&self) -> Result<bool> {
         Ok(FileType::from_raw_mode(self.stat()?.st_mode) == FileType::Directory)
     }
@@ -83,9 +77,6 @@ impl PackSource<'_> {
     }
 
     /// Sends the files at these paths, which are in this tree. Files that vanish meanwhile are skipped.
-    ///
-    /// # Errors
-    /// Those of reading the files and of writing the stream.
     pub fn pack<W: Write>(
         &self,
         paths: impl Iterator<Item = Result<PathBuf>>,

@@ -13,21 +13,12 @@ use super::tally::{CopyObserver, CopyTally};
 /// Receives entries. Each comes after its directory, with nothing in between from outside that.
 pub trait EntrySink {
     /// Receives a directory, whose contents follow.
-    ///
-    /// # Errors
-    /// If it cannot be stored.
     fn directory(&mut self, entry: &TarEntry) -> Result<()>;
 
     /// Receives a file, and reads its content to the end.
-    ///
-    /// # Errors
-    /// If it cannot be stored.
     fn file(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<()>;
 
     /// Receives a symbolic link; `false` if links are not stored.
-    ///
-    /// # Errors
-    /// If it cannot be stored.
     fn link(&mut self, entry: &TarEntry, target: &[u8]) -> Result<bool>;
 
     /// How many bytes storing an entry takes in addition to its content.

@@ -23,9 +23,6 @@ impl<W: Write> EntryRelay<W> {
     }
 
     /// Ends the other stream.
-    ///
-    /// # Errors
-    /// Those of writing it.
     pub fn finish(self) -> Result<()> {
         self.writer.finish().context("cannot write the archive")?;
         Ok(())

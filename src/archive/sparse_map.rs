@@ -10,7 +10,7 @@ const MAX_PIECES: usize = 1 << 16;
 /// the map. Gives the size of the file, holes included, and offset and length of each piece.
 ///
 /// # Errors
-/// Where the map contradicts itself or `stored`, and those of `more`.
+/// If the map contradicts itself or `stored`, and those of `more`.
 pub fn read(
     header: &Header,
     stored: u64,

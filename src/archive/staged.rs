@@ -23,9 +23,6 @@ pub struct StagingDirectory {
 
 impl StagingDirectory {
     /// Creates a directory in `parent`, and deletes those that killed copies left there.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn beside(parent: BorrowedFd<'_>) -> Result<StagingDirectory> {
         let digits = random::hex::<8>().context("cannot get random bytes")?;
         let name = OsString::from(format!("{PREFIX}{digits}"));
@@ -46,9 +43,6 @@ impl StagingDirectory {
     }
 
     /// Begins a tree in it.
-    ///
-    /// # Errors
-    /// If there are no more descriptors.
     pub fn tree(&self, rules: UnpackRules) -> Result<TreeBuilder> {
         let top = self.top.try_clone().context("cannot hold the directory")?;
         Ok(TreeBuilder::new(top, rules))

@@ -62,17 +62,11 @@ impl TreeBuilder {
     }
 
     /// Completes the tree: sets mode and time of the directories that are still open.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn finish(&mut self) -> Result<()> {
         self.close_to(0)
     }
 
     /// Creates the root as a directory, for archives that do not contain it.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn make_root(&mut self) -> Result<()> {
         let entry = TarEntry {
             name: EntryName::root(),
@@ -85,9 +79,6 @@ impl TreeBuilder {
 
     /// Enters the directory of this name, for archives in any order. Missing directories are created, and
     /// links are not followed.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn enter(&mut self, parts: &[Vec<u8>]) -> Result<()> {
         let open = self.levels.iter().skip(1).map(|level| &level.part);
         let same = open.zip(parts).take_while(|(open, part)| open == part).count();
@@ -127,9 +118,6 @@ impl TreeBuilder {
     }
 
     /// Creates a hard link to a file of this tree.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn hard_link(&mut self, name: &EntryName, target: &EntryName) -> Result<()> {
         let (from, source) =
             target.split().ok_or(ArchiveError::Malformed("the target of a link"))?;
@@ -145,9 +133,6 @@ impl TreeBuilder {
 
     /// Creates a file. `content` is its pieces, one after another, given by offset and length; the last one
     /// may end early. What is between the pieces becomes a hole.
-    ///
-    /// # Errors
-    /// Those of the file system and of `content`.
     pub fn write(
         &mut self,
         entry: &TarEntry,
@@ -193,9 +178,6 @@ impl TreeBuilder {
 
     /// The name under which an entry is created in the innermost directory, after leaving those that it
     /// is not in.
-    ///
-    /// # Errors
-    /// [`ArchiveError::Order`] if its directory is not open.
     fn place_of<'n>(&mut self, name: &'n EntryName) -> Result<&'n OsStr> {
         match name.split() {
             None => Ok(OsStr::new(CONTENT)),

@@ -31,9 +31,6 @@ impl<W: Write> ArchiveWriter<W> {
     }
 
     /// Announces the number of bytes in files, for progress bars. It comes first.
-    ///
-    /// # Errors
-    /// Those of writing the stream.
     pub fn announce(&mut self, bytes: u64) -> io::Result<()> {
         let mut records = Vec::new();
         pax::push(&mut records, pax::TOTAL, bytes.to_string().as_bytes());
@@ -41,9 +38,6 @@ impl<W: Write> ArchiveWriter<W> {
     }
 
     /// Writes an entry without content.
-    ///
-    /// # Errors
-    /// Those of writing the stream.
     pub fn entry(&mut self, entry: &TarEntry) -> io::Result<()> {
         debug_assert!(!matches!(entry.kind, EntryKind::File { .. }), "a file has content");
         self.header(entry)
@@ -82,9 +76,6 @@ impl<W: Write> ArchiveWriter<W> {
     }
 
     /// Ends the stream, and returns what it was written to.
-    ///
-    /// # Errors
-    /// Those of writing the stream.
     pub fn finish(mut self) -> io::Result<W> {
         self.push(&[0; 2 * BLOCK])?;
         self.flush()?;

@@ -52,9 +52,6 @@ impl EntryAttributes {
     }
 
     /// Adds the extended attributes that an open file has and that are kept.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn with_extended(mut self, file: BorrowedFd) -> Result<EntryAttributes> {
         let mut names = vec![0; XATTR_MAX];
         let length = match flistxattr(file, &mut names) {
@@ -102,9 +99,6 @@ impl EntryAttributes {
     }
 
     /// Sets the time of a file in a directory, without following a link.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn set_time(&self, parent: BorrowedFd, name: &OsStr) -> Result<(), Errno> {
         utimensat(parent, name, &timestamps(self.mtime), AtFlags::SYMLINK_NOFOLLOW)
     }

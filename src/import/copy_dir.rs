@@ -133,9 +133,6 @@ fn named(place: &Path) -> String {
 }
 
 /// Device and inode of a directory.
-///
-/// # Errors
-/// Those of the file system.
 pub fn identity(directory: impl AsFd) -> Result<(u64, u64)> {
     let about = rustix::fs::fstat(directory.as_fd())
         .with_context(|| format!("cannot look at descriptor {}", directory.as_fd().as_raw_fd()))?;

@@ -29,9 +29,6 @@ const LOADERS: [&str; 4] =
 pub const MODULES: &str = "lib/modules";
 
 /// Turns a tree into a guest's root. `workdir` is the working directory of commands.
-///
-/// # Errors
-/// Those of the file system.
 pub fn fit(tree: &mut RootfsTree, workdir: Option<&str>) -> Result<()> {
     for (name, is_emptied) in MOUNT_POINTS {
         let place = Path::new(name);
@@ -77,9 +74,6 @@ pub fn fit(tree: &mut RootfsTree, workdir: Option<&str>) -> Result<()> {
 }
 
 /// Whether the tree has a program that loads kernel modules.
-///
-/// # Errors
-/// Those of the file system.
 pub fn loads_modules(tree: &RootfsTree) -> Result<bool> {
     for loader in LOADERS {
         if tree.kind(Path::new(loader))?.is_some() {
@@ -98,9 +92,6 @@ pub struct TreeExtent {
 }
 
 /// Measures a tree.
-///
-/// # Errors
-/// Those of the file system.
 pub fn measure(tree: &RootfsTree) -> Result<TreeExtent> {
     let mut extent = TreeExtent::default();
     let mut waiting = vec![PathBuf::new()];

@@ -60,7 +60,7 @@ pub struct RootfsTree {
     pub devices: u64,
     /// Names of extended attributes that the file system did not take.
     pub lost: BTreeSet<OsString>,
-    /// The directory that was last written to: most entries follow another one of theirs.
+    /// The directory that was last written to: most entries are in the same one as the entry before.
     last: Option<(PathBuf, OwnedFd)>,
     /// Times of directories. They are set last, because writing into a directory changes its time.
     times: BTreeMap<PathBuf, i64>,
@@ -68,9 +68,6 @@ pub struct RootfsTree {
 
 impl RootfsTree {
     /// The tree in an existing directory.
-    ///
-    /// # Errors
-    /// If it cannot be opened.
     pub fn open(root: &Path, budget: UnpackBudget) -> Result<RootfsTree> {
         let opened = File::open(root).with_context(|| format!("cannot open {}", root.display()))?;
         let root = OwnedFd::from(opened);
@@ -184,9 +181,6 @@ impl RootfsTree {
     }
 
     /// The type of the file at `place`, without following a link there; `None` if nothing is there.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn kind(&self, place: &Path) -> Result<Option<FileType>> {
         let Some(name) = place.file_name() else { return Ok(Some(FileType::Directory)) };
         match self.resolve(place.parent().unwrap_or(Path::new(""))) {
@@ -197,9 +191,6 @@ impl RootfsTree {
     }
 
     /// Opens a directory, following links beneath the root; `None` if there is none.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn directory(&self, place: &Path) -> Result<Option<OwnedFd>> {
         match self.resolve(place) {
             Ok(found) => Ok(Some(found)),
@@ -209,17 +200,11 @@ impl RootfsTree {
     }
 
     /// Creates a directory unless it exists, following links.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn ensure_directory(&mut self, place: &Path) -> Result<()> {
         self.parent(&place.join("x")).map(drop)
     }
 
     /// Deletes a file or a directory with its contents, if it exists.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn remove(&mut self, place: &Path) -> Result<()> {
         let Some(name) = place.file_name() else { return Ok(()) };
         let Some(parent) = self.directory(place.parent().unwrap_or(Path::new("")))? else {
@@ -231,17 +216,11 @@ impl RootfsTree {
     }
 
     /// The names in a directory; none if it does not exist.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn names(&self, place: &Path) -> Result<Vec<OsString>> {
         self.directory(place)?.map_or_else(|| Ok(Vec::new()), |found| names_in(found.as_fd()))
     }
 
     /// Sets the times of directories.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn settle_times(&mut self) -> Result<()> {
         for (place, mtime) in std::mem::take(&mut self.times).into_iter().rev() {
             if let Some(found) = self.directory(&place)? {
@@ -364,9 +343,6 @@ fn kind_at(parent: BorrowedFd, name: &OsStr) -> Result<Option<FileType>> {
 }
 
 /// The sorted names in an open directory, which may be opened with `O_PATH`.
-///
-/// # Errors
-/// Those of the file system.
 pub fn names_in(directory: BorrowedFd) -> Result<Vec<OsString>> {
     let readable = openat(directory, ".", DIRECTORY, Mode::empty())?;
     let mut names = Vec::new();

@@ -258,6 +258,10 @@ fn records_say_how_large_and_how_old_a_file_is() {
         changed(head(b'0', b"x", 0), |_| {}),
         [&b"four"[..], &[0; 508]].concat(),
         file(b"y"),
+        pax(b'x', &[("mtime", b"")]),
+        changed(head(b'0', b"z", 0), |bytes| {
+            bytes[136..148].fill(0xff);
+        }),
     ])
     .unwrap();
     let time = |name: &str| {
@@ -266,6 +270,7 @@ fn records_say_how_large_and_how_old_a_file_is() {
     };
     assert_eq!(fs::read(to.path().join("x")).unwrap(), b"four");
     assert_eq!((time("x"), time("y")), ((1_500_000_000, 500_000_000), (1_600_000_000, 0)));
+    assert_eq!(time("z"), (-1, 0));
     // As archives of the seventh Unix mark a directory.
     let to = unpacked(&[changed(head(0, b"d/", 0), |_| {}), file(b"d/x")]).unwrap();
     assert!(to.path().join("d/x").is_file());
