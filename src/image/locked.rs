@@ -46,25 +46,6 @@ impl LockedImage {
         self.info.id()
     }
 
-    /// The digest of the agent in the initrd.
-    pub fn agent_digest(&self) -> &str {
-        &self.info.agent.digest
-    }
-
-    /// The unpacked kernel, an ELF file.
-    pub fn kernel(&self) -> PathBuf {
-        self.dir.join(KERNEL)
-    }
-
-    pub fn initrd(&self) -> PathBuf {
-        self.dir.join(INITRD)
-    }
-
-    /// The read-only root file system, raw ext4.
-    pub fn rootfs(&self) -> PathBuf {
-        self.dir.join(ROOTFS)
-    }
-
     /// The initial content of each VM's disk, raw ext4; see [`crate::host::sparse::clone_file`].
     pub fn disk_seed(&self) -> PathBuf {
         self.dir.join(DISK)
@@ -78,7 +59,8 @@ impl LockedImage {
 
     /// The files a VMM opens.
     pub fn boot_files(&self) -> BootFiles {
-        BootFiles { kernel: self.kernel(), initrd: self.initrd(), rootfs: self.rootfs() }
+        let [kernel, initrd, rootfs] = [KERNEL, INITRD, ROOTFS].map(|name| self.dir.join(name));
+        BootFiles { kernel, initrd, rootfs }
     }
 
     /// Checks that the files are those that were built. Takes microseconds if no file has changed since the
@@ -87,33 +69,28 @@ impl LockedImage {
     /// # Errors
     /// `Host`, with a remedy, if a file is gone or has another content.
     pub fn verify(&self) -> Result<ImageVerification> {
-        verify(&self.dir, &self.info)
-    }
-}
-
-/// See [`LockedImage::verify`].
-pub(super) fn verify(dir: &Path, info: &ImageInfo) -> Result<ImageVerification> {
-    let mut verified = DigestCache::load(dir);
-    let mut how = ImageVerification::Unchanged;
-    for (name, ..) in FILES.iter().filter(|(name, ..)| *name != MODULES) {
-        if check(dir, info, &mut verified, name)? {
-            how = ImageVerification::Read;
+        let mut cache = DigestCache::load(&self.dir);
+        let mut how = ImageVerification::Unchanged;
+        for (name, ..) in FILES.iter().filter(|(name, ..)| *name != MODULES) {
+            if check(&self.dir, &self.info, &mut cache, name)? {
+                how = ImageVerification::Read;
+            }
         }
+        // It is only a cache: if the disk is full, the next start reads the files again.
+        let _ = cache.save(&self.dir);
+        Ok(how)
     }
-    // It is only a cache: if the disk is full, the next start reads the files again.
-    let _ = verified.save(dir);
-    Ok(how)
 }
 
 /// Checks one file; true if it had to be read.
 pub(super) fn check(
     dir: &Path,
     info: &ImageInfo,
-    verified: &mut DigestCache,
+    cache: &mut DigestCache,
     name: &str,
 ) -> Result<bool> {
     let method = FILES.iter().find(|file| file.0 == name).expect("a file of an image").1;
-    let digest = verified
+    let digest = cache
         .digest(name, &dir.join(name), method)
         .map_err(|error| info::damaged(dir, &format!("{error:#}")))?;
     if !digest.is_of(info.files.get(name)) {

@@ -160,7 +160,7 @@ fn modules_of(
             .current_dir(work)
             .arg("-R")
             .arg(format!("rdump \"/{below}/{release}\" modules"))
-            .arg(kernel.rootfs());
+            .arg(kernel.boot_files().rootfs);
         watch(run, work, "cannot copy the kernel's modules", silent, progress)?;
         if taken.join(release).join("modules.dep").exists() {
             return Ok(Some(File::open(&taken).context("cannot open the modules")?));

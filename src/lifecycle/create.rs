@@ -156,8 +156,9 @@ fn manifest(
 ) -> VmManifest {
     let mut metadata = std::collections::BTreeMap::new();
     if let Some(image) = image {
-        metadata.insert("kernel_image".into(), image.kernel().display().to_string());
-        metadata.insert("rootfs_image".into(), image.rootfs().display().to_string());
+        let files = image.boot_files();
+        metadata.insert("kernel_image".into(), files.kernel.display().to_string());
+        metadata.insert("rootfs_image".into(), files.rootfs.display().to_string());
     }
     let keep = request.keep.unwrap_or(profile.keep);
     let mut manifest = VmManifest {

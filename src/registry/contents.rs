@@ -33,23 +33,18 @@ impl RegistryContents {
     /// Parses a registry file.
     ///
     /// # Errors
-    /// It is damaged, or a newer mayfly wrote it.
-    pub fn parse(bytes: &[u8]) -> Result<Self, UnreadableRegistry> {
+    /// `Failure` if it is damaged, or a newer mayfly wrote it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
         // Parsed only once, because it may hold many VMs. The schema matters if that fails.
-        let contents = match serde_json::from_slice::<RegistryContents>(bytes) {
-            Ok(contents) if contents.schema <= SCHEMA => {
-                RegistryContents { schema: SCHEMA, ..contents }
-            }
-            Ok(contents) => return Err(newer(contents.schema)),
-            Err(error) => match serde_json::from_slice::<Header>(bytes) {
-                Ok(header) if header.schema > SCHEMA => return Err(newer(header.schema)),
-                _ => return Err(damage(&error.to_string())),
-            },
-        };
+        let parsed = serde_json::from_slice::<RegistryContents>(bytes);
+        if !parsed.as_ref().is_ok_and(|contents| contents.schema <= SCHEMA) {
+            check_schema(bytes)?;
+        }
+        let contents = parsed.map_err(|error| damage(&error.to_string()))?;
         match contents.vms.iter().find(|(id, record)| *id != record.id()) {
             // A command would find one VM and change the other.
             Some((id, record)) => Err(damage(&format!("VM {} is listed as VM {id}", record.id()))),
-            None => Ok(contents),
+            None => Ok(RegistryContents { schema: SCHEMA, ..contents }),
         }
     }
 
@@ -90,40 +85,25 @@ impl RegistryContents {
     }
 }
 
-/// Why a registry file cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UnreadableRegistry {
-    Damaged(Refusal),
-    /// A newer mayfly wrote it.
-    Newer(Refusal),
-}
-
-impl From<UnreadableRegistry> for Refusal {
-    fn from(unreadable: UnreadableRegistry) -> Refusal {
-        match unreadable {
-            UnreadableRegistry::Damaged(refusal) | UnreadableRegistry::Newer(refusal) => refusal,
-        }
-    }
-}
-
 /// What files of all schemas have.
 #[derive(Deserialize)]
 struct Header {
     schema: u32,
 }
 
-fn newer(schema: u32) -> UnreadableRegistry {
+/// Refuses a registry file that a newer mayfly wrote.
+pub fn check_schema(bytes: &[u8]) -> Result<(), Refusal> {
+    let schema = serde_json::from_slice(bytes).map_or(0, |Header { schema }| schema);
+    if schema <= SCHEMA {
+        return Ok(());
+    }
     let message = format!("the registry has schema {schema}, and this mayfly knows up to {SCHEMA}");
-    UnreadableRegistry::Newer(
-        Refusal::new(RefusalKind::Failure, message).hint("use the newer mayfly that wrote it"),
-    )
+    Err(Refusal::new(RefusalKind::Failure, message).hint("use the newer mayfly that wrote it"))
 }
 
-fn damage(how: &str) -> UnreadableRegistry {
-    UnreadableRegistry::Damaged(
-        Refusal::new(RefusalKind::Failure, format!("the registry is damaged: {how}"))
-            .hint("'mayfly reap --rebuild' makes a new one from the VMs' manifests"),
-    )
+fn damage(how: &str) -> Refusal {
+    Refusal::new(RefusalKind::Failure, format!("the registry is damaged: {how}"))
+        .hint("'mayfly reap --rebuild' makes a new one from the VMs' manifests")
 }
 
 /// The refusal for a VM that has no record.
@@ -147,19 +127,14 @@ mod tests {
             r#"{"schema":1}"#,
             r#"{"schema":1,"generation":1,"vms":{"x":{}}}"#,
         ] {
-            let UnreadableRegistry::Damaged(refusal) =
-                RegistryContents::parse(bad.as_bytes()).unwrap_err()
-            else {
-                panic!("{bad}");
-            };
+            let refusal = RegistryContents::parse(bad.as_bytes()).unwrap_err();
             assert!(refusal.hint.unwrap().contains("--rebuild"), "{bad}");
         }
     }
 
     #[test]
     fn a_newer_schema_is_refused_without_looking_further() {
-        let newer = RegistryContents::parse(br#"{"schema":3,"machines":[]}"#).unwrap_err();
-        let UnreadableRegistry::Newer(refusal) = newer else { panic!("{newer:?}") };
+        let refusal = RegistryContents::parse(br#"{"schema":3,"machines":[]}"#).unwrap_err();
         assert!(refusal.message.contains("schema 3"), "{refusal}");
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::contents::{RegistryContents, UnreadableRegistry};
+use super::contents::{RegistryContents, check_schema};
 use super::reserve::DiskReserve;
 use super::version::FileVersion;
 use crate::host::lock::FileLock;
@@ -92,7 +92,6 @@ impl Registry {
         }
         let parse = |(version, bytes): (FileVersion, Vec<u8>)| {
             let contents = RegistryContents::parse(&bytes)
-                .map_err(Refusal::from)
                 .with_context(|| format!("in {}", self.file().display()))?;
             let contents = Arc::new(contents);
             *self.seen() = Some((version, Arc::clone(&contents)));
@@ -159,10 +158,11 @@ impl Registry {
     ) -> Result<bool> {
         let _lock = self.lock()?;
         let damaged = self.bytes()?.map(|(_, bytes)| bytes);
-        match damaged.as_deref().map(RegistryContents::parse) {
-            Some(Ok(_)) => return Ok(false),
-            Some(Err(UnreadableRegistry::Newer(refusal))) => return Err(refusal.into()),
-            Some(Err(UnreadableRegistry::Damaged(_))) | None => {}
+        if let Some(bytes) = &damaged {
+            if RegistryContents::parse(bytes).is_ok() {
+                return Ok(false);
+            }
+            check_schema(bytes)?;
         }
         let contents = make(last_generation(damaged.as_deref().unwrap_or_default()))?;
         if let Some(damaged) = damaged {

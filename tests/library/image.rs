@@ -20,14 +20,14 @@ fn an_image_has_the_right_files() {
 
     let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(image.dir().to_owned()), 0o700);
-    assert_eq!(mode(image.kernel()), 0o644);
-    assert_eq!(mode(image.initrd()), 0o644);
-    assert_eq!(mode(image.rootfs()), 0o444);
+    assert_eq!(mode(image.boot_files().kernel), 0o644);
+    assert_eq!(mode(image.boot_files().initrd), 0o644);
+    assert_eq!(mode(image.boot_files().rootfs), 0o444);
     assert_eq!(mode(image.disk_seed()), 0o600);
 
-    assert!(fs::read(image.kernel()).unwrap().starts_with(b"\x7fELF"));
+    assert!(fs::read(image.boot_files().kernel).unwrap().starts_with(b"\x7fELF"));
     let recipe = image.info().recipe.debian().unwrap();
-    let rootfs = fs::metadata(image.rootfs()).unwrap();
+    let rootfs = fs::metadata(image.boot_files().rootfs).unwrap();
     assert_eq!(rootfs.len(), u64::from(recipe.root_mib) << 20);
 
     // Every VM's disk is a copy of this file, so it must take little room and time.

@@ -266,7 +266,7 @@ impl ImageStore {
             .digest(make::AGENT, agent, DigestMethod::Whole)
             .map_err(|error| make::no_agent(agent, &error))?;
         let _ = cache.save(&directory);
-        Ok((digest.value == image.agent_digest()).then_some(image))
+        Ok((digest.value == image.info().agent.digest).then_some(image))
     }
 
     fn take(&self, profile: &ProfileName, shared: FileLock) -> Result<Option<LockedImage>> {

@@ -47,7 +47,7 @@ pub fn shape_of(
         "image {}\nagent {}\nmayfly {}\nbackend {} {accelerator}\nvcpus {vcpu_count}\n\
          memory {mem_mib}\nnested {nested}\ncpu {}\nvmm {vmm}",
         image.id(),
-        image.agent_digest(),
+        image.info().agent.digest,
         env!("CARGO_PKG_VERSION"),
         backend.kind(),
         cpu::model(),

@@ -63,7 +63,7 @@ fn another_agent_only_changes_the_initrd() {
     let image = world.ensure().unwrap();
     assert_eq!((image.id(), world.builds()), (id, 1));
     image.verify().unwrap();
-    let initrd = fs::read(image.initrd()).unwrap();
+    let initrd = fs::read(image.boot_files().initrd).unwrap();
     assert!(initrd.starts_with(&fs::read(image.dir().join(MODULES)).unwrap()));
     assert!(initrd.windows(15).any(|window| window == b"two, and longer"));
     assert!(!image.dir().join("initrd.img.new").exists());
@@ -88,7 +88,7 @@ fn a_repack_that_was_killed_is_finished_or_undone() {
     image.verify().unwrap();
 
     // Killed after that, before the rename: what image.json describes is not in place yet.
-    let old = fs::read(image.initrd()).unwrap();
+    let old = fs::read(image.boot_files().initrd).unwrap();
     let dir = image.dir().to_owned();
     drop(image);
     world.set_agent("two");
