@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
-use crate::sys::poll::{self, PollFd, PollFlags};
+use crate::sys::poll::{self, PollFlags};
 
 /// An inotify instance.
 #[derive(Debug)]
@@ -60,15 +60,16 @@ impl FileWatch {
         output: Option<BorrowedFd<'_>>,
         deadline: Option<Instant>,
     ) -> Result<WakeReason> {
-        let mut fds = vec![PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-        fds.extend(others.iter().map(|other| PollFd::new(*other, PollFlags::POLLIN)));
+        let changed = |fd| (WakeReason::Changed, fd, PollFlags::POLLIN);
         // Without events, poll reports only errors and hang-ups.
-        fds.extend(output.map(|output| PollFd::new(output, PollFlags::empty())));
-        if !poll::wait(&mut fds, deadline).context("cannot wait")? {
-            return Ok(WakeReason::TimedOut);
-        }
-        if output.is_some() && fds.last().and_then(PollFd::any) == Some(true) {
-            return Ok(WakeReason::OutputClosed);
+        let closed = |fd| (WakeReason::OutputClosed, fd, PollFlags::empty());
+        let mut sources = vec![changed(self.0.as_fd())];
+        sources.extend(others.iter().copied().map(changed));
+        sources.extend(output.map(closed));
+        match poll::ready(&sources, deadline).context("cannot wait")?.last() {
+            None => return Ok(WakeReason::TimedOut),
+            Some(WakeReason::OutputClosed) => return Ok(WakeReason::OutputClosed),
+            _ => {}
         }
         // Which files changed does not matter.
         let mut events = [0; 4096];

@@ -153,7 +153,7 @@ impl Drop for ReleasedChild {
 /// Runs in the child: waits for the program and executes it.
 pub fn wait_and_become() -> Result<std::convert::Infallible> {
     // A session of its own, so that closing the terminal or Ctrl-C does not reach the VM.
-    setsid().context("cannot leave the session")?;
+    setsid().context("cannot start a session")?;
     let mut order = Vec::new();
     std::io::stdin()
         .lock()

@@ -10,7 +10,7 @@ use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::sys::poll::{self, PollFd, PollFlags};
+use crate::sys::poll::{self, PollFlags};
 use crate::sys::signals::{STOPPING, ignore};
 
 /// Signals that arrived, readable as a descriptor.
@@ -71,9 +71,9 @@ impl PendingSignals {
     /// Calls `receive` for every signal until `over` is readable or hangs up.
     pub fn listen(&mut self, over: BorrowedFd<'_>, mut receive: impl FnMut(Signal)) {
         loop {
-            let mut fds = [self.as_fd(), over].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            let polled = poll::wait(&mut fds, None);
-            let is_over = polled.is_err() || fds[1].any() == Some(true);
+            let sources =
+                [(false, self.as_fd(), PollFlags::POLLIN), (true, over, PollFlags::POLLIN)];
+            let is_over = poll::ready(&sources, None).map_or(true, |ready| ready.contains(&true));
             while let Some(signal) = self.take() {
                 receive(signal);
             }

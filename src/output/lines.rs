@@ -11,7 +11,7 @@ use rustix::termios::tcgetwinsize;
 use super::foreign_text::ForeignText;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::sys::nonblocking::would_block;
-use crate::sys::poll::{self, PollFd, PollFlags};
+use crate::sys::poll::{self, PollFlags};
 
 /// A stream that several threads write lines to.
 #[derive(Debug)]
@@ -88,12 +88,10 @@ impl WritePatience<'_> {
 
     fn wait_for_room(&mut self, file: &File) -> Result<()> {
         loop {
-            let mut fds = [
-                PollFd::new(file.as_fd(), PollFlags::POLLOUT),
-                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            ];
-            poll::wait(&mut fds, None).context("cannot wait for standard output")?;
-            if fds[0].any() == Some(true) {
+            let room = (true, file.as_fd(), PollFlags::POLLOUT);
+            let signal = (false, self.signals.as_fd(), PollFlags::POLLIN);
+            let ready = poll::ready(&[room, signal], None);
+            if ready.context("cannot wait for standard output")?.contains(&true) {
                 return Ok(());
             }
             while let Some(signal) = self.signals.take() {

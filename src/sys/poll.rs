@@ -5,51 +5,47 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use nix::errno::Errno;
-pub use nix::poll::{PollFd, PollFlags};
-use nix::poll::{PollTimeout, poll};
+pub use nix::poll::PollFlags;
+use nix::poll::{PollFd, PollTimeout, poll};
 
-/// Waits until one of `fds` is ready or the deadline has passed; without a deadline, as long as it takes.
-/// Returns whether one is ready. A signal handler that runs meanwhile does not end the waiting.
+/// Waits until one of `sources` is ready for its events or the deadline has passed; without a deadline, as long
+/// as it takes. Returns the keys of those that are ready: errors and hang-ups count, whatever the events. A
+/// signal handler that runs meanwhile does not end the wait.
 ///
 /// # Errors
-/// The kernel is out of memory, or the limit on open files is below the number of `fds`.
-pub fn wait(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
+/// The kernel is out of memory, or the limit on open files is below the number of `sources`.
+pub fn ready<K: Copy>(
+    sources: &[(K, BorrowedFd<'_>, PollFlags)],
+    deadline: Option<Instant>,
+) -> io::Result<Vec<K>> {
+    let fds = sources.iter().map(|(_, fd, events)| PollFd::new(*fd, *events));
+    let mut fds: Vec<PollFd> = fds.collect();
     loop {
-        match poll(fds, timeout(deadline)) {
+        match poll(&mut fds, timeout(deadline)) {
             // The longest timeout is 24 days.
             Ok(0) if deadline.is_some_and(|deadline| Instant::now() < deadline) => {}
-            Ok(ready) => return Ok(ready > 0),
+            Ok(_) => break,
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
+    let ready = fds.iter().zip(sources).filter(|(fd, _)| fd.any() == Some(true));
+    Ok(ready.map(|(_, (key, ..))| *key).collect())
 }
 
-/// [`wait`] for one descriptor.
+/// [`ready`] for one descriptor. Returns whether it is ready.
+///
+/// # Errors
+/// As for [`ready`].
 pub fn wait_for(
     fd: BorrowedFd<'_>,
     events: PollFlags,
     deadline: Option<Instant>,
 ) -> io::Result<bool> {
-    wait(&mut [PollFd::new(fd, events)], deadline)
+    Ok(!ready(&[((), fd, events)], deadline)?.is_empty())
 }
 
-/// [`wait`] for several descriptors, each with a key. Returns the keys of those that are ready.
-///
-/// # Errors
-/// As for [`wait`].
-pub fn ready<K: Copy>(
-    sources: &[(K, BorrowedFd<'_>, PollFlags)],
-    deadline: Option<Instant>,
-) -> io::Result<Vec<K>> {
-    let mut fds: Vec<PollFd> =
-        sources.iter().map(|(_, fd, events)| PollFd::new(*fd, *events)).collect();
-    wait(&mut fds, deadline)?;
-    let ready = fds.iter().zip(sources).filter(|(fd, _)| fd.any() == Some(true));
-    Ok(ready.map(|(_, (key, ..))| *key).collect())
-}
-
-/// Whether a descriptor is ready now. Errors and hang-ups count, whatever `events` are asked for.
+/// Whether a descriptor is ready now.
 pub fn is_ready(fd: BorrowedFd<'_>, events: PollFlags) -> bool {
     wait_for(fd, events, Some(Instant::now())).unwrap_or(false)
 }

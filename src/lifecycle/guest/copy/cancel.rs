@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 
 use crate::host::signals::SignalInterrupt;
 use crate::sys::nonblocking::Outlet;
-use crate::sys::poll::{self, PollFd, PollFlags};
+use crate::sys::poll::{self, PollFlags};
 
 /// A flag that stays set once it is set, with a descriptor to wait for.
 #[derive(Debug)]
@@ -115,11 +115,8 @@ impl Write for CancellableFile<'_> {
                 0 if !bytes.is_empty() => {}
                 count => return Ok(count),
             }
-            let mut fds = [
-                PollFd::new(self.outlet.as_fd(), PollFlags::POLLOUT),
-                PollFd::new(self.cancel.event.as_fd(), PollFlags::POLLIN),
-            ];
-            poll::wait(&mut fds, None)?;
+            let room = ((), self.outlet.as_fd(), PollFlags::POLLOUT);
+            poll::ready(&[room, ((), self.cancel.event.as_fd(), PollFlags::POLLIN)], None)?;
         }
     }
 
