@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::settle::{SettledVm, settle};
-use super::sweep;
+use super::{processes, sweep};
 use crate::host::{clock, log, process};
 use crate::lifecycle::images::templates;
 use crate::lifecycle::manager::{VmManager, liveness_of};
@@ -135,7 +135,10 @@ fn reap_one(manager: &VmManager, id: &VmId, now: &ClockReading) -> Result<bool> 
         SettledVm::Present(record, lock) => match removal_reason(&record, now)? {
             Some(reason) => remove_settled(manager, *record, lock, reason).map(|_| true),
             None => {
-                sweep::kill_strays(manager, &record, &clock::boot_id()?)?;
+                if liveness_of(&record, &now.boot_id)? != Some(ProcessLiveness::Alive) {
+                    // Processes of an earlier start, which the record does not account for.
+                    processes::kill_all(manager, id)?;
+                }
                 Ok(false)
             }
         },

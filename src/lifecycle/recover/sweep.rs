@@ -1,14 +1,15 @@
 //! Deleting what belongs to no VM in the registry: directories, sockets, lock files, processes.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use anyhow::Result;
 
 use super::processes;
 use crate::backend::all_traces;
 use crate::host::{atomic_file, directory};
-use crate::lifecycle::manager::{VmManager, liveness_of};
-use crate::model::{BootId, ProcessLiveness, VmId, VmRecord};
+use crate::lifecycle::manager::VmManager;
+use crate::model::VmId;
 
 /// Deletes what belongs to VMs that are not in the registry. Returns what was found, for display.
 ///
@@ -38,15 +39,15 @@ pub fn sweep(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
         directory::remove(&paths.dir)?;
         lock.remove()?;
     }
-    swept.extend(sweep_manifests(manager, dry_run)?);
-    swept.extend(manager.registry.sweep(dry_run)?.iter().map(|path| path.display().to_string()));
+    let mut files = sweep_manifests(manager, dry_run)?;
+    files.extend(manager.registry.sweep(dry_run)?);
     if directories.artifacts.exists() {
-        let builds = manager.images()?.sweep(dry_run)?;
-        swept.extend(builds.iter().map(|path| path.display().to_string()));
+        files.extend(manager.images()?.sweep(dry_run)?);
     }
     if let Some(templates) = manager.templates_if_any()? {
-        swept.extend(templates.sweep(dry_run)?.iter().map(|path| path.display().to_string()));
+        files.extend(templates.sweep(dry_run)?);
     }
+    swept.extend(files.iter().map(|path| path.display().to_string()));
     if !dry_run {
         directory::remove_if_empty(&directories.run);
     }
@@ -54,7 +55,7 @@ pub fn sweep(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
 }
 
 /// Deletes half-written manifests of killed commands.
-fn sweep_manifests(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
+fn sweep_manifests(manager: &VmManager, dry_run: bool) -> Result<Vec<PathBuf>> {
     let mut swept = Vec::new();
     for id in manager.registry.read()?.vms.keys() {
         let manifest = manager.paths(id).manifest();
@@ -64,7 +65,7 @@ fn sweep_manifests(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
             let Some(_lock) = manager.registry.try_lock_vm(id)? else { continue };
             unfinished = atomic_file::sweep(&manifest, false)?;
         }
-        swept.extend(unfinished.map(|path| path.display().to_string()));
+        swept.extend(unfinished);
     }
     Ok(swept)
 }
@@ -87,22 +88,9 @@ pub fn marked_ids(manager: &VmManager) -> Result<BTreeSet<VmId>> {
 
 fn leftovers(manager: &VmManager, id: &VmId) -> Result<Vec<String>> {
     let paths = manager.paths(id);
-    let mut found: Vec<String> = processes::of(manager, id)?
-        .iter()
-        .map(|process| format!("process {}", process.pid))
-        .collect();
-    let mut places: Vec<_> = all_traces().flat_map(|traces| traces.places(id)).collect();
-    places
-        .extend([paths.dir, paths.run].into_iter().filter(|path| path.symlink_metadata().is_ok()));
-    found.extend(places.iter().map(|path| path.display().to_string()));
-    Ok(found)
-}
-
-/// Kills processes of a VM that its record does not account for: those of an earlier start, or all of
-/// them if it is not running. The VM is locked and settled.
-pub fn kill_strays(manager: &VmManager, record: &VmRecord, boot: &BootId) -> Result<()> {
-    if liveness_of(record, boot)? == Some(ProcessLiveness::Alive) {
-        return Ok(());
-    }
-    processes::kill_all(manager, record.id())
+    let own = [paths.dir, paths.run].into_iter().filter(|path| path.symlink_metadata().is_ok());
+    let places = all_traces().flat_map(|traces| traces.places(id)).chain(own);
+    let processes = processes::of(manager, id)?;
+    let processes = processes.iter().map(|process| format!("process {}", process.pid));
+    Ok(processes.chain(places.map(|path| path.display().to_string())).collect())
 }
