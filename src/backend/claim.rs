@@ -47,10 +47,9 @@ pub fn none_free(purpose: StreamPurpose) -> Refusal {
         StreamPurpose::Control => {
             Refusal::new(RefusalKind::Busy, "another command is talking to the VM's agent")
         }
-        StreamPurpose::Session => Refusal::new(
-            RefusalKind::Busy,
-            format!("{SESSION_PORTS} commands already run in this VM"),
-        )
-        .hint("wait for one to end, or use another VM"),
+        StreamPurpose::Session => {
+            let message = format!("{SESSION_PORTS} commands already run in this VM");
+            Refusal::new(RefusalKind::Busy, message).hint("wait for one to end, or use another VM")
+        }
     }
 }

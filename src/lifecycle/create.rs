@@ -123,12 +123,10 @@ fn choose_backend(
         BackendChoice::Auto => "the best backend here".to_owned(),
         named => format!("the {named} backend"),
     };
-    Err(Refusal::new(
-        RefusalKind::Host,
-        format!("{required} isolation is required, and {offered} offers {isolation}"),
-    )
-    .hint("'mayfly doctor' shows what this host lacks; '--require' accepts less")
-    .into())
+    let message = format!("{required} isolation is required, and {offered} offers {isolation}");
+    Err(Refusal::new(RefusalKind::Host, message)
+        .hint("'mayfly doctor' shows what this host lacks; '--require' accepts less")
+        .into())
 }
 
 fn check_room(
@@ -138,11 +136,10 @@ fn check_room(
 ) -> Result<(), Refusal> {
     request.name.as_ref().map_or(Ok(()), |name| contents.check_name(name, None))?;
     if contents.vms.len() >= limits.max_active_vms as usize {
-        return Err(Refusal::new(
-            RefusalKind::LimitReached,
-            format!("max active VMs reached ({}); delete old VMs first", limits.max_active_vms),
-        )
-        .hint("'mayfly status' lists them; MAYFLY_MAX_ACTIVE_VMS allows more"));
+        let max = limits.max_active_vms;
+        let message = format!("max active VMs reached ({max}); delete old VMs first");
+        return Err(Refusal::new(RefusalKind::LimitReached, message)
+            .hint("'mayfly status' lists them; MAYFLY_MAX_ACTIVE_VMS allows more"));
     }
     Ok(())
 }
@@ -226,11 +223,9 @@ fn free_uid(contents: &RegistryContents, id: &VmId, range: ValueRange) -> Result
         .map(|step| (range.min + (first + step) % count) as u32)
         .find(|uid| !taken.contains(uid))
         .ok_or_else(|| {
-            Refusal::new(
-                RefusalKind::LimitReached,
-                format!("all {count} host users for VMMs are taken"),
-            )
-            .hint("allow more with limits.vmm_uid in your profiles.toml")
+            let message = format!("all {count} host users for VMMs are taken");
+            Refusal::new(RefusalKind::LimitReached, message)
+                .hint("allow more with limits.vmm_uid in your profiles.toml")
         })
 }
 

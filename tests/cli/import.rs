@@ -256,7 +256,7 @@ fn impossible_imports_are_refused_before_anything_is_done() {
     }
     env.run(&["image", "import", &archive, "debian-git"]).fails(
         4,
-        "mayfly: \"debian-git\" is a profile already, made of Debian packages\nhint: [..]",
+        "mayfly: \"debian-git\" is already a profile of Debian packages\nhint: [..]",
     );
     env.run(&["image", "import", &archive, "--kernel-of", "nope"])
         .fails(3, "mayfly: no profile \"nope\"\n[..]");

@@ -54,11 +54,10 @@ impl FirecrackerVersion {
         if self >= FIRST_WITH_ACPI {
             return Ok(());
         }
-        Err(Refusal::new(
-            RefusalKind::Host,
-            format!("firecracker {self} is too old: mayfly needs {FIRST_WITH_ACPI} or newer"),
-        )
-        .hint("install a newer release, and name it with MAYFLY_FIRECRACKER_BIN"))
+        let needed = FIRST_WITH_ACPI;
+        let message = format!("firecracker {self} is too old: mayfly needs {needed} or newer");
+        Err(Refusal::new(RefusalKind::Host, message)
+            .hint("install a newer release, and name it with MAYFLY_FIRECRACKER_BIN"))
     }
 
     /// Whether a local user can make a jailer of this version overwrite files of the host, by a

@@ -75,12 +75,11 @@ fn explain_expiry(manager: &VmManager, record: &VmRecord, error: anyhow::Error) 
     let contents = manager.registry.read();
     let latest = contents.as_ref().ok().and_then(|contents| contents.vms.get(record.id()));
     match clock::now() {
-        Ok(now) if is_lost && latest.unwrap_or(record).has_expired(&now) => Refusal::new(
-            RefusalKind::Expired,
-            format!("VM {} expired while the command ran", record.id()),
-        )
-        .hint("give it more time with '--ttl'")
-        .into(),
+        Ok(now) if is_lost && latest.unwrap_or(record).has_expired(&now) => {
+            let message = format!("VM {} expired while the command ran", record.id());
+            let refusal = Refusal::new(RefusalKind::Expired, message);
+            refusal.hint("give it more time with '--ttl'").into()
+        }
         _ => error,
     }
 }

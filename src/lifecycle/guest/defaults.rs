@@ -35,11 +35,9 @@ pub fn entry(
 ) -> Result<Result<ExecProgram, Refusal>> {
     let defaults = command_defaults(manager, profile)?;
     Ok(program(&defaults, given).ok_or_else(|| {
-        Refusal::new(
-            RefusalKind::Usage,
-            format!("no command is given, and profile {profile} has none"),
-        )
-        .hint("name one after '--', or with -c; '-t' gives you a shell")
+        let message = format!("no command is given, and profile {profile} has none");
+        Refusal::new(RefusalKind::Usage, message)
+            .hint("name one after '--', or with -c; '-t' gives you a shell")
     }))
 }
 

@@ -50,16 +50,14 @@ pub fn remove_image(manager: &VmManager, profile: &ProfileName, force: bool) -> 
     };
     if !deleted && !force {
         let images = manager.images()?.list()?;
-        return Err(Refusal::new(
-            RefusalKind::NotFound,
-            format!("profile {:?} has no image", profile.as_str()),
-        )
-        .hint_at_nearest(
-            profile.as_str(),
-            images.iter().map(|image| image.profile.as_str()),
-            "'mayfly image ls' lists all images",
-        )
-        .into());
+        let message = format!("profile {:?} has no image", profile.as_str());
+        return Err(Refusal::new(RefusalKind::NotFound, message)
+            .hint_at_nearest(
+                profile.as_str(),
+                images.iter().map(|image| image.profile.as_str()),
+                "'mayfly image ls' lists all images",
+            )
+            .into());
     }
     templates::prune_superseded(manager, profile)?;
     Ok(deleted)
@@ -74,16 +72,12 @@ pub(super) fn refuse_if_needed(
 ) -> Result<()> {
     let users = users_of(manager, profile)?;
     let Some(first) = users.first() else { return Ok(()) };
-    Err(Refusal::new(
-        RefusalKind::WrongState,
-        format!(
-            "{doing} the image of {:?} would strand {} VMs, such as {first}",
-            profile.as_str(),
-            users.len()
-        ),
-    )
-    .hint("delete them first, with 'mayfly rm'")
-    .into())
+    let (name, count) = (profile.as_str(), users.len());
+    let message =
+        format!("{doing} the image of {name:?} would strand {count} VMs, such as {first}");
+    Err(Refusal::new(RefusalKind::WrongState, message)
+        .hint("delete them first, with 'mayfly rm'")
+        .into())
 }
 
 /// The VMs that were created from the image of a profile.

@@ -99,11 +99,11 @@ fn description(import: &ImportRecipe) -> String {
 
 fn check_name(profiles: &ProfileSet, name: &ProfileName) -> Result<(), Refusal> {
     match profiles.profiles.get(name).map(|profile| &profile.recipe) {
-        Some(ImageRecipe::Debian(_)) => Err(Refusal::new(
-            RefusalKind::NameTaken,
-            format!("{:?} is a profile already, made of Debian packages", name.as_str()),
-        )
-        .hint("choose another name: mayfly image import SOURCE NAME")),
+        Some(ImageRecipe::Debian(_)) => {
+            let message = format!("{:?} is already a profile of Debian packages", name.as_str());
+            Err(Refusal::new(RefusalKind::NameTaken, message)
+                .hint("choose another name: mayfly image import SOURCE NAME"))
+        }
         _ => Ok(()),
     }
 }

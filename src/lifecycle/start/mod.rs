@@ -101,11 +101,9 @@ fn image_to_boot<'a>(
         return Ok(None);
     }
     let gone = |what: &str| {
-        Refusal::new(
-            RefusalKind::Host,
-            format!("the image of profile {:?} {what}", manifest.profile),
-        )
-        .hint("delete this VM with 'mayfly rm' and create another")
+        let message = format!("the image of profile {:?} {what}", manifest.profile);
+        Refusal::new(RefusalKind::Host, message)
+            .hint("delete this VM with 'mayfly rm' and create another")
     };
     let image = image.ok_or_else(|| gone("is gone"))?;
     if image.id() != manifest.image {

@@ -18,7 +18,7 @@ use crate::archive::{
 use crate::guest::{AgentSession, ExecIo, OutputSink};
 use crate::host::process;
 use crate::host::signals::PendingSignals;
-use crate::model::{self, Refusal, VmLimits};
+use crate::model::{Refusal, RefusalKind, VmLimits};
 use crate::protocol::{ExecProgram, PackRequest};
 use crate::sys::nonblocking::Outlet;
 use crate::sys::pipe;
@@ -125,17 +125,15 @@ fn take(
     let mut reader = ArchiveReader::new(BufReader::with_capacity(BUFFER, read));
     let (root, tally) = receive(&mut reader, sink, &mut quota, watch)?;
     match root {
-        EntryKind::Link { .. } => Err(Refusal::new(
-            model::RefusalKind::Failure,
-            "it is a symbolic link, and links are not copied out of a VM",
-        )
-        .hint("'-L' copies its target")
-        .into()),
-        EntryKind::Special => Err(Refusal::new(
-            model::RefusalKind::Failure,
-            "it is a FIFO, socket or device, and these are not copied",
-        )
-        .into()),
+        EntryKind::Link { .. } => {
+            let message = "it is a symbolic link, and links are not copied out of a VM";
+            let refusal = Refusal::new(RefusalKind::Failure, message);
+            Err(refusal.hint("'-L' copies its target").into())
+        }
+        EntryKind::Special => {
+            let message = "it is a FIFO, socket or device, and these are not copied";
+            Err(Refusal::new(RefusalKind::Failure, message).into())
+        }
         _ => Ok((root, tally)),
     }
 }
@@ -155,11 +153,11 @@ fn explain(error: Error) -> Error {
         };
         let hint = format!("limits.{key} in your profiles.toml sets the limit");
         let message = format!("the VM sends too much: {exceeded}");
-        return Refusal::new(model::RefusalKind::LimitReached, message).hint(hint).into();
+        return Refusal::new(RefusalKind::LimitReached, message).hint(hint).into();
     }
     if let Some(broken) = error.downcast_ref::<ArchiveError>() {
         let message = format!("the VM sent an invalid archive: {broken}");
-        return Refusal::new(model::RefusalKind::Agent, message).into();
+        return Refusal::new(RefusalKind::Agent, message).into();
     }
     error
 }
