@@ -45,7 +45,7 @@ demo: ## install what is missing, build everything, run a command in a VM
 	$(CARGO) build --release --locked
 	@scripts/demo $(RELEASE)
 
-# The images that tests boot; debian-kvm is for the KVM host in a VM. Built with --jobs=2, because neither build keeps
+# The images that tests boot; debian-kvm is for the KVM host in a VM. Built at the same time, because neither build keeps
 # two cores busy.
 IMAGES := image-debian-base image-debian-kvm
 # The directory of the mayfly that builds them.
@@ -60,18 +60,22 @@ $(IMAGES):
 test: ## install what is missing, run every test, real VMs included
 	$(SAY) 'packages'
 	@scripts/need $(COMPILE) $(RUN) $(IMAGE) $(TEST)
+	@scripts/firecracker "$$MAYFLY_TEST_FIRECRACKER"
 	# Built in one step: without the tests, some dependencies have fewer features and would be built twice.
 	$(SAY) 'programs'
 	$(CARGO) test --locked --no-run
-	$(SAY) 'images for the tests'
-	@$(MAKE) --no-print-directory --jobs=2 $(IMAGES)
-	$(SAY) 'tests'
+	# At the same time: a KVM host has one CPU, and many tests on this machine wait.
+	$(SAY) 'tests, those of firecracker in two KVM hosts'
+	@$(MAKE) --no-print-directory --jobs=3 --keep-going test-here $(HALVES)
+
+.PHONY: test-here
+test-here:
 	$(CARGO) test --locked --no-fail-fast
 	$(SAY) 'conformance tests again, with VMs that boot instead of starting from a template'
 	MAYFLY_TEST_COLD=1 $(CARGO) test --locked --no-fail-fast --test conformance qemu::
-	@$(MAKE) --no-print-directory test-firecracker
 
 TESTS_OF_FIRECRACKER := --test conformance --test campaign
+HALVES := firecracker-even firecracker-odd
 
 .PHONY: test-firecracker
 test-firecracker: ## run Firecracker's tests in emulated KVM hosts (ten minutes)
@@ -80,16 +84,16 @@ test-firecracker: ## run Firecracker's tests in emulated KVM hosts (ten minutes)
 	@scripts/firecracker "$$MAYFLY_TEST_FIRECRACKER"
 	$(SAY) 'programs'
 	$(CARGO) test --locked --no-run $(TESTS_OF_FIRECRACKER)
-	$(SAY) 'images for the KVM hosts and their VMs'
-	@$(MAKE) --no-print-directory --jobs=2 $(IMAGES)
 	$(SAY) 'firecracker, half of the tests in each of two KVM hosts'
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going firecracker-even firecracker-odd
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going $(HALVES)
 
-.PHONY: firecracker-even firecracker-odd
-firecracker-even firecracker-odd:
+# Each line of output begins with the half's name.
+.PHONY: $(HALVES)
+$(HALVES): $(IMAGES)
 	@tests=$$($(CARGO) test --locked --no-run --quiet --message-format=json $(TESTS_OF_FIRECRACKER) | \
 		jq -r 'select(.profile.test and .executable) | .executable') && \
-		scripts/lab $(DEBUG) scripts/test-firecracker $$tests -- ./test-firecracker $(@:firecracker-%=%)
+		scripts/lab $(DEBUG) scripts/test-firecracker $$tests -- ./test-firecracker $(@:firecracker-%=%) 2>&1 | \
+		sed --unbuffered 's/^/$@: /'
 
 .PHONY: soak
 soak: ## run the crash and load campaigns at full size
