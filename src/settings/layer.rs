@@ -170,10 +170,7 @@ impl ProfilesFile {
     /// # Errors
     /// `Usage`, naming the file, the place and the key.
     pub(super) fn parse(text: &str, origin: &str) -> Result<ProfilesFile, Refusal> {
-        // If this fails, the parser below has the better message.
-        if let Ok(whole) = DeTable::parse(text) {
-            check(whole.get_ref()).map_err(|unknown| unknown.refusal(text, origin))?;
-        }
+        check_keys(text, origin)?;
         toml::from_str(text).map_err(|error| {
             Refusal::new(RefusalKind::Usage, format!("{origin}: {}", error.to_string().trim_end()))
         })
@@ -198,61 +195,38 @@ impl ProfilesFile {
     }
 }
 
-/// An unknown key.
-struct Unknown<'a> {
-    key: &'a str,
-    /// The offset of the key in bytes.
-    at: usize,
-    /// The path of the table that it is in.
-    table: String,
-    known: &'static [&'static str],
-}
-
-impl Unknown<'_> {
-    fn refusal(&self, text: &str, origin: &str) -> Refusal {
-        let Unknown { key, at, table, known } = self;
-        let line = 1 + text.as_bytes()[..*at].iter().filter(|&&byte| byte == b'\n').count();
-        let place = if table.is_empty() { String::new() } else { format!(" in [{table}]") };
-        let message = format!("{origin}:{line}: unknown key {key:?}{place}");
-        let all = format!("the keys are {}", known.join(", "));
-        Refusal::new(RefusalKind::Usage, message).hint_at_nearest(key, known.iter().copied(), all)
-    }
-}
-
-/// Checks keys; values are checked when they are read.
-fn check<'a>(whole: &'a DeTable<'_>) -> Result<(), Unknown<'a>> {
-    keys(whole, "", &["limits", "defaults", "profiles"])?;
-    for (name, value) in whole {
-        let (name, DeValue::Table(table)) = (name.get_ref().as_ref(), value.get_ref()) else {
-            continue;
+/// Refuses a file with an unknown key. Values are checked when they are read.
+fn check_keys(text: &str, origin: &str) -> Result<(), Refusal> {
+    // What is not TOML is refused by the reader, with a better message.
+    let Ok(whole) = DeTable::parse(text) else { return Ok(()) };
+    let check = |table: &DeTable<'_>, place: &str, known: &[&str]| {
+        let Some((key, _)) = table.iter().find(|(key, _)| !known.contains(&key.get_ref().as_ref()))
+        else {
+            return Ok(());
         };
-        match name {
-            "limits" => keys(table, name, LimitsLayer::KEYS)?,
-            "defaults" => keys(table, name, ProfileLayer::KEYS)?,
-            _ => profiles(table)?,
-        }
-    }
-    Ok(())
-}
-
-fn profiles<'a>(all: &'a DeTable<'_>) -> Result<(), Unknown<'a>> {
-    for (name, value) in all {
-        if let DeValue::Table(table) = value.get_ref() {
-            keys(table, &format!("profiles.{}", name.get_ref()), ProfileLayer::KEYS)?;
-        }
-    }
-    Ok(())
-}
-
-fn keys<'a>(
-    of: &'a DeTable<'_>,
-    table: &str,
-    known: &'static [&'static str],
-) -> Result<(), Unknown<'a>> {
-    for (key, _) in of {
-        let (name, at) = (key.get_ref().as_ref(), key.span().start);
-        if !known.contains(&name) {
-            return Err(Unknown { key: name, at, table: table.to_owned(), known });
+        let (name, before) = (key.get_ref(), &text.as_bytes()[..key.span().start]);
+        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        let message = format!("{origin}:{line}: unknown key {name:?}{place}");
+        let all = format!("the keys are {}", known.join(", "));
+        let refusal = Refusal::new(RefusalKind::Usage, message);
+        Err(refusal.hint_at_nearest(name, known.iter().copied(), all))
+    };
+    check(whole.get_ref(), "", &["limits", "defaults", "profiles"])?;
+    for (name, value) in whole.get_ref() {
+        match (name.get_ref().as_ref(), value.get_ref()) {
+            ("limits", DeValue::Table(table)) => check(table, " in [limits]", LimitsLayer::KEYS)?,
+            ("defaults", DeValue::Table(table)) => {
+                check(table, " in [defaults]", ProfileLayer::KEYS)?;
+            }
+            (_, DeValue::Table(profiles)) => {
+                for (name, value) in profiles {
+                    if let DeValue::Table(table) = value.get_ref() {
+                        let place = format!(" in [profiles.{}]", name.get_ref());
+                        check(table, &place, ProfileLayer::KEYS)?;
+                    }
+                }
+            }
+            _ => {}
         }
     }
     Ok(())
