@@ -84,33 +84,23 @@ impl ImageInfo {
     }
 }
 
-/// What is in the directory of an image.
-#[derive(Debug)]
-pub enum FoundImage {
-    Nothing,
-    /// An image in a form that this version does not know.
-    OtherSchema,
-    Image(Box<ImageInfo>),
-}
-
-/// Reads `image.json` of the image in `directory`.
+/// Reads `image.json` of the image in `directory`; `None` if there is none, or one in another form.
 ///
 /// # Errors
 /// `Host` if it does not parse: a damaged image is not a missing one.
-pub fn read(directory: &Path) -> Result<FoundImage> {
+pub fn read(directory: &Path) -> Result<Option<ImageInfo>> {
     let path = directory.join(INFO);
     let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(FoundImage::Nothing),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        text => text.with_context(|| format!("cannot read {}", path.display()))?,
     };
     let damaged = |error: serde_json::Error| {
         damaged(directory, &format!("{} does not parse: {error}", path.display()))
     };
     let value: serde_json::Value = serde_json::from_slice(&text).map_err(damaged)?;
     match value.get("schema").and_then(serde_json::Value::as_u64) {
-        Some(schema) if schema != u64::from(SCHEMA) => Ok(FoundImage::OtherSchema),
-        _ => Ok(FoundImage::Image(Box::new(serde_json::from_value(value).map_err(damaged)?))),
+        Some(schema) if schema != u64::from(SCHEMA) => Ok(None),
+        _ => Ok(Some(serde_json::from_value(value).map_err(damaged)?)),
     }
 }
 

@@ -32,8 +32,12 @@ impl MayflyDirectories {
         runtime: Option<PathBuf>,
     ) -> Result<MayflyDirectories> {
         let root = geteuid().is_root();
-        let state = match state {
-            Some(state) => std::path::absolute(&state).context("cannot resolve --state-dir")?,
+        let absolute = |path: Option<PathBuf>, name: &str| {
+            let path = path.map(std::path::absolute).transpose();
+            path.with_context(|| format!("cannot resolve {name}"))
+        };
+        let state = match absolute(state, "--state-dir")? {
+            Some(state) => state,
             None if root => PathBuf::from("/var/lib/mayfly"),
             None => xdg_or_refuse("XDG_STATE_HOME", ".local/state")?,
         };
@@ -44,19 +48,13 @@ impl MayflyDirectories {
                 .hint("name another one with --state-dir")
                 .into());
         }
-        let artifacts = match artifacts {
-            Some(artifacts) => {
-                std::path::absolute(&artifacts).context("cannot resolve MAYFLY_ARTIFACTS_DIR")?
-            }
+        let artifacts = match absolute(artifacts, "MAYFLY_ARTIFACTS_DIR")? {
+            Some(artifacts) => artifacts,
             None if root => PathBuf::from("/var/lib/mayfly/artifacts"),
             None => xdg_or_refuse("XDG_DATA_HOME", ".local/share")?.join("artifacts"),
         };
-        let runtime = match runtime {
-            Some(runtime) => {
-                std::path::absolute(&runtime).context("cannot resolve MAYFLY_RUNTIME_DIR")?
-            }
-            None => runtime_base(root),
-        };
+        let runtime = absolute(runtime, "MAYFLY_RUNTIME_DIR")?;
+        let runtime = runtime.unwrap_or_else(|| runtime_base(root));
         let run = runtime.join(short_name(&state));
         Ok(MayflyDirectories { state, run, artifacts, runtime })
     }

@@ -16,7 +16,7 @@ use crate::host::{atomic_file, clock, directory};
 use crate::image::builder::{ImageBuilder, ImageParts, PHASES};
 use crate::image::digest_cache::DigestCache;
 use crate::image::info::{
-    self, FILES, FileInfo, FoundImage, INFO, INITRD, ImageInfo, InitrdAgent, MODULES, SCHEMA,
+    self, FILES, FileInfo, INFO, INITRD, ImageInfo, InitrdAgent, MODULES, SCHEMA,
 };
 use crate::image::progress::ProgressSink;
 use crate::image::scratch::{ScratchDirectory, profile_of};
@@ -170,7 +170,7 @@ pub fn settle(
         return Ok(());
     }
     let _alone = artifacts.take_alone(profile, LockWait::WhileWanted, progress)?;
-    let FoundImage::Image(info) = info::read(&image)? else { return Ok(()) };
+    let Some(info) = info::read(&image)? else { return Ok(()) };
     let (new, current) = (image.join(NEW_INITRD), image.join(INITRD));
     let content = fs::read(&new).context("cannot read the new initrd")?;
     let recorded = info.files.get(INITRD).map(|file| file.digest.as_str());

@@ -17,7 +17,7 @@ use super::builder::{ImageBuilder, ImageParts};
 use super::debian::DebianBuilder;
 use super::digest::DigestMethod;
 use super::digest_cache::DigestCache;
-use super::info::{self, FoundImage, ImageInfo};
+use super::info::{self, ImageInfo};
 use super::locked::LockedImage;
 use super::progress::{ProgressSink, SilentProgress};
 use super::scratch::{ScratchDirectory, profile_of};
@@ -63,10 +63,7 @@ impl ImageStore {
 
     /// What the image of a profile is made of, if there is one. Waits for no lock.
     pub fn info(&self, profile: &ProfileName) -> Result<Option<ImageInfo>> {
-        match info::read(&self.artifacts.image(profile))? {
-            FoundImage::Image(info) => Ok(Some(*info)),
-            FoundImage::Nothing | FoundImage::OtherSchema => Ok(None),
-        }
+        info::read(&self.artifacts.image(profile))
     }
 
     /// What the image of a profile takes on the disk.
