@@ -202,9 +202,7 @@ fn open(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match openat(rustix::fs::CWD, path, flags, Mode::empty()) {
         Err(Errno::NOENT) => bail!("there is no directory {path:?}"),
-        other => other
-            .map_err(std::io::Error::from)
-            .with_context(|| format!("cannot open the directory {path:?}")),
+        other => other.with_context(|| format!("cannot open the directory {path:?}")),
     }
 }
 

@@ -25,7 +25,7 @@ impl PackSource<'_> {
     /// The metadata of the path.
     pub fn stat(&self) -> Result<Stat> {
         let look = if self.follow { stat(self.path) } else { lstat(self.path) };
-        look.map_err(io::Error::from).with_context(|| format!("cannot copy {:?}", self.path))
+        look.with_context(|| format!("cannot copy {:?}", self.path))
     }
 
     /// Whether the path is a directory.
@@ -103,9 +103,8 @@ impl PackSource<'_> {
         tally: &mut CopyTally,
     ) -> Result<()> {
         let is_root = name.is_root();
-        let cannot = |errno: Errno| {
-            anyhow::Error::new(io::Error::from(errno)).context(format!("cannot read {path:?}"))
-        };
+        let cannot =
+            |errno: Errno| anyhow::Error::new(errno).context(format!("cannot read {path:?}"));
         let follow = is_root && self.follow;
         let found = if follow { stat(path) } else { lstat(path) };
         let found = match found {

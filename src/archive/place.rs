@@ -57,7 +57,6 @@ impl StagingDirectory {
             }
             CopyTarget::Into { directory } => {
                 let content = open_writable(self.top(), OsStr::new(CONTENT))
-                    .map_err(std::io::Error::from)
                     .context("cannot open the copy")?;
                 let (from, to) = (content.as_fd(), directory.as_fd());
                 merge(from, to, Path::new(""), Pass::Check)?;
@@ -106,53 +105,39 @@ impl Move<'_> {
             (Placement::Rename, Pass::Check) => Ok(()),
             (Placement::Rename, Pass::Rename) => self.rename(),
         };
-        moved.map_err(std::io::Error::from).with_context(|| format!("cannot put {path:?} in place"))
+        moved.with_context(|| format!("cannot put {path:?} in place"))
     }
 
     fn placement(self, path: &Path) -> Result<Placement> {
-        let in_the_way = |why| PlaceConflict { path: path.to_owned(), why };
         let look = |at, name| {
             statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
                 .map(|stat: Stat| FileType::from_raw_mode(stat.st_mode))
         };
-        let arrived = look(self.from, self.name)
-            .map_err(std::io::Error::from)
-            .context("cannot look at the copy")?;
+        let arrived = look(self.from, self.name).context("cannot look at the copy")?;
         let there = match look(self.to, self.new_name) {
             Err(Errno::NOENT) => return Ok(Placement::Rename),
-            other => other
-                .map_err(std::io::Error::from)
-                .with_context(|| format!("cannot look at {path:?}"))?,
+            other => other.with_context(|| format!("cannot look at {path:?}"))?,
         };
-        let directory = FileType::Directory;
-        match (arrived == directory, there) {
-            (false, there) if there == directory => {
-                Err(in_the_way("is a directory there, but not in the copy").into())
-            }
-            (false, FileType::RegularFile | FileType::Symlink) => Ok(Placement::Rename),
-            (false, _) => Err(in_the_way("is a device, FIFO or socket there").into()),
-            (true, there) if there == directory => {
-                let cannot = |errno: Errno| {
-                    anyhow::Error::new(std::io::Error::from(errno))
-                        .context(format!("cannot open {path:?}"))
-                };
-                let from = open_writable(self.from, self.name).map_err(cannot)?;
+        let why = match (arrived == FileType::Directory, there) {
+            (false, FileType::RegularFile | FileType::Symlink) => return Ok(Placement::Rename),
+            (false, FileType::Directory) => "is a directory there, but not in the copy",
+            (false, _) => "is a device, FIFO or socket there",
+            (true, FileType::Directory) => {
+                let cannot = || format!("cannot open {path:?}");
+                let from = open_writable(self.from, self.name).with_context(cannot)?;
                 let to = openat(self.to, self.new_name, OPEN_DIRECTORY, Mode::empty())
-                    .map_err(cannot)?;
-                let may = accessat(&to, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty());
-                may.map_err(std::io::Error::from)
+                    .with_context(cannot)?;
+                accessat(&to, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
                     .with_context(|| format!("cannot write in {path:?}"))?;
-                if device(&from)? != device(&to)? {
-                    let why = "is in another file system there; copy into it separately";
-                    return Err(in_the_way(why).into());
+                if device(&from)? == device(&to)? {
+                    return Ok(Placement::Merge(from, to));
                 }
-                Ok(Placement::Merge(from, to))
+                "is in another file system there; copy into it separately"
             }
-            (true, FileType::Symlink) => {
-                Err(in_the_way("is a symbolic link there, but a directory in the copy").into())
-            }
-            (true, _) => Err(in_the_way("is a file there, but a directory in the copy").into()),
-        }
+            (true, FileType::Symlink) => "is a symbolic link there, but a directory in the copy",
+            (true, _) => "is a file there, but a directory in the copy",
+        };
+        Err(PlaceConflict { path: path.to_owned(), why }.into())
     }
 
     fn rename(self) -> Result<(), Errno> {
@@ -186,7 +171,7 @@ fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path, pass: Pass) -> R
 }
 
 fn device(fd: &OwnedFd) -> Result<u64> {
-    let stat = fstat(fd).map_err(std::io::Error::from).context("cannot look at a directory")?;
+    let stat = fstat(fd).context("cannot look at a directory")?;
     Ok(stat.st_dev)
 }
 

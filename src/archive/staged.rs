@@ -28,7 +28,6 @@ impl StagingDirectory {
         let name = OsString::from(format!("{PREFIX}{digits}"));
         let parent = parent.try_clone_to_owned().context("cannot hold the directory")?;
         mkdirat(&parent, &name, Mode::from_raw_mode(0o700))
-            .map_err(std::io::Error::from)
             .context("cannot create a directory there")?;
         match openat(&parent, &name, OPEN_DIRECTORY, Mode::empty()) {
             Ok(top) => {
@@ -37,7 +36,7 @@ impl StagingDirectory {
             }
             Err(errno) => {
                 let _ = unlinkat(&parent, &name, AtFlags::REMOVEDIR);
-                Err(std::io::Error::from(errno)).context("cannot create a directory there")
+                Err(errno).context("cannot create a directory there")
             }
         }
     }

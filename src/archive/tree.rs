@@ -253,14 +253,13 @@ pub fn shown(name: &EntryName) -> String {
 
 fn said(errno: Errno, what: &str, part: &[u8]) -> anyhow::Error {
     let shown = OsStr::from_bytes(part);
-    anyhow::Error::new(std::io::Error::from(errno)).context(format!("cannot {what} {shown:?}"))
+    anyhow::Error::new(errno).context(format!("cannot {what} {shown:?}"))
 }
 
 /// Why an entry could not be created. An existing one came from the same stream.
 fn refused(errno: Errno, what: &str, entry: &TarEntry) -> anyhow::Error {
     match errno {
         Errno::EXIST => ArchiveError::Twice(entry.name.to_bytes()).into(),
-        _ => anyhow::Error::new(std::io::Error::from(errno))
-            .context(format!("cannot {what} {}", shown(&entry.name))),
+        _ => anyhow::Error::new(errno).context(format!("cannot {what} {}", shown(&entry.name))),
     }
 }

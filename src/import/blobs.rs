@@ -100,10 +100,6 @@ impl PackedFiles {
         Ok(PackedFiles::Archive(file, files))
     }
 
-    pub fn directory(directory: OwnedFd) -> PackedFiles {
-        PackedFiles::Directory(directory)
-    }
-
     /// The archive or directory itself.
     pub fn into_file(self) -> File {
         match self {

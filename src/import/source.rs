@@ -139,7 +139,7 @@ impl NamedSource {
     }
 
     fn look_at_directory(&self, directory: File) -> Result<ImportPlan> {
-        let packed = PackedFiles::directory(OwnedFd::from(directory.try_clone()?));
+        let packed = PackedFiles::Directory(OwnedFd::from(directory.try_clone()?));
         let is_layout = packed.has("oci-layout") && packed.has("index.json");
         match self.form {
             None if is_layout => self.plan(directory, RootfsFormat::Oci),
@@ -152,44 +152,31 @@ impl NamedSource {
     }
 
     fn plan(&self, file: File, form: RootfsFormat) -> Result<ImportPlan> {
-        let is_directory = file.metadata()?.is_dir();
-        let chosen = match form {
-            RootfsFormat::Dir | RootfsFormat::Tar => {
-                if self.reference.is_some() {
-                    bail!(
-                        Refusal::usage("it consists of files, not of images with names")
-                            .hint("omit --ref")
-                    );
-                }
-                let contents =
-                    if is_directory { SourceContents::Directory } else { SourceContents::Archive };
-                return Ok(ImportPlan {
-                    file,
-                    contents,
-                    form,
-                    reference: None,
-                    digest: None,
-                    command: CommandDefaults::default(),
-                });
+        let contents = match form {
+            RootfsFormat::Dir | RootfsFormat::Tar if self.reference.is_some() => {
+                let message = "it consists of files, not of images with names";
+                bail!(Refusal::usage(message).hint("omit --ref"))
             }
+            RootfsFormat::Dir => SourceContents::Directory,
+            RootfsFormat::Tar => SourceContents::Archive,
             RootfsFormat::Oci | RootfsFormat::Docker => {
-                let packed = if is_directory {
-                    PackedFiles::directory(OwnedFd::from(file))
+                let packed = if file.metadata()?.is_dir() {
+                    PackedFiles::Directory(OwnedFd::from(file))
                 } else {
                     PackedFiles::archive(file)?
                 };
                 let wanted = self.reference.as_deref();
-                let chosen = match form {
+                let SelectedImage { reference, digest, layers, command } = match form {
                     RootfsFormat::Docker => select::from_docker(&packed, wanted)?,
                     _ => select::from_layout(&packed, wanted)?,
                 };
-                (chosen, packed.into_file())
+                let (file, contents) = (packed.into_file(), SourceContents::Layers(layers));
+                let digest = Some(digest.to_string());
+                return Ok(ImportPlan { file, contents, form, reference, digest, command });
             }
         };
-        let (SelectedImage { reference, digest, layers, command }, file) = chosen;
-        let contents = SourceContents::Layers(layers);
-        let digest = Some(digest.to_string());
-        Ok(ImportPlan { file, contents, form, reference, digest, command })
+        let command = CommandDefaults::default();
+        Ok(ImportPlan { file, contents, form, reference: None, digest: None, command })
     }
 
     /// The plan of an opened source. A stream is read to its end and stored in `work`.
