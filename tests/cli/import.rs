@@ -254,10 +254,8 @@ fn impossible_imports_are_refused_before_anything_is_done() {
         let words = [&["image", "import"], args].concat();
         env.run(&words).fails(2, &format!("mayfly: {message}"));
     }
-    env.run(&["image", "import", &archive, "debian-git"]).fails(
-        4,
-        "mayfly: \"debian-git\" is already a profile of Debian packages\nhint: [..]",
-    );
+    env.run(&["image", "import", &archive, "debian-git"])
+        .fails(4, "mayfly: \"debian-git\" is already a profile of Debian packages\nhint: [..]");
     env.run(&["image", "import", &archive, "--kernel-of", "nope"])
         .fails(3, "mayfly: no profile \"nope\"\n[..]");
     assert_eq!(names(&env), [""; 0]);
