@@ -107,20 +107,6 @@ impl VmBoot<'_> {
         self.manager.change_starting(self.record.id(), VmRecord::unlaunched)
     }
 
-    /// Freezes a VM that was launched for that. Its VMM has no use afterwards. Returns the VMM's
-    /// version.
-    pub fn freeze(
-        &self,
-        memory: MemorySource,
-        vmm: &PidFd,
-        monitor: &MonitorStream,
-        signals: &mut PendingSignals,
-    ) -> Result<String> {
-        let paths = self.paths();
-        let mut wait = self.wait(vmm, signals);
-        self.backend.freeze(self.vm_of(&paths, memory), monitor, &mut wait)
-    }
-
     pub fn paths(&self) -> VmPaths {
         self.manager.paths(self.record.id())
     }
@@ -131,7 +117,8 @@ impl VmBoot<'_> {
         WaitLimit::until(deadline).watching(vmm.as_fd()).interruptible(signals)
     }
 
-    fn vm_of<'m>(&'m self, paths: &'m VmPaths, memory: MemorySource<'m>) -> BackendVm<'m> {
+    /// The VM, as its backend sees it.
+    pub fn vm_of<'m>(&'m self, paths: &'m VmPaths, memory: MemorySource<'m>) -> BackendVm<'m> {
         BackendVm { memory, ..BackendVm::new(&self.record.manifest, paths, self.files) }
     }
 

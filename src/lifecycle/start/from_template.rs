@@ -82,7 +82,10 @@ pub fn start(
     caller: &mut StartCaller<'_>,
 ) -> Result<BootedVm, TemplateFailure> {
     let template = find_or_make(boot, shape, image, caller)?;
-    Ok(copy(boot, &template, caller)?)
+    let files = template.files();
+    sparse::clone_file(&files.disk, &boot.paths().disk())?;
+    caller.timings.end("disk");
+    Ok(boot.launch(MemorySource::Frozen(&files), Some(template.name()), caller)?)
 }
 
 /// Deletes what a failed start from a template left, and the template itself.
@@ -91,17 +94,6 @@ pub fn discard(boot: &VmBoot, shape: &TemplateShape, disk: &Path) -> Result<()> 
     // If it is in use, the commands that use it find the fault themselves.
     let _ = boot.manager.templates()?.remove(&shape.name());
     Ok(())
-}
-
-fn copy(
-    boot: &VmBoot,
-    template: &LockedTemplate,
-    caller: &mut StartCaller<'_>,
-) -> Result<BootedVm> {
-    let files = template.files();
-    sparse::clone_file(&files.disk, &boot.paths().disk())?;
-    caller.timings.end("disk");
-    boot.launch(MemorySource::Frozen(&files), Some(template.name()), caller)
 }
 
 fn find_or_make(
@@ -168,9 +160,11 @@ fn freeze(
 ) -> Result<String> {
     let warmed = warm_up(&mut up.session, signals);
     let (vmm, monitor) = up.hang_up();
+    let paths = boot.paths();
     let frozen = warmed.and_then(|()| {
         boot.wait(&vmm, signals).pause(IDLE_TIME, "the agent to be idle")?;
-        boot.freeze(memory, &vmm, &monitor, signals)
+        let vm = boot.vm_of(&paths, memory);
+        boot.backend.freeze(vm, &monitor, &mut boot.wait(&vmm, signals))
     });
     boot.end(&vmm)?;
     frozen

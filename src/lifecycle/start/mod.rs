@@ -72,14 +72,13 @@ pub fn start(
     started.or_else(|error| {
         // Also if only the record could not be written: the user is told that the VM did not start, so
         // it must not run.
-        undo(manager, id, &error).with_context(|| format!("while undoing: {error:#}"))?;
+        let undo = || {
+            let record = manager.registry.read()?.get(id)?.clone();
+            teardown::bring_down(manager, &record, Some(format!("{error:#}")))
+        };
+        undo().with_context(|| format!("while undoing: {error:#}"))?;
         Err(error)
     })
-}
-
-fn undo(manager: &VmManager, id: &VmId, error: &anyhow::Error) -> Result<VmRecord> {
-    let record = manager.registry.read()?.get(id)?.clone();
-    teardown::bring_down(manager, &record, Some(format!("{error:#}")))
 }
 
 /// The image a VM boots, locked against replacement; `None` if it boots none or the image is gone.
