@@ -13,7 +13,12 @@ use crate::model::{MemMib, Profile, Refusal, RefusalKind, TimeSpan};
 use crate::output::settings_table;
 use crate::settings::{ConfigKey, KEYS, ValueOrigin, find_profile, own_file};
 
-const EXAMPLES: &str = "\
+/// Show settings and where each value comes from
+///
+/// In order of precedence: flag, variable, the file MAYFLY_CONFIG names, your config.toml, the host's
+/// config.toml, the profile, the built-in default.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
 Examples:
   mayfly config show
   mayfly config show backend mem
@@ -21,24 +26,7 @@ Examples:
   ${EDITOR:-vi} \"$(mayfly config path)\"
 
 Defaults are read from the file MAYFLY_CONFIG names, ~/.config/mayfly/config.toml ($XDG_CONFIG_HOME; not
-as root) and /etc/mayfly/config.toml. mayfly-config(5) describes all keys.";
-
-const SHOW_EXAMPLES: &str = "\
-Examples:
-  mayfly config show
-  mayfly config show backend mem
-  MAYFLY_TTL=5m mayfly config show ttl    with a variable";
-
-const PATH_EXAMPLES: &str = "\
-Examples:
-  ${EDITOR:-vi} \"$(mayfly config path)\"";
-
-/// Show settings and where each value comes from
-///
-/// In order of precedence: flag, variable, the file MAYFLY_CONFIG names, your config.toml, the host's
-/// config.toml, the profile, the built-in default.
-#[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+as root) and /etc/mayfly/config.toml. mayfly-config(5) describes all keys.")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -49,7 +37,11 @@ enum Action {
     /// Show each setting, its value, and where that comes from
     ///
     /// Settings from a file show its path and line.
-    #[command(after_help = SHOW_EXAMPLES)]
+    #[command(after_help = "\
+Examples:
+  mayfly config show
+  mayfly config show backend mem
+  MAYFLY_TTL=5m mayfly config show ttl    with a variable")]
     Show {
         /// Show only this key; may be given several times
         #[arg(value_name = "KEY", add = ArgValueCompleter::new(keys))]
@@ -57,7 +49,9 @@ enum Action {
     },
 
     /// Print the path of your settings file
-    #[command(after_help = PATH_EXAMPLES)]
+    #[command(after_help = "\
+Examples:
+  ${EDITOR:-vi} \"$(mayfly config path)\"")]
     Path,
 }
 

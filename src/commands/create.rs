@@ -8,19 +8,17 @@ use super::flags::vm::VmFlags;
 use crate::host::signals::PendingSignals;
 use crate::output::VmView;
 
-const EXAMPLES: &str = "\
-Examples:
-  vm=$(mayfly create)                        keep its id in a variable
-  mayfly create --name ci --ttl 30m --keep   name it 'ci', and keep it after 'exec'
-  mayfly create --label job=nightly --label commit=3f2a91
-  mayfly create --profile debian-build --vcpus 2 --mem 4G";
-
 /// Create a VM and print its id
 ///
 /// Deletes expired VMs, builds the profile's image if it is missing, and reserves a VM. It uses no memory
 /// or CPU until it is started.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  vm=$(mayfly create)                        keep its id in a variable
+  mayfly create --name ci --ttl 30m --keep   name it 'ci', and keep it after 'exec'
+  mayfly create --label job=nightly --label commit=3f2a91
+  mayfly create --profile debian-build --vcpus 2 --mem 4G")]
 pub struct Args {
     #[command(flatten)]
     vm: VmFlags,

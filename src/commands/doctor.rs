@@ -7,16 +7,14 @@ use crate::lifecycle::{self, VmManager};
 use crate::model::RefusalKind;
 use crate::output::checks_table;
 
-const EXAMPLES: &str = "\
-Examples:
-  mayfly doctor
-  mayfly doctor --json | jq -r '.checks[] | select(.verdict != \"ok\").remedy'";
-
 /// Check what this host can do, and how to fix what it cannot
 ///
 /// Exits with 0 if VMs can run here, and with 6 if no real backend works.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  mayfly doctor
+  mayfly doctor --json | jq -r '.checks[] | select(.verdict != \"ok\").remedy'")]
 pub struct Args {}
 
 pub fn serve(app: &AppContext, _: Args) -> Result<u8> {

@@ -10,17 +10,15 @@ use crate::lifecycle;
 use crate::model::{TimeSpan, VmRef};
 use crate::output::VmView;
 
-const EXAMPLES: &str = "\
-Examples:
-  mayfly extend ci 30m    let it live for 30 minutes from now";
-
 /// Let a VM live longer
 ///
 /// The VM expires DURATION from now, unless it already had longer to live. 'limits.ttl_seconds' limits
 /// DURATION as it limits a TTL. A running guest is informed, because it powers itself off when its time is
 /// up.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  mayfly extend ci 30m    let it live for 30 minutes from now")]
 pub struct Args {
     /// Name or id of a VM; the beginning of an id is enough
     #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]

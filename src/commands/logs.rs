@@ -12,13 +12,6 @@ use crate::lifecycle::{self, LogFollower, LogKind, VmManager};
 use crate::model::{Refusal, VmId, VmRef};
 use crate::output::{ForeignText, LogView};
 
-const EXAMPLES: &str = "\
-Examples:
-  mayfly logs ci
-  mayfly logs -f -n 20 ci        the last 20 lines, and new output until the VM ends
-  mayfly logs --vmm ci           what QEMU or Firecracker printed
-  mayfly logs --raw ci > console.log";
-
 /// Show what a VM printed on its console
 ///
 /// Also works for a VM that has stopped, expired or failed to start: a log is kept until the next start. A
@@ -29,7 +22,12 @@ Examples:
 /// about a megabyte. Once a guest has filled it, further output is lost until 'create' or 'reap' cuts the
 /// log down to its end.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  mayfly logs ci
+  mayfly logs -f -n 20 ci        the last 20 lines, and new output until the VM ends
+  mayfly logs --vmm ci           what QEMU or Firecracker printed
+  mayfly logs --raw ci > console.log")]
 pub struct Args {
     /// Name or id of a VM; the beginning of an id is enough
     #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]

@@ -9,18 +9,16 @@ use super::AppContext;
 use crate::model::{Profile, ProfileName};
 use crate::output::profiles_table;
 
-const EXAMPLES: &str = "\
+/// List profiles, their defaults, and whether their image is built
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
 Examples:
   mayfly profiles
   mayfly profiles --json | jq -r '.[].name'
 
 Profiles are read from the built-in file, /etc/mayfly/profiles.toml,
 ~/.config/mayfly/profiles.toml and $MAYFLY_PROFILES; later files override earlier ones, field by
-field.";
-
-/// List profiles, their defaults, and whether their image is built
-#[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+field.")]
 pub struct Args {}
 
 #[derive(Serialize)]

@@ -5,12 +5,6 @@ use anyhow::Result;
 use super::AppContext;
 use crate::lifecycle;
 
-const EXAMPLES: &str = "\
-Examples:
-  mayfly reap
-  mayfly reap --dry-run
-  */10 * * * * /usr/local/bin/mayfly reap  in a crontab";
-
 /// Delete expired VMs and what crashes left behind
 ///
 /// Finishes operations that a killed command left half done, and deletes processes, directories and sockets
@@ -18,7 +12,11 @@ Examples:
 /// for 30 days ('limits.template_unused_seconds'). Skips what another command is using. Prints nothing if
 /// there is nothing to do, so that cron sends no mail.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  mayfly reap
+  mayfly reap --dry-run
+  */10 * * * * /usr/local/bin/mayfly reap  in a crontab")]
 pub struct Args {
     /// Only print what would be deleted
     #[arg(long)]

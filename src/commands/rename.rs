@@ -9,16 +9,14 @@ use crate::lifecycle;
 use crate::model::{VmName, VmRef};
 use crate::output::VmView;
 
-const EXAMPLES: &str = "\
-Examples:
-  mayfly rename ci ci-broken
-  mayfly rename 3f2a ci        a VM that has no name";
-
 /// Give a VM another name
 ///
 /// If another VM has the name, the exit code is 4. A running guest keeps its hostname until its next start.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  mayfly rename ci ci-broken
+  mayfly rename 3f2a ci        a VM that has no name")]
 pub struct Args {
     /// Name or id of a VM; the beginning of an id is enough
     #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]

@@ -8,18 +8,16 @@ use super::flags::selection::{VmSelection, is_absent};
 use crate::lifecycle;
 use crate::model::record::reason;
 
-const EXAMPLES: &str = "\
-Examples:
-  mayfly rm ci
-  mayfly rm -f ci                            succeed even if it is already gone
-  mayfly rm --all --filter state=stopped";
-
 /// Delete VMs and everything that belongs to them, running or not
 ///
 /// A running VM is killed, not shut down, and an 'exec' in it ends with 125. --all succeeds even if there
 /// are no VMs.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  mayfly rm ci
+  mayfly rm -f ci                            succeed even if it is already gone
+  mayfly rm --all --filter state=stopped")]
 pub struct Args {
     #[command(flatten)]
     vms: VmSelection,

@@ -17,16 +17,6 @@ use crate::host::signals::PendingSignals;
 use crate::lifecycle::{self, EntryWords, ExecCommand, PhaseTimings, StartCaller, StreamPurpose};
 use crate::output::ErrorReport;
 
-const EXAMPLES: &str = "\
-Examples:
-  mayfly run -- uname -a
-  mayfly run --profile debian-build --mem 4G -- make --version
-  mayfly run --timeout 30s -c 'curl --version; exit 3'
-  mayfly run -p debian-build --copy-in . -- make test
-  mayfly run -p debian-build --copy-in . --copy-out build -- make
-  mayfly run -t                           a shell in a new VM
-  mayfly run -p nginx                     the command of an imported image";
-
 /// Run a command in a new VM, and leave nothing behind
 ///
 /// Does what 'create', 'start', 'exec' and 'rm' do, and returns the command's exit code. The VM is deleted
@@ -37,7 +27,15 @@ Examples:
 /// CMD, and uses the profile's command if there is no CMD. '-c' and 'exec' ignore both. With -t and no command
 /// at all, the login shell of root or USER is run.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  mayfly run -- uname -a
+  mayfly run --profile debian-build --mem 4G -- make --version
+  mayfly run --timeout 30s -c 'curl --version; exit 3'
+  mayfly run -p debian-build --copy-in . -- make test
+  mayfly run -p debian-build --copy-in . --copy-out build -- make
+  mayfly run -t                           a shell in a new VM
+  mayfly run -p nginx                     the command of an imported image")]
 #[command(
     override_usage = "mayfly run [OPTIONS] [-- CMD [ARG]...]\n       mayfly run [OPTIONS] -c STRING"
 )]

@@ -12,20 +12,18 @@ use crate::lifecycle::{self, PhaseTimings, StartCaller, StreamPurpose};
 use crate::model::VmRef;
 use crate::output::VmView;
 
-const EXAMPLES: &str = "\
-Examples:
-  mayfly start ci              by name
-  mayfly start 3f2a            by the beginning of its id
-  mayfly start web db          several VMs
-  mayfly start --cold ci       boot it; 'mayfly logs' shows how
-  mayfly start -v ci           with the time each phase took";
-
 /// Start created or stopped VMs
 ///
 /// Returns when the agent in the VM answers, so the VM is ready for 'exec'. If the VM does not boot, the end
 /// of its console log is shown and it is left stopped; 'mayfly logs' shows the whole log.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  mayfly start ci              by name
+  mayfly start 3f2a            by the beginning of its id
+  mayfly start web db          several VMs
+  mayfly start --cold ci       boot it; 'mayfly logs' shows how
+  mayfly start -v ci           with the time each phase took")]
 pub struct Args {
     /// Name or id of a VM; the beginning of an id is enough
     #[arg(required = true, value_name = "VM", add = ArgValueCompleter::new(candidates::vms_that_do_not_run))]

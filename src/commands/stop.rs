@@ -10,19 +10,17 @@ use crate::lifecycle;
 use crate::model::TimeSpan;
 use crate::output::VmView;
 
-const EXAMPLES: &str = "\
-Examples:
-  mayfly stop ci
-  mayfly stop --grace 1s ci             give its processes one second
-  mayfly stop --all --label job=nightly";
-
 /// Stop VMs and keep their disks
 ///
 /// Asks the guest to end its processes and power off, then terminates the VMM, then kills it. Exits with
 /// 0 only when the VMM is proven to be gone. A VM that is not running counts as stopped. --all selects
 /// running VMs, and succeeds even if there are none.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  mayfly stop ci
+  mayfly stop --grace 1s ci             give its processes one second
+  mayfly stop --all --label job=nightly")]
 pub struct Args {
     #[command(flatten)]
     vms: VmSelection,

@@ -18,34 +18,17 @@ use crate::lifecycle::{
 use crate::model::{Refusal, RefusalKind, VmRecord};
 use crate::output::{TemplateView, templates_table};
 
-const EXAMPLES: &str = "\
-Examples:
-  mayfly template build --mem 2G     so that the first 'run --mem 2G' is fast
-  mayfly template ls
-  mayfly template rm --all";
-
-const BUILD_EXAMPLES: &str = "\
-Examples:
-  mayfly template build                                  for the VMs that 'run' makes by default
-  mayfly template build -p debian-build --vcpus 2 --mem 4G";
-
-const LS_EXAMPLES: &str = "\
-Examples:
-  mayfly template ls
-  mayfly template ls --json | jq -r '.[].name'";
-
-const RM_EXAMPLES: &str = "\
-Examples:
-  mayfly template rm debian-base-f035822cdee9
-  mayfly template rm --all";
-
 /// Build, list and delete the templates VMs start from
 ///
 /// A template is a VM that was frozen after it had booted. A new VM of the same profile, size and backend
 /// starts as a copy of it, in a fraction of a second. 'start' and 'run' make a missing template themselves,
 /// and 'reap' deletes templates that are not used.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  mayfly template build --mem 2G     so that the first 'run --mem 2G' is fast
+  mayfly template ls
+  mayfly template rm --all")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -58,7 +41,10 @@ enum Action {
     /// Without this, the first VM of the kind makes the template and takes longer to start. Builds the
     /// profile's image first if it is missing. A VM is started to check that the template works; it
     /// counts towards the limit of VMs, and is deleted.
-    #[command(after_help = BUILD_EXAMPLES)]
+    #[command(after_help = "\
+Examples:
+  mayfly template build                                  for the VMs that 'run' makes by default
+  mayfly template build -p debian-build --vcpus 2 --mem 4G")]
     Build {
         #[command(flatten)]
         machine: MachineFlags,
@@ -67,13 +53,19 @@ enum Action {
     /// List templates
     ///
     /// A damaged template is not used, but rebuilt when a VM needs it.
-    #[command(after_help = LS_EXAMPLES)]
+    #[command(after_help = "\
+Examples:
+  mayfly template ls
+  mayfly template ls --json | jq -r '.[].name'")]
     Ls,
 
     /// Delete templates
     ///
     /// VMs that were started from a template keep running. Refused while a VM is being started from it.
-    #[command(after_help = RM_EXAMPLES)]
+    #[command(after_help = "\
+Examples:
+  mayfly template rm debian-base-f035822cdee9
+  mayfly template rm --all")]
     Rm {
         /// Name of a template
         #[arg(

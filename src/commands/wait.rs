@@ -11,18 +11,16 @@ use crate::lifecycle::{self, WaitGoal, WaitOutcome};
 use crate::model::{TimeSpan, VmId};
 use crate::output::escape;
 
-const EXAMPLES: &str = "\
-Examples:
-  mayfly wait ci
-  mayfly wait --timeout 10m --all --label job=nightly
-  mayfly wait --for started ci && mayfly exec ci -- make test";
-
 /// Wait until VMs have ended
 ///
 /// Returns when none of them is running: each has stopped, expired, been deleted, or was never started. If
 /// a VM has not reached the state within --timeout, the exit code is 4.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  mayfly wait ci
+  mayfly wait --timeout 10m --all --label job=nightly
+  mayfly wait --for started ci && mayfly exec ci -- make test")]
 pub struct Args {
     #[command(flatten)]
     vms: VmSelection,

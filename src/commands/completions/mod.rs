@@ -15,26 +15,24 @@ use clap_complete::env::{EnvCompleter, Fish, Shells, Zsh};
 use crate::commands::AppContext;
 use crate::settings::SettingOverrides;
 
-const EXAMPLES: &str = "\
-Examples:
-  mayfly completions bash > ~/.local/share/bash-completion/completions/mayfly
-  mayfly completions zsh > ~/.zfunc/_mayfly
-  mayfly completions fish > ~/.config/fish/completions/mayfly.fish";
-
 /// The variable with which a completion script calls mayfly. Not clap's own `COMPLETE`: every command would
 /// fail if another program set a name that common.
 pub const VARIABLE: &str = "MAYFLY_COMPLETE";
 
 /// The supported shells.
 const SHELLS: Shells<'static> =
-    Shells(&[&bash::BashCompleter, &Terse { shell: &Zsh }, &Terse { shell: &Fish }]);
+    Shells(&[&bash::BashCompleter, &FilteredShell(&Zsh), &FilteredShell(&Fish)]);
 
 /// Print a shell's completion script
 ///
 /// The script calls mayfly, which completes names of VMs, profiles and templates as well as verbs and flags.
 /// To use it at once in a shell, run 'source <(mayfly completions bash)'.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  mayfly completions bash > ~/.local/share/bash-completion/completions/mayfly
+  mayfly completions zsh > ~/.zfunc/_mayfly
+  mayfly completions fish > ~/.config/fish/completions/mayfly.fish")]
 pub struct Args {
     /// Shell to print the script for
     #[arg(value_enum)]
@@ -91,17 +89,15 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
 }
 
 /// Another shell, with candidates filtered by [`candidates::is_wanted`].
-struct Terse<'a> {
-    shell: &'a (dyn EnvCompleter + Sync),
-}
+struct FilteredShell(&'static (dyn EnvCompleter + Sync));
 
-impl EnvCompleter for Terse<'_> {
+impl EnvCompleter for FilteredShell {
     fn name(&self) -> &'static str {
-        self.shell.name()
+        self.0.name()
     }
 
     fn is(&self, name: &str) -> bool {
-        self.shell.is(name)
+        self.0.is(name)
     }
 
     fn write_registration(
@@ -112,7 +108,7 @@ impl EnvCompleter for Terse<'_> {
         completer: &str,
         out: &mut dyn Write,
     ) -> std::io::Result<()> {
-        self.shell.write_registration(variable, name, bin, completer, out)
+        self.0.write_registration(variable, name, bin, completer, out)
     }
 
     fn write_complete(
@@ -126,7 +122,7 @@ impl EnvCompleter for Terse<'_> {
         let at = std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|index| index.parse().ok());
         let typed = at.map_or(words.last(), |at: usize| words.get(at)).cloned().unwrap_or_default();
         let mut answer = Vec::new();
-        self.shell.write_complete(tree, words, directory, &mut answer)?;
+        self.0.write_complete(tree, words, directory, &mut answer)?;
         // Both expect one candidate per line.
         let answer = String::from_utf8_lossy(&answer);
         let typed = typed.to_string_lossy();

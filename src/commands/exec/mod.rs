@@ -13,15 +13,6 @@ use crate::host::signals::PendingSignals;
 use crate::lifecycle::{self, ExecCommand, PhaseTimings};
 use crate::model::{Refusal, VmRef};
 
-const EXAMPLES: &str = "\
-Examples:
-  mayfly exec ci -- make test             run it, then delete the VM
-  mayfly exec --keep ci -- make test      keep the VM
-  mayfly exec --keep --all --label job=nightly -- uptime
-  mayfly exec --keep ci -c 'cd /tmp && ls | wc -l'
-  mayfly exec --keep -i ci -- sort < list
-  mayfly exec --keep -t ci -- top         on a terminal";
-
 /// Run a command in a running VM, then delete the VM
 ///
 /// Streams the command's output and returns its exit code. The VM is deleted afterwards, unless --keep,
@@ -35,7 +26,14 @@ Examples:
 /// for a VM that was deleted or stopped in the meantime, and if no VM is running. With --json, one object
 /// per VM is printed, in the order in which the commands end. Ctrl-C ends all of them.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  mayfly exec ci -- make test             run it, then delete the VM
+  mayfly exec --keep ci -- make test      keep the VM
+  mayfly exec --keep --all --label job=nightly -- uptime
+  mayfly exec --keep ci -c 'cd /tmp && ls | wc -l'
+  mayfly exec --keep -i ci -- sort < list
+  mayfly exec --keep -t ci -- top         on a terminal")]
 #[command(
     override_usage = "mayfly exec [OPTIONS] VM -- CMD [ARG]...\n       mayfly exec [OPTIONS] VM -c STRING\n       mayfly exec [OPTIONS] --all [--label KEY[=VALUE]] -- CMD [ARG]..."
 )]

@@ -15,15 +15,6 @@ use crate::model::{MemMib, ProfileName, Refusal, RootfsFormat, TimeSpan};
 use crate::output::ImageView;
 use crate::settings::ImportedDefaults;
 
-const EXAMPLES: &str = "\
-Examples:
-  podman save --format oci-archive --output alpine.tar alpine
-  mayfly image import alpine.tar
-  mayfly run --profile alpine -- cat /etc/alpine-release
-  podman save my-app | mayfly image import - my-app
-  mayfly run --profile my-app                        its own command
-  mayfly image import ./rootfs minimal --mem 256M    a directory";
-
 /// Make an image and a profile from a root file system or container image
 ///
 /// SOURCE is a root file system, as a directory or a tar archive, or a container image: an OCI archive or
@@ -35,7 +26,14 @@ Examples:
 /// entrypoint and command. Prints the name of the profile. An image imported earlier under this name is
 /// replaced.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  podman save --format oci-archive --output alpine.tar alpine
+  mayfly image import alpine.tar
+  mayfly run --profile alpine -- cat /etc/alpine-release
+  podman save my-app | mayfly image import - my-app
+  mayfly run --profile my-app                        its own command
+  mayfly image import ./rootfs minimal --mem 256M    a directory")]
 pub struct Args {
     /// A directory, an archive, or '-'
     #[arg(value_name = "SOURCE", value_hint = clap::ValueHint::AnyPath)]

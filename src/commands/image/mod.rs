@@ -16,36 +16,19 @@ use crate::lifecycle;
 use crate::model::ProfileName;
 use crate::output::{ImageView, images_table};
 
-const EXAMPLES: &str = "\
+/// Build, import, list and delete the images VMs boot
+///
+/// An image is built from Debian packages, once for each profile; 'create' and 'run' build a missing image
+/// themselves. It can also be imported, for example from a container image.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
 Examples:
   mayfly image build                  debian-base
   mayfly image build debian-build
   mayfly image import alpine.tar      written by 'skopeo copy' or 'podman save'
   mayfly image ls
   mayfly image rm debian-git
-  mayfly image prune --dry-run        show what nothing needs";
-
-const BUILD_EXAMPLES: &str = "\
-Examples:
-  mayfly image build                         debian-base
-  mayfly image build --force debian-build    rebuild it with the newest packages";
-
-const LS_EXAMPLES: &str = "\
-Examples:
-  mayfly image ls
-  mayfly image ls --json | jq -r '.[].profile'";
-
-const RM_EXAMPLES: &str = "\
-Examples:
-  mayfly image rm debian-git
-  mayfly image rm --force debian-git    even if a VM needs it, or if it does not exist";
-
-/// Build, import, list and delete the images VMs boot
-///
-/// An image is built from Debian packages, once for each profile; 'create' and 'run' build a missing image
-/// themselves. It can also be imported, for example from a container image.
-#[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+  mayfly image prune --dry-run        show what nothing needs")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -58,7 +41,10 @@ enum Action {
     /// Installs Debian packages into a directory and makes file systems from it. This needs the network
     /// and takes half a minute or more. An image is out of date when its profile names other packages;
     /// newer versions of the packages are installed with --force.
-    #[command(after_help = BUILD_EXAMPLES)]
+    #[command(after_help = "\
+Examples:
+  mayfly image build                         debian-base
+  mayfly image build --force debian-build    rebuild it with the newest packages")]
     Build {
         /// Profile whose image to build
         #[arg(
@@ -78,14 +64,20 @@ enum Action {
     ///
     /// Files are sparse, so they take less space than their length. Images share kernels, so some space may
     /// be counted twice. With --json, the length and digest of each file is shown, too.
-    #[command(after_help = LS_EXAMPLES)]
+    #[command(after_help = "\
+Examples:
+  mayfly image ls
+  mayfly image ls --json | jq -r '.[].profile'")]
     Ls,
 
     /// Delete the image of a profile
     ///
     /// Refused while VMs made from it exist. Its templates are deleted, too, and the profile of an imported
     /// image.
-    #[command(after_help = RM_EXAMPLES)]
+    #[command(after_help = "\
+Examples:
+  mayfly image rm debian-git
+  mayfly image rm --force debian-git    even if a VM needs it, or if it does not exist")]
     Rm {
         /// Profile whose image to delete
         #[arg(value_name = "PROFILE", add = ArgValueCompleter::new(candidates::images))]

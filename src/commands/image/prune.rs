@@ -6,19 +6,17 @@ use crate::commands::AppContext;
 use crate::lifecycle;
 use crate::model::ProfileName;
 
-const EXAMPLES: &str = "\
-Examples:
-  mayfly image prune --dry-run      only show what would be deleted
-  mayfly image prune                images that no profile needs
-  mayfly image prune --all          also images that can be rebuilt";
-
 /// Delete images that nothing needs
 ///
 /// Deletes images that no VM here was made from and no profile needs: the profile no longer exists or now
 /// names other packages. Also deletes templates whose image is gone, and what killed builds left. An
 /// imported image comes with its profile, and stays until 'image rm'. Prints what is deleted.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = "\
+Examples:
+  mayfly image prune --dry-run      only show what would be deleted
+  mayfly image prune                images that no profile needs
+  mayfly image prune --all          also images that can be rebuilt")]
 pub struct Args {
     /// Also delete images that can be rebuilt, if no VM was made from them
     #[arg(short, long)]

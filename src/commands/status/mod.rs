@@ -13,21 +13,19 @@ use crate::lifecycle::{self, VmManager};
 use crate::model::{StatusFilter, StatusSort, VmRecord, VmRef};
 use crate::output::{VmView, status_text};
 
-const EXAMPLES: &str = "\
+/// List all VMs, or the ones named
+///
+/// An expired VM that is named is deleted and reported as an error. The list of all VMs shows which have
+/// expired and changes nothing. With -q, only ids are printed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
 Examples:
   mayfly status
   mayfly status ci
   mayfly status --filter state=started --filter label=job=nightly --sort=-mem
   mayfly status --watch
   mayfly status -q --filter 'name=ci-*' | xargs -r mayfly stop
-  mayfly status --json | jq -r '.[] | select(.state == \"started\").vm_id'";
-
-/// List all VMs, or the ones named
-///
-/// An expired VM that is named is deleted and reported as an error. The list of all VMs shows which have
-/// expired and changes nothing. With -q, only ids are printed.
-#[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+  mayfly status --json | jq -r '.[] | select(.state == \"started\").vm_id'")]
 pub struct Args {
     /// Name or id of a VM; the beginning of an id is enough
     #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
