@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::info::{DISK, FILES, INFO, MEMORY, STATE, TemplateInfo, mark_used};
+use super::info::{DISK, FILES, INFO, MEMORY, STATE, mark_used};
 use super::shape::TemplateShape;
 use crate::host::lock::FileLock;
 use crate::host::{clock, directory, sparse};
@@ -78,8 +78,9 @@ impl TemplateDraft {
 
     /// Writes the description of the complete files, and puts the template in place.
     pub fn complete(self, vmm_version: String) -> Result<()> {
-        let mut info = TemplateInfo::new(&self.shape, clock::unix_time().as_secs_f64());
+        let mut info = self.shape.description.clone();
         info.vmm_version = vmm_version;
+        info.made_at = clock::unix_time().as_secs_f64();
         let mut cache = DigestCache::load_of_boot(&self.directory, &clock::boot_id()?);
         for (name, method) in FILES {
             let digest = cache.digest(name, &self.directory.join(name), method)?;

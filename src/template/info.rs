@@ -11,11 +11,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::shape::TemplateShape;
 use crate::host::clock;
 use crate::image::digest::{self, DigestMethod};
 use crate::image::{FileInfo, ImageInfo};
-use crate::model::{Accelerator, BackendKind, ProfileName};
+use crate::model::{Accelerator, BackendKind, ProfileName, VmManifest};
 
 pub const INFO: &str = "template.json";
 pub const MEMORY: &str = "memory";
@@ -49,7 +48,7 @@ pub struct TemplateInfo {
     pub accelerator: Accelerator,
     pub vcpu_count: u32,
     pub mem_mib: u32,
-    /// The text of its [`TemplateShape`].
+    /// The text of its [`super::TemplateShape`].
     pub shape: String,
     /// The version of the VMM that froze it.
     pub vmm_version: String,
@@ -61,21 +60,22 @@ pub struct TemplateInfo {
 }
 
 impl TemplateInfo {
-    /// A description without files.
-    pub fn new(shape: &TemplateShape, made_at: f64) -> Self {
+    /// A description without files, of a template for VMs like this one.
+    pub fn new(manifest: &VmManifest, image: &ImageInfo, shape: String) -> Self {
+        let digest = digest::of_bytes(shape.as_bytes()).replace("sha256:", "");
         TemplateInfo {
             schema: SCHEMA,
-            name: shape.name(),
-            profile: shape.profile.clone(),
-            image: shape.image.clone(),
-            agent: shape.agent.clone(),
-            backend: shape.backend,
-            accelerator: shape.accelerator,
-            vcpu_count: shape.vcpu_count,
-            mem_mib: shape.mem_mib,
-            shape: shape.text().to_owned(),
+            name: format!("{}-{}", manifest.profile, &digest[..12]),
+            profile: manifest.profile.clone(),
+            image: image.id(),
+            agent: image.agent.digest.clone(),
+            backend: manifest.backend,
+            accelerator: manifest.accelerator,
+            vcpu_count: manifest.vcpu_count,
+            mem_mib: manifest.mem_mib,
+            shape,
             vmm_version: String::new(),
-            made_at,
+            made_at: 0.0,
             files: BTreeMap::new(),
             seal: UNSEALED.to_owned(),
         }
@@ -139,12 +139,13 @@ pub fn last_used(directory: &Path) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::template::shape;
+    use crate::template::tests::image;
 
     #[test]
     fn no_byte_can_change_unnoticed() {
-        let shape = shape::example("backend qemu\nvcpus 1");
-        let info = TemplateInfo::new(&shape, 1_795_500_000.25);
+        let (manifest, image) = (VmManifest::sample(), image("debian-base", "sha256:4567"));
+        let info = TemplateInfo::new(&manifest, &image, "backend qemu\nvcpus 1".into());
+        let info = TemplateInfo { made_at: 1_795_500_000.25, ..info };
         let text = info.to_text().unwrap();
         let read = TemplateInfo::from_text(&text).unwrap();
         assert_eq!(TemplateInfo { seal: info.seal.clone(), ..read }, info);

@@ -6,7 +6,6 @@
 //! and the template's lock is then free.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -85,8 +84,8 @@ impl TemplateStore {
     /// The template of this shape, or the right to make it. Waits for no lock.
     pub fn claim(&self, shape: &TemplateShape) -> Result<TemplateClaim> {
         let name = shape.name();
-        let place = self.root.join(&name);
-        let Some(shared) = FileLock::try_share(&self.lock(&name))? else {
+        let place = self.root.join(name);
+        let Some(shared) = FileLock::try_share(&self.lock(name))? else {
             return Ok(TemplateClaim::Wait);
         };
         match check(&place, shape) {
@@ -100,7 +99,7 @@ impl TemplateStore {
             }
             Ok(None) | Err(_) => drop(shared),
         }
-        let Some(lock) = FileLock::try_acquire(&self.lock(&name))? else {
+        let Some(lock) = FileLock::try_acquire(&self.lock(name))? else {
             return Ok(TemplateClaim::Wait);
         };
         // Again, because another command may have made it since.
@@ -109,8 +108,8 @@ impl TemplateStore {
             Ok(None) => None,
             Err(why) => Some(format!("{why:#}")),
         };
-        self.clear_leftovers(&name)?;
-        let draft = TemplateDraft::create(shape, self.scratch(&name)?, place, why, lock)?;
+        self.clear_leftovers(name)?;
+        let draft = TemplateDraft::create(shape, self.scratch(name)?, place, why, lock)?;
         Ok(TemplateClaim::Make(draft))
     }
 
@@ -230,7 +229,7 @@ impl TemplateStore {
         let place = self.root.join(&name);
         (is_name(&name) && place.is_dir()).then(|| ListedTemplate {
             info: TemplateInfo::read(&place).ok().flatten().filter(|info| is_whole(&place, info)),
-            bytes: disk_usage(&place),
+            bytes: directory::usage(&place).bytes,
             last_used: last_used(&place),
             name,
         })
@@ -290,13 +289,4 @@ fn made_for(entry: &str) -> Option<&str> {
 /// Whether a template can have that name. Other files here begin with a dot.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains('/')
-}
-
-fn disk_usage(directory: &Path) -> u64 {
-    let names = directory::names(directory).unwrap_or_default();
-    // stat(2) counts in blocks of 512 bytes.
-    let sizes = names
-        .iter()
-        .filter_map(|name| Some(fs::symlink_metadata(directory.join(name)).ok()?.blocks() * 512));
-    sizes.sum()
 }

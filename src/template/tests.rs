@@ -5,10 +5,25 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Refusal, RefusalKind};
+use crate::image::{ImageInfo, InitrdAgent};
+use crate::model::{Refusal, RefusalKind, VmManifest};
 
 fn shape(text: &str) -> TemplateShape {
-    super::shape::example(text)
+    let image = image("debian-base", "sha256:4567");
+    TemplateShape::new(&VmManifest::sample(), &image, text.to_owned())
+}
+
+pub fn image(profile: &str, agent: &str) -> ImageInfo {
+    let recipe = r#"{"suite":"bookworm","packages":[],"root_mib":1,"disk_mib":1}"#;
+    ImageInfo {
+        schema: 1,
+        profile: profile.parse().unwrap(),
+        recipe: serde_json::from_str(recipe).unwrap(),
+        kernel_release: "6.1".into(),
+        built_at: 0.0,
+        agent: InitrdAgent { version: "0.1.0".into(), digest: agent.into() },
+        files: Default::default(),
+    }
 }
 
 fn templates(directory: &tempfile::TempDir) -> TemplateStore {
@@ -122,10 +137,10 @@ fn a_template_in_use_is_not_deleted() {
     let (templates, shape) = (templates(&directory), shape("one"));
     make(&templates, &shape);
     let claim = templates.claim(&shape).unwrap();
-    assert!(templates.remove(&shape.name()).is_err());
+    assert!(templates.remove(shape.name()).is_err());
     drop(claim);
-    assert!(templates.remove(&shape.name()).unwrap());
-    assert!(!templates.remove(&shape.name()).unwrap());
+    assert!(templates.remove(shape.name()).unwrap());
+    assert!(!templates.remove(shape.name()).unwrap());
     let root = directory.path().join("templates");
     assert_eq!(fs::read_dir(root).unwrap().count(), 0);
 }
@@ -137,9 +152,9 @@ fn a_template_that_is_being_made_is_not_deleted() {
     let TemplateClaim::Make(draft) = templates.claim(&shape).unwrap() else {
         panic!("there is one")
     };
-    assert!(templates.remove(&shape.name()).is_err());
+    assert!(templates.remove(shape.name()).is_err());
     drop(draft);
-    assert!(!templates.remove(&shape.name()).unwrap());
+    assert!(!templates.remove(shape.name()).unwrap());
     for name in ["", ".", "..", "../templates", "a/b", ".making-x-12345678"] {
         assert!(!templates.remove(name).unwrap(), "{name}");
     }
@@ -194,21 +209,8 @@ fn damaged_templates_are_listed_as_damaged_and_other_files_are_not() {
 
 #[test]
 fn a_template_is_of_one_image_with_one_agent() {
-    let image = |profile: &str, agent: &str| crate::image::ImageInfo {
-        schema: 1,
-        profile: profile.parse().unwrap(),
-        recipe: serde_json::from_str(
-            r#"{"suite":"bookworm","packages":[],"root_mib":1,"disk_mib":1}"#,
-        )
-        .unwrap(),
-        kernel_release: "6.1".into(),
-        built_at: 0.0,
-        agent: crate::image::InitrdAgent { version: "0.1.0".into(), digest: agent.into() },
-        files: Default::default(),
-    };
     let own = image("debian-base", "sha256:4567");
-    let mut info = TemplateInfo::new(&shape("one"), 0.0);
-    info.image = own.id();
+    let mut info = shape("one").description;
     assert!(info.is_of(&own));
     assert!(!info.is_of(&image("debian-git", "sha256:4567")));
     assert!(!info.is_of(&image("debian-base", "sha256:89ab")));

@@ -92,7 +92,7 @@ pub fn start(
 pub fn discard(boot: &VmBoot, shape: &TemplateShape, disk: &Path) -> Result<()> {
     atomic_file::remove_if_there(disk)?;
     // If it is in use, the commands that use it find the fault themselves.
-    let _ = boot.manager.templates()?.remove(&shape.name());
+    let _ = boot.manager.templates()?.remove(shape.name());
     Ok(())
 }
 
