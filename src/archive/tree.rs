@@ -84,22 +84,21 @@ impl TreeBuilder {
         let same = open.zip(parts).take_while(|(open, part)| open == part).count();
         self.close_to(same + 1)?;
         for part in &parts[same..] {
-            let parent = self.innermost();
-            match mkdirat(parent, OsStr::from_bytes(part), Mode::from_raw_mode(0o700)) {
-                Ok(()) => {
-                    let level = self.hold(part, 0o755, FileTime::default())?;
-                    self.levels.push(level);
-                }
-                Err(Errno::EXIST) => {
-                    let mut level = self.hold(part, 0o755, FileTime::default())?;
-                    let stat: Stat = fstat(&level.directory).context("cannot look at it")?;
-                    (level.mode, level.modified) = (stat.st_mode & 0o777, FileTime::of(&stat));
-                    // It may have been left before, and have its final mode.
-                    let _ = fchmod(&level.directory, Mode::from_raw_mode(0o700));
-                    self.levels.push(level);
-                }
-                Err(errno) => return Err(said(errno, "create the directory", part)),
+            let mode = Mode::from_raw_mode(0o700);
+            let created = mkdirat(self.innermost(), OsStr::from_bytes(part), mode);
+            if let Err(errno) = created
+                && errno != Errno::EXIST
+            {
+                return Err(said(errno, "create the directory", part));
             }
+            let mut level = self.hold(part, 0o755, FileTime::default())?;
+            if created.is_err() {
+                let stat: Stat = fstat(&level.directory).context("cannot look at it")?;
+                (level.mode, level.modified) = (stat.st_mode & 0o777, FileTime::of(&stat));
+                // It may have been left before, and have its final mode.
+                let _ = fchmod(&level.directory, mode);
+            }
+            self.levels.push(level);
         }
         Ok(())
     }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -191,15 +190,17 @@ fn link_target(name: &Path, target: &[u8]) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Opens a packed file in the archive or directory `packed`. Gives its length, too.
+/// Opens a packed file in the archive or directory `packed`. Gives its length, too. Only one file of an
+/// archive can be read at a time.
 ///
 /// # Errors
 /// `Usage` if it is not a regular file, and those of opening it.
 pub fn open(packed: &File, at: &BlobLocation) -> Result<(Box<dyn Read>, u64)> {
     match at {
         BlobLocation::Range { offset, size } => {
-            let file = packed.try_clone()?;
-            Ok((Box::new(Range { file, position: *offset, end: offset + size }), *size))
+            let mut file = packed.try_clone()?;
+            file.seek(SeekFrom::Start(*offset))?;
+            Ok((Box::new(file.take(*size)), *size))
         }
         BlobLocation::File(name) => {
             let file = open_beneath(packed, name)
@@ -220,21 +221,4 @@ fn open_beneath(directory: impl AsFd, name: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     Ok(rustix::fs::openat2(directory, name, flags, Mode::empty(), resolve)?.into())
-}
-
-/// A range of a file, read without moving the position of the file.
-struct Range {
-    file: File,
-    position: u64,
-    end: u64,
-}
-
-impl Read for Range {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
-        let most = left.min(into.len());
-        let count = self.file.read_at(&mut into[..most], self.position)?;
-        self.position += count as u64;
-        Ok(count)
-    }
 }

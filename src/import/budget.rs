@@ -43,23 +43,11 @@ impl UnpackBudget {
         UnpackBudget { left: all, all, since_check: CHECK_INTERVAL }
     }
 
-    /// Takes one entry with that many bytes of content.
+    /// Takes entries and bytes.
     ///
     /// # Errors
     /// `Usage` if less is left.
-    pub fn take(&mut self, bytes: u64) -> Result<()> {
-        self.take_of(1, bytes)
-    }
-
-    /// Takes bytes of an entry whose size is not known.
-    ///
-    /// # Errors
-    /// `Usage` if less is left.
-    pub fn take_bytes(&mut self, bytes: u64) -> Result<()> {
-        self.take_of(0, bytes)
-    }
-
-    fn take_of(&mut self, entries: u64, bytes: u64) -> Result<()> {
+    pub fn take(&mut self, entries: u64, bytes: u64) -> Result<()> {
         let (Some(entries), Some(bytes)) =
             (self.left.entries.checked_sub(entries), self.left.bytes.checked_sub(bytes))
         else {
@@ -116,12 +104,12 @@ mod tests {
     #[test]
     fn what_is_too_much_is_refused_before_it_is_written() {
         let mut budget = UnpackBudget::new(UnpackBounds { bytes: 100, entries: 3 });
-        budget.take(60).unwrap();
-        assert!(budget.take(8 << 60).unwrap_err().to_string().contains("unpacks to more"));
-        budget.take(40).unwrap();
-        assert!(budget.take(1).is_err());
-        budget.take(0).unwrap();
-        assert!(budget.take(0).is_err());
+        budget.take(1, 60).unwrap();
+        assert!(budget.take(1, 8 << 60).unwrap_err().to_string().contains("unpacks to more"));
+        budget.take(1, 40).unwrap();
+        assert!(budget.take(1, 1).is_err());
+        budget.take(1, 0).unwrap();
+        assert!(budget.take(1, 0).is_err());
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Layer<'_> {
             EntryType::Link => RootfsEntry::Same(super::path::place(&member.link)?),
             EntryType::Fifo => RootfsEntry::Fifo,
             EntryType::Char | EntryType::Block => {
-                self.tree.budget.take(0)?;
+                self.tree.budget.take(1, 0)?;
                 self.tree.devices += 1;
                 return Ok(());
             }

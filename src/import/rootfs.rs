@@ -113,7 +113,7 @@ impl RootfsTree {
         attributes: &EntryAttributes,
     ) -> Result<()> {
         self.progress.entry();
-        self.budget.take(if let RootfsEntry::File { size, .. } = entry { size } else { 0 })?;
+        self.budget.take(1, if let RootfsEntry::File { size, .. } = entry { size } else { 0 })?;
         let Some(name) = place.file_name() else {
             if let RootfsEntry::Directory = entry {
                 let root = self.root.try_clone()?;

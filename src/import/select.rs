@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use serde::de::DeserializeOwned;
 
-use super::blobs::{BlobLocation, PackedFiles};
+use super::blobs::PackedFiles;
 use super::digest_reader::BlobDigest;
 use super::manifest::{BlobDescriptor, DockerImage, ImagePlatform, OciConfiguration, OciDocument};
 use super::path::shown;
@@ -59,8 +59,8 @@ pub fn from_layout(packed: &PackedFiles, wanted: Option<&str>) -> Result<Selecte
         }
         let configuration: OciConfiguration =
             parse(&checked(packed, &config)?, "its configuration")?;
-        let places = layers.iter().map(|layer| place_of(packed, layer)).collect::<Result<_>>()?;
-        return finish(reference, descriptor.digest, configuration, places);
+        let layers = layers.iter().map(|layer| layer_of(packed, layer)).collect::<Result<_>>()?;
+        return finish(reference, descriptor.digest, configuration, layers);
     }
     bail!(Refusal::usage("its indexes are nested too deeply"))
 }
@@ -91,21 +91,23 @@ pub fn from_docker(packed: &PackedFiles, wanted: Option<&str>) -> Result<Selecte
     }
     let configuration = parse(&text, "its configuration")?;
     let layers = image.layers.clone().unwrap_or_default();
-    let places =
-        layers.iter().map(|name| Ok((packed.find(name)?, None, None))).collect::<Result<_>>()?;
+    let layers = layers
+        .iter()
+        .map(|name| {
+            let place = packed.find(name)?;
+            Ok(SourceLayer { place, digest: None, size: None, diff_id: None })
+        })
+        .collect::<Result<_>>()?;
     let reference =
         wanted.map(str::to_owned).or_else(|| image.repo_tags.as_ref()?.first().cloned());
-    finish(reference, BlobDigest::sha256(&text), configuration, places)
+    finish(reference, BlobDigest::sha256(&text), configuration, layers)
 }
-
-/// Location, digest and length of a layer.
-type PackedLayer = (BlobLocation, Option<BlobDigest>, Option<u64>);
 
 fn finish(
     reference: Option<String>,
     digest: BlobDigest,
     configuration: OciConfiguration,
-    packed_layers: Vec<PackedLayer>,
+    mut layers: Vec<SourceLayer>,
 ) -> Result<SelectedImage> {
     let platform = ImagePlatform {
         os: configuration.os.filter(|os| !os.is_empty()).unwrap_or_else(|| "linux".into()),
@@ -114,23 +116,23 @@ fn finish(
     if !platform.is_ours() {
         return Err(for_others(&[platform]).into());
     }
-    if packed_layers.is_empty() || packed_layers.len() > MAX_LAYERS {
-        bail!(Refusal::usage(format!("it has {} layers", packed_layers.len())));
+    if layers.is_empty() || layers.len() > MAX_LAYERS {
+        bail!(Refusal::usage(format!("it has {} layers", layers.len())));
     }
     let diff_ids = configuration.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default();
-    if !diff_ids.is_empty() && diff_ids.len() != packed_layers.len() {
-        let (layers, diff_ids) = (packed_layers.len(), diff_ids.len());
-        let message = format!("its configuration names {diff_ids} layers, but it has {layers}");
+    if !diff_ids.is_empty() && diff_ids.len() != layers.len() {
+        let (named, found) = (diff_ids.len(), layers.len());
+        let message = format!("its configuration names {named} layers, but it has {found}");
         bail!(Refusal::usage(message));
     }
     let command = configuration.config.unwrap_or_default().defaults();
     if let Some(problem) = command.problem() {
         bail!(Refusal::usage(problem));
     }
-    let layers = packed_layers.into_iter().enumerate().map(|(number, (place, digest, size))| {
-        SourceLayer { place, digest, size, diff_id: diff_ids.get(number).cloned() }
-    });
-    Ok(SelectedImage { reference, digest, layers: layers.collect(), command })
+    for (layer, diff_id) in layers.iter_mut().zip(diff_ids) {
+        layer.diff_id = Some(diff_id);
+    }
+    Ok(SelectedImage { reference, digest, layers, command })
 }
 
 /// The entries of an index that are called `wanted`; without that, all, if they can be one image.
@@ -172,7 +174,7 @@ fn for_us(candidates: &[BlobDescriptor]) -> Result<BlobDescriptor, Refusal> {
     Err(for_others(&platforms))
 }
 
-fn place_of(packed: &PackedFiles, layer: &BlobDescriptor) -> Result<PackedLayer> {
+fn layer_of(packed: &PackedFiles, layer: &BlobDescriptor) -> Result<SourceLayer> {
     // The media types of layers in both standards contain "tar".
     let kind = layer.media_type.as_str();
     let is_layer = kind.is_empty()
@@ -188,7 +190,8 @@ fn place_of(packed: &PackedFiles, layer: &BlobDescriptor) -> Result<PackedLayer>
         bail!(Refusal::usage(message));
     }
     let place = packed.find(&layer.digest.blob())?;
-    Ok((place, Some(layer.digest.clone()), layer.size))
+    let digest = Some(layer.digest.clone());
+    Ok(SourceLayer { place, digest, size: layer.size, diff_id: None })
 }
 
 fn checked(packed: &PackedFiles, descriptor: &BlobDescriptor) -> Result<Vec<u8>> {

@@ -264,7 +264,7 @@ fn store(mut input: impl Read, path: &Path, bounds: UnpackBounds) -> Result<File
             }
             Err(error) => return Err(error).context("cannot read it"),
         };
-        budget.take_bytes(count as u64)?;
+        budget.take(0, count as u64)?;
         file.write_all(&buffer[..count]).context("cannot store it")?;
         budget.wrote(count as u64, &file)?;
     }
