@@ -209,9 +209,8 @@ fn reserve(
     })
 }
 
-/// A host user that no other VM's VMM runs as. The search starts at an offset derived from the VM's
-/// random id, so that VMs of different state directories rarely share a user and users are not reused
-/// soon.
+/// A host user that no other VM's VMM runs as. The search starts at an offset derived from the VM's random
+/// id, so that VMs of different state directories rarely share a user and users are not reused soon.
 fn free_uid(contents: &RegistryContents, id: &VmId, range: ValueRange) -> Result<u32, Refusal> {
     let taken: BTreeSet<u32> =
         contents.vms.values().filter_map(|record| record.manifest.vmm_uid).collect();

@@ -153,8 +153,7 @@ impl VmManager {
         })
     }
 
-    /// Changes the record of a VM that is starting. After a reboot of the host, such a VM counts as
-    /// stopped.
+    /// Changes the record of a VM that is starting. After a reboot of the host, such a VM counts as stopped.
     pub fn change_starting<T>(
         &self,
         id: &VmId,

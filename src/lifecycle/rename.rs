@@ -7,8 +7,7 @@ use super::unexpired::acquire_unexpired;
 use crate::model::{VmId, VmName, VmRecord};
 use crate::registry::{RegistryChange, write_manifest};
 
-/// Renames a VM, or names one that has no name. A running guest keeps its host name until the next
-/// start.
+/// Renames a VM, or names one that has no name. A running guest keeps its host name until the next start.
 ///
 /// # Errors
 /// `NameTaken` if another VM has the name, `Expired` if the VM has expired.
@@ -30,8 +29,7 @@ pub fn rename(manager: &VmManager, id: &VmId, name: &VmName) -> Result<VmRecord>
         && let Ok(contents) = manager.registry.read()
         && let Ok(record) = contents.get(id)
     {
-        // Another VM may get the name next. If a kill prevents this, `reap --rebuild` resolves the
-        // conflict.
+        // Another VM may get the name next. If a kill prevents this, `reap --rebuild` resolves the conflict.
         let _ = write_manifest(&manifest, &record.manifest);
     }
     renamed

@@ -34,8 +34,7 @@ pub struct JailPrograms {
     pub jailer: Option<PathBuf>,
 }
 
-/// Recreates the VMM's home and returns how to start the VMM in it. `file_size` limits the files it
-/// writes.
+/// Recreates the VMM's home and returns how to start the VMM in it. `file_size` limits the files it writes.
 ///
 /// Everything that was there is deleted, and nothing is reused: files that an earlier VMM could write
 /// must not affect this one, or root.

@@ -35,8 +35,7 @@ use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 /// The hint for hosts without KVM.
 const USE_QEMU: &str = "use '--backend qemu', which works without hardware virtualization";
 
-/// How much longer a freeze may take for each MiB of memory, which is written to a disk that may be
-/// slow.
+/// How much longer a freeze may take for each MiB of memory, which is written to a disk that may be slow.
 const WRITE_TIME_PER_MIB: Duration = Duration::from_millis(20);
 
 /// Runs `firecracker`, as named by the user or by default.

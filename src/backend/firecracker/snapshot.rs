@@ -1,5 +1,4 @@
-//! The requests to freeze a VM and to resume it (`docs/snapshotting/snapshot-support.md` of
-//! Firecracker).
+//! The requests to freeze a VM and to resume it (`docs/snapshotting/snapshot-support.md` of Firecracker).
 
 use serde::Serialize;
 

@@ -57,8 +57,7 @@ pub fn build(
     let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
 
     add("-name", format!("mayfly-{}", name));
-    // ACPI is needed to power off, and because Debian's kernel finds virtio-mmio devices no other
-    // way.
+    // ACPI is needed to power off, and because Debian's kernel finds virtio-mmio devices no other way.
     let mut machine = String::from("microvm,acpi=on,rtc=on,isa-serial=on");
     if let Some((file, mapping)) = opened.memory {
         machine.push_str(",memory-backend=memory");
@@ -141,10 +140,9 @@ fn kernel_command_line(kvm: bool, nested: bool, tsc_khz: u64) -> String {
     // miscompiled kernels, and this kernel comes from its distribution.
     let mut line = String::from("console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests");
     if !kvm {
-        // A microvm has no PIT, HPET or PM timer to calibrate the counter with: about half of the
-        // emulated boots hang in that loop unless the rate is given. For the same reason, the
-        // kernel would check the counter against the guest's ticks, which a busy host delivers
-        // late, and would stop using it.
+        // A microvm has no PIT, HPET or PM timer to calibrate the counter with: about half of the emulated
+        // boots hang in that loop unless the rate is given. For the same reason, the kernel would check the
+        // counter against the guest's ticks, which a busy host delivers late, and would stop using it.
         line.push_str(&format!(" tsc_early_khz={tsc_khz} tsc=reliable"));
         // An emulated CPU does not speculate.
         line.push_str(" mitigations=off");

@@ -150,8 +150,7 @@ impl Backend for QemuBackend {
 
     fn boot_deadline(&self) -> Duration {
         match self.accelerator {
-            // A boot takes two seconds on an idle machine, and minutes if many boot at once on few
-            // cores.
+            // A boot takes two seconds on an idle machine, and minutes if many boot at once on few cores.
             Accelerator::Tcg => Duration::from_secs(180),
             Accelerator::Kvm | Accelerator::None => Duration::from_secs(30),
         }

@@ -1,5 +1,4 @@
-//! A client of QEMU's machine protocol (QMP), over a socket that only the process which starts QEMU
-//! holds.
+//! A client of QEMU's machine protocol (QMP), over a socket that only the process which starts QEMU holds.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, IoSlice, Read, Write};

@@ -55,8 +55,7 @@ impl BootedVm {
 }
 
 impl VmBoot<'_> {
-    /// Starts the VMM with this memory and waits for the agent. Records `template` as the VM's
-    /// template.
+    /// Starts the VMM with this memory and waits for the agent. Records `template` as the VM's template.
     ///
     /// # Errors
     /// Any error of the VMM, the agent or the host. The VMM is then killed, and no process is on

@@ -24,9 +24,8 @@ use crate::protocol::{ExecProgram, ExecRequest, WireText};
 use crate::sys::signals::STOPPING;
 use crate::template::{LockedTemplate, TemplateClaim, TemplateDraft, TemplateShape};
 
-/// Run in a guest before it is frozen, so that what every command needs is in the template's memory and
-/// is not read from the disk by each copy. A login shell needs the most; `/bin/true` is not built into
-/// it.
+/// Run in a guest before it is frozen, so that what every command needs is in the template's memory and is
+/// not read from the disk by each copy. A login shell needs the most; `/bin/true` is not built into it.
 const WARM_UP: &str = "/bin/true; exec /bin/sh -c :";
 
 /// How long the agent may take to notice that no client is connected. It needs 100 ms.

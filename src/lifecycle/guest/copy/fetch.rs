@@ -84,8 +84,7 @@ pub fn copy_out(
         };
         session.exec(&pack, io)
     };
-    // An archive gets its end only when the command has succeeded, so that a truncated one can be
-    // recognized.
+    // An archive gets its end only when the command has succeeded, so that a truncated one can be recognized.
     let arrived = with_worker(cancel, signals, receive, exec, |arrived| match arrived {
         Arrived::Passed(tally, relay) => relay.finish().map(|()| (tally, None)),
         Arrived::Staged(tally, staged, target) => Ok((tally, Some((staged, target)))),

@@ -52,8 +52,7 @@ pub enum CopyStore {
     Archive(OwnedFd),
 }
 
-/// The user who copies in the VM, and the directory where relative paths begin; by default as for
-/// commands.
+/// The user who copies in the VM, and the directory where relative paths begin; by default as for commands.
 #[derive(Debug, Clone, Default)]
 pub struct CopyUser {
     pub user: Option<String>,
