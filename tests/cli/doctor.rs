@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::support::environment::Environment;
-use crate::support::fields;
+use crate::support::{fields, programs};
 
 #[test]
 fn every_failed_check_has_a_remedy() {
@@ -73,4 +73,22 @@ fn a_broken_backend_is_reported() {
         "[..]no  qemu [..]qemu has no accelerator \"none\"\n[..]=> [..]MAYFLY_ACCEL[..]",
         "",
     );
+}
+
+#[test]
+fn without_the_agent_no_backend_is_usable() {
+    let mut env = Environment::mock();
+    env.set("MAYFLY_FIRECRACKER_BIN", "/nowhere/firecracker");
+    let qemu = env.file("qemu", "#!/bin/sh\necho QEMU emulator version 7.2.22\n");
+    fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
+    env.set("MAYFLY_QEMU_BIN", &qemu);
+    assert_eq!(env.run(&["doctor", "--json"]).json()["usable"], true);
+    let alone = env.root().join("mayfly");
+    fs::copy(programs::mayfly(), &alone).unwrap();
+    let answer = env.run_client(alone.to_str().unwrap(), &["doctor", "--json"]);
+    let diagnosis = answer.json_of(6);
+    assert_eq!(diagnosis["usable"], false);
+    let agent =
+        diagnosis["checks"].as_array().unwrap().iter().find(|check| check["name"] == "agent");
+    assert_eq!(agent.unwrap()["detail"], "mayfly-agent is not installed beside mayfly");
 }

@@ -25,7 +25,10 @@ pub struct HostDiagnosis {
 pub fn diagnose(manager: &VmManager) -> HostDiagnosis {
     let report = backend::examine(&manager.programs(), manager.settings.flags.accel);
     let BackendReport { mut checks, chosen } = report;
-    checks.push(HostCheck::of("agent", CheckVerdict::Failed, agent()));
+    let agent = HostCheck::of("agent", CheckVerdict::Failed, agent());
+    // Every VM needs the agent.
+    let chosen = chosen.filter(|_| agent.verdict == CheckVerdict::Ok);
+    checks.push(agent);
     checks.extend(image::tools().iter().map(tool));
     checks.extend(places::user_namespaces());
     checks.extend(places::directories(manager));
