@@ -30,7 +30,9 @@ pub fn command() -> clap::Command {
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     if args.get(1).is_some_and(|argument| argument == launcher::ARGUMENT) {
-        return become_vmm();
+        let Err(error) = launcher::wait_and_become();
+        // Standard error is the VMM's log.
+        return exit_after(Err(error));
     }
     if args.get(1).is_some_and(|argument| argument == import::ARGUMENT) {
         return exit_after(import::serve());
@@ -135,12 +137,6 @@ fn report_usage(error: &clap::Error, args: &[OsString], color: ColorMode) -> Exi
     let failure = ErrorReport::of_usage(error, verb.as_deref(), exit_code);
     Printer { style: PrintStyle { json, color, ..PrintStyle::default() } }.failure(&failure);
     exit_code.into()
-}
-
-fn become_vmm() -> ExitCode {
-    let Err(error) = launcher::wait_and_become();
-    // Standard error is the VMM's log.
-    exit_after(Err(error))
 }
 
 /// The exit status of work that mayfly does as another process.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
@@ -18,18 +18,9 @@ use crate::sys::poll::{self, PollFlags};
 pub struct SharedStream(Mutex<File>);
 
 impl SharedStream {
-    /// Standard output.
-    pub fn stdout() -> Result<SharedStream> {
-        SharedStream::of(std::io::stdout().as_fd())
-    }
-
-    /// Standard error.
-    pub fn stderr() -> Result<SharedStream> {
-        SharedStream::of(std::io::stderr().as_fd())
-    }
-
-    fn of(stream: BorrowedFd<'_>) -> Result<SharedStream> {
-        let stream = stream.try_clone_to_owned().context("cannot use a standard stream")?;
+    /// A standard stream.
+    pub fn of(stream: impl AsFd) -> Result<SharedStream> {
+        let stream = stream.as_fd().try_clone_to_owned().context("cannot use a standard stream")?;
         Ok(SharedStream(Mutex::new(stream.into())))
     }
 
@@ -270,7 +261,7 @@ mod tests {
     #[test]
     fn a_stalled_reader_is_waited_for_until_a_second_signal() {
         let (reader, writer) = std::io::pipe().unwrap();
-        let shared = SharedStream::of(writer.as_fd()).unwrap();
+        let shared = SharedStream::of(&writer).unwrap();
         let (relay, mut signals) = PendingSignals::relayed().unwrap();
         relay.pass_on(Signal::SIGINT);
         relay.pass_on(Signal::SIGTERM);

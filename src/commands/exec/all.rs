@@ -38,8 +38,8 @@ pub fn serve(
         exec: &exec,
         keep,
         width: vms.iter().map(|vm| vm.manifest.called().len()).max().unwrap_or(0),
-        stdout: SharedStream::stdout()?,
-        stderr: SharedStream::stderr()?,
+        stdout: SharedStream::of(std::io::stdout())?,
+        stderr: SharedStream::of(std::io::stderr())?,
     };
     // The highest exit code does not depend on the order in which the commands end.
     let (mut code, mut deleted) = (0, 0);

@@ -185,7 +185,7 @@ impl PreparedCopies {
 /// Splits at the last colon. An empty second part counts as none.
 fn split<'a>(typed: &'a OsStr, flag: &str) -> Result<(&'a OsStr, Option<&'a OsStr>)> {
     let bytes = typed.as_bytes();
-    let (before, behind) = match bytes.iter().rposition(|&byte| byte == b':') {
+    let (before, after) = match bytes.iter().rposition(|&byte| byte == b':') {
         Some(colon) => (&bytes[..colon], Some(&bytes[colon + 1..])),
         None => (bytes, None),
     };
@@ -193,8 +193,8 @@ fn split<'a>(typed: &'a OsStr, flag: &str) -> Result<(&'a OsStr, Option<&'a OsSt
         let message = format!("{flag} {typed:?} does not say what to copy");
         bail!(Refusal::usage(message));
     }
-    let behind = behind.filter(|behind| !behind.is_empty());
-    Ok((OsStr::from_bytes(before), behind.map(OsStr::from_bytes)))
+    let after = after.filter(|after| !after.is_empty());
+    Ok((OsStr::from_bytes(before), after.map(OsStr::from_bytes)))
 }
 
 /// The name of a file or directory, also for a path such as `.` that does not contain it.
@@ -227,8 +227,8 @@ mod tests {
     #[test]
     fn the_last_colon_divides() {
         let parts = |typed: &'static str| {
-            let (before, behind) = split(OsStr::new(typed), "--flag").ok()?;
-            Some((before.to_str().unwrap(), behind.map(|behind| behind.to_str().unwrap())))
+            let (before, after) = split(OsStr::new(typed), "--flag").ok()?;
+            Some((before.to_str().unwrap(), after.map(|after| after.to_str().unwrap())))
         };
         assert_eq!(parts("a"), Some(("a", None)));
         assert_eq!(parts("a:"), Some(("a", None)));

@@ -45,12 +45,8 @@ pub struct Args {
     ///
     /// KEY is created, left, id, name, profile, state, backend, cpus or mem.
     #[arg(
-        long,
-        value_name = "KEY",
-        default_value = "created",
-        allow_hyphen_values = true,
-        conflicts_with = "vms",
-        add = ArgValueCompleter::new(candidates::sorts)
+        long, value_name = "KEY", default_value = "created", allow_hyphen_values = true,
+        conflicts_with = "vms", add = ArgValueCompleter::new(candidates::sorts)
     )]
     sort: StatusSort,
 
