@@ -103,12 +103,8 @@ impl AgentLink {
     fn make_room(&mut self, wait: &mut WaitLimit<'_>) -> Result<()> {
         self.flush()?;
         while !self.outbox.takes_data() {
-            wait.ready(
-                self.channel.stream.as_fd(),
-                PollFlags::POLLOUT,
-                None,
-                "room for a request",
-            )?;
+            let stream = self.channel.stream.as_fd();
+            wait.ready(stream, PollFlags::POLLOUT, None, "room for a request")?;
             self.flush()?;
         }
         Ok(())

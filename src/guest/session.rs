@@ -143,11 +143,8 @@ impl AgentSession {
         })?;
         self.idle = true;
         answer.map_err(|failure| {
-            Refusal::new(
-                RefusalKind::Agent,
-                format!("the agent failed at {what}: {}", failure.message),
-            )
-            .into()
+            let message = format!("the agent failed at {what}: {}", failure.message);
+            Refusal::new(RefusalKind::Agent, message).into()
         })
     }
 }
@@ -185,9 +182,8 @@ fn events(link: &AgentLink) -> PollFlags {
 }
 
 fn other_version(version: u32) -> anyhow::Error {
-    let message = format!(
-        "the image's agent has version {version} of the protocol, this mayfly has {VERSION}"
-    );
+    let message =
+        format!("the image's agent has protocol version {version}, this mayfly has {VERSION}");
     Refusal::new(RefusalKind::Agent, message)
         .hint("rebuild the image: mayfly image build PROFILE")
         .into()

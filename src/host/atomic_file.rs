@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::sys::file_system::if_exists;
 use anyhow::{Context, Result};
 
 /// Replaces the content of `path`: writes a temporary file beside it, syncs it, renames it and syncs the
@@ -73,12 +74,9 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<File> {
 
 /// Deletes a file if it exists.
 pub fn remove_if_there(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+    if_exists(fs::remove_file(path))
+        .map(drop)
+        .with_context(|| format!("cannot remove {}", path.display()))
 }
 
 /// Syncs the directory of `path`, so that the entry survives a power failure.

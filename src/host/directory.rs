@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
 use crate::model::{Refusal, RefusalKind};
+use crate::sys::file_system::if_exists;
 
 /// How often to delete a tree while other processes add files to it. Each further round needs another process
 /// that interferes, so this is far more than needed.
@@ -63,11 +64,13 @@ fn while_it_vanishes(path: &Path, attempt: impl Fn() -> Result<bool>) -> Result<
 /// # Errors
 /// As for [`ensure_private`].
 pub fn is_private(path: &Path) -> Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(meta) => check_private(path, &meta).and_then(|()| check_above(path)).map(|()| true),
-        Err(error) if error.kind() == ErrorKind::NotFound => check_above(path).map(|()| false),
-        Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+    let meta = if_exists(fs::symlink_metadata(path))
+        .with_context(|| format!("cannot look at {}", path.display()))?;
+    if let Some(meta) = &meta {
+        check_private(path, meta)?;
     }
+    check_above(path)?;
+    Ok(meta.is_some())
 }
 
 fn check_private(path: &Path, meta: &Metadata) -> Result<()> {
@@ -143,12 +146,8 @@ pub fn create_new_below(parent: &Path, path: &Path) -> Result<()> {
         if !make_private(parent)? {
             return Ok(false);
         }
-        match DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            made => {
-                made.map(|()| true).with_context(|| format!("cannot create {}", path.display()))
-            }
-        }
+        let created = if_exists(DirBuilder::new().mode(0o700).create(path));
+        Ok(created.with_context(|| format!("cannot create {}", path.display()))?.is_some())
     })
 }
 
@@ -173,12 +172,7 @@ pub fn remove(path: &Path) -> Result<()> {
         }
         removed = fs::remove_dir_all(path);
     }
-    match removed {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot delete {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+    if_exists(removed).map(drop).with_context(|| format!("cannot delete {}", path.display()))
 }
 
 fn open_up(path: &Path) {
@@ -235,15 +229,11 @@ pub fn usage(path: &Path) -> DiskUsage {
 /// # Errors
 /// It cannot be read completely.
 pub fn names(path: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("cannot list {}", path.display())),
-    };
+    let cannot = || format!("cannot list {}", path.display());
     let mut names = Vec::new();
-    for entry in entries {
+    for entry in if_exists(fs::read_dir(path)).with_context(cannot)?.into_iter().flatten() {
         // Not skipped: callers delete what is not listed.
-        let entry = entry.with_context(|| format!("cannot list {}", path.display()))?;
+        let entry = entry.with_context(cannot)?;
         names.extend(entry.file_name().into_string());
     }
     names.sort();

@@ -145,10 +145,8 @@ mod tests {
         let problems = [absent, KvmSupport::Forbidden, wrong, KvmSupport::NoExtensions];
         for problem in &problems {
             assert!(problem.problem().is_some() && problem.remedy().is_some());
-            assert_eq!(
-                problems.iter().filter(|other| other.problem() == problem.problem()).count(),
-                1
-            );
+            let same = problems.iter().filter(|other| other.problem() == problem.problem());
+            assert_eq!(same.count(), 1);
         }
     }
 }

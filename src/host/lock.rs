@@ -1,14 +1,16 @@
 //! Locks between commands: flock on a file that exists as long as what it protects.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::atomic_file::remove_if_there;
 use crate::model::{Refusal, RefusalKind};
+use crate::sys::file_system::if_exists;
 
 /// The shortest and longest pause between two attempts. `flock` has no timeout, and most locks are held for a
 /// few milliseconds.
@@ -118,12 +120,7 @@ impl FileLock {
 
     /// Deletes the lock's file, because what it protected is gone.
     pub fn remove(self) -> Result<()> {
-        match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", self.path.display()))
-            }
-            _ => Ok(()),
-        }
+        remove_if_there(&self.path)
     }
 
     /// Writes this process's pid, for the error message of processes that wait. Errors are ignored.
@@ -136,11 +133,9 @@ impl FileLock {
 
 fn is_still_at(file: &File, path: &Path) -> Result<bool> {
     let held = file.metadata()?;
-    match std::fs::symlink_metadata(path) {
-        Ok(there) => Ok((there.dev(), there.ino()) == (held.dev(), held.ino())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
-    }
+    let there = if_exists(std::fs::symlink_metadata(path))
+        .with_context(|| format!("cannot look at {}", path.display()))?;
+    Ok(there.is_some_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())))
 }
 
 /// The refusal of a process that waited too long for the lock at `path`.

@@ -45,11 +45,9 @@ pub fn read(path: &Path, limit: usize, privacy: FilePrivacy) -> Result<Zeroizing
     let ours = about.is_file() && about.uid() == geteuid().as_raw();
     if privacy == FilePrivacy::Required && ours && about.mode() & 0o077 != 0 && !is_stdin {
         let mode = about.mode() & 0o7777;
-        let refusal = Refusal::new(
-            RefusalKind::Usage,
-            format!("other users have access to {name} (mode {mode:04o})"),
-        );
-        return Err(refusal.hint(format!("make it private with 'chmod 600 {name}'")).into());
+        let message = format!("other users have access to {name} (mode {mode:04o})");
+        let hint = format!("make it private with 'chmod 600 {name}'");
+        return Err(Refusal::new(RefusalKind::Usage, message).hint(hint).into());
     }
     take(&file, limit).map_err(failed)?.ok_or_else(|| {
         let message = format!("{name} is larger than the limit of {} KiB", limit / 1024);
@@ -90,10 +88,7 @@ mod tests {
         fs::write(&path, "0123456789").unwrap();
         assert_eq!(*read(&path, 10, FilePrivacy::Optional).unwrap(), b"0123456789");
         let error = read(&path, 9, FilePrivacy::Optional).unwrap_err();
-        assert!(
-            Refusal::find(&error).is_some() && error.to_string().contains("is larger than"),
-            "{error}"
-        );
+        assert!(Refusal::find(&error).unwrap().message.contains("is larger than"), "{error}");
         assert!(read(dir.path(), 9, FilePrivacy::Optional).is_err());
         let error = read(&dir.path().join("none"), 9, FilePrivacy::Optional).unwrap_err();
         assert!(error.to_string().contains("No such file"), "{error}");

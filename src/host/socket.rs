@@ -1,6 +1,5 @@
 //! Unix sockets.
 
-use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -11,6 +10,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::atomic_file::remove_if_there;
 use crate::model::layout::MAX_SOCKET_PATH;
 use crate::model::{Refusal, RefusalKind};
 use crate::sys::descriptor;
@@ -24,25 +24,18 @@ pub fn check_length(path: &Path) -> Result<(), Refusal> {
     if length <= MAX_SOCKET_PATH {
         return Ok(());
     }
-    Err(Refusal::new(
-        RefusalKind::Host,
-        format!(
-            "the socket path {} has {length} bytes, more than the {MAX_SOCKET_PATH} that fit",
-            path.display()
-        ),
-    )
-    .hint("set MAYFLY_RUNTIME_DIR to a shorter directory"))
+    let path = path.display();
+    let message = format!(
+        "the socket path {path} has {length} bytes, more than the {MAX_SOCKET_PATH} that fit"
+    );
+    let hint = "set MAYFLY_RUNTIME_DIR to a shorter directory";
+    Err(Refusal::new(RefusalKind::Host, message).hint(hint))
 }
 
 /// Listens at `path` and replaces a socket that an earlier run of the same VM left there. The directory is
 /// private, so no other user can have put another file there.
 pub fn listen(path: &Path) -> Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", path.display()));
-        }
-        _ => {}
-    }
+    remove_if_there(path)?;
     UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))
 }
 

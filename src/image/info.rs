@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::digest::{self, DigestMethod};
 use crate::model::profile::IMPORTED_PROFILE;
 use crate::model::{ImageRecipe, ProfileName, Refusal, RefusalKind};
+use crate::sys::file_system::if_exists;
 
 /// The form of `image.json`. Images of another form are rebuilt.
 pub const SCHEMA: u32 = 1;
@@ -90,10 +90,9 @@ impl ImageInfo {
 /// `Host` if it does not parse: a damaged image is not a missing one.
 pub fn read(directory: &Path) -> Result<Option<ImageInfo>> {
     let path = directory.join(INFO);
-    let text = match fs::read(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        text => text.with_context(|| format!("cannot read {}", path.display()))?,
-    };
+    let text = if_exists(fs::read(&path));
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+    let Some(text) = text else { return Ok(None) };
     let damaged = |error: serde_json::Error| {
         damaged(directory, &format!("{} does not parse: {error}", path.display()))
     };

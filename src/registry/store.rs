@@ -1,7 +1,6 @@
 //! Transactions on the registry file, and the locks of VMs.
 
 use std::fs::File;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use crate::host::lock::FileLock;
 use crate::host::{atomic_file, directory};
 use crate::model::layout::{LOCKS, VMS};
 use crate::model::{Refusal, RefusalKind, VmId};
+use crate::sys::file_system::if_exists;
 
 /// How long an update waits for the registry. Commands hold its lock for milliseconds, so this is enough
 /// for thousands of them.
@@ -114,13 +114,8 @@ impl Registry {
 
     /// The registry file, if there is one.
     fn bytes(&self) -> Result<Option<(FileVersion, Vec<u8>)>> {
-        match FileVersion::read(&self.file()) {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => {
-                Err(error).with_context(|| format!("cannot read {}", self.file().display()))
-            }
-        }
+        if_exists(FileVersion::read(&self.file()))
+            .with_context(|| format!("cannot read {}", self.file().display()))
     }
 
     /// One transaction: reads under the lock, calls `change`, and commits the content. An error of `change`,

@@ -1,6 +1,6 @@
 //! Properties of file systems.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -14,6 +14,14 @@ pub fn free_at(path: &Path) -> io::Result<u64> {
 /// Bytes that an ordinary user may still write in the file system of an open file.
 pub fn free_around(file: impl AsFd) -> io::Result<u64> {
     Ok(free(&fstatvfs(file)?))
+}
+
+/// `None` for a file that does not exist.
+pub fn if_exists<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 /// Whether the file system of an open file has no disk: it is a tmpfs or a ramfs.

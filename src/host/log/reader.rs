@@ -1,7 +1,7 @@
 //! Reading a log while another process writes it.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::file::{MOST, begin, open_to_read};
+use crate::sys::file_system::if_exists;
 
 /// How many of the last bytes that were read are kept, to find them again.
 const MARK: usize = 256;
@@ -39,9 +40,8 @@ impl LogReader {
     /// It cannot be read, or is not a regular file.
     pub fn open(path: &Path) -> Result<Option<LogReader>> {
         let cannot = || format!("cannot read {}", path.display());
-        let file = match open_to_read(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            opened => opened.with_context(cannot)?,
+        let Some(file) = if_exists(open_to_read(path)).with_context(cannot)? else {
+            return Ok(None);
         };
         let length = file.metadata().with_context(cannot)?.len();
         let begin = begin(&file).with_context(cannot)?;

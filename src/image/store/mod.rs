@@ -7,7 +7,6 @@ mod make;
 #[cfg(test)]
 mod tests;
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use super::scratch::{ScratchDirectory, profile_of};
 use crate::host::directory::{self, DiskUsage};
 use crate::host::lock::FileLock;
 use crate::model::{ImageRecipe, Profile, ProfileName};
+use crate::sys::file_system::if_exists;
 use artifacts::{ArtifactsDirectory, LockWait, PATIENCE};
 use make::AgentProgram;
 
@@ -199,11 +199,8 @@ impl ImageStore {
         let root = &self.artifacts.root;
         let scratch = ScratchDirectory::create(root, profile, self.builder.as_ref())?;
         // Renamed before it is deleted, so that a part of it is never seen.
-        let removed = match std::fs::rename(&directory, scratch.path().join("old")) {
-            Ok(()) => true,
-            Err(error) if error.kind() == ErrorKind::NotFound => false,
-            Err(error) => return Err(error.into()),
-        };
+        let removed = std::fs::rename(&directory, scratch.path().join("old"));
+        let removed = if_exists(removed)?.is_some();
         drop(alone);
         scratch.delete()?;
         drop(build);

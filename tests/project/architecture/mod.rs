@@ -23,7 +23,7 @@ const PLAN: &[(&str, &str)] = &[
     ("import", "archive host image model sys"),
     ("template", "host image model sys"),
     ("image", "host model sys"),
-    ("registry", "host model"),
+    ("registry", "host model sys"),
     ("settings", "model"),
     ("host", "model sys"),
     ("model", ""),
