@@ -1,6 +1,5 @@
 //! A VM's id, its name, and what a user may type for either.
 
-use std::fmt;
 use std::str::FromStr;
 
 use serde::Serialize;
@@ -110,17 +109,13 @@ macro_rules! text_type {
     )*};
 }
 pub(super) use text_type;
-text_type!(VmId, VmName);
+text_type!(VmId, VmName, VmRef);
 
 /// What a user typed for a VM: an id, a unique prefix of one, or a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmRef(String);
 
 impl VmRef {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Finds the VM among `vms`. A whole id comes before a name, and a name before a prefix.
     ///
     /// # Errors
@@ -177,12 +172,6 @@ impl FromStr for VmRef {
             ));
         }
         Ok(VmRef(text.to_owned()))
-    }
-}
-
-impl fmt::Display for VmRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Labels, by which a user finds VMs.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -115,15 +114,6 @@ impl FromStr for LabelQuery {
         check_key(key)?;
         value.as_deref().map_or(Ok(()), check_value)?;
         Ok(LabelQuery { key: key.to_owned(), value })
-    }
-}
-
-impl fmt::Display for LabelQuery {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.value {
-            Some(value) => write!(f, "{}={value}", self.key),
-            None => f.write_str(&self.key),
-        }
     }
 }
 
