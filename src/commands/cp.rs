@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -148,7 +148,7 @@ impl CopyDirection {
                     bail!(Refusal::usage("--exclude-ignored needs a local SRC"));
                 }
                 let to = if args.destination == "-" {
-                    CopyStore::Archive(archive_out()?)
+                    CopyStore::Archive(archive(std::io::stdout(), "write an archive to")?)
                 } else {
                     CopyStore::Place(CopyDestination::look(args.destination.as_ref())?)
                 };
@@ -165,7 +165,7 @@ impl CopyDirection {
                             .hint("leave out --follow-link and --exclude-ignored")
                     );
                 } else {
-                    CopyPayload::Archive(archive_in()?)
+                    CopyPayload::Archive(archive(std::io::stdin(), "read an archive from")?)
                 };
                 Ok(CopyDirection::In(vm, CopyIn { payload, to, parents: false, who }))
             }
@@ -195,24 +195,13 @@ fn existing(path: &Path) -> Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-fn archive_in() -> Result<std::os::fd::OwnedFd> {
-    let stdin = std::io::stdin();
-    refuse_terminal(&stdin, "read an archive from")?;
-    stdin.as_fd().try_clone_to_owned().context("cannot use standard input")
-}
-
-fn archive_out() -> Result<std::os::fd::OwnedFd> {
-    let stdout = std::io::stdout();
-    refuse_terminal(&stdout, "write an archive to")?;
-    stdout.as_fd().try_clone_to_owned().context("cannot use standard output")
-}
-
-fn refuse_terminal(stream: &impl IsTerminal, what: &str) -> Result<(), Refusal> {
-    if !stream.is_terminal() {
-        return Ok(());
+/// A standard stream for an archive, unless it is a terminal.
+fn archive(stream: impl AsFd + IsTerminal, verb: &str) -> Result<OwnedFd> {
+    if stream.is_terminal() {
+        let message = format!("will not {verb} a terminal");
+        bail!(Refusal::usage(message).hint("redirect it to a file or a pipe"));
     }
-    Err(Refusal::usage(format!("will not {what} a terminal"))
-        .hint("redirect it to a file or a pipe"))
+    stream.as_fd().try_clone_to_owned().context("cannot use a standard stream")
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         app.printer.json(&LogView::new(&id, log, end.to_vec()))?;
         return Ok(0);
     }
-    let mut out = LogPrinter::new(app, args.raw);
+    let mut out = LogPrinter { app, foreign: (!args.raw).then(ForeignText::default) };
     out.print(end)?;
     out.end()?;
     if all.is_empty() {
@@ -100,7 +100,7 @@ fn follow(
     args: &Args,
 ) -> Result<()> {
     let (follow, begun) = LogFollower::begin(manager, id, log)?;
-    let mut out = LogPrinter::new(app, args.raw);
+    let mut out = LogPrinter { app, foreign: (!args.raw).then(ForeignText::default) };
     if !out.print(tail_of(&begun, args.tail))? {
         return Ok(());
     }
@@ -128,11 +128,7 @@ struct LogPrinter<'a> {
     foreign: Option<ForeignText>,
 }
 
-impl<'a> LogPrinter<'a> {
-    fn new(app: &'a AppContext, raw: bool) -> LogPrinter<'a> {
-        LogPrinter { app, foreign: (!raw).then(ForeignText::default) }
-    }
-
+impl LogPrinter<'_> {
     /// Prints a piece. Returns whether standard output still has a reader.
     fn print(&mut self, piece: &[u8]) -> Result<bool> {
         match &mut self.foreign {

@@ -1,5 +1,6 @@
 //! Printing in the form that the global flags ask for.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, IsTerminal, Write};
 
 use anyhow::{Context, Result};
@@ -149,12 +150,7 @@ impl Printer {
     /// Prints an error.
     pub fn failure(&self, failure: &ErrorReport) {
         if self.style.json {
-            // A struct, because a JSON map would sort the fields.
-            #[derive(Serialize)]
-            struct Whole<'a> {
-                error: &'a ErrorReport,
-            }
-            if let Ok(line) = serde_json::to_string(&Whole { error: failure }) {
+            if let Ok(line) = serde_json::to_string(&BTreeMap::from([("error", failure)])) {
                 to_stderr(&format!("{}\n", escape_json(&line)));
             }
             return;

@@ -50,14 +50,8 @@ pub struct CopyFlags {
 #[derive(Debug)]
 pub struct PreparedCopies {
     inward: Vec<(OsString, CopyIn)>,
-    outward: Vec<Outward>,
-}
-
-#[derive(Debug)]
-struct Outward {
-    path: OsString,
-    to: PathBuf,
-    who: CopyUser,
+    /// Paths in the VM, and where they are copied to.
+    outward: Vec<(OsString, PathBuf, CopyUser)>,
 }
 
 impl CopyFlags {
@@ -103,7 +97,7 @@ impl CopyFlags {
             let to = PathBuf::from(to.unwrap_or(OsStr::new(".")));
             check_directory(&to)?;
             let who = CopyUser { user: user.clone(), cwd: exec.cwd.clone() };
-            outward.push(Outward { path: path.to_owned(), to, who });
+            outward.push((path.to_owned(), to, who));
         }
         Ok(PreparedCopies { inward, outward })
     }
@@ -149,7 +143,7 @@ impl PreparedCopies {
     ) -> Vec<Error> {
         let mut failed = Vec::new();
         let any = !self.outward.is_empty();
-        for Outward { path, to, who } in self.outward {
+        for (path, to, who) in self.outward {
             let shown = path.display().to_string();
             let progress = CopyProgress::new(app.printer, &shown);
             let fetched = CopyDestination::make(&to).and_then(|made| {
