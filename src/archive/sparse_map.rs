@@ -1,4 +1,4 @@
-//! Where the content of a sparse file lies, in GNU tar's old form.
+//! The map of a sparse file in GNU tar's old format.
 
 use anyhow::{Context, Result, bail};
 use tar::{GnuExtSparseHeader, GnuSparseHeader, Header};

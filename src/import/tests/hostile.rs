@@ -369,7 +369,7 @@ fn no_archive_reaches_what_is_beside_the_tree() {
 
 /// A link that does not come from an archive.
 #[test]
-fn a_link_in_the_tree_leads_nowhere_either() {
+fn a_link_that_was_in_the_tree_does_not_lead_out() {
     let place = Place::new();
     symlink(place.outside(), place.tree().join("l")).unwrap();
     let before = snapshot(&place.outside());

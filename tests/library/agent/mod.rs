@@ -1,7 +1,7 @@
 //! The real agent as a plain process, driven through `mayfly::guest`.
 
 mod commands;
-mod foreign;
+mod extract;
 mod harness;
 mod hostile;
 mod lines;

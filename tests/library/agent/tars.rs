@@ -1,5 +1,5 @@
-//! Guests that send hostile tar streams, against what copies files out of a VM. After each of them a
-//! tree of canaries outside is what it was, and nothing is where the copy should have gone.
+//! Guests that send hostile tar streams while files are copied out of a VM. Each stream must leave a tree of
+//! canaries unchanged, and nothing at the destination.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,10 +25,10 @@ use super::harness::channel;
 const INFO: &[u8] = br#"{"version":"9.9.9","kernel":"6.1","init":true}"#;
 const EXIT: &[u8] = br#"{"end":{"code":0},"timed_out":false,"duration_ms":3}"#;
 
-/// What a guest writes as the files that were asked for.
+/// Writes the stream that a guest sends.
 type Sends = Box<dyn FnOnce(&mut dyn Write) -> std::io::Result<()> + Send>;
 
-/// The way out of the fake guest.
+/// Standard output of a command in the fake guest.
 struct Stdout {
     line: UnixStream,
     nonce: u64,
@@ -56,7 +56,7 @@ impl Write for Stdout {
     }
 }
 
-/// An agent that starts whatever it is asked to, sends that, and says that all went well.
+/// An agent that accepts any command, sends that stream and reports success.
 fn guest(sends: Sends) -> UnixStream {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     std::thread::spawn(move || {
@@ -67,10 +67,10 @@ fn guest(sends: Sends) -> UnixStream {
         let mut out = Stdout { line: theirs, nonce };
         out.frame(FrameKind::AgentInfo, INFO).unwrap();
         out.frame(FrameKind::Started, br#"{"pid":7}"#).unwrap();
-        // A host that has seen enough goes away; a guest that fails does.
+        // Writing fails once the host has refused the stream.
         let mut buffered = BufWriter::with_capacity(STREAM_PAYLOAD, &mut out);
         let sent = sends(&mut buffered).and_then(|()| buffered.flush());
-        // What is left in there need not leave any more.
+        // Drops what is still buffered.
         drop(buffered.into_parts());
         match sent {
             Ok(()) => drop(out.frame(FrameKind::Exit, EXIT)),
@@ -81,7 +81,7 @@ fn guest(sends: Sends) -> UnixStream {
     ours
 }
 
-/// A place to copy to, and one that must stay as it is.
+/// A directory to copy to, and one that must not change.
 struct Ground {
     dir: TempDir,
     before: BTreeMap<PathBuf, String>,
@@ -108,7 +108,7 @@ impl Ground {
         self.dir.path().join("canaries")
     }
 
-    /// Copies what a guest sends to `path` beneath the place.
+    /// Copies what a guest sends to `path` beneath the directory.
     fn copy(&self, path: &str, limits: &VmLimits, sends: Sends) -> anyhow::Result<CopyTally> {
         let destination = CopyDestination::look(&self.to().join(path))?;
         let copy = CopyOut {
@@ -127,13 +127,13 @@ impl Ground {
     fn is_untouched(&self, case: &str) {
         assert_eq!(everything(&self.canaries()), self.before, "{case}: a canary was changed");
         let left: Vec<PathBuf> = everything(&self.to()).into_keys().collect();
-        assert!(left.is_empty(), "{case}: this was left behind: {left:?}");
+        assert!(left.is_empty(), "{case}: this was left over: {left:?}");
         let beside = fs::read_dir(self.dir.path()).unwrap().count();
         assert_eq!(beside, 2, "{case}: something is beside the place");
     }
 }
 
-/// Every path below a directory with all that could be changed about it.
+/// Every path below a directory, with everything that could be changed.
 pub fn everything(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     for entry in walkdir::WalkDir::new(root).min_depth(1) {
@@ -161,7 +161,7 @@ fn limits() -> VmLimits {
     }
 }
 
-/// A header that would be written by a well-behaved sender, but for what it says.
+/// A header in the form that mayfly writes.
 pub fn head(kind: u8, name: &[u8], size: u64) -> Header {
     let mut header = Header::new_ustar();
     header.as_ustar_mut().unwrap().name[..name.len()].copy_from_slice(name);
@@ -219,12 +219,12 @@ pub fn changed(mut header: Header, change: impl FnOnce(&mut [u8; 512])) -> Vec<u
 
 pub const END: [u8; 1024] = [0; 1024];
 
-/// A directory as the root, then these, then the end.
+/// A stream of a root directory and these entries.
 fn tree(parts: &[Vec<u8>]) -> Vec<u8> {
     [directory(b"./"), parts.concat(), END.to_vec()].concat()
 }
 
-/// Streams that must be refused, and what is said of them.
+/// Streams that must be refused, and part of the error.
 fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let up = b"../../canaries/x";
     let long = |size: u64| head(b'L', b"././@LongLink", size).as_bytes().to_vec();
@@ -263,7 +263,7 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("long part", tree(&[pax(b'x', &[("path", &[b'n'; 256])]), file(b"n")]), "too long"),
         ("long path", tree(&[pax(b'x', &[("path", &b"n/".repeat(2100))]), file(b"n")]), "too long"),
         ("deep path", tree(&[pax(b'x', &[("path", &b"n/".repeat(300))]), file(b"n")]), "too deep"),
-        // Names nobody asked for, or twice.
+        // Names that were not asked for, or twice.
         ("no root", [file(b"x"), END.to_vec()].concat(), "asked for"),
         ("beneath a file", [file(b"."), file(b"x"), END.to_vec()].concat(), "asked for"),
         ("two roots", tree(&[directory(b".")]), "twice"),
@@ -395,7 +395,7 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             "type 'g'",
         ),
         ("a time that is none", tree(&[pax(b'x', &[("mtime", b"1e99")]), file(b"x")]), "malformed"),
-        // Not what it seems.
+        // Damaged or incomplete streams.
         ("nothing", Vec::new(), "ends too early"),
         ("only an end", END.to_vec(), "malformed"),
         ("noise", noise, "malformed"),
@@ -438,7 +438,7 @@ fn no_hostile_stream_gets_anywhere() {
     let cases = hostile();
     assert!(cases.len() >= 40);
     for (case, stream, why) in cases {
-        // To something new, and into something that is there.
+        // To a new path and into an existing directory.
         for path in ["new", "."] {
             let stream = stream.clone();
             let copied = ground.copy(path, &limits(), Box::new(move |out| out.write_all(&stream)));
@@ -473,7 +473,7 @@ fn what_is_not_copied_is_named_and_the_rest_comes() {
     let mut there: Vec<PathBuf> = everything(&new).into_keys().collect();
     there.retain(|path| path.symlink_metadata().unwrap().file_type().is_symlink());
     assert!(there.is_empty());
-    // No set-user-ID, no set-group-ID, no sticky bit, and what umask forbids is not given either.
+    // Set-id and sticky bits are dropped, and the umask applies.
     for (path, mode) in [("dir", 0o775), ("dir/shut", 0o644)] {
         let mode_there = new.join(path).metadata().unwrap().permissions().mode() & 0o7777;
         let umask = mayfly::host::process::umask().unwrap();
@@ -513,7 +513,7 @@ fn bombs_are_defused_while_they_come() {
         }),
     );
     assert!(many.message.contains("more than 3000 files"), "{many}");
-    // A flood of things that are not even kept counts too.
+    // Entries that are skipped count as well.
     let many = refusal(
         &limits(),
         Box::new(|out| {
@@ -534,7 +534,7 @@ fn bombs_are_defused_while_they_come() {
         }),
     );
     assert!(large.message.contains("larger than 16 MiB"), "{large}");
-    // Too little would be left.
+    // Less space would stay free than allowed.
     let floor = VmLimits { copy_out_free_mib: u64::MAX, ..limits() };
     let room = refusal(&floor, Box::new(|out| out.write_all(&tree(&[file(b"x")]))));
     assert!(room.message.contains("there is no room for a file"), "{room}");
@@ -542,20 +542,20 @@ fn bombs_are_defused_while_they_come() {
 }
 
 #[test]
-fn a_destination_that_is_swapped_meanwhile_leads_nobody_astray() {
+fn a_destination_that_is_swapped_meanwhile_is_not_followed() {
     for is_there in [false, true] {
         let ground = Ground::new();
         let (to, moved) = (ground.to(), ground.dir.path().join("moved"));
         let canaries = ground.canaries();
         if is_there {
-            // What is merged into must not be a link either.
+            // A directory that is merged with is replaced by a link.
             fs::create_dir(to.join("for")).unwrap();
         }
         let path = if is_there { "." } else { "new" };
         let sends: Sends = Box::new(move |out| {
             out.write_all(&directory(b"."))?;
             out.write_all(&directory(b"deep"))?;
-            // All that follows goes through many reads: the receiver is at work by then.
+            // This takes many reads, so the receiver has begun when the directory is swapped.
             out.write_all(&entry(b'0', b"deep/x", &[1; 300_000]))?;
             fs::rename(&to, &moved)?;
             symlink(&canaries, &to)?;
@@ -576,7 +576,7 @@ fn a_destination_that_is_swapped_meanwhile_leads_nobody_astray() {
             assert!(error.contains("is a symbolic link there"), "{error}");
             assert_eq!(names, ["for"]);
         } else {
-            // Where the directory is now, which was held.
+            // The directory that was held open, at its new place.
             assert_eq!(copied.unwrap().files, 2);
             assert_eq!(names, ["new"]);
             assert!(moved.join("new/deep/x").is_file());

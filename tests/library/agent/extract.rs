@@ -1,5 +1,5 @@
-//! Hostile archives, of whatever kind, against what unpacks them in a guest for `cp -`: whatever becomes
-//! of them, nothing is changed outside of the directory that they are unpacked in.
+//! Valid, odd and hostile archives of other programs, unpacked as `cp -` does in a guest. None changes anything
+//! outside of the directory that it is unpacked in.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -21,9 +21,9 @@ fn long(kind: u8, name: &[u8]) -> Vec<u8> {
     entry(kind, b"././@LongLink", &[name, b"\0"].concat())
 }
 
-/// What the archives are, with parts that follow each other; `out` is where the canaries are.
+/// Hostile archives in parts. `out` is the directory of the canaries.
 fn hostile(out: &[u8]) -> Vec<(&'static str, Vec<Vec<u8>>)> {
-    // From where an archive is unpacked until it is put in place.
+    // Relative to the root of the tree in the staging directory.
     let up = b"../../../canaries/x";
     let at = |tail: &[u8]| [out, tail].concat();
     let (sym, hard) = (b'2', b'1');
@@ -43,7 +43,7 @@ fn hostile(out: &[u8]) -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("nothing but up", vec![directory(b".."), file(b"x")]),
         ("absolute", vec![pax(b'x', &[("path", &at(b"/x"))]), file(b"x")]),
         ("absolute directory", vec![pax(b'x', &[("path", &at(b"/deep"))]), directory(b"x")]),
-        ("up behind slashes", vec![file(b"///../../../canaries/x")]),
+        ("up after slashes", vec![file(b"///../../../canaries/x")]),
         (
             "up in a prefix",
             vec![changed(head(b'0', b"x", 0), |bytes| {
@@ -159,7 +159,7 @@ fn unpack(archive: &[u8], to: &Path) -> Result<CopyTally> {
     Ok(tally)
 }
 
-/// The archive of these parts, unpacked: a new directory with what came of it.
+/// Unpacks an archive of these parts into a new directory.
 fn unpacked(parts: &[Vec<u8>]) -> Result<TempDir> {
     let to = TempDir::new()?;
     unpack(&[parts.concat(), END.to_vec()].concat(), to.path())?;
@@ -184,7 +184,7 @@ fn names_and_targets_keep_every_byte() {
     let other = b"d/\nend";
     let binary: &[u8] = b"\x01\n17 path=x/evil\n\0";
     let path: (&str, &[u8]) = ("path", odd);
-    // The archive, and the names and contents that come of it.
+    // Each archive contains one file, which must get this name.
     type Case<'a> = (&'a str, Vec<Vec<u8>>, &'a [u8]);
     let cases: Vec<Case> = vec![
         ("a record", vec![pax(b'x', &[path]), file(b"short")], odd),
@@ -271,7 +271,7 @@ fn records_say_how_large_and_how_old_a_file_is() {
     assert_eq!(fs::read(to.path().join("x")).unwrap(), b"four");
     assert_eq!((time("x"), time("y")), ((1_500_000_000, 500_000_000), (1_600_000_000, 0)));
     assert_eq!(time("z"), (-1, 0));
-    // As archives of the seventh Unix mark a directory.
+    // Version 7 Unix marks directories by a slash only.
     let to = unpacked(&[changed(head(0, b"d/", 0), |_| {}), file(b"d/x")]).unwrap();
     assert!(to.path().join("d/x").is_file());
 }
@@ -289,7 +289,7 @@ fn a_file_with_holes_is_unpacked_or_refused_and_never_called_something_else() {
     );
     assert!(to.path().join("s").metadata().unwrap().blocks() * 512 < 1 << 19);
     assert!(to.path().join("next").is_file());
-    // GNU tar's three forms with extended headers, whose names and contents are something else.
+    // In GNU tar's three pax forms, the member's name and content are not those of the file.
     for records in [
         &[("GNU.sparse.size", &b"9"[..]), ("GNU.sparse.numblocks", b"0")][..],
         &[("GNU.sparse.map", b"0,1"), ("GNU.sparse.name", b"s")],
@@ -303,7 +303,7 @@ fn a_file_with_holes_is_unpacked_or_refused_and_never_called_something_else() {
 }
 
 #[test]
-fn records_that_cannot_be_meant_are_refused() {
+fn invalid_records_are_refused() {
     let cases: [(&str, &[u8], &str); 9] = [
         ("path", b"a\0b", "null byte"),
         ("path", b"../x", "goes up"),
@@ -335,7 +335,7 @@ fn no_archive_gets_out_of_the_directory_it_is_unpacked_in() {
         fs::write(at("canaries").join(name), format!("alive {name}")).unwrap();
     }
     fs::set_permissions(at("canaries/deep"), fs::Permissions::from_mode(0o705)).unwrap();
-    // With the mode of the directory itself.
+    // Including the directory itself, because of its mode.
     let canaries = || {
         let mut all = everything(dir.path());
         all.retain(|path, _| path.starts_with(at("canaries")));
@@ -347,7 +347,7 @@ fn no_archive_gets_out_of_the_directory_it_is_unpacked_in() {
     let mut taken = 0;
     for (case, parts) in cases {
         fs::create_dir(at("to")).unwrap();
-        // What is there already must not be followed either.
+        // A link that exists at the destination must not be followed.
         symlink("../canaries", at("to/d")).unwrap();
         let archive = [parts.concat(), END.to_vec()].concat();
         let done = unpack(&archive, &at("to"));
@@ -355,9 +355,9 @@ fn no_archive_gets_out_of_the_directory_it_is_unpacked_in() {
         assert_eq!(canaries(), before, "{case}: a canary was changed ({done:?})");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "{case}: something is beside");
         let staging = |path: &std::path::PathBuf| path.to_string_lossy().contains("mayfly-cp");
-        assert!(!everything(&at("to")).keys().any(staging), "{case}: something was left behind");
+        assert!(!everything(&at("to")).keys().any(staging), "{case}: something was left over");
         fs::remove_dir_all(at("to")).unwrap();
     }
-    // They are not all refused for a reason that has nothing to do with them.
+    // Most are refused; some must be unpacked, or the test refuses them for another reason.
     assert!(taken > 5, "{taken}");
 }
