@@ -14,7 +14,7 @@ use crate::model::{
     BootId, ProcessLiveness, Refusal, RefusalKind, VmId, VmManifest, VmPaths, VmRecord, VmRef,
     reconcile,
 };
-use crate::registry::{Registry, RegistryChange, RegistryContents};
+use crate::registry::{Registry, RegistryChange};
 use crate::settings::Settings;
 use crate::sys::process::PidFd;
 use crate::template::TemplateStore;
@@ -147,10 +147,7 @@ impl VmManager {
         id: &VmId,
         change: impl FnOnce(&mut VmRecord) -> Result<T, Refusal>,
     ) -> Result<T> {
-        self.registry.update(|contents: &mut RegistryContents| {
-            let result = change(contents.get_mut(id)?)?;
-            Ok((result, RegistryChange::Made))
-        })
+        self.registry.update(|contents| Ok((change(contents.get_mut(id)?)?, RegistryChange::Made)))
     }
 
     /// Changes the record of a VM that is starting. After a reboot of the host, such a VM counts as stopped.
@@ -159,10 +156,8 @@ impl VmManager {
         id: &VmId,
         change: impl FnOnce(&mut VmRecord) -> Result<T, Refusal>,
     ) -> Result<T> {
-        self.registry.update(|contents: &mut RegistryContents| {
-            let result = change(contents.get_mut(id)?)?;
-            Ok((result, RegistryChange::OfThisBoot))
-        })
+        self.registry
+            .update(|contents| Ok((change(contents.get_mut(id)?)?, RegistryChange::OfThisBoot)))
     }
 
     /// A handle on the VM's process, if it is alive.

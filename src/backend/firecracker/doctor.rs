@@ -40,10 +40,8 @@ pub fn checks(
         return vec![firecracker, HostCheck::ok("jailer", "not used: only root's VMs are jailed")];
     }
     // A jailer is needed only if `auto` selects Firecracker.
-    let lack = match firecracker.verdict {
-        CheckVerdict::Ok => CheckVerdict::Failed,
-        _ => CheckVerdict::Warning,
-    };
+    let is_used = firecracker.verdict == CheckVerdict::Ok;
+    let lack = if is_used { CheckVerdict::Failed } else { CheckVerdict::Warning };
     vec![firecracker, jailer(programs, version, lack), cgroups(cgroup::usable())]
 }
 

@@ -1,4 +1,4 @@
-//! What a VM is doing, for commands that wait for a change.
+//! What VMs are doing, and waiting until that changes.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -13,6 +13,10 @@ use crate::sys::process::PidFd;
 
 /// How often to check whether an operation on a VM is still going on.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long to wait at most: the registry does not show VMMs that end by themselves, and the time left
+/// changes every second.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a VM is doing.
 #[derive(Debug)]
@@ -94,4 +98,22 @@ pub fn watch_registry(manager: &VmManager) -> Result<FileWatch> {
     let watch = FileWatch::new()?;
     watch.arrivals(&manager.settings.directories.state)?;
     Ok(watch)
+}
+
+/// Reports when the state of VMs may have changed.
+#[derive(Debug)]
+pub struct VmWatcher(FileWatch);
+
+impl VmWatcher {
+    /// Create one before reading the state for the first time, so that no change is missed.
+    pub fn new(manager: &VmManager) -> Result<VmWatcher> {
+        watch_registry(manager).map(VmWatcher)
+    }
+
+    /// Waits until the state of VMs may have changed, or one of `others` is readable. Returns false if
+    /// the reader of `output` is gone.
+    pub fn wait(&self, others: &[BorrowedFd<'_>], output: BorrowedFd<'_>) -> Result<bool> {
+        let woken = self.0.wait(others, Some(output), Some(Instant::now() + REFRESH_INTERVAL))?;
+        Ok(woken != WakeReason::OutputClosed)
+    }
 }

@@ -25,10 +25,7 @@ pub enum LogKind {
 /// The whole content of a log; empty if the VM was never started. An expired VM still has a log.
 pub fn read_log(manager: &VmManager, id: &VmId, log: LogKind) -> Result<Vec<u8>> {
     let path = path(manager, manager.registry.read()?.get(id)?, log);
-    Ok(match LogReader::open(&path)? {
-        Some(mut reader) => read_rest(&mut reader)?,
-        None => Vec::new(),
-    })
+    LogReader::open(&path)?.as_mut().map_or(Ok(Vec::new()), read_rest)
 }
 
 /// A log that is read while it is written.

@@ -4,9 +4,8 @@ mod activity;
 mod logs;
 mod status;
 mod wait;
-mod watch;
 
+pub use activity::VmWatcher;
 pub use logs::{LogFollower, LogKind, read_log};
 pub use status::{status, status_all};
 pub use wait::{WaitGoal, WaitOutcome, wait};
-pub use watch::VmWatcher;

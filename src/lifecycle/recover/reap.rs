@@ -26,13 +26,6 @@ pub struct ReapReport {
     pub swept: Vec<String>,
 }
 
-impl ReapReport {
-    fn delete(&mut self, id: &VmId) {
-        self.deleted_vm_ids.push(id.clone());
-        self.count += 1;
-    }
-}
-
 /// Deletes expired VMs and useless templates, finishes abandoned operations and sweeps leftovers. VMs
 /// that other commands are using are skipped. With `dry_run`, nothing is changed, and what would be
 /// deleted is returned.
@@ -47,7 +40,7 @@ pub fn reap(manager: &VmManager, dry_run: bool) -> Result<ReapReport> {
     for record in manager.registry.read()?.vms.values() {
         if dry_run {
             if would_delete(manager, record, &now)? {
-                reaped.delete(record.id());
+                reaped.deleted_vm_ids.push(record.id().clone());
             }
             continue;
         }
@@ -56,11 +49,12 @@ pub fn reap(manager: &VmManager, dry_run: bool) -> Result<ReapReport> {
             continue;
         }
         match reap_one(manager, record.id(), &now) {
-            Ok(true) => reaped.delete(record.id()),
+            Ok(true) => reaped.deleted_vm_ids.push(record.id().clone()),
             Ok(false) => {}
             Err(error) => failed = failed.and(Err(error)),
         }
     }
+    reaped.count = reaped.deleted_vm_ids.len();
     match templates::prune(manager, dry_run) {
         Ok(names) => reaped.deleted_templates = names,
         Err(error) => failed = failed.and(Err(error)),
