@@ -16,11 +16,6 @@ pub const MKE2FS: HostTool = HostTool { program: "mke2fs", package: "e2fsprogs" 
 /// MiB of the journal on each VM's disk: the least that mke2fs accepts (1,024 blocks of 4 KiB).
 const JOURNAL_MIB: &str = "size=4";
 
-/// The programs that make file systems.
-pub fn tools() -> [HostTool; 1] {
-    [MKE2FS]
-}
-
 /// What a file system must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileSystemSize {

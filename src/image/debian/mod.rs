@@ -26,8 +26,7 @@ const TIDY_SCRIPT: &str = include_str!("tidy.sh");
 
 /// The programs that this user needs to build images.
 pub fn tools() -> Vec<HostTool> {
-    let mut tools = vec![MMDEBSTRAP, DPKG_DEB];
-    tools.extend(file_systems::tools());
+    let mut tools = vec![MMDEBSTRAP, DPKG_DEB, file_systems::MKE2FS];
     tools.extend(sandbox::tools());
     tools
 }
