@@ -51,10 +51,21 @@ fn merge_with(lowest: ProfilesFile, texts: &[(String, String)]) -> Result<Profil
         merged = ProfilesFile::parse(text, origin)?.over(merged);
     }
     let refuse = |why: String| Refusal::new(RefusalKind::Usage, why);
-    let limits = toml::Value::try_from(merged.limits).expect("limits are plain numbers");
-    let limits: VmLimits = limits.try_into().map_err(|error: toml::de::Error| {
-        refuse(format!("no profile file completes [limits]: {}", error.message()))
-    })?;
+    let missing = |key: &str| refuse(format!("no profile file sets limits.{key}"));
+    let layer = merged.limits;
+    let limits = VmLimits {
+        max_active_vms: layer.max_active_vms.ok_or_else(|| missing("max_active_vms"))?,
+        vcpu_count: layer.vcpu_count.ok_or_else(|| missing("vcpu_count"))?,
+        mem_mib: layer.mem_mib.ok_or_else(|| missing("mem_mib"))?,
+        ttl_seconds: layer.ttl_seconds.ok_or_else(|| missing("ttl_seconds"))?,
+        vmm_uid: layer.vmm_uid.ok_or_else(|| missing("vmm_uid"))?,
+        template_unused_seconds: layer
+            .template_unused_seconds
+            .ok_or_else(|| missing("template_unused_seconds"))?,
+        copy_out_mib: layer.copy_out_mib.ok_or_else(|| missing("copy_out_mib"))?,
+        copy_out_files: layer.copy_out_files.ok_or_else(|| missing("copy_out_files"))?,
+        copy_out_free_mib: layer.copy_out_free_mib.ok_or_else(|| missing("copy_out_free_mib"))?,
+    };
     // 0 is root, and some programs take what is beyond 31 bits for a negative number.
     let uids = ValueRange { min: 1, max: (1 << 31) - 1 };
     let ValueRange { min, max } = limits.vmm_uid;
