@@ -57,7 +57,7 @@ Examples:
 
 /// A setting, as printed with `--json`.
 #[derive(Debug, Serialize)]
-struct View {
+struct SettingView {
     key: &'static str,
     value: Option<String>,
     /// `flag`, `variable`, `file`, `profile`, `profiles` or `built_in`.
@@ -99,11 +99,11 @@ fn show(app: &AppContext, wanted: &[String]) -> Result<u8> {
         [] => KEYS.iter().collect(),
         wanted => wanted.iter().map(find).collect::<Result<_, _>>()?,
     };
-    let mut views: Vec<View> = keys.into_iter().map(|key| view(app, key)).collect();
+    let mut views: Vec<SettingView> = keys.into_iter().map(|key| view(app, key)).collect();
     if views.iter().any(|view| view.value.is_none()) {
         fill_in(app, &mut views)?;
     }
-    let row = |view: &View| {
+    let row = |view: &SettingView| {
         let value = view.value.clone().unwrap_or_else(|| "-".into());
         [view.key.to_owned(), value, view.from.clone()]
     };
@@ -112,7 +112,7 @@ fn show(app: &AppContext, wanted: &[String]) -> Result<u8> {
 }
 
 /// The value from flags, variables, files or the built-in default.
-fn view(app: &AppContext, key: &ConfigKey) -> View {
+fn view(app: &AppContext, key: &ConfigKey) -> SettingView {
     let (value, origin) = app.settings.explain(key);
     let value = value.map(|value| value.to_string_lossy().into_owned());
     let (origin, from, variable, place) = match origin {
@@ -124,11 +124,11 @@ fn view(app: &AppContext, key: &ConfigKey) -> View {
         }
     };
     let (file, line) = place.unzip();
-    View { key: key.name, value, origin, variable, file, line, from }
+    SettingView { key: key.name, value, origin, variable, file, line, from }
 }
 
 /// Completes the values that come from the default profile or from limits in profile files.
-fn fill_in(app: &AppContext, views: &mut [View]) -> Result<()> {
+fn fill_in(app: &AppContext, views: &mut [SettingView]) -> Result<()> {
     let profiles = app.settings.profiles()?;
     let name = ConfigKey::find("profile").map(|key| app.settings.explain(key).0);
     let name = name.flatten().unwrap_or_default();

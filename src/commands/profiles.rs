@@ -22,7 +22,7 @@ field.")]
 pub struct Args {}
 
 #[derive(Serialize)]
-struct View<'a> {
+struct ProfileView<'a> {
     #[serde(flatten)]
     profile: &'a Profile,
     image_built: bool,
@@ -32,7 +32,8 @@ pub fn serve(app: &AppContext, _: Args) -> Result<u8> {
     let profiles = &app.settings.profiles()?.profiles;
     let images = app.open_to_read()?.list_images()?;
     let built: BTreeSet<ProfileName> = images.into_iter().map(|(image, _)| image.profile).collect();
-    let view = |profile| View { profile, image_built: built.contains(profile.name.as_str()) };
+    let view =
+        |profile| ProfileView { profile, image_built: built.contains(profile.name.as_str()) };
     let views: Vec<_> = profiles.values().map(view).collect();
     app.printer.answer(&views, &profiles_table(profiles.values(), &built))?;
     Ok(0)

@@ -38,7 +38,7 @@ pub struct Args {
 
 /// A VM that has reached the state.
 #[derive(Debug, Serialize)]
-struct Answer<'a> {
+struct WaitAnswer<'a> {
     vm_id: &'a VmId,
     /// A state of `status`, `expired` or `removed`.
     state: &'static str,
@@ -63,7 +63,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
                 WaitOutcome::Expired(record) => ("expired", record.last_error().map(escape)),
                 WaitOutcome::Removed => ("removed", None),
             };
-            app.printer.done(&Answer { vm_id: &id, state, last_error }, named)
+            app.printer.done(&WaitAnswer { vm_id: &id, state, last_error }, named)
         },
     )
 }

@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::outcome::CapturedOutput;
 use crate::protocol::MAX_PAYLOAD;
-use crate::sys::nonblocking::Outlet;
+use crate::sys::nonblocking::NonblockingWriter;
 
 /// What to do with a command's output.
 #[derive(Debug)]
 pub enum OutputSink {
-    /// Write it as it arrives.
+    /// Write it arrives.
     Stream(OwnedFd),
     /// Keep the first `limit` bytes.
     Capture { limit: usize },
@@ -20,16 +20,18 @@ pub enum OutputSink {
 /// one only when it is [`OutputDrain::ready`].
 #[derive(Debug)]
 pub(super) enum OutputDrain {
-    Stream { target: Outlet, held: Vec<u8>, start: usize },
+    Stream { target: NonblockingWriter, held: Vec<u8>, start: usize },
     Capture { limit: usize, captured: CapturedOutput },
 }
 
 impl OutputDrain {
     pub fn new(sink: OutputSink) -> io::Result<OutputDrain> {
         Ok(match sink {
-            OutputSink::Stream(fd) => {
-                OutputDrain::Stream { target: Outlet::new(fd.into())?, held: Vec::new(), start: 0 }
-            }
+            OutputSink::Stream(fd) => OutputDrain::Stream {
+                target: NonblockingWriter::new(fd.into())?,
+                held: Vec::new(),
+                start: 0,
+            },
             OutputSink::Capture { limit } => {
                 OutputDrain::Capture { limit, captured: CapturedOutput::default() }
             }

@@ -55,7 +55,7 @@ pub(super) struct StreamPump<'a> {
 
 /// What the loop waits for.
 #[derive(Clone, Copy, PartialEq)]
-enum Source {
+enum PumpSource {
     Signals,
     Terminal,
     Link,
@@ -111,23 +111,23 @@ impl<'a> StreamPump<'a> {
                 return Ok(end);
             }
             let ready = self.wait(session, signals)?;
-            if ready.contains(&Source::Signals)
+            if ready.contains(&PumpSource::Signals)
                 && let Some(end) = self.pass_on_signals(session, signals)?
             {
                 return Ok(end);
             }
             if let Some(terminal) = &mut self.terminal {
-                if ready.contains(&Source::Terminal) {
+                if ready.contains(&PumpSource::Terminal) {
                     terminal.handle_events()?;
                 }
                 // Before keys that were typed at the new size.
                 terminal.report_size(&mut session.link)?;
             }
-            if ready.contains(&Source::Output) {
+            if ready.contains(&PumpSource::Output) {
                 let drained = self.stdout.drain().and_then(|()| self.stderr.drain());
                 self.check_output(session, drained)?;
             }
-            if ready.contains(&Source::Stdin) {
+            if ready.contains(&PumpSource::Stdin) {
                 match self.stdin.pump(&mut session.link) {
                     Ok(None) => {}
                     Ok(Some(KeyAction::HangUp)) => return Ok(self.hang_up(Signal::SIGHUP)),
@@ -143,7 +143,7 @@ impl<'a> StreamPump<'a> {
                     }
                 }
             }
-            if ready.contains(&Source::Link) {
+            if ready.contains(&PumpSource::Link) {
                 session.link.flush()?;
                 session.link.receive()?;
             }
@@ -300,27 +300,31 @@ impl<'a> StreamPump<'a> {
         Ok(Some((exit, self.deadline.elapsed())))
     }
 
-    fn wait(&mut self, session: &AgentSession, signals: &PendingSignals) -> Result<Vec<Source>> {
+    fn wait(
+        &mut self,
+        session: &AgentSession,
+        signals: &PendingSignals,
+    ) -> Result<Vec<PumpSource>> {
         let link = &session.link;
-        let mut sources = vec![(Source::Signals, signals.as_fd(), PollFlags::POLLIN)];
+        let mut sources = vec![(PumpSource::Signals, signals.as_fd(), PollFlags::POLLIN)];
         let raw = self.terminal.as_ref().and_then(AttachedTerminal::raw);
-        sources.extend(raw.map(|raw| (Source::Terminal, raw.as_fd(), PollFlags::POLLIN)));
+        sources.extend(raw.map(|raw| (PumpSource::Terminal, raw.as_fd(), PollFlags::POLLIN)));
         let blocked = !self.takes_output();
         let mut events = PollFlags::empty();
         events.set(PollFlags::POLLIN, !blocked);
         events.set(PollFlags::POLLOUT, !link.outbox.is_empty());
         // Without any events, poll would still return at once for an agent that hung up.
         if !events.is_empty() {
-            sources.push((Source::Link, link.as_fd(), events));
+            sources.push((PumpSource::Link, link.as_fd(), events));
         }
         // Before the terminal is raw it returns lines, with an end of input that is not the command's.
         let is_typed = self.terminal.is_none() || raw.is_some();
         let stdin = self.stdin.waits_for(link).filter(|_| is_typed);
-        sources.extend(stdin.map(|stdin| (Source::Stdin, stdin, PollFlags::POLLIN)));
+        sources.extend(stdin.map(|stdin| (PumpSource::Stdin, stdin, PollFlags::POLLIN)));
         if !self.deadline.is_closing() {
             let outputs =
                 [&self.stdout, &self.stderr].into_iter().filter_map(OutputDrain::waits_for);
-            sources.extend(outputs.map(|output| (Source::Output, output, PollFlags::POLLOUT)));
+            sources.extend(outputs.map(|output| (PumpSource::Output, output, PollFlags::POLLOUT)));
         }
         let start = Instant::now();
         let limit = if blocked { None } else { self.deadline.limit() };

@@ -15,10 +15,10 @@ use crate::sys::signals::{STOPPING, ignore};
 
 /// Signals that arrived, readable as a descriptor.
 #[derive(Debug)]
-pub struct PendingSignals(Source);
+pub struct PendingSignals(SignalSource);
 
 #[derive(Debug)]
-enum Source {
+enum SignalSource {
     /// The kernel's signalfd. While it exists, these signals have no other effect.
     Process(SignalFd),
     /// The receiving end of a [`SignalRelay`]: one byte for each signal.
@@ -43,7 +43,7 @@ impl PendingSignals {
         ignore(Signal::SIGPIPE).context("ignore SIGPIPE")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&set, flags).context("make a signal descriptor")?;
-        Ok(PendingSignals(Source::Process(signals)))
+        Ok(PendingSignals(SignalSource::Process(signals)))
     }
 
     /// Signals that a relay passes on.
@@ -52,14 +52,14 @@ impl PendingSignals {
         for end in [&ours, &theirs] {
             end.set_nonblocking(true).context("make a socket")?;
         }
-        Ok((SignalRelay(ours), PendingSignals(Source::Relay(theirs))))
+        Ok((SignalRelay(ours), PendingSignals(SignalSource::Relay(theirs))))
     }
 
     /// Takes the next signal, if any.
     pub fn take(&mut self) -> Option<Signal> {
         let number = match &mut self.0 {
-            Source::Process(signals) => signals.read_signal().ok()??.ssi_signo as i32,
-            Source::Relay(stream) => {
+            SignalSource::Process(signals) => signals.read_signal().ok()??.ssi_signo as i32,
+            SignalSource::Relay(stream) => {
                 let mut byte = [0];
                 stream.read_exact(&mut byte).ok()?;
                 byte[0].into()
@@ -98,8 +98,8 @@ impl AsFd for PendingSignals {
     /// Readable while there is a signal to take.
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.0 {
-            Source::Process(signals) => signals.as_fd(),
-            Source::Relay(stream) => stream.as_fd(),
+            SignalSource::Process(signals) => signals.as_fd(),
+            SignalSource::Relay(stream) => stream.as_fd(),
         }
     }
 }

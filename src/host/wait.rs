@@ -19,7 +19,7 @@ pub struct WaitLimit<'a> {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Source {
+enum WaitSource {
     Wanted,
     Vm,
     Signals,
@@ -81,9 +81,9 @@ impl<'a> WaitLimit<'a> {
         loop {
             let signals = self.signals.as_ref().map(|signals| signals.as_fd());
             let sources = [
-                wanted.map(|(fd, events)| (Source::Wanted, fd, events)),
-                self.watch.map(|watch| (Source::Vm, watch, PollFlags::POLLIN)),
-                signals.map(|signals| (Source::Signals, signals, PollFlags::POLLIN)),
+                wanted.map(|(fd, events)| (WaitSource::Wanted, fd, events)),
+                self.watch.map(|watch| (WaitSource::Vm, watch, PollFlags::POLLIN)),
+                signals.map(|signals| (WaitSource::Signals, signals, PollFlags::POLLIN)),
             ];
             let sources: Vec<_> = sources.into_iter().flatten().collect();
             let until = pause.map_or(self.deadline, |pause| pause.min(self.deadline));
@@ -98,10 +98,10 @@ impl<'a> WaitLimit<'a> {
                 return Err(Refusal::new(RefusalKind::Agent, message).into());
             }
             // Before the end of the VM, because the agent may have answered before that.
-            if ready.contains(&Source::Wanted) {
+            if ready.contains(&WaitSource::Wanted) {
                 return Ok(true);
             }
-            if ready.contains(&Source::Vm) {
+            if ready.contains(&WaitSource::Vm) {
                 let message = format!("the VM ended while waiting for {what}");
                 return Err(Refusal::new(RefusalKind::Agent, message).into());
             }

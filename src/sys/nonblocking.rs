@@ -12,7 +12,7 @@ use super::descriptor;
 use super::poll::{self, PollFlags};
 
 /// Makes a descriptor non-blocking, for all processes that share it: not for standard streams, which
-/// [`Outlet`] is for.
+/// [`NonblockingWriter`] is for.
 pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
     Ok(ioctl_fionbio(fd, true)?)
 }
@@ -25,7 +25,7 @@ pub fn would_block(error: &io::Error) -> bool {
 /// A descriptor that other processes may share, such as standard output, written to without waiting.
 /// Making it non-blocking would change it for them too.
 #[derive(Debug)]
-pub struct Outlet(Way);
+pub struct NonblockingWriter(Way);
 
 #[derive(Debug)]
 enum Way {
@@ -37,12 +37,12 @@ enum Way {
     Shared(File),
 }
 
-impl Outlet {
-    pub fn new(file: File) -> io::Result<Outlet> {
+impl NonblockingWriter {
+    pub fn new(file: File) -> io::Result<NonblockingWriter> {
         let kind = file.metadata()?.file_type();
         let is_terminal = file.is_terminal();
         if kind.is_file() || (kind.is_char_device() && !is_terminal) {
-            return Ok(Outlet(Way::Patient(file)));
+            return Ok(NonblockingWriter(Way::Patient(file)));
         }
         if kind.is_fifo() || is_terminal {
             // This is forbidden to a user who inherited another user's pipe.
@@ -51,10 +51,10 @@ impl Outlet {
                 .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
                 .open(descriptor::path(&file));
             if let Ok(own) = own {
-                return Ok(Outlet(Way::Own(own)));
+                return Ok(NonblockingWriter(Way::Own(own)));
             }
         }
-        Ok(Outlet(Way::Shared(file)))
+        Ok(NonblockingWriter(Way::Shared(file)))
     }
 
     /// Writes as much as there is room for, and returns how much that was.
@@ -85,7 +85,7 @@ impl Outlet {
     }
 }
 
-impl AsFd for Outlet {
+impl AsFd for NonblockingWriter {
     /// Writable when there is room.
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.0 {

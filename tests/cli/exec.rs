@@ -55,7 +55,7 @@ fn after_a_command_the_vm_is_deleted_whatever_its_code() {
     let id = env.start(&[]);
     env.run(&["exec", &id, "--", "no-such-program"])
         .fails(127, "mayfly: no-such-program: not found\n");
-    assert!(env.ids().is_empty(), "a command that is not found has been run, as in the reference");
+    assert!(env.ids().is_empty(), "a VM is deleted even if its command was not found");
 }
 
 #[test]

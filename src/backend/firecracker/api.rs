@@ -95,10 +95,10 @@ impl<'a, 'w> ApiClient<'a, 'w> {
         Ok(())
     }
 
-    fn receive(&mut self, purpose: &str) -> Result<Answer> {
+    fn receive(&mut self, purpose: &str) -> Result<ApiAnswer> {
         let mut received = Vec::new();
         loop {
-            if let Some(answer) = Answer::parse(&received)? {
+            if let Some(answer) = ApiAnswer::parse(&received)? {
                 return Ok(answer);
             }
             let mut part = [0; 1024];
@@ -142,14 +142,14 @@ fn encode<B: Serialize>(request: &ApiRequest<B>) -> Result<Vec<u8>> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Answer {
+struct ApiAnswer {
     status: u16,
     body: Vec<u8>,
 }
 
-impl Answer {
+impl ApiAnswer {
     /// Parses an answer; `None` if it is not complete yet.
-    fn parse(received: &[u8]) -> Result<Option<Answer>> {
+    fn parse(received: &[u8]) -> Result<Option<ApiAnswer>> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
         let mut head = httparse::Response::new(&mut headers);
         let Ok(parsed) = head.parse(received) else { return Err(invalid_answer()) };
@@ -168,7 +168,7 @@ impl Answer {
             return Err(invalid_answer());
         }
         let body = received.get(begin..begin + length);
-        Ok(body.map(|body| Answer { status, body: body.to_vec() }))
+        Ok(body.map(|body| ApiAnswer { status, body: body.to_vec() }))
     }
 }
 

@@ -73,13 +73,13 @@ struct VmBatch<'a> {
 }
 
 /// How the command ended in one VM.
-struct FinishedRun {
+struct FinishedExec {
     finished: FinishedCommand,
     timings: PhaseTimings,
 }
 
 impl VmBatch<'_> {
-    fn run(&self, vm: &VmRecord, signals: &mut [PendingSignals; 3]) -> Result<FinishedRun> {
+    fn run(&self, vm: &VmRecord, signals: &mut [PendingSignals; 3]) -> Result<FinishedExec> {
         let mut timings = PhaseTimings::begin();
         let [signals, for_stdout, for_stderr] = signals;
         let mut exec = |stdout, stderr| {
@@ -99,7 +99,7 @@ impl VmBatch<'_> {
                 exec(OutputSink::Stream(stdout.into()), OutputSink::Stream(stderr.into()))
             })
         }?;
-        Ok(FinishedRun { finished, timings })
+        Ok(FinishedExec { finished, timings })
     }
 
     /// Prints output line by line. If printing stops early, the command finds its output closed.
@@ -123,7 +123,7 @@ impl VmBatch<'_> {
     }
 
     /// Reports how a command ended, unless it succeeded, and returns its exit code.
-    fn report(&self, command: &CommandFlags, vm: &VmRecord, ran: FinishedRun) -> Result<u8> {
+    fn report(&self, command: &CommandFlags, vm: &VmRecord, ran: FinishedExec) -> Result<u8> {
         let FinishedCommand { outcome, cleanup } = ran.finished;
         if self.app.printer.style.json {
             let (program, timings) = (&self.exec.program, &ran.timings);

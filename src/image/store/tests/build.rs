@@ -4,64 +4,64 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use super::world::{World, p, profile, refusal};
+use super::fixture::{StoreFixture, p, profile, refusal};
 use crate::image::info::{DISK, INFO, INITRD, KERNEL, MODULES, ROOTFS};
 use crate::image::{ImageVerification, SilentProgress};
 use crate::model::{ImageRecipe, RefusalKind};
 
 #[test]
 fn an_image_is_built_once_and_again_when_its_recipe_changes() {
-    let world = World::new();
-    assert!(world.store().find(&p()).unwrap().is_none());
-    assert!(world.store().list().unwrap().is_empty());
-    let first = world.ensure().unwrap();
+    let fixture = StoreFixture::new();
+    assert!(fixture.store().find(&p()).unwrap().is_none());
+    assert!(fixture.store().list().unwrap().is_empty());
+    let first = fixture.ensure().unwrap();
     assert_eq!(first.verify().unwrap(), ImageVerification::Unchanged);
     let id = first.id();
     drop(first);
-    assert_eq!(world.ensure().unwrap().id(), id);
-    assert_eq!(world.builds(), 1);
-    assert_eq!(world.names(), ["p"]);
-    assert_eq!(world.store().list().unwrap()[0].kernel_release, "6.1.0");
+    assert_eq!(fixture.ensure().unwrap().id(), id);
+    assert_eq!(fixture.builds(), 1);
+    assert_eq!(fixture.names(), ["p"]);
+    assert_eq!(fixture.store().list().unwrap()[0].kernel_release, "6.1.0");
 
-    let store = world.store();
-    let other = store.ensure(&profile("trixie"), &world.agent(), &mut SilentProgress).unwrap();
+    let store = fixture.store();
+    let other = store.ensure(&profile("trixie"), &fixture.agent(), &mut SilentProgress).unwrap();
     assert_ne!(other.id(), id);
-    assert_eq!(world.builds(), 2);
-    assert_eq!(world.names(), ["p"]);
+    assert_eq!(fixture.builds(), 2);
+    assert_eq!(fixture.names(), ["p"]);
     drop(other);
-    drop(world.build("trixie").unwrap());
-    assert_eq!(world.builds(), 3);
+    drop(fixture.build("trixie").unwrap());
+    assert_eq!(fixture.builds(), 3);
 }
 
 /// VMs that were stopped on the image could not start after a rebuild: their disks are layers over it.
 #[test]
 fn an_image_from_before_recipes_named_kernels_stays_as_it_is() {
-    let world = World::new();
-    let image = world.ensure().unwrap();
+    let fixture = StoreFixture::new();
+    let image = fixture.ensure().unwrap();
     let (id, path) = (image.id(), image.dir().join(INFO));
     drop(image);
     let mut old: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     assert!(old["recipe"].as_object_mut().unwrap().remove("kernel").is_some());
     fs::write(&path, old.to_string()).unwrap();
 
-    let image = world.ensure().unwrap();
-    assert_eq!((image.id(), world.builds()), (id, 1));
+    let image = fixture.ensure().unwrap();
+    assert_eq!((image.id(), fixture.builds()), (id, 1));
     image.verify().unwrap();
     drop(image);
     let mut full = profile("bookworm");
     let ImageRecipe::Debian(recipe) = &mut full.recipe else { panic!("it is of packages") };
     recipe.kernel = "linux-image-amd64".into();
-    drop(world.store().ensure(&full, &world.agent(), &mut SilentProgress).unwrap());
-    assert_eq!(world.builds(), 2);
+    drop(fixture.store().ensure(&full, &fixture.agent(), &mut SilentProgress).unwrap());
+    assert_eq!(fixture.builds(), 2);
 }
 
 #[test]
 fn another_agent_only_changes_the_initrd() {
-    let world = World::new();
-    let id = world.ensure().unwrap().id();
-    world.set_agent("two, and longer");
-    let image = world.ensure().unwrap();
-    assert_eq!((image.id(), world.builds()), (id, 1));
+    let fixture = StoreFixture::new();
+    let id = fixture.ensure().unwrap().id();
+    fixture.set_agent("two, and longer");
+    let image = fixture.ensure().unwrap();
+    assert_eq!((image.id(), fixture.builds()), (id, 1));
     image.verify().unwrap();
     let initrd = fs::read(image.boot_files().initrd).unwrap();
     assert!(initrd.starts_with(&fs::read(image.dir().join(MODULES)).unwrap()));
@@ -69,21 +69,21 @@ fn another_agent_only_changes_the_initrd() {
     assert!(!image.dir().join("initrd.img.new").exists());
 
     drop(image);
-    fs::write(world.agent(), "#!/bin/sh").unwrap();
-    assert_eq!(refusal(&world.ensure().unwrap_err()).kind, RefusalKind::Host);
-    fs::remove_file(world.agent()).unwrap();
-    assert_eq!(refusal(&world.ensure().unwrap_err()).kind, RefusalKind::Host);
+    fs::write(fixture.agent(), "#!/bin/sh").unwrap();
+    assert_eq!(refusal(&fixture.ensure().unwrap_err()).kind, RefusalKind::Host);
+    fs::remove_file(fixture.agent()).unwrap();
+    assert_eq!(refusal(&fixture.ensure().unwrap_err()).kind, RefusalKind::Host);
 }
 
 #[test]
 fn a_repack_that_was_killed_is_finished_or_undone() {
     // Killed before image.json described the new initrd, which was half written.
-    let world = World::new();
-    let image = world.ensure().unwrap();
+    let fixture = StoreFixture::new();
+    let image = fixture.ensure().unwrap();
     let new = image.dir().join("initrd.img.new");
     drop(image);
     fs::write(&new, "ha").unwrap();
-    let image = world.store().find(&p()).unwrap().unwrap();
+    let image = fixture.store().find(&p()).unwrap().unwrap();
     assert!(!new.exists());
     image.verify().unwrap();
 
@@ -91,21 +91,21 @@ fn a_repack_that_was_killed_is_finished_or_undone() {
     let old = fs::read(image.boot_files().initrd).unwrap();
     let dir = image.dir().to_owned();
     drop(image);
-    world.set_agent("two");
-    drop(world.ensure().unwrap());
+    fixture.set_agent("two");
+    drop(fixture.ensure().unwrap());
     fs::rename(dir.join(INITRD), &new).unwrap();
     fs::write(dir.join(INITRD), old).unwrap();
-    let image = world.ensure().unwrap();
+    let image = fixture.ensure().unwrap();
     assert!(!new.exists());
     image.verify().unwrap();
-    assert_eq!(world.builds(), 1);
+    assert_eq!(fixture.builds(), 1);
 }
 
 #[test]
 fn one_changed_byte_anywhere_is_refused() {
     for name in [KERNEL, INITRD, ROOTFS, DISK] {
-        let world = World::new();
-        let image = world.ensure().unwrap();
+        let fixture = StoreFixture::new();
+        let image = fixture.ensure().unwrap();
         let path = image.dir().join(name);
         let mut content = fs::read(&path).unwrap();
         let before = fs::metadata(&path).unwrap().modified().unwrap();
@@ -132,30 +132,30 @@ fn one_changed_byte_anywhere_is_refused() {
 
 #[test]
 fn tampered_modules_do_not_get_into_a_new_initrd() {
-    let world = World::new();
-    let path = world.ensure().unwrap().dir().join(MODULES);
+    let fixture = StoreFixture::new();
+    let path = fixture.ensure().unwrap().dir().join(MODULES);
     fs::write(path, "something else").unwrap();
-    world.set_agent("two");
-    assert!(refusal(&world.ensure().unwrap_err()).message.contains(MODULES));
+    fixture.set_agent("two");
+    assert!(refusal(&fixture.ensure().unwrap_err()).message.contains(MODULES));
 }
 
 #[test]
 fn a_damaged_description_is_an_error_until_the_image_is_rebuilt() {
-    let world = World::new();
-    let path = world.ensure().unwrap().dir().join(INFO);
+    let fixture = StoreFixture::new();
+    let path = fixture.ensure().unwrap().dir().join(INFO);
     let text = fs::read_to_string(&path).unwrap();
     for bad in ["", "{}", &text[..text.len() / 2], &text.replace("\"profile\"", "\"profil\"")] {
         fs::write(&path, bad).unwrap();
-        assert_eq!(refusal(&world.ensure().unwrap_err()).kind, RefusalKind::Host);
-        assert_eq!(refusal(&world.store().find(&p()).unwrap_err()).kind, RefusalKind::Host);
-        assert!(world.store().list().unwrap().is_empty());
+        assert_eq!(refusal(&fixture.ensure().unwrap_err()).kind, RefusalKind::Host);
+        assert_eq!(refusal(&fixture.store().find(&p()).unwrap_err()).kind, RefusalKind::Host);
+        assert!(fixture.store().list().unwrap().is_empty());
     }
-    drop(world.build("bookworm").unwrap());
-    world.ensure().unwrap().verify().unwrap();
+    drop(fixture.build("bookworm").unwrap());
+    fixture.ensure().unwrap().verify().unwrap();
 
     // An image of another version is rebuilt.
     fs::write(&path, text.replace("\"schema\": 1", "\"schema\": 999")).unwrap();
-    assert!(world.store().find(&p()).unwrap().is_none());
-    world.ensure().unwrap();
-    assert_eq!(world.builds(), 3);
+    assert!(fixture.store().find(&p()).unwrap().is_none());
+    fixture.ensure().unwrap();
+    assert_eq!(fixture.builds(), 3);
 }

@@ -1,3 +1,3 @@
 mod build;
+mod fixture;
 mod locks;
-mod world;

@@ -11,7 +11,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 
 use crate::host::signals::SignalInterrupt;
-use crate::sys::nonblocking::Outlet;
+use crate::sys::nonblocking::NonblockingWriter;
 use crate::sys::poll::{self, PollFlags};
 
 /// A flag that stays set once it is set, with a descriptor to wait for.
@@ -103,7 +103,7 @@ impl Write for CancellablePipe<'_> {
 /// A descriptor that may block for as long as its reader likes.
 #[derive(Debug)]
 pub struct CancellableFile<'a> {
-    pub outlet: Outlet,
+    pub outlet: NonblockingWriter,
     pub cancel: &'a CancelEvent,
 }
 

@@ -20,7 +20,7 @@ use crate::host::process;
 use crate::host::signals::PendingSignals;
 use crate::model::{Refusal, RefusalKind, VmLimits};
 use crate::protocol::{ExecProgram, PackRequest};
-use crate::sys::nonblocking::Outlet;
+use crate::sys::nonblocking::NonblockingWriter;
 use crate::sys::pipe;
 
 /// How many bytes are read at once.
@@ -52,7 +52,8 @@ pub fn copy_out(
         match to {
             CopyStore::Archive(out) => {
                 let quota = on_disk(&out, quota, floor)?;
-                let outlet = Outlet::new(out.into()).context("cannot use standard output")?;
+                let outlet =
+                    NonblockingWriter::new(out.into()).context("cannot use standard output")?;
                 let mut relay = EntryRelay::new(CancellableFile { outlet, cancel }, name);
                 let (_, tally) = take(read, &mut relay, quota, watch)?;
                 Ok(Arrived::Passed(tally, relay))

@@ -58,20 +58,20 @@ impl ImageBuilder for FakeBuilder {
 }
 
 /// An artifacts directory and an agent beside it.
-pub struct World {
+pub struct StoreFixture {
     dir: TempDir,
     pub fake: FakeBuilder,
 }
 
-impl World {
-    pub fn new() -> World {
-        World::with(FakeBuilder::default())
+impl StoreFixture {
+    pub fn new() -> StoreFixture {
+        StoreFixture::with(FakeBuilder::default())
     }
 
-    pub fn with(fake: FakeBuilder) -> World {
-        let world = World { dir: tempfile::tempdir().unwrap(), fake };
-        world.set_agent("one");
-        world
+    pub fn with(fake: FakeBuilder) -> StoreFixture {
+        let fixture = StoreFixture { dir: tempfile::tempdir().unwrap(), fake };
+        fixture.set_agent("one");
+        fixture
     }
 
     /// Writes a program without program headers that ends with `content`.
