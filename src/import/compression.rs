@@ -69,7 +69,9 @@ pub fn unpacked<'a>(input: impl Read + 'a) -> Result<(CompressionFormat, Box<dyn
         }
     }
     let compression = CompressionFormat::of(&start[..filled])?;
-    let input = io::Cursor::new(start[..filled].to_vec()).chain(input);
+    // Boxed, so that the program contains each decoder once and not for each kind of input.
+    let input: Box<dyn BufRead + 'a> =
+        Box::new(io::Cursor::new(start[..filled].to_vec()).chain(input));
     Ok((
         compression,
         match compression {

@@ -40,7 +40,7 @@ pub enum WhiteoutNames {
 ///
 /// # Errors
 /// `Usage` for archives that are damaged or hostile, and those of [`RootfsTree::put`].
-pub fn apply(archive: impl Read, names: WhiteoutNames, tree: &mut RootfsTree) -> Result<()> {
+pub fn apply(archive: &mut dyn Read, names: WhiteoutNames, tree: &mut RootfsTree) -> Result<()> {
     let mut members = MemberReader::new(archive);
     let mut layer = Layer { tree, own: HashSet::new() };
     while let Some(member) = members.next_member()? {

@@ -115,7 +115,7 @@ fn a_plain_archive_has_no_whiteouts() {
     let mut tree =
         RootfsTree::open(&place.tree(), UnpackBudget::new(UnpackBounds::default())).unwrap();
     let mut tar = Tar::default().file("x", "1").file(".wh.x", "2");
-    let mut apply = |tar: &Tar| apply(&tar.0[..], WhiteoutNames::Plain, &mut tree);
+    let mut apply = |tar: &Tar| apply(&mut &tar.0[..], WhiteoutNames::Plain, &mut tree);
     // Without a digest, only the end tells that an archive is complete.
     let error = apply(&tar).unwrap_err();
     assert_eq!(error.to_string(), "the archive is cut short");

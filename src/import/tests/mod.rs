@@ -120,7 +120,7 @@ impl Place {
         let bounds = UnpackBounds { bytes: 10 << 20, entries: 1000 };
         let mut tree = RootfsTree::open(&self.tree(), UnpackBudget::new(bounds)).unwrap();
         for layer in layers {
-            apply(&layer.0[..], WhiteoutNames::Whiteouts, &mut tree)?;
+            apply(&mut &layer.0[..], WhiteoutNames::Whiteouts, &mut tree)?;
         }
         Ok(tree.devices)
     }
