@@ -44,8 +44,9 @@ fn a_shell_can_be_typed_in_resized_interrupted_and_left() {
     sitting.sees("<->\r\n24 80\r\n");
     assert!(!sitting.is_as_before());
     sitting.resize(30, 100);
-    sitting.types("trap 'echo another size' WINCH; stty size\r");
-    sitting.sees("30 100\r\n");
+    // Only the foreground job gets the signal, so stty must have ended.
+    sitting.types("trap 'echo another size' WINCH; stty size; echo d''one\r");
+    sitting.sees("30 100\r\ndone\r\n");
     sitting.resize(31, 101);
     sitting.sees("another size\r\n");
     sitting.types("stty size; sleep 1201\r");
