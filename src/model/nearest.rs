@@ -10,18 +10,19 @@ pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         return None;
     }
     let typed = typed.to_lowercase();
-    let letters = typed.chars().count();
-    let distance = |name: &str| {
-        let name = name.to_lowercase();
-        let begins = letters >= 2 && name.starts_with(&typed);
-        let distance = strsim::osa_distance(&typed, &name);
-        // Another single letter is not a misspelling.
-        let is_near = distance <= (letters / 3).max(1) && distance < letters;
-        (is_near || begins).then_some(distance)
-    };
     let near = known.into_iter().filter(|name| name.len() <= LONGEST);
-    let near = near.filter_map(|name| Some((distance(name)?, name)));
+    let near = near.filter_map(|name| Some((distance(&typed, name)?, name)));
     near.min().map(|(_, name)| name)
+}
+
+/// The number of wrong letters; `None` if there are too many.
+fn distance(typed: &str, name: &str) -> Option<usize> {
+    let (letters, name) = (typed.chars().count(), name.to_lowercase());
+    let begins = letters >= 2 && name.starts_with(typed);
+    let distance = strsim::osa_distance(typed, &name);
+    // Another single letter is not a misspelling.
+    let is_near = distance <= (letters / 3).max(1) && distance < letters;
+    (is_near || begins).then_some(distance)
 }
 
 #[cfg(test)]
