@@ -28,8 +28,8 @@ pub fn examine(programs: &BackendPrograms, accelerator: Option<Accelerator>) -> 
     let firecracker_works = checks[0].verdict == CheckVerdict::Ok
         && checks.iter().all(|check| check.verdict != CheckVerdict::Failed);
     // One backend that works is enough.
-    let lack = if firecracker_works { CheckVerdict::Warning } else { CheckVerdict::Failed };
-    let qemu = qemu::doctor::check(&programs.qemu, select(BackendChoice::Qemu).map(drop), lack);
+    let severity = if firecracker_works { CheckVerdict::Warning } else { CheckVerdict::Failed };
+    let qemu = qemu::doctor::check(&programs.qemu, select(BackendChoice::Qemu).map(drop), severity);
     let choice = if firecracker_works { BackendChoice::Auto } else { BackendChoice::Qemu };
     let works = firecracker_works || qemu.verdict == CheckVerdict::Ok;
     let chosen = select(choice).ok().filter(|_| works);

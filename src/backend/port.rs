@@ -18,7 +18,7 @@ use crate::model::{Refusal, RefusalKind, VmPaths};
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The pause between two tries.
-const PAUSE: Duration = Duration::from_millis(10);
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Opens the listening sockets of a VM, the control port first.
 pub fn listen(paths: &VmPaths) -> Result<Vec<OwnedFd>> {
@@ -62,7 +62,7 @@ pub fn dial(
                 .hint("it hangs or is suspended; 'mayfly stop' and 'mayfly rm' still end it")
                 .into());
         }
-        wait.pause(PAUSE, "its VMM to accept a connection")?;
+        wait.pause(RETRY_INTERVAL, "its VMM to accept a connection")?;
     }
 }
 

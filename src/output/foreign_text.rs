@@ -9,7 +9,7 @@ use super::escape::escape;
 #[derive(Debug, Default)]
 pub struct ForeignText {
     /// The beginning of an incomplete character, at most three bytes.
-    begun: Vec<u8>,
+    partial: Vec<u8>,
     /// The number of carriage returns that a line feed may follow, up to [`RETURNS`].
     returns: usize,
 }
@@ -20,7 +20,7 @@ const RETURNS: usize = 4;
 impl ForeignText {
     /// The text of a piece, without its end if that depends on the next piece.
     pub fn text(&mut self, piece: &[u8]) -> String {
-        let mut bytes = std::mem::take(&mut self.begun);
+        let mut bytes = std::mem::take(&mut self.partial);
         bytes.extend(piece);
         let mut text = String::new();
         let mut rest = &bytes[..];
@@ -34,7 +34,7 @@ impl ForeignText {
                     let (valid, other) = rest.split_at(error.valid_up_to());
                     self.push(&mut text, str::from_utf8(valid).unwrap_or_default());
                     let Some(invalid) = error.error_len() else {
-                        self.begun = other.to_vec();
+                        self.partial = other.to_vec();
                         break;
                     };
                     self.push_bytes(&mut text, &other[..invalid]);
@@ -48,8 +48,8 @@ impl ForeignText {
     /// The text that was held back, at the end of the stream.
     pub fn rest(&mut self) -> String {
         let mut text = String::new();
-        let begun = std::mem::take(&mut self.begun);
-        self.push_bytes(&mut text, &begun);
+        let partial = std::mem::take(&mut self.partial);
+        self.push_bytes(&mut text, &partial);
         self.flush_returns(&mut text);
         text
     }

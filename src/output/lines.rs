@@ -31,10 +31,10 @@ impl SharedStream {
         Some(size?.map_or(0, |size| size.ws_col.into()))
     }
 
-    /// Calls `say`, which prints to the same stream by other means, between two lines.
-    pub fn between<T>(&self, say: impl FnOnce() -> T) -> T {
+    /// Calls `print`, which prints to the same stream by other means, between two lines.
+    pub fn between<T>(&self, print: impl FnOnce() -> T) -> T {
         let _held = self.file();
-        say()
+        print()
     }
 
     /// Writes whole lines without others between them. Returns whether the stream still has a reader.
@@ -69,12 +69,12 @@ impl SharedStream {
 #[derive(Debug)]
 pub struct WritePatience<'a> {
     signals: &'a mut PendingSignals,
-    is_tried: bool,
+    had_signal: bool,
 }
 
 impl WritePatience<'_> {
     pub fn of(signals: &mut PendingSignals) -> WritePatience<'_> {
-        WritePatience { signals, is_tried: false }
+        WritePatience { signals, had_signal: false }
     }
 
     fn wait_for_room(&mut self, file: &File) -> Result<()> {
@@ -86,17 +86,17 @@ impl WritePatience<'_> {
                 return Ok(());
             }
             while let Some(signal) = self.signals.take() {
-                if self.is_tried {
+                if self.had_signal {
                     return Err(SignalInterrupt(signal).into());
                 }
-                self.is_tried = true;
+                self.had_signal = true;
             }
         }
     }
 }
 
 /// The longest line that is not split, in bytes. A longer one would have to be held in memory.
-const LONGEST: usize = 64 << 10;
+const MAX_LINE: usize = 64 << 10;
 
 /// Turns the output of one source into lines with its name.
 ///
@@ -106,10 +106,10 @@ const LONGEST: usize = 64 << 10;
 pub struct PrefixedLines {
     prefix: String,
     /// The prefix of rows that continue a line.
-    more: String,
+    continuation: String,
     foreign: ForeignText,
     /// An incomplete line.
-    begun: Vec<u8>,
+    partial: Vec<u8>,
 }
 
 impl PrefixedLines {
@@ -117,9 +117,9 @@ impl PrefixedLines {
     pub fn of(name: &str, width: usize) -> PrefixedLines {
         PrefixedLines {
             prefix: format!("{name:width$} | "),
-            more: format!("{name:width$} : "),
+            continuation: format!("{name:width$} : "),
             foreign: ForeignText::default(),
-            begun: Vec::new(),
+            partial: Vec::new(),
         }
     }
 
@@ -138,8 +138,8 @@ impl PrefixedLines {
     pub fn rest(&mut self, columns: Option<usize>) -> Vec<u8> {
         let text = self.foreign.rest();
         let mut lines = self.complete(text.as_bytes(), columns);
-        if !self.begun.is_empty() {
-            let line = std::mem::take(&mut self.begun);
+        if !self.partial.is_empty() {
+            let line = std::mem::take(&mut self.partial);
             self.put(&mut lines, &line, columns);
         }
         lines
@@ -150,14 +150,14 @@ impl PrefixedLines {
         let mut parts = piece.split(|&byte| byte == b'\n');
         let last = parts.next_back().unwrap_or_default();
         for part in parts {
-            self.begun.extend(part);
-            let line = std::mem::take(&mut self.begun);
+            self.partial.extend(part);
+            let line = std::mem::take(&mut self.partial);
             self.put(&mut lines, &line, columns);
         }
-        self.begun.extend(last);
-        if self.begun.len() >= LONGEST {
-            let rest = self.begun.split_off(whole_characters(&self.begun));
-            let line = std::mem::replace(&mut self.begun, rest);
+        self.partial.extend(last);
+        if self.partial.len() >= MAX_LINE {
+            let rest = self.partial.split_off(whole_characters(&self.partial));
+            let line = std::mem::replace(&mut self.partial, rest);
             self.put(&mut lines, &line, columns);
         }
         lines
@@ -166,12 +166,12 @@ impl PrefixedLines {
     fn put(&self, lines: &mut Vec<u8>, line: &[u8], columns: Option<usize>) {
         let rows = match (columns, str::from_utf8(line)) {
             (Some(columns @ 1..), Ok(text)) => {
-                rows(text, columns.saturating_sub(self.prefix.len()).max(NARROWEST))
+                rows(text, columns.saturating_sub(self.prefix.len()).max(MIN_COLUMNS))
             }
             _ => vec![line],
         };
         for (at, row) in rows.into_iter().enumerate() {
-            let prefix = if at == 0 { &self.prefix } else { &self.more };
+            let prefix = if at == 0 { &self.prefix } else { &self.continuation };
             lines.extend(prefix.as_bytes());
             lines.extend(row);
             lines.push(b'\n');
@@ -180,7 +180,7 @@ impl PrefixedLines {
 }
 
 /// The least width for text, on a terminal that is hardly wider than the names.
-const NARROWEST: usize = 16;
+const MIN_COLUMNS: usize = 16;
 
 /// Splits a line into parts of at most `room` columns. A character outside ASCII counts as two columns and a
 /// tab as eight, the most they can take on any terminal.
@@ -250,9 +250,9 @@ mod tests {
             format!("{first}ci   : box  | forged\n")
         );
         for filler in ["漢", "\t", "e\u{301}", "é"] {
-            let said = shown(Some(40), &[filler.repeat(99).as_bytes()]);
-            assert!(said.lines().all(|row| row.starts_with("ci   ")));
-            assert!(said.lines().all(|row| row.matches(filler).count() <= 16), "{said}");
+            let printed = shown(Some(40), &[filler.repeat(99).as_bytes()]);
+            assert!(printed.lines().all(|row| row.starts_with("ci   ")));
+            assert!(printed.lines().all(|row| row.matches(filler).count() <= 16), "{printed}");
         }
         // On a very narrow terminal, rows become longer than it is wide.
         assert_eq!(shown(Some(4), &[&[b'x'; 20]]).lines().count(), 2);
@@ -276,13 +276,13 @@ mod tests {
 
     #[test]
     fn a_long_line_is_split_between_characters() {
-        let long = vec![b'x'; 3 * LONGEST / 2];
-        let said = shown(None, &[&long, &long]);
-        assert_eq!(said.lines().count(), 2);
-        assert_eq!(said.matches('x').count(), 3 * LONGEST);
-        let mut long = vec![b'x'; LONGEST - 1];
+        let long = vec![b'x'; 3 * MAX_LINE / 2];
+        let printed = shown(None, &[&long, &long]);
+        assert_eq!(printed.lines().count(), 2);
+        assert_eq!(printed.matches('x').count(), 3 * MAX_LINE);
+        let mut long = vec![b'x'; MAX_LINE - 1];
         long.extend("é".as_bytes());
-        let said = shown(None, &[&long[..LONGEST], &long[LONGEST..]]);
-        assert_eq!(said.lines().last(), Some("ci   | é"));
+        let printed = shown(None, &[&long[..MAX_LINE], &long[MAX_LINE..]]);
+        assert_eq!(printed.lines().last(), Some("ci   | é"));
     }
 }

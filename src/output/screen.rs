@@ -17,7 +17,7 @@ const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
 const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 
 /// The height of a terminal that reports none.
-const USUAL_ROWS: usize = 24;
+const DEFAULT_ROWS: usize = 24;
 
 /// Whether the alternate screen is shown. Static, because the panic hook needs it.
 static IS_SHOWN: AtomicBool = AtomicBool::new(false);
@@ -45,7 +45,7 @@ impl TerminalScreen {
     pub fn open() -> Result<TerminalScreen> {
         let terminal =
             HostTerminal::of(stdout().as_fd())?.context("standard output is not a terminal")?;
-        leave_in_a_panic();
+        leave_on_panic();
         Ok(TerminalScreen { terminal, events: TerminalEvents::block()?, shown: None })
     }
 
@@ -61,7 +61,7 @@ impl TerminalScreen {
         }
         enter()?;
         let rows = match self.terminal.size().rows {
-            0 => USUAL_ROWS,
+            0 => DEFAULT_ROWS,
             rows => rows.into(),
         };
         let frame = frame(lines, rows);
@@ -139,13 +139,13 @@ fn leave() {
 }
 
 /// A panic ends the program without dropping the screen, and its message must stay visible.
-fn leave_in_a_panic() {
+fn leave_on_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let usual = std::panic::take_hook();
+        let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             leave();
-            usual(panic);
+            previous(panic);
         }));
     });
 }

@@ -6,7 +6,7 @@ use super::escape::escape;
 use crate::model::Refusal;
 
 /// Commands of similar programs, and what mayfly calls them.
-const ELSEWHERE: [(&[&str], &str); 9] = [
+const OTHER_NAMES: [(&[&str], &str); 9] = [
     (&["ps", "ls", "list", "inspect", "info"], "mayfly status"),
     (&["delete", "del", "destroy", "kill", "remove"], "mayfly rm"),
     (&["ssh", "attach", "console", "login"], "mayfly shell"),
@@ -55,8 +55,8 @@ fn about_word(error: &clap::Error) -> Option<String> {
         return Some("'run' deletes its VM without this flag".into());
     }
     let word = text(error, ContextKind::InvalidSubcommand)?;
-    let (_, here) = ELSEWHERE.iter().find(|(words, _)| words.contains(&word))?;
-    Some(format!("mayfly calls that '{here}'"))
+    let (_, name) = OTHER_NAMES.iter().find(|(words, _)| words.contains(&word))?;
+    Some(format!("mayfly calls that '{name}'"))
 }
 
 fn suggestion(error: &clap::Error) -> Option<String> {

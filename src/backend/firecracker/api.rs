@@ -10,26 +10,26 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::sys::poll::PollFlags;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::host::socket;
 use crate::host::wait::WaitLimit;
 use crate::model::{Refusal, RefusalKind};
+use crate::sys::poll::PollFlags;
 
 /// The pause between two tries to connect. A VMM takes some milliseconds before it listens, and does
 /// not announce it.
-const PAUSE: Duration = Duration::from_millis(1);
+const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The longest answer, in bytes. Firecracker's have a few hundred.
-const LONGEST: usize = 1 << 14;
+const MAX_ANSWER: usize = 1 << 14;
 
 /// The most header lines of an answer. Firecracker sends four.
-const HEADERS: usize = 16;
+const MAX_HEADERS: usize = 16;
 
 /// How many characters of Firecracker's reason an error repeats.
-const REASON: usize = 400;
+const MAX_REASON: usize = 400;
 
 /// A request.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +59,7 @@ impl<'a, 'w> ApiClient<'a, 'w> {
             if let Some(stream) = socket::connect_to(path, owner)? {
                 break stream;
             }
-            wait.pause(PAUSE, "Firecracker to listen")?;
+            wait.pause(RETRY_INTERVAL, "Firecracker to listen")?;
         };
         std::fs::remove_file(path).context("cannot delete Firecracker's socket")?;
         stream.set_nonblocking(true)?;
@@ -104,7 +104,7 @@ impl<'a, 'w> ApiClient<'a, 'w> {
             let mut part = [0; 1024];
             match self.stream.read(&mut part) {
                 Ok(0) => return Err(hung_up(purpose)),
-                Ok(count) if received.len() + count > LONGEST => return Err(invalid_answer()),
+                Ok(count) if received.len() + count > MAX_ANSWER => return Err(invalid_answer()),
                 Ok(count) => received.extend(&part[..count]),
                 Err(error) => self.wait_or_fail(error, PollFlags::POLLIN, purpose)?,
             }
@@ -150,7 +150,7 @@ struct ApiAnswer {
 impl ApiAnswer {
     /// Parses an answer; `None` if it is not complete yet.
     fn parse(received: &[u8]) -> Result<Option<ApiAnswer>> {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut head = httparse::Response::new(&mut headers);
         let Ok(parsed) = head.parse(received) else { return Err(invalid_answer()) };
         let httparse::Status::Complete(begin) = parsed else { return Ok(None) };
@@ -164,7 +164,7 @@ impl ApiAnswer {
             }
             None => 0,
         };
-        if length > LONGEST {
+        if length > MAX_ANSWER {
             return Err(invalid_answer());
         }
         let body = received.get(begin..begin + length);
@@ -180,7 +180,7 @@ struct Fault {
 
 fn refused(purpose: &str, status: u16, body: &[u8]) -> anyhow::Error {
     let reason = match serde_json::from_slice::<Fault>(body) {
-        Ok(fault) => fault.fault_message.trim().chars().take(REASON).collect(),
+        Ok(fault) => fault.fault_message.trim().chars().take(MAX_REASON).collect(),
         Err(_) => format!("HTTP status {status}"),
     };
     host(format!("Firecracker refuses {purpose}: {reason}"))
@@ -217,9 +217,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("api.sock");
         let parts: Vec<String> = parts.iter().map(|&part| part.to_owned()).collect();
-        let there = path.clone();
+        let socket = path.clone();
         let vmm = spawn(move || {
-            let listener = UnixListener::bind(there).unwrap();
+            let listener = UnixListener::bind(socket).unwrap();
             let (mut client, _) = listener.accept().unwrap();
             let mut received = BufReader::new(client.try_clone().unwrap());
             let done = vec!["HTTP/1.1 204 \r\n\r\n".to_owned()];
@@ -289,9 +289,9 @@ mod tests {
 
     #[test]
     fn invalid_and_endless_answers_are_refused() {
-        let flood = "x".repeat(LONGEST + 1);
+        let flood = "x".repeat(MAX_ANSWER + 1);
         let header = format!("HTTP/1.1 204 \r\nA: {flood}\r\n\r\n");
-        let many = format!("HTTP/1.1 204 \r\n{}\r\n", "A: b\r\n".repeat(HEADERS + 1));
+        let many = format!("HTTP/1.1 204 \r\n{}\r\n", "A: b\r\n".repeat(MAX_HEADERS + 1));
         let invalid = [
             "nonsense\r\n\r\n",
             "HTTP/1.1 204 \r\nContent-Length: -1\r\n\r\n",

@@ -41,8 +41,8 @@ pub fn checks(
     }
     // A jailer is needed only if `auto` selects Firecracker.
     let is_used = firecracker.verdict == CheckVerdict::Ok;
-    let lack = if is_used { CheckVerdict::Failed } else { CheckVerdict::Warning };
-    vec![firecracker, jailer(programs, version, lack), cgroups(cgroup::usable())]
+    let severity = if is_used { CheckVerdict::Failed } else { CheckVerdict::Warning };
+    vec![firecracker, jailer(programs, version, severity), cgroups(cgroup::usable())]
 }
 
 fn how_to_get_it(directory: &Path, kvm: &KvmSupport) -> String {
@@ -93,7 +93,7 @@ fn selectable(
 fn jailer(
     programs: &BackendPrograms,
     firecracker: FirecrackerVersion,
-    lack: CheckVerdict,
+    severity: CheckVerdict,
 ) -> HostCheck {
     let name = "jailer";
     let named = programs.resolve(&programs.jailer);
@@ -105,7 +105,7 @@ fn jailer(
     };
     let version = match version_of(&path, "MAYFLY_JAILER_BIN") {
         Ok(version) => version,
-        Err(refusal) => return HostCheck::of(name, lack, Err(refusal)),
+        Err(refusal) => return HostCheck::of(name, severity, Err(refusal)),
     };
     let mut detail = format!("jailer {version} ({})", path.display());
     let mut remedies = Vec::new();

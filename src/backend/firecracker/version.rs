@@ -29,14 +29,14 @@ impl FirecrackerVersion {
     /// # Errors
     /// The program cannot be run.
     pub fn of(program: &Path) -> Result<Option<FirecrackerVersion>> {
-        static ASKED: Mutex<BTreeMap<PathBuf, Option<FirecrackerVersion>>> =
+        static CACHE: Mutex<BTreeMap<PathBuf, Option<FirecrackerVersion>>> =
             Mutex::new(BTreeMap::new());
-        let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(version) = asked.get(program) {
+        let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(version) = cache.get(program) {
             return Ok(*version);
         }
         let version = FirecrackerVersion::parse(&which::output(program, &["--version"])?);
-        asked.insert(program.to_owned(), version);
+        cache.insert(program.to_owned(), version);
         Ok(version)
     }
 

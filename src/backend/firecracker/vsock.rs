@@ -10,30 +10,30 @@
 //! (<https://github.com/firecracker-microvm/firecracker/pull/5882>). So call [`knock`] first.
 
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::sys::poll::PollFlags;
 use anyhow::Result;
-use std::os::fd::AsFd;
 
 use crate::host::socket;
 use crate::host::wait::WaitLimit;
 use crate::model::{Refusal, RefusalKind};
+use crate::sys::poll::PollFlags;
 
 /// The pause between two tries, which first wait for the VMM's socket, and then for the agent to
 /// listen. Short compared with a boot, but not with a timer tick.
-const PAUSE: Duration = Duration::from_millis(20);
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A privileged port of the guest on which nothing listens.
 const NO_LISTENER: u32 = 1;
 
 /// The longest answer in bytes: `OK ` and a 32-bit number.
-const LONGEST_ANSWER: usize = 14;
+const MAX_ANSWER: usize = 14;
 
 /// What was waited for, for errors.
-const WHAT: &str = "its agent to listen";
+const WAITING_FOR: &str = "its agent to listen";
 
 /// Connects to a port of the guest. `owner` is the user the VMM runs as.
 pub fn connect(path: &Path, owner: u32, port: u32, wait: &mut WaitLimit<'_>) -> Result<UnixStream> {
@@ -43,7 +43,7 @@ pub fn connect(path: &Path, owner: u32, port: u32, wait: &mut WaitLimit<'_>) -> 
         {
             return Ok(stream);
         }
-        wait.pause(PAUSE, WHAT)?;
+        wait.pause(RETRY_INTERVAL, WAITING_FOR)?;
     }
 }
 
@@ -54,7 +54,7 @@ pub fn knock(path: &Path, owner: u32, wait: &mut WaitLimit<'_>) -> Result<()> {
         if let Some(stream) = socket::connect_to(path, owner)? {
             return ask(stream, NO_LISTENER, wait).map(drop);
         }
-        wait.pause(PAUSE, WHAT)?;
+        wait.pause(RETRY_INTERVAL, WAITING_FOR)?;
     }
 }
 
@@ -66,16 +66,16 @@ fn ask(mut stream: UnixStream, port: u32, wait: &mut WaitLimit<'_>) -> Result<Op
         Err(error) if is_hung_up(&error) => return Ok(None),
         Err(error) => return Err(error.into()),
     }
-    let mut answer = Vec::with_capacity(LONGEST_ANSWER);
+    let mut answer = Vec::with_capacity(MAX_ANSWER);
     loop {
         let mut byte = [0];
         match stream.read(&mut byte) {
             Ok(0) => return Ok(None),
             Ok(_) if byte == *b"\n" => break,
-            Ok(_) if answer.len() == LONGEST_ANSWER => return Err(invalid_answer()),
+            Ok(_) if answer.len() == MAX_ANSWER => return Err(invalid_answer()),
             Ok(_) => answer.extend(byte),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                wait.ready(stream.as_fd(), PollFlags::POLLIN, None, WHAT)?;
+                wait.ready(stream.as_fd(), PollFlags::POLLIN, None, WAITING_FOR)?;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if is_hung_up(&error) => return Ok(None),

@@ -7,23 +7,23 @@ use anyhow::Result;
 use crate::host::which;
 use crate::model::{CheckVerdict, HostCheck};
 
-/// The check of QEMU. `selected` says whether it can be selected as the backend, and `lack` is the verdict
+/// The check of QEMU. `selected` says whether it can be selected as the backend, and `severity` is the verdict
 /// if it does not work.
-pub fn check(named: &Path, selected: Result<()>, lack: CheckVerdict) -> HostCheck {
+pub fn check(named: &Path, selected: Result<()>, severity: CheckVerdict) -> HostCheck {
     let Some(path) = which::find(named) else {
         return HostCheck::lacks(
             "qemu",
-            lack,
+            severity,
             format!("{} is not installed", named.display()),
             "install it: apt install qemu-system-x86",
         );
     };
     match (selected, version(&path)) {
-        (Err(error), _) => HostCheck::of::<anyhow::Error>("qemu", lack, Err(error)),
+        (Err(error), _) => HostCheck::of::<anyhow::Error>("qemu", severity, Err(error)),
         (_, Ok(version)) => HostCheck::ok("qemu", version),
         (_, Err(error)) => {
             let remedy = "reinstall it, or name another with MAYFLY_QEMU_BIN";
-            HostCheck::lacks("qemu", lack, format!("{error:#}"), remedy)
+            HostCheck::lacks("qemu", severity, format!("{error:#}"), remedy)
         }
     }
 }

@@ -19,10 +19,10 @@ use crate::model::{Refusal, RefusalKind};
 use crate::sys::poll::PollFlags;
 
 /// The longest message, in bytes; QEMU's are much shorter.
-const LONGEST: u64 = 1 << 20;
+const MAX_MESSAGE: u64 = 1 << 20;
 
 /// The interval for checking whether the state is saved or loaded, which takes some milliseconds.
-const PAUSE: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The name that QEMU uses for the file it is given.
 const FILE: &str = "state";
@@ -53,7 +53,7 @@ impl<'a, 'w> QmpClient<'a, 'w> {
         socket.set_nonblocking(true)?;
         let reader = QmpReader { socket, wait, failure: None };
         let writer = QmpWriter { socket, bytes: Vec::new(), file: None };
-        let qmp = Qmp::new(Stream::new(BufReader::new(reader.take(LONGEST)), writer));
+        let qmp = Qmp::new(Stream::new(BufReader::new(reader.take(MAX_MESSAGE)), writer));
         let mut client = QmpClient { qmp, version: QemuVersion(0, 0, 0) };
         let mut line = Vec::new();
         let read = client.qmp.inner_mut().read_until(b'\n', &mut line);
@@ -132,12 +132,12 @@ impl<'a, 'w> QmpClient<'a, 'w> {
     }
 
     fn ask<C: Command>(&mut self, command: &C) -> Result<C::Ok> {
-        self.qmp.inner_mut().get_mut_read().get_mut().set_limit(LONGEST);
+        self.qmp.inner_mut().get_mut_read().get_mut().set_limit(MAX_MESSAGE);
         self.qmp.execute(command).map_err(|error| self.error(C::NAME, error))
     }
 
     fn pause(&mut self, what: &str) -> Result<()> {
-        self.reader().wait.pause(PAUSE, what)
+        self.reader().wait.pause(POLL_INTERVAL, what)
     }
 
     fn reader(&mut self) -> &mut QmpReader<'a, 'w> {
