@@ -172,7 +172,7 @@ pub trait VmTraces {
     }
 
     /// What exists of the VM outside its own directories.
-    fn places(&self, _: &VmId) -> Vec<PathBuf> {
+    fn outside_paths(&self, _: &VmId) -> Vec<PathBuf> {
         Vec::new()
     }
 

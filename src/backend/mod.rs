@@ -23,4 +23,4 @@ pub use interface::{
     VmmStart,
 };
 pub use programs::{BackendPrograms, installed_agent};
-pub use select::{BackendRequest, all_traces, of, select, traces};
+pub use select::{BackendRequest, all_traces, of_manifest, select, traces};

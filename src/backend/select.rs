@@ -48,7 +48,7 @@ pub fn select(request: BackendRequest, programs: &BackendPrograms) -> Result<Box
 }
 
 /// The backend an existing VM was created with.
-pub fn of(manifest: &VmManifest, programs: &BackendPrograms) -> Result<Box<dyn Backend>> {
+pub fn of_manifest(manifest: &VmManifest, programs: &BackendPrograms) -> Result<Box<dyn Backend>> {
     match manifest.backend {
         BackendKind::Firecracker => Ok(Box::new(firecracker_backend(programs, manifest.jailed))),
         BackendKind::Qemu => qemu(manifest.accelerator, programs),

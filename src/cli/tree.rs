@@ -10,13 +10,13 @@ use crate::settings::ConfigFiles;
 
 /// The definition of the command line, with the values in `config` as defaults of flags.
 pub(super) fn tree(config: &ConfigFiles) -> clap::Command {
-    complete(Cli::command(), config)
+    adjust(Cli::command(), config)
 }
 
-fn complete(command: clap::Command, config: &ConfigFiles) -> clap::Command {
+fn adjust(command: clap::Command, config: &ConfigFiles) -> clap::Command {
     join_lines(command)
-        .mut_args(|arg| take_defaults(take_no(name_variable(arg)), config))
-        .mut_subcommands(|sub| complete(sub, config))
+        .mut_args(|arg| apply_config(allow_no(move_variable(arg)), config))
+        .mut_subcommands(|sub| adjust(sub, config))
 }
 
 /// Joins the lines of each paragraph after the options, so that clap wraps them to the width of the terminal.
@@ -44,7 +44,7 @@ fn joined(text: &str) -> String {
 }
 
 /// Moves the name of an environment variable from `-h`, where it makes lines too long, to `--help`.
-fn name_variable(arg: Arg) -> Arg {
+fn move_variable(arg: Arg) -> Arg {
     let Some(variable) = variable(&arg) else { return arg };
     let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
     let help = help.map_or_else(String::new, |help| format!("{help}\n\n"));
@@ -52,12 +52,12 @@ fn name_variable(arg: Arg) -> Arg {
 }
 
 /// Allows a switch that a variable or file can turn on to be turned off: `--keep=no`.
-fn take_no(arg: Arg) -> Arg {
+fn allow_no(arg: Arg) -> Arg {
     let is_switch = arg.get_value_parser().type_id() == TypeId::of::<bool>();
     if !is_switch || variable(&arg).is_none() {
         return arg;
     }
-    // An optional switch keeps unset apart from no: a profile may decide.
+    // An optional switch that is not given stays unset, so that a profile can decide.
     let arg = match arg.get_action() {
         ArgAction::SetTrue => arg.default_value("no"),
         _ => arg,
@@ -74,7 +74,7 @@ fn take_no(arg: Arg) -> Arg {
 
 /// Takes the default from the settings files. An empty variable counts as unset, which is what Makefiles and
 /// CI systems mean by it.
-fn take_defaults(arg: Arg, config: &ConfigFiles) -> Arg {
+fn apply_config(arg: Arg, config: &ConfigFiles) -> Arg {
     let Some(variable) = variable(&arg) else { return arg };
     let key = variable.trim_start_matches("MAYFLY_").to_lowercase();
     let is_empty = std::env::var_os(&variable).is_some_and(|value| value.is_empty());

@@ -135,8 +135,7 @@ fn fill_in(app: &AppContext, views: &mut [SettingView]) -> Result<()> {
     let name = name.to_string_lossy();
     let profile = find_profile(profiles, &name).ok();
     for view in views.iter_mut().filter(|view| view.value.is_none()) {
-        let of_profile = profile.and_then(|profile| of_profile(profile, view.key));
-        if let Some(value) = of_profile {
+        if let Some(value) = profile.and_then(|profile| profile_value(profile, view.key)) {
             view.value = Some(value);
             view.origin = "profile";
             view.from = format!("profile {name}");
@@ -149,7 +148,7 @@ fn fill_in(app: &AppContext, views: &mut [SettingView]) -> Result<()> {
     Ok(())
 }
 
-fn of_profile(profile: &Profile, key: &str) -> Option<String> {
+fn profile_value(profile: &Profile, key: &str) -> Option<String> {
     Some(match key {
         "vcpus" => profile.vcpu_count.to_string(),
         "mem" => MemMib(profile.mem_mib).to_string(),

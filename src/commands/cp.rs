@@ -76,11 +76,11 @@ pub struct Args {
     user: Option<String>,
 
     /// What to copy: VM:PATH, a local path, or '-'
-    #[arg(value_name = "SRC", add = ArgValueCompleter::new(candidates::ends_of_copies))]
+    #[arg(value_name = "SRC", add = ArgValueCompleter::new(candidates::copy_endpoints))]
     source: OsString,
 
     /// Where to copy it: VM:PATH, a local path, or '-'
-    #[arg(value_name = "DST", add = ArgValueCompleter::new(candidates::ends_of_copies))]
+    #[arg(value_name = "DST", add = ArgValueCompleter::new(candidates::copy_endpoints))]
     destination: OsString,
 }
 
@@ -131,7 +131,7 @@ impl CopyDirection {
     /// # Errors
     /// `Usage`, or a local path that is not accessible; no VM has been looked up yet.
     fn of(args: &Args) -> Result<CopyDirection> {
-        let who = CopyUser { user: args.user.clone(), cwd: None };
+        let run_as = CopyUser { user: args.user.clone(), cwd: None };
         let follow = args.follow_link;
         match (vm_path(&args.source), vm_path(&args.destination)) {
             (Some(_), Some(_)) => Err(Refusal::usage("both SRC and DST are in a VM")
@@ -150,9 +150,9 @@ impl CopyDirection {
                 let to = if args.destination == "-" {
                     CopyStore::Archive(archive(std::io::stdout(), "write an archive to")?)
                 } else {
-                    CopyStore::Place(CopyDestination::look(args.destination.as_ref())?)
+                    CopyStore::Files(CopyDestination::look(args.destination.as_ref())?)
                 };
-                Ok(CopyDirection::Out(vm, CopyOut { path, follow, to, who }))
+                Ok(CopyDirection::Out(vm, CopyOut { path, follow, to, run_as }))
             }
             (None, Some((vm, to))) => {
                 let exclude_ignored = args.exclude_ignored;
@@ -167,7 +167,7 @@ impl CopyDirection {
                 } else {
                     CopyPayload::Archive(archive(std::io::stdin(), "read an archive from")?)
                 };
-                Ok(CopyDirection::In(vm, CopyIn { payload, to, parents: false, who }))
+                Ok(CopyDirection::In(vm, CopyIn { payload, to, parents: false, run_as }))
             }
         }
     }

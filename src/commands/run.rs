@@ -14,7 +14,7 @@ use super::flags::vm::VmFlags;
 use crate::guest::CommandExit;
 use crate::host::process;
 use crate::host::signals::PendingSignals;
-use crate::lifecycle::{self, EntryWords, ExecCommand, PhaseTimings, StartCaller, StreamPurpose};
+use crate::lifecycle::{self, CommandWords, ExecCommand, PhaseTimings, StartCaller, StreamPurpose};
 use crate::output::ErrorReport;
 
 /// Run a command in a new VM, and leave nothing behind
@@ -44,7 +44,7 @@ pub struct Args {
     vm: VmFlags,
 
     #[command(flatten)]
-    way: StartFlags,
+    start: StartFlags,
 
     /// Keep the VM afterwards, until it expires or 'rm' deletes it
     #[arg(long, env = "MAYFLY_KEEP")]
@@ -68,8 +68,8 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let request = args.vm.into_request(args.keep, Some(process::identify_self()?))?;
     let manager = app.open()?;
     if let Some(words) = args.command.words() {
-        let words = entry_words(words, args.entrypoint.as_ref());
-        match lifecycle::entry(&manager, &request.profile, words)? {
+        let words = command_words(words, args.entrypoint.as_ref());
+        match lifecycle::program_to_run(&manager, &request.profile, words)? {
             Ok(program) => exec.program = program,
             // With a terminal and without a command, the login shell is run.
             Err(_) if args.command.has_terminal() => {}
@@ -82,18 +82,18 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let mut signals = PendingSignals::block()?;
     let mut timings = PhaseTimings::begin();
     let command = ExecCommand { exec, streams, keep: true };
-    let way = args.way.options(StreamPurpose::Session);
+    let options = args.start.options(StreamPurpose::Session);
     let mut remark = |remark| app.printer.remark(&remark);
     let mut caller =
         StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
     let create = |signals: &mut PendingSignals| create_vm(app, &manager, &request, signals);
-    let run = lifecycle::run(&manager, way, &mut caller, create, |agent, signals, timings| {
-        copies.bring(app, agent, signals, timings)?;
+    let run = lifecycle::run(&manager, options, &mut caller, create, |agent, signals, timings| {
+        copies.copy_in(app, agent, signals, timings)?;
         let outcome = lifecycle::run_in(agent, command, signals, timings)?;
         let failed = match outcome.exit {
             // A command that did not start has made nothing to copy.
             CommandExit::NotStarted(_) => Vec::new(),
-            _ => copies.fetch(app, &manager, agent, signals, timings),
+            _ => copies.copy_out(app, &manager, agent, signals, timings),
         };
         Ok((outcome, failed))
     })?;
@@ -113,8 +113,8 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     Ok(code)
 }
 
-fn entry_words(words: &[OsString], entrypoint: Option<&OsString>) -> EntryWords {
-    EntryWords {
+fn command_words(words: &[OsString], entrypoint: Option<&OsString>) -> CommandWords {
+    CommandWords {
         words: words.iter().map(text).collect(),
         entrypoint: entrypoint
             .map(|program| (!program.is_empty()).then(|| text(program)).into_iter().collect()),

@@ -39,7 +39,7 @@ If a VM hangs, 'mayfly stop VM' or 'mayfly rm VM' on another terminal ends both 
 #[command(override_usage = "mayfly shell [OPTIONS] VM [-- CMD [ARG]...]")]
 pub struct Args {
     /// Name or id of a VM; the beginning of an id is enough
-    #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms_that_run))]
+    #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::running_vms))]
     vm: VmRef,
 
     #[command(flatten)]
@@ -59,7 +59,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let mut exec = args.context.exec(program, Some("'shell'"))?;
     let instead =
         format!("'mayfly exec --keep -i {} -- bash' reads commands from a file or a pipe", args.vm);
-    let streams = tty::take(app, &mut exec, "'shell'", &instead)?;
+    let streams = tty::attach(app, &mut exec, "'shell'", &instead)?;
     let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
     let id = manager.resolve(&args.vm)?;

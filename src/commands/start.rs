@@ -26,7 +26,7 @@ Examples:
   mayfly start -v ci           with the time each phase took")]
 pub struct Args {
     /// Name or id of a VM; the beginning of an id is enough
-    #[arg(required = true, value_name = "VM", add = ArgValueCompleter::new(candidates::vms_that_do_not_run))]
+    #[arg(required = true, value_name = "VM", add = ArgValueCompleter::new(candidates::vms_not_running))]
     vms: Vec<VmRef>,
 
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         let mut caller =
             StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
         let started = lifecycle::start(&manager, &id, options, &mut caller)?;
-        started.up.hang_up();
+        started.booted.hang_up();
         app.printer.timings(&timings);
         app.printer.done(&VmView::from(&started.record), vm.as_str())
     })

@@ -99,13 +99,14 @@ fn build(app: &AppContext, machine: MachineFlags) -> Result<u8> {
     let mut timings = PhaseTimings::begin();
     let owner = Some(process::identify_self()?);
     let request = CreateRequest { owner, keep: Some(false), ..machine.into_request() };
-    let way = StartOptions { cold: false, purpose: StreamPurpose::Control };
+    let options = StartOptions { cold: false, purpose: StreamPurpose::Control };
     let mut remark = |remark| app.printer.remark(&remark);
     let mut caller =
         StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
     let create = |signals: &mut PendingSignals| create_vm(app, &manager, &request, signals);
-    let started =
-        lifecycle::run(&manager, way, &mut caller, create, |agent, _, _| Ok(agent.record.clone()))?;
+    let started = lifecycle::run(&manager, options, &mut caller, create, |agent, _, _| {
+        Ok(agent.record.clone())
+    })?;
     app.printer.timings(&timings);
 
     let name = template_of(&started.work)?;

@@ -107,13 +107,13 @@ fn choose_backend(
     request: &CreateRequest,
 ) -> Result<Box<dyn Backend>> {
     let settings = &manager.settings;
-    let wish = BackendRequest {
+    let backend_request = BackendRequest {
         choice: settings.flags.backend,
         accelerator: settings.flags.accel,
         nested: profile.nested,
         no_jailer: request.no_jailer,
     };
-    let backend = backend::select(wish, &manager.programs())?;
+    let backend = backend::select(backend_request, &manager.programs())?;
     let required = request.require.unwrap_or(profile.require).max(profile.require);
     let isolation = backend.accelerator().isolation();
     if isolation >= required {

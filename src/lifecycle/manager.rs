@@ -108,7 +108,7 @@ impl VmManager {
 
     /// The backend a VM was created with.
     pub fn backend_of(&self, manifest: &VmManifest) -> Result<Box<dyn Backend>> {
-        backend::of(manifest, &self.programs())
+        backend::of_manifest(manifest, &self.programs())
     }
 
     /// Connects to the agent of a VM whose VMM runs.

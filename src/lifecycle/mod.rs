@@ -1,10 +1,10 @@
 //! What each verb means for a VM.
 //!
-//! Every operation goes the same way: lock the VM, settle it ([`recover::settle`]), check, record the
+//! Every operation takes the same steps: lock the VM, settle it ([`recover::settle`]), check, record the
 //! intention, act, record the outcome. A crash therefore leaves its operation on record, and the next command
 //! that locks the VM finishes it.
 //!
-//! A verb that changes a VM has a file of its own here, or a directory where it takes several. Commands
+//! A verb that changes a VM has a file of its own here, or a directory if it needs several. Commands
 //! in a guest are in `guest`, reading and waiting in `observe`, images and templates in `images`, and what
 //! finishes interrupted operations in `recover`. Verbs do not call verbs: `run` composes the same functions
 //! as `create`, `start`, `exec` and `rm`.
@@ -30,9 +30,9 @@ pub use create::{CreateRequest, create};
 pub use doctor::{HostDiagnosis, diagnose};
 pub use extend::extend;
 pub use guest::{
-    AgentConversation, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser, EntryWords, ExecCommand,
-    ExecStreams, FinishedCommand, command_defaults, copy_in, copy_out, entry, exec, in_parallel,
-    run_in,
+    AgentConversation, CommandWords, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser,
+    ExecCommand, ExecStreams, FinishedCommand, command_defaults, copy_in, copy_out, exec,
+    in_parallel, program_to_run, run_in,
 };
 pub use images::{
     ImportRequest, PruneReport, build_image, import_image, list_templates, prune_images,

@@ -111,8 +111,8 @@ impl Printer {
     /// Prints a remark about the start of a VM.
     pub fn remark(&self, remark: &StartRemark) {
         match remark {
-            StartRemark::Odd(text) => self.note(&format!("mayfly: {text}")),
-            StartRemark::Slow(text) => self.note_on_terminal(&format!("mayfly: {text}")),
+            StartRemark::Warning(text) => self.note(&format!("mayfly: {text}")),
+            StartRemark::Progress(text) => self.note_on_terminal(&format!("mayfly: {text}")),
         }
     }
 
@@ -135,7 +135,7 @@ impl Printer {
         }
     }
 
-    /// Prints how a command ended, in any case.
+    /// Prints a line on standard error, even with `--quiet`.
     pub fn verdict(&self, line: &str) {
         to_stderr(&format!("{}\n", escape(line)));
     }

@@ -36,16 +36,16 @@ pub struct ImportedDefaults {
 
 /// The text of the file with an imported image's profile.
 pub fn text(
-    wishes: &ImportedDefaults,
+    defaults: &ImportedDefaults,
     import: &ImportRecipe,
     command: &CommandDefaults,
 ) -> Result<String> {
     let list = |words: &Vec<String>| (!words.is_empty()).then(|| words.clone());
     let profile = ProfileLayer {
-        description: Some(wishes.description.clone()),
-        vcpu_count: wishes.vcpu_count,
-        mem_mib: wishes.mem_mib,
-        ttl_seconds: wishes.ttl_seconds,
+        description: Some(defaults.description.clone()),
+        vcpu_count: defaults.vcpu_count,
+        mem_mib: defaults.mem_mib,
+        ttl_seconds: defaults.ttl_seconds,
         entrypoint: list(&command.entrypoint),
         cmd: list(&command.cmd),
         env: (!command.env.is_empty()).then(|| command.env.clone()),

@@ -137,7 +137,7 @@ fn words_that_bash_splits_are_completed() {
 }
 
 #[test]
-fn ends_of_copies_complete() {
+fn copy_endpoints_complete() {
     let env = Environment::mock();
     env.create(&["--name", "stopped"]);
     env.start(&["--name", "server"]);

@@ -52,7 +52,7 @@ pub fn prepare(
     above.into_iter().rev().try_for_each(directory::create_new)?;
     if boots(vm.memory) {
         let text = configuration::build(manifest);
-        write_file(&home.join(configuration::FILE), text.as_bytes(), FOR_ALL)?;
+        write_file(&home.join(configuration::FILE), text.as_bytes(), READABLE_BY_ALL)?;
     }
     if let MemorySource::ToFreeze(files) = vm.memory {
         // The files for memory and disk exist already.
@@ -66,7 +66,7 @@ pub fn prepare(
         for (file, name, _) in files {
             symlink(&file, home.join(name)).context("cannot make a link")?;
         }
-        return Ok(direct(programs, vm, home, None, bounds));
+        return Ok(without_jail(programs, vm, home, None, bounds));
     };
 
     // A VMM that root starts runs as another user, who can open none of root's files by name. The files
@@ -74,7 +74,7 @@ pub fn prepare(
     bounds.no_network = true;
     for (file, name, access) in files {
         if access == BindAccess::Write {
-            give_to(&file, uid)?;
+            chown(&file, uid)?;
         }
         bounds.binds.push(bind(file, home.join(name), access)?);
     }
@@ -101,20 +101,20 @@ pub fn prepare(
             })
         }
         None => {
-            give_to(&home, uid)?;
+            chown(&home, uid)?;
             let groups = kvm::device_group().into_iter().collect();
             let user = HostUser { uid, gid: uid, groups };
-            Ok(direct(programs, vm, home, Some(user), bounds))
+            Ok(without_jail(programs, vm, home, Some(user), bounds))
         }
     }
 }
 
 /// After a freeze, makes the files the caller's again, and its memory and state read-only.
-pub fn take_back(manifest: &VmManifest, files: &FrozenFiles) -> Result<()> {
+pub fn reclaim(manifest: &VmManifest, files: &FrozenFiles) -> Result<()> {
     if manifest.vmm_uid.is_some() {
         let me = geteuid().as_raw();
         for path in [&files.memory, &files.state, &files.disk] {
-            give_to(path, me)?;
+            chown(path, me)?;
         }
     }
     for path in [&files.memory, &files.state] {
@@ -149,7 +149,7 @@ fn boots(memory: MemorySource) -> bool {
 }
 
 /// Starts Firecracker without a jail, with the limit on open files that the jailer would set.
-fn direct(
+fn without_jail(
     programs: &JailPrograms,
     vm: BackendVm,
     cwd: PathBuf,
@@ -253,12 +253,12 @@ fn check_mount(directory: &Path) -> Result<()> {
 
 /// Creates a file to mount another one on.
 fn bind(file: PathBuf, at: PathBuf, access: BindAccess) -> Result<BindMount> {
-    write_file(&at, b"", FOR_ALL)?;
+    write_file(&at, b"", READABLE_BY_ALL)?;
     Ok(BindMount { file, at, access })
 }
 
 /// The mode of a file that every user can read.
-const FOR_ALL: u32 = 0o444;
+const READABLE_BY_ALL: u32 = 0o444;
 
 fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     OpenOptions::new()
@@ -272,7 +272,7 @@ fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         .with_context(|| format!("cannot create {}", path.display()))
 }
 
-fn give_to(path: &Path, uid: u32) -> Result<()> {
+fn chown(path: &Path, uid: u32) -> Result<()> {
     std::os::unix::fs::chown(path, Some(uid), Some(uid))
         .with_context(|| format!("cannot give {} to user {uid}", path.display()))
 }
@@ -341,7 +341,8 @@ mod tests {
             assert_eq!(jailed(memory, None), format!("{BEFORE} -- {expected}"));
             let vm = BackendVm { memory, ..BackendVm::new(&manifest, &paths, None) };
             let programs = JailPrograms { firecracker: "/bin/firecracker".into(), jailer: None };
-            let program = direct(&programs, vm, "/home".into(), None, LaunchBounds::default());
+            let program =
+                without_jail(&programs, vm, "/home".into(), None, LaunchBounds::default());
             let args = program.args.join(" ").replace(manifest.vm_id.as_str(), "ID");
             assert_eq!(args, format!("--id ID {expected}"));
         }

@@ -140,7 +140,7 @@ impl Backend for FirecrackerBackend {
         firecracker.ask(&snapshot::CREATE)?;
         // Firecracker has also written memory that the guest never touched.
         sparse::dig_holes(&files.memory)?;
-        home::take_back(vm.manifest, files)?;
+        home::reclaim(vm.manifest, files)?;
         let version = FirecrackerVersion::of(&self.found()?)?;
         Ok(version.map(|version| version.to_string()).unwrap_or_default())
     }
@@ -188,7 +188,7 @@ impl VmTraces for FirecrackerTraces {
         Some(paths.vmm_home(true))
     }
 
-    fn places(&self, id: &VmId) -> Vec<PathBuf> {
+    fn outside_paths(&self, id: &VmId) -> Vec<PathBuf> {
         cgroup::groups(id.as_str())
     }
 

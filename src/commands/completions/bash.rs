@@ -61,7 +61,7 @@ impl EnvCompleter for BashCompleter {
     ) -> Result<()> {
         let variable = |name| std::env::var(name).unwrap_or_default();
         let at = variable("COMP_CWORD").parse().unwrap_or(words.len().saturating_sub(1));
-        let line = CompletionLine::put_together(&words, at, &variable("COMP_LINE"));
+        let line = CompletionLine::join(&words, at, &variable("COMP_LINE"));
         let current = line.words.last().cloned().unwrap_or_default();
         let known = current.rfind(['=', ':']).map_or(0, |at| at + 1);
         let index = line.words.len() - 1;
@@ -88,7 +88,7 @@ pub struct CompletionLine {
 impl CompletionLine {
     /// The words that the user typed. `pieces` are the words that bash has split `line` into, `at` is the
     /// index of the one at the cursor.
-    pub fn put_together(pieces: &[OsString], at: usize, line: &str) -> CompletionLine {
+    pub fn join(pieces: &[OsString], at: usize, line: &str) -> CompletionLine {
         let mut words: Vec<String> = Vec::new();
         // The unread part of the line, and whether the last piece was a break.
         let mut rest = line;
@@ -132,7 +132,7 @@ mod tests {
     /// The words of a line that bash has split into `pieces`, with the cursor at its end.
     fn words(line: &str, pieces: &[&str]) -> Vec<String> {
         let pieces: Vec<OsString> = pieces.iter().map(OsString::from).collect();
-        CompletionLine::put_together(&pieces, pieces.len() - 1, line).words
+        CompletionLine::join(&pieces, pieces.len() - 1, line).words
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
     fn any_input_from_bash_is_accepted() {
         assert_eq!(words("", &[""]), [""]);
         assert_eq!(words("x", &["elsewhere", ":", "="]), ["elsewhere", ":", "="]);
-        assert_eq!(CompletionLine::put_together(&[], 7, "m rm").words, [""]);
+        assert_eq!(CompletionLine::join(&[], 7, "m rm").words, [""]);
         assert_eq!(words("é:é", &["é", ":", "é"]), ["é:é"]);
     }
 }

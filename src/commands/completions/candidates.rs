@@ -67,7 +67,7 @@ fn all_vms() -> Vec<VmRecord> {
     manager().and_then(|manager| lifecycle::status_all(&manager, &[]).ok()).unwrap_or_default()
 }
 
-fn vms_that(current: &OsStr, wanted: impl Fn(&VmPhase) -> bool) -> Vec<CompletionCandidate> {
+fn vms_where(current: &OsStr, wanted: impl Fn(&VmPhase) -> bool) -> Vec<CompletionCandidate> {
     let found = all_vms();
     let found = found.iter().filter(|record| wanted(&record.state));
     let words = found.flat_map(|record| {
@@ -83,17 +83,17 @@ fn vms_that(current: &OsStr, wanted: impl Fn(&VmPhase) -> bool) -> Vec<Completio
 
 /// Names and ids of VMs, with their states.
 pub fn vms(current: &OsStr) -> Vec<CompletionCandidate> {
-    vms_that(current, |_| true)
+    vms_where(current, |_| true)
 }
 
 /// The same for VMs that are running, starting or stopping.
-pub fn vms_that_run(current: &OsStr) -> Vec<CompletionCandidate> {
-    vms_that(current, VmPhase::is_up)
+pub fn running_vms(current: &OsStr) -> Vec<CompletionCandidate> {
+    vms_where(current, VmPhase::is_up)
 }
 
 /// The same for all other VMs.
-pub fn vms_that_do_not_run(current: &OsStr) -> Vec<CompletionCandidate> {
-    vms_that(current, |state| !state.is_up())
+pub fn vms_not_running(current: &OsStr) -> Vec<CompletionCandidate> {
+    vms_where(current, |state| !state.is_up())
 }
 
 /// Labels of VMs.
@@ -125,13 +125,13 @@ pub fn filters(current: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 /// Sort orders for VMs.
-pub fn sorts(current: &OsStr) -> Vec<CompletionCandidate> {
+pub fn sort_keys(current: &OsStr) -> Vec<CompletionCandidate> {
     matching(current, StatusSort::keys())
 }
 
 /// Sources and destinations of `cp`: VMs, followed by a colon, and local files.
-pub fn ends_of_copies(current: &OsStr) -> Vec<CompletionCandidate> {
-    let vms = vms_that_run(current).into_iter().map(|vm| {
+pub fn copy_endpoints(current: &OsStr) -> Vec<CompletionCandidate> {
+    let vms = running_vms(current).into_iter().map(|vm| {
         let mut end = vm.get_value().to_owned();
         end.push(":");
         CompletionCandidate::new(end).help(vm.get_help().cloned())

@@ -41,7 +41,7 @@ pub struct Args {
     /// Name or id of a VM; the beginning of an id is enough
     #[arg(
         id = "vms", required_unless_present = "all", value_name = "VM",
-        add = ArgValueCompleter::new(candidates::vms_that_run)
+        add = ArgValueCompleter::new(candidates::running_vms)
     )]
     vm: Option<VmRef>,
 

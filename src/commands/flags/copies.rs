@@ -86,8 +86,8 @@ impl CopyFlags {
                 contents: true,
                 exclude_ignored: self.exclude_ignored,
             };
-            let who = CopyUser { user: user.clone(), cwd: None };
-            let copy = CopyIn { payload, to: WireText::from(&*to), parents: true, who };
+            let run_as = CopyUser { user: user.clone(), cwd: None };
+            let copy = CopyIn { payload, to: WireText::from(&*to), parents: true, run_as };
             inward.push((path.to_owned(), copy));
         }
         exec.cwd = exec.cwd.take().or_else(|| defaults.workdir.as_deref().map(WireText::from));
@@ -96,8 +96,8 @@ impl CopyFlags {
             let (path, to) = split(typed, "--copy-out")?;
             let to = PathBuf::from(to.unwrap_or(OsStr::new(".")));
             check_directory(&to)?;
-            let who = CopyUser { user: user.clone(), cwd: exec.cwd.clone() };
-            outward.push((path.to_owned(), to, who));
+            let run_as = CopyUser { user: user.clone(), cwd: exec.cwd.clone() };
+            outward.push((path.to_owned(), to, run_as));
         }
         Ok(PreparedCopies { inward, outward })
     }
@@ -108,7 +108,7 @@ impl PreparedCopies {
     ///
     /// # Errors
     /// The first copy that fails.
-    pub fn bring(
+    pub fn copy_in(
         &mut self,
         app: &AppContext,
         conversation: &mut AgentConversation<'_>,
@@ -133,7 +133,7 @@ impl PreparedCopies {
 
     /// Copies everything out of the VM and returns the errors. A copy that fails does not stop the others, but
     /// a signal does.
-    pub fn fetch(
+    pub fn copy_out(
         self,
         app: &AppContext,
         manager: &VmManager,
@@ -143,22 +143,21 @@ impl PreparedCopies {
     ) -> Vec<Error> {
         let mut failed = Vec::new();
         let any = !self.outward.is_empty();
-        for (path, to, who) in self.outward {
+        for (path, to, run_as) in self.outward {
             let shown = path.display().to_string();
             let progress = CopyProgress::new(app.printer, &shown);
-            let fetched = CopyDestination::make(&to).and_then(|made| {
-                let (destination, made) = made;
-                let to = CopyStore::Place(destination);
-                let copy = CopyOut { path: WireText::from(&*path), follow: false, to, who };
+            let copied = CopyDestination::make(&to).and_then(|(destination, made)| {
+                let to = CopyStore::Files(destination);
+                let copy = CopyOut { path: WireText::from(&*path), follow: false, to, run_as };
                 let limits = &manager.settings.profiles()?.limits;
                 conversation
                     .ask(|session| copy_out(session, copy, limits, signals, &progress))
                     .inspect_err(|_| made.undo())
             });
             drop(progress);
-            let fetched = fetched
+            let copied = copied
                 .with_context(|| format!("cannot copy {shown} out of the VM to {}", to.display()));
-            match fetched {
+            match copied {
                 Ok(tally) => app.printer.skipped(&tally),
                 Err(error) => {
                     let stop = error.is::<SignalInterrupt>();
@@ -204,11 +203,11 @@ fn name_of(path: &OsStr) -> Result<OsString> {
 
 /// Refuses a path that exists and is not a directory, or is below one that is not.
 fn check_directory(path: &Path) -> Result<()> {
-    let there = path.ancestors().find_map(|above| {
+    let nearest = path.ancestors().find_map(|above| {
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
         above.metadata().ok().map(|meta| (above, meta.is_dir()))
     });
-    match there {
+    match nearest {
         Some((above, false)) => Err(Refusal::usage(format!("{above:?} is not a directory")).into()),
         _ => Ok(()),
     }

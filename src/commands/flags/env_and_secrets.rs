@@ -51,7 +51,7 @@ impl EnvAndSecrets {
     ///
     /// # Errors
     /// `Usage`, without values of variables or secrets; or a file that cannot be read.
-    pub fn give(&self, exec: &mut ExecRequest, input: Option<&'static str>) -> Result<()> {
+    pub fn add_to(&self, exec: &mut ExecRequest, input: Option<&'static str>) -> Result<()> {
         let mut reader = Reader { input };
         for file in &self.env_file {
             let text = reader.read(file, "'--env-file'", MAX_REQUEST, FilePrivacy::Optional)?;
@@ -65,8 +65,8 @@ impl EnvAndSecrets {
             exec.env.push(variable(setting)?);
         }
         let mut left = MAX_SECRETS;
-        for given in &self.secrets {
-            let secret = secret(given, left, &mut reader)?;
+        for argument in &self.secrets {
+            let secret = secret(argument, left, &mut reader)?;
             let name = secret.name();
             if exec.secrets.iter().any(|other| other.name() == name) {
                 bail!(Refusal::usage(format!("secret {name:?} is given twice")));
@@ -90,7 +90,7 @@ impl Reader {
         file: &Path,
         flag: &'static str,
         limit: usize,
-        guarded: FilePrivacy,
+        privacy: FilePrivacy,
     ) -> Result<zeroize::Zeroizing<Vec<u8>>> {
         if file == Path::new(secret_file::STDIN)
             && let Some(other) = self.input.replace(flag)
@@ -99,7 +99,7 @@ impl Reader {
                 "standard input cannot be used for both {other} and {flag}"
             )));
         }
-        secret_file::read(file, limit, guarded)
+        secret_file::read(file, limit, privacy)
     }
 }
 
@@ -120,9 +120,9 @@ fn variable(setting: &OsStr) -> Result<(WireText, WireText)> {
     Ok((WireText(key), WireText(value)))
 }
 
-fn secret(given: &OsStr, left: usize, reader: &mut Reader) -> Result<NamedSecret> {
+fn secret(argument: &OsStr, left: usize, reader: &mut Reader) -> Result<NamedSecret> {
     let hint = "write '--secret NAME=FILE', where FILE contains the secret";
-    let bytes = given.as_bytes();
+    let bytes = argument.as_bytes();
     // The argument may be the secret itself, so it is not shown.
     let (name, file) = bytes
         .iter()

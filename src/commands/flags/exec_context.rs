@@ -24,21 +24,21 @@ pub struct ExecContext {
     user: Option<String>,
 
     #[command(flatten)]
-    given: EnvAndSecrets,
+    env_and_secrets: EnvAndSecrets,
 }
 
 impl ExecContext {
     /// A request to run `program`. `input` is the flag, if any, that passes standard input to the command.
     ///
     /// # Errors
-    /// Those of [`EnvAndSecrets::give`].
+    /// Those of [`EnvAndSecrets::add_to`].
     pub fn exec(&self, program: ExecProgram, input: Option<&'static str>) -> Result<ExecRequest> {
         let mut exec = ExecRequest {
             cwd: self.workdir.as_ref().map(text),
             user: self.user.clone(),
             ..ExecRequest::of(program)
         };
-        self.given.give(&mut exec, input)?;
+        self.env_and_secrets.add_to(&mut exec, input)?;
         Ok(exec)
     }
 }

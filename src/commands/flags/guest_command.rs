@@ -23,7 +23,7 @@ const CAPTURE_LIMIT: usize = 4 << 20;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The command")]
-#[command(group = ArgGroup::new("what").args(["command", "shell"]))]
+#[command(group = ArgGroup::new("command_or_shell").args(["command", "shell"]))]
 pub struct CommandFlags {
     /// Kill the command after DURATION and exit with 124
     ///
@@ -78,11 +78,11 @@ impl CommandFlags {
     /// The request for the agent, and its streams: mayfly's own, or buffers for the JSON answer.
     ///
     /// # Errors
-    /// `Usage` for flags that contradict each other, and those of [`tty::take`].
+    /// `Usage` for flags that contradict each other, and those of [`tty::attach`].
     pub fn prepare(&self, app: &AppContext) -> Result<(ExecRequest, ExecStreams)> {
         let mut exec = self.exec()?;
         if self.tty {
-            let streams = tty::take(app, &mut exec, "'-t'", "use '-i' to pass other input on")?;
+            let streams = tty::attach(app, &mut exec, "'-t'", "use '-i' to pass other input on")?;
             return Ok((exec, streams));
         }
         exec.stdin = self.interactive;
@@ -127,17 +127,17 @@ impl CommandFlags {
     }
 
     fn streams(&self, app: &AppContext) -> Result<ExecStreams> {
-        let ours = |fd: std::os::fd::BorrowedFd| {
+        let duplicate = |fd: std::os::fd::BorrowedFd| {
             fd.try_clone_to_owned().context("cannot use a standard stream")
         };
-        let stdin = self.interactive.then(|| ours(std::io::stdin().as_fd())).transpose()?;
+        let stdin = self.interactive.then(|| duplicate(std::io::stdin().as_fd())).transpose()?;
         let stdin = stdin.map(StdinSource::Bytes);
         let (stdout, stderr) = if app.printer.style.json {
             (CommandFlags::capture(), CommandFlags::capture())
         } else {
             (
-                OutputSink::Stream(ours(std::io::stdout().as_fd())?),
-                OutputSink::Stream(ours(std::io::stderr().as_fd())?),
+                OutputSink::Stream(duplicate(std::io::stdout().as_fd())?),
+                OutputSink::Stream(duplicate(std::io::stderr().as_fd())?),
             )
         };
         Ok(ExecStreams { stdin, stdout, stderr })

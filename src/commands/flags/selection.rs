@@ -55,7 +55,7 @@ impl SelectionFlags {
 
 impl VmSelection {
     /// Calls `act` with the id of each VM, or the reason why there is no such VM, and its name or id as the
-    /// user typed it; otherwise as [`each`]. With `--all`, only VMs for which `concerned` is true are
+    /// user typed it; otherwise as [`each`]. With `--all`, only VMs for which `is_eligible` is true are
     /// selected, and a VM that another command deletes meanwhile is skipped. If no VM is left, a note says
     /// that there is none to `verb`.
     pub fn each(
@@ -63,7 +63,7 @@ impl VmSelection {
         app: &AppContext,
         manager: &VmManager,
         verb: &str,
-        concerned: impl Fn(&VmRecord) -> bool,
+        is_eligible: impl Fn(&VmRecord) -> bool,
         mut act: impl FnMut(Result<VmId>, &str) -> Result<()>,
     ) -> Result<u8> {
         if !self.all.all {
@@ -72,7 +72,7 @@ impl VmSelection {
             return each(app, found, |(id, vm)| act(id, vm.as_str()));
         }
         let mut found = self.all.find(manager)?;
-        found.retain(concerned);
+        found.retain(is_eligible);
         if found.is_empty() {
             app.printer.note(&format!("mayfly: no VM to {verb}"));
         }

@@ -12,14 +12,14 @@ use crate::model::Refusal;
 use crate::protocol::{self, ExecRequest, WindowSize, WireText};
 
 /// The terminal type if `TERM` is not set, as with docker.
-const UNNAMED: &str = "xterm";
+const DEFAULT_TERM: &str = "xterm";
 
 /// Gives the request a terminal like the one on standard input, and takes its keys from there. `flag` is how
 /// the user asked for it, `instead` the hint if standard input is not a terminal.
 ///
 /// # Errors
 /// `Usage` if standard input is not a terminal, or with `--json`.
-pub fn take(
+pub fn attach(
     app: &AppContext,
     exec: &mut ExecRequest,
     flag: &str,
@@ -39,7 +39,7 @@ pub fn take(
         size: WindowSize { rows: size.rows, columns: size.columns },
         name: std::env::var_os("TERM")
             .filter(|name| !name.is_empty())
-            .map_or(UNNAMED.into(), WireText::from),
+            .map_or(DEFAULT_TERM.into(), WireText::from),
     });
     let screen = std::io::stdout().as_fd().try_clone_to_owned();
     Ok(ExecStreams {

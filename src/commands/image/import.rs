@@ -93,7 +93,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
                     .hint("name it: mayfly image import - NAME")
             );
         }
-        None => name_of(&args.source).parse()?,
+        None => default_name(&args.source).parse()?,
     };
     let named = NamedSource {
         path: if is_stdin { None } else { Some(std::path::absolute(&args.source)?) },
@@ -101,7 +101,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         reference: args.reference,
         bounds: UnpackBounds { bytes: u64::from(args.max_size.0) << 20, ..UnpackBounds::default() },
     };
-    let wishes = ImportedDefaults {
+    let defaults = ImportedDefaults {
         description: String::new(),
         vcpu_count: args.vcpus,
         mem_mib: args.mem.map(|mem| mem.0),
@@ -110,7 +110,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let request = ImportRequest {
         named,
         name,
-        wishes,
+        defaults,
         disk_mib: args.disk.map(|disk| disk.0),
         kernel_of: args.kernel_of,
         force: args.force,
@@ -127,7 +127,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
 
 /// A name for the profile: the last part of a path in lower case, without an archive's extensions, and with
 /// hyphens for all characters but letters and digits.
-fn name_of(source: &Path) -> String {
+fn default_name(source: &Path) -> String {
     let named = source.canonicalize().ok();
     let last = named.as_deref().unwrap_or(source).file_name().unwrap_or_default();
     let last = last.to_string_lossy().to_lowercase();
@@ -156,7 +156,7 @@ mod tests {
             (".tar", "tar"),
             ("a..b.tgz", "a-b"),
         ] {
-            assert_eq!(name_of(Path::new(source)), name, "{source}");
+            assert_eq!(default_name(Path::new(source)), name, "{source}");
         }
     }
 }

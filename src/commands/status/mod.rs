@@ -46,7 +46,7 @@ pub struct Args {
     /// KEY is created, left, id, name, profile, state, backend, cpus or mem.
     #[arg(
         long, value_name = "KEY", default_value = "created", allow_hyphen_values = true,
-        conflicts_with = "vms", add = ArgValueCompleter::new(candidates::sorts)
+        conflicts_with = "vms", add = ArgValueCompleter::new(candidates::sort_keys)
     )]
     sort: StatusSort,
 
@@ -63,10 +63,10 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let manager = app.open_to_read()?;
     if args.watch {
         let named = args.vms.iter().map(|vm| manager.resolve(vm)).collect::<Result<Vec<_>>>()?;
-        let is_meant = |vm: &VmRecord| args.vms.is_empty() || named.iter().any(|id| id == vm.id());
+        let is_named = |vm: &VmRecord| args.vms.is_empty() || named.iter().any(|id| id == vm.id());
         return watch::serve(app, &manager, || {
             let mut all = list(&manager, &args)?;
-            all.retain(is_meant);
+            all.retain(is_named);
             Ok(all)
         });
     }

@@ -12,24 +12,24 @@ use crate::lifecycle::{VmManager, VmWatcher};
 use crate::model::{ClockReading, VmRecord};
 use crate::output::{TerminalScreen, VmView, status_text};
 
-/// Shows what `look` returns, again and again. On a terminal, a signal ends this with its exit code.
+/// Shows what `list` returns, again and again. On a terminal, a signal ends this with its exit code.
 /// Elsewhere it ends when standard output has no reader, and a signal kills the process as usual.
 pub fn serve(
     app: &AppContext,
     manager: &VmManager,
-    look: impl Fn() -> Result<Vec<VmRecord>>,
+    list: impl Fn() -> Result<Vec<VmRecord>>,
 ) -> Result<u8> {
     let watcher = VmWatcher::new(manager)?;
     if app.printer.style.json {
-        return stream(&watcher, look, |vms, _| app.printer.json(&views(vms)));
+        return stream(&watcher, list, |vms, _| app.printer.json(&views(vms)));
     }
     if TerminalScreen::is_available() {
         // Blocked before the screen is opened, so that no signal skips restoring it.
         let mut signals = PendingSignals::block()?;
-        return draw(app, &watcher, look, &mut signals);
+        return draw(app, &watcher, list, &mut signals);
     }
     let mut is_first = true;
-    stream(&watcher, look, |vms, now| {
+    stream(&watcher, list, |vms, now| {
         if !std::mem::take(&mut is_first) {
             app.printer.data("")?;
         }
@@ -40,12 +40,12 @@ pub fn serve(
 fn draw(
     app: &AppContext,
     watcher: &VmWatcher,
-    look: impl Fn() -> Result<Vec<VmRecord>>,
+    list: impl Fn() -> Result<Vec<VmRecord>>,
     signals: &mut PendingSignals,
 ) -> Result<u8> {
     let mut screen = TerminalScreen::open()?;
     loop {
-        screen.draw(&status_text(app.printer, &look()?, &clock::now()?))?;
+        screen.draw(&status_text(app.printer, &list()?, &clock::now()?))?;
         let others = [signals.as_fd(), screen.as_fd()];
         let has_reader = watcher.wait(&others, stdout().as_fd())?;
         if let Some(signal) = signals.take() {
@@ -60,12 +60,12 @@ fn draw(
 
 fn stream(
     watcher: &VmWatcher,
-    look: impl Fn() -> Result<Vec<VmRecord>>,
+    list: impl Fn() -> Result<Vec<VmRecord>>,
     mut print: impl FnMut(&[VmRecord], &ClockReading) -> Result<()>,
 ) -> Result<u8> {
     let mut printed: Option<(Vec<VmRecord>, Vec<bool>)> = None;
     loop {
-        let (vms, now) = (look()?, clock::now()?);
+        let (vms, now) = (list()?, clock::now()?);
         let expired: Vec<bool> = vms.iter().map(|vm| vm.has_expired(&now)).collect();
         let is_old = printed
             .as_ref()

@@ -1,6 +1,6 @@
 //! `doctor`: what this host can do, and what it lacks.
 
-mod places;
+mod environment;
 
 use serde::Serialize;
 
@@ -30,8 +30,8 @@ pub fn diagnose(manager: &VmManager) -> HostDiagnosis {
     let chosen = chosen.filter(|_| agent.verdict == CheckVerdict::Ok);
     checks.push(agent);
     checks.extend(image::tools().iter().map(tool));
-    checks.extend(places::user_namespaces());
-    checks.extend(places::directories(manager));
+    checks.extend(environment::user_namespaces());
+    checks.extend(environment::directories(manager));
     let (backend, isolation) = chosen.unzip();
     HostDiagnosis { usable: chosen.is_some(), backend, isolation, checks }
 }

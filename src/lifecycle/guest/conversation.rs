@@ -46,12 +46,12 @@ impl<'a> AgentConversation<'a> {
 
     /// The connection that a start has opened.
     pub fn of(manager: &'a VmManager, started: StartedVm) -> AgentConversation<'a> {
-        AgentConversation { manager, record: started.record, session: started.up.session }
+        AgentConversation { manager, record: started.record, session: started.booted.session }
     }
 
     /// Adds the VM's command defaults to a command.
-    pub fn complete(&self, exec: &mut ExecRequest) -> Result<()> {
-        defaults::complete(self.manager, self.record.id(), exec)
+    pub fn add_defaults(&self, exec: &mut ExecRequest) -> Result<()> {
+        defaults::add_saved(self.manager, self.record.id(), exec)
     }
 
     /// Makes a request.

@@ -17,7 +17,7 @@ use crate::settings::find_profile;
 
 /// What the user of `run` gave as the command.
 #[derive(Debug, Clone, Default)]
-pub struct EntryWords {
+pub struct CommandWords {
     pub words: Vec<WireText>,
     /// Replaces the profile's entrypoint, and its command too.
     pub entrypoint: Option<Vec<WireText>>,
@@ -28,13 +28,13 @@ pub struct EntryWords {
 ///
 /// # Errors
 /// `NotFound` for an unknown profile.
-pub fn entry(
+pub fn program_to_run(
     manager: &VmManager,
     profile: &str,
-    given: EntryWords,
+    typed: CommandWords,
 ) -> Result<Result<ExecProgram, Refusal>> {
     let defaults = command_defaults(manager, profile)?;
-    Ok(program(&defaults, given).ok_or_else(|| {
+    Ok(program(&defaults, typed).ok_or_else(|| {
         let message = format!("no command is given, and profile {profile} has none");
         Refusal::new(RefusalKind::Usage, message)
             .hint("name one after '--', or with -c; '-t' gives you a shell")
@@ -50,12 +50,12 @@ pub fn command_defaults(manager: &VmManager, profile: &str) -> Result<CommandDef
     Ok(find_profile(profiles, profile)?.command.clone())
 }
 
-fn program(defaults: &CommandDefaults, given: EntryWords) -> Option<ExecProgram> {
+fn program(defaults: &CommandDefaults, typed: CommandWords) -> Option<ExecProgram> {
     let texts = |words: &[String]| words.iter().map(|word| WireText::from(word.as_str())).collect();
-    let is_overridden = given.entrypoint.is_some();
-    let mut argv: Vec<WireText> = given.entrypoint.unwrap_or_else(|| texts(&defaults.entrypoint));
-    if !given.words.is_empty() {
-        argv.extend(given.words);
+    let is_overridden = typed.entrypoint.is_some();
+    let mut argv: Vec<WireText> = typed.entrypoint.unwrap_or_else(|| texts(&defaults.entrypoint));
+    if !typed.words.is_empty() {
+        argv.extend(typed.words);
     } else if !is_overridden {
         argv.extend::<Vec<WireText>>(texts(&defaults.cmd));
     }
@@ -71,8 +71,8 @@ pub fn save(manager: &VmManager, id: &VmId, defaults: &CommandDefaults) -> Resul
         .map(drop)
 }
 
-/// Adds the saved defaults of a VM to a command. The user's own values win.
-pub fn complete(manager: &VmManager, id: &VmId, exec: &mut ExecRequest) -> Result<()> {
+/// Adds the saved defaults of a VM to a command. Values in the command take precedence.
+pub fn add_saved(manager: &VmManager, id: &VmId, exec: &mut ExecRequest) -> Result<()> {
     let path = manager.paths(id).command();
     let text = match fs::read(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -85,11 +85,11 @@ pub fn complete(manager: &VmManager, id: &VmId, exec: &mut ExecRequest) -> Resul
 }
 
 fn apply(defaults: CommandDefaults, exec: &mut ExecRequest) {
-    // The last value of a name wins.
-    let named = std::mem::take(&mut exec.env);
+    // The last value of a name takes effect.
+    let own = std::mem::take(&mut exec.env);
     let saved = defaults.env.iter();
     exec.env = saved.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
-    exec.env.extend(named);
+    exec.env.extend(own);
     exec.user = exec.user.take().or(defaults.user);
     exec.cwd = exec.cwd.take().or_else(|| defaults.workdir.as_deref().map(WireText::from));
 }
@@ -114,8 +114,8 @@ mod tests {
         entrypoint: Option<&[&str]>,
     ) -> Vec<String> {
         let texts = |words: &[&str]| words.iter().map(|&word| WireText::from(word)).collect();
-        let given = EntryWords { words: texts(words), entrypoint: entrypoint.map(texts) };
-        match program(defaults, given) {
+        let typed = CommandWords { words: texts(words), entrypoint: entrypoint.map(texts) };
+        match program(defaults, typed) {
             Some(ExecProgram::Argv(argv)) => {
                 argv.iter().map(|word| word.as_os_str().to_str().unwrap().to_owned()).collect()
             }

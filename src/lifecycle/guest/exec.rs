@@ -71,7 +71,7 @@ pub fn run_in(
     timings: &mut PhaseTimings,
 ) -> Result<CommandOutcome> {
     let ExecCommand { mut exec, streams, .. } = command;
-    conversation.complete(&mut exec)?;
+    conversation.add_defaults(&mut exec)?;
     let ExecStreams { stdin, stdout, stderr } = streams;
     let io = ExecIo { stdin, stdout, stderr, signals };
     let outcome = conversation.ask(|session| session.exec(&exec, io))?;

@@ -8,6 +8,6 @@ mod parallel;
 
 pub use conversation::AgentConversation;
 pub use copy::{CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser, copy_in, copy_out};
-pub use defaults::{EntryWords, command_defaults, entry};
+pub use defaults::{CommandWords, command_defaults, program_to_run};
 pub use exec::{ExecCommand, ExecStreams, FinishedCommand, exec, run_in};
 pub use parallel::in_parallel;

@@ -34,7 +34,7 @@ pub fn in_parallel<T: Send, const N: usize>(
         relays.extend(senders);
         workers.push(<[PendingSignals; N]>::try_from(receivers).expect("there are N"));
     }
-    let (over, running) = pipe().context("cannot make a pipe")?;
+    let (stop, stop_writer) = pipe().context("cannot make a pipe")?;
     let next = AtomicUsize::new(0);
     let arrived: Mutex<Option<Signal>> = Mutex::default();
     let (work, next, arrived) = (&work, &next, &arrived);
@@ -57,13 +57,13 @@ pub fn in_parallel<T: Send, const N: usize>(
         }
         drop(sender);
         scope.spawn(move || {
-            signals.listen(over.as_fd(), |signal| {
+            signals.listen(stop.as_fd(), |signal| {
                 *arrived.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
                 relays.iter().for_each(|relay| relay.pass_on(signal));
             });
         });
         receiver.into_iter().for_each(|(vm, result)| done(vm, result));
-        drop(running);
+        drop(stop_writer);
     });
     Ok(())
 }

@@ -22,7 +22,7 @@ pub struct ImportRequest {
     /// The name of the new profile.
     pub name: ProfileName,
     /// The defaults of its VMs. An empty description is filled in.
-    pub wishes: ImportedDefaults,
+    pub defaults: ImportedDefaults,
     /// The size of each VM's own disk in MiB; `None` for that of the profile with the kernel.
     pub disk_mib: Option<u32>,
     /// The profile whose image has the kernel to boot.
@@ -42,10 +42,10 @@ pub fn import_image(
     request: ImportRequest,
     progress: &mut dyn ProgressSink,
 ) -> Result<ImageInfo> {
-    let ImportRequest { named, name, mut wishes, .. } = request;
+    let ImportRequest { named, name, mut defaults, .. } = request;
     let profiles = manager.settings.profiles()?;
     check_name(profiles, &name)?;
-    check_wishes(&wishes, request.disk_mib, &profiles.limits)?;
+    check_defaults(&defaults, request.disk_mib, &profiles.limits)?;
     let kernel_of = find_profile(profiles, &request.kernel_of)?;
     let (images, agent) = (manager.images()?, installed_agent()?);
     // The source is opened first, so that no kernel is built for a source that cannot be used.
@@ -71,10 +71,10 @@ pub fn import_image(
             digest: imported.digest,
             kernel: kernel.info().recipe.kernel().to_owned(),
         };
-        if wishes.description.is_empty() {
-            wishes.description = description(&recipe);
+        if defaults.description.is_empty() {
+            defaults.description = description(&recipe);
         }
-        let profile = settings::imported_profile(&wishes, &recipe, &imported.command)?;
+        let profile = settings::imported_profile(&defaults, &recipe, &imported.command)?;
         atomic_file::write_new(&into.join(IMPORTED_PROFILE), profile.as_bytes())?;
         Ok(ImageParts {
             kernel_release: imported.kernel_release,
@@ -108,15 +108,15 @@ fn check_name(profiles: &ProfileSet, name: &ProfileName) -> Result<(), Refusal> 
     }
 }
 
-fn check_wishes(
-    wishes: &ImportedDefaults,
+fn check_defaults(
+    defaults: &ImportedDefaults,
     disk_mib: Option<u32>,
     limits: &VmLimits,
 ) -> Result<(), Refusal> {
     let asked = [
-        ("--vcpus", wishes.vcpu_count.map(u64::from), limits.vcpu_count),
-        ("--mem", wishes.mem_mib.map(u64::from), limits.mem_mib),
-        ("--ttl", wishes.ttl_seconds, limits.ttl_seconds),
+        ("--vcpus", defaults.vcpu_count.map(u64::from), limits.vcpu_count),
+        ("--mem", defaults.mem_mib.map(u64::from), limits.mem_mib),
+        ("--ttl", defaults.ttl_seconds, limits.ttl_seconds),
         ("--disk", disk_mib.map(u64::from), DISK_MIB),
     ];
     for (flag, value, bounds) in asked {

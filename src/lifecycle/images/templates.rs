@@ -1,5 +1,4 @@
-//! `template ls` and `template rm`, and deleting templates that are of no use any more. Starts make
-//! templates.
+//! `template ls` and `template rm`, and deleting templates that are no longer useful. `start` makes them.
 
 use anyhow::Result;
 

@@ -82,7 +82,7 @@ fn reached(
         };
     };
     let is_expired = record.has_expired(now);
-    let is_there = match (goal, &record.state) {
+    let is_reached = match (goal, &record.state) {
         (WaitGoal::Started, _) if is_expired => {
             return Err(Refusal::new(RefusalKind::Expired, format!("VM {id} has expired")));
         }
@@ -92,7 +92,7 @@ fn reached(
         (WaitGoal::Started | WaitGoal::Removed, _) => false,
     };
     let outcome = if is_expired { WaitOutcome::Expired } else { WaitOutcome::Reached };
-    Ok(is_there.then(|| outcome(Box::new(record.clone()))))
+    Ok(is_reached.then(|| outcome(Box::new(record.clone()))))
 }
 
 /// When a VM expires, if it has not yet.

@@ -89,8 +89,8 @@ pub fn marked_ids(manager: &VmManager) -> Result<BTreeSet<VmId>> {
 fn leftovers(manager: &VmManager, id: &VmId) -> Result<Vec<String>> {
     let paths = manager.paths(id);
     let own = [paths.dir, paths.run].into_iter().filter(|path| path.symlink_metadata().is_ok());
-    let places = all_traces().flat_map(|traces| traces.places(id)).chain(own);
+    let paths = all_traces().flat_map(|traces| traces.outside_paths(id)).chain(own);
     let processes = processes::of(manager, id)?;
     let processes = processes.iter().map(|process| format!("process {}", process.pid));
-    Ok(processes.chain(places.map(|path| path.display().to_string())).collect())
+    Ok(processes.chain(paths.map(|path| path.display().to_string())).collect())
 }

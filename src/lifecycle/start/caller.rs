@@ -17,7 +17,7 @@ pub struct StartCaller<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartRemark {
     /// Something unexpected.
-    Odd(String),
+    Warning(String),
     /// Something that takes a while.
-    Slow(String),
+    Progress(String),
 }

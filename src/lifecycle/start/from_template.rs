@@ -32,7 +32,7 @@ const WARM_UP: &str = "/bin/true; exec /bin/sh -c :";
 const IDLE_TIME: Duration = Duration::from_millis(200);
 
 /// The pause between two tries at a template that another command is making.
-const PAUSE: Duration = Duration::from_millis(5);
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The shape of a VM; `None` if it cannot start from a template.
 pub fn shape_of(
@@ -112,14 +112,16 @@ fn find_or_make(
                 caller.timings.end("template");
                 return Ok(template);
             }
-            TemplateClaim::Wait => wait.pause(PAUSE, "another command to make the template")?,
+            TemplateClaim::Wait => {
+                wait.pause(RETRY_INTERVAL, "another command to make the template")?
+            }
             TemplateClaim::Make(draft) => {
                 let name = shape.name();
                 (caller.remark)(match draft.why() {
-                    Some(why) => StartRemark::Odd(format!(
+                    Some(why) => StartRemark::Warning(format!(
                         "template {name} is damaged ({why}) and is rebuilt"
                     )),
-                    None => StartRemark::Slow(format!(
+                    None => StartRemark::Progress(format!(
                         "making template {name}, for this VM and later ones"
                     )),
                 });
@@ -140,8 +142,8 @@ fn make(
     draft.prepare(boot.record.manifest.mem_mib, &image.disk_seed())?;
     let files = draft.files();
     let memory = MemorySource::ToFreeze(&files);
-    let up = boot.launch(memory, None, caller).map_err(TemplateFailure::Boot)?;
-    let version = freeze(boot, memory, up, caller.signals)?;
+    let booted = boot.launch(memory, None, caller).map_err(TemplateFailure::Boot)?;
+    let version = freeze(boot, memory, booted, caller.signals)?;
     caller.timings.end("freeze");
     draft.complete(version)?;
     // `reap` deletes what cannot be deleted now.
@@ -150,15 +152,15 @@ fn make(
     Ok(())
 }
 
-/// Warms a VM up and freezes it. Its VMM is gone afterwards.
+/// Warms up a VM and freezes it. Its VMM is gone afterwards.
 fn freeze(
     boot: &VmBoot,
     memory: MemorySource,
-    mut up: BootedVm,
+    mut booted: BootedVm,
     signals: &mut PendingSignals,
 ) -> Result<String> {
-    let warmed = warm_up(&mut up.session, signals);
-    let (vmm, monitor) = up.hang_up();
+    let warmed = warm_up(&mut booted.session, signals);
+    let (vmm, monitor) = booted.hang_up();
     let paths = boot.paths();
     let frozen = warmed.and_then(|()| {
         boot.wait(&vmm, signals).pause(IDLE_TIME, "the agent to be idle")?;

@@ -31,7 +31,7 @@ pub struct StartOptions {
 #[derive(Debug)]
 pub struct StartedVm {
     pub record: VmRecord,
-    pub up: BootedVm,
+    pub booted: BootedVm,
 }
 
 /// Starts a created or stopped VM. Returns when its agent answers. A VM that was never started
@@ -62,12 +62,12 @@ pub fn start(
         files: files.as_ref(),
         purpose: options.purpose,
     };
-    let started = bring_up(&boot, image, options, caller).and_then(|up| {
+    let started = bring_up(&boot, image, options, caller).and_then(|booted| {
         let record = manager.change_starting(id, |record| {
             record.finish_start()?;
             Ok(record.clone())
         })?;
-        Ok(StartedVm { record, up })
+        Ok(StartedVm { record, booted })
     });
     started.or_else(|error| {
         // Also if only the record could not be written: the user is told that the VM did not start, so
@@ -128,11 +128,11 @@ fn bring_up(
         && let Some(shape) = from_template::shape_of(&boot.record.manifest, boot.backend, image)?
     {
         match from_template::start(boot, &shape, image, caller) {
-            Ok(up) => return Ok(up),
+            Ok(booted) => return Ok(booted),
             Err(TemplateFailure::Boot(error)) => return Err(error),
             Err(TemplateFailure::Template(error)) => {
                 let why = format!("no template could be used, so the VM boots: {error:#}");
-                (caller.remark)(StartRemark::Odd(why));
+                (caller.remark)(StartRemark::Warning(why));
                 from_template::discard(boot, &shape, &disk)?;
             }
         }

@@ -114,8 +114,8 @@ impl Ground {
         let copy = CopyOut {
             path: "/asked/for".into(),
             follow: false,
-            to: CopyStore::Place(destination),
-            who: CopyUser::default(),
+            to: CopyStore::Files(destination),
+            run_as: CopyUser::default(),
         };
         let mut wait = WaitLimit::within(Duration::from_secs(5));
         let mut session = AgentSession::open(channel(guest(sends)), false, &mut wait)?;

@@ -19,7 +19,7 @@ use crate::sys::poll::{self, PollFlags};
 pub struct CancelEvent {
     event: EventFd,
     /// Why it was set: a signal, or `None` because the other side has ended.
-    why: OnceLock<Option<Signal>>,
+    reason: OnceLock<Option<Signal>>,
 }
 
 /// The error of a thread that was cancelled, or whose reader is gone. It does not say why.
@@ -48,17 +48,17 @@ impl CancelEvent {
     pub fn new() -> Result<CancelEvent> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let event = EventFd::from_flags(flags).context("cannot make an event")?;
-        Ok(CancelEvent { event, why: OnceLock::new() })
+        Ok(CancelEvent { event, reason: OnceLock::new() })
     }
 
     /// Cancels the work. The first reason is kept.
-    pub fn set(&self, why: Option<Signal>) {
-        let _ = self.why.set(why);
+    pub fn set(&self, reason: Option<Signal>) {
+        let _ = self.reason.set(reason);
         let _ = self.event.write(1);
     }
 
     pub fn is_set(&self) -> bool {
-        self.why.get().is_some()
+        self.reason.get().is_some()
     }
 
     /// Fails if the work was cancelled.
@@ -68,7 +68,7 @@ impl CancelEvent {
 
     /// The signal that cancelled the work.
     pub fn interrupted(&self) -> Option<SignalInterrupt> {
-        self.why.get().copied().flatten().map(SignalInterrupt)
+        self.reason.get().copied().flatten().map(SignalInterrupt)
     }
 }
 
@@ -103,7 +103,7 @@ impl Write for CancellablePipe<'_> {
 /// A descriptor that may block for as long as its reader likes.
 #[derive(Debug)]
 pub struct CancellableFile<'a> {
-    pub outlet: NonblockingWriter,
+    pub writer: NonblockingWriter,
     pub cancel: &'a CancelEvent,
 }
 
@@ -111,11 +111,11 @@ impl Write for CancellableFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             self.cancel.check()?;
-            match self.outlet.write(bytes)? {
+            match self.writer.write(bytes)? {
                 0 if !bytes.is_empty() => {}
                 count => return Ok(count),
             }
-            let room = ((), self.outlet.as_fd(), PollFlags::POLLOUT);
+            let room = ((), self.writer.as_fd(), PollFlags::POLLOUT);
             poll::ready(&[room, ((), self.cancel.event.as_fd(), PollFlags::POLLIN)], None)?;
         }
     }

@@ -25,10 +25,11 @@ pub fn copy_in(
     session: &mut AgentSession,
     copy: CopyIn,
     signals: &mut PendingSignals,
-    watch: &dyn CopyObserver,
+    observer: &dyn CopyObserver,
 ) -> Result<Option<CopyTally>> {
-    let CopyIn { payload, to, parents, who } = copy;
-    let unpack = |input| request(ExecProgram::Unpack(UnpackRequest { path: to, input }), who, true);
+    let CopyIn { payload, to, parents, run_as } = copy;
+    let unpack =
+        |input| request(ExecProgram::Unpack(UnpackRequest { path: to, input }), run_as, true);
     match payload {
         CopyPayload::Archive(archive) => {
             let outcome = exec(session, &unpack(UnpackInput::Archive), archive, signals)?;
@@ -40,7 +41,7 @@ pub fn copy_in(
             let name = own_name(path.as_os_str());
             let contents = contents || name.is_none();
             let input = UnpackInput::Tree { name: name.map(WireText::from), contents, parents };
-            tree(session, &unpack(input), source, exclude_ignored, signals, watch).map(Some)
+            tree(session, &unpack(input), source, exclude_ignored, signals, observer).map(Some)
         }
     }
 }
@@ -51,14 +52,14 @@ fn tree(
     source: PackSource<'_>,
     exclude_ignored: bool,
     signals: &mut PendingSignals,
-    watch: &dyn CopyObserver,
+    observer: &dyn CopyObserver,
 ) -> Result<CopyTally> {
     let (read, write) = pipe::open()?;
     let cancel = &CancelEvent::new()?;
     with_worker(
         cancel,
         signals,
-        || pack(source, exclude_ignored, CancellablePipe { pipe: write.into(), cancel }, watch),
+        || pack(source, exclude_ignored, CancellablePipe { pipe: write.into(), cancel }, observer),
         |signals| exec(session, unpack, read, signals),
         Ok,
     )
@@ -68,18 +69,18 @@ fn pack(
     source: PackSource<'_>,
     exclude_ignored: bool,
     out: CancellablePipe<'_>,
-    watch: &dyn CopyObserver,
+    observer: &dyn CopyObserver,
 ) -> Result<CopyTally> {
     let cancel = out.cancel;
     let paths = || -> Box<dyn Iterator<Item = Result<PathBuf>>> {
         if exclude_ignored { Box::new(source.unignored()) } else { Box::new(source.everything()) }
     };
-    if watch.is_there() {
-        watch.total(PackSource::total(paths().take_while(|_| !cancel.is_set())));
+    if observer.is_there() {
+        observer.total(PackSource::total(paths().take_while(|_| !cancel.is_set())));
     }
     let mut writer = ArchiveWriter::new(out);
     let until_cancelled = paths().map(|path| cancel.check().map_err(Error::new).and(path));
-    let tally = source.pack(until_cancelled, &mut writer, watch)?;
+    let tally = source.pack(until_cancelled, &mut writer, observer)?;
     writer.finish().context("cannot send the end of the archive")?;
     Ok(tally)
 }

@@ -36,43 +36,43 @@ pub fn copy_out(
     copy: CopyOut,
     limits: &VmLimits,
     signals: &mut PendingSignals,
-    watch: &dyn CopyObserver,
+    observer: &dyn CopyObserver,
 ) -> Result<CopyTally> {
-    let CopyOut { path, follow, to, who } = copy;
+    let CopyOut { path, follow, to, run_as } = copy;
     let name = own_name(path.as_os_str()).map(OsString::from);
-    let announce = watch.is_there();
-    let pack = request(ExecProgram::Pack(PackRequest { path, follow, announce }), who, false);
+    let announce = observer.is_there();
+    let pack = request(ExecProgram::Pack(PackRequest { path, follow, announce }), run_as, false);
     let quota = quota(limits);
-    let floor = limits.copy_out_free_mib.saturating_mul(1 << 20);
+    let min_free = limits.copy_out_free_mib.saturating_mul(1 << 20);
     let umask = process::umask()?;
     let (read, write) = pipe::open()?;
     let cancel = &CancelEvent::new()?;
-    let receive = || {
+    let unpack = || {
         let read = CancellablePipe { pipe: read.into(), cancel };
         match to {
             CopyStore::Archive(out) => {
-                let quota = on_disk(&out, quota, floor)?;
-                let outlet =
+                let quota = on_disk(&out, quota, min_free)?;
+                let writer =
                     NonblockingWriter::new(out.into()).context("cannot use standard output")?;
-                let mut relay = EntryRelay::new(CancellableFile { outlet, cancel }, name);
-                let (_, tally) = take(read, &mut relay, quota, watch)?;
-                Ok(Arrived::Passed(tally, relay))
+                let mut relay = EntryRelay::new(CancellableFile { writer, cancel }, name);
+                let (_, tally) = receive_entries(read, &mut relay, quota, observer)?;
+                Ok(ReceivedCopy::Relayed(tally, relay))
             }
-            CopyStore::Place(destination) => {
-                let floored =
+            CopyStore::Files(destination) => {
+                let directory =
                     destination.directory().try_clone().context("cannot duplicate a descriptor");
-                let quota = quota.leaving(floor, floored?);
+                let quota = quota.leaving(min_free, directory?);
                 let staged = StagingDirectory::beside(destination.directory().as_fd())
                     .with_context(|| format!("cannot copy to {:?}", destination.path()))?;
                 let mut tree = staged.tree(UnpackRules { umask, links: false })?;
-                let (root, tally) = take(read, &mut tree, quota, watch)?;
+                let (root, tally) = receive_entries(read, &mut tree, quota, observer)?;
                 tree.finish()?;
-                let cargo = CopySource {
+                let source = CopySource {
                     name: name.as_deref(),
                     contents: name.is_none(),
                     is_directory: root == EntryKind::Directory,
                 };
-                Ok(Arrived::Staged(tally, staged, destination.target(&cargo)?))
+                Ok(ReceivedCopy::Staged(tally, staged, destination.target(&source)?))
             }
         }
     };
@@ -86,9 +86,9 @@ pub fn copy_out(
         session.exec(&pack, io)
     };
     // An archive gets its end only when the command has succeeded, so that a truncated one can be recognized.
-    let arrived = with_worker(cancel, signals, receive, exec, |arrived| match arrived {
-        Arrived::Passed(tally, relay) => relay.finish().map(|()| (tally, None)),
-        Arrived::Staged(tally, staged, target) => Ok((tally, Some((staged, target)))),
+    let arrived = with_worker(cancel, signals, unpack, exec, |arrived| match arrived {
+        ReceivedCopy::Relayed(tally, relay) => relay.finish().map(|()| (tally, None)),
+        ReceivedCopy::Staged(tally, staged, target) => Ok((tally, Some((staged, target)))),
     });
     let (tally, staged) = arrived.map_err(explain)?;
     if let Some((staged, target)) = staged {
@@ -98,32 +98,32 @@ pub fn copy_out(
 }
 
 /// What has arrived completely.
-enum Arrived<'a> {
+enum ReceivedCopy<'a> {
     /// Written to an archive, except for its end.
-    Passed(CopyTally, EntryRelay<CancellableFile<'a>>),
+    Relayed(CopyTally, EntryRelay<CancellableFile<'a>>),
     /// Not moved to its place yet.
     Staged(CopyTally, StagingDirectory, CopyTarget),
 }
 
 /// The quota for an archive, which may be a file on a disk.
-fn on_disk(out: &OwnedFd, quota: UnpackQuota, floor: u64) -> Result<UnpackQuota> {
+fn on_disk(out: &OwnedFd, quota: UnpackQuota, min_free: u64) -> Result<UnpackQuota> {
     let stat = rustix::fs::fstat(out).map_err(std::io::Error::from).context("standard output")?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {
-            Ok(quota.leaving(floor, out.try_clone().context("cannot duplicate a descriptor")?))
+            Ok(quota.leaving(min_free, out.try_clone().context("cannot duplicate a descriptor")?))
         }
         _ => Ok(quota),
     }
 }
 
-fn take(
+fn receive_entries(
     read: CancellablePipe<'_>,
     sink: &mut dyn crate::archive::EntrySink,
     mut quota: UnpackQuota,
-    watch: &dyn CopyObserver,
+    observer: &dyn CopyObserver,
 ) -> Result<(EntryKind, CopyTally)> {
     let mut reader = ArchiveReader::new(BufReader::with_capacity(BUFFER, read));
-    let (root, tally) = receive(&mut reader, sink, &mut quota, watch)?;
+    let (root, tally) = receive(&mut reader, sink, &mut quota, observer)?;
     match root {
         EntryKind::Link { .. } => {
             let message = "it is a symbolic link, and links are not copied out of a VM";

@@ -2,12 +2,12 @@
 //! files into a stream, or unpacks them from it. The files are moved to their place when both have succeeded.
 
 mod cancel;
-mod fetch;
+mod copy_in;
+mod copy_out;
 mod outcome;
 mod request;
-mod send;
 mod worker;
 
-pub use fetch::copy_out;
+pub use copy_in::copy_in;
+pub use copy_out::copy_out;
 pub use request::{CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser};
-pub use send::copy_in;

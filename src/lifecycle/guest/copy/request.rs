@@ -14,7 +14,7 @@ pub struct CopyIn {
     pub to: WireText,
     /// Create missing parent directories.
     pub parents: bool,
-    pub who: CopyUser,
+    pub run_as: CopyUser,
 }
 
 /// What to copy.
@@ -41,13 +41,13 @@ pub struct CopyOut {
     /// If it is a link, copy what it leads to.
     pub follow: bool,
     pub to: CopyStore,
-    pub who: CopyUser,
+    pub run_as: CopyUser,
 }
 
 /// The destination.
 #[derive(Debug)]
 pub enum CopyStore {
-    Place(CopyDestination),
+    Files(CopyDestination),
     /// A tar archive.
     Archive(OwnedFd),
 }
@@ -59,6 +59,6 @@ pub struct CopyUser {
     pub cwd: Option<WireText>,
 }
 
-pub fn request(program: ExecProgram, who: CopyUser, stdin: bool) -> ExecRequest {
-    ExecRequest { user: who.user, cwd: who.cwd, stdin, ..ExecRequest::of(program) }
+pub fn request(program: ExecProgram, run_as: CopyUser, stdin: bool) -> ExecRequest {
+    ExecRequest { user: run_as.user, cwd: run_as.cwd, stdin, ..ExecRequest::of(program) }
 }

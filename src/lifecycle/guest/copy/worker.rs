@@ -26,17 +26,17 @@ pub fn with_worker<T: Send, U>(
     finish: impl FnOnce(T) -> Result<U>,
 ) -> Result<U> {
     let (relay, mut forwarded) = PendingSignals::relayed()?;
-    let (over, running) = pipe().context("cannot make a pipe")?;
+    let (stop, stop_writer) = pipe().context("cannot make a pipe")?;
     let done = std::thread::scope(|scope| {
         let worker = scope.spawn(work);
         scope.spawn(move || {
-            signals.listen(over.as_fd(), |signal| {
+            signals.listen(stop.as_fd(), |signal| {
                 cancel.set(Some(signal));
                 relay.pass_on(signal);
             });
         });
         // Dropping it ends the listener.
-        let _running = running;
+        let _stop_writer = stop_writer;
         let outcome = exec(&mut forwarded).map(|outcome| check_outcome(&outcome));
         if !matches!(outcome, Ok(Ok(()))) {
             cancel.set(None);
