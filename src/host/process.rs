@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::clock;
 use crate::model::{BootId, ProcessId, ProcessLiveness};
-use crate::sys::process::{PidFd, ProcessStat, pids, read_of};
+use crate::sys::process::{PidFd, ProcessStat, own_status, pids, read_of};
 
 /// The identity of a living process.
 pub fn identify(pid: i32) -> Result<ProcessId> {
@@ -40,9 +40,8 @@ pub fn liveness(process: &ProcessId, boot: &BootId) -> Result<ProcessLiveness> {
 
 /// This process's umask. The system call umask(2) cannot read it without changing it.
 pub fn umask() -> Result<u32> {
-    let status = std::fs::read_to_string("/proc/self/status").context("cannot read the umask")?;
-    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).context("no umask is known")
+    let mask = own_status("Umask", 8).and_then(|mask| u32::try_from(mask).ok());
+    mask.context("the umask is unknown")
 }
 
 /// Opens a recorded process; `None` if it has ended.
@@ -128,6 +127,15 @@ pub fn find(marks: &ProcessMarks) -> Result<Vec<(ProcessId, String)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_umask_is_known_whatever_the_program_is_called() {
+        let name = fs::read("/proc/self/comm").unwrap();
+        fs::write("/proc/self/comm", b"m\xffyfly").unwrap();
+        let umask = umask();
+        fs::write("/proc/self/comm", name.trim_ascii_end()).unwrap();
+        assert!(umask.unwrap() <= 0o777);
+    }
 
     #[test]
     fn this_process_is_alive_and_only_under_its_own_identity() {

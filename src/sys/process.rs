@@ -74,6 +74,18 @@ pub fn pids() -> Result<Vec<i32>> {
     list().context("cannot list /proc")
 }
 
+/// The number in a field of this process's `/proc/self/status`, read in base `radix`.
+pub fn own_status(field: &str, radix: u32) -> Option<u64> {
+    status_field(&fs::read("/proc/self/status").ok()?, field, radix)
+}
+
+/// Parses lines of `FIELD:\tVALUE`. The first is the process's name, which may be any bytes.
+fn status_field(status: &[u8], field: &str, radix: u32) -> Option<u64> {
+    let status = String::from_utf8_lossy(status);
+    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    u64::from_str_radix(value.trim(), radix).ok()
+}
+
 /// Reads a file of `/proc/PID`; `None` if that process has ended, or only another user may read it.
 pub fn read_of<T>(path: &str, read: impl FnOnce(File) -> io::Result<T>) -> Result<Option<T>> {
     let is_gone = |error: &io::Error| {
@@ -167,6 +179,16 @@ mod tests {
         assert!(stat.is_dead && !stat.has_terminal);
         for cut_off in [&line[..40], b"9 (a", b"9 )(", b""] {
             assert_eq!(ProcessStat::parse(cut_off), None);
+        }
+    }
+
+    #[test]
+    fn a_field_of_the_status_is_found_whatever_the_name_is() {
+        let status = b"Name:\tm\xff\nUmask:\t0022\nCapEff:\t00000000a80425fb\nState:\tS\n";
+        assert_eq!(status_field(status, "Umask", 8), Some(0o22));
+        assert_eq!(status_field(status, "CapEff", 16), Some(0xa804_25fb));
+        for missing in ["Cap", "State", "Threads"] {
+            assert_eq!(status_field(status, missing, 16), None);
         }
     }
 }
