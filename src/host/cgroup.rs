@@ -1,8 +1,10 @@
 //! Control groups of VMs: which version this host has, and removing them.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -87,24 +89,43 @@ pub fn groups(name: &str) -> Vec<PathBuf> {
 }
 
 fn mounts() -> Result<Vec<Mount>> {
-    let text = fs::read_to_string("/proc/self/mounts").context("cannot read the list of mounts")?;
-    Ok(parse(&text))
+    Ok(parse(&fs::read("/proc/self/mounts").context("cannot read the list of mounts")?))
 }
 
-/// Parses lines of `DEVICE PATH TYPE OPTIONS 0 0`.
-fn parse(text: &str) -> Vec<Mount> {
-    let parse_line = |line: &str| {
-        let mut fields = line.split(' ');
+/// Parses lines of `DEVICE PATH TYPE OPTIONS 0 0`. Paths may be any bytes; the kernel writes blanks and newlines
+/// in them as octal escapes.
+fn parse(text: &[u8]) -> Vec<Mount> {
+    let parse_line = |line: &[u8]| {
+        let mut fields = line.split(|&byte| byte == b' ');
         let (_, at, kind, options) =
             (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
         let hierarchy = match kind {
-            "cgroup" => CgroupHierarchy::V1,
-            "cgroup2" => CgroupHierarchy::V2,
+            b"cgroup" => CgroupHierarchy::V1,
+            b"cgroup2" => CgroupHierarchy::V2,
             _ => return None,
         };
-        Some(Mount { hierarchy, at: Path::new(at).to_owned(), options: options.to_owned() })
+        let at = OsString::from_vec(unescape(at)).into();
+        Some(Mount { hierarchy, at, options: String::from_utf8_lossy(options).into_owned() })
     };
-    text.lines().filter_map(parse_line).collect()
+    text.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
+}
+
+/// Replaces escapes such as `\040`.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut result = Vec::new();
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        let escaped = match rest {
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] => {
+                Some(((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), tail))
+            }
+            _ => None,
+        };
+        let (byte, tail) = escaped.unwrap_or((*first, tail));
+        result.push(byte);
+        rest = tail;
+    }
+    result
 }
 
 #[cfg(test)]
@@ -113,9 +134,10 @@ mod tests {
 
     #[test]
     fn both_versions_are_found_among_other_mounts() {
-        let text = "proc /proc proc rw 0 0\n\
+        let text = b"proc /proc proc rw 0 0\n\
+                    /dev/sdb1 /media/caf\xe9 vfat rw 0 0\n\
                     cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0\n\
-                    cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0\n";
+                    cgroup2 /sys/my\\040cgroup cgroup2 rw,relatime 0 0\n";
         let mount = |hierarchy, at: &str, options: &str| Mount {
             hierarchy,
             at: at.into(),
@@ -123,7 +145,7 @@ mod tests {
         };
         let expected = [
             mount(CgroupHierarchy::V1, "/sys/fs/cgroup/memory", "rw,relatime,memory"),
-            mount(CgroupHierarchy::V2, "/sys/fs/cgroup/unified", "rw,relatime"),
+            mount(CgroupHierarchy::V2, "/sys/my cgroup", "rw,relatime"),
         ];
         assert_eq!(parse(text), expected);
     }
