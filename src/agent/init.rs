@@ -74,7 +74,8 @@ pub fn run() -> ExitCode {
 fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>> {
     mounts::early()?;
     use_console();
-    let options = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let options = fs::read("/proc/cmdline").unwrap_or_default();
+    let options = String::from_utf8_lossy(&options);
     let has = |option: &str| options.split_whitespace().any(|word| word == option);
     if has("mayfly.poweroff=reboot") {
         *power = RebootMode::RB_AUTOBOOT;

@@ -9,7 +9,7 @@ const LIST: &str = "/sys/class/virtio-ports";
 const DEVICES: &str = "/dev";
 
 /// mayfly's ports are named this and a number.
-const PREFIX: &str = "mayfly.";
+const PREFIX: &[u8] = b"mayfly.";
 
 /// The ports that the kernel has found so far.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl SerialPorts {
         let mut others = 0;
         for port in announced() {
             let device = devices.join(port.file_name());
-            match fs::read_to_string(port.path().join("name")) {
+            match fs::read(port.path().join("name")) {
                 Ok(name) if !name.starts_with(PREFIX) => others += 1,
                 Ok(_) if device.exists() => ours.push(device),
                 _ => {}
@@ -66,18 +66,18 @@ mod tests {
             fs::create_dir_all(list.join(port)).unwrap();
             fs::write(devices.join(port), "").unwrap();
         };
-        let name = |port: &str, name: &str| fs::write(list.join(port).join("name"), name).unwrap();
+        let name = |port: &str, name: &[u8]| fs::write(list.join(port).join("name"), name).unwrap();
         announce("vport0p1");
         announce("vport0p2");
         announce("vport0p3");
         assert!(!look().are_complete(), "announced but not named");
 
-        name("vport0p1", "mayfly.0\n");
+        name("vport0p1", b"mayfly.0\n");
         assert_eq!(look(), SerialPorts { ours: vec![devices.join("vport0p1")], unnamed: 2 });
         assert!(!look().are_complete(), "only the first is named");
 
-        name("vport0p2", "mayfly.1\n");
-        name("vport0p3", "org.example.other\n");
+        name("vport0p2", b"mayfly.1\n");
+        name("vport0p3", b"org.example.\xff\n");
         assert_eq!(look().ours.len(), 2);
         assert!(look().are_complete());
     }

@@ -1,6 +1,5 @@
-//! What `SetupRequest` changes in a guest: its clock, its randomness, its name.
+//! What a `Setup` frame changes in a guest: its clock, its randomness, its name.
 
-use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
@@ -21,7 +20,7 @@ use crate::sys::random;
 /// Bytes of entropy: the generator's key has 256 bits.
 const MIN_ENTROPY: usize = 32;
 
-/// The kernel's `struct rand_pool_info`, with room for the most a `SetupRequest` frame can carry.
+/// The kernel's `struct rand_pool_info`, with room for the most that a `Setup` frame can carry.
 #[repr(C)]
 struct RandPoolInfo {
     /// Bits credited.
@@ -71,14 +70,14 @@ fn credit_entropy(base64: &str) -> Result<()> {
 
 fn set_name(name: &str) -> io::Result<()> {
     sethostname(name)?;
-    overwrite("/etc/hostname", &format!("{name}\n"))?;
-    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    overwrite("/etc/hostname", format!("{name}\n").as_bytes())?;
+    let hosts = fs::read("/etc/hosts").unwrap_or_default();
     overwrite("/etc/hosts", &hosts_with(&hosts, name))
 }
 
 /// Overwrites a file in place, without truncating it first: after a start from a template it usually has
 /// this length already, and keeping its page is faster.
-fn overwrite(path: &str, content: &str) -> io::Result<()> {
+fn overwrite(path: &str, content: &[u8]) -> io::Result<()> {
     let mut open = OpenOptions::new();
     open.write(true).create(true).truncate(false);
     let file = match open.open(path) {
@@ -88,30 +87,32 @@ fn overwrite(path: &str, content: &str) -> io::Result<()> {
         }
         opened => opened?,
     };
-    file.write_all_at(content.as_bytes(), 0)?;
+    file.write_all_at(content, 0)?;
     let length = content.len() as u64;
     if file.metadata()?.len() == length { Ok(()) } else { file.set_len(length) }
 }
 
-/// The hosts file with the host name at 127.0.1.1, as Debian has it.
-fn hosts_with(hosts: &str, name: &str) -> String {
-    let mut result = String::new();
-    if !hosts.lines().any(|line| line.split_whitespace().next() == Some("127.0.0.1")) {
-        result.push_str("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+/// The hosts file with the host name at 127.0.1.1, as Debian has it. Comments in it may be any bytes.
+fn hosts_with(hosts: &[u8], name: &str) -> Vec<u8> {
+    let lines = || hosts.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
+    let is_of = |line: &[u8], address: &[u8]| {
+        line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty()) == Some(address)
+    };
+    let mut result = Vec::new();
+    if !lines().any(|line| is_of(line, b"127.0.0.1")) {
+        result.extend(b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     }
-    for line in hosts.lines() {
-        if line.split_whitespace().next() != Some("127.0.1.1") {
-            let _ = writeln!(result, "{line}");
-        }
+    for line in lines().filter(|line| !is_of(line, b"127.0.1.1")) {
+        result.extend([line, b"\n"].concat());
     }
-    let _ = writeln!(result, "127.0.1.1\t{name}");
+    result.extend(format!("127.0.1.1\t{name}\n").as_bytes());
     result
 }
 
 /// Writes a new machine id: VMs started from one template must not share it.
 fn new_machine_id() -> io::Result<()> {
     // 32 hexadecimal digits and a newline: machine-id(5).
-    overwrite("/etc/machine-id", &format!("{}\n", random::hex::<16>()?))
+    overwrite("/etc/machine-id", format!("{}\n", random::hex::<16>()?).as_bytes())
 }
 
 #[cfg(test)]
@@ -124,19 +125,20 @@ mod tests {
         let path = dir.path().join("hostname");
         let path = path.to_str().unwrap();
         for content in ["mayfly-1\n", "mayfly-2\n", "longer-name\n", "x\n"] {
-            overwrite(path, content).unwrap();
+            overwrite(path, content.as_bytes()).unwrap();
             assert_eq!(fs::read_to_string(path).unwrap(), content);
         }
     }
 
     #[test]
     fn the_name_is_in_hosts_once_and_the_rest_stays() {
-        let first = hosts_with("", "one");
+        let text = |hosts: &[u8], name| String::from_utf8(hosts_with(hosts, name)).unwrap();
+        let first = text(b"", "one");
         assert!(first.starts_with("127.0.0.1\tlocalhost\n"));
-        let second = hosts_with(&first, "two");
+        let second = text(first.as_bytes(), "two");
         assert_eq!(second.matches("127.0.1.1").count(), 1);
         assert!(second.ends_with("127.0.1.1\ttwo\n"));
-        let kept = hosts_with("127.0.0.1 localhost\n10.0.0.1 db\n", "x");
-        assert_eq!(kept, "127.0.0.1 localhost\n10.0.0.1 db\n127.0.1.1\tx\n");
+        let kept = hosts_with(b"127.0.0.1 localhost\n\n# caf\xe9\n10.0.0.1 db", "x");
+        assert_eq!(kept, b"127.0.0.1 localhost\n\n# caf\xe9\n10.0.0.1 db\n127.0.1.1\tx\n");
     }
 }
