@@ -1,12 +1,11 @@
 //! Whether this host has KVM, and whether it is usable.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-/// The device.
-pub const DEVICE: &str = "/dev/kvm";
+use crate::sys::kernel::{KVM_DEVICE as DEVICE, first_cpu, virtualization_flag};
 
 /// The device number of KVM: the misc major and its fixed minor (`Documentation/admin-guide/devices.txt`).
 const MISC_KVM: (u32, u32) = (10, 232);
@@ -43,11 +42,11 @@ impl KvmSupport {
             return KvmSupport::WrongDevice("it is not the KVM device".into());
         }
         match OpenOptions::new().read(true).write(true).open(device) {
-            Ok(_) if has_extensions(cpuinfo) => KvmSupport::Usable,
+            Ok(_) if virtualization_flag(cpuinfo).is_some() => KvmSupport::Usable,
             Ok(_) => KvmSupport::NoExtensions,
             // Without extensions, permission would not help.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                if has_extensions(cpuinfo) {
+                if virtualization_flag(cpuinfo).is_some() {
                     KvmSupport::Forbidden
                 } else {
                     KvmSupport::NoExtensions
@@ -92,48 +91,14 @@ impl KvmSupport {
     }
 }
 
-/// The entry of the first CPU in /proc/cpuinfo. The flags of all CPUs are the same, and reading all entries
-/// takes milliseconds on a large machine.
-fn first_cpu() -> std::io::Result<String> {
-    /// Bytes; one entry has about 2000.
-    const ENOUGH: u64 = 1 << 14;
-    let mut text = Vec::new();
-    File::open("/proc/cpuinfo")?.take(ENOUGH).read_to_end(&mut text)?;
-    let text = String::from_utf8_lossy(&text);
-    Ok(text.split("\n\n").next().unwrap_or_default().to_owned())
-}
-
-/// Whether a CPU has Intel's or AMD's virtualization flag.
-fn has_extensions(cpuinfo: &str) -> bool {
-    cpuinfo
-        .lines()
-        .filter(|line| line.starts_with("flags"))
-        .flat_map(str::split_whitespace)
-        .any(|flag| flag == "vmx" || flag == "svm")
-}
-
 /// The group that may open the device.
 pub fn device_group() -> Option<u32> {
     fs::metadata(DEVICE).ok().map(|meta| meta.gid())
 }
 
-/// The release of the host's kernel.
-pub fn kernel_release() -> String {
-    let name = nix::sys::utsname::uname();
-    name.map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn flags_are_whole_words() {
-        assert!(has_extensions("processor : 0\nflags\t\t: fpu vmx sse\n"));
-        assert!(has_extensions("flags : svm\n"));
-        assert!(!has_extensions("flags : fpu svm_lock vmxx\nbugs : svm\n"));
-        assert!(!has_extensions(""));
-    }
 
     #[test]
     fn each_problem_has_its_own_text_and_remedy() {

@@ -2,6 +2,7 @@
 
 pub mod descriptor;
 pub mod file_system;
+pub mod kernel;
 pub mod nonblocking;
 pub mod pipe;
 pub mod poll;

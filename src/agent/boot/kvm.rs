@@ -10,8 +10,7 @@ use nix::errno::Errno;
 use nix::{libc, request_code_none};
 
 use super::modules;
-
-const DEVICE: &str = "/dev/kvm";
+use crate::sys::kernel::{self, KVM_DEVICE as DEVICE};
 
 /// Requests from `linux/kvm.h`. Each takes a number.
 const CREATE_VM: libc::Ioctl = request_code_none!(0xae, 0x01);
@@ -24,17 +23,14 @@ const CREATE_IRQCHIP: libc::Ioctl = request_code_none!(0xae, 0x60);
 /// # Errors
 /// [`ErrorKind::Unsupported`] if the CPU has no virtualization; a step that failed.
 pub fn provide() -> io::Result<()> {
-    let cpu = fs::read_to_string("/proc/cpuinfo")?;
-    let has = |flag: &str| cpu.split_ascii_whitespace().any(|word| word == flag);
-    let module = match (has("svm"), has("vmx")) {
-        (true, _) => "kvm-amd",
-        (_, true) => "kvm-intel",
-        _ => {
+    let module = match kernel::virtualization_flag(&kernel::first_cpu()?) {
+        Some("svm") => "kvm-amd",
+        Some(_) => "kvm-intel",
+        None => {
             return Err(io::Error::new(ErrorKind::Unsupported, "the CPU has neither svm nor vmx"));
         }
     };
-    let release = nix::sys::utsname::uname()?.release().to_owned();
-    modules::load_by_name(&Path::new("/lib/modules").join(release), module)?;
+    modules::load_by_name(&Path::new("/lib/modules").join(kernel::release()), module)?;
     fs::set_permissions(DEVICE, Permissions::from_mode(0o666))?;
     hold_a_vm()
 }

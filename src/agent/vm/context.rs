@@ -16,6 +16,7 @@ use super::setup;
 use crate::agent::boot::mounts::GuestMounts;
 use crate::agent::processes::{CgroupRoot, ChildReaper};
 use crate::protocol::{AgentInfo, SetupRequest};
+use crate::sys::kernel;
 
 /// Shared by all sessions.
 #[derive(Debug)]
@@ -56,9 +57,7 @@ impl AgentContext {
 
     /// What the agent tells every client about itself.
     pub fn info(&self) -> AgentInfo {
-        let kernel = nix::sys::utsname::uname()
-            .map(|name| name.release().to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let kernel = kernel::release();
         AgentInfo { version: env!("CARGO_PKG_VERSION").into(), kernel, init: self.is_guest() }
     }
 

@@ -28,9 +28,10 @@ use crate::host::agent_channel::AgentChannel;
 use crate::host::kvm::KvmSupport;
 use crate::host::launcher::LaunchSpec;
 use crate::host::wait::WaitLimit;
-use crate::host::{cgroup, directory, kvm, log, namespaces, sparse, which};
+use crate::host::{cgroup, directory, log, namespaces, sparse, which};
 use crate::model::{Accelerator, BackendKind, Refusal, RefusalKind, VmId, VmManifest, VmPaths};
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
+use crate::sys::kernel;
 
 /// The hint for hosts without KVM.
 const USE_QEMU: &str = "use '--backend qemu', which works without hardware virtualization";
@@ -128,7 +129,7 @@ impl Backend for FirecrackerBackend {
     fn shape(&self, manifest: &VmManifest) -> Result<Option<String>> {
         let stamp = which::stamp(&self.found()?)?;
         // KVM is part of the kernel, and much of the state is KVM's.
-        let kernel = kvm::kernel_release();
+        let kernel = kernel::release();
         Ok(Some(format!("{stamp}\nhost {kernel}\n{}", configuration::build(manifest))))
     }
 
