@@ -34,7 +34,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Show each setting, its value, and where that comes from
+    /// Show each setting, its value, and where the value comes from
     ///
     /// Settings from a file show its path and line.
     #[command(after_help = "\

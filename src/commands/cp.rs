@@ -38,15 +38,15 @@ Where a copy goes, as with docker cp:
   DST does not exist        the copy is called DST; its parent must exist, and a file
                             cannot be copied to a DST that ends in '/'
 
-A directory that exists is added to and keeps its mode. A file or link that exists is replaced; links are
-never followed. Copies are first written beside DST as '.mayfly-cp-*', and moved into place when they are
+An existing directory is added to and keeps its mode. An existing file or link is replaced; links are never
+followed. Copies are first written beside DST as '.mayfly-cp-*', and moved into place when they are
 complete: a copy that fails or is interrupted changes nothing. If mayfly is killed, the next copy to the
 same place deletes what was left.
 
 Into a VM, files, directories and symbolic links are copied, with their permissions and modification
-times. They belong to root or to --user. Out of a VM, only files and directories are copied, as far as
-umask permits; the names of anything else are printed. limits.copy_out_mib, copy_out_files and
-copy_out_free_mib in profiles.toml limit what a VM can send.
+times. They belong to root or to --user. Out of a VM, only files and directories are copied, with
+permissions limited by umask; anything else is left out, and its name is printed. limits.copy_out_mib,
+copy_out_files and copy_out_free_mib in profiles.toml limit what a VM can send.
 
 A relative path in a VM starts in the home directory. Write './' before a local path whose first part
 contains ':'.";

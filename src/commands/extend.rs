@@ -10,7 +10,7 @@ use crate::lifecycle;
 use crate::model::{TimeSpan, VmRef};
 use crate::output::VmView;
 
-/// Let a VM live longer
+/// Give a VM more time
 ///
 /// The VM expires DURATION from now, unless it already had longer to live. 'limits.ttl_seconds' limits
 /// DURATION as it limits a TTL. A running guest is informed, because it powers itself off when its time is
@@ -18,7 +18,7 @@ use crate::output::VmView;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  mayfly extend ci 30m    let it live for 30 minutes from now")]
+  mayfly extend ci 30m    it expires in 30 minutes")]
 pub struct Args {
     /// Name or id of a VM; the beginning of an id is enough
     #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]

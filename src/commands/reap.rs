@@ -8,8 +8,8 @@ use crate::lifecycle;
 /// Delete expired VMs and what crashes left behind
 ///
 /// Finishes operations that a killed command left half done, and deletes processes, directories and sockets
-/// that belong to no VM. Deletes templates whose image is gone, and templates that no VM was started from
-/// for 30 days ('limits.template_unused_seconds'). Skips what another command is using. Prints nothing if
+/// that belong to no VM. Deletes templates whose image is gone, and templates that no VM has been started
+/// from for 30 days ('limits.template_unused_seconds'). Skips what another command is using. Prints nothing if
 /// there is nothing to do, so that cron sends no mail.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

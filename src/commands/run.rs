@@ -21,7 +21,7 @@ use crate::output::ErrorReport;
 ///
 /// Does what 'create', 'start', 'exec' and 'rm' do, and returns the command's exit code. The VM is deleted
 /// whatever happens, even after Ctrl-C; if mayfly itself is killed, the next 'mayfly reap' deletes it. Builds
-/// the profile's image first if it is missing. --copy-in brings a directory along for the command to work in.
+/// the profile's image first if it is missing. With --copy-in, the command runs in a copy of DIR.
 ///
 /// A profile can have an entrypoint and a command, as container images do. 'run' puts the entrypoint before
 /// CMD, and uses the profile's command if there is no CMD. '-c' and 'exec' ignore both. With -t and no command

@@ -22,17 +22,17 @@ Examples:
   mayfly shell box -- top            a program that needs a terminal";
 
 const KEYS: &str = "\
-All keys go to the VM, so Ctrl-C interrupts the program that runs there. At the beginning of a line, two \
-keys are for mayfly, as with ssh: '~.' hangs up, even if the VM no longer answers, and '~' followed by \
-Ctrl-Z returns to your own shell until 'fg'. '~~' sends one tilde.
+All keys go to the VM, so Ctrl-C interrupts the program that runs there. At the beginning of a line, mayfly \
+handles two sequences itself, as ssh does: '~.' hangs up, even if the VM no longer answers, and '~' followed \
+by Ctrl-Z returns to your own shell until 'fg'. '~~' sends one tilde.
 
 If a VM hangs, 'mayfly stop VM' or 'mayfly rm VM' on another terminal ends both the VM and its shell.";
 
 /// Open a shell in a running VM
 ///
 /// Starts the user's login shell according to the VM's /etc/passwd, or /bin/sh if that shell does not
-/// exist, and returns its exit code. The VM is kept until it expires or 'rm' deletes it. Its time runs on
-/// while the shell is open; 'mayfly extend' gives it more.
+/// exist, and returns its exit code. The VM is kept until it expires or 'rm' deletes it. It can
+/// expire while the shell is open; 'mayfly extend' gives it more time.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[command(after_long_help = format!("{KEYS}\n\n{EXAMPLES}"))]

@@ -36,14 +36,14 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make the template of a kind of VM, unless it exists, and print its name
+    /// Build the template for a kind of VM if it is missing, and print its name
     ///
-    /// Without this, the first VM of the kind makes the template and takes longer to start. Builds the
+    /// Otherwise the first VM of the kind builds the template, and takes longer to start. Builds the
     /// profile's image first if it is missing. A VM is started to check that the template works; it
     /// counts towards the limit of VMs, and is deleted.
     #[command(after_help = "\
 Examples:
-  mayfly template build                                  for the VMs that 'run' makes by default
+  mayfly template build                                  for the VMs that 'run' creates by default
   mayfly template build -p debian-build --vcpus 2 --mem 4G")]
     Build {
         #[command(flatten)]
@@ -125,10 +125,10 @@ fn template_of(record: &VmRecord) -> Result<&str, Refusal> {
     let instance = record.state.instance();
     instance.and_then(|instance| instance.template.as_deref()).ok_or_else(|| {
         if record.manifest.image.is_empty() {
-            Refusal::new(RefusalKind::Host, "a process of this host cannot be a template")
+            Refusal::new(RefusalKind::Host, "the mock backend has no templates")
                 .hint("name another backend with --backend")
         } else {
-            // The start has printed the reason.
+            // `start` has printed the reason.
             Refusal::new(RefusalKind::Host, "no template was made; a VM of this kind boots")
                 .hint("'mayfly doctor' checks what this host can do")
         }

@@ -11,10 +11,10 @@ use clap::ValueEnum;
 /// When to print in colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum ColorMode {
-    /// On a terminal with colours, unless NO_COLOR or CLICOLOR=0 is set; CLICOLOR_FORCE counts as one.
+    /// On a terminal with colours, unless NO_COLOR or CLICOLOR=0 is set; anywhere if CLICOLOR_FORCE is set
     #[default]
     Auto,
-    /// Wherever the output goes
+    /// Everywhere, even in files and pipes
     Always,
     /// Nowhere
     Never,

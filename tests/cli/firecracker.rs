@@ -123,7 +123,7 @@ fn doctor_says_why_auto_does_not_use_firecracker() {
         env.run(&["doctor"]).is(
             0,
             &format!(
-                "[..]\n--  firecracker [..]Firecracker 1.14.1 ([..]); auto does not take it, \
+                "[..]\n--  firecracker [..]Firecracker 1.14.1 ([..]); auto does not select it, \
                  because firecracker cannot be used: {problem}\n[..]=> use '--backend qemu'[..]\n\
                  VMs run here with qemu; isolation is emulated\n"
             ),

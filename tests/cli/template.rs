@@ -37,7 +37,7 @@ fn processes_of_the_host_have_no_templates() {
     let env = Environment::mock();
     env.run(&["template", "build"]).fails(
         6,
-        "mayfly: a process of this host cannot be a template\n\
+        "mayfly: the mock backend has no templates\n\
          hint: name another backend with --backend\n",
     );
     env.run(&["run", "--cold", "--", "echo", "ok"]).prints("ok\n");

@@ -85,7 +85,7 @@ fn selectable(
             Err(error) => error,
         },
     };
-    let detail = format!("{shown}; auto does not take it, because {obstacle:#}");
+    let detail = format!("{shown}; auto does not select it, because {obstacle:#}");
     let hint = Refusal::find(&obstacle).and_then(|refusal| refusal.hint.clone());
     Err(Refusal { kind: RefusalKind::Host, message: detail, hint })
 }

@@ -69,7 +69,7 @@ impl FirecrackerBackend {
         match FirecrackerVersion::of(&firecracker)? {
             Some(version) => version.check()?,
             None => {
-                return Err(refuse(format!("{} is something else", firecracker.display()))
+                return Err(refuse(format!("{} is not Firecracker", firecracker.display()))
                     .hint("name it with MAYFLY_FIRECRACKER_BIN")
                     .into());
             }

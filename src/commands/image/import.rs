@@ -43,11 +43,11 @@ pub struct Args {
     #[arg(value_name = "NAME")]
     name: Option<ProfileName>,
 
-    /// Read SOURCE as FORM, if it could be several things
+    /// Read SOURCE as FORM, if it is ambiguous
     #[arg(long, value_name = "FORM", value_enum)]
     from: Option<RootfsFormat>,
 
-    /// Import the image the archive calls REF, if it holds several
+    /// Import the image named REF, if the archive holds several
     #[arg(long = "ref", value_name = "REF")]
     reference: Option<String>,
 

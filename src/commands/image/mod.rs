@@ -53,7 +53,7 @@ Examples:
         )]
         profile: String,
 
-        /// Rebuild the image in any case, with newer packages
+        /// Rebuild the image even if it is up to date, with the newest packages
         #[arg(short, long)]
         force: bool,
     },
@@ -63,7 +63,7 @@ Examples:
     /// List images and the disk space they take
     ///
     /// Files are sparse, so they take less space than their length. Images share kernels, so some space may
-    /// be counted twice. With --json, the length and digest of each file is shown, too.
+    /// be counted twice. With --json, the length and digest of each file are shown, too.
     #[command(after_help = "\
 Examples:
   mayfly image ls

@@ -9,8 +9,8 @@ use crate::lifecycle::manager::VmManager;
 use crate::model::{ProfileName, Refusal, RefusalKind, VmId, VmRecord};
 use crate::settings::find_profile;
 
-/// Builds the image of a profile if it is missing or out of date, or in any case with `force`. Deletes
-/// the templates of an older image.
+/// Builds the image of a profile if it is missing or out of date; with `force`, even if it is up to date.
+/// Deletes the templates of an older image.
 ///
 /// # Errors
 /// `NotFound` for an unknown profile; `WrongState` if VMs need the image that `force` would replace;
