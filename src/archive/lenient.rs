@@ -128,7 +128,7 @@ impl<R: Read> MemberReader<R> {
         }
     }
 
-    /// The stored content of the member that [`MemberReader::next_member`] gave: its pieces, one after another.
+    /// The stored content of the member that [`MemberReader::next_member`] returned: its pieces, one after another.
     pub fn content(&mut self) -> impl Read {
         MemberContent(self)
     }
@@ -145,7 +145,7 @@ impl<R: Read> MemberReader<R> {
         }
     }
 
-    /// Reads as much as there is, and at most what fits. Gives the number of bytes.
+    /// Reads as much as there is, and at most what fits. Returns the number of bytes.
     fn fill(&mut self, bytes: &mut [u8]) -> Result<usize> {
         let mut filled = 0;
         while filled < bytes.len() {

@@ -1,8 +1,8 @@
 //! Trees of files as tar streams, as `cp` moves them between host and guest. Both sides use this room.
 //!
 //! ```text
-//!   pack ──▶ Writer ──▶ a stream ──▶ Reader ──▶ receive ──▶ Staged ──▶ place
-//!   a tree   pax tar    of an exec   checked    in order    beside     renamed
+//! PackSource ──▶ ArchiveWriter ──▶ a stream ──▶ ArchiveReader ──▶ receive ──▶ TreeBuilder ──▶ place
+//! a tree         pax tar           of an exec   checked           in order    staged          renamed
 //! ```
 //!
 //! A stream has one root, whose name is empty (`.` in the archive): the receiver decides its name and place

@@ -27,7 +27,7 @@ pub trait EntrySink {
     }
 }
 
-/// Receives a whole stream. Gives the kind of its root.
+/// Receives a whole stream. Returns the kind of its root.
 ///
 /// # Errors
 /// [`ArchiveError`], [`QuotaExceeded`](super::QuotaExceeded), and those of the sink.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::ExecRequest;
 
-/// How long an agent may take to answer `ExecRequest` with `ExecStarted` or `Error`.
+/// How long an agent may take to answer `Exec` with `Started` or `Error`.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long past the command's timeout the host waits for the agent to enforce it.

@@ -10,7 +10,7 @@ use crate::sys::nonblocking::NonblockingWriter;
 /// What to do with a command's output.
 #[derive(Debug)]
 pub enum OutputSink {
-    /// Write it arrives.
+    /// Write it as it arrives.
     Stream(OwnedFd),
     /// Keep the first `limit` bytes.
     Capture { limit: usize },

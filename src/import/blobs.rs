@@ -190,7 +190,7 @@ fn link_target(name: &Path, target: &[u8]) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Opens a packed file in the archive or directory `packed`. Gives its length, too. Only one file of an
+/// Opens a packed file in the archive or directory `packed`. Returns its length too. Only one file of an
 /// archive can be read at a time.
 ///
 /// # Errors

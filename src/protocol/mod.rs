@@ -33,9 +33,9 @@
 //! ends early, the terminal is hung up; processes that survive the hang-up live on, as when any terminal is
 //! closed.
 //!
-//! **One request at a time.** `SetupRequest`, `TtlRequest` and `ShutdownRequest` are answered by `Done` or
-//! `Error`; `ExecRequest` by `Error`, or by `ExecStarted`, output, and exactly one `ExecExit`. The secrets of
-//! an `ExecRequest` are sent before it ([`FrameKind::Secret`]). Control payloads are JSON, data is raw.
+//! **One request at a time.** `Setup`, `Ttl` and `Shutdown` are answered by `Done` or `Error`; `Exec` by
+//! `Error`, or by `Started`, output, and exactly one `Exit`. The secrets of an `Exec` are sent before it
+//! ([`FrameKind::Secret`]). Control payloads are JSON, data is raw.
 
 mod frame;
 mod hello;

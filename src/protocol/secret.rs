@@ -59,7 +59,7 @@ impl NamedSecret {
 /// Does not show the value.
 impl fmt::Debug for NamedSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secret({:?}, {} bytes)", self.name, self.value.len())
+        write!(f, "NamedSecret({:?}, {} bytes)", self.name, self.value.len())
     }
 }
 
@@ -170,6 +170,6 @@ mod tests {
 
     #[test]
     fn debug_output_does_not_show_the_value() {
-        assert_eq!(format!("{:?}", secret("a", b"word")), "Secret(\"a\", 4 bytes)");
+        assert_eq!(format!("{:?}", secret("a", b"word")), "NamedSecret(\"a\", 4 bytes)");
     }
 }
