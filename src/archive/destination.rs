@@ -23,18 +23,18 @@ use rustix::io::Errno;
 #[derive(Debug)]
 pub struct CopyDestination {
     path: PathBuf,
-    there: There,
+    kind: DestinationKind,
 }
 
 #[derive(Debug)]
-enum There {
+enum DestinationKind {
     Directory(OwnedFd),
     /// A name in a directory, of something that is not a directory or does not exist.
-    Name {
+    Entry {
         parent: OwnedFd,
         name: OsString,
-        taken: bool,
-        slash: bool,
+        exists: bool,
+        ends_in_slash: bool,
     },
 }
 
@@ -80,8 +80,8 @@ impl CopyDestination {
     pub fn look(path: &Path) -> Result<CopyDestination> {
         let typed = path.as_os_str().as_bytes();
         let path = if typed.is_empty() { Path::new(".") } else { path };
-        let there = match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => There::Directory(open(path)?),
+        let kind = match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => DestinationKind::Directory(open(path)?),
             // As root, replacing it could delete /dev/null.
             Ok(_) if is_special(path) => {
                 bail!("{path:?} is a device, FIFO or socket, which a copy cannot replace")
@@ -94,7 +94,7 @@ impl CopyDestination {
                 return Err(error).with_context(|| format!("cannot look at {path:?}"));
             }
         };
-        Ok(CopyDestination { path: path.to_owned(), there })
+        Ok(CopyDestination { path: path.to_owned(), kind })
     }
 
     /// A directory as a destination. It is created if it is missing, with its parents.
@@ -117,7 +117,7 @@ impl CopyDestination {
         }
     }
 
-    fn name_of(path: &Path, taken: bool) -> Result<There> {
+    fn name_of(path: &Path, exists: bool) -> Result<DestinationKind> {
         let name = path.file_name().map(OsStr::to_owned);
         let Some(name) = name.filter(|_| !path.as_os_str().as_bytes().ends_with(b"/.")) else {
             bail!("there is no directory {path:?}");
@@ -126,8 +126,8 @@ impl CopyDestination {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let slash = path.as_os_str().as_bytes().ends_with(b"/");
-        Ok(There::Name { parent: open(parent)?, name, taken, slash })
+        let ends_in_slash = path.as_os_str().as_bytes().ends_with(b"/");
+        Ok(DestinationKind::Entry { parent: open(parent)?, name, exists, ends_in_slash })
     }
 
     /// The path as it was given.
@@ -137,38 +137,40 @@ impl CopyDestination {
 
     /// The directory in which a copy is staged until it is complete.
     pub fn directory(&self) -> &OwnedFd {
-        match &self.there {
-            There::Directory(directory) => directory,
-            There::Name { parent, .. } => parent,
+        match &self.kind {
+            DestinationKind::Directory(directory) => directory,
+            DestinationKind::Entry { parent, .. } => parent,
         }
     }
 
-    /// Where `cargo` goes.
+    /// Where `source` goes.
     ///
     /// # Errors
     /// If it cannot go there by the rules of `docker cp`.
-    pub fn target(&self, cargo: &CopySource<'_>) -> Result<CopyTarget> {
+    pub fn target(&self, source: &CopySource<'_>) -> Result<CopyTarget> {
         let path = &self.path;
-        let again = |fd: &OwnedFd| fd.try_clone().context("cannot hold the directory");
-        match (&self.there, cargo.name) {
-            (There::Directory(directory), name) => {
-                let whole = !(cargo.is_directory && cargo.contents);
-                match (name.filter(|_| whole), cargo.is_directory) {
+        let clone = |fd: &OwnedFd| fd.try_clone().context("cannot hold the directory");
+        match (&self.kind, source.name) {
+            (DestinationKind::Directory(directory), name) => {
+                let whole = !(source.is_directory && source.contents);
+                match (name.filter(|_| whole), source.is_directory) {
                     (Some(name), _) => {
-                        Ok(CopyTarget::As { parent: again(directory)?, name: name.to_owned() })
+                        Ok(CopyTarget::As { parent: clone(directory)?, name: name.to_owned() })
                     }
-                    (None, true) => Ok(CopyTarget::Into { directory: again(directory)? }),
+                    (None, true) => Ok(CopyTarget::Into { directory: clone(directory)? }),
                     (None, false) => bail!("{path:?} is a directory; name the file in it"),
                 }
             }
-            (There::Name { taken: true, .. }, _) if cargo.is_directory => {
+            (DestinationKind::Entry { exists: true, .. }, _) if source.is_directory => {
                 bail!("{path:?} is a file, but a directory is copied")
             }
-            (There::Name { taken: false, slash: true, .. }, _) if !cargo.is_directory => {
+            (DestinationKind::Entry { exists: false, ends_in_slash: true, .. }, _)
+                if !source.is_directory =>
+            {
                 bail!("there is no directory {path:?}")
             }
-            (There::Name { parent, name, .. }, _) => {
-                Ok(CopyTarget::As { parent: again(parent)?, name: name.clone() })
+            (DestinationKind::Entry { parent, name, .. }, _) => {
+                Ok(CopyTarget::As { parent: clone(parent)?, name: name.clone() })
             }
         }
     }
@@ -229,9 +231,9 @@ mod tests {
 
     /// What [`CopyDestination::target`] gives: the name at the destination, or `+` for the contents.
     fn goes(path: &Path, name: Option<&str>, is_directory: bool) -> Result<String> {
-        let cargo =
+        let source =
             CopySource { name: name.map(OsStr::new), contents: name.is_none(), is_directory };
-        Ok(match CopyDestination::look(path)?.target(&cargo)? {
+        Ok(match CopyDestination::look(path)?.target(&source)? {
             CopyTarget::As { name, .. } => name.into_string().unwrap(),
             CopyTarget::Into { .. } => "+".into(),
         })

@@ -40,7 +40,7 @@ impl PackSource<'_> {
             .follow_root_links(self.follow)
             .into_iter()
             .filter_map(|found| {
-                settle(found.map(walkdir::DirEntry::into_path), |error| {
+                skip_vanished(found.map(walkdir::DirEntry::into_path), |error| {
                     error.io_error().map(io::Error::kind)
                 })
             })
@@ -64,7 +64,7 @@ impl PackSource<'_> {
             .parents(in_repository)
             .build()
             .filter_map(|found| {
-                settle(found.map(ignore::DirEntry::into_path), |error| {
+                skip_vanished(found.map(ignore::DirEntry::into_path), |error| {
                     error.io_error().map(io::Error::kind)
                 })
             })
@@ -157,7 +157,7 @@ impl PackSource<'_> {
 }
 
 /// A path that a walk found; `None` if it vanished meanwhile.
-fn settle<E: std::error::Error + Send + Sync + 'static>(
+fn skip_vanished<E: std::error::Error + Send + Sync + 'static>(
     found: Result<PathBuf, E>,
     kind: impl Fn(&E) -> Option<ErrorKind>,
 ) -> Option<Result<PathBuf>> {

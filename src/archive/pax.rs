@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_come_back_whatever_is_in_them_and_however_long_they_are() {
+    fn records_of_any_length_and_content_survive_a_round_trip() {
         for length in (0..120).chain([990, 991, 992, 993, 5000]) {
             let value = vec![b'\n'; length];
             let mut bytes = Vec::new();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_a_member_is_read_whatever_is_in_it() {
+    fn records_are_read_whatever_bytes_are_in_them() {
         let capability = b"\x01\x00\x00\x02\n30 path=evil\n\x00";
         let mut bytes = Vec::new();
         for (key, value) in [
@@ -185,8 +185,8 @@ mod tests {
             push(&mut bytes, key, value);
         }
         bytes.extend([0; 40]);
-        let mut said = PaxRecords::default();
-        said.update(&bytes).unwrap();
+        let mut records = PaxRecords::default();
+        records.update(&bytes).unwrap();
         let expected = PaxRecords {
             path: Some("f\u{fc}nf".into()),
             size: Some(9_000_000_000),
@@ -194,11 +194,11 @@ mod tests {
             attributes: vec![(b"security.capability".to_vec(), capability.to_vec())],
             ..PaxRecords::default()
         };
-        assert_eq!(said, expected);
+        assert_eq!(records, expected);
     }
 
     #[test]
-    fn what_is_no_record_is_refused() {
+    fn malformed_records_are_refused() {
         for bad in [
             &b"x"[..],
             b"5 a=b",

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_that_may_not_be_written_are_put_into_others_all_the_same() {
+    fn directories_without_write_permission_are_merged() {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path();
         as_nobody(at, || {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_of_many_entries_and_many_levels_are_put_into_others() {
+    fn large_and_deep_directories_are_merged() {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path();
         let deep = "d/".repeat(60);

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_is_counted_and_the_last_of_it_may_be_had() {
+    fn everything_up_to_the_limit_can_be_taken() {
         let exceeded =
             |result: Result<()>| *result.unwrap_err().downcast_ref::<QuotaExceeded>().unwrap();
         let mut quota = UnpackQuota::new(10, 3);

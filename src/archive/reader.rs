@@ -162,11 +162,11 @@ impl<R: Read> ArchiveReader<R> {
         if header.as_bytes().iter().all(|&byte| byte == 0) {
             return Ok(None);
         }
-        let said = header.cksum().map_err(|_| ArchiveError::Malformed("a header"))?;
+        let recorded = header.cksum().map_err(|_| ArchiveError::Malformed("a header"))?;
         let mut same = header.clone();
         same.set_cksum();
-        let counted = same.cksum().map_err(|_| ArchiveError::Malformed("a header"))?;
-        if said != counted || header.as_ustar().is_none() {
+        let computed = same.cksum().map_err(|_| ArchiveError::Malformed("a header"))?;
+        if recorded != computed || header.as_ustar().is_none() {
             return Err(ArchiveError::Malformed("a header").into());
         }
         Ok(Some(header))

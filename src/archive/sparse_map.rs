@@ -7,7 +7,7 @@ use tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
 const MAX_PIECES: usize = 1 << 16;
 
 /// Reads the map of a member that takes `stored` bytes of the archive; `more` reads another block of
-/// the map. Gives the size of the file, holes included, and offset and length of each piece.
+/// the map. Returns the size of the file, holes included, and offset and length of each piece.
 ///
 /// # Errors
 /// If the map contradicts itself or `stored`, and those of `more`.
@@ -19,12 +19,12 @@ pub fn read(
     let gnu = header.as_gnu().context("the archive has a sparse file without a map")?;
     let mut pieces = Vec::new();
     add(&mut pieces, &gnu.sparse)?;
-    let mut goes_on = gnu.is_extended();
-    while goes_on {
+    let mut is_extended = gnu.is_extended();
+    while is_extended {
         let mut extended = GnuExtSparseHeader::new();
         extended.as_mut_bytes().copy_from_slice(&more()?);
         add(&mut pieces, &extended.sparse)?;
-        goes_on = extended.is_extended();
+        is_extended = extended.is_extended();
     }
     let size = gnu.real_size()?;
     let total: u64 = pieces.iter().map(|&(_, length)| length).sum();

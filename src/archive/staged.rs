@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_copy_left_is_deleted_and_nothing_else() {
+    fn a_new_copy_deletes_what_killed_ones_left_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let parent = File::open(dir.path()).unwrap();

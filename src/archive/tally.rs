@@ -9,7 +9,7 @@ const NAMED: usize = 10;
 /// Observes the progress of a copy.
 pub trait CopyObserver: Sync {
     /// Whether the progress is shown at all, so that the total is worth counting.
-    fn is_there(&self) -> bool;
+    fn is_shown(&self) -> bool;
 
     /// About this many bytes will be moved.
     fn total(&self, bytes: u64);
@@ -20,7 +20,7 @@ pub trait CopyObserver: Sync {
 
 /// Ignores the progress.
 impl CopyObserver for () {
-    fn is_there(&self) -> bool {
+    fn is_shown(&self) -> bool {
         false
     }
 

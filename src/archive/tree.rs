@@ -89,7 +89,7 @@ impl TreeBuilder {
             if let Err(errno) = created
                 && errno != Errno::EXIST
             {
-                return Err(said(errno, "create the directory", part));
+                return Err(name_error(errno, "create the directory", part));
             }
             let mut level = self.hold(part, 0o755, FileTime::default())?;
             if created.is_err() {
@@ -123,11 +123,11 @@ impl TreeBuilder {
         let mut directory = self.levels[0].directory.try_clone().context("cannot go on")?;
         for part in from {
             directory = openat(&directory, OsStr::from_bytes(part), OPEN_DIRECTORY, Mode::empty())
-                .map_err(|errno| said(errno, "find the directory", part))?;
+                .map_err(|errno| name_error(errno, "find the directory", part))?;
         }
         let (_, leaf) = name.split().ok_or(ArchiveError::Malformed("the name of a link"))?;
         linkat(&directory, source, self.innermost(), leaf, AtFlags::empty())
-            .map_err(|errno| said(errno, "link", leaf.as_bytes()))
+            .map_err(|errno| name_error(errno, "link", leaf.as_bytes()))
     }
 
     /// Creates a file. `content` is its pieces, one after another, given by offset and length; the last one
@@ -194,7 +194,7 @@ impl TreeBuilder {
     fn hold(&self, part: &[u8], mode: u32, modified: FileTime) -> Result<Level> {
         let directory =
             openat(self.innermost(), OsStr::from_bytes(part), OPEN_DIRECTORY, Mode::empty())
-                .map_err(|errno| said(errno, "open the directory", part))?;
+                .map_err(|errno| name_error(errno, "open the directory", part))?;
         Ok(Level { part: part.to_vec(), directory, mode: mode & !self.umask, modified })
     }
 
@@ -204,7 +204,7 @@ impl TreeBuilder {
             let Some(level) = self.levels.pop() else { break };
             fchmod(&level.directory, Mode::from_raw_mode(level.mode))
                 .and_then(|()| futimens(&level.directory, &level.modified.stamps()))
-                .map_err(|errno| said(errno, "set mode and time of", &level.part))?;
+                .map_err(|errno| name_error(errno, "set mode and time of", &level.part))?;
         }
         Ok(())
     }
@@ -250,7 +250,7 @@ pub fn shown(name: &EntryName) -> String {
     format!("{:?}", OsStr::from_bytes(&name.to_bytes()))
 }
 
-fn said(errno: Errno, what: &str, part: &[u8]) -> anyhow::Error {
+fn name_error(errno: Errno, what: &str, part: &[u8]) -> anyhow::Error {
     let shown = OsStr::from_bytes(part);
     anyhow::Error::new(errno).context(format!("cannot {what} {shown:?}"))
 }

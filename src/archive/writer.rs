@@ -192,7 +192,7 @@ mod tests {
     use crate::archive::EntryName;
 
     #[test]
-    fn what_an_entry_takes_is_known_before() {
+    fn the_overhead_of_an_entry_is_known_before_it_is_written() {
         let end = 2 * BLOCK as u64;
         for (name, size, nanoseconds) in [
             ("x", 0, 0),

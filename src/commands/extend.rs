@@ -34,7 +34,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let id = manager.resolve(&args.vm)?;
     let record = lifecycle::extend(&manager, &id, args.duration)?;
     app.printer.done(&VmView::from(&record), args.vm.as_str())?;
-    let left = TimeSpan::whole(record.expiry.remaining(&clock::now()?));
+    let left = TimeSpan::from_seconds(record.expiry.remaining(&clock::now()?));
     app.printer.note_on_terminal(&format!("mayfly: it has {left} left"));
     Ok(0)
 }

@@ -51,11 +51,11 @@ impl InputFeed {
     /// The descriptor to wait for, if its bytes can be sent or kept.
     pub fn waits_for(&self, link: &AgentLink) -> Option<BorrowedFd<'_>> {
         let source = self.source.as_ref()?;
-        (self.typing.is_some() || self.passes(link)).then(|| source.as_fd())
+        (self.typing.is_some() || self.can_send(link)).then(|| source.as_fd())
     }
 
     /// Whether something can be sent now.
-    fn passes(&self, link: &AgentLink) -> bool {
+    fn can_send(&self, link: &AgentLink) -> bool {
         self.credit > 0 && link.outbox.takes_data()
     }
 
@@ -69,7 +69,7 @@ impl InputFeed {
             return self.pump_bytes(link).map(|()| None);
         }
         let action = self.pump_keys();
-        self.pass_on(link);
+        self.send_held(link);
         Ok(action)
     }
 
@@ -108,8 +108,8 @@ impl InputFeed {
     }
 
     /// Queues kept keys, as many as the agent has room for.
-    pub fn pass_on(&mut self, link: &mut AgentLink) {
-        while self.passes(link)
+    pub fn send_held(&mut self, link: &mut AgentLink) {
+        while self.can_send(link)
             && let Some(Typing { held, .. }) = &mut self.typing
             && !held.is_empty()
         {
@@ -124,7 +124,7 @@ impl InputFeed {
     ///
     /// # Errors
     /// More than its whole buffer.
-    pub fn allow(&mut self, bytes: u32) -> Result<(), ProtocolViolation> {
+    pub fn add_credit(&mut self, bytes: u32) -> Result<(), ProtocolViolation> {
         let credit = self.credit + bytes as usize;
         if credit > STDIN_WINDOW {
             return Err(ProtocolViolation::Unexpected(FrameKind::StdinCredit));
@@ -187,12 +187,12 @@ mod tests {
         assert_eq!(sent(&mut link), 0);
         let held = &feed.typing.as_ref().unwrap().held;
         assert_eq!((held.len(), held.last()), (HELD, Some(&b'y')));
-        feed.allow(2).unwrap();
-        feed.pass_on(&mut link);
+        feed.add_credit(2).unwrap();
+        feed.send_held(&mut link);
         assert!(sent(&mut link) > 2);
         assert_eq!(feed.credit, 0);
-        feed.allow(STDIN_WINDOW as u32).unwrap();
-        feed.pass_on(&mut link);
+        feed.add_credit(STDIN_WINDOW as u32).unwrap();
+        feed.send_held(&mut link);
         assert!(sent(&mut link) > STREAM_PAYLOAD);
         assert_eq!(typed(&mut feed, &mut link, b"\r~."), Some(KeyAction::HangUp));
     }

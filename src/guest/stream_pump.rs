@@ -1,9 +1,9 @@
 //! The loop that runs while a command does: it moves bytes both ways until something ends the command.
 //!
 //! ```text
-//! requested ──ExecStarted──▶ running ──ExecExit──▶ outcome
-//!     │                        │ ├─ an output has no reader ─▶ closing ──ExecExit or 0.5 s──▶ OutputClosed
-//!     │                        │ ├─ the input cannot be read ─▶ closing ──ExecExit or 5 s──▶ error
+//! requested ────Started────▶ running ────Exit────▶ outcome
+//!     │                        │ ├─ an output has no reader ─▶ closing ──Exit or 0.5 s──▶ OutputClosed
+//!     │                        │ ├─ the input cannot be read ─▶ closing ──Exit or 5 s──▶ error
 //!     └─Error─▶ outcome        │ ├─ timeout and 2 s more ─▶ TimedOut
 //!                              │ └─ at a terminal: a signal, a hang-up or `~.` ─▶ HungUp
 //!                              └─ connection lost, protocol violated, second signal ─▶ error
@@ -105,7 +105,7 @@ impl<'a> StreamPump<'a> {
             if let Some(end) = self.take_frames(session)? {
                 return Ok(end);
             }
-            self.stdin.pass_on(&mut session.link);
+            self.stdin.send_held(&mut session.link);
             session.link.flush()?;
             if let Some(end) = self.overdue()? {
                 return Ok(end);
@@ -206,7 +206,7 @@ impl<'a> StreamPump<'a> {
             (FrameKind::Stderr, true) => Ok(FrameEffect::Wrote(self.stderr.take(frame.payload))),
             (FrameKind::StdinCredit, true) if self.request.stdin => {
                 let StdinCredit { bytes } = frame.json()?;
-                self.stdin.allow(bytes)?;
+                self.stdin.add_credit(bytes)?;
                 Ok(FrameEffect::None)
             }
             (FrameKind::Exit, true) => {

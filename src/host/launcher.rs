@@ -173,11 +173,11 @@ fn become_program(program: &LaunchProgram) -> Result<std::convert::Infallible> {
     nix::sys::prctl::set_no_new_privs().context("cannot set no_new_privs")?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
     close_at_exec_all_but(&program.files)?;
-    enclose(&program.bounds)?;
+    apply_bounds(&program.bounds)?;
     std::env::set_current_dir(&program.cwd)
         .with_context(|| format!("cannot enter {}", program.cwd.display()))?;
     if let Some(user) = &program.user {
-        confine(user)?;
+        become_user(user)?;
     }
     let error = Command::new(&program.path)
         .args(&program.args)
@@ -205,7 +205,7 @@ fn close_at_exec_all_but(keep: &[RawFd]) -> Result<()> {
     Ok(())
 }
 
-fn enclose(bounds: &LaunchBounds) -> Result<()> {
+fn apply_bounds(bounds: &LaunchBounds) -> Result<()> {
     let mut blocked = SigSet::empty();
     if let Some(most) = bounds.file_size {
         // A write beyond the limit raises this signal, which kills the program; Firecracker ends even if it is
@@ -249,7 +249,7 @@ impl BindMount {
     }
 }
 
-fn confine(user: &HostUser) -> Result<()> {
+fn become_user(user: &HostUser) -> Result<()> {
     let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     setgroups(&groups).context("cannot set the VMM's groups")?;

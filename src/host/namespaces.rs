@@ -31,12 +31,12 @@ pub fn has_subordinate_ids() -> bool {
 }
 
 /// Whether root may mount and create namespaces. In a container it often may not.
-pub fn root_may_make_them() -> bool {
-    own_status("CapEff", 16).is_some_and(may_administer)
+pub fn root_may_create() -> bool {
+    own_status("CapEff", 16).is_some_and(has_sys_admin)
 }
 
 /// Whether a set of capabilities has `CAP_SYS_ADMIN`, which is number 21 (capabilities(7)).
-fn may_administer(set: u64) -> bool {
+fn has_sys_admin(set: u64) -> bool {
     set & (1 << 21) != 0
 }
 
@@ -46,8 +46,8 @@ mod tests {
 
     #[test]
     fn root_in_a_container_may_not_mount() {
-        assert!(may_administer(0x1ff_ffff_ffff));
+        assert!(has_sys_admin(0x1ff_ffff_ffff));
         // Docker's default.
-        assert!(!may_administer(0xa804_25fb));
+        assert!(!has_sys_admin(0xa804_25fb));
     }
 }

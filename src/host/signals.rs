@@ -68,11 +68,11 @@ impl PendingSignals {
         Signal::try_from(number).ok()
     }
 
-    /// Calls `receive` for every signal until `over` is readable or hangs up.
-    pub fn listen(&mut self, over: BorrowedFd<'_>, mut receive: impl FnMut(Signal)) {
+    /// Calls `receive` for every signal until `end` is readable or hangs up.
+    pub fn listen(&mut self, end: BorrowedFd<'_>, mut receive: impl FnMut(Signal)) {
         loop {
             let sources =
-                [(false, self.as_fd(), PollFlags::POLLIN), (true, over, PollFlags::POLLIN)];
+                [(false, self.as_fd(), PollFlags::POLLIN), (true, end, PollFlags::POLLIN)];
             let is_over = poll::ready(&sources, None).map_or(true, |ready| ready.contains(&true));
             while let Some(signal) = self.take() {
                 receive(signal);

@@ -134,12 +134,12 @@ impl Drop for RawTerminal {
 /// Restores the terminal if it is raw.
 fn restore() {
     let mut before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
-    put_back(before.take());
+    restore_settings(before.take());
 }
 
 /// Does nothing in the background: the program in the foreground has its own settings, and changing them would
 /// stop this program.
-fn put_back(before: Option<(OwnedFd, Termios)>) {
+fn restore_settings(before: Option<(OwnedFd, Termios)>) {
     if let Some((fd, modes)) = before
         && is_ours(&fd)
     {
@@ -161,7 +161,7 @@ fn restore_in_a_panic() {
         std::panic::set_hook(Box::new(move |panic| {
             // Without waiting: this thread may hold the lock.
             if let Ok(mut before) = BEFORE.try_lock() {
-                put_back(before.take());
+                restore_settings(before.take());
             }
             usual(panic);
         }));

@@ -55,7 +55,7 @@ pub struct ToolFailure {
 
 impl ToolFailure {
     /// Whether this text is in one of the last lines.
-    pub fn said(&self, text: &str) -> bool {
+    pub fn tail_contains(&self, text: &str) -> bool {
         self.tail.iter().any(|line| line.contains(text))
     }
 }
@@ -152,11 +152,11 @@ impl ToolRun {
         let (mut output, write_end) = std::io::pipe().context("cannot make a pipe")?;
         self.command.stdout(write_end.try_clone().context("cannot copy a pipe's end")?);
         self.command.stderr(write_end);
-        die_with_us(&mut self.command);
+        kill_with_parent(&mut self.command);
         let child = self.command.spawn().with_context(|| format!("cannot start {}", self.name))?;
         // It holds copies of the pipe's write end: without this, reading would never come to an end.
         drop(self.command);
-        let mut watched = Watched { child, ended: None };
+        let mut watched = WatchedChild { child, ended: None };
 
         let mut tail = Tail::default();
         let mut is_open = true;
@@ -188,7 +188,7 @@ impl ToolRun {
 }
 
 /// Asks the kernel to kill the program when the thread that started it ends, however it ends.
-fn die_with_us(command: &mut Command) {
+fn kill_with_parent(command: &mut Command) {
     let parent = nix::unistd::getpid();
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl and getppid are
     // plain system calls. Nothing else ends the program when mayfly is killed by SIGKILL.
@@ -201,12 +201,12 @@ fn die_with_us(command: &mut Command) {
 }
 
 /// A started program that does not outlive this value.
-struct Watched {
+struct WatchedChild {
     child: Child,
     ended: Option<ExitStatus>,
 }
 
-impl Watched {
+impl WatchedChild {
     fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().context("cannot wait for a program")?;
@@ -223,7 +223,7 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for WatchedChild {
     fn drop(&mut self) {
         self.kill();
     }
@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(lines.len(), 32);
         let failed = error.downcast_ref::<ToolFailure>().unwrap();
         assert_eq!(failed.tail.len(), TAIL_LINES);
-        assert!(failed.said("end"));
+        assert!(failed.tail_contains("end"));
         assert!(failed.to_string().starts_with("sh failed (exit status: 3)"));
     }
 

@@ -62,7 +62,8 @@ pub fn explain(error: Error, doing: &str, place: &Path) -> Error {
         return error.context(doing.to_owned());
     };
     let refusal = Refusal::new(RefusalKind::Host, format!("{doing}: {failed}"));
-    let remedy = REMEDIES.iter().find(|(signs, _)| signs.iter().any(|sign| failed.said(sign)));
+    let remedy =
+        REMEDIES.iter().find(|(signs, _)| signs.iter().any(|sign| failed.tail_contains(sign)));
     match remedy {
         Some((_, remedy)) if remedy.starts_with("free some space") => {
             refusal.hint(format!("{remedy} of {}", lasting(place).display())).into()

@@ -47,19 +47,19 @@ fn enter() -> Result<ToolRun, Refusal> {
     Ok(run.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]))
 }
 
-/// Runs a program and reports what `spoken` takes from its lines. `place` is where it writes, and an error
+/// Runs a program and reports what `reported` takes from its lines. `place` is where it writes, and an error
 /// begins with `doing`.
 pub fn watch(
     run: ToolRun,
     place: &Path,
     doing: &str,
-    spoken: fn(&str) -> Option<&str>,
+    reported: fn(&str) -> Option<&str>,
     progress: &mut dyn ProgressSink,
 ) -> Result<()> {
     // Both closures need it, but never at the same time.
     let progress = std::cell::RefCell::new(progress);
     let mut line = |line: &str| {
-        if let Some(text) = spoken(line) {
+        if let Some(text) = reported(line) {
             progress.borrow_mut().detail(text);
         }
     };

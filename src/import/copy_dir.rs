@@ -33,7 +33,7 @@ pub fn copy(
     let device = rustix::fs::fstat(from)?.st_dev;
     let mut walk = Walk { device, not, tree, names: HashMap::new() };
     walk.directory(from.as_fd(), at, 0)?;
-    walk.tree.settle_times()
+    walk.tree.set_directory_times()
 }
 
 struct Walk<'a> {

@@ -56,7 +56,7 @@ pub fn apply(archive: &mut dyn Read, names: WhiteoutNames, tree: &mut RootfsTree
     if names == WhiteoutNames::Plain && !members.has_end() {
         bail!(cut_short());
     }
-    layer.tree.settle_times()
+    layer.tree.set_directory_times()
 }
 
 enum Whiteout {

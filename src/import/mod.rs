@@ -84,7 +84,7 @@ pub fn make(
     let ImageImport { named, source, kernel, disk_mib } = import;
     let bounds = named.bounds;
     progress.phase(&format!("reading {}", named.shown()), 1, PHASES);
-    let plan = named.settle(source, work, progress)?;
+    let plan = named.prepare(source, work, progress)?;
 
     progress.phase("unpacking files", 2, PHASES);
     directory::create_new(&work.join(unpack::TREE))?;

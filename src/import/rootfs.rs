@@ -118,7 +118,7 @@ impl RootfsTree {
             if let RootfsEntry::Directory = entry {
                 let root = self.root.try_clone()?;
                 self.times.insert(PathBuf::new(), attributes.mtime);
-                return self.furnish(root.as_fd(), attributes);
+                return self.apply_attributes(root.as_fd(), attributes);
             }
             bail!(Refusal::usage("its root is not a directory"));
         };
@@ -150,7 +150,7 @@ impl RootfsTree {
                 }
                 let made = openat(parent, name, DIRECTORY, Mode::empty())?;
                 self.times.insert(place.to_owned(), attributes.mtime);
-                self.furnish(made.as_fd(), attributes)
+                self.apply_attributes(made.as_fd(), attributes)
             }
             RootfsEntry::File { content, size, pieces } => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
@@ -158,7 +158,7 @@ impl RootfsTree {
                 let made = File::from(openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
                 self.fill(&made, content, pieces, attributes.mode)?;
                 made.set_len(size)?;
-                self.furnish(made.as_fd(), attributes)?;
+                self.apply_attributes(made.as_fd(), attributes)?;
                 Ok(futimens(&made, &timestamps(attributes.mtime))?)
             }
             RootfsEntry::Link(target) => {
@@ -221,7 +221,7 @@ impl RootfsTree {
     }
 
     /// Sets the times of directories.
-    pub fn settle_times(&mut self) -> Result<()> {
+    pub fn set_directory_times(&mut self) -> Result<()> {
         for (place, mtime) in std::mem::take(&mut self.times).into_iter().rev() {
             if let Some(found) = self.directory(&place)? {
                 let found = openat(found, ".", DIRECTORY, Mode::empty())?;
@@ -256,18 +256,18 @@ impl RootfsTree {
     }
 
     fn create_parents(&self, wanted: &Path) -> Result<OwnedFd> {
-        let mut way = PathBuf::new();
-        let mut found = self.resolve(&way)?;
+        let mut path = PathBuf::new();
+        let mut found = self.resolve(&path)?;
         for part in wanted {
-            way.push(part);
-            found = match self.resolve(&way) {
+            path.push(part);
+            found = match self.resolve(&path) {
                 Err(Errno::NOENT) => {
                     mkdirat(&found, part, Mode::from_raw_mode(0o755))
                         .context("its directory cannot be reached")?;
                     let made = openat(&found, part, DIRECTORY, Mode::empty())?;
                     // Regardless of the umask.
                     fchmod(&made, Mode::from_raw_mode(0o755))?;
-                    self.resolve(&way)?
+                    self.resolve(&path)?
                 }
                 found => found?,
             };
@@ -315,7 +315,7 @@ impl RootfsTree {
         Ok(())
     }
 
-    fn furnish(&mut self, made: BorrowedFd, attributes: &EntryAttributes) -> Result<()> {
+    fn apply_attributes(&mut self, made: BorrowedFd, attributes: &EntryAttributes) -> Result<()> {
         attributes.apply(made, &mut |name| {
             self.lost.insert(name.clone());
         })

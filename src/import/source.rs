@@ -183,7 +183,7 @@ impl NamedSource {
     ///
     /// # Errors
     /// Those of [`NamedSource::open`], and [`ToolInterrupted`].
-    pub fn settle(
+    pub fn prepare(
         &self,
         source: ImportSource,
         work: &Path,

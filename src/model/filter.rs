@@ -24,16 +24,16 @@ pub enum StatusFilter {
 
 impl StatusFilter {
     /// Whether a VM meets the condition. `record` must come from [`super::reconcile::observe`].
-    pub fn admits(&self, record: &VmRecord) -> bool {
+    pub fn matches(&self, record: &VmRecord) -> bool {
         let manifest = &record.manifest;
         match self {
             StatusFilter::State(state) => record.state.name() == *state,
             StatusFilter::Profile(profile) => manifest.profile.as_str() == profile,
             StatusFilter::Backend(backend) => manifest.backend == *backend,
             StatusFilter::Name(pattern) => {
-                manifest.name.as_ref().is_some_and(|name| matches(pattern, name.as_str()))
+                manifest.name.as_ref().is_some_and(|name| matches_pattern(pattern, name.as_str()))
             }
-            StatusFilter::Label(query) => manifest.labels.answer(query),
+            StatusFilter::Label(query) => manifest.labels.matches(query),
         }
     }
 }
@@ -80,7 +80,7 @@ const KEYS: &str =
     "write state=, profile=, backend=, name= or label= and a value, as in 'state=started'";
 
 /// Whether `text` is `pattern`, in which `*` stands for any text, even an empty one.
-fn matches(pattern: &str, text: &str) -> bool {
+fn matches_pattern(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };
     let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
@@ -196,7 +196,7 @@ mod tests {
             "label=ci",
             "label=ci=7",
         ] {
-            assert!(good.parse::<StatusFilter>().unwrap().admits(&vm), "{good}");
+            assert!(good.parse::<StatusFilter>().unwrap().matches(&vm), "{good}");
         }
         for other in [
             "state=started",
@@ -208,9 +208,9 @@ mod tests {
             "label=c",
             "label=ci=8",
         ] {
-            assert!(!other.parse::<StatusFilter>().unwrap().admits(&vm), "{other}");
+            assert!(!other.parse::<StatusFilter>().unwrap().matches(&vm), "{other}");
         }
-        assert!(!"name=*".parse::<StatusFilter>().unwrap().admits(&self::vm(None, 256)));
+        assert!(!"name=*".parse::<StatusFilter>().unwrap().matches(&self::vm(None, 256)));
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
             ("", ""),
             ("*b*", "abc"),
         ] {
-            assert!(matches(pattern, text), "{pattern} {text}");
+            assert!(matches_pattern(pattern, text), "{pattern} {text}");
         }
         for (pattern, text) in [
             ("a*a", "a"),
@@ -250,7 +250,7 @@ mod tests {
             ("", "a"),
             ("a*bc*c", "abc"),
         ] {
-            assert!(!matches(pattern, text), "{pattern} {text}");
+            assert!(!matches_pattern(pattern, text), "{pattern} {text}");
         }
     }
 

@@ -54,12 +54,12 @@ impl VmLabels {
     }
 
     /// Each as a user would type it.
-    pub fn written(&self) -> Vec<String> {
+    pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(|(key, value)| format!("{key}={value}")).collect()
     }
 
     /// Whether one of them meets the condition.
-    pub fn answer(&self, query: &LabelQuery) -> bool {
+    pub fn matches(&self, query: &LabelQuery) -> bool {
         let found = self.0.get(&query.key);
         found.is_some_and(|found| query.value.as_ref().is_none_or(|value| value == found))
     }
@@ -203,15 +203,15 @@ mod tests {
         assert!(VmLabels::collect(numbered(4, 253)).is_ok());
         assert!(VmLabels::collect(numbered(4, 254)).is_err());
         let same = labels(&["k=1", "k=2"]).unwrap();
-        assert!(same.answer(&"k=2".parse().unwrap()) && !same.answer(&"k=1".parse().unwrap()));
+        assert!(same.matches(&"k=2".parse().unwrap()) && !same.matches(&"k=1".parse().unwrap()));
     }
 
     #[test]
     fn a_query_asks_for_a_key_or_also_for_its_value() {
         let found = labels(&["ci=7", "empty"]).unwrap();
-        let answers = |query: &str| found.answer(&query.parse().unwrap());
-        assert!(answers("ci") && answers("ci=7") && answers("empty") && answers("empty="));
-        assert!(!answers("ci=") && !answers("ci=70") && !answers("empty=x") && !answers("c"));
+        let matches = |query: &str| found.matches(&query.parse().unwrap());
+        assert!(matches("ci") && matches("ci=7") && matches("empty") && matches("empty="));
+        assert!(!matches("ci=") && !matches("ci=70") && !matches("empty=x") && !matches("c"));
     }
 
     #[test]

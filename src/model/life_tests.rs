@@ -43,7 +43,7 @@ enum Event {
 }
 
 /// The command was killed, or refused to go on.
-struct Over;
+struct Interrupted;
 
 impl World {
     fn new() -> World {
@@ -66,11 +66,11 @@ impl World {
     }
 
     /// One system call's worth of progress. After each, everything must be consistent.
-    fn step(&mut self) -> Result<(), Over> {
+    fn step(&mut self) -> Result<(), Interrupted> {
         if let Some(vmm) = self.vmm {
             let known = self.record.as_ref().and_then(|record| record.state.instance());
             let known = known.map(|known| (known.process.pid, known.process.boot_id.clone()));
-            assert_eq!(known, Some((vmm, self.boot_id())), "a VMM nobody knows of");
+            assert_eq!(known, Some((vmm, self.boot_id())), "a VMM without a record");
         }
         if let Some(record) = &self.record {
             assert!(record.expiry.expires_at >= self.promise, "less time than was promised");
@@ -78,7 +78,7 @@ impl World {
             let end = record.expiry.expires_at;
             assert!(!runs || self.power_off.unwrap() >= end, "a guest that ends too early");
         }
-        self.steps = self.steps.checked_sub(1).ok_or(Over)?;
+        self.steps = self.steps.checked_sub(1).ok_or(Interrupted)?;
         Ok(())
     }
 
@@ -89,9 +89,9 @@ impl World {
     fn change(
         &mut self,
         change: impl FnOnce(&mut VmRecord) -> Result<(), Refusal>,
-    ) -> Result<(), Over> {
+    ) -> Result<(), Interrupted> {
         self.step()?;
-        change(self.record.as_mut().ok_or(Over)?).map_err(|_| Over)
+        change(self.record.as_mut().ok_or(Interrupted)?).map_err(|_| Interrupted)
     }
 
     fn fate(&self) -> Option<ProcessLiveness> {
@@ -105,7 +105,7 @@ impl World {
         })
     }
 
-    fn kill(&mut self) -> Result<(), Over> {
+    fn kill(&mut self) -> Result<(), Interrupted> {
         self.step()?;
         if self.fate() == Some(ProcessLiveness::Alive) {
             (self.vmm, self.gated) = (None, None);
@@ -113,8 +113,8 @@ impl World {
         Ok(())
     }
 
-    fn settle(&mut self) -> Result<(), Over> {
-        let Some(record) = &self.record else { return Err(Over) };
+    fn settle(&mut self) -> Result<(), Interrupted> {
+        let Some(record) = &self.record else { return Err(Interrupted) };
         match repair(&record.state, self.fate()) {
             RecordRepair::Keep => Ok(()),
             RecordRepair::Stop(error) => {
@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    fn remove(&mut self) -> Result<(), Over> {
+    fn remove(&mut self) -> Result<(), Interrupted> {
         self.change(|record| {
             record.begin_remove(reason::EXPLICIT);
             Ok(())
@@ -133,10 +133,10 @@ impl World {
         self.kill()?;
         self.step()?;
         self.record = None;
-        Err(Over)
+        Err(Interrupted)
     }
 
-    fn start(&mut self) -> Result<(), Over> {
+    fn start(&mut self) -> Result<(), Interrupted> {
         self.change(VmRecord::begin_start)?;
         self.step()?;
         self.pids += 1;
@@ -152,10 +152,10 @@ impl World {
         self.change(VmRecord::finish_start)
     }
 
-    fn extend(&mut self, seconds: u64) -> Result<(), Over> {
+    fn extend(&mut self, seconds: u64) -> Result<(), Interrupted> {
         let now = self.now();
-        let mut extended = self.record.clone().ok_or(Over)?;
-        extended.extend(&now, seconds).map_err(|_| Over)?;
+        let mut extended = self.record.clone().ok_or(Interrupted)?;
+        extended.extend(&now, seconds).map_err(|_| Interrupted)?;
         if self.vmm.is_some() {
             self.step()?;
             self.power_off = Some(self.time + extended.expiry.remaining(&now));
@@ -166,7 +166,7 @@ impl World {
         Ok(())
     }
 
-    fn serve(&mut self, event: Event) -> Result<(), Over> {
+    fn serve(&mut self, event: Event) -> Result<(), Interrupted> {
         self.settle()?;
         if self.record.as_ref().is_some_and(|record| record.has_expired(&self.now())) {
             assert!(self.time >= self.promise, "deleted before its time");
@@ -218,7 +218,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 proptest! {
     #[test]
-    fn whatever_is_killed_whenever_the_next_command_finds_its_way(
+    fn a_command_repairs_what_commands_killed_at_any_step_left(
         life in prop::collection::vec((event(), 0..12usize), 0..40)
     ) {
         let mut world = World::new();
@@ -238,7 +238,7 @@ proptest! {
     }
 
     #[test]
-    fn more_time_is_never_less_and_keeps_the_books(
+    fn an_extension_never_shortens_a_life_and_the_ttl_agrees_with_its_end(
         life in prop::collection::vec((0.0..40f64, 1..200u64, 0.0..1e9f64), 1..20)
     ) {
         let mut record = record(VmPhase::Created);
@@ -253,8 +253,8 @@ proptest! {
             prop_assert!(is >= was && is >= seconds as f64);
             prop_assert!(moved == 0 || is < seconds as f64 + 1.0);
             prop_assert_eq!(moved == 0, record == before);
-            let books = created + record.manifest.ttl_seconds as f64;
-            prop_assert_eq!(record.expiry.expires_at, books);
+            let expected_end = created + record.manifest.ttl_seconds as f64;
+            prop_assert_eq!(record.expiry.expires_at, expected_end);
             let again = record.clone().extend(&now, seconds).unwrap();
             prop_assert_eq!(again, 0);
         }

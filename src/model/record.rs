@@ -72,7 +72,7 @@ impl VmManifest {
     }
 
     /// Its name, or its id if it has none.
-    pub fn called(&self) -> &str {
+    pub fn display_name(&self) -> &str {
         self.name.as_ref().map_or(self.vm_id.as_str(), VmName::as_str)
     }
 
@@ -290,7 +290,7 @@ impl VmRecord {
         self.check_at_rest("cannot be extended")?;
         let missing = (ttl_seconds as f64 - self.expiry.remaining(now)).ceil().max(0.0) as u64;
         self.manifest.ttl_seconds = self.manifest.ttl_seconds.saturating_add(missing);
-        self.expiry.later(missing);
+        self.expiry.extend_by(missing);
         Ok(missing)
     }
 

@@ -38,7 +38,7 @@ impl VmExpiry {
     }
 
     /// Moves the end by this many seconds.
-    pub fn later(&mut self, seconds: u64) {
+    pub fn extend_by(&mut self, seconds: u64) {
         self.expires_at += seconds as f64;
         self.expires_boottime += seconds as f64;
     }

@@ -12,7 +12,7 @@ pub struct TimeSpan(pub Duration);
 
 impl TimeSpan {
     /// This many whole seconds; zero if the number is negative.
-    pub fn whole(seconds: f64) -> TimeSpan {
+    pub fn from_seconds(seconds: f64) -> TimeSpan {
         TimeSpan(Duration::from_secs(seconds.max(0.0) as u64))
     }
 

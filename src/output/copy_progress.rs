@@ -32,7 +32,7 @@ impl CopyProgress {
 }
 
 impl CopyObserver for CopyProgress {
-    fn is_there(&self) -> bool {
+    fn is_shown(&self) -> bool {
         self.0.is_some()
     }
 

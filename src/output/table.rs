@@ -46,7 +46,7 @@ fn status_table(records: &[VmRecord], now: &ClockReading, paint: StreamColor) ->
             runs_on,
             manifest.isolation().to_string(),
             size(manifest.vcpu_count, manifest.mem_mib),
-            if left > 0.0 { TimeSpan::whole(left).to_string() } else { "expired".into() },
+            if left > 0.0 { TimeSpan::from_seconds(left).to_string() } else { "expired".into() },
         ]
     });
     let titles = ["VM", "NAME", "PROFILE", "STATE", "RUNS ON", "ISOLATION", "SIZE", "LEFT"];

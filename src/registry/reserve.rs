@@ -25,7 +25,7 @@ impl DiskReserve {
 
     /// Reserves the space, if it is not reserved yet and the disk has it. If not, the command may still
     /// succeed.
-    pub fn keep(&self) {
+    pub fn ensure(&self) {
         let whole = |file: fs::Metadata| file.is_file() && file.len() == BYTES;
         if !self.0.symlink_metadata().is_ok_and(whole) && self.take().is_err() {
             let _ = fs::remove_file(&self.0);
@@ -50,7 +50,7 @@ impl DiskReserve {
         }
         let written = write();
         // At once, before a guest takes the space.
-        self.keep();
+        self.ensure();
         written
     }
 }
@@ -70,7 +70,7 @@ mod tests {
     fn it_is_spent_if_the_disk_is_full_and_reserved_again() {
         let dir = tempfile::tempdir().unwrap();
         let reserve = DiskReserve::of(dir.path());
-        reserve.keep();
+        reserve.ensure();
         let held = reserve.0.metadata().unwrap();
         assert!(held.blocks() * 512 >= BYTES && held.mode() & 0o777 == 0o600);
 
@@ -80,7 +80,7 @@ mod tests {
         assert!(reserve.0.exists());
 
         fs::write(&reserve.0, "begun").unwrap();
-        reserve.keep();
+        reserve.ensure();
         assert_eq!(reserve.0.metadata().unwrap().len(), BYTES);
 
         let mut tries = 0;

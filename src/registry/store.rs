@@ -53,7 +53,7 @@ impl Registry {
         for part in [LOCKS, VMS] {
             directory::ensure_private(&state.join(part))?;
         }
-        DiskReserve::of(state).keep();
+        DiskReserve::of(state).ensure();
         Ok(Registry::at(state))
     }
 

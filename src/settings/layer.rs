@@ -135,7 +135,7 @@ impl ProfileLayer {
 
     /// What an imported image is made of cannot be changed here.
     fn refuse_ingredients(&self) -> Result<(), String> {
-        let said = [
+        let given = [
             ("extends", self.extends.is_some()),
             ("packages", self.packages.is_some()),
             ("suite", self.suite.is_some()),
@@ -144,7 +144,7 @@ impl ProfileLayer {
             ("root_mib", self.root_mib.is_some()),
             ("disk_mib", self.disk_mib.is_some()),
         ];
-        said.iter().find(|(_, is_said)| *is_said).map_or(Ok(()), |(field, _)| {
+        given.iter().find(|(_, is_given)| *is_given).map_or(Ok(()), |(field, _)| {
             Err(format!(
                 "its image was imported, so no file can give it {field}; choose another name"
             ))
@@ -268,8 +268,8 @@ mod tests {
                 "did you mean \"packages\"? ",
             ),
         ] {
-            let (said, advice) = refused(text);
-            assert_eq!(said, format!("my.toml:{message}"), "{text}");
+            let (shown, advice) = refused(text);
+            assert_eq!(shown, format!("my.toml:{message}"), "{text}");
             assert!(advice.starts_with(hint), "{text}: {advice}");
         }
     }
@@ -284,8 +284,8 @@ mod tests {
             ("[limits]\nmem_mib = { min = 1, most = 2 }", "most"),
             ("[limits", "line 1"),
         ] {
-            let (said, _) = refused(text);
-            assert!(said.starts_with("my.toml: ") && said.contains(word), "{text}: {said}");
+            let (shown, _) = refused(text);
+            assert!(shown.starts_with("my.toml: ") && shown.contains(word), "{text}: {shown}");
         }
     }
 }

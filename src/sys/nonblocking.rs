@@ -25,14 +25,14 @@ pub fn would_block(error: &io::Error) -> bool {
 /// A descriptor that other processes may share, such as standard output, written to without waiting.
 /// Making it non-blocking would change it for them too.
 #[derive(Debug)]
-pub struct NonblockingWriter(Way);
+pub struct NonblockingWriter(WriteMethod);
 
 #[derive(Debug)]
-enum Way {
+enum WriteMethod {
     /// A regular file or a device, to which writing does not wait for long.
-    Patient(File),
+    Blocking(File),
     /// Our own non-blocking file description of the same pipe or terminal.
-    Own(File),
+    Reopened(File),
     /// Anything else is asked whether it has room before each write.
     Shared(File),
 }
@@ -42,7 +42,7 @@ impl NonblockingWriter {
         let kind = file.metadata()?.file_type();
         let is_terminal = file.is_terminal();
         if kind.is_file() || (kind.is_char_device() && !is_terminal) {
-            return Ok(NonblockingWriter(Way::Patient(file)));
+            return Ok(NonblockingWriter(WriteMethod::Blocking(file)));
         }
         if kind.is_fifo() || is_terminal {
             // This is forbidden to a user who inherited another user's pipe.
@@ -51,10 +51,10 @@ impl NonblockingWriter {
                 .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
                 .open(descriptor::path(&file));
             if let Ok(own) = own {
-                return Ok(NonblockingWriter(Way::Own(own)));
+                return Ok(NonblockingWriter(WriteMethod::Reopened(own)));
             }
         }
-        Ok(NonblockingWriter(Way::Shared(file)))
+        Ok(NonblockingWriter(WriteMethod::Shared(file)))
     }
 
     /// Writes as much as there is room for, and returns how much that was.
@@ -66,13 +66,13 @@ impl NonblockingWriter {
         while written < bytes.len() {
             let rest = &bytes[written..];
             let result = match &mut self.0 {
-                Way::Patient(file) | Way::Own(file) => file.write(rest),
+                WriteMethod::Blocking(file) | WriteMethod::Reopened(file) => file.write(rest),
                 // A pipe that has room has room for PIPE_BUF bytes. One with an error counts as ready:
                 // writing returns that error.
-                Way::Shared(file) if poll::is_ready(file.as_fd(), PollFlags::POLLOUT) => {
+                WriteMethod::Shared(file) if poll::is_ready(file.as_fd(), PollFlags::POLLOUT) => {
                     file.write(&rest[..rest.len().min(libc::PIPE_BUF)])
                 }
-                Way::Shared(_) => break,
+                WriteMethod::Shared(_) => break,
             };
             match result {
                 Ok(count) => written += count,
@@ -89,7 +89,9 @@ impl AsFd for NonblockingWriter {
     /// Writable when there is room.
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.0 {
-            Way::Patient(file) | Way::Own(file) | Way::Shared(file) => file.as_fd(),
+            WriteMethod::Blocking(file)
+            | WriteMethod::Reopened(file)
+            | WriteMethod::Shared(file) => file.as_fd(),
         }
     }
 }

@@ -69,7 +69,7 @@ pub fn run(direction: &OsStr, request: Option<OsString>) -> ExitCode {
             let _ = writeln!(io::stderr(), "{error:#}");
             ExitCode::FAILURE
         }
-        (Err(_), number) => die_of(number),
+        (Err(_), number) => end_by_signal(number),
     }
 }
 
@@ -179,7 +179,7 @@ fn on_signals(handler: SigHandler, signals: &[Signal]) -> Result<()> {
 }
 
 /// Ends this process by the signal's default action.
-fn die_of(number: i32) -> ExitCode {
+fn end_by_signal(number: i32) -> ExitCode {
     if let Ok(signal) = Signal::try_from(number)
         && on_signals(SigHandler::SigDfl, &[signal]).is_ok()
     {

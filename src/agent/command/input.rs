@@ -92,8 +92,8 @@ impl StandardInput {
 
     /// Credit to return to the host, if it is enough for a frame.
     pub fn take_credit(&mut self) -> Option<u32> {
-        let due = self.taken >= CREDIT_LUMP || (self.taken > 0 && self.waiting.is_empty());
-        if !due || self.at_end {
+        let is_enough = self.taken >= CREDIT_LUMP || (self.taken > 0 && self.waiting.is_empty());
+        if !is_enough || self.at_end {
             return None;
         }
         let bytes = std::mem::take(&mut self.taken);

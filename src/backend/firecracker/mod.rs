@@ -56,7 +56,7 @@ impl FirecrackerBackend {
         if let Some(problem) = kvm.problem() {
             return Err(refuse(problem).hint(USE_QEMU).into());
         }
-        if geteuid().is_root() && !namespaces::root_may_make_them() {
+        if geteuid().is_root() && !namespaces::root_may_create() {
             let why = "root may not make mounts and namespaces here, as in a container";
             return Err(refuse(why.into())
                 .hint("give the container CAP_SYS_ADMIN, or use '--backend qemu'")

@@ -98,7 +98,7 @@ pub fn vms_not_running(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Labels of VMs.
 pub fn labels(current: &OsStr) -> Vec<CompletionCandidate> {
-    let labels = all_vms().into_iter().flat_map(|record| record.manifest.labels.written());
+    let labels = all_vms().into_iter().flat_map(|record| record.manifest.labels.to_strings());
     let labels: std::collections::BTreeSet<String> = labels.collect();
     matching(current, labels)
 }

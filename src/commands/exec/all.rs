@@ -37,7 +37,7 @@ pub fn serve(
         manager: &manager,
         exec: &exec,
         keep,
-        width: vms.iter().map(|vm| vm.manifest.called().len()).max().unwrap_or(0),
+        width: vms.iter().map(|vm| vm.manifest.display_name().len()).max().unwrap_or(0),
         stdout: SharedStream::of(std::io::stdout())?,
         stderr: SharedStream::of(std::io::stderr())?,
     };
@@ -110,7 +110,7 @@ impl VmBatch<'_> {
         to: &SharedStream,
         signals: &mut PendingSignals,
     ) {
-        let mut lines = PrefixedLines::of(vm.manifest.called(), self.width);
+        let mut lines = PrefixedLines::of(vm.manifest.display_name(), self.width);
         let mut patience = WritePatience::of(signals);
         let mut piece = vec![0; 64 << 10];
         while let Ok(count @ 1..) = from.read(&mut piece) {
@@ -129,7 +129,7 @@ impl VmBatch<'_> {
             let (program, timings) = (&self.exec.program, &ran.timings);
             return command.report(self.app, vm.id(), program, outcome, cleanup, timings);
         }
-        let (printer, name) = (&self.app.printer, vm.manifest.called());
+        let (printer, name) = (&self.app.printer, vm.manifest.display_name());
         printer.detail(&format!("{name}:"));
         printer.timings(&ran.timings);
         let CommandOutcome { exit, .. } = outcome;
@@ -148,7 +148,7 @@ impl VmBatch<'_> {
     /// Prints the error that kept the command from finishing, and returns the exit code for it.
     fn report_error(&self, vm: &VmRecord, error: &anyhow::Error) -> u8 {
         let failure = ErrorReport::of_command(error);
-        let message = format!("{}: {}", vm.manifest.called(), failure.message);
+        let message = format!("{}: {}", vm.manifest.display_name(), failure.message);
         let failure = ErrorReport { message, ..failure };
         self.stderr.between(|| self.app.printer.failure(&failure));
         failure.exit_code

@@ -77,7 +77,7 @@ impl VmSelection {
             app.printer.note(&format!("mayfly: no VM to {verb}"));
         }
         each(app, &found, |vm| {
-            act(Ok(vm.id().clone()), vm.manifest.called())
+            act(Ok(vm.id().clone()), vm.manifest.display_name())
                 .or_else(|error| if is_absent(&error) { Ok(()) } else { Err(error) })
         })
     }

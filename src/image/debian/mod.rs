@@ -107,7 +107,7 @@ impl DebianBuilder {
             .arg(&recipe.suite)
             .arg(tree)
             .args(recipe.mirror.as_ref().or(self.mirror.as_ref()));
-        watch(run, work, "cannot install the packages", spoken, progress)
+        watch(run, work, "cannot install the packages", reported, progress)
     }
 }
 
@@ -139,7 +139,7 @@ fn tidy(tree: &Path, progress: &mut dyn ProgressSink) -> Result<()> {
 }
 
 /// The lines of mmdebstrap's output that are reported.
-fn spoken(line: &str) -> Option<&str> {
+fn reported(line: &str) -> Option<&str> {
     let text = line.strip_prefix("I: ")?;
     if text.starts_with("running --customize-hook") {
         return Some("fetching the kernel");

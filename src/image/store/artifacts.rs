@@ -25,13 +25,13 @@ use crate::model::{ProfileName, Refusal};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a builder waits for `.use` before it keeps others from sharing it.
-const POLITENESS: Duration = Duration::from_secs(1);
+const TURN_DELAY: Duration = Duration::from_secs(1);
 
 /// Between two attempts to take a lock. Builds take seconds, so ten milliseconds do not matter.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Shorter waits are not reported.
-const UNREMARKABLE: Duration = Duration::from_millis(200);
+const SILENT_WAIT: Duration = Duration::from_millis(200);
 
 /// How long to wait for a lock.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,7 @@ pub enum LockWait {
     /// `Busy` after this moment.
     Until(Instant),
     /// Until the caller gives up: for work that takes as long as it takes.
-    WhileWanted,
+    UntilCancelled,
 }
 
 impl LockWait {
@@ -73,7 +73,7 @@ impl ArtifactsDirectory {
     }
 
     /// The lock to replace or delete the image.
-    pub fn take_alone(
+    pub fn lock_use(
         &self,
         profile: &ProfileName,
         wait: LockWait,
@@ -81,10 +81,10 @@ impl ArtifactsDirectory {
     ) -> Result<FileLock> {
         let what = format!("the image of {profile}");
         let path = self.lock_file(profile, "use");
-        let polite = LockWait::at_most(POLITENESS);
-        match wait_for(&path, FileLock::try_acquire, &what, polite, &mut SilentProgress) {
+        let first_wait = LockWait::at_most(TURN_DELAY);
+        match wait_for(&path, FileLock::try_acquire, &what, first_wait, &mut SilentProgress) {
             Err(error) if Refusal::find(&error).is_some() => {}
-            taken_or_broken => return taken_or_broken,
+            result => return result,
         }
         let turn = self.lock_file(profile, "turn");
         let _turn = wait_for(&turn, FileLock::try_acquire, &what, wait, progress)?;
@@ -135,7 +135,7 @@ fn wait_for(
         {
             return Err(busy(path, what).into());
         }
-        if !mentioned && started.elapsed() >= UNREMARKABLE {
+        if !mentioned && started.elapsed() >= SILENT_WAIT {
             progress.note(&format!("waiting: {}", busy(path, what)));
             mentioned = true;
         }

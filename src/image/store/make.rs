@@ -80,7 +80,7 @@ pub fn is_half_repacked(image: &Path) -> bool {
 
 /// Lets `make` put the parts of an image into a new directory, and makes it the image of `name`. The
 /// caller holds the build lock.
-pub fn put_together(
+pub fn assemble(
     artifacts: &ArtifactsDirectory,
     builder: &dyn ImageBuilder,
     name: &ProfileName,
@@ -98,7 +98,7 @@ pub fn put_together(
     progress.phase("packing the agent and taking digests", PHASES, PHASES);
     let modules = fs::read(image.join(MODULES)).context("cannot read the modules")?;
     atomic_file::write_new(&image.join(INITRD), &packed(modules, agent)?)?;
-    settle_files(&image)?;
+    set_modes_and_sync(&image)?;
     std::thread::sleep(TICK);
     let mut cache = DigestCache::default();
     let mut files = BTreeMap::new();
@@ -121,11 +121,11 @@ pub fn put_together(
     if progress.cancelled() {
         return Err(ToolInterrupted.into());
     }
-    let alone = artifacts.take_alone(name, LockWait::WhileWanted, progress)?;
+    let exclusive = artifacts.lock_use(name, LockWait::UntilCancelled, progress)?;
     let target = artifacts.image(name);
     put_in_place(&image, &target, &scratch.path().join("old"))?;
     atomic_file::sync_directory_of(&target)?;
-    drop(alone);
+    drop(exclusive);
     // The image is built even if this fails; a sweep will try again.
     let _ = scratch.delete();
     Ok(())
@@ -147,20 +147,20 @@ pub fn repack(
     let size = u64::try_from(initrd.len())?;
     let file = FileInfo { size, digest: digest::of_bytes(&initrd) };
 
-    let alone = artifacts.take_alone(&profile, LockWait::WhileWanted, progress)?;
-    // If this command is killed from here on, `settle` finishes or undoes it.
+    let exclusive = artifacts.lock_use(&profile, LockWait::UntilCancelled, progress)?;
+    // If this command is killed from here on, `recover_repack` finishes or undoes it.
     atomic_file::write_new(&image.join(NEW_INITRD), &initrd)?;
     set_mode(&image.join(NEW_INITRD), INITRD)?;
     info.files.insert(INITRD.to_owned(), file);
     info.agent = agent.info();
     write_info(&image, &info)?;
     rename_durably(&image.join(NEW_INITRD), &image.join(INITRD))?;
-    drop(alone);
+    drop(exclusive);
     Ok(())
 }
 
 /// Finishes or undoes what a killed `repack` left. The caller holds the build lock.
-pub fn settle(
+pub fn recover_repack(
     artifacts: &ArtifactsDirectory,
     profile: &ProfileName,
     progress: &mut dyn ProgressSink,
@@ -169,7 +169,7 @@ pub fn settle(
     if !is_half_repacked(&image) {
         return Ok(());
     }
-    let _alone = artifacts.take_alone(profile, LockWait::WhileWanted, progress)?;
+    let _exclusive = artifacts.lock_use(profile, LockWait::UntilCancelled, progress)?;
     let Some(info) = info::read(&image)? else { return Ok(()) };
     let (new, current) = (image.join(NEW_INITRD), image.join(INITRD));
     let content = fs::read(&new).context("cannot read the new initrd")?;
@@ -218,7 +218,7 @@ fn put_in_place(new: &Path, target: &Path, old: &Path) -> Result<()> {
 }
 
 /// Sets permissions and syncs, so that an image is complete even after a power cut.
-fn settle_files(image: &Path) -> Result<()> {
+fn set_modes_and_sync(image: &Path) -> Result<()> {
     for (name, ..) in FILES {
         let path = image.join(name);
         set_mode(&path, name)?;

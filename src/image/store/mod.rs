@@ -90,7 +90,7 @@ impl ImageStore {
             drop(shared);
             let wait = LockWait::at_most(PATIENCE);
             let build = self.artifacts.lock_build(profile, wait, &mut SilentProgress)?;
-            make::settle(&self.artifacts, profile, &mut SilentProgress)?;
+            make::recover_repack(&self.artifacts, profile, &mut SilentProgress)?;
             drop(build);
             shared = self.artifacts.share(profile, &mut SilentProgress)?;
         }
@@ -113,8 +113,8 @@ impl ImageStore {
             if let Some(image) = self.current(profile, agent, progress)? {
                 return Ok(image);
             }
-            let build = self.artifacts.lock_build(name, LockWait::WhileWanted, progress)?;
-            make::settle(&self.artifacts, name, progress)?;
+            let build = self.artifacts.lock_build(name, LockWait::UntilCancelled, progress)?;
+            make::recover_repack(&self.artifacts, name, progress)?;
             let agent = AgentProgram::read(agent)?;
             match self.info(name)? {
                 Some(info) if info.recipe == profile.recipe => {
@@ -142,7 +142,7 @@ impl ImageStore {
         agent: &Path,
         progress: &mut dyn ProgressSink,
     ) -> Result<LockedImage> {
-        let build = self.artifacts.lock_build(&profile.name, LockWait::WhileWanted, progress)?;
+        let build = self.artifacts.lock_build(&profile.name, LockWait::UntilCancelled, progress)?;
         self.make(profile, &AgentProgram::read(agent)?, progress)?;
         drop(build);
         self.ensure(profile, agent, progress)
@@ -162,8 +162,8 @@ impl ImageStore {
         make: impl FnOnce(&Path, &Path, &mut dyn ProgressSink) -> Result<ImageParts>,
     ) -> Result<ImageInfo> {
         let agent = AgentProgram::read(agent)?;
-        let _build = self.artifacts.lock_build(name, LockWait::WhileWanted, progress)?;
-        make::put_together(&self.artifacts, self.builder.as_ref(), name, &agent, progress, make)?;
+        let _build = self.artifacts.lock_build(name, LockWait::UntilCancelled, progress)?;
+        make::assemble(&self.artifacts, self.builder.as_ref(), name, &agent, progress, make)?;
         self.info(name)?.context("the image was deleted meanwhile")
     }
 
@@ -192,7 +192,7 @@ impl ImageStore {
         let at_once = LockWait::at_most(Duration::ZERO);
         let build = self.artifacts.lock_build(profile, at_once, &mut SilentProgress)?;
         let wait = LockWait::at_most(PATIENCE);
-        let alone = self.artifacts.take_alone(profile, wait, &mut SilentProgress)?;
+        let exclusive = self.artifacts.lock_use(profile, wait, &mut SilentProgress)?;
         if !is_unwanted()? {
             return Ok(false);
         }
@@ -201,7 +201,7 @@ impl ImageStore {
         // Renamed before it is deleted, so that a part of it is never seen.
         let removed = std::fs::rename(&directory, scratch.path().join("old"));
         let removed = if_exists(removed)?.is_some();
-        drop(alone);
+        drop(exclusive);
         scratch.delete()?;
         drop(build);
         Ok(removed)
@@ -239,7 +239,7 @@ impl ImageStore {
             let kernel_release = builder.build(recipe, work, image, progress)?;
             Ok(ImageParts { kernel_release, recipe: profile.recipe.clone() })
         };
-        make::put_together(artifacts, builder, &profile.name, agent, progress, build)
+        make::assemble(artifacts, builder, &profile.name, agent, progress, build)
     }
 
     /// The image if it can be used as it is.

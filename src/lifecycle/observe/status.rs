@@ -17,7 +17,7 @@ pub fn status_all(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<V
         .values()
         .map(|record| manager.observe(record.clone(), &boot))
         .collect::<Result<_>>()?;
-    records.retain(|record| filters.iter().all(|filter| filter.admits(record)));
+    records.retain(|record| filters.iter().all(|filter| filter.matches(record)));
     records.sort_by(|a, b| a.manifest.created_at.total_cmp(&b.manifest.created_at));
     Ok(records)
 }

@@ -181,7 +181,7 @@ impl VmBoot<'_> {
             hint.unwrap_or_else(|| "'mayfly doctor' checks what this host can do".into());
         // A VM that belongs to a command is deleted now, and its log with it.
         if self.record.manifest.owner.is_none() {
-            let vm = self.record.manifest.called();
+            let vm = self.record.manifest.display_name();
             hint.push_str(&format!("; 'mayfly logs {vm}' shows the whole log"));
         }
         Refusal {

@@ -75,7 +75,7 @@ fn pack(
     let paths = || -> Box<dyn Iterator<Item = Result<PathBuf>>> {
         if exclude_ignored { Box::new(source.unignored()) } else { Box::new(source.everything()) }
     };
-    if observer.is_there() {
+    if observer.is_shown() {
         observer.total(PackSource::total(paths().take_while(|_| !cancel.is_set())));
     }
     let mut writer = ArchiveWriter::new(out);

@@ -40,7 +40,7 @@ pub fn copy_out(
 ) -> Result<CopyTally> {
     let CopyOut { path, follow, to, run_as } = copy;
     let name = own_name(path.as_os_str()).map(OsString::from);
-    let announce = observer.is_there();
+    let announce = observer.is_shown();
     let pack = request(ExecProgram::Pack(PackRequest { path, follow, announce }), run_as, false);
     let quota = quota(limits);
     let min_free = limits.copy_out_free_mib.saturating_mul(1 << 20);
