@@ -1,4 +1,4 @@
-//! What a backend does, and what it is given for that.
+//! The interface of the backends, with its arguments and results.
 
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -91,7 +91,7 @@ pub struct DialedStream {
     pub dirty: bool,
 }
 
-/// A way of running VMs.
+/// Runs VMs with one kind of VMM.
 pub trait Backend {
     fn kind(&self) -> BackendKind;
 

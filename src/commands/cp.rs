@@ -148,7 +148,7 @@ impl CopyDirection {
                     bail!(Refusal::usage("--exclude-ignored needs a local SRC"));
                 }
                 let to = if args.destination == "-" {
-                    CopyStore::Archive(archive(std::io::stdout(), "write an archive to")?)
+                    CopyStore::Archive(archive_stream(std::io::stdout(), "write an archive to")?)
                 } else {
                     CopyStore::Files(CopyDestination::look(args.destination.as_ref())?)
                 };
@@ -157,7 +157,7 @@ impl CopyDirection {
             (None, Some((vm, to))) => {
                 let exclude_ignored = args.exclude_ignored;
                 let payload = if args.source != "-" {
-                    let path = existing(args.source.as_ref())?;
+                    let path = existing_path(args.source.as_ref())?;
                     CopyPayload::Tree { follow, contents: false, exclude_ignored, path }
                 } else if follow || exclude_ignored {
                     bail!(
@@ -165,7 +165,7 @@ impl CopyDirection {
                             .hint("leave out --follow-link and --exclude-ignored")
                     );
                 } else {
-                    CopyPayload::Archive(archive(std::io::stdin(), "read an archive from")?)
+                    CopyPayload::Archive(archive_stream(std::io::stdin(), "read an archive from")?)
                 };
                 Ok(CopyDirection::In(vm, CopyIn { payload, to, parents: false, run_as }))
             }
@@ -187,7 +187,7 @@ fn vm_path(typed: &OsStr) -> Option<(VmRef, WireText)> {
     Some((vm, WireText::from(OsStr::from_bytes(&bytes[colon + 1..]))))
 }
 
-fn existing(path: &Path) -> Result<PathBuf> {
+fn existing_path(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().is_empty() {
         bail!(Refusal::usage("SRC is empty"));
     }
@@ -196,7 +196,7 @@ fn existing(path: &Path) -> Result<PathBuf> {
 }
 
 /// A standard stream for an archive, unless it is a terminal.
-fn archive(stream: impl AsFd + IsTerminal, verb: &str) -> Result<OwnedFd> {
+fn archive_stream(stream: impl AsFd + IsTerminal, verb: &str) -> Result<OwnedFd> {
     if stream.is_terminal() {
         let message = format!("will not {verb} a terminal");
         bail!(Refusal::usage(message).hint("redirect it to a file or a pipe"));

@@ -13,12 +13,12 @@ use crate::output::ErrorReport;
 /// [`SignalInterrupt`], which stops the loop.
 pub fn each<T>(
     app: &AppContext,
-    named: impl IntoIterator<Item = T>,
+    items: impl IntoIterator<Item = T>,
     mut act: impl FnMut(T) -> Result<()>,
 ) -> Result<u8> {
     let mut code = 0;
-    for one in named {
-        if let Err(error) = act(one) {
+    for item in items {
+        if let Err(error) = act(item) {
             if error.is::<SignalInterrupt>() {
                 return Err(error);
             }

@@ -99,13 +99,13 @@ fn follow(
     log: LogKind,
     args: &Args,
 ) -> Result<()> {
-    let (follow, begun) = LogFollower::begin(manager, id, log)?;
+    let (follower, initial) = LogFollower::begin(manager, id, log)?;
     let mut out = LogPrinter { app, foreign: (!args.raw).then(ForeignText::default) };
-    if !out.print(tail_of(&begun, args.tail))? {
+    if !out.print(tail_of(&initial, args.tail))? {
         return Ok(());
     }
     let stdout = std::io::stdout();
-    follow.follow(Some(stdout.as_fd()), |piece| out.print(piece))?;
+    follower.follow(Some(stdout.as_fd()), |piece| out.print(piece))?;
     out.end()
 }
 

@@ -1,4 +1,4 @@
-//! What every operation works with.
+//! What every operation uses: the settings, the registry, and what is opened through them.
 
 use std::time::Duration;
 

@@ -57,7 +57,7 @@ pub struct StreamColor(bool);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextTone {
     Good,
-    Doubtful,
+    Caution,
     Bad,
     Advice,
 }
@@ -67,7 +67,7 @@ impl TextTone {
     fn color(self) -> AnsiColor {
         match self {
             TextTone::Good => AnsiColor::Green,
-            TextTone::Doubtful => AnsiColor::Yellow,
+            TextTone::Caution => AnsiColor::Yellow,
             TextTone::Bad => AnsiColor::Red,
             TextTone::Advice => AnsiColor::Cyan,
         }

@@ -124,7 +124,7 @@ impl PrefixedLines {
     }
 
     /// The lines that a piece completes, to be written at once. `columns` as from [`SharedStream::columns`].
-    pub fn take(&mut self, piece: &[u8], columns: Option<usize>) -> Vec<u8> {
+    pub fn push(&mut self, piece: &[u8], columns: Option<usize>) -> Vec<u8> {
         match columns {
             Some(_) => {
                 let text = self.foreign.text(piece);
@@ -135,7 +135,7 @@ impl PrefixedLines {
     }
 
     /// The last line, if no line feed ends it.
-    pub fn rest(&mut self, columns: Option<usize>) -> Vec<u8> {
+    pub fn finish(&mut self, columns: Option<usize>) -> Vec<u8> {
         let text = self.foreign.rest();
         let mut lines = self.complete(text.as_bytes(), columns);
         if !self.partial.is_empty() {
@@ -218,8 +218,8 @@ mod tests {
 
     fn shown(columns: Option<usize>, pieces: &[&[u8]]) -> String {
         let mut lines = PrefixedLines::of("ci", 4);
-        let mut all: Vec<u8> = pieces.iter().flat_map(|piece| lines.take(piece, columns)).collect();
-        all.extend(lines.rest(columns));
+        let mut all: Vec<u8> = pieces.iter().flat_map(|piece| lines.push(piece, columns)).collect();
+        all.extend(lines.finish(columns));
         String::from_utf8(all).unwrap()
     }
 

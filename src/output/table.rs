@@ -65,7 +65,7 @@ fn state(record: &VmRecord) -> (String, Option<TextTone>) {
     let tone = match &record.state {
         VmPhase::Created | VmPhase::Stopped { .. } => None,
         VmPhase::Started { .. } => Some(TextTone::Good),
-        _ => Some(TextTone::Doubtful),
+        _ => Some(TextTone::Caution),
     };
     (name.to_owned(), tone)
 }
@@ -166,7 +166,7 @@ pub fn checks_table(checks: &[HostCheck], paint: StreamColor) -> String {
     for check in checks {
         let verdict = match check.verdict {
             CheckVerdict::Ok => paint.paint(TextTone::Good, "ok"),
-            CheckVerdict::Warning => paint.paint(TextTone::Doubtful, "--"),
+            CheckVerdict::Warning => paint.paint(TextTone::Caution, "--"),
             CheckVerdict::Failed => paint.paint(TextTone::Bad, "no"),
         };
         lines.push(format!("{verdict}  {:width$}  {}", check.name, escape(&check.detail)));

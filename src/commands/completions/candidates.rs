@@ -1,5 +1,5 @@
 //! Candidates for completion: names of VMs, profiles and so on, and values of flags. Completing changes
-//! nothing, and yields nothing if there is an error, which a prompt is no place for.
+//! nothing, and yields nothing on an error, because a prompt is no place to report one.
 
 use std::ffi::OsStr;
 use std::sync::OnceLock;

@@ -50,8 +50,8 @@ pub fn serve(
             deleted += usize::from(was_deleted);
             batch.stderr.between(|| batch.report(command, vm, ran))
         });
-        let own = reported.unwrap_or_else(|error| batch.report_error(vm, &error));
-        code = code.max(own);
+        let vm_code = reported.unwrap_or_else(|error| batch.report_error(vm, &error));
+        code = code.max(vm_code);
     })?;
     if deleted > 0 {
         app.printer
@@ -114,12 +114,12 @@ impl VmBatch<'_> {
         let mut patience = WritePatience::of(signals);
         let mut piece = vec![0; 64 << 10];
         while let Ok(count @ 1..) = from.read(&mut piece) {
-            let whole = lines.take(&piece[..count], to.columns());
+            let whole = lines.push(&piece[..count], to.columns());
             if !to.write(&whole, &mut patience).unwrap_or(false) {
                 return;
             }
         }
-        let _ = to.write(&lines.rest(to.columns()), &mut patience);
+        let _ = to.write(&lines.finish(to.columns()), &mut patience);
     }
 
     /// Reports how a command ended, unless it succeeded, and returns its exit code.

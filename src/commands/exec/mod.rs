@@ -66,7 +66,7 @@ pub struct Args {
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
-    if args.command.is_login() {
+    if args.command.has_no_command() {
         let refusal = Refusal::usage("no command given");
         let hint = match args.vm {
             Some(vm) => format!("'mayfly shell {vm}' gives you a shell, and keeps the VM"),

@@ -46,13 +46,13 @@ pub struct EnvAndSecrets {
 }
 
 impl EnvAndSecrets {
-    /// Adds the variables and secrets to a request. `input` is the flag, if any, that passes standard input
+    /// Adds the variables and secrets to a request. `stdin_flag` is the flag, if any, that passes standard input
     /// to the command.
     ///
     /// # Errors
     /// `Usage`, without values of variables or secrets; or a file that cannot be read.
-    pub fn add_to(&self, exec: &mut ExecRequest, input: Option<&'static str>) -> Result<()> {
-        let mut reader = Reader { input };
+    pub fn add_to(&self, exec: &mut ExecRequest, stdin_flag: Option<&'static str>) -> Result<()> {
+        let mut reader = Reader { stdin_flag };
         for file in &self.env_file {
             let text = reader.read(file, "'--env-file'", MAX_REQUEST, FilePrivacy::Optional)?;
             let variables = env_file::parse(&text, |name| std::env::var_os(name));
@@ -81,7 +81,7 @@ impl EnvAndSecrets {
 /// Reads files, and standard input at most once.
 struct Reader {
     /// The flag that uses standard input.
-    input: Option<&'static str>,
+    stdin_flag: Option<&'static str>,
 }
 
 impl Reader {
@@ -93,7 +93,7 @@ impl Reader {
         privacy: FilePrivacy,
     ) -> Result<zeroize::Zeroizing<Vec<u8>>> {
         if file == Path::new(secret_file::STDIN)
-            && let Some(other) = self.input.replace(flag)
+            && let Some(other) = self.stdin_flag.replace(flag)
         {
             bail!(Refusal::usage(format!(
                 "standard input cannot be used for both {other} and {flag}"

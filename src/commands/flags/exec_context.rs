@@ -28,17 +28,21 @@ pub struct ExecContext {
 }
 
 impl ExecContext {
-    /// A request to run `program`. `input` is the flag, if any, that passes standard input to the command.
+    /// A request to run `program`. `stdin_flag` is the flag, if any, that passes standard input to the command.
     ///
     /// # Errors
     /// Those of [`EnvAndSecrets::add_to`].
-    pub fn exec(&self, program: ExecProgram, input: Option<&'static str>) -> Result<ExecRequest> {
+    pub fn exec(
+        &self,
+        program: ExecProgram,
+        stdin_flag: Option<&'static str>,
+    ) -> Result<ExecRequest> {
         let mut exec = ExecRequest {
             cwd: self.workdir.as_ref().map(text),
             user: self.user.clone(),
             ..ExecRequest::of(program)
         };
-        self.env_and_secrets.add_to(&mut exec, input)?;
+        self.env_and_secrets.add_to(&mut exec, stdin_flag)?;
         Ok(exec)
     }
 }

@@ -61,7 +61,7 @@ pub struct CommandFlags {
 
 impl CommandFlags {
     /// Whether neither a command nor a line for a shell is given.
-    pub fn is_login(&self) -> bool {
+    pub fn has_no_command(&self) -> bool {
         self.shell.is_none() && self.command.is_empty()
     }
 
@@ -94,7 +94,7 @@ impl CommandFlags {
     /// # Errors
     /// As for [`CommandFlags::prepare`]; `Usage` also if standard input would go to the command.
     pub fn prepare_for_many(&self) -> Result<ExecRequest> {
-        if let Some(flag) = self.input() {
+        if let Some(flag) = self.stdin_flag() {
             let message = format!("{flag} cannot be used with '--all'");
             bail!(Refusal::usage(message).hint("standard input belongs to one VM: name it"));
         }
@@ -107,16 +107,16 @@ impl CommandFlags {
         }
         let program = match &self.shell {
             Some(line) => ExecProgram::Shell(exec_context::text(line)),
-            None if self.is_login() => ExecProgram::Login,
+            None if self.has_no_command() => ExecProgram::Login,
             None => exec_context::program(&self.command),
         };
-        let mut exec = self.context.exec(program, self.input())?;
+        let mut exec = self.context.exec(program, self.stdin_flag())?;
         exec.timeout_ms = self.timeout.map(|timeout| timeout.0.as_millis() as u64);
         Ok(exec)
     }
 
     /// The flag that passes standard input to the command.
-    fn input(&self) -> Option<&'static str> {
+    fn stdin_flag(&self) -> Option<&'static str> {
         let interactive = self.interactive.then_some("'-i'");
         if self.tty { Some("'-t'") } else { interactive }
     }
@@ -167,7 +167,7 @@ impl CommandFlags {
             }
             return Ok(exit_code);
         }
-        let mut answer = ExecAnswer::new(vm_id, shown(program), outcome, cleanup, timings);
+        let mut answer = ExecAnswer::new(vm_id, command_line(program), outcome, cleanup, timings);
         if let Some(verdict) = verdict {
             answer.append_to_stderr(&verdict);
         }
@@ -201,7 +201,7 @@ pub fn verdict(exit: &CommandExit, timeout: Option<TimeSpan>, at_terminal: bool)
 }
 
 /// A command as the user could have typed it.
-fn shown(program: &ExecProgram) -> String {
+fn command_line(program: &ExecProgram) -> String {
     match program {
         ExecProgram::Shell(line) => line.as_os_str().to_string_lossy().into_owned(),
         ExecProgram::Argv(words) => {

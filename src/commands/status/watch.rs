@@ -67,10 +67,10 @@ fn stream(
     loop {
         let (vms, now) = (list()?, clock::now()?);
         let expired: Vec<bool> = vms.iter().map(|vm| vm.has_expired(&now)).collect();
-        let is_old = printed
+        let is_unchanged = printed
             .as_ref()
             .is_some_and(|(old, ended)| views(old) == views(&vms) && *ended == expired);
-        if !is_old {
+        if !is_unchanged {
             print(&vms, &now)?;
             printed = Some((vms, expired));
         }

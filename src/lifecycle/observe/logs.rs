@@ -48,9 +48,9 @@ impl<'a> LogFollower<'a> {
         let path = path(manager, manager.registry.read()?.get(id)?, log);
         let watch = watch_registry(manager)?;
         watch.arrivals(&manager.paths(id).dir)?;
-        let mut follow = LogFollower { manager, id, path, watch, reader: None };
-        let begun = follow.open()?.map_or(Ok(Vec::new()), read_rest)?;
-        Ok((follow, begun))
+        let mut follower = LogFollower { manager, id, path, watch, reader: None };
+        let initial = follower.open()?.map_or(Ok(Vec::new()), read_rest)?;
+        Ok((follower, initial))
     }
 
     /// Passes new output to `write` as long as the VM is running, starting or stopping, `write` returns

@@ -70,8 +70,8 @@ pub fn start(
         Ok(StartedVm { record, booted })
     });
     started.or_else(|error| {
-        // Also if only the record could not be written: the user is told that the VM did not start, so
-        // it must not run.
+        // Also needed if only the record could not be written: the caller reports that the VM did not
+        // start, so it must not run.
         let undo = || {
             let record = manager.registry.read()?.get(id)?.clone();
             teardown::bring_down(manager, &record, Some(format!("{error:#}")))
