@@ -26,7 +26,12 @@ pub(super) struct AgentLink {
 impl AgentLink {
     pub fn new(channel: AgentChannel) -> Result<AgentLink> {
         channel.stream.set_nonblocking(true)?;
-        Ok(AgentLink { channel, inbox: FrameInbox::new(), outbox: FrameOutbox::new(), tag: 0 })
+        Ok(AgentLink {
+            channel,
+            inbox: FrameInbox::default(),
+            outbox: FrameOutbox::default(),
+            tag: 0,
+        })
     }
 
     /// Returns the channel with its claim.

@@ -18,16 +18,11 @@ pub struct FrameInbox {
 
 impl Default for FrameInbox {
     fn default() -> Self {
-        Self::new()
+        FrameInbox { bytes: vec![0; CAPACITY].into(), start: 0, end: 0 }
     }
 }
 
 impl FrameInbox {
-    /// An empty inbox.
-    pub fn new() -> Self {
-        FrameInbox { bytes: vec![0; CAPACITY].into(), start: 0, end: 0 }
-    }
-
     /// Where to read the next bytes to; report how many with [`FrameInbox::filled`]. It is never empty if all
     /// complete frames have been taken.
     pub fn space(&mut self) -> &mut [u8] {

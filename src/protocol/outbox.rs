@@ -24,16 +24,11 @@ pub struct FrameOutbox {
 
 impl Default for FrameOutbox {
     fn default() -> Self {
-        Self::new()
+        FrameOutbox { bytes: vec![0; CAPACITY].into(), start: 0, end: 0, confidential: false }
     }
 }
 
 impl FrameOutbox {
-    /// An empty outbox.
-    pub fn new() -> Self {
-        FrameOutbox { bytes: vec![0; CAPACITY].into(), start: 0, end: 0, confidential: false }
-    }
-
     /// Whether a control frame with a payload of at most 4 KiB can be queued.
     pub fn takes_control(&self) -> bool {
         self.room() >= HEADER + 4096
@@ -151,7 +146,7 @@ mod tests {
     fn wiping_overwrites_secrets_that_were_sent() {
         let contains =
             |outbox: &FrameOutbox| outbox.bytes.windows(6).any(|bytes| bytes == b"canary");
-        let mut outbox = FrameOutbox::new();
+        let mut outbox = FrameOutbox::default();
         outbox.push(FrameKind::Secret, 1, b"\x01acanary");
         outbox.wipe();
         assert!(contains(&outbox), "it has not been sent yet");

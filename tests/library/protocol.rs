@@ -12,7 +12,7 @@ fn frames(
     bytes: &[u8],
     pieces: &[usize],
 ) -> (Vec<(FrameKind, Vec<u8>)>, Option<usize>) {
-    let mut inbox = FrameInbox::new();
+    let mut inbox = FrameInbox::default();
     let mut taken = Vec::new();
     let mut pieces = pieces.iter().cycle();
     let mut at = 0;
@@ -51,7 +51,7 @@ fn agent_frame() -> impl Strategy<Value = (FrameKind, Vec<u8>)> {
 fn encode(tag: u64, frames: &[(FrameKind, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (kind, payload) in frames {
-        let mut outbox = FrameOutbox::new();
+        let mut outbox = FrameOutbox::default();
         outbox.push(*kind, tag, payload);
         bytes.extend(outbox.pending());
     }
@@ -104,7 +104,7 @@ proptest! {
         tag: u64,
     ) {
         let hello = Hello { version: 1, nonce };
-        let mut inbox = FrameInbox::new();
+        let mut inbox = FrameInbox::default();
         let line = [&junk[..], &hello.encode()].concat();
         inbox.space()[..line.len()].copy_from_slice(&line);
         inbox.filled(line.len());
@@ -116,7 +116,7 @@ proptest! {
 
     #[test]
     fn only_the_awaited_ack_counts(others in prop::collection::vec(any::<u64>(), 0..5), nonce: u64) {
-        let mut inbox = FrameInbox::new();
+        let mut inbox = FrameInbox::default();
         for other in others.iter().filter(|other| **other != nonce).chain([&nonce]) {
             let ack = HelloAck { version: 1, nonce: *other }.encode();
             inbox.space()[..ack.len()].copy_from_slice(&ack);

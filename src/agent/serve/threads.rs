@@ -50,7 +50,7 @@ pub fn serve_in_thread(stream: HostStream, context: &Arc<AgentContext>) {
 /// Serves a stream's clients one after the other: for ever on a port, until the end of a connection.
 fn serve(stream: &HostStream, context: &AgentContext) {
     // Reused by all sessions: they are large, and creating them takes some milliseconds.
-    let (mut inbox, mut outbox) = (FrameInbox::new(), FrameOutbox::new());
+    let (mut inbox, mut outbox) = (FrameInbox::default(), FrameOutbox::default());
     loop {
         if let Some(hello) = inbox.find_hello() {
             let end = session::serve(hello, stream, &mut inbox, &mut outbox, context);

@@ -42,7 +42,7 @@ fn fake(stays: bool, script: Script) -> UnixStream {
 }
 
 fn frame(kind: FrameKind, nonce: u64, payload: &[u8]) -> Vec<u8> {
-    let mut outbox = FrameOutbox::new();
+    let mut outbox = FrameOutbox::default();
     outbox.push(kind, nonce, payload);
     outbox.pending().to_vec()
 }

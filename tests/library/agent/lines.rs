@@ -17,7 +17,7 @@ use super::harness::{
 fn transcript(nonce: u64) -> Vec<u8> {
     let mut bytes = Hello { version: VERSION, nonce }.encode().to_vec();
     let mut say = |kind, payload: &[u8]| {
-        let mut outbox = FrameOutbox::new();
+        let mut outbox = FrameOutbox::default();
         outbox.push(kind, nonce, payload);
         bytes.extend(outbox.pending());
     };
@@ -73,7 +73,7 @@ fn a_client_that_follows_at_a_frame_boundary_is_served_at_once() {
 fn the_next_client_ends_the_command_of_the_one_before() {
     let (_agent, mut line) = Agent::on_port();
     let nonce = 77;
-    let mut outbox = FrameOutbox::new();
+    let mut outbox = FrameOutbox::default();
     outbox.push_raw(&Hello { version: VERSION, nonce }.encode());
     let request = sh("setsid sleep 1011 & echo $! > pid; exec yes");
     outbox.push(FrameKind::Exec, nonce, &serde_json::to_vec(&request).unwrap());
@@ -91,7 +91,7 @@ fn a_connection_that_closes_ends_its_command() {
     let agent = Agent::start();
     let mut line = agent.connect();
     let nonce = 78;
-    let mut outbox = FrameOutbox::new();
+    let mut outbox = FrameOutbox::default();
     outbox.push_raw(&Hello { version: VERSION, nonce }.encode());
     outbox.push(
         FrameKind::Exec,

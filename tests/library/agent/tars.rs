@@ -36,7 +36,7 @@ struct Stdout {
 
 impl Stdout {
     fn frame(&mut self, kind: FrameKind, payload: &[u8]) -> std::io::Result<()> {
-        let mut outbox = FrameOutbox::new();
+        let mut outbox = FrameOutbox::default();
         outbox.push(kind, self.nonce, payload);
         self.line.write_all(outbox.pending())
     }
