@@ -8,10 +8,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, chmod, fchmod, openat, st
 use rustix::io::Errno;
 
 use crate::sys::descriptor;
-
-/// Opens a directory, and no link to one.
-pub const OPEN_DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+use crate::sys::file_system::OPEN_DIRECTORY;
 
 /// How often a directory is listed until it is empty: twice, unless another process adds entries.
 const PASSES: usize = 100;

@@ -15,8 +15,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::directories::{OPEN_DIRECTORY, delete_contents, for_each_name};
+use super::directories::{delete_contents, for_each_name};
 use super::tree::CONTENT;
+use crate::sys::file_system::OPEN_DIRECTORY;
 
 /// The name of a copy's directory, before 16 random hexadecimal digits.
 pub const PREFIX: &str = ".mayfly-cp-";

@@ -5,12 +5,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 use super::broken::ArchiveError;
-
-/// The longest name of one file on Linux, in bytes (NAME_MAX).
-const MAX_PART: usize = 255;
-
-/// The longest path on Linux (PATH_MAX).
-const MAX_LENGTH: usize = 4096;
+use crate::sys::file_system::{NAME_MAX, PATH_MAX};
 
 /// The greatest depth of a tree. A receiver holds each directory on the way open, and a process may have
 /// 1024 open files by default.
@@ -35,7 +30,7 @@ impl EntryName {
         if path.first() == Some(&b'/') {
             return refuse("is absolute");
         }
-        if path.len() > MAX_LENGTH {
+        if path.len() > PATH_MAX {
             return refuse("is too long");
         }
         if path.contains(&0) {
@@ -49,7 +44,7 @@ impl EntryName {
         if parts.iter().any(|part| part == b"..") {
             return refuse("goes up");
         }
-        if parts.iter().any(|part| part.len() > MAX_PART) {
+        if parts.iter().any(|part| part.len() > NAME_MAX) {
             return refuse("has a part that is too long");
         }
         if parts.len() > MAX_DEPTH {

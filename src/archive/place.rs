@@ -18,9 +18,10 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::destination::CopyTarget;
-use super::directories::{OPEN_DIRECTORY, drain, for_each_name, open_any_mode};
+use super::directories::{drain, for_each_name, open_any_mode};
 use super::staged::StagingDirectory;
 use super::tree::CONTENT;
+use crate::sys::file_system::OPEN_DIRECTORY;
 
 /// Why an entry cannot be put in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]

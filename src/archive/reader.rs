@@ -15,12 +15,10 @@ use super::entry::{EntryKind, FileTime, TarEntry};
 use super::name::EntryName;
 use super::pax;
 use super::writer::BLOCK;
+use crate::sys::file_system::PATH_MAX;
 
 /// How many zeros may follow the end: some programs fill whole records.
 const MAX_TAIL: u64 = 1 << 20;
-
-/// The longest target of a link (PATH_MAX).
-const MAX_TARGET: usize = 4096;
 
 /// Reads entries. [`ArchiveReader::content`] must be read to its end before the next entry.
 #[derive(Debug)]
@@ -216,7 +214,7 @@ fn padding(size: u64) -> usize {
 }
 
 fn checked_target(target: Vec<u8>) -> Result<Vec<u8>, ArchiveError> {
-    if target.is_empty() || target.len() > MAX_TARGET || target.contains(&0) {
+    if target.is_empty() || target.len() > PATH_MAX || target.contains(&0) {
         return Err(ArchiveError::Malformed("the target of a link"));
     }
     Ok(target)

@@ -7,9 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, Mode, mkdirat, openat, unlinkat};
 
-use super::directories::{OPEN_DIRECTORY, delete_contents};
+use super::directories::delete_contents;
 use super::leftovers::{self, PREFIX};
 use super::tree::{TreeBuilder, UnpackRules};
+use crate::sys::file_system::OPEN_DIRECTORY;
 use crate::sys::random;
 
 /// A staging directory.

@@ -14,10 +14,10 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::broken::ArchiveError;
-use super::directories::OPEN_DIRECTORY;
 use super::entry::{EntryKind, FileTime, TarEntry};
 use super::name::EntryName;
 use super::receive::EntrySink;
+use crate::sys::file_system::OPEN_DIRECTORY;
 
 /// The name of the root in the staging directory. [`super::leftovers`] recognizes such directories by it.
 pub const CONTENT: &str = "mayfly-cp-content";

@@ -7,15 +7,13 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::model::Refusal;
+use crate::sys::file_system::NAME_MAX;
 
 /// The greatest depth of a directory. Deeper ones exist only to exhaust programs that walk through them.
 pub const MAX_DEPTH: usize = 200;
 
 /// Bytes of a whole name: less than PATH_MAX, because a prefix is added.
 const MAX_LENGTH: usize = 3500;
-
-/// Bytes of one part of a name on Linux (NAME_MAX).
-const MAX_PART: usize = 255;
 
 /// The path of an entry, relative to the root; empty for the root itself.
 ///
@@ -29,7 +27,7 @@ pub fn place(name: &[u8]) -> Result<PathBuf> {
             // Absolute names are relative to the root of the archive.
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
             Component::ParentDir => return refuse(name, "leads out of the archive"),
-            Component::Normal(part) if part.len() > MAX_PART || part.as_bytes().contains(&0) => {
+            Component::Normal(part) if part.len() > NAME_MAX || part.as_bytes().contains(&0) => {
                 return refuse(name, "cannot be the name of a file");
             }
             Component::Normal(part) => {

@@ -24,12 +24,10 @@ use super::path::{MAX_DEPTH, shown};
 use super::progress::UnpackProgress;
 use crate::model::Refusal;
 use crate::sys::descriptor;
+use crate::sys::file_system::OPEN_DIRECTORY;
 
 /// Bytes copied at a time, and the smallest hole that is left.
 const CHUNK: usize = 1 << 16;
-
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// What is put into a tree.
 pub enum RootfsEntry<'a> {
@@ -148,7 +146,7 @@ impl RootfsTree {
                     Err(Errno::EXIST) | Ok(()) => {}
                     Err(error) => return Err(error.into()),
                 }
-                let made = openat(parent, name, DIRECTORY, Mode::empty())?;
+                let made = openat(parent, name, OPEN_DIRECTORY, Mode::empty())?;
                 self.times.insert(place.to_owned(), attributes.mtime);
                 self.apply_attributes(made.as_fd(), attributes)
             }
@@ -224,7 +222,7 @@ impl RootfsTree {
     pub fn set_directory_times(&mut self) -> Result<()> {
         for (place, mtime) in std::mem::take(&mut self.times).into_iter().rev() {
             if let Some(found) = self.directory(&place)? {
-                let found = openat(found, ".", DIRECTORY, Mode::empty())?;
+                let found = openat(found, ".", OPEN_DIRECTORY, Mode::empty())?;
                 futimens(&found, &timestamps(mtime))?;
             }
         }
@@ -264,7 +262,7 @@ impl RootfsTree {
                 Err(Errno::NOENT) => {
                     mkdirat(&found, part, Mode::from_raw_mode(0o755))
                         .context("its directory cannot be reached")?;
-                    let made = openat(&found, part, DIRECTORY, Mode::empty())?;
+                    let made = openat(&found, part, OPEN_DIRECTORY, Mode::empty())?;
                     // Regardless of the umask.
                     fchmod(&made, Mode::from_raw_mode(0o755))?;
                     self.resolve(&path)?
@@ -344,7 +342,7 @@ fn kind_at(parent: BorrowedFd, name: &OsStr) -> Result<Option<FileType>> {
 
 /// The sorted names in an open directory, which may be opened with `O_PATH`.
 pub fn names_in(directory: BorrowedFd) -> Result<Vec<OsString>> {
-    let readable = openat(directory, ".", DIRECTORY, Mode::empty())?;
+    let readable = openat(directory, ".", OPEN_DIRECTORY, Mode::empty())?;
     let mut names = Vec::new();
     for entry in Dir::new(readable)? {
         let name = entry?.file_name().to_bytes().to_owned();
@@ -361,7 +359,7 @@ fn remove_at(parent: BorrowedFd, name: &OsStr) -> Result<()> {
     match kind_at(parent, name)? {
         None => Ok(()),
         Some(FileType::Directory) => {
-            let directory = openat(parent, name, DIRECTORY, Mode::empty())?;
+            let directory = openat(parent, name, OPEN_DIRECTORY, Mode::empty())?;
             for name in names_in(directory.as_fd())? {
                 remove_at(directory.as_fd(), &name)?;
             }

@@ -4,7 +4,17 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{StatVfs, fstatfs, fstatvfs, statvfs};
+use rustix::fs::{OFlags, StatVfs, fstatfs, fstatvfs, statvfs};
+
+/// The longest name of one file on Linux, in bytes.
+pub const NAME_MAX: usize = 255;
+
+/// The longest path and the longest target of a link on Linux, in bytes.
+pub const PATH_MAX: usize = 4096;
+
+/// Opens a directory, and no link to one.
+pub const OPEN_DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Bytes that an ordinary user may still write in the file system of `path`.
 pub fn free_at(path: &Path) -> io::Result<u64> {
