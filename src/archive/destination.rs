@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_ends_in_a_name_has_that() {
+    fn the_own_name_is_the_last_part_of_a_path() {
         for (path, name) in [
             ("a", Some("a")),
             ("/x/a//", Some("a")),

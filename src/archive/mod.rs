@@ -1,4 +1,4 @@
-//! Trees of files as tar streams, as `cp` moves them between host and guest. Both sides use this room.
+//! Trees of files as tar streams, as `cp` moves them between host and guest. Both sides use this module.
 //!
 //! ```text
 //! PackSource ──▶ ArchiveWriter ──▶ a stream ──▶ ArchiveReader ──▶ receive ──▶ TreeBuilder ──▶ place

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_leads_elsewhere_is_no_name() {
+    fn names_that_lead_elsewhere_are_refused() {
         for bad in [
             &b"/etc/passwd"[..],
             b"..",
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_one_and_keeps_its_bytes() {
+    fn all_other_names_keep_their_bytes() {
         for (path, plain) in [
             (&b"."[..], &b"."[..]),
             (b"", b"."),

@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 
 use anyhow::Result;
 
@@ -48,7 +47,7 @@ impl AgentLink {
         if space.is_empty() {
             return Ok(());
         }
-        match stream(&self.channel).read(space) {
+        match (&self.channel.stream).read(space) {
             Ok(0) => Err(lost()),
             Ok(count) => {
                 self.inbox.filled(count);
@@ -65,7 +64,7 @@ impl AgentLink {
     /// A [`Refusal`] of kind `Agent`: the agent is gone.
     pub fn flush(&mut self) -> Result<()> {
         while !self.outbox.is_empty() {
-            match stream(&self.channel).write(self.outbox.pending()) {
+            match (&self.channel.stream).write(self.outbox.pending()) {
                 Ok(count) => self.outbox.sent(count),
                 Err(error) if would_block(&error) => break,
                 // The agent's last message may tell why; reading it comes to the end of the stream.
@@ -133,8 +132,4 @@ pub(super) fn lost() -> anyhow::Error {
 /// The error for a protocol violation.
 pub(super) fn broken(violation: &ProtocolViolation) -> anyhow::Error {
     Refusal::new(RefusalKind::Agent, format!("the agent broke the protocol: {violation}")).into()
-}
-
-fn stream(channel: &AgentChannel) -> &UnixStream {
-    &channel.stream
 }

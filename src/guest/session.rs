@@ -118,7 +118,7 @@ impl AgentSession {
         self.idle && self.link.outbox.is_empty() && self.link.inbox.is_empty()
     }
 
-    /// Ends the session, and marks its line as clean if it is.
+    /// Ends the session, and marks its port as clean if it is.
     pub fn hang_up(self) {
         let is_clean = self.is_clean();
         if let Some(claim) = self.link.into_channel().claim.filter(|_| is_clean) {

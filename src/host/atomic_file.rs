@@ -17,16 +17,16 @@ use anyhow::{Context, Result};
 /// # Errors
 /// Those of the file system. The old content is still there, unless only the last sync failed.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<File> {
-    let file = exchange(path, bytes)?;
+    let file = replace_unsynced(path, bytes)?;
     sync_directory_of(path)?;
     Ok(file)
 }
 
-/// The same without syncing the directory: after a power failure `path` has either the old or the new content.
+/// As [`replace`], without syncing the directory: after a power failure `path` has either the old or the new content.
 ///
 /// # Errors
 /// Those of the file system. The old content is still there.
-pub fn exchange(path: &Path, bytes: &[u8]) -> Result<File> {
+pub fn replace_unsynced(path: &Path, bytes: &[u8]) -> Result<File> {
     let temporary = temporary_of(path);
     let written = write_new(&temporary, bytes).and_then(|file| {
         fs::rename(&temporary, path)

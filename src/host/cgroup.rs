@@ -17,7 +17,7 @@ pub const PARENT: &str = "mayfly";
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 /// How long the kernel may take until a group whose processes have ended can be removed.
-const PATIENCE: Duration = Duration::from_secs(2);
+const REMOVAL_LIMIT: Duration = Duration::from_secs(2);
 
 /// The version of control groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub fn usable() -> Option<CgroupHierarchy> {
 /// A group still has processes after 2 s, or cannot be removed.
 pub fn remove(name: &str) -> Result<()> {
     for path in groups(name) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + REMOVAL_LIMIT;
         loop {
             match fs::remove_dir(&path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => break,

@@ -19,7 +19,7 @@ const ROUNDS: usize = 100;
 
 /// How long to try to use a directory that another process removes. While rmdir(2) is in progress, which may
 /// take as long as that process waits for a CPU, the directory is visible but no file can be created in it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Makes sure that `path` is a directory that only this user can change. Creates it and its parents with mode
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// `Host`: it is a symbolic link or not a directory, belongs to another user, or is writable by others. Its
 /// files determine which processes are signalled and which files are deleted.
 pub fn ensure_private(path: &Path) -> Result<()> {
-    while_it_vanishes(path, || make_private(path))
+    retry_while_removed(path, || make_private(path))
 }
 
 /// One attempt of [`ensure_private`]; `false` if the directory was removed meanwhile.
@@ -47,8 +47,8 @@ fn make_private(path: &Path) -> Result<bool> {
 
 /// Repeats `attempt` while it returns `false`, because another process removed the directory `path` when it was
 /// empty.
-fn while_it_vanishes(path: &Path, attempt: impl Fn() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+fn retry_while_removed(path: &Path, attempt: impl Fn() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + REMOVAL_LIMIT;
     while !attempt()? {
         if Instant::now() >= deadline {
             bail!("{} is removed again and again", path.display());
@@ -142,7 +142,7 @@ fn check_ancestors(path: &Path, parent: &Path) -> Result<()> {
 /// # Errors
 /// Those of [`ensure_private`] for `parent`; `path` exists.
 pub fn create_new_below(parent: &Path, path: &Path) -> Result<()> {
-    while_it_vanishes(parent, || {
+    retry_while_removed(parent, || {
         if !make_private(parent)? {
             return Ok(false);
         }
@@ -165,7 +165,7 @@ pub fn remove(path: &Path) -> Result<()> {
     for _ in 0..ROUNDS {
         match &removed {
             // A command of the mock backend can leave directories that their owner cannot enter.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => open_up(path),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => make_accessible(path),
             // An `exec` may be locking a port in it, unaware that the VM is being deleted.
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
             _ => break,
@@ -175,14 +175,14 @@ pub fn remove(path: &Path) -> Result<()> {
     if_exists(removed).map(drop).with_context(|| format!("cannot delete {}", path.display()))
 }
 
-fn open_up(path: &Path) {
+fn make_accessible(path: &Path) {
     let is_directory = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
     if !is_directory {
         return;
     }
     let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        open_up(&entry.path());
+        make_accessible(&entry.path());
     }
 }
 
@@ -224,7 +224,8 @@ pub fn usage(path: &Path) -> DiskUsage {
     usage
 }
 
-/// The names in a directory, sorted; none if it does not exist.
+/// The names in a directory, sorted; none if it does not exist. Those that are not UTF-8, which no file of
+/// mayfly has, are left out.
 ///
 /// # Errors
 /// It cannot be read completely.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// The shortest time to measure. Reading both clocks is inaccurate by a few hundred nanoseconds, so the error
 /// is about 30 ppm, that of a quartz.
-const LEAST: Duration = Duration::from_millis(10);
+const MIN_TIME: Duration = Duration::from_millis(10);
 
 /// A measurement in progress. Begin it early, so that other work is done meanwhile.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +20,7 @@ impl TscCalibration {
 
     /// The rate in kHz. Waits for the rest of the shortest time to measure.
     pub fn khz(self) -> u64 {
-        std::thread::sleep(LEAST.saturating_sub(self.at.elapsed()));
+        std::thread::sleep(MIN_TIME.saturating_sub(self.at.elapsed()));
         let (ticks, elapsed) = (ticks() - self.ticks, self.at.elapsed());
         (u128::from(ticks) * 1_000_000 / elapsed.as_nanos().max(1)) as u64
     }

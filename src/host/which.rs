@@ -88,7 +88,7 @@ pub fn stamp(program: &Path) -> Result<String> {
 ///
 /// # Errors
 /// It cannot be started, or does not exit with 0; then the error quotes its standard error.
-#[expect(clippy::disallowed_methods, reason = "programs are run by this room")]
+#[expect(clippy::disallowed_methods, reason = "this is where programs are run")]
 pub fn output(program: &Path, args: &[&str]) -> Result<String> {
     let ran = Command::new(program).args(args).stdin(Stdio::null()).output();
     let ran = ran.with_context(|| format!("cannot run {}", program.display()))?;

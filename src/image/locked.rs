@@ -70,15 +70,15 @@ impl LockedImage {
     /// `Host`, with a remedy, if a file is gone or has another content.
     pub fn verify(&self) -> Result<ImageVerification> {
         let mut cache = DigestCache::load(&self.dir);
-        let mut how = ImageVerification::Unchanged;
+        let mut verification = ImageVerification::Unchanged;
         for (name, ..) in FILES.iter().filter(|(name, ..)| *name != MODULES) {
             if check(&self.dir, &self.info, &mut cache, name)? {
-                how = ImageVerification::Read;
+                verification = ImageVerification::Read;
             }
         }
         // It is only a cache: if the disk is full, the next start reads the files again.
         let _ = cache.save(&self.dir);
-        Ok(how)
+        Ok(verification)
     }
 }
 

@@ -150,7 +150,7 @@ kernel/net/vmw_vsock/vsock.ko:
 ";
 
     #[test]
-    fn the_full_kernels_ext4_comes_with_all_it_takes() {
+    fn ext4_of_the_full_kernel_comes_with_its_dependencies() {
         let builtin = "kernel/drivers/virt/vmgenid.ko\n";
         let order = names(&load_order(FULL, builtin, &NEEDED).unwrap());
         let at = |name: &str| order.iter().position(|other| other == name).unwrap();

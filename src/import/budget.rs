@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_much_is_refused_before_it_is_written() {
+    fn too_much_is_refused_before_it_is_written() {
         let mut budget = UnpackBudget::new(UnpackBounds { bytes: 100, entries: 3 });
         budget.take(1, 60).unwrap();
         assert!(budget.take(1, 8 << 60).unwrap_err().to_string().contains("unpacks to more"));
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_is_not_filled_to_the_brim() {
+    fn some_space_must_stay_free() {
         let dir = std::fs::File::open("/").unwrap();
         check_room(&dir, 0).unwrap();
         let refusal = check_room(&dir, u64::MAX).unwrap_err();

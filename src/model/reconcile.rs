@@ -11,7 +11,7 @@ use super::record::{VmPhase, VmRecord};
 pub enum RecordRepair {
     /// Nothing: the record is true.
     Keep,
-    /// The user was never told of the VM: delete what there is of it.
+    /// No user has seen the VM yet: delete what there is of it.
     RollBack,
     /// End the process if it lives, then record the VM as stopped with this error.
     Stop(Option<&'static str>),

@@ -56,7 +56,7 @@ fn states() -> [VmPhase; 10] {
 }
 
 /// The state after one operation on each of [`states`]; `None` if it is refused.
-fn leads(
+fn check_operation(
     operation: impl Fn(&mut VmRecord) -> Result<(), Refusal>,
     expected: [Option<VmPhase>; 10],
 ) {
@@ -80,21 +80,24 @@ fn every_operation_from_every_state() {
     const NO: Option<VmPhase> = None;
 
     let created = Some(VmPhase::Created);
-    leads(VmRecord::finish_create, [created, NO, NO, NO, NO, NO, NO, NO, NO, NO]);
-    leads(
+    check_operation(VmRecord::finish_create, [created, NO, NO, NO, NO, NO, NO, NO, NO, NO]);
+    check_operation(
         VmRecord::begin_start,
         [NO, starting(None), NO, NO, NO, NO, starting(None), starting(None), NO, NO],
     );
     let launched = starting(Some(instance(2)));
-    leads(|record| record.launched(instance(2)), [NO, NO, launched, NO, NO, NO, NO, NO, NO, NO]);
-    leads(VmRecord::finish_start, [NO, NO, NO, started(), NO, NO, NO, NO, NO, NO]);
-    leads(
+    check_operation(
+        |record| record.launched(instance(2)),
+        [NO, NO, launched, NO, NO, NO, NO, NO, NO, NO],
+    );
+    check_operation(VmRecord::finish_start, [NO, NO, NO, started(), NO, NO, NO, NO, NO, NO]);
+    check_operation(
         |record| record.begin_stop().map(|ended| assert_eq!(ended, instance(1))),
         [NO, NO, NO, stopping(), stopping(), stopping(), NO, NO, NO, NO],
     );
     for error in [None, Some("why")] {
         let down = || Some(stopped(error));
-        leads(
+        check_operation(
             |record| record.finish_stop(error.map(str::to_owned)),
             [NO, down(), down(), down(), down(), down(), NO, NO, NO, NO],
         );
@@ -107,8 +110,8 @@ fn every_operation_from_every_state() {
         }
         states
     };
-    leads(|record| record.rename("ci".parse().unwrap()), at_rest.clone());
-    leads(|record| record.extend(&now(0.0), 90).map(|by| assert_eq!(by, 30)), at_rest);
+    check_operation(|record| record.rename("ci".parse().unwrap()), at_rest.clone());
+    check_operation(|record| record.extend(&now(0.0), 90).map(|by| assert_eq!(by, 30)), at_rest);
     // Always possible, and the first reason stays.
     let going = |instance| Some(removing(instance, reason::EXPLICIT));
     let mut expected: [Option<VmPhase>; 10] = std::array::from_fn(|_| going(None));
@@ -119,7 +122,7 @@ fn every_operation_from_every_state() {
         record.begin_remove(reason::EXPLICIT);
         Ok(())
     };
-    leads(remove, expected);
+    check_operation(remove, expected);
 }
 
 #[test]
@@ -167,15 +170,15 @@ fn every_state_with_every_fate_of_its_process() {
         {
             assert_eq!(repair(&state, fate), expected, "{state:?}, {fate:?}");
             if state.instance().is_some() == fate.is_some() {
-                mends(&state, fate, &expected);
-                shows(&state, fate, &expected);
+                check_repaired(&state, fate, &expected);
+                check_observed(&state, fate, &expected);
             }
         }
     }
 }
 
 /// A repaired record needs no second repair, whether its process is gone or rightly alive.
-fn mends(state: &VmPhase, fate: Option<ProcessLiveness>, verdict: &RecordRepair) {
+fn check_repaired(state: &VmPhase, fate: Option<ProcessLiveness>, verdict: &RecordRepair) {
     let mut record = record(state.clone());
     match verdict {
         RecordRepair::Keep => {}
@@ -187,7 +190,7 @@ fn mends(state: &VmPhase, fate: Option<ProcessLiveness>, verdict: &RecordRepair)
 }
 
 /// A reader sees what is recorded, except for a started VM that is not alive.
-fn shows(state: &VmPhase, fate: Option<ProcessLiveness>, verdict: &RecordRepair) {
+fn check_observed(state: &VmPhase, fate: Option<ProcessLiveness>, verdict: &RecordRepair) {
     let seen = observe(record(state.clone()), fate).state;
     match (state, verdict) {
         (VmPhase::Started { .. }, RecordRepair::Stop(error)) => assert_eq!(seen, stopped(*error)),

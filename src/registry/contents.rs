@@ -69,14 +69,14 @@ impl RegistryContents {
         self.vms.get_mut(id).ok_or_else(|| gone(id))
     }
 
-    /// Checks that no VM but `meant_for` has this name.
+    /// Checks that no VM but `except` has this name.
     ///
     /// # Errors
     /// `NameTaken` if one has.
-    pub fn check_name(&self, name: &VmName, meant_for: Option<&VmId>) -> Result<(), Refusal> {
+    pub fn check_name(&self, name: &VmName, except: Option<&VmId>) -> Result<(), Refusal> {
         let has_it = |record: &&VmRecord| record.manifest.name.as_ref() == Some(name);
         let holder = self.vms.values().find(has_it).map(VmRecord::id);
-        if holder.is_none() || holder == meant_for {
+        if holder.is_none() || holder == except {
             return Ok(());
         }
         let message = format!("a VM named {name:?} exists already", name = name.as_str());

@@ -18,7 +18,7 @@ use crate::sys::file_system::if_exists;
 
 /// How long an update waits for the registry. Commands hold its lock for milliseconds, so this is enough
 /// for thousands of them.
-const REGISTRY_PATIENCE: Duration = Duration::from_secs(20);
+const REGISTRY_LIMIT: Duration = Duration::from_secs(20);
 
 /// Whether an update's closure changed anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +136,7 @@ impl Registry {
         let (result, changed) = change(&mut contents)?;
         match changed {
             RegistryChange::Made => self.commit(contents, atomic_file::replace)?,
-            RegistryChange::OfThisBoot => self.commit(contents, atomic_file::exchange)?,
+            RegistryChange::OfThisBoot => self.commit(contents, atomic_file::replace_unsynced)?,
             RegistryChange::Nothing => {}
         }
         Ok(result)
@@ -199,7 +199,7 @@ impl Registry {
     }
 
     fn lock(&self) -> Result<FileLock> {
-        FileLock::acquire(&self.lock_file(), "the registry", Instant::now() + REGISTRY_PATIENCE)
+        FileLock::acquire(&self.lock_file(), "the registry", Instant::now() + REGISTRY_LIMIT)
     }
 
     fn lock_file(&self) -> PathBuf {
@@ -209,9 +209,9 @@ impl Registry {
     /// Waits for the lock of one VM.
     ///
     /// # Errors
-    /// `Busy` after `patience`.
-    pub fn lock_vm(&self, id: &VmId, patience: Duration) -> Result<FileLock> {
-        FileLock::acquire(&self.vm_lock(id), &format!("VM {id}"), Instant::now() + patience)
+    /// `Busy` after `limit`.
+    pub fn lock_vm(&self, id: &VmId, limit: Duration) -> Result<FileLock> {
+        FileLock::acquire(&self.vm_lock(id), &format!("VM {id}"), Instant::now() + limit)
     }
 
     /// The lock of one VM, if it is free.

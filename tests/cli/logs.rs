@@ -106,14 +106,14 @@ fn a_log_is_followed_until_the_vm_ends_even_if_shortened() {
     let mut line = 0;
     for _ in 0..3 {
         let before = expected.len();
-        while expected.len() < before + log::MOST as usize / 2 + 1000 {
+        while expected.len() < before + log::MAX_BYTES as usize / 2 + 1000 {
             line += 1;
             expected += &format!("line {line}\n");
         }
         say(&env, &id, &expected.as_bytes()[before..]);
         live.says(&format!("line {line}\n"));
         env.run(&["reap"]).prints("");
-        assert!(fs::metadata(log_of(&env, &id)).unwrap().len() < log::MOST / 2);
+        assert!(fs::metadata(log_of(&env, &id)).unwrap().len() < log::MAX_BYTES / 2);
     }
     // The first bytes of a character, and the rest later.
     say(&env, &id, b"last \xe6\xbc");

@@ -73,16 +73,16 @@ pub fn a_console_that_is_flooded_stays_bounded(bench: &Bench) {
     let console = files.join("console.log");
     let written = || fs::metadata(&console).unwrap().len() - hole;
     // An emulated serial port transfers some kilobytes per second, so the test fills all but the end of the log itself.
-    let filler = vec![b'.'; (log::MOST - written()) as usize - 3000];
+    let filler = vec![b'.'; (log::MAX_BYTES - written()) as usize - 3000];
     OpenOptions::new().append(true).open(&console).unwrap().write_all(&filler).unwrap();
 
     let mut live = vm.live(&["-c", "echo ready; while :; do echo $RANDOM > /dev/ttyS0; done"]);
     live.says("ready");
-    eventually("a full console", || written() == log::MOST);
+    eventually("a full console", || written() == log::MAX_BYTES);
     let until = Instant::now() + Duration::from_secs(2);
     while Instant::now() < until {
-        assert_eq!(written(), log::MOST);
-        assert!(fs::metadata(&console).unwrap().blocks() * 512 <= log::MOST + (64 << 10));
+        assert_eq!(written(), log::MAX_BYTES);
+        assert!(fs::metadata(&console).unwrap().blocks() * 512 <= log::MAX_BYTES + (64 << 10));
         let asked = Instant::now();
         neighbour.exec(&["--", "echo", "unaffected"]).prints("unaffected\n");
         assert!(asked.elapsed() < PATIENCE / 4, "took {:?}", asked.elapsed());
@@ -91,7 +91,7 @@ pub fn a_console_that_is_flooded_stays_bounded(bench: &Bench) {
     vm.env.run(&["stop", "--grace", "5s", &vm.id]).prints(&format!("{}\n", vm.id));
     assert_ne!(live.end().code(), 0);
     // The VMM's log is bounded in the same way, and each start begins a new log.
-    assert!(fs::metadata(files.join("vmm.log")).unwrap().blocks() * 512 <= log::MOST);
+    assert!(fs::metadata(files.join("vmm.log")).unwrap().blocks() * 512 <= log::MAX_BYTES);
     vm.env.run(&["start", &vm.id]).prints(&format!("{}\n", vm.id));
-    assert!(written() < log::MOST / 2, "{} bytes", written());
+    assert!(written() < log::MAX_BYTES / 2, "{} bytes", written());
 }

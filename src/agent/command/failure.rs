@@ -1,4 +1,4 @@
-//! Refusals of a command, as the host is told.
+//! The refusal of a command that is sent to the host.
 
 use crate::protocol::{AgentFailure, FailureKind};
 

@@ -9,7 +9,7 @@ use crate::protocol::{STDIN_WINDOW, STREAM_PAYLOAD};
 use crate::sys::nonblocking::would_block;
 
 /// Bytes of credit that are returned at once: a frame for every small read would cost more than its data.
-const CREDIT_LUMP: usize = STREAM_PAYLOAD;
+const CREDIT_BATCH: usize = STREAM_PAYLOAD;
 
 /// A command's standard input.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl StandardInput {
 
     /// Credit to return to the host, if it is enough for a frame.
     pub fn take_credit(&mut self) -> Option<u32> {
-        let is_enough = self.taken >= CREDIT_LUMP || (self.taken > 0 && self.waiting.is_empty());
+        let is_enough = self.taken >= CREDIT_BATCH || (self.taken > 0 && self.waiting.is_empty());
         if !is_enough || self.at_end {
             return None;
         }

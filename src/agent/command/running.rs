@@ -238,7 +238,7 @@ impl RunningCommand {
     }
 }
 
-/// What the host is told if a command did not start.
+/// The refusal of a command that did not start.
 fn spawn_failure(error: SpawnError, program: &CString, request: &ExecRequest) -> AgentFailure {
     let program = OsStr::from_bytes(program.as_bytes()).display();
     let why = error.errno.desc();

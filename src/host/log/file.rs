@@ -8,19 +8,19 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 /// The most bytes in a log: enough for many verbose boots.
-pub const MOST: u64 = 1 << 20;
+pub const MAX_BYTES: u64 = 1 << 20;
 
 /// The hole before a log ends at a multiple of this. As it is a multiple of every file system's block size, the
 /// first byte of data in the file is the first byte of the log.
-const GRAIN: u64 = 1 << 20;
+const HOLE_UNIT: u64 = 1 << 20;
 
 /// The limit on the size of files for a program that writes a log and files of up to `largest` bytes.
 pub fn limit(largest: u64) -> u64 {
-    largest.next_multiple_of(GRAIN) + MOST
+    largest.next_multiple_of(HOLE_UNIT) + MAX_BYTES
 }
 
 /// Opens a log for appending and empties it. A program with `limit` as its limit on the size of files can write
-/// [`MOST`] bytes to it.
+/// [`MAX_BYTES`] bytes to it.
 ///
 /// # Errors
 /// The file cannot be opened or emptied, or is a symbolic link.
@@ -32,7 +32,7 @@ pub fn open(path: &Path, limit: Option<u64>) -> Result<File> {
         .custom_flags(nix::libc::O_NOFOLLOW)
         .open(path)
         .with_context(|| format!("cannot open {}", path.display()))?;
-    let hole = limit.map_or(0, |limit| limit - MOST);
+    let hole = limit.map_or(0, |limit| limit - MAX_BYTES);
     // In two steps, because the second alone would keep the old content.
     let emptied = file.set_len(0).and_then(|()| file.set_len(hole));
     emptied.with_context(|| format!("cannot empty {}", path.display()))?;
@@ -65,10 +65,10 @@ pub(super) fn open_to_read(path: &Path) -> std::io::Result<File> {
     }
 }
 
-/// Shortens a log that is more than half full to an eighth of [`MOST`]. Another process may append to it
+/// Shortens a log that is more than half full to an eighth of [`MAX_BYTES`]. Another process may append to it
 /// meanwhile; what it writes in the same instant may be lost or misplaced. Errors are ignored.
 pub fn trim(path: &Path) {
-    if path.symlink_metadata().is_ok_and(|meta| meta.is_file() && meta.len() > MOST / 2) {
+    if path.symlink_metadata().is_ok_and(|meta| meta.is_file() && meta.len() > MAX_BYTES / 2) {
         let _ = keep_end(path);
     }
 }
@@ -78,8 +78,8 @@ fn keep_end(path: &Path) -> std::io::Result<()> {
     let mut file =
         options.read(true).append(true).custom_flags(nix::libc::O_NOFOLLOW).open(path)?;
     let begin = begin(&file)?;
-    if file.metadata()?.len() - begin > MOST / 2 {
-        let end = last_bytes(&mut file, MOST / 8)?;
+    if file.metadata()?.len() - begin > MAX_BYTES / 2 {
+        let end = last_bytes(&mut file, MAX_BYTES / 8)?;
         file.set_len(begin)?;
         file.write_all(&end)?;
     }
@@ -115,7 +115,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("console.log");
         for limit in [None, Some(limit(5 << 30))] {
-            let hole = limit.map_or(0, |limit| limit - MOST);
+            let hole = limit.map_or(0, |limit| limit - MAX_BYTES);
             let mut writer = open(&path, limit).unwrap();
             assert_eq!(tail(&path, 2), "");
             (0..20_000).for_each(|number| writeln!(writer, "line {number}").unwrap());
@@ -124,8 +124,8 @@ mod tests {
             assert!(length > 200_000, "it was not even half full");
             (0..50_000).for_each(|number| writeln!(writer, "line {number}").unwrap());
             trim(&path);
-            assert_eq!(path.metadata().unwrap().len() - hole, MOST / 8);
-            assert!(path.metadata().unwrap().blocks() * 512 <= MOST);
+            assert_eq!(path.metadata().unwrap().len() - hole, MAX_BYTES / 8);
+            assert!(path.metadata().unwrap().blocks() * 512 <= MAX_BYTES);
             writeln!(writer, "and {}", "on".repeat(1000)).unwrap();
             let tail = tail(&path, 2);
             assert!(tail.starts_with("line 49999\nand onon"), "{tail}");
@@ -137,7 +137,7 @@ mod tests {
     fn the_limit_allows_the_largest_file_and_a_log() {
         for largest in [0, 1, 16 << 30, (16 << 30) + 1] {
             let limit = limit(largest);
-            assert!(limit >= largest + MOST && limit < largest + MOST + GRAIN);
+            assert!(limit >= largest + MAX_BYTES && limit < largest + MAX_BYTES + HOLE_UNIT);
         }
     }
 }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::file::{MOST, begin, open_to_read};
+use super::file::{MAX_BYTES, begin, open_to_read};
 use crate::sys::file_system::if_exists;
 
 /// How many of the last bytes that were read are kept, to find them again.
-const MARK: usize = 256;
+const MARK_BYTES: usize = 256;
 
 /// Bytes read at once.
 const PIECE: u64 = 64 << 10;
@@ -33,7 +33,7 @@ pub struct LogReader {
 }
 
 impl LogReader {
-    /// Opens the log at `path`; `None` if there is none. Reading starts at its beginning, but at most [`MOST`]
+    /// Opens the log at `path`; `None` if there is none. Reading starts at its beginning, but at most [`MAX_BYTES`]
     /// bytes before its end.
     ///
     /// # Errors
@@ -45,7 +45,7 @@ impl LogReader {
         };
         let length = file.metadata().with_context(cannot)?.len();
         let begin = begin(&file).with_context(cannot)?;
-        let position = begin.max(length.saturating_sub(MOST));
+        let position = begin.max(length.saturating_sub(MAX_BYTES));
         Ok(Some(LogReader { file, position, mark: Vec::new() }))
     }
 
@@ -65,8 +65,8 @@ impl LogReader {
         }
         let bytes = self.piece(self.position, PIECE)?;
         self.position += bytes.len() as u64;
-        self.mark.extend(&bytes[bytes.len().saturating_sub(MARK)..]);
-        self.mark.drain(..self.mark.len().saturating_sub(MARK));
+        self.mark.extend(&bytes[bytes.len().saturating_sub(MARK_BYTES)..]);
+        self.mark.drain(..self.mark.len().saturating_sub(MARK_BYTES));
         Ok(bytes)
     }
 
@@ -90,7 +90,7 @@ impl LogReader {
         let deadline = Instant::now() + SHORTENING;
         loop {
             let begin = begin(&self.file)?;
-            let whole = self.piece(begin, MOST)?;
+            let whole = self.piece(begin, MAX_BYTES)?;
             let found = whole.windows(self.mark.len()).rposition(|part| part == self.mark);
             if let Some(at) = found {
                 self.position = begin + (at + self.mark.len()) as u64;
@@ -149,7 +149,10 @@ mod tests {
                 }
             }
             read += &rest(&mut reader);
-            assert!(path.metadata().unwrap().len() - limit.map_or(0, |limit| limit - MOST) < MOST);
+            assert!(
+                path.metadata().unwrap().len() - limit.map_or(0, |limit| limit - MAX_BYTES)
+                    < MAX_BYTES
+            );
             assert_eq!(read, written);
         }
     }
@@ -164,7 +167,8 @@ mod tests {
         let mut reader = LogReader::open(&path).unwrap().unwrap();
         assert!(rest(&mut reader) == text);
         // As `trim` does, but slowly.
-        let (hole, end) = (limit(0) - MOST, &text.as_bytes()[text.len() - (MOST / 8) as usize..]);
+        let (hole, end) =
+            (limit(0) - MAX_BYTES, &text.as_bytes()[text.len() - (MAX_BYTES / 8) as usize..]);
         thread::scope(|scope| {
             scope.spawn(|| {
                 writer.set_len(hole).unwrap();
@@ -192,7 +196,11 @@ mod tests {
         (0..100_000).for_each(|number| writeln!(writer, "{number}").unwrap());
         trim(&path);
         let end = rest(&mut reader);
-        assert!(end.len() as u64 == MOST / 8 && end.ends_with("99998\n99999\n"), "{}", end.len());
+        assert!(
+            end.len() as u64 == MAX_BYTES / 8 && end.ends_with("99998\n99999\n"),
+            "{}",
+            end.len()
+        );
 
         let mut writer = open(&path, Some(limit(0))).unwrap();
         assert_eq!(rest(&mut reader), "");
@@ -219,8 +227,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vmm.log");
         let mut writer = open(&path, None).unwrap();
-        writer.write_all(&vec![b'x'; 3 * MOST as usize]).unwrap();
+        writer.write_all(&vec![b'x'; 3 * MAX_BYTES as usize]).unwrap();
         let mut reader = LogReader::open(&path).unwrap().unwrap();
-        assert_eq!(rest(&mut reader).len() as u64, MOST);
+        assert_eq!(rest(&mut reader).len() as u64, MAX_BYTES);
     }
 }

@@ -22,7 +22,7 @@ use crate::model::{ProfileName, Refusal};
 
 /// How long a command waits for an image that is being replaced, and one that deletes an image for those
 /// that use it: a VM needs the lock only until its VMM has started.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const USE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a builder waits for `.use` before it keeps others from sharing it.
 const TURN_DELAY: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ impl ArtifactsDirectory {
         progress: &mut dyn ProgressSink,
     ) -> Result<FileLock> {
         let what = format!("the image of {profile}");
-        let wait = LockWait::at_most(PATIENCE);
+        let wait = LockWait::at_most(USE_LIMIT);
         let turn = self.lock_file(profile, "turn");
         let _turn = wait_for(&turn, FileLock::try_share, &what, wait, progress)?;
         wait_for(&self.lock_file(profile, "use"), FileLock::try_share, &what, wait, progress)

@@ -24,7 +24,7 @@ use crate::host::directory::{self, DiskUsage};
 use crate::host::lock::FileLock;
 use crate::model::{ImageRecipe, Profile, ProfileName};
 use crate::sys::file_system::if_exists;
-use artifacts::{ArtifactsDirectory, LockWait, PATIENCE};
+use artifacts::{ArtifactsDirectory, LockWait, USE_LIMIT};
 use make::AgentProgram;
 
 /// The images of one artifacts directory.
@@ -88,7 +88,7 @@ impl ImageStore {
         let mut shared = self.artifacts.share(profile, &mut SilentProgress)?;
         if make::is_half_repacked(&self.artifacts.image(profile)) {
             drop(shared);
-            let wait = LockWait::at_most(PATIENCE);
+            let wait = LockWait::at_most(USE_LIMIT);
             let build = self.artifacts.lock_build(profile, wait, &mut SilentProgress)?;
             make::recover_repack(&self.artifacts, profile, &mut SilentProgress)?;
             drop(build);
@@ -191,7 +191,7 @@ impl ImageStore {
         }
         let at_once = LockWait::at_most(Duration::ZERO);
         let build = self.artifacts.lock_build(profile, at_once, &mut SilentProgress)?;
-        let wait = LockWait::at_most(PATIENCE);
+        let wait = LockWait::at_most(USE_LIMIT);
         let exclusive = self.artifacts.lock_use(profile, wait, &mut SilentProgress)?;
         if !is_unwanted()? {
             return Ok(false);

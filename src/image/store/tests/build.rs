@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use super::fixture::{StoreFixture, p, profile, refusal};
+use super::fixture::{StoreFixture, image_name, profile, refusal};
 use crate::image::info::{DISK, INFO, INITRD, KERNEL, MODULES, ROOTFS};
 use crate::image::{ImageVerification, SilentProgress};
 use crate::model::{ImageRecipe, RefusalKind};
@@ -12,7 +12,7 @@ use crate::model::{ImageRecipe, RefusalKind};
 #[test]
 fn an_image_is_built_once_and_again_when_its_recipe_changes() {
     let fixture = StoreFixture::new();
-    assert!(fixture.store().find(&p()).unwrap().is_none());
+    assert!(fixture.store().find(&image_name()).unwrap().is_none());
     assert!(fixture.store().list().unwrap().is_empty());
     let first = fixture.ensure().unwrap();
     assert_eq!(first.verify().unwrap(), ImageVerification::Unchanged);
@@ -83,7 +83,7 @@ fn a_repack_that_was_killed_is_finished_or_undone() {
     let new = image.dir().join("initrd.img.new");
     drop(image);
     fs::write(&new, "ha").unwrap();
-    let image = fixture.store().find(&p()).unwrap().unwrap();
+    let image = fixture.store().find(&image_name()).unwrap().unwrap();
     assert!(!new.exists());
     image.verify().unwrap();
 
@@ -147,7 +147,10 @@ fn a_damaged_description_is_an_error_until_the_image_is_rebuilt() {
     for bad in ["", "{}", &text[..text.len() / 2], &text.replace("\"profile\"", "\"profil\"")] {
         fs::write(&path, bad).unwrap();
         assert_eq!(refusal(&fixture.ensure().unwrap_err()).kind, RefusalKind::Host);
-        assert_eq!(refusal(&fixture.store().find(&p()).unwrap_err()).kind, RefusalKind::Host);
+        assert_eq!(
+            refusal(&fixture.store().find(&image_name()).unwrap_err()).kind,
+            RefusalKind::Host
+        );
         assert!(fixture.store().list().unwrap().is_empty());
     }
     drop(fixture.build("bookworm").unwrap());
@@ -155,7 +158,7 @@ fn a_damaged_description_is_an_error_until_the_image_is_rebuilt() {
 
     // An image of another version is rebuilt.
     fs::write(&path, text.replace("\"schema\": 1", "\"schema\": 999")).unwrap();
-    assert!(fixture.store().find(&p()).unwrap().is_none());
+    assert!(fixture.store().find(&image_name()).unwrap().is_none());
     fixture.ensure().unwrap();
     assert_eq!(fixture.builds(), 3);
 }

@@ -116,12 +116,12 @@ impl StoreFixture {
 }
 
 /// The name of the only image.
-pub fn p() -> ProfileName {
+pub fn image_name() -> ProfileName {
     "p".parse().unwrap()
 }
 
 pub fn profile(suite: &str) -> Profile {
-    Profile::sample(p(), suite)
+    Profile::sample(image_name(), suite)
 }
 
 pub fn refusal(error: &anyhow::Error) -> &Refusal {

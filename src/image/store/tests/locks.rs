@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::fixture::{FakeBuilder, StoreFixture, p, profile, refusal};
+use super::fixture::{FakeBuilder, StoreFixture, image_name, profile, refusal};
 use crate::host::tool::ToolInterrupted;
 use crate::image::{ProgressLines, ProgressSink};
 use crate::model::RefusalKind;
@@ -43,7 +43,8 @@ fn readers_see_one_whole_image_while_it_is_replaced_again_and_again() {
             scope.spawn(|| {
                 let store = fixture.store();
                 while !done.load(Ordering::SeqCst) {
-                    let image = store.find(&p()).unwrap().expect("there is always an image");
+                    let image =
+                        store.find(&image_name()).unwrap().expect("there is always an image");
                     image.verify().unwrap();
                     assert_eq!(store.list().unwrap().len(), 1);
                 }
@@ -73,7 +74,7 @@ fn an_image_in_use_stays_while_a_new_one_is_built() {
             thread::sleep(Duration::from_millis(5));
         }
         // It is built, and waits for the lock; other commands can still use the old one.
-        assert_eq!(fixture.store().find(&p()).unwrap().unwrap().id(), id);
+        assert_eq!(fixture.store().find(&image_name()).unwrap().unwrap().id(), id);
         held.verify().unwrap();
         drop(held);
         assert_ne!(builder.join().unwrap(), id);
@@ -134,13 +135,13 @@ fn a_sweep_deletes_what_killed_builds_left_and_nothing_else() {
 fn an_image_is_deleted_as_a_whole_but_not_while_it_is_built() {
     let fixture = StoreFixture::new();
     let store = fixture.store();
-    assert!(!store.remove(&p()).unwrap());
+    assert!(!store.remove(&image_name()).unwrap());
     drop(fixture.ensure().unwrap());
-    assert!(store.usage(&p()).unwrap().bytes > 0);
-    let lock = store.artifacts.try_lock_build(&p()).unwrap().unwrap();
-    assert_eq!(refusal(&store.remove(&p()).unwrap_err()).kind, RefusalKind::Busy);
+    assert!(store.usage(&image_name()).unwrap().bytes > 0);
+    let lock = store.artifacts.try_lock_build(&image_name()).unwrap().unwrap();
+    assert_eq!(refusal(&store.remove(&image_name()).unwrap_err()).kind, RefusalKind::Busy);
     drop(lock);
-    assert!(store.remove(&p()).unwrap());
+    assert!(store.remove(&image_name()).unwrap());
     assert!(fixture.names().is_empty());
-    assert!(store.info(&p()).unwrap().is_none());
+    assert!(store.info(&image_name()).unwrap().is_none());
 }
