@@ -126,7 +126,7 @@ pub fn a_template_with_a_changed_byte_is_rebuilt(bench: &Bench) {
     for file in names.iter().rev().take(bench.damaged) {
         damage(&directory.join(file));
         let remark =
-            format!("mayfly: template {name} is damaged ([..]{file}[..]) and is rebuilt\n");
+            format!("mayfly: template {name} is damaged ([..]{file}[..]) and will be rebuilt\n");
         env.run(&run(&[], "echo ok")).is(0, "ok\n", &remark);
     }
     // A damaged cache of digests does not damage the template.

@@ -57,7 +57,7 @@ impl FirecrackerBackend {
             return Err(refuse(problem).hint(USE_QEMU).into());
         }
         if geteuid().is_root() && !namespaces::root_may_create() {
-            let why = "root may not make mounts and namespaces here, as in a container";
+            let why = "root cannot create mounts and namespaces here, for example in a container";
             return Err(refuse(why.into())
                 .hint("give the container CAP_SYS_ADMIN, or use '--backend qemu'")
                 .into());

@@ -44,8 +44,8 @@ pub fn user_namespaces() -> Vec<HostCheck> {
 pub fn directories(manager: &VmManager) -> Vec<HostCheck> {
     let directories = &manager.settings.directories;
     let private = |path: &Path| {
-        let will_be_made = if directory::is_private(path)? { "" } else { " (will be created)" };
-        Ok::<_, anyhow::Error>(format!("{}{will_be_made}", path.display()))
+        let note = if directory::is_private(path)? { "" } else { " (will be created)" };
+        Ok::<_, anyhow::Error>(format!("{}{note}", path.display()))
     };
     let longest = manager.paths(&VmId::from_random([0; 16])).longest_socket();
     let sockets = private(&directories.run)

@@ -119,7 +119,7 @@ fn find_or_make(
                 let name = shape.name();
                 (caller.remark)(match draft.why() {
                     Some(why) => StartRemark::Warning(format!(
-                        "template {name} is damaged ({why}) and is rebuilt"
+                        "template {name} is damaged ({why}) and will be rebuilt"
                     )),
                     None => StartRemark::Progress(format!(
                         "making template {name}, for this VM and later ones"
