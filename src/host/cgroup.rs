@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::fs::{Access, access};
 
+use crate::sys::file_system::if_exists;
+
 /// The parent of all VMs' groups. It is never removed: another command may be about to create a group in it.
 pub const PARENT: &str = "mayfly";
 
@@ -64,20 +66,14 @@ pub fn usable() -> Option<CgroupHierarchy> {
 pub fn remove(name: &str) -> Result<()> {
     for path in groups(name) {
         let deadline = Instant::now() + REMOVAL_LIMIT;
-        loop {
-            match fs::remove_dir(&path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => break,
-                Err(error)
-                    if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline =>
-                {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                removed => {
-                    removed.with_context(|| format!("cannot remove {}", path.display()))?;
-                    break;
-                }
-            }
+        let mut removed = fs::remove_dir(&path);
+        while removed.as_ref().is_err_and(|error| error.kind() == ErrorKind::ResourceBusy)
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(Duration::from_millis(1));
+            removed = fs::remove_dir(&path);
         }
+        if_exists(removed).with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
 }
@@ -110,20 +106,13 @@ fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
 }
 
-/// Replaces escapes such as `\040`.
+/// Replaces escapes: a backslash and three octal digits, as of each backslash itself.
 fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut bytes = text.iter().copied();
     let mut result = Vec::new();
-    let mut rest = text;
-    while let [first, tail @ ..] = rest {
-        let escaped = match rest {
-            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] => {
-                Some(((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), tail))
-            }
-            _ => None,
-        };
-        let (byte, tail) = escaped.unwrap_or((*first, tail));
-        result.push(byte);
-        rest = tail;
+    while let Some(byte) = bytes.next() {
+        let mut code = || bytes.by_ref().take(3).fold(0, |code, digit| code << 3 | (digit & 7));
+        result.push(if byte == b'\\' { code() } else { byte });
     }
     result
 }

@@ -42,17 +42,13 @@ impl KvmSupport {
             return KvmSupport::WrongDevice("it is not the KVM device".into());
         }
         match OpenOptions::new().read(true).write(true).open(device) {
-            Ok(_) if virtualization_flag(cpuinfo).is_some() => KvmSupport::Usable,
-            Ok(_) => KvmSupport::NoExtensions,
-            // Without extensions, permission would not help.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                if virtualization_flag(cpuinfo).is_some() {
-                    KvmSupport::Forbidden
-                } else {
-                    KvmSupport::NoExtensions
-                }
+            Err(error) if error.kind() != ErrorKind::PermissionDenied => {
+                KvmSupport::WrongDevice(error.to_string())
             }
-            Err(error) => KvmSupport::WrongDevice(error.to_string()),
+            // Without extensions, permission would not help.
+            _ if virtualization_flag(cpuinfo).is_none() => KvmSupport::NoExtensions,
+            Err(_) => KvmSupport::Forbidden,
+            Ok(_) => KvmSupport::Usable,
         }
     }
 

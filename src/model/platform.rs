@@ -1,7 +1,5 @@
 //! Where a VM runs: backends, accelerators, and the isolation they give.
 
-use std::fmt;
-
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -65,11 +63,13 @@ impl Accelerator {
 
 macro_rules! display_as_value {
     ($($t:ty),*) => {$(
-        impl fmt::Display for $t {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $t {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.to_possible_value().expect("no variant is skipped").get_name())
             }
         }
     )*};
 }
+pub(super) use display_as_value;
+
 display_as_value!(BackendChoice, BackendKind, Accelerator, Isolation);

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::command::CommandDefaults;
-use super::platform::Isolation;
+use super::platform::{Isolation, display_as_value};
 use super::profile_name::{ProfileName, is_word};
 use super::refusal::{Refusal, RefusalKind};
 
@@ -76,16 +76,7 @@ pub enum RootfsFormat {
     Docker,
 }
 
-impl std::fmt::Display for RootfsFormat {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            RootfsFormat::Dir => "dir",
-            RootfsFormat::Tar => "tar",
-            RootfsFormat::Oci => "oci",
-            RootfsFormat::Docker => "docker",
-        })
-    }
-}
+display_as_value!(RootfsFormat);
 
 impl ImageRecipe {
     /// The recipe, unless the image was imported.
