@@ -1,6 +1,6 @@
 //! `mayfly template build`, `ls` and `rm`.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
 use clap_complete::ArgValueCompleter;
 use serde_json::json;
@@ -111,13 +111,11 @@ fn build(app: &AppContext, machine: MachineFlags) -> Result<u8> {
 
     let name = template_of(&started.work)?;
     let listed = lifecycle::list_templates(&manager)?;
-    match listed.iter().find(|listed| listed.name == name) {
-        Some(listed) => app.printer.answer(&TemplateView::new(listed), name)?,
-        None => {
-            let message = format!("template {name} was made, but another command deleted it");
-            bail!(Refusal::new(RefusalKind::Busy, message));
-        }
-    }
+    let made = listed.iter().find(|listed| listed.name == name).ok_or_else(|| {
+        let message = format!("template {name} was made, but another command deleted it");
+        Refusal::new(RefusalKind::Busy, message)
+    })?;
+    app.printer.answer(&TemplateView::new(made), name)?;
     Ok(0)
 }
 

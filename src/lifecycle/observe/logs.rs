@@ -64,11 +64,7 @@ impl<'a> LogFollower<'a> {
             // Checked before reading, so that what a VM wrote before its end is read.
             let activity = VmActivity::of(self.manager, self.id)?;
             if let Some(reader) = self.open()? {
-                loop {
-                    let piece = reader.read()?;
-                    if piece.is_empty() {
-                        break;
-                    }
+                while let Some(piece) = next_piece(reader)? {
                     if !write(&piece)? {
                         return Ok(());
                     }
@@ -95,13 +91,14 @@ impl<'a> LogFollower<'a> {
 
 fn read_rest(reader: &mut LogReader) -> Result<Vec<u8>> {
     let mut all = Vec::new();
-    loop {
-        let piece = reader.read()?;
-        if piece.is_empty() {
-            return Ok(all);
-        }
+    while let Some(piece) = next_piece(reader)? {
         all.extend(piece);
     }
+    Ok(all)
+}
+
+fn next_piece(reader: &mut LogReader) -> Result<Option<Vec<u8>>> {
+    Ok(Some(reader.read()?).filter(|piece| !piece.is_empty()))
 }
 
 fn path(manager: &VmManager, record: &VmRecord, log: LogKind) -> PathBuf {
