@@ -148,7 +148,7 @@ impl<'a, 'w> QmpClient<'a, 'w> {
     fn error(&mut self, what: &str, error: ExecuteError) -> anyhow::Error {
         match self.reader().failure.take() {
             Some(failure) => failure,
-            None => anyhow!("QEMU did not {what}: {error}"),
+            None => anyhow!("QEMU's command '{what}' failed: {error}"),
         }
     }
 }
