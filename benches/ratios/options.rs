@@ -51,7 +51,7 @@ pub struct Options {
 
     /// Ignored; cargo passes it to every benchmark
     #[arg(long, hide = true)]
-    launcher: bool,
+    bench: bool,
 }
 
 /// A part of the benchmark.
