@@ -72,8 +72,7 @@ fn the_users_file_overrides_the_systems() {
         fs::create_dir_all(directory).unwrap();
     }
     // Another user may not have access to the tests' programs.
-    let program = env.root().join("mayfly");
-    fs::copy(crate::support::programs::mayfly(), &program).unwrap();
+    let program = env.copy_program(&crate::support::programs::mayfly(), env.root());
     let system = "mem = \"300M\"\nvcpus = 3\ngrace = 3\n";
     fs::write(etc.join("mayfly/config.toml"), system).unwrap();
     fs::write(user.join("config.toml"), "\nmem = \"400M\"\nvcpus = 4\n").unwrap();

@@ -83,8 +83,7 @@ fn without_the_agent_no_backend_is_usable() {
     fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
     env.set("MAYFLY_QEMU_BIN", &qemu);
     assert_eq!(env.run(&["doctor", "--json"]).json()["usable"], true);
-    let alone = env.root().join("mayfly");
-    fs::copy(programs::mayfly(), &alone).unwrap();
+    let alone = env.copy_program(&programs::mayfly(), env.root());
     let answer = env.run_client(alone.to_str().unwrap(), &["doctor", "--json"]);
     let diagnosis = answer.json_of(6);
     assert_eq!(diagnosis["usable"], false);

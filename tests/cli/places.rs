@@ -177,7 +177,7 @@ fn the_default_state_directory_follows_xdg() {
     let programs = env.root().join("programs");
     fs::create_dir(&programs).unwrap();
     for program in [programs::mayfly(), programs::agent()] {
-        fs::copy(&program, programs.join(program.file_name().unwrap())).unwrap();
+        env.copy_program(&program, &programs);
     }
     let own = env.root().join("own");
     fs::create_dir(&own).unwrap();

@@ -150,6 +150,14 @@ impl Environment {
         path
     }
 
+    /// Copies a program into a directory. `cp` does it: a program cannot be executed while a process has it open for
+    /// writing, and whatever another test starts meanwhile would inherit a descriptor of this process.
+    pub fn copy_program(&self, program: &Path, directory: &Path) -> PathBuf {
+        let status = Command::new("cp").args([program, directory]).status().expect("cp runs");
+        assert!(status.success(), "cp {} {}", program.display(), directory.display());
+        directory.join(program.file_name().unwrap())
+    }
+
     /// Sets `MAYFLY_PROFILES` to a file of this text.
     pub fn profiles(&mut self, text: &str) -> PathBuf {
         let path = self.file("profiles.toml", text);

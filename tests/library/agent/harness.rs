@@ -18,8 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-/// Long enough for a loaded machine; nothing waits this long when all is well.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub use crate::support::processes::{PATIENCE, eventually, lives};
 
 pub struct Agent {
     pub child: Child,
@@ -162,19 +161,4 @@ pub fn input(bytes: Vec<u8>) -> OwnedFd {
         let _ = write.write_all(&bytes);
     });
     read.into()
-}
-
-/// Waits until `condition` holds.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} does not happen");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// Whether a process is there and not a zombie.
-pub fn lives(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit_once(") ").unwrap().1.starts_with('Z'))
 }
