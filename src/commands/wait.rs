@@ -11,10 +11,10 @@ use crate::lifecycle::{self, WaitGoal, WaitOutcome};
 use crate::model::{TimeSpan, VmId};
 use crate::output::escape;
 
-/// Wait until VMs have ended
+/// Wait until VMs have ended, or started
 ///
-/// Returns when none of them is running: each has stopped, expired, been deleted, or was never started. If
-/// a VM has not reached the state within --timeout, the exit code is 4.
+/// By default, returns when none of them is running: each has stopped, expired, been deleted, or was never
+/// started. If a VM has not reached the state within --timeout, the exit code is 4.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
