@@ -262,7 +262,7 @@ mod tests {
             recipe.problem()
         };
         assert_eq!(good.problem(), None);
-        for mirror in ["file:/srv/debian", "http://deb.debian.org/debian"] {
+        for mirror in ["file:/srv/debian", "http://mirror.example/debian"] {
             assert_eq!(problem(&|r| r.mirror = Some(mirror.into())), None);
         }
         for kernel in ["linux-image-amd64", "linux-image-6.1.0-56-rt-amd64"] {
