@@ -27,11 +27,20 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<File> {
 /// # Errors
 /// Those of the file system. The old content is still there.
 pub fn replace_unsynced(path: &Path, bytes: &[u8]) -> Result<File> {
+    write_whole(path, |temporary| write_new(temporary, bytes))
+}
+
+/// Lets `write` make a file under a temporary name and then renames it to `path`, so that `path` never has half
+/// of it. As with [`replace`], the caller holds a lock.
+///
+/// # Errors
+/// Those of `write` and of the file system. Nothing new is left.
+pub fn write_whole<T>(path: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let temporary = temporary_of(path);
-    let written = write_new(&temporary, bytes).and_then(|file| {
+    let written = write(&temporary).and_then(|written| {
         fs::rename(&temporary, path)
             .with_context(|| format!("cannot put {} in place", path.display()))?;
-        Ok(file)
+        Ok(written)
     });
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
@@ -39,12 +48,12 @@ pub fn replace_unsynced(path: &Path, bytes: &[u8]) -> Result<File> {
     written
 }
 
-/// Where [`replace`] writes the new content of `path`.
+/// Where the new content of `path` is until it is complete.
 pub fn temporary_of(path: &Path) -> PathBuf {
     path.with_added_extension("new")
 }
 
-/// Deletes an unfinished [`replace`] of `path`, or with `dry_run` only finds it, and returns its file. The
+/// Deletes what an unfinished write of `path` left, or with `dry_run` only finds it, and returns its file. The
 /// caller holds the lock of what is written.
 pub fn sweep(path: &Path, dry_run: bool) -> Result<Option<PathBuf>> {
     let unfinished = temporary_of(path);

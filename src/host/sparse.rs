@@ -1,6 +1,6 @@
 //! Sparse files: copying them, and making files sparse.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
-use super::atomic_file::{remove_if_there, temporary_of};
+use super::atomic_file::{remove_if_there, write_whole};
 
 /// Bytes copied at once.
 const CHUNK: usize = 1 << 17;
@@ -23,8 +23,8 @@ const ZEROS: [u8; BLOCK] = [0; BLOCK];
 /// (btrfs, XFS, bcachefs), else copies only the parts with data. It is not synced: a VM's disk is useless after
 /// a power failure.
 ///
-/// `dest` exists only when the copy is complete. Until then the copy is at [`temporary_of`] `dest`; if the
-/// process is killed, the next call replaces it. The caller holds a lock.
+/// `dest` exists only when the copy is complete. [`write_whole`] writes it beside `dest`; if the
+/// process is killed, the next call replaces that file. The caller holds a lock.
 ///
 /// # Errors
 /// `dest` exists, or those of the file system. Then no copy is left.
@@ -32,12 +32,8 @@ pub fn clone_file(source: &Path, dest: &Path) -> Result<()> {
     if dest.symlink_metadata().is_ok() {
         bail!("cannot create {}: it exists", dest.display());
     }
-    let temporary = temporary_of(dest);
-    let copied = copy_to_new(source, &temporary).and_then(|()| Ok(fs::rename(&temporary, dest)?));
-    if copied.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    copied.with_context(|| format!("cannot copy {} to {}", source.display(), dest.display()))
+    write_whole(dest, |temporary| copy_to_new(source, temporary))
+        .with_context(|| format!("cannot copy {} to {}", source.display(), dest.display()))
 }
 
 fn copy_to_new(source: &Path, dest: &Path) -> Result<()> {
@@ -143,6 +139,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::host::atomic_file::temporary_of;
 
     #[test]
     fn a_copy_has_the_same_bytes_and_the_same_holes() {

@@ -32,7 +32,7 @@ pub fn bring_down(
     }
     clear(manager, &record.manifest)?;
     // A start that was killed while it copied the disk left this file.
-    atomic_file::remove_if_there(&atomic_file::temporary_of(&manager.paths(record.id()).disk()))?;
+    atomic_file::sweep(&manager.paths(record.id()).disk(), false)?;
     manager.change(record.id(), |record| {
         record.finish_stop(last_error)?;
         Ok(record.clone())
