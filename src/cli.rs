@@ -131,7 +131,8 @@ fn report_usage(error: &clap::Error, args: &[OsString], color: ColorMode) -> Exi
             Some(node) => node.render_help(),
             None => tree.render_help(),
         };
-        Printer { style: PrintStyle::default() }.verdict(help.to_string().trim_end());
+        let printer = Printer { style: PrintStyle::default() };
+        help.to_string().trim_end().lines().for_each(|line| printer.verdict(line));
         return exit_code.into();
     }
     let failure = ErrorReport::of_usage(error, verb.as_deref(), exit_code);

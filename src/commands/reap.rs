@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::AppContext;
 use crate::lifecycle;
+use crate::output::escape;
 
 /// Delete expired VMs and what crashes left behind
 ///
@@ -45,10 +46,10 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         app.printer.data(&format!("{verb} VM {id}"))?;
     }
     for name in &reaped.deleted_templates {
-        app.printer.data(&format!("{verb} template {name}"))?;
+        app.printer.data(&escape(&format!("{verb} template {name}")))?;
     }
     for leftover in &reaped.swept {
-        app.printer.data(&format!("{verb} {leftover}"))?;
+        app.printer.data(&escape(&format!("{verb} {leftover}")))?;
     }
     Ok(0)
 }

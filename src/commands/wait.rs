@@ -9,7 +9,7 @@ use super::AppContext;
 use super::flags::selection::VmSelection;
 use crate::lifecycle::{self, WaitGoal, WaitOutcome};
 use crate::model::{TimeSpan, VmId};
-use crate::output::escape;
+use crate::output::escape_lines;
 
 /// Wait until VMs have ended, or started
 ///
@@ -58,9 +58,9 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
             let reached = lifecycle::wait(&manager, &id, args.goal, deadline)?;
             let (state, last_error) = match &reached {
                 WaitOutcome::Reached(record) => {
-                    (record.state.name(), record.last_error().map(escape))
+                    (record.state.name(), record.last_error().map(escape_lines))
                 }
-                WaitOutcome::Expired(record) => ("expired", record.last_error().map(escape)),
+                WaitOutcome::Expired(record) => ("expired", record.last_error().map(escape_lines)),
                 WaitOutcome::Removed => ("removed", None),
             };
             app.printer.done(&WaitAnswer { vm_id: &id, state, last_error }, named)

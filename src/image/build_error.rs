@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Error;
 
 use crate::host::tool::{ToolFailure, ToolInterrupted};
-use crate::model::{Refusal, RefusalKind};
+use crate::model::{QuotedOutput, Refusal, RefusalKind};
 
 /// Parts of error messages, and the remedy. The first that matches counts.
 const REMEDIES: [(&[&str], &str); 8] = [
@@ -61,7 +61,11 @@ pub fn explain(error: Error, doing: &str, place: &Path) -> Error {
     let Some(failed) = error.downcast_ref::<ToolFailure>() else {
         return error.context(doing.to_owned());
     };
-    let refusal = Refusal::new(RefusalKind::Host, format!("{doing}: {failed}"));
+    let mut refusal = Refusal::new(RefusalKind::Host, format!("{doing}: {failed}"));
+    if !failed.tail.is_empty() {
+        refusal.quoted =
+            vec![QuotedOutput { of: failed.program.clone(), lines: failed.tail.clone() }];
+    }
     let remedy =
         REMEDIES.iter().find(|(signs, _)| signs.iter().any(|sign| failed.tail_contains(sign)));
     match remedy {
@@ -96,7 +100,7 @@ mod tests {
             explain(failed.into(), "cannot install packages", Path::new("/a/.build-x/work"));
         let refusal = Refusal::find(&error).unwrap();
         assert_eq!(refusal.kind, RefusalKind::Host);
-        assert!(refusal.message.contains(line));
+        assert_eq!(refusal.quoted[0].lines, [line]);
         refusal.hint.clone()
     }
 

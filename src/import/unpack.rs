@@ -210,5 +210,5 @@ fn refusal(error: &anyhow::Error) -> Refusal {
         ),
         None => (RefusalKind::Usage, None),
     };
-    Refusal { kind, message, hint }
+    Refusal { hint, ..Refusal::new(kind, message) }
 }

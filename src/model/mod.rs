@@ -36,6 +36,6 @@ pub use profile::{
 };
 pub use profile_name::ProfileName;
 pub use record::{VmInstance, VmManifest, VmPhase, VmRecord};
-pub use refusal::{Refusal, RefusalKind};
+pub use refusal::{QuotedOutput, Refusal, RefusalKind};
 pub use time::{BootId, ClockReading, VmExpiry};
 pub use units::{MemMib, TimeSpan};

@@ -217,7 +217,7 @@ impl VmRecord {
     pub fn running(&self) -> Result<&VmInstance, Refusal> {
         let VmPhase::Started { instance } = &self.state else {
             let why = match self.last_error() {
-                Some(error) => format!(" ({error})"),
+                Some(error) => format!(" ({})", error.lines().next().unwrap_or_default()),
                 None => String::new(),
             };
             return Err(self.refuse(&format!("is {}{why}, not started", self.state.name())).hint(

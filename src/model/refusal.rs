@@ -74,6 +74,16 @@ pub struct Refusal {
     pub message: String,
     /// What to do now: one line, usually a command.
     pub hint: Option<String>,
+    /// What programs and the guest printed before it.
+    pub quoted: Vec<QuotedOutput>,
+}
+
+/// The last lines that a program or a guest printed, as it printed them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotedOutput {
+    /// Such as "the console".
+    pub of: String,
+    pub lines: Vec<String>,
 }
 
 impl Refusal {
@@ -84,12 +94,23 @@ impl Refusal {
 
     /// A refusal without a hint; add one with [`Refusal::hint`].
     pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
-        Refusal { kind, message: message.into(), hint: None }
+        Refusal { kind, message: message.into(), hint: None, quoted: Vec::new() }
     }
 
     /// The refusal in an error, whatever context was added to it.
     pub fn find(error: &anyhow::Error) -> Option<&Refusal> {
         error.chain().find_map(|cause| cause.downcast_ref()).or_else(|| error.downcast_ref())
+    }
+
+    /// What to print of an error, line by line: its chain of causes, then the output it quotes, whose lines are
+    /// marked. Escape each line: all of them can contain text of a guest or a file, line breaks included.
+    pub fn lines(error: &anyhow::Error) -> Vec<String> {
+        let mut lines = vec![format!("{error:#}")];
+        for quoted in Refusal::find(error).iter().flat_map(|refusal| &refusal.quoted) {
+            lines.push(format!("  last output of {}:", quoted.of));
+            lines.extend(quoted.lines.iter().map(|line| format!("  | {line}")));
+        }
+        lines
     }
 
     /// Whether an error is a refusal of this kind.

@@ -15,6 +15,7 @@ pub const MAYFLY_FAILED: u8 = 125;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ErrorReport {
     pub kind: &'static str,
+    /// One line, and indented lines of output that it quotes; escaped.
     pub message: String,
     pub hint: Option<String>,
     pub exit_code: u8,
@@ -35,7 +36,11 @@ impl ErrorReport {
         let kind = refusal.map_or(RefusalKind::Failure, |refusal| refusal.kind);
         ErrorReport {
             kind: kind.name(),
-            message: escape(&format!("{error:#}")),
+            message: Refusal::lines(error)
+                .iter()
+                .map(|line| escape(line))
+                .collect::<Vec<_>>()
+                .join("\n"),
             hint: refusal.and_then(|refusal| refusal.hint.as_deref()).map(escape),
             exit_code: kind.exit_code(),
         }

@@ -2,18 +2,26 @@
 
 use std::fmt::Write;
 
-/// Replaces control characters, and characters that reorder or hide text, with visible `\u{…}` forms. Line
-/// feeds and tabs stay, because an error can have several lines.
+/// Replaces control characters, and characters that reorder or hide text, with visible forms: `\n` for a line
+/// feed, else `\u{…}`. Only tabs stay. So text that mayfly did not write never begins a line.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        if is_deceptive(character) && !matches!(character, '\n' | '\t') {
-            let _ = write!(escaped, "{}", character.escape_unicode());
-        } else {
-            escaped.push(character);
+        match character {
+            '\n' => escaped.push_str("\\n"),
+            '\t' => escaped.push('\t'),
+            character if is_deceptive(character) => {
+                let _ = write!(escaped, "{}", character.escape_unicode());
+            }
+            character => escaped.push(character),
         }
     }
     escaped
+}
+
+/// Escapes each line. For text whose line breaks are mayfly's own, or were marked by it.
+pub fn escape_lines(text: &str) -> String {
+    text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
 }
 
 /// The same for JSON, whose value does not change: these characters occur only in strings, where each of them
@@ -54,6 +62,7 @@ mod tests {
         let json = escape_json(&serde_json::to_string(hostile).unwrap());
         assert_eq!(json, r#""\u009b31m\u202e\u007f\udb40\udc41""#);
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hostile);
-        assert_eq!(escape("two\nlines\tand ünïcode 漢字"), "two\nlines\tand ünïcode 漢字");
+        assert_eq!(escape("two\nlines\tand ünïcode 漢字"), "two\\nlines\tand ünïcode 漢字");
+        assert_eq!(escape_lines("two\nlines\r\n"), "two\nlines\\u{d}\n");
     }
 }

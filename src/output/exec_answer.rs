@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 
+use super::escape::escape;
 use crate::guest::{CommandExit, CommandOutcome};
 use crate::lifecycle::{PhaseTimings, RemovalReport};
 use crate::model::VmId;
@@ -61,7 +62,7 @@ impl<'a> ExecAnswer<'a> {
             if !self.stderr.is_empty() && !self.stderr.ends_with('\n') {
                 self.stderr.push('\n');
             }
-            self.stderr.push_str(line);
+            self.stderr.push_str(&escape(line));
         }
     }
 }

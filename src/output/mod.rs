@@ -21,7 +21,7 @@ pub use build_progress::BuildProgress;
 pub use color::ColorMode;
 pub use copy_progress::CopyProgress;
 pub use error_report::{ErrorReport, MAYFLY_FAILED};
-pub use escape::escape;
+pub use escape::{escape, escape_lines};
 pub use exec_answer::ExecAnswer;
 pub use foreign_text::ForeignText;
 pub use lines::{PrefixedLines, SharedStream, WritePatience};

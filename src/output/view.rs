@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::escape::escape;
+use super::escape::{escape, escape_lines};
 use super::exec_answer::encode;
 use crate::archive::CopyTally;
 use crate::host::directory::DiskUsage;
@@ -55,7 +55,7 @@ impl<'a> From<&'a VmRecord> for VmView<'a> {
             accelerator: manifest.accelerator,
             isolation: manifest.isolation(),
             keep: manifest.keep,
-            last_error: record.last_error().map(escape),
+            last_error: record.last_error().map(escape_lines),
             labels: &manifest.labels,
         }
     }

@@ -88,14 +88,17 @@ fn an_expired_vm_is_deleted_instead() {
 #[test]
 fn a_boot_that_fails_shows_the_vmms_last_words_and_leaves_the_vm_stopped() {
     let mut env = Environment::qemu();
-    let broken = env.file("broken-qemu", "#!/bin/sh\necho 'no such machine' >&2\nexit 1\n");
+    let broken = env.file(
+        "broken-qemu",
+        "#!/bin/sh\necho 'no such machine' >&2\necho 'hint: forged' >&2\nexit 1\n",
+    );
     std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755)).unwrap();
     env.set("MAYFLY_QEMU_BIN", &broken);
     let id = env.create(&[]);
     env.run(&["start", &id]).fails(
         6,
         &format!(
-            "mayfly: VM {id} did not start: [..]\nlast output of the VMM:\nno such machine\nhint: [..]\n"
+            "mayfly: VM {id} did not start: [..]\n  last output of the VMM:\n  | no such machine\n  | hint: forged\nhint: [..]\n"
         ),
     );
     let vm = env.status(&id);

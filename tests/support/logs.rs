@@ -13,7 +13,7 @@ pub fn show(state: &Path) {
     for vm in fs::read_dir(state.join("vms")).into_iter().flatten().flatten() {
         for name in ["console.log", "vmm.log"] {
             let path = vm.path().join(name);
-            eprintln!("--- the end of {}\n{}", path.display(), log::tail(&path, LINES));
+            eprintln!("--- the end of {}\n{}", path.display(), log::tail(&path, LINES).join("\n"));
         }
     }
 }

@@ -87,7 +87,7 @@ fn selectable(
     };
     let detail = format!("{shown}; auto does not select it, because {obstacle:#}");
     let hint = Refusal::find(&obstacle).and_then(|refusal| refusal.hint.clone());
-    Err(Refusal { kind: RefusalKind::Host, message: detail, hint })
+    Err(Refusal { hint, ..Refusal::new(RefusalKind::Host, detail) })
 }
 
 fn jailer(

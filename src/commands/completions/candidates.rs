@@ -2,6 +2,7 @@
 //! nothing, and yields nothing on an error, because a prompt is no place to report one.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::lifecycle::{self, VmManager};
 use crate::model::{
     BackendKind, MemMib, StatusSort, TimeSpan, ValueRange, VmLimits, VmPhase, VmRecord,
 };
+use crate::output::escape;
 use crate::settings::{SettingOverrides, SettingSources, Settings};
 
 /// The global flags of the line that is being completed, including variables and files.
@@ -52,7 +54,7 @@ fn matching_described<T: AsRef<str>>(
     });
     words
         .map(|(word, about)| {
-            CompletionCandidate::new(word.as_ref()).help(about.map(|about| about.into()))
+            CompletionCandidate::new(word.as_ref()).help(about.map(|about| escape(&about).into()))
         })
         .collect()
 }
@@ -136,7 +138,9 @@ pub fn copy_endpoints(current: &OsStr) -> Vec<CompletionCandidate> {
         end.push(":");
         CompletionCandidate::new(end).help(vm.get_help().cloned())
     });
-    vms.chain(PathCompleter::any().complete(current)).collect()
+    // A name with a line break would look like two candidates.
+    let is_line = |path: &CompletionCandidate| !path.get_value().as_bytes().contains(&b'\n');
+    vms.chain(PathCompleter::any().complete(current).into_iter().filter(is_line)).collect()
 }
 
 /// Names of templates, with backend and size.

@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::commands::AppContext;
 use crate::lifecycle;
 use crate::model::ProfileName;
+use crate::output::escape;
 
 /// Delete images that nothing needs
 ///
@@ -37,7 +38,7 @@ pub fn serve(app: &AppContext, args: &Args) -> Result<u8> {
     let names = pruned.deleted.iter().map(ProfileName::as_str);
     let others = pruned.deleted_templates.iter().chain(&pruned.swept).map(String::as_str);
     for name in names.chain(others) {
-        app.printer.data(name)?;
+        app.printer.data(&escape(name))?;
     }
     let freed = if args.dry_run { "would free" } else { "freed" };
     app.printer.note(&format!("mayfly: {freed} {} MB", pruned.freed_bytes / 1_000_000));

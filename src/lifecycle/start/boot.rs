@@ -17,7 +17,7 @@ use crate::host::wait::WaitLimit;
 use crate::host::{clock, directory, log};
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::recover::{processes, teardown};
-use crate::model::{BootFiles, Refusal, RefusalKind, VmInstance, VmPaths, VmRecord};
+use crate::model::{BootFiles, QuotedOutput, Refusal, RefusalKind, VmInstance, VmPaths, VmRecord};
 use crate::protocol::SetupRequest;
 use crate::sys::process::PidFd;
 use crate::sys::random;
@@ -167,13 +167,11 @@ impl VmBoot<'_> {
             return error;
         }
         let paths = self.paths();
-        let mut output = String::new();
-        for (who, path) in [("the VMM", paths.vmm_log()), ("the console", paths.console())] {
-            let tail = log::tail(&path, CONSOLE_LINES);
-            if !tail.is_empty() {
-                output.push_str(&format!("\nlast output of {who}:\n{tail}"));
-            }
-        }
+        let logs = [("the VMM", paths.vmm_log()), ("the console", paths.console())];
+        let quoted = logs.map(|(of, path)| QuotedOutput {
+            of: of.into(),
+            lines: log::tail(&path, CONSOLE_LINES),
+        });
         let refusal = Refusal::find(&error);
         let kind = refusal.map_or(RefusalKind::Host, |refusal| refusal.kind);
         let hint = refusal.and_then(|refusal| refusal.hint.clone());
@@ -187,8 +185,9 @@ impl VmBoot<'_> {
         Refusal {
             // A guest that does not start is a failure of the host.
             kind: if kind == RefusalKind::Agent { RefusalKind::Host } else { kind },
-            message: format!("VM {} did not start: {error:#}{output}", self.record.id()),
+            message: format!("VM {} did not start: {error:#}", self.record.id()),
             hint: Some(hint),
+            quoted: quoted.into_iter().filter(|quoted| !quoted.lines.is_empty()).collect(),
         }
         .into()
     }

@@ -74,7 +74,7 @@ pub fn start(
         // start, so it must not run.
         let undo = || {
             let record = manager.registry.read()?.get(id)?.clone();
-            teardown::bring_down(manager, &record, Some(format!("{error:#}")))
+            teardown::bring_down(manager, &record, Some(Refusal::lines(&error).join("\n")))
         };
         undo().with_context(|| format!("while undoing: {error:#}"))?;
         Err(error)
@@ -131,8 +131,10 @@ fn bring_up(
             Ok(booted) => return Ok(booted),
             Err(TemplateFailure::Boot(error)) => return Err(error),
             Err(TemplateFailure::Template(error)) => {
-                let why = format!("no template could be used, so the VM boots: {error:#}");
-                (caller.remark)(StartRemark::Warning(why));
+                let why = "no template could be used, so the VM boots";
+                for line in Refusal::lines(&error.context(why)) {
+                    (caller.remark)(StartRemark::Warning(line));
+                }
                 from_template::discard(boot, &shape, &disk)?;
             }
         }
