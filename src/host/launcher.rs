@@ -23,6 +23,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
 use super::process::{self, MARK};
+use super::seccomp::SyscallFilter;
 use crate::model::ProcessId;
 
 /// The hidden argument that makes mayfly the launcher.
@@ -54,6 +55,8 @@ pub struct LaunchBounds {
     pub no_network: bool,
     /// Files to mount, in a mount namespace of its own.
     pub binds: Vec<BindMount>,
+    /// Which system calls it cannot make.
+    pub syscalls: Option<SyscallFilter>,
 }
 
 /// A file that is mounted over another.
@@ -178,6 +181,10 @@ fn become_program(program: &LaunchProgram) -> Result<std::convert::Infallible> {
         .with_context(|| format!("cannot enter {}", program.cwd.display()))?;
     if let Some(user) = &program.user {
         become_user(user)?;
+    }
+    if let Some(filter) = program.bounds.syscalls {
+        // Last, because what precedes makes calls that the filter refuses.
+        filter.apply()?;
     }
     let error = Command::new(&program.path)
         .args(&program.args)

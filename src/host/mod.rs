@@ -14,6 +14,7 @@ pub mod lock;
 pub mod log;
 pub mod namespaces;
 pub mod process;
+pub mod seccomp;
 pub mod secret_file;
 pub mod signals;
 pub mod socket;

@@ -42,6 +42,8 @@ pub fn the_vmm_is_confined_and_given_nothing(bench: &Bench) {
 
     if !bench.skips("a plain host process is confined by nothing, which every listing says") {
         assert_eq!(status_field(vmm, "Seccomp"), "2");
+        let filters: u32 = status_field(vmm, "Seccomp_filters").parse().unwrap();
+        assert!(filters >= 2, "the VMM has its own filter or mayfly's, but not both");
         if bench.backend == "qemu" {
             let arguments = String::from_utf8_lossy(&arguments).into_owned();
             assert!(arguments.contains("spawn=deny"), "{arguments}");
@@ -57,6 +59,14 @@ pub fn the_vmm_is_confined_and_given_nothing(bench: &Bench) {
             for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
                 assert_eq!(status_field(vmm, set), "0000000000000000", "{set}");
             }
+            let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+            assert_ne!(
+                network(&vmm.to_string()),
+                network("self"),
+                "the VMM has the host's network"
+            );
+            let devices = fs::read_to_string(format!("/proc/{vmm}/net/dev")).unwrap();
+            assert_eq!(devices.matches(':').count(), 1, "more than loopback: {devices}");
         } else {
             let own = geteuid().to_string();
             let ids = status_field(vmm, "Uid");

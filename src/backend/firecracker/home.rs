@@ -13,6 +13,7 @@ use super::configuration::{self, API, DISK, INITRD, KERNEL, MEMORY, ROOTFS, STAT
 use crate::backend::interface::{BackendVm, MemorySource};
 use crate::host::cgroup::{self, CgroupHierarchy};
 use crate::host::launcher::{BindAccess, BindMount, HostUser, LaunchBounds, LaunchProgram};
+use crate::host::seccomp::SyscallFilter;
 use crate::host::{directory, kvm};
 use crate::model::{BootFiles, FrozenFiles, Refusal, RefusalKind, VmManifest};
 
@@ -90,6 +91,7 @@ pub fn prepare(
                 program.clone(),
                 BindAccess::Execute,
             )?);
+            bounds.syscalls = Some(SyscallFilter::Jailer);
             let jail =
                 Jail { vm, uid, base: &paths.jail(), program: &program, cgroups: cgroup::usable() };
             Ok(LaunchProgram {
@@ -159,7 +161,8 @@ fn without_jail(
     let mut args = vec!["--id".to_owned(), vm.manifest.vm_id.to_string()];
     args.extend(arguments(vm.memory).iter().map(|&argument| argument.to_owned()));
     let path = programs.firecracker.clone();
-    let bounds = LaunchBounds { open_files: Some(OPEN_FILES), ..bounds };
+    let syscalls = Some(SyscallFilter::Vmm);
+    let bounds = LaunchBounds { open_files: Some(OPEN_FILES), syscalls, ..bounds };
     LaunchProgram { path, args, cwd, user, bounds, ..LaunchProgram::default() }
 }
 

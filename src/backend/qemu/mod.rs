@@ -24,9 +24,10 @@ use super::interface::{
 };
 use super::port;
 use crate::host::launcher::{HostUser, LaunchBounds, LaunchProgram, LaunchSpec};
+use crate::host::seccomp::SyscallFilter;
 use crate::host::tsc::TscCalibration;
 use crate::host::wait::WaitLimit;
-use crate::host::{kvm, log, which};
+use crate::host::{kvm, log, namespaces, which};
 use crate::model::layout::SESSION_PORTS;
 use crate::model::{Accelerator, BackendKind, VmManifest};
 
@@ -92,12 +93,20 @@ impl Backend for QemuBackend {
             MemorySource::Fresh | MemorySource::ToFreeze(_) => self.tsc.khz(),
         };
         let id = vm.manifest.vm_id.as_str();
+        let user = vm.manifest.vmm_uid.map(|uid| self.user(uid));
+        let bounds = LaunchBounds {
+            file_size: Some(limit),
+            // It has no use for a network. Where root cannot take it away, the filter still refuses sockets.
+            no_network: user.is_some() && namespaces::root_may_create(),
+            syscalls: Some(SyscallFilter::Vmm),
+            ..LaunchBounds::default()
+        };
         let program = LaunchProgram {
             path: self.program.clone(),
             args: arguments::build(vm.manifest, id, tsc_khz, &opened),
             cwd: PathBuf::from("/"),
-            user: vm.manifest.vmm_uid.map(|uid| self.user(uid)),
-            bounds: LaunchBounds { file_size: Some(limit), ..LaunchBounds::default() },
+            user,
+            bounds,
             ..LaunchProgram::default()
         };
         let log = log::open(&vm.paths.vmm_log(), Some(limit))?;
