@@ -11,8 +11,10 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 use tar::EntryType;
 
+use super::cancellable::CancellableInput;
 use super::path::{place, shown};
 use crate::archive::MemberReader;
+use crate::image::ProgressSink;
 use crate::model::Refusal;
 
 /// Bytes of a manifest or configuration. The specification asks for at most 4 MiB.
@@ -53,24 +55,33 @@ pub enum PackedEntry {
 }
 
 impl PackedFiles {
-    /// Finds the files of an uncompressed archive, without reading their content.
+    /// Finds the files of an uncompressed archive, without reading their content. `None` if there are more files
+    /// than the archive of an image has.
     ///
     /// # Errors
-    /// `Usage` for archives that are damaged or have too many files.
-    pub fn archive(file: File) -> Result<PackedFiles> {
+    /// `Usage` for what is no archive or is damaged.
+    pub fn archive(file: File, progress: &dyn ProgressSink) -> Result<Option<PackedFiles>> {
         let length = file.metadata().context("cannot read the archive's size")?.len();
         let mut files = HashMap::new();
-        let mut reader = io::BufReader::new(&file);
+        let mut reader = io::BufReader::new(CancellableInput::new(file.try_clone()?, progress));
         reader.seek(SeekFrom::Start(0))?;
         let mut members = MemberReader::new(reader);
-        let mut skip = |reader: &mut io::BufReader<&File>, bytes: u64| {
+        let mut skip = |reader: &mut io::BufReader<CancellableInput>, bytes: u64| {
             reader.seek_relative(i64::try_from(bytes).map_err(io::Error::other)?)
         };
-        while let Some(member) =
-            members.next_member_with(&mut skip).map_err(|error| damaged(&error))?
-        {
+        let mut is_empty = true;
+        loop {
+            let member = members.next_member_with(&mut skip);
+            let member = match member {
+                Ok(Some(member)) => member,
+                Ok(None) => break,
+                Err(error) if is_empty => return Err(no_archive(&error).into()),
+                Err(error) => return Err(damaged(&error).into()),
+            };
             let offset = members.position();
             let name = place(&member.name)?;
+            // Some archives begin with their root directory.
+            is_empty &= name.as_os_str().is_empty();
             let found = match member.kind {
                 EntryType::Regular | EntryType::Continuous => {
                     if offset.checked_add(member.size).is_none_or(|end| end > length) {
@@ -87,16 +98,16 @@ impl PackedFiles {
             };
             files.insert(name, found);
             if files.len() > MAX_FILES {
-                bail!(
-                    Refusal::usage("it has too many files for an image's archive")
-                        .hint("if it is a root file system, say so: --from tar")
-                );
+                return Ok(None);
             }
+        }
+        if is_empty {
+            bail!(Refusal::usage("the archive is empty"));
         }
         if !members.has_end() {
             bail!(cut_short());
         }
-        Ok(PackedFiles::Archive(file, files))
+        Ok(Some(PackedFiles::Archive(file, files)))
     }
 
     /// The archive or directory itself.
@@ -164,6 +175,11 @@ impl PackedFiles {
         }
         Ok(content)
     }
+}
+
+fn no_archive(error: &anyhow::Error) -> Refusal {
+    Refusal::usage(format!("it is not an archive of a root file system: {error:#}"))
+        .hint("see 'mayfly image import --help' for what can be imported")
 }
 
 fn damaged(error: &anyhow::Error) -> Refusal {

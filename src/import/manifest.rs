@@ -11,6 +11,9 @@ use crate::model::CommandDefaults;
 /// The annotations by which tools name an image in a layout. The second may contain only a tag.
 pub const REFERENCES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 
+/// The annotation of an attestation, by which buildx names the kind of what it refers to.
+const ATTESTED: &str = "vnd.docker.reference.type";
+
 /// A reference to another document or to a layer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,6 +31,19 @@ impl BlobDescriptor {
     pub fn reference(&self) -> Option<&str> {
         let annotations = self.annotations.as_ref()?;
         REFERENCES.iter().find_map(|name| annotations.get(*name)).map(String::as_str)
+    }
+
+    /// Whether one of its names in the layout is this one.
+    pub fn is_called(&self, name: &str) -> bool {
+        let annotations = self.annotations.iter().flatten();
+        let mut names = annotations.filter(|(key, _)| REFERENCES.contains(&key.as_str()));
+        names.any(|(_, value)| value == name)
+    }
+
+    /// Whether it is a statement about an image, such as how it was built, and no image itself.
+    pub fn is_attestation(&self) -> bool {
+        self.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
+            || self.annotations.iter().flatten().any(|(key, _)| key == ATTESTED)
     }
 }
 
@@ -81,11 +97,30 @@ pub struct RootFs {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct OciExecution {
-    pub entrypoint: Option<Vec<String>>,
-    pub cmd: Option<Vec<String>>,
+    pub entrypoint: Option<CommandWords>,
+    pub cmd: Option<CommandWords>,
     pub env: Option<Vec<String>>,
     pub user: Option<String>,
     pub working_dir: Option<String>,
+}
+
+/// Words of a command. Old versions of Docker wrote a single one as a string.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum CommandWords {
+    List(Vec<String>),
+    One(String),
+}
+
+impl CommandWords {
+    /// The words; none if the only one is empty, by which an image removes those of the image it is made from.
+    fn unless_blank(self) -> Vec<String> {
+        let words = match self {
+            CommandWords::List(words) => words,
+            CommandWords::One(word) => vec![word],
+        };
+        if words == [""] { Vec::new() } else { words }
+    }
 }
 
 /// One image in an archive of `docker save`.
@@ -100,11 +135,17 @@ pub struct DockerImage {
 impl OciExecution {
     /// The defaults of a profile. Variables without a value are left out.
     pub fn defaults(self) -> CommandDefaults {
+        let entrypoint = self.entrypoint.map(CommandWords::unless_blank).unwrap_or_default();
+        // After an entrypoint, an empty word is an argument.
+        let cmd = match self.cmd {
+            Some(CommandWords::List(words)) if !entrypoint.is_empty() => words,
+            cmd => cmd.map(CommandWords::unless_blank).unwrap_or_default(),
+        };
         let env = self.env.unwrap_or_default();
         let variables = env.iter().filter_map(|setting| setting.split_once('='));
         CommandDefaults {
-            entrypoint: self.entrypoint.unwrap_or_default(),
-            cmd: self.cmd.unwrap_or_default(),
+            cmd,
+            entrypoint,
             env: variables
                 .filter(|(name, _)| !name.is_empty())
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -10,11 +10,13 @@
 mod attributes;
 mod blobs;
 mod budget;
+mod cancellable;
 mod compression;
 mod copy_dir;
 mod digest_reader;
 mod elf;
 mod fixups;
+mod form;
 mod layer;
 mod manifest;
 mod path;

@@ -1,10 +1,13 @@
 //! Selecting an image of an archive, and finding its parts.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail};
 use serde::de::DeserializeOwned;
 
 use super::blobs::PackedFiles;
 use super::digest_reader::BlobDigest;
+use super::form::{INDEX, MANIFEST};
 use super::manifest::{BlobDescriptor, DockerImage, ImagePlatform, OciConfiguration, OciDocument};
 use super::path::shown;
 use super::unpack::SourceLayer;
@@ -34,10 +37,13 @@ pub struct SelectedImage {
 /// # Errors
 /// `Usage` if there is no such image, several, or an invalid one; `Host` if it is for another machine.
 pub fn from_layout(packed: &PackedFiles, wanted: Option<&str>) -> Result<SelectedImage> {
-    let index: OciDocument = parse(&packed.document("index.json")?, "index.json")?;
-    let all = index.manifests.unwrap_or_default();
+    let index: OciDocument = parse(&packed.document(INDEX)?, INDEX)?;
+    let mut all = index.manifests.unwrap_or_default();
+    all.retain(|one| !one.is_attestation());
     let top = pick(&all, wanted)?;
-    let reference = top.iter().find_map(|one| one.reference()).map(str::to_owned);
+    let is_named = |name: &&str| top.iter().any(|one| one.is_called(name));
+    let reference = wanted.filter(is_named).or_else(|| top.iter().find_map(|one| one.reference()));
+    let reference = reference.map(str::to_owned);
     let mut candidates: Vec<BlobDescriptor> = top.into_iter().cloned().collect();
     for _ in 0..MAX_DEPTH {
         let descriptor = for_us(&candidates)?;
@@ -45,6 +51,7 @@ pub fn from_layout(packed: &PackedFiles, wanted: Option<&str>) -> Result<Selecte
         let document: OciDocument = parse(&text, "its manifest")?;
         if let Some(manifests) = document.manifests {
             candidates = manifests;
+            candidates.retain(|one| !one.is_attestation());
             continue;
         }
         let (Some(config), Some(layers)) = (document.config, document.layers) else {
@@ -70,7 +77,18 @@ pub fn from_layout(packed: &PackedFiles, wanted: Option<&str>) -> Result<Selecte
 /// # Errors
 /// Those of [`from_layout`].
 pub fn from_docker(packed: &PackedFiles, wanted: Option<&str>) -> Result<SelectedImage> {
-    let images: Vec<DockerImage> = parse(&packed.document("manifest.json")?, "manifest.json")?;
+    let mut images: Vec<DockerImage> = parse(&packed.document(MANIFEST)?, MANIFEST)?;
+    // Some tools list an image once for each of its names.
+    images.dedup_by(|next, first| {
+        let is_same = next.config == first.config && next.layers == first.layers;
+        if is_same {
+            first
+                .repo_tags
+                .get_or_insert_default()
+                .extend(next.repo_tags.take().into_iter().flatten());
+        }
+        is_same
+    });
     let tags = |image: &DockerImage| image.repo_tags.clone().unwrap_or_default();
     let names: Vec<String> = images.iter().flat_map(tags).collect();
     let meant: Vec<&DockerImage> = images
@@ -85,7 +103,8 @@ pub fn from_docker(packed: &PackedFiles, wanted: Option<&str>) -> Result<Selecte
     };
     let text = packed.document(&image.config)?;
     // A file whose name is a digest must have that digest.
-    let named = image.config.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
+    let named = image.config.rsplit('/').next().unwrap_or_default();
+    let named = named.trim_start_matches("sha256:").trim_end_matches(".json");
     if let Ok(digest) = format!("sha256:{named}").parse::<BlobDigest>() {
         digest.check(&text, "its configuration")?;
     }
@@ -142,18 +161,20 @@ fn pick<'a>(all: &'a [BlobDescriptor], wanted: Option<&str>) -> Result<Vec<&'a B
     };
     let Some(wanted) = wanted else {
         // An image for several machines is an index of its own, or entries with a platform each.
-        let different = names().iter().collect::<std::collections::BTreeSet<_>>().len();
+        let different = names().iter().collect::<BTreeSet<_>>().len();
         let are_variants = different <= 1 && all.iter().all(|one| one.platform.is_some());
-        return match all {
-            [] => Err(Refusal::usage("it holds no image").into()),
-            [_] => Ok(all.iter().collect()),
+        // One with several names is still one.
+        let digests = all.iter().map(|one| one.digest.to_string()).collect::<BTreeSet<_>>().len();
+        return match digests {
+            0 => Err(Refusal::usage("it holds no image").into()),
+            1 => Ok(all.iter().collect()),
             _ if are_variants => Ok(all.iter().collect()),
-            _ => Err(ambiguous(all.len(), &names()).into()),
+            several => Err(ambiguous(several, &names()).into()),
         };
     };
     let meant: Vec<_> = all
         .iter()
-        .filter(|one| one.reference() == Some(wanted) || one.digest.to_string() == wanted)
+        .filter(|one| one.is_called(wanted) || one.digest.to_string() == wanted)
         .collect();
     if meant.is_empty() {
         return Err(not_there(wanted, &names()).into());
@@ -168,10 +189,7 @@ fn for_us(candidates: &[BlobDescriptor]) -> Result<BlobDescriptor, Refusal> {
     if let Some(found) = candidates.iter().find(is_ours).or(candidates.iter().find(has_none)) {
         return Ok(found.clone());
     }
-    // Attestations beside images have the platform "unknown".
-    let platforms = candidates.iter().filter_map(|one| one.platform.clone());
-    let platforms: Vec<_> = platforms.filter(|platform| platform.os != "unknown").collect();
-    Err(for_others(&platforms))
+    Err(for_others(&candidates.iter().filter_map(|one| one.platform.clone()).collect::<Vec<_>>()))
 }
 
 fn layer_of(packed: &PackedFiles, layer: &BlobDescriptor) -> Result<SourceLayer> {

@@ -44,7 +44,7 @@ impl Image {
         Image { layers: layers.to_vec(), architecture: "amd64", execution: json!({}) }
     }
 
-    fn configuration(&self) -> Vec<u8> {
+    pub fn configuration(&self) -> Vec<u8> {
         let diff_ids: Vec<String> = self.layers.iter().map(|layer| digest(layer)).collect();
         json!({
             "architecture": self.architecture, "os": "linux", "config": self.execution,
@@ -55,7 +55,7 @@ impl Image {
     }
 
     /// The files of an OCI layout; the index is the last.
-    fn blobs(&self, blobs: &mut Vec<Vec<u8>>) -> Value {
+    pub fn blobs(&self, blobs: &mut Vec<Vec<u8>>) -> Value {
         let mut pointer = |kind: &str, bytes: Vec<u8>| {
             let pointer = json!({
                 "mediaType": format!("application/vnd.oci.image.{kind}"),
@@ -74,13 +74,36 @@ impl Image {
     }
 }
 
+/// The files of an archive in the order in which they are packed.
+pub type Members = Vec<(String, Vec<u8>)>;
+
+/// A tar archive of files.
+pub fn pack(members: &Members) -> Vec<u8> {
+    let mut tar = Builder::new(Vec::new());
+    for (name, content) in members {
+        append(&mut tar, name, EntryType::Regular, content);
+    }
+    tar.into_inner().unwrap()
+}
+
 /// An OCI archive of named images.
 pub fn oci(images: &[(&str, &Image)]) -> Vec<u8> {
-    oci_with(images, |_| {})
+    pack(&oci_members(images))
 }
 
 /// An OCI archive in which a blob was changed after its digest was calculated.
 pub fn oci_with(images: &[(&str, &Image)], change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
+    let mut members = oci_members(images);
+    for (name, content) in &mut members {
+        if name.starts_with("blobs/") {
+            change(content);
+        }
+    }
+    pack(&members)
+}
+
+/// The files of an OCI layout; those that say so are the last.
+pub fn oci_members(images: &[(&str, &Image)]) -> Members {
     let mut blobs = Vec::new();
     let mut pointers = Vec::new();
     for (name, image) in images {
@@ -88,34 +111,36 @@ pub fn oci_with(images: &[(&str, &Image)], change: impl Fn(&mut Vec<u8>)) -> Vec
         pointer["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
         pointers.push(pointer);
     }
-    let mut tar = Builder::new(Vec::new());
-    for mut blob in blobs {
-        let name = format!("blobs/{}", digest(&blob).replace(':', "/"));
-        change(&mut blob);
-        append(&mut tar, &name, EntryType::Regular, &blob);
-    }
+    layout(blobs, &pointers)
+}
+
+/// The files of an OCI layout with these blobs and this index.
+pub fn layout(blobs: Vec<Vec<u8>>, pointers: &[Value]) -> Members {
     let index = json!({ "schemaVersion": 2, "manifests": pointers }).to_string();
-    append(&mut tar, "index.json", EntryType::Regular, index.as_bytes());
-    append(&mut tar, "oci-layout", EntryType::Regular, br#"{"imageLayoutVersion":"1.0.0"}"#);
-    tar.into_inner().unwrap()
+    let blob = |blob: Vec<u8>| (format!("blobs/{}", digest(&blob).replace(':', "/")), blob);
+    let mut members: Members = blobs.into_iter().map(blob).collect();
+    members.push(("index.json".into(), index.into_bytes()));
+    members.push(("oci-layout".into(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
+    members
 }
 
 /// An archive as `docker save` writes it.
 pub fn docker(name: &str, image: &Image) -> Vec<u8> {
-    let mut tar = Builder::new(Vec::new());
-    let configuration = image.configuration();
+    pack(&docker_members(name, image))
+}
+
+/// The files of an archive of `docker save`; the manifest is the last.
+pub fn docker_members(name: &str, image: &Image) -> Members {
     let named = |bytes: &[u8]| digest(bytes).replace("sha256:", "");
-    let mut layers = Vec::new();
-    for layer in &image.layers {
-        let name = format!("{}/layer.tar", named(layer));
-        append(&mut tar, &name, EntryType::Regular, layer);
-        layers.push(name);
-    }
+    let layer = |layer: &Vec<u8>| (format!("{}/layer.tar", named(layer)), layer.clone());
+    let mut members: Members = image.layers.iter().map(layer).collect();
+    let layers: Vec<String> = members.iter().map(|(name, _)| name.clone()).collect();
+    let configuration = image.configuration();
     let config = format!("{}.json", named(&configuration));
-    append(&mut tar, &config, EntryType::Regular, &configuration);
-    let manifest = json!([{ "Config": config, "RepoTags": [name], "Layers": layers }]).to_string();
-    append(&mut tar, "manifest.json", EntryType::Regular, manifest.as_bytes());
-    tar.into_inner().unwrap()
+    let manifest = json!([{ "Config": config, "RepoTags": [name], "Layers": layers }]);
+    members.push((config, configuration));
+    members.push(("manifest.json".into(), manifest.to_string().into_bytes()));
+    members
 }
 
 /// The contents of a file of an image's root file system, empty if it does not exist.

@@ -23,6 +23,7 @@ mod extend;
 mod firecracker;
 mod image;
 mod import;
+mod import_forms;
 mod keep;
 mod labels;
 mod logs;

@@ -49,7 +49,7 @@ pub fn import_image(
     let kernel_of = find_profile(profiles, &request.kernel_of)?;
     let (images, agent) = (manager.images()?, installed_agent()?);
     // The source is opened first, so that no kernel is built for a source that cannot be used.
-    let source = named.open()?;
+    let source = named.open(progress)?;
     if !request.force {
         refuse_if_needed(manager, &name, "replacing")?;
     }
