@@ -90,10 +90,12 @@ pub(super) fn check(
     name: &str,
 ) -> Result<bool> {
     let method = FILES.iter().find(|file| file.0 == name).expect("a file of an image").1;
+    let recorded = info.files.get(name);
+    let expected = recorded.map(|file| file.digest.as_str());
     let digest = cache
-        .digest(name, &dir.join(name), method)
+        .digest(name, &dir.join(name), method, expected)
         .map_err(|error| info::damaged(dir, &format!("{error:#}")))?;
-    if !digest.is_of(info.files.get(name)) {
+    if !digest.is_of(recorded) {
         return Err(info::damaged(dir, &format!("{name} is not the file that was built")).into());
     }
     Ok(digest.read)

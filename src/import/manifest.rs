@@ -97,8 +97,8 @@ pub struct RootFs {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct OciExecution {
-    pub entrypoint: Option<CommandWords>,
-    pub cmd: Option<CommandWords>,
+    pub entrypoint: Option<ConfiguredWords>,
+    pub cmd: Option<ConfiguredWords>,
     pub env: Option<Vec<String>>,
     pub user: Option<String>,
     pub working_dir: Option<String>,
@@ -107,17 +107,17 @@ pub struct OciExecution {
 /// Words of a command. Old versions of Docker wrote a single one as a string.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
-pub enum CommandWords {
+pub enum ConfiguredWords {
     List(Vec<String>),
     One(String),
 }
 
-impl CommandWords {
+impl ConfiguredWords {
     /// The words; none if the only one is empty, by which an image removes those of the image it is made from.
     fn unless_blank(self) -> Vec<String> {
         let words = match self {
-            CommandWords::List(words) => words,
-            CommandWords::One(word) => vec![word],
+            ConfiguredWords::List(words) => words,
+            ConfiguredWords::One(word) => vec![word],
         };
         if words == [""] { Vec::new() } else { words }
     }
@@ -135,11 +135,11 @@ pub struct DockerImage {
 impl OciExecution {
     /// The defaults of a profile. Variables without a value are left out.
     pub fn defaults(self) -> CommandDefaults {
-        let entrypoint = self.entrypoint.map(CommandWords::unless_blank).unwrap_or_default();
+        let entrypoint = self.entrypoint.map(ConfiguredWords::unless_blank).unwrap_or_default();
         // After an entrypoint, an empty word is an argument.
         let cmd = match self.cmd {
-            Some(CommandWords::List(words)) if !entrypoint.is_empty() => words,
-            cmd => cmd.map(CommandWords::unless_blank).unwrap_or_default(),
+            Some(ConfiguredWords::List(words)) if !entrypoint.is_empty() => words,
+            cmd => cmd.map(ConfiguredWords::unless_blank).unwrap_or_default(),
         };
         let env = self.env.unwrap_or_default();
         let variables = env.iter().filter_map(|setting| setting.split_once('='));

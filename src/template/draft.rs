@@ -83,7 +83,7 @@ impl TemplateDraft {
         info.made_at = clock::unix_time().as_secs_f64();
         let mut cache = DigestCache::load_of_boot(&self.directory, &clock::boot_id()?);
         for (name, method) in FILES {
-            let digest = cache.digest(name, &self.directory.join(name), method)?;
+            let digest = cache.digest(name, &self.directory.join(name), method, None)?;
             info.files
                 .insert(name.to_owned(), FileInfo { size: digest.size, digest: digest.value });
         }

@@ -262,8 +262,10 @@ fn check(place: &Path, shape: &TemplateShape) -> Result<Option<TemplateInfo>> {
     ensure!(info.shape == shape.text(), "it is of another shape");
     let mut cache = DigestCache::load_of_boot(place, &clock::boot_id()?);
     for (name, method) in FILES {
-        let digest = cache.digest(name, &place.join(name), method)?;
-        if !digest.is_of(info.files.get(name)) {
+        let recorded = info.files.get(name);
+        let expected = recorded.map(|file| file.digest.as_str());
+        let digest = cache.digest(name, &place.join(name), method, expected)?;
+        if !digest.is_of(recorded) {
             bail!("{name} is not what was frozen");
         }
     }

@@ -217,3 +217,20 @@ fn a_template_is_of_one_image_with_one_agent() {
     info.image = "another".into();
     assert!(!info.is_of(&own));
 }
+
+/// The cache of digests is only a reason not to read a file.
+#[test]
+fn a_wrong_cache_is_a_reason_to_read_the_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let (templates, shape) = (templates(&directory), shape("one"));
+    make(&templates, &shape);
+    let path = directory.path().join("templates").join(shape.name()).join("verified.json");
+    let right = fs::read_to_string(&path).unwrap();
+    for (at, digit) in right.char_indices().filter(|(_, digit)| digit.is_ascii_digit()) {
+        let mut wrong = right.clone();
+        wrong.replace_range(at..=at, if digit == '9' { "0" } else { "9" });
+        fs::write(&path, &wrong).unwrap();
+        let claim = templates.claim(&shape).unwrap();
+        assert!(matches!(claim, TemplateClaim::Ready(_)), "character {at} of {wrong}");
+    }
+}

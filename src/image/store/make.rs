@@ -103,7 +103,7 @@ pub fn assemble(
     let mut cache = DigestCache::default();
     let mut files = BTreeMap::new();
     for (file, method, _) in FILES {
-        let digest = cache.digest(file, &image.join(file), method)?;
+        let digest = cache.digest(file, &image.join(file), method, None)?;
         files.insert(file.to_owned(), FileInfo { size: digest.size, digest: digest.value });
     }
     let info = ImageInfo {

@@ -22,10 +22,13 @@ use super::progress::{ProgressSink, SilentProgress};
 use super::scratch::{ScratchDirectory, profile_of};
 use crate::host::directory::{self, DiskUsage};
 use crate::host::lock::FileLock;
-use crate::model::{ImageRecipe, Profile, ProfileName};
+use crate::model::{ImageRecipe, Profile, ProfileName, Refusal, RefusalKind};
 use crate::sys::file_system::if_exists;
 use artifacts::{ArtifactsDirectory, LockWait, USE_LIMIT};
 use make::AgentProgram;
+
+/// How often an image is made right before it is used. Once is enough, unless other commands change it each time.
+const MAX_ATTEMPTS: usize = 10;
 
 /// The images of one artifacts directory.
 pub struct ImageStore {
@@ -63,7 +66,12 @@ impl ImageStore {
 
     /// What the image of a profile is made of, if there is one. Waits for no lock.
     pub fn info(&self, profile: &ProfileName) -> Result<Option<ImageInfo>> {
-        info::read(&self.artifacts.image(profile))
+        let info = info::read(&self.artifacts.image(profile))?;
+        if info.as_ref().is_some_and(|info| info.profile != *profile) {
+            let why = format!("{} is that of another image", info::INFO);
+            return Err(info::damaged(&self.artifacts.image(profile), &why).into());
+        }
+        Ok(info)
     }
 
     /// What the image of a profile takes on the disk.
@@ -109,7 +117,7 @@ impl ImageStore {
         progress: &mut dyn ProgressSink,
     ) -> Result<LockedImage> {
         let name = &profile.name;
-        loop {
+        for _ in 0..MAX_ATTEMPTS {
             if let Some(image) = self.current(profile, agent, progress)? {
                 return Ok(image);
             }
@@ -127,6 +135,10 @@ impl ImageStore {
             drop(build);
             // Another command may change the image before this one shares its lock, so look again.
         }
+        let message = format!("the image of {name} changes again and again");
+        Err(Refusal::new(RefusalKind::Busy, message)
+            .hint("try again when the commands that change it, or the agent's program, have ended")
+            .into())
     }
 
     /// Builds the image of `profile` with the agent at `agent`, even if there is one. The old one is used
@@ -256,11 +268,12 @@ impl ImageStore {
             return Ok(None);
         }
         let mut cache = DigestCache::load(&directory);
+        let expected = &image.info().agent.digest;
         let digest = cache
-            .digest(make::AGENT, agent, DigestMethod::Whole)
+            .digest(make::AGENT, agent, DigestMethod::Whole, Some(expected))
             .map_err(|error| make::no_agent(agent, &error))?;
         let _ = cache.save(&directory);
-        Ok((digest.value == image.info().agent.digest).then_some(image))
+        Ok((digest.value == *expected).then_some(image))
     }
 
     fn take(&self, profile: &ProfileName, shared: FileLock) -> Result<Option<LockedImage>> {

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use nix::sys::signal::Signal;
 
 use super::boot::{BootedVm, VmBoot};
@@ -30,6 +30,9 @@ const WARM_UP: &str = "/bin/true; exec /bin/sh -c :";
 
 /// How long the agent may take to notice that no client is connected. It needs 100 ms.
 const IDLE_TIME: Duration = Duration::from_millis(200);
+
+/// How often a start makes the template. A second time may be necessary if another command deletes the first.
+const MAX_ATTEMPTS: usize = 3;
 
 /// The pause between two tries at a template that another command is making.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
@@ -106,6 +109,7 @@ fn find_or_make(
     // maker that dies is noticed at once.
     let patience = 3 * boot.backend.boot_deadline();
     let mut wait = WaitLimit::within(patience).interruptible(caller.signals);
+    let mut made = 0;
     loop {
         match templates.claim(shape)? {
             TemplateClaim::Ready(template) => {
@@ -115,8 +119,14 @@ fn find_or_make(
             TemplateClaim::Wait => {
                 wait.pause(RETRY_INTERVAL, "another command to make the template")?
             }
+            // Made, used by nobody, and damaged again: the disk cannot be trusted.
+            TemplateClaim::Make(_) if made == MAX_ATTEMPTS => {
+                let message = anyhow!("template {} does not stay as it is made", shape.name());
+                return Err(TemplateFailure::Template(message));
+            }
             TemplateClaim::Make(draft) => {
                 let name = shape.name();
+                made += 1;
                 (caller.remark)(match draft.why() {
                     Some(why) => StartRemark::Warning(format!(
                         "template {name} is damaged ({why}) and will be rebuilt"

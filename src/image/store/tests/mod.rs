@@ -1,3 +1,4 @@
 mod build;
+mod damage;
 mod fixture;
 mod locks;
