@@ -80,7 +80,9 @@ pub fn root() -> Result<GuestMounts> {
     for directory in ["/disk/upper", "/disk/work"] {
         fs::create_dir_all(directory).context(directory)?;
     }
-    let layers = "lowerdir=/lower,upperdir=/disk/upper,workdir=/disk/work";
+    // With redirect_dir, directories of the image can be renamed. An upper layer could redirect to other parts
+    // of the image, but only the guest's root, who may read them all, can write one.
+    let layers = "lowerdir=/lower,upperdir=/disk/upper,workdir=/disk/work,redirect_dir=on";
     mount_at("overlay", "/newroot", "overlay", MsFlags::MS_NOATIME, layers)?;
     for FileSystem { target, .. } in &EARLY {
         move_mount(target, &format!("/newroot{target}"))?;
