@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::fs::{Gid, Mode, Uid, fchmod, fchown};
+
 use super::terminal;
 use super::user::UserAccount;
 use crate::protocol::{ExecRequest, FrameKind, WindowSize};
@@ -42,19 +44,25 @@ impl CommandStdio {
             Some(terminal) => {
                 CommandStdio::terminal(terminal.size, account.map(|account| account.ids.uid))
             }
-            None => CommandStdio::pipes(request.stdin),
+            None => CommandStdio::pipes(request.stdin, account),
         }
     }
 
-    fn pipes(with_input: bool) -> io::Result<(CommandStdio, [OwnedFd; 3])> {
+    fn pipes(
+        with_input: bool,
+        account: Option<&UserAccount>,
+    ) -> io::Result<(CommandStdio, [OwnedFd; 3])> {
         let (stdin, input) = if with_input {
             let (theirs, ours) = pipe::open()?;
+            give(&theirs, account, Mode::ROTH)?;
             (theirs, Some(ours))
         } else {
             (File::open("/dev/null")?.into(), None)
         };
         let (output, stdout) = pipe::open()?;
         let (error, stderr) = pipe::open()?;
+        give(&stdout, account, Mode::WOTH)?;
+        give(&stderr, account, Mode::WOTH)?;
         if let Some(input) = &input {
             set_nonblocking(input)?;
         }
@@ -73,6 +81,17 @@ impl CommandStdio {
         let stdio = [theirs.try_clone()?, theirs.try_clone()?, theirs];
         Ok((CommandStdio { input: Some(input), outputs: [Some(output), None] }, stdio))
     }
+}
+
+/// Lets the command open its end of a pipe by a name, such as `/dev/stdout`. It belongs to the command's user.
+/// The programs that the command starts as other users need `others`; nobody else has a name for it, because
+/// `/proc` shows the descriptors of a process to its own user only.
+fn give(pipe: &OwnedFd, account: Option<&UserAccount>, others: Mode) -> io::Result<()> {
+    if let Some(UserAccount { ids, .. }) = account {
+        // Without the rights to do this, the agent cannot become the user either.
+        let _ = fchown(pipe, Some(Uid::from_raw(ids.uid)), Some(Gid::from_raw(ids.gid)));
+    }
+    Ok(fchmod(pipe, Mode::RUSR | Mode::WUSR | others)?)
 }
 
 impl CommandOutput {
