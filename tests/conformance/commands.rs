@@ -24,6 +24,8 @@ pub fn commands_get_what_they_are_given(bench: &Bench) {
     vm.exec(&["-e", "A=1", "-e", "B=two words", "-c", "echo $A-$B"]).prints("1-two words\n");
     vm.exec(&["-w", "/usr", "--", "pwd"]).prints("/usr\n");
     vm.exec(&["-c", "shopt -q login_shell && echo ${BASH##*/}"]).prints("bash\n");
+    // /etc/profile sets another.
+    vm.exec(&["-e", "PATH=/opt/bin:/bin", "-c", "echo $PATH"]).prints("/opt/bin:/bin\n");
     vm.exec(&["--", "printf", "<%s>", "a b", "", "*", "$HOME"]).prints("<a b><><*><$HOME>");
     vm.sh("echo $MAYFLY_VM; cd && pwd -P | wc -l").prints(&format!("{}\n1\n", vm.id));
     // It inherits no variable of the host.
@@ -35,6 +37,10 @@ pub fn commands_get_what_they_are_given(bench: &Bench) {
         return;
     }
     vm.exec(&["-u", "nobody", "-w", "/", "-c", "id -un; id -u"]).prints("nobody\n65534\n");
+    // Programs of that user, and of others that it starts, open the streams by name.
+    let log = "echo out > /dev/stdout; echo err | tee /dev/stderr > /dev/null";
+    vm.exec(&["-u", "nobody", "-w", "/", "--", "sh", "-c", log]).is(0, "out\n", "err\n");
+    vm.exec(&["--", "su", "-s", "/bin/sh", "nobody", "-c", log]).is(0, "out\n", "err\n");
     vm.exec(&["-u", "1234:5678", "-w", "/", "--", "id", "-u"]).prints("1234\n");
     vm.exec(&["-u", "nobody", "-w", "/", "--", "touch", "/root/x"]).is(
         1,

@@ -31,6 +31,8 @@ fn an_image_that_umoci_made_boots_and_runs_its_command() {
     let exec = |words: &[&str]| env.run(&[&["exec", "--keep", "box"], words].concat());
     exec(&["-u", "root", "-w", "/", "-e", "GREETING=flag", "-c", "id -u; pwd; echo $GREETING $0"])
         .prints("0\n/\nflag sh\n");
+    // The image's path wins over its profile's, and its user can open the log, which is standard output.
+    exec(&["-c", "echo $PATH $PROFILE; echo logged > /var/log"]).prints("/bin read\nlogged\n");
     // A static program without a shell.
     exec(&["--", "/static", "--help"]).is(0, "", "mayfly-agent: usage: [..]");
     exec(&["--", "stat", "-c", "%a %U:%G %N", "/run/greeter", "/srv/app", "/etc/hostname"]).prints(
@@ -106,6 +108,9 @@ fn fill(tree: &Path) {
     for applet in APPLETS {
         symlink("busybox", tree.join("bin").join(applet)).unwrap();
     }
+    fs::write(tree.join("etc/profile"), "export PATH=/of/the/profile PROFILE=read\n").unwrap();
+    fs::create_dir(tree.join("var")).unwrap();
+    symlink("/dev/stdout", tree.join("var/log")).unwrap();
     fs::write(tree.join("bin/gone"), "").unwrap();
     fs::write(tree.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/:/bin/sh\n")
         .unwrap();

@@ -9,8 +9,8 @@ use rustix::fs::{Access, access};
 use super::user::{self, UserAccount};
 use crate::agent::vm::{AgentContext, AgentMode};
 
-/// A guest's `PATH`: Debian's for root.
-const GUEST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The `PATH` of root in Debian.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The shell that every Unix has.
 const PLAIN_SHELL: &str = "/bin/sh";
@@ -33,6 +33,12 @@ fn look_up(spec: &str) -> Result<UserAccount, String> {
     user::resolve(spec, &read("/etc/passwd"), &read("/etc/group"))
 }
 
+/// Where programs are looked up unless the request says otherwise.
+pub fn path(context: &AgentContext) -> OsString {
+    let own = if context.is_guest() { None } else { std::env::var_os("PATH") };
+    own.unwrap_or_else(|| USUAL_PATH.into())
+}
+
 /// The variables a command has unless its request sets others.
 pub fn variables(
     account: Option<&UserAccount>,
@@ -40,14 +46,14 @@ pub fn variables(
 ) -> Vec<(OsString, OsString)> {
     let mut variables: Vec<(OsString, OsString)> = Vec::new();
     let mut set = |name: &str, value: OsString| variables.push((name.into(), value));
+    set("PATH", path(context));
     match &context.mode {
         AgentMode::Guest { .. } => {
-            set("PATH", GUEST_PATH.into());
             set("LANG", "C.UTF-8".into());
         }
         AgentMode::Process { root, .. } => {
             // By MAYFLY_VM_DIR the host finds what is left of a VM.
-            for name in ["PATH", "HOME", "MAYFLY_VM_DIR"] {
+            for name in ["HOME", "MAYFLY_VM_DIR"] {
                 if let Some(value) = std::env::var_os(name) {
                     set(name, value);
                 }

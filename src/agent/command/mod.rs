@@ -4,6 +4,7 @@ pub mod copy;
 mod defaults;
 mod failure;
 mod input;
+mod login;
 mod prepare;
 mod running;
 mod secrets;

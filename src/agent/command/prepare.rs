@@ -10,7 +10,7 @@ use super::failure::failure;
 use super::secrets::PlacedSecrets;
 use super::spawn::SpawnPlan;
 use super::user::UserAccount;
-use super::{defaults, terminal};
+use super::{defaults, login, terminal};
 use crate::agent::vm::AgentContext;
 use crate::protocol::{AgentFailure, ExecProgram, ExecRequest, FailureKind};
 
@@ -25,10 +25,24 @@ pub fn prepare(
     stdio: [OwnedFd; 3],
     secrets: Option<&mut PlacedSecrets>,
 ) -> Result<SpawnPlan, AgentFailure> {
-    let variables = variables(request, account, context, secrets.as_deref())?;
+    let mut variables = variables(request, account, context, secrets.as_deref())?;
+    let usual_path = defaults::path(context);
     let path = variables.iter().find(|(name, _)| name == "PATH");
-    let path = path.map_or(OsStr::new("/usr/bin:/bin"), |(_, path)| path);
-    let (candidates, argv) = program(request, account, path)?;
+    let path = path.map_or(usual_path.clone(), |(_, path)| path.clone());
+    let shell = defaults::shell(account);
+    let script =
+        login::script(&request.program, &shell, &request.env, account).map_err(|error| {
+            failure(FailureKind::Busy, format!("cannot set its variables: {error}"))
+        })?;
+    let (candidates, argv) = program(request, shell, [&path, &usual_path], script.is_some())?;
+    let script = script.map(|(script, hook)| {
+        // The profile's own programs must be found. The script sets the path of the request.
+        set(&mut variables, OsStr::new("PATH"), usual_path);
+        if let Some((name, value)) = hook {
+            set(&mut variables, OsStr::new(name), value.into());
+        }
+        script
+    });
     let mut directories = defaults::directories(account, context);
     if let Some(cwd) = &request.cwd {
         // A relative one starts at the default.
@@ -48,6 +62,7 @@ pub fn prepare(
         directories: c_strings(directories)?,
         identity: account.map(|account| account.ids.clone()),
         secrets: secrets.and_then(|secrets| secrets.mount.take()),
+        script,
         cgroup: None,
         reset_oom_score: context.is_guest(),
         stdio,
@@ -62,10 +77,7 @@ fn variables(
     secrets: Option<&PlacedSecrets>,
 ) -> Result<Vec<(OsString, OsString)>, AgentFailure> {
     let mut variables = defaults::variables(account, context);
-    let mut set = |name: &OsStr, value: OsString| {
-        variables.retain(|(known, _)| known != name);
-        variables.push((name.to_owned(), value));
-    };
+    let mut set = |name: &OsStr, value| set(&mut variables, name, value);
     if let Some(secrets) = secrets {
         set(OsStr::new("MAYFLY_SECRETS"), secrets.path.clone());
     }
@@ -86,37 +98,48 @@ fn variables(
     Ok(variables)
 }
 
+fn set(variables: &mut Vec<(OsString, OsString)>, name: &OsStr, value: OsString) {
+    variables.retain(|(known, _)| known != name);
+    variables.push((name.to_owned(), value));
+}
+
 /// The paths to try to execute, and the arguments.
 fn program(
     request: &ExecRequest,
-    account: Option<&UserAccount>,
-    path: &OsStr,
+    login_shell: OsString,
+    paths: [&OsStr; 2],
+    has_script: bool,
 ) -> Result<(Vec<OsString>, Vec<OsString>), AgentFailure> {
     let argv: Vec<OsString> = match &request.program {
         ExecProgram::Argv(argv) => argv.iter().map(|text| text.as_os_str().to_owned()).collect(),
         ExecProgram::Shell(line) => {
-            vec![line_shell(path).into(), "-lc".into(), line.as_os_str().to_owned()]
+            let (shell, path) = line_shell(paths);
+            return Ok((candidates(OsStr::new(shell), path), login::line(shell, line, has_script)));
         }
         ExecProgram::Login => {
-            let shell = defaults::shell(account);
-            let name = login_name(&shell);
-            return Ok((vec![shell], vec![name]));
+            let name = login::name(&login_shell);
+            return Ok((vec![login_shell], vec![name]));
         }
         ExecProgram::Pack(pack) => return copy::command(copy::PACK, pack),
         ExecProgram::Unpack(unpack) => return copy::command(copy::UNPACK, unpack),
     };
     match argv.first() {
-        Some(program) if !program.is_empty() => Ok((candidates(program, path), argv)),
+        Some(program) if !program.is_empty() => Ok((candidates(program, paths[0]), argv)),
         _ => Err(failure(FailureKind::NotFound, "an empty command names no program")),
     }
 }
 
-/// The shell for a command line. Small systems have no bash, but their sh also takes `-lc`.
-fn line_shell(path: &OsStr) -> &'static str {
-    let exists = |name: &str| {
+/// The shell for a command line, and the first of the paths that has one. Small systems have no bash, but their
+/// sh also takes `-lc`.
+fn line_shell(paths: [&OsStr; 2]) -> (&'static str, &OsStr) {
+    let exists = |name: &str, path: &OsStr| {
         candidates(OsStr::new(name), path).iter().any(|path| std::fs::metadata(path).is_ok())
     };
-    if !exists("bash") && exists("sh") { "sh" } else { "bash" }
+    paths
+        .into_iter()
+        .flat_map(|path| [("bash", path), ("sh", path)])
+        .find(|(shell, path)| exists(shell, path))
+        .unwrap_or(("bash", paths[0]))
 }
 
 /// The paths to try for a program's name: a name without a slash is searched for in `path`.
@@ -134,13 +157,6 @@ fn candidates(program: &OsStr, path: &OsStr) -> Vec<OsString> {
             OsString::from_vec(candidate)
         })
         .collect()
-}
-
-/// The name that makes a shell a login shell: its own, after a hyphen.
-fn login_name(shell: &OsStr) -> OsString {
-    let mut name = OsString::from("-");
-    name.push(Path::new(shell).file_name().unwrap_or(shell));
-    name
 }
 
 fn c_strings(strings: impl IntoIterator<Item = OsString>) -> Result<Vec<CString>, AgentFailure> {

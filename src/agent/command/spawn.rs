@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int};
 use nix::unistd::Pid;
 
+use super::login::SCRIPT_FD;
 use super::user::UserIds;
 use crate::agent::processes::{ChildExit, ChildReaper};
 
@@ -30,6 +31,8 @@ pub struct SpawnPlan {
     pub identity: Option<UserIds>,
     /// A file system with the command's secrets, to be mounted for it only.
     pub secrets: Option<OwnedFd>,
+    /// What a login shell reads after its profile, as [`SCRIPT_FD`].
+    pub script: Option<OwnedFd>,
     /// The `cgroup.procs` of the cgroup to join, open for writing.
     pub cgroup: Option<OwnedFd>,
     /// Whether to undo the agent's protection from the out-of-memory killer.
@@ -141,6 +144,12 @@ impl Child<'_> {
             }
             for (number, fd) in plan.stdio.iter().enumerate() {
                 libc::dup2(fd.as_raw_fd(), number as c_int);
+            }
+            if let Some(script) = &plan.script {
+                match script.as_raw_fd() {
+                    SCRIPT_FD => libc::fcntl(SCRIPT_FD, libc::F_SETFD, 0),
+                    other => libc::dup2(other, SCRIPT_FD),
+                };
             }
             if plan.terminal {
                 let taken = libc::ioctl(0, libc::TIOCSCTTY, 0);

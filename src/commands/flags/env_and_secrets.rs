@@ -21,8 +21,9 @@ use crate::protocol::{
 pub struct EnvAndSecrets {
     /// Set an environment variable; without a value, pass on the one set here
     ///
-    /// May be given several times. No other variable of this environment reaches the VM, except TERM if
-    /// the command has a terminal.
+    /// May be given several times. It overrides the image's and the profile's, and what a login shell reads
+    /// from /etc/profile. No other variable of this environment reaches the VM, except TERM if the command
+    /// has a terminal.
     #[arg(short, long, value_name = "KEY[=VALUE]", add = ArgValueCompleter::new(candidates::variables))]
     env: Vec<OsString>,
 

@@ -5,5 +5,6 @@ mod extract;
 mod harness;
 mod hostile;
 mod lines;
+mod login;
 mod streams;
 mod tars;
