@@ -12,11 +12,8 @@ use super::interface::{Backend, BackendVm, DialedStream, StreamPurpose, VmTraces
 use super::port;
 use crate::host::launcher::{LaunchProgram, LaunchSpec};
 use crate::host::wait::WaitLimit;
-use crate::host::{directory, log};
+use crate::host::{directory, log, which};
 use crate::model::{Accelerator, BackendKind, VmId, VmPaths};
-
-/// The PATH of commands if there is none, as for a command started by cron or a service.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs `mayfly-agent` on the host.
 #[derive(Debug, Clone)]
@@ -49,7 +46,7 @@ impl Backend for MockBackend {
         if let Some(secrets) = vm.paths.secrets().to_str() {
             args.extend(["--secrets".to_owned(), secrets.to_owned()]);
         }
-        let path = std::env::var("PATH").unwrap_or_else(|_| DEFAULT_PATH.into());
+        let path = which::path().to_string_lossy().into_owned();
         let home = work.to_str().context("the state directory's name is not UTF-8")?.to_owned();
         let program = LaunchProgram {
             path: self.agent.clone(),

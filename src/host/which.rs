@@ -1,5 +1,6 @@
 //! Finding programs, and identifying their versions.
 
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,6 +9,9 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{Access, access};
 
 use crate::model::{Refusal, RefusalKind};
+
+/// Where programs are if `PATH` names no directory, as in a service: root's `PATH` in Debian.
+const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Directories of administrators' programs. The `PATH` of an ordinary user on Debian lacks them.
 const ADMIN_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -43,9 +47,16 @@ pub(super) fn search_path() -> Vec<PathBuf> {
     directories
 }
 
+/// The absolute directories of [`path`]. Relative ones are not searched: they would run what is in the current
+/// directory.
 fn path_directories() -> Vec<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).filter(|directory| directory.is_absolute()).collect()
+    std::env::split_paths(&path()).filter(|directory| directory.is_absolute()).collect()
+}
+
+/// `PATH`, or the system's if that names no absolute directory.
+pub fn path() -> OsString {
+    let is_usable = |path: &OsString| std::env::split_paths(path).any(|path| path.is_absolute());
+    std::env::var_os("PATH").filter(is_usable).unwrap_or_else(|| SYSTEM_PATH.into())
 }
 
 /// The absolute path of an executable: `program` itself if it contains a slash, else the first of that

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use nix::unistd::geteuid;
+use nix::unistd::{User, geteuid};
 use sha2::{Digest, Sha256};
 
 use crate::model::{Refusal, RefusalKind, layout};
@@ -104,12 +104,21 @@ fn short_name(state: &Path) -> String {
 pub(super) fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
     // The XDG specification: relative values must be ignored.
     let given = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = || std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
     Some(given.or_else(|| Some(home()?.join(below_home)))?.join("mayfly"))
+}
+
+/// The user's home directory: `HOME`, or the one in the user database, as cron and services may not set it.
+pub(super) fn home() -> Option<PathBuf> {
+    let given = std::env::var_os("HOME").map(PathBuf::from);
+    let listed = || Some(User::from_uid(geteuid()).ok()??.dir);
+    given.filter(|home| home.is_absolute()).or_else(|| listed().filter(|home| home.is_absolute()))
 }
 
 fn xdg_or_refuse(variable: &str, below_home: &str) -> Result<PathBuf> {
     xdg(variable, below_home).with_context(|| {
-        format!("neither {variable} nor HOME is set; name a directory with --state-dir")
+        format!(
+            "neither {variable} nor HOME is set, and you are not in /etc/passwd; name a directory with \
+             --state-dir"
+        )
     })
 }

@@ -207,4 +207,61 @@ fn the_default_state_directory_follows_xdg() {
     let id = run(&env, &["create"]).line();
     assert!(own.join("xdg/mayfly/vms").join(&id).exists());
     run(&env, &["rm", &id]).prints(&format!("{id}\n"));
+    // Without HOME, the home is the one in /etc/passwd.
+    env.unset("XDG_STATE_HOME");
+    if is_root {
+        let config = env.file("config.toml", "state_dir = \"~/state\"\n");
+        for home in ["", "relative"] {
+            env.set("HOME", home);
+            let answer = run(&env, &["create"]);
+            answer.fails(1, "mayfly: cannot create /nonexistent[..]\n");
+        }
+        env.unset("HOME");
+        run(&env, &["create"]).fails(1, "mayfly: cannot create /nonexistent[..]\n");
+        env.set("MAYFLY_CONFIG", config);
+        run(&env, &["create"]).fails(1, "mayfly: cannot create /nonexistent[..]state[..]\n");
+    }
+}
+
+#[test]
+fn no_variable_is_needed() {
+    let mut env = Environment::mock();
+    // The checks of programs come first.
+    let diagnosis = |env: &Environment| {
+        let answer = env.run(&["doctor", "--json"]);
+        answer.stdout().split("state directory").next().unwrap().to_owned()
+    };
+    env.set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let complete = diagnosis(&env);
+    env.unset("LC_ALL");
+    env.unset("HOME");
+    // As after `env -i`, in a service, and in a shell that was given nonsense. A file in the current directory is
+    // not run.
+    let decoy = env.file("qemu-system-x86_64", "#!/bin/sh\necho decoy\n");
+    fs::set_permissions(&decoy, fs::Permissions::from_mode(0o755)).unwrap();
+    for path in [None, Some(""), Some(":"), Some(".")] {
+        env.unset("PATH");
+        if let Some(path) = path {
+            env.set("PATH", path);
+        }
+        assert_eq!(diagnosis(&env), complete, "{path:?}");
+        let line = "command -v sh && command -v env > /dev/null";
+        env.run(&["run", "--", "sh", "-c", line]).prints("/[..]bin/sh\n");
+    }
+    // As cron has it: programs of administrators are found nevertheless.
+    env.set("PATH", "/usr/bin:/bin");
+    assert_eq!(diagnosis(&env), complete);
+}
+
+#[test]
+fn a_deleted_current_directory_is_no_obstacle() {
+    let env = Environment::mock();
+    let gone = env.root().join("gone");
+    fs::create_dir(&gone).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "rmdir \"$PWD\" && exec \"$0\" run -- echo hi"]).arg(programs::mayfly());
+    command.env_clear().current_dir(&gone);
+    let template = env.command::<&str>(&[]);
+    command.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Answer::new("run".into(), command.output().unwrap()).prints("hi\n");
 }

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use toml::de::DeValue;
 
 use crate::model::{Accelerator, BackendChoice, Isolation, MemMib, TimeSpan};
+use crate::settings::directories::home;
 
 /// A key.
 #[derive(Debug)]
@@ -197,7 +198,7 @@ impl KeyForm {
 fn at_home(path: &str) -> Option<String> {
     match path.strip_prefix("~/") {
         Some(rest) => {
-            let home = std::env::var("HOME").ok().filter(|home| home.starts_with('/'))?;
+            let home = home()?.into_os_string().into_string().ok()?;
             Some(format!("{}/{rest}", home.trim_end_matches('/')))
         }
         None => Some(path.to_owned()).filter(|path| !path.is_empty()),
