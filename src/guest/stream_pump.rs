@@ -25,13 +25,14 @@ use super::output::OutputDrain;
 use super::session::AgentSession;
 use super::stdin::InputFeed;
 use super::tty::AttachedTerminal;
-use crate::host::signals::{PendingSignals, SignalInterrupt};
+use crate::host::signals::{PendingSignals, SignalInterrupt, SignalNumber};
 use crate::model::{Refusal, RefusalKind};
 use crate::protocol::{
     AgentFailure, ExecExit, ExecRequest, ExecStarted, FailureKind, Frame, FrameKind, ProcessEnd,
     ProtocolViolation, SignalRequest, StdinCredit,
 };
 use crate::sys::poll::{self, PollFlags};
+use crate::sys::signals::STOPPING;
 
 /// How long a command may take to end after its output lost its reader.
 const OUTPUT_GRACE: Duration = Duration::from_millis(500);
@@ -130,7 +131,7 @@ impl<'a> StreamPump<'a> {
             if ready.contains(&PumpSource::Stdin) {
                 match self.stdin.pump(&mut session.link) {
                     Ok(None) => {}
-                    Ok(Some(KeyAction::HangUp)) => return Ok(self.hang_up(Signal::SIGHUP)),
+                    Ok(Some(KeyAction::HangUp)) => return Ok(self.hang_up(Signal::SIGHUP.into())),
                     Ok(Some(KeyAction::Suspend)) => {
                         if let Some(terminal) = &mut self.terminal {
                             terminal.suspend()?;
@@ -139,7 +140,7 @@ impl<'a> StreamPump<'a> {
                     Err(error) => {
                         self.input_error = Some(error);
                         self.deadline.close(INPUT_GRACE);
-                        send_signal(session, Signal::SIGTERM)?;
+                        send_signal(session, Signal::SIGTERM.into())?;
                     }
                 }
             }
@@ -236,7 +237,7 @@ impl<'a> StreamPump<'a> {
         match result {
             Err(error) if self.lost_reader(&error) => {
                 if self.deadline.close(OUTPUT_GRACE) {
-                    send_signal(session, Signal::SIGPIPE)?;
+                    send_signal(session, Signal::SIGPIPE.into())?;
                 }
                 Ok(())
             }
@@ -258,18 +259,22 @@ impl<'a> StreamPump<'a> {
             if self.terminal.is_some() {
                 return Ok(Some(self.hang_up(signal)));
             }
-            if self.signalled && matches!(signal, Signal::SIGINT | Signal::SIGTERM) {
+            let asks_to_stop = STOPPING.iter().any(|stopping| signal == *stopping);
+            let asks_again = self.signalled && asks_to_stop;
+            if signal.is_own_limit()
+                || asks_again && (signal == Signal::SIGINT || signal == Signal::SIGTERM)
+            {
                 bail!(SignalInterrupt(signal));
             }
-            self.signalled = true;
+            self.signalled |= asks_to_stop;
             send_signal(session, signal)?;
         }
         Ok(None)
     }
 
     /// Abandons the command. The agent notices when the session ends.
-    fn hang_up(&self, signal: Signal) -> (CommandExit, Duration) {
-        (CommandExit::HungUp(signal as u8), self.deadline.elapsed())
+    fn hang_up(&self, signal: SignalNumber) -> (CommandExit, Duration) {
+        (CommandExit::HungUp(signal.number()), self.deadline.elapsed())
     }
 
     /// Starts a new line for mayfly's next message, if the command was cut off at a terminal.
@@ -346,8 +351,8 @@ enum FrameEffect {
     Fail(AgentFailure),
 }
 
-fn send_signal(session: &mut AgentSession, signal: Signal) -> Result<()> {
-    let request = SignalRequest { number: signal as u8 };
+fn send_signal(session: &mut AgentSession, signal: SignalNumber) -> Result<()> {
+    let request = SignalRequest { number: signal.number() };
     let json = serde_json::to_vec(&request).context("encode a signal")?;
     let link = &mut session.link;
     // If there is no room even for this, the agent does not read.

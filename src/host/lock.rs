@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::atomic_file::remove_if_there;
+use super::signals::InterruptWatch;
 use crate::model::{Refusal, RefusalKind};
 use crate::sys::file_system::if_exists;
 
@@ -30,8 +31,10 @@ impl FileLock {
     ///
     /// # Errors
     /// `Busy` with the holder's pid: the deadline passed.
+    /// [`SignalInterrupt`](super::signals::SignalInterrupt): a signal arrived during the wait.
     pub fn acquire(path: &Path, what: &str, deadline: Instant) -> Result<FileLock> {
         let mut pause = PAUSES.0;
+        let watch = InterruptWatch::begin();
         loop {
             if let Some(lock) = FileLock::try_acquire(path)? {
                 return Ok(lock);
@@ -39,7 +42,7 @@ impl FileLock {
             if Instant::now() >= deadline {
                 return Err(busy(path, what).into());
             }
-            std::thread::sleep(pause);
+            watch.wait(None, Some(Instant::now() + pause))?;
             pause = (pause * 2).min(PAUSES.1);
         }
     }

@@ -5,13 +5,29 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::sys::poll::{self, PollFlags};
-use crate::sys::signals::{STOPPING, ignore};
+pub use crate::sys::signals::SignalNumber;
+use crate::sys::signals::{ignore, set_of};
+
+/// The kernel's signalfd, from [`PendingSignals::block`] on.
+static PROCESS: OnceLock<SignalFd> = OnceLock::new();
+
+/// The last signal that was taken from it, in the lowest byte, and above how many there were.
+static TAKEN: AtomicU32 = AtomicU32::new(0);
+
+/// Whether [`PendingSignals::listen`] takes every signal.
+static IS_LISTENING: AtomicBool = AtomicBool::new(false);
+
+/// How often a wait looks whether another thread has taken a signal.
+const TICK: Duration = Duration::from_millis(50);
 
 /// Signals that arrived, readable as a descriptor.
 #[derive(Debug)]
@@ -19,8 +35,8 @@ pub struct PendingSignals(SignalSource);
 
 #[derive(Debug)]
 enum SignalSource {
-    /// The kernel's signalfd. While it exists, these signals have no other effect.
-    Process(SignalFd),
+    /// Those of this process.
+    Process(&'static SignalFd),
     /// The receiving end of a [`SignalRelay`]: one byte for each signal.
     Relay(UnixStream),
 }
@@ -31,19 +47,20 @@ pub struct SignalRelay(UnixStream);
 
 /// A signal interrupted the work. The exit code is [`SignalInterrupt::code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SignalInterrupt(pub Signal);
+pub struct SignalInterrupt(pub SignalNumber);
 
 impl PendingSignals {
-    /// Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT in this thread and in threads that it starts later; call this
-    /// before any is started. Ignores SIGPIPE, so that writing to a closed output is an error. Programs inherit
-    /// both; [`super::launcher`] resets them for a VMM.
+    /// Blocks the [`SignalNumber::ending`] signals in this thread and in threads that it starts later; call this
+    /// before any is started. Those that are ignored stay ignored: blocked, they would arrive all the same. Ignores
+    /// SIGPIPE, so that writing to a closed output is an error. Programs inherit both; [`super::launcher`] resets
+    /// them for a VMM.
     pub fn block() -> anyhow::Result<PendingSignals> {
-        let set = SigSet::from_iter(STOPPING);
-        set.thread_block().context("block signals")?;
         ignore(Signal::SIGPIPE).context("ignore SIGPIPE")?;
+        let set = set_of(SignalNumber::ending().filter(|signal| !signal.is_ignored()));
+        set.thread_block().context("block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&set, flags).context("make a signal descriptor")?;
-        Ok(PendingSignals(SignalSource::Process(signals)))
+        Ok(PendingSignals(SignalSource::Process(PROCESS.get_or_init(|| signals))))
     }
 
     /// Signals that a relay passes on.
@@ -56,20 +73,20 @@ impl PendingSignals {
     }
 
     /// Takes the next signal, if any.
-    pub fn take(&mut self) -> Option<Signal> {
-        let number = match &mut self.0 {
-            SignalSource::Process(signals) => signals.read_signal().ok()??.ssi_signo as i32,
+    pub fn take(&mut self) -> Option<SignalNumber> {
+        match &mut self.0 {
+            SignalSource::Process(signals) => take_from(signals),
             SignalSource::Relay(stream) => {
                 let mut byte = [0];
                 stream.read_exact(&mut byte).ok()?;
-                byte[0].into()
+                SignalNumber::of(byte[0].into())
             }
-        };
-        Signal::try_from(number).ok()
+        }
     }
 
     /// Calls `receive` for every signal until `end` is readable or hangs up.
-    pub fn listen(&mut self, end: BorrowedFd<'_>, mut receive: impl FnMut(Signal)) {
+    pub fn listen(&mut self, end: BorrowedFd<'_>, mut receive: impl FnMut(SignalNumber)) {
+        IS_LISTENING.store(true, Ordering::SeqCst);
         loop {
             let sources =
                 [(false, self.as_fd(), PollFlags::POLLIN), (true, end, PollFlags::POLLIN)];
@@ -78,6 +95,7 @@ impl PendingSignals {
                 receive(signal);
             }
             if is_over {
+                IS_LISTENING.store(false, Ordering::SeqCst);
                 return;
             }
         }
@@ -106,21 +124,88 @@ impl AsFd for PendingSignals {
 
 impl SignalRelay {
     /// Passes a signal on. It is dropped if the receiver is gone or has hundreds that it has not taken.
-    pub fn pass_on(&self, signal: Signal) {
-        let _ = (&self.0).write(&[signal as u8]);
+    pub fn pass_on(&self, signal: impl Into<SignalNumber>) {
+        let _ = (&self.0).write(&[signal.into().number()]);
+    }
+}
+
+fn take_from(signals: &SignalFd) -> Option<SignalNumber> {
+    let signal = SignalNumber::of(signals.read_signal().ok()??.ssi_signo)?;
+    let count = (TAKEN.load(Ordering::SeqCst) >> 8) + 1;
+    TAKEN.store(count << 8 | u32::from(signal.number()), Ordering::SeqCst);
+    Some(signal)
+}
+
+/// Lets a signal end a wait in any part of the program and in any thread. Before [`PendingSignals::block`] signals
+/// end the program by themselves.
+#[derive(Debug)]
+pub struct InterruptWatch {
+    /// [`TAKEN`] at its beginning.
+    taken: u32,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum WatchSource {
+    Wanted,
+    Signals,
+}
+
+impl InterruptWatch {
+    pub fn begin() -> InterruptWatch {
+        InterruptWatch { taken: TAKEN.load(Ordering::SeqCst) }
+    }
+
+    /// Waits until a descriptor is ready; returns `false` if `until` came first.
+    ///
+    /// # Errors
+    /// [`SignalInterrupt`]: a signal arrived, and the descriptor is not ready.
+    pub fn wait(
+        &self,
+        wanted: Option<(BorrowedFd<'_>, PollFlags)>,
+        until: Option<Instant>,
+    ) -> anyhow::Result<bool> {
+        loop {
+            let signals = PROCESS.get().filter(|_| !IS_LISTENING.load(Ordering::SeqCst));
+            let sources = [
+                wanted.map(|(fd, events)| (WatchSource::Wanted, fd, events)),
+                signals.map(|fd| (WatchSource::Signals, fd.as_fd(), PollFlags::POLLIN)),
+            ];
+            let sources: Vec<_> = sources.into_iter().flatten().collect();
+            let tick =
+                (PROCESS.get().is_some() && signals.is_none()).then(|| Instant::now() + TICK);
+            let limit = [until, tick].into_iter().flatten().min();
+            let ready = poll::ready(&sources, limit).context("poll")?;
+            if ready.contains(&WatchSource::Wanted) {
+                return Ok(true);
+            }
+            if ready.contains(&WatchSource::Signals)
+                && let Some(signal) = signals.and_then(take_from)
+            {
+                return Err(SignalInterrupt(signal).into());
+            }
+            let taken = TAKEN.load(Ordering::SeqCst);
+            if taken != self.taken
+                && let Some(signal) = SignalNumber::of(taken & 0xff)
+            {
+                return Err(SignalInterrupt(signal).into());
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(false);
+            }
+        }
     }
 }
 
 impl SignalInterrupt {
     /// The exit code of a shell: 128 plus the signal's number.
     pub fn code(self) -> u8 {
-        128 + self.0 as u8
+        128 + self.0.number()
     }
 }
 
 impl fmt::Display for SignalInterrupt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "interrupted by {}", self.0.as_str())
+        write!(f, "interrupted by {}", self.0)
     }
 }
 
@@ -137,8 +222,8 @@ mod tests {
         relay.pass_on(Signal::SIGINT);
         relay.pass_on(Signal::SIGTERM);
         assert!(signals.pending());
-        assert_eq!(signals.take(), Some(Signal::SIGINT));
-        assert_eq!(signals.check(), Err(SignalInterrupt(Signal::SIGTERM)));
+        assert_eq!(signals.take(), Some(Signal::SIGINT.into()));
+        assert_eq!(signals.check(), Err(SignalInterrupt(Signal::SIGTERM.into())));
         assert_eq!(signals.check(), Ok(()));
         drop(relay);
         // A relay that is gone is not a signal.

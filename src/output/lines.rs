@@ -269,7 +269,7 @@ mod tests {
         // What fits is written despite pending signals.
         assert!(shared.write(b"ci | one\n", &mut patience).unwrap());
         let error = shared.write(&[b'x'; 1 << 20], &mut patience).unwrap_err();
-        assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGTERM)));
+        assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGTERM.into())));
         drop(reader);
         assert!(!shared.write(b"ci | two\n", &mut patience).unwrap());
     }

@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::answer::Answer;
 use super::processes::{PATIENCE, eventually};
@@ -117,7 +116,14 @@ impl Live {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.pid()), signal).expect("the command is there");
+        self.signal_number(signal as i32);
+    }
+
+    /// For real-time signals, which nix's type lacks.
+    pub fn signal_number(&self, number: i32) {
+        // SAFETY: kill only sends a signal, to a child that was not waited for.
+        let sent = unsafe { nix::libc::kill(self.pid(), number) };
+        assert_eq!(sent, 0, "the command is there");
     }
 
     /// Kills the command, which must not have ended.

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
 
-use crate::host::signals::{PendingSignals, SignalInterrupt, SignalRelay};
+use crate::host::signals::{PendingSignals, SignalInterrupt, SignalNumber, SignalRelay};
 use crate::model::VmRecord;
 
 /// Calls `work` for every VM, with at most `jobs` threads, and `done` with each result in this thread.
@@ -36,7 +35,7 @@ pub fn in_parallel<T: Send, const N: usize>(
     }
     let (stop, stop_writer) = pipe().context("cannot make a pipe")?;
     let next = AtomicUsize::new(0);
-    let arrived: Mutex<Option<Signal>> = Mutex::default();
+    let arrived: Mutex<Option<SignalNumber>> = Mutex::default();
     let (work, next, arrived) = (&work, &next, &arrived);
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
@@ -71,6 +70,8 @@ pub fn in_parallel<T: Send, const N: usize>(
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use nix::sys::signal::Signal;
 
     use super::*;
     use crate::model::{BootId, VmExpiry, VmManifest, VmPhase};
@@ -116,14 +117,14 @@ mod tests {
                 while !receiver.pending() {
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                assert_eq!(receiver.take(), Some(Signal::SIGTERM));
+                assert_eq!(receiver.take(), Some(Signal::SIGTERM.into()));
             }
             Ok(())
         };
         in_parallel(&vms(10), 2, &mut signals, work, |_, result| match result {
             Ok(()) => interrupted += 1,
             Err(error) => {
-                assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGTERM)));
+                assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGTERM.into())));
                 prevented += 1;
             }
         })

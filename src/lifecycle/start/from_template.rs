@@ -5,23 +5,21 @@
 //! so a crash leaves the same traces as one during a boot.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use nix::sys::signal::Signal;
 
 use super::boot::{BootedVm, VmBoot};
 use super::caller::{StartCaller, StartRemark};
 use crate::backend::{Backend, MemorySource};
-use crate::guest::{AgentSession, CommandExit, ExecIo, OutputSink};
-use crate::host::signals::{PendingSignals, SignalInterrupt};
+use crate::guest::{AgentSession, ExecIo, OutputSink};
+use crate::host::signals::{InterruptWatch, PendingSignals, SignalInterrupt};
 use crate::host::wait::WaitLimit;
 use crate::host::{atomic_file, cpu, sparse};
 use crate::image::LockedImage;
 use crate::lifecycle::images::templates;
 use crate::model::VmManifest;
 use crate::protocol::{ExecProgram, ExecRequest, WireText};
-use crate::sys::signals::STOPPING;
 use crate::template::{LockedTemplate, TemplateClaim, TemplateDraft, TemplateShape};
 
 /// Run in a guest before it is frozen, so that what every command needs is in the template's memory and is
@@ -185,13 +183,9 @@ fn warm_up(session: &mut AgentSession, signals: &mut PendingSignals) -> Result<(
     let exec = ExecRequest::of(ExecProgram::Shell(WireText::from(WARM_UP)));
     let nowhere = || OutputSink::Capture { limit: 0 };
     let io = ExecIo { stdin: None, stdout: nowhere(), stderr: nowhere(), signals };
-    match session.exec(&exec, io)?.exit {
-        // The user's signal, which was forwarded.
-        CommandExit::Signalled(number) => match Signal::try_from(i32::from(number)) {
-            Ok(signal) if STOPPING.contains(&signal) => Err(SignalInterrupt(signal).into()),
-            _ => Ok(()),
-        },
-        // An image without a shell is frozen without it.
-        _ => Ok(()),
-    }
+    let watch = InterruptWatch::begin();
+    // An image without a shell is frozen without it.
+    session.exec(&exec, io)?;
+    // The first signal was passed on to the shell.
+    watch.wait(None, Some(Instant::now())).map(drop)
 }

@@ -211,7 +211,10 @@ fn waiting_ends_with_the_vmm_and_with_a_signal() {
     raise(Signal::SIGTERM).unwrap();
     let mut wait = WaitLimit::within(Duration::from_secs(20)).interruptible(&mut signals);
     let error = AgentSession::open(channel(silent), false, &mut wait).unwrap_err();
-    assert_eq!(error.downcast_ref::<SignalInterrupt>(), Some(&SignalInterrupt(Signal::SIGTERM)));
+    assert_eq!(
+        error.downcast_ref::<SignalInterrupt>(),
+        Some(&SignalInterrupt(Signal::SIGTERM.into()))
+    );
 }
 
 #[test]

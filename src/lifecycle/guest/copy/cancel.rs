@@ -8,9 +8,8 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::Signal;
 
-use crate::host::signals::SignalInterrupt;
+use crate::host::signals::{SignalInterrupt, SignalNumber};
 use crate::sys::nonblocking::NonblockingWriter;
 use crate::sys::poll::{self, PollFlags};
 
@@ -19,7 +18,7 @@ use crate::sys::poll::{self, PollFlags};
 pub struct CancelEvent {
     event: EventFd,
     /// Why it was set: a signal, or `None` because the other side has ended.
-    reason: OnceLock<Option<Signal>>,
+    reason: OnceLock<Option<SignalNumber>>,
 }
 
 /// The error of a thread that was cancelled, or whose reader is gone. It does not say why.
@@ -52,7 +51,7 @@ impl CancelEvent {
     }
 
     /// Cancels the work. The first reason is kept.
-    pub fn set(&self, reason: Option<Signal>) {
+    pub fn set(&self, reason: Option<SignalNumber>) {
         let _ = self.reason.set(reason);
         let _ = self.event.write(1);
     }

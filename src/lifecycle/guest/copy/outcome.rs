@@ -18,7 +18,7 @@ pub fn check_outcome(outcome: &CommandOutcome) -> Result<()> {
     let line = printed.trim().lines().next().unwrap_or_default();
     let stopped = |signal: u8| {
         let signal = Signal::try_from(i32::from(signal)).ok()?;
-        STOPPING.contains(&signal).then_some(SignalInterrupt(signal))
+        STOPPING.contains(&signal).then_some(SignalInterrupt(signal.into()))
     };
     match &outcome.exit {
         CommandExit::Exited(0) => Ok(()),

@@ -105,7 +105,7 @@ mod tests {
         };
         let error = with_worker(cancel, &mut signals, || work_until_cancelled(cancel), exec, Ok)
             .unwrap_err();
-        assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGTERM)));
+        assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGTERM.into())));
     }
 
     #[test]
@@ -115,12 +115,12 @@ mod tests {
         let exec = |signals: &mut PendingSignals| {
             relay.pass_on(Signal::SIGINT);
             poll::wait_for(signals.as_fd(), PollFlags::POLLIN, None)?;
-            assert_eq!(signals.take(), Some(Signal::SIGINT));
+            assert_eq!(signals.take(), Some(Signal::SIGINT.into()));
             ended(CommandExit::Signalled(2), "")
         };
         let error = with_worker(cancel, &mut signals, || work_until_cancelled(cancel), exec, Ok)
             .unwrap_err();
-        assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGINT)));
+        assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGINT.into())));
         let cancel = &CancelEvent::new().unwrap();
         let finish = |()| {
             relay.pass_on(Signal::SIGINT);
@@ -128,7 +128,7 @@ mod tests {
         };
         let exec = |_: &mut PendingSignals| ended(CommandExit::Exited(0), "");
         let error = with_worker(cancel, &mut signals, || Ok(()), exec, finish).unwrap_err();
-        assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGINT)));
+        assert_eq!(error.downcast_ref(), Some(&SignalInterrupt(Signal::SIGINT.into())));
     }
 
     #[test]
