@@ -41,7 +41,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let config = ConfigFiles::load();
     let no_config = ConfigFiles::default();
     let usable = config.as_ref().unwrap_or(&no_config);
-    commands::completions::answer_shell(&args, || tree::tree(usable));
+    if let Some(answer) = commands::completions::answer_shell(&args, || tree::tree(usable)) {
+        let printer = Printer { style: PrintStyle::default() };
+        return exit_after(answer.and_then(|answer| printer.stream(&answer).map(drop)));
+    }
     let color = requested_color(&args, usable);
     let matches = tree::tree(usable).color(color.into()).try_get_matches_from(&args);
     let (matches, cli) = match matches
@@ -58,16 +61,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         .and_then(|settings| cli.command.serve(&AppContext { settings, printer }));
     match served {
         Ok(code) => code.into(),
-        Err(error) => {
-            let failure = if is_guest_verb(matches.subcommand_name()) {
-                ErrorReport::of_command(&error)
-            } else {
-                ErrorReport::of(&error)
-            };
-            printer.failure(&failure);
-            failure.exit_code.into()
-        }
+        Err(error) => fail(printer, &error, matches.subcommand_name()),
     }
+}
+
+/// Prints an error, and returns the exit status for it.
+fn fail(printer: Printer, error: &anyhow::Error, verb: Option<&str>) -> ExitCode {
+    let failure =
+        if is_guest_verb(verb) { ErrorReport::of_command(error) } else { ErrorReport::of(error) };
+    printer.failure(&failure);
+    failure.exit_code.into()
 }
 
 fn is_guest_verb(verb: Option<&str>) -> bool {
@@ -111,8 +114,12 @@ fn requested_color(args: &[OsString], config: &ConfigFiles) -> ColorMode {
 /// Prints what the parser says: help or the version, or else a usage error.
 fn report_usage(error: &clap::Error, args: &[OsString], color: ColorMode) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+        let printer = Printer { style: PrintStyle { color, ..PrintStyle::default() } };
+        let text = color.on_stdout().styled(&error.render());
+        return match printer.stream(text.as_bytes()) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => fail(printer, &error, None),
+        };
     }
     let partly = command().ignore_errors(true).try_get_matches_from(args);
     let verb = partly.ok().and_then(|matches| matches.subcommand_name().map(str::to_owned));

@@ -24,6 +24,7 @@
 
 // Only mayfly's own programs use the library. Its documentation is for contributors and includes private items.
 #![allow(rustdoc::private_intra_doc_links, reason = "documented with --document-private-items")]
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests may panic"))]
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("mayfly runs on x86-64 Linux only: it drives KVM and QEMU machines of that kind");

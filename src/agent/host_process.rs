@@ -46,12 +46,12 @@ fn start(options: AgentOptions) -> Result<Arc<AgentContext>> {
     nix::sys::prctl::set_child_subreaper(true).context("become a subreaper")?;
     shutdown::block_signals().context("set up signals")?;
     let context = AgentContext::new(AgentMode::Process { root, secrets: options.secrets })?;
-    shutdown::end_past_ttl(&context);
+    shutdown::end_past_ttl(&context)?;
     for port in ports {
-        serve_in_thread(port, &context);
+        serve_in_thread(port, &context)?;
     }
     for listener in listeners {
-        accept_in_thread(listener, &context);
+        accept_in_thread(listener, &context)?;
     }
     Ok(context)
 }

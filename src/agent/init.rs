@@ -111,7 +111,7 @@ fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>> {
         power: *power,
     };
     let context = AgentContext::new(mode)?;
-    shutdown::end_past_ttl(&context);
+    shutdown::end_past_ttl(&context)?;
     match vsock_driver {
         Some(driver) => serve_vsock(&context, driver, &failures)?,
         None => serve_ports(&context, &failures)?,
@@ -195,7 +195,7 @@ fn serve_vsock(
     for port in [VSOCK_CONTROL, VSOCK_SESSION] {
         let listener = AgentListener::vsock(port)
             .with_context(|| format!("listen on vsock port {port}{}", reasons(failures)))?;
-        accept_in_thread(listener, context);
+        accept_in_thread(listener, context)?;
     }
     let loaded = driver.and_then(|driver| modules::insert(&driver));
     loaded.with_context(|| format!("load {VSOCK_DRIVER}{}", reasons(failures)))
@@ -218,7 +218,7 @@ fn serve_ports(context: &Arc<AgentContext>, failures: &[String]) -> Result<()> {
     for path in ports.ours {
         let port = OpenOptions::new().read(true).write(true).open(&path);
         let stream = port.and_then(|port| HostStream::port(port.into()));
-        serve_in_thread(stream.with_context(|| path.display().to_string())?, context);
+        serve_in_thread(stream.with_context(|| path.display().to_string())?, context)?;
     }
     Ok(())
 }

@@ -112,7 +112,8 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         app.printer.skipped(tally);
     }
     if app.printer.style.json {
-        app.printer.json(&CopyView::new(&id, &from, &to, tally.as_ref()))?;
+        let printed = app.printer.json(&CopyView::new(&id, &from, &to, tally.as_ref()));
+        printed.with_context(|| format!("{from} was copied, but the result cannot be printed"))?;
     } else {
         app.printer.note_on_terminal(&format!("mayfly: copied {from} to {to}"));
     }

@@ -1,11 +1,13 @@
 //! `mayfly create`.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::AppContext;
 use super::build_progress::create_vm;
 use super::flags::vm::VmFlags;
 use crate::host::signals::PendingSignals;
+use crate::lifecycle;
+use crate::model::record::reason;
 use crate::output::VmView;
 
 /// Create a VM and print its id
@@ -33,6 +35,13 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
     let record = create_vm(app, &manager, &request, &mut signals)?;
-    app.printer.answer(&VmView::from(&record), record.id().as_str())?;
+    let id = record.id();
+    let printed = app.printer.answer(&VmView::from(&record), id.as_str());
+    printed.or_else(|error| {
+        let undone = "the VM is deleted again, because its id cannot be printed";
+        lifecycle::remove(&manager, id, reason::ABANDONED)
+            .with_context(|| format!("cannot delete VM {id}, whose id cannot be printed"))?;
+        Err(error.context(undone))
+    })?;
     Ok(0)
 }

@@ -4,7 +4,6 @@ use anyhow::Result;
 
 use super::AppContext;
 use crate::lifecycle;
-use crate::output::escape;
 
 /// Delete expired VMs and what crashes left behind
 ///
@@ -37,19 +36,10 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         }
     }
     let reaped = lifecycle::reap(&manager, args.dry_run)?;
-    if app.printer.style.json {
-        app.printer.json(&reaped)?;
-        return Ok(0);
-    }
     let verb = if args.dry_run { "would delete" } else { "deleted" };
-    for id in &reaped.deleted_vm_ids {
-        app.printer.data(&format!("{verb} VM {id}"))?;
-    }
-    for name in &reaped.deleted_templates {
-        app.printer.data(&escape(&format!("{verb} template {name}")))?;
-    }
-    for leftover in &reaped.swept {
-        app.printer.data(&escape(&format!("{verb} {leftover}")))?;
-    }
+    let vms = reaped.deleted_vm_ids.iter().map(|id| format!("{verb} VM {id}"));
+    let templates = reaped.deleted_templates.iter().map(|name| format!("{verb} template {name}"));
+    let others = reaped.swept.iter().map(|leftover| format!("{verb} {leftover}"));
+    app.printer.results(&reaped, &vms.chain(templates).chain(others).collect::<Vec<_>>())?;
     Ok(0)
 }

@@ -115,7 +115,7 @@ fn build(app: &AppContext, machine: MachineFlags) -> Result<u8> {
         let message = format!("template {name} was made, but another command deleted it");
         Refusal::new(RefusalKind::Busy, message)
     })?;
-    app.printer.answer(&TemplateView::new(made), name)?;
+    app.printer.made(&TemplateView::new(made), name)?;
     Ok(0)
 }
 

@@ -1,7 +1,6 @@
 //! Reading files with secrets.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -10,6 +9,7 @@ use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 use zeroize::Zeroizing;
 
+use super::input;
 use crate::model::{Refusal, RefusalKind};
 
 /// The path that means standard input.
@@ -39,7 +39,7 @@ pub fn read(path: &Path, limit: usize, privacy: FilePrivacy) -> Result<Zeroizing
         let stdin = std::io::stdin().as_fd().try_clone_to_owned();
         (File::from(stdin.context("cannot use standard input")?), "standard input".to_owned())
     } else {
-        (File::open(path).map_err(failed)?, path.display().to_string())
+        (input::open(path).map_err(failed)?, path.display().to_string())
     };
     let about = file.metadata().map_err(failed)?;
     let ours = about.is_file() && about.uid() == geteuid().as_raw();
@@ -49,26 +49,28 @@ pub fn read(path: &Path, limit: usize, privacy: FilePrivacy) -> Result<Zeroizing
         let hint = format!("make it private with 'chmod 600 {name}'");
         return Err(Refusal::new(RefusalKind::Usage, message).hint(hint).into());
     }
-    take(&file, limit).map_err(failed)?.ok_or_else(|| {
+    let taken = take(&file, limit).map_err(|error| match error.downcast::<std::io::Error>() {
+        Ok(error) => failed(error).into(),
+        Err(interrupted) => interrupted,
+    })?;
+    taken.ok_or_else(|| {
         let message = format!("{name} is larger than the limit of {} KiB", limit / 1024);
         Refusal::new(RefusalKind::Usage, message).into()
     })
 }
 
 /// Reads to the end; `None` if there are more than `limit` bytes.
-fn take(mut file: &File, limit: usize) -> std::io::Result<Option<Zeroizing<Vec<u8>>>> {
+fn take(file: &File, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>> {
     // Allocated once: growing would leave a copy of the content in freed memory.
     let mut bytes = Zeroizing::new(vec![0; limit + 1]);
     let mut count = 0;
     while count <= limit {
-        match file.read(&mut bytes[count..]) {
-            Ok(0) => {
+        match input::read(file, &mut bytes[count..])? {
+            0 => {
                 bytes.truncate(count);
                 return Ok(Some(bytes));
             }
-            Ok(more) => count += more,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            more => count += more,
         }
     }
     Ok(None)

@@ -10,6 +10,7 @@ use rustix::fs::{FallocateFlags, SeekFrom, fallocate, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
 use super::atomic_file::{remove_if_there, write_whole};
+use super::input;
 
 /// Bytes copied at once.
 const CHUNK: usize = 1 << 17;
@@ -37,7 +38,7 @@ pub fn clone_file(source: &Path, dest: &Path) -> Result<()> {
 }
 
 fn copy_to_new(source: &Path, dest: &Path) -> Result<()> {
-    let from = File::open(source)?;
+    let from = input::open_regular(source)?;
     remove_if_there(dest)?;
     let to = OpenOptions::new()
         .write(true)

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::digest::{self, DigestMethod};
 use super::info::FileInfo;
 use crate::host::clock;
+use crate::host::input;
 use crate::model::BootId;
 
 pub const VERIFIED: &str = "verified.json";
@@ -66,7 +67,7 @@ impl DigestCache {
     /// The cache in `directory`; empty if it is missing or damaged.
     pub fn load(directory: &Path) -> DigestCache {
         let read = || -> Result<DigestCache> {
-            Ok(serde_json::from_slice(&fs::read(directory.join(VERIFIED))?)?)
+            Ok(serde_json::from_slice(&input::read_regular(&directory.join(VERIFIED))?)?)
         };
         read().unwrap_or_default()
     }

@@ -1,13 +1,13 @@
 //! `image.json`: what an image is made of, and the digests of its files.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::digest::{self, DigestMethod};
+use crate::host::input;
 use crate::model::profile::IMPORTED_PROFILE;
 use crate::model::{ImageRecipe, ProfileName, Refusal, RefusalKind};
 use crate::sys::file_system::if_exists;
@@ -90,7 +90,7 @@ impl ImageInfo {
 /// `Host` if it does not parse: a damaged image is not a missing one.
 pub fn read(directory: &Path) -> Result<Option<ImageInfo>> {
     let path = directory.join(INFO);
-    let text = if_exists(fs::read(&path));
+    let text = if_exists(input::read_regular(&path));
     let text = text.with_context(|| format!("cannot read {}", path.display()))?;
     let Some(text) = text else { return Ok(None) };
     let damaged = |error: serde_json::Error| {

@@ -1,7 +1,5 @@
 //! Progress of an image build: a bar on a terminal, plain lines elsewhere.
 
-use std::time::Duration;
-
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::escape::escape;
@@ -35,7 +33,6 @@ impl<'a> BuildProgress<'a> {
                 "{spinner} [{pos}/{len}] {prefix} {wide_msg} {elapsed}",
             );
             bar.set_style(style.expect("the template is valid"));
-            bar.enable_steady_tick(Duration::from_millis(120));
             bar
         }))
     }
@@ -67,6 +64,10 @@ impl ProgressSink for BuildProgress<'_> {
     }
 
     fn cancelled(&self) -> bool {
+        // Asked several times a second. A thread that moves the bar might not start.
+        if let Some(bar) = &self.bar {
+            bar.tick();
+        }
         self.signals.pending()
     }
 }

@@ -75,6 +75,11 @@ impl TextTone {
 }
 
 impl StreamColor {
+    /// The parser's own text, with its colours or without.
+    pub fn styled(self, text: &clap::builder::StyledStr) -> String {
+        if self.0 { text.ansi().to_string() } else { text.to_string() }
+    }
+
     /// The text in the colour for `tone`, or unchanged if the stream gets no colours.
     pub fn paint(self, tone: TextTone, text: impl Display) -> String {
         let coloured = || Style::new().bold().fg_color(Some(tone.color().into()));

@@ -1,7 +1,5 @@
 //! Progress of a copy on a terminal: amount, speed and time left.
 
-use std::time::Duration;
-
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::escape::escape;
@@ -25,7 +23,6 @@ impl CopyProgress {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             bar.set_style(style(UNKNOWN));
             bar.set_prefix(escape(what));
-            bar.enable_steady_tick(Duration::from_millis(120));
             bar
         }))
     }

@@ -13,6 +13,7 @@ mod foreign_text;
 mod lines;
 mod printer;
 mod screen;
+mod standard;
 mod table;
 mod usage_hint;
 mod view;

@@ -1,7 +1,7 @@
 //! Printing in the form that the global flags ask for.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::IsTerminal;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::color::{ColorMode, StreamColor, TextTone};
 use super::error_report::ErrorReport;
 use super::escape::{escape, escape_json};
+use super::standard::{to_stderr, to_stdout};
 use crate::archive::CopyTally;
 use crate::lifecycle::{PhaseTimings, StartRemark};
 
@@ -69,13 +70,32 @@ impl Printer {
     }
 
     /// Prints what a verb has done something to: the value with `--json`, otherwise its name as the user
-    /// typed it, unless `--quiet` is given.
+    /// typed it, unless `--quiet` is given. The error names it too.
     pub fn done(&self, value: &impl Serialize, named: &str) -> Result<()> {
-        match self.style {
-            PrintStyle { json: true, .. } => self.json(value),
-            PrintStyle { quiet: true, .. } => Ok(()),
-            _ => self.data(named),
+        if self.style.quiet && !self.style.json {
+            return Ok(());
         }
+        self.made(value, named)
+    }
+
+    /// As [`Printer::answer`], for the name of what was made. The error names it too.
+    pub fn made(&self, value: &impl Serialize, name: &str) -> Result<()> {
+        let printed = self.answer(value, name);
+        printed.with_context(|| format!("{name}: it is done, but the result cannot be printed"))
+    }
+
+    /// Prints what a verb has done, a line each, and with `--json` the value. What cannot be written to standard
+    /// output goes to standard error, because it is known nowhere else.
+    pub fn results(&self, value: &impl Serialize, lines: &[String]) -> Result<()> {
+        let printed = match lines {
+            _ if self.style.json => self.json(value),
+            [] => Ok(()),
+            lines => {
+                self.data(&lines.iter().map(|line| escape(line)).collect::<Vec<_>>().join("\n"))
+            }
+        };
+        printed
+            .inspect_err(|_| lines.iter().for_each(|line| self.verdict(&format!("mayfly: {line}"))))
     }
 
     /// Whether data for people is coloured.
@@ -162,18 +182,4 @@ impl Printer {
         }
         to_stderr(&text);
     }
-}
-
-/// Returns whether standard output still has a reader. It is not an error if `head -1` has read enough.
-pub(super) fn to_stdout(bytes: &[u8]) -> Result<bool> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        written => written.context("cannot write to standard output").map(|()| true),
-    }
-}
-
-/// Errors are ignored, because there is nowhere else to report them.
-fn to_stderr(text: &str) {
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 
-use super::printer::to_stdout;
+use super::standard::to_stdout;
 use crate::host::job_control::{TerminalEvent, TerminalEvents};
 use crate::host::terminal::HostTerminal;
 

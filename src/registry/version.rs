@@ -1,5 +1,6 @@
 //! Versions of the registry file.
 
+use crate::host::input;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +19,7 @@ pub struct FileVersion {
 impl FileVersion {
     /// The version at `path`, and its content.
     pub fn read(path: &Path) -> io::Result<(FileVersion, Vec<u8>)> {
-        let mut file = File::open(path)?;
+        let mut file = input::open_regular(path)?;
         let stamp = stamp(&file.metadata()?);
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;

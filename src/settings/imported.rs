@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::layer::ProfileLayer;
+use crate::host::input;
 use crate::model::profile::IMPORTED_PROFILE;
 use crate::model::{CommandDefaults, ImportRecipe, ProfileName, Refusal, RefusalKind};
 
@@ -76,14 +77,14 @@ pub(super) fn read_all(artifacts: &Path) -> Result<BTreeMap<ProfileName, Profile
 }
 
 fn read(path: &Path, name: &ProfileName) -> Result<Option<ProfileLayer>> {
-    let text = match std::fs::read_to_string(path) {
+    let text = match input::read_regular(path) {
         // An image that was built has none, and a file is not an image.
         Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {
             return Ok(None);
         }
         text => text.with_context(|| format!("cannot read {}", path.display()))?,
     };
-    let file: File = toml::from_str(&text).map_err(|error| {
+    let file: File = toml::from_slice(&text).map_err(|error| {
         let message = format!("{}: {}", path.display(), error.to_string().trim_end());
         Refusal::new(RefusalKind::Host, message)
             .hint(format!("import the image again, or delete it: mayfly image rm {name}"))

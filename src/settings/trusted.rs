@@ -1,7 +1,7 @@
 //! Files that set what mayfly does. A user who can write one can make mayfly run any program.
 
-use std::fs::{File, Metadata};
-use std::io::{ErrorKind, Read};
+use std::fs::Metadata;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,14 @@ use anyhow::{Context, Result};
 use nix::unistd::{getegid, geteuid};
 
 use super::directories::xdg;
+use crate::host::input;
 use crate::model::{Refusal, RefusalKind};
 
 /// Where the system's files are.
 pub const SYSTEM_DIRECTORY: &str = "/etc/mayfly";
+
+/// The most bytes of a settings file.
+const LIMIT: usize = 1 << 20;
 
 /// Where the user's files are. Root has only the system's, because its `HOME` may be another user's, as with
 /// sudo.
@@ -27,16 +31,16 @@ pub fn user_directory() -> Option<PathBuf> {
 /// an ordinary user's own group, which many systems give each user, may write it.
 pub fn read(path: &Path, required: bool) -> Result<Option<String>> {
     let cannot = || format!("cannot read {}", path.display());
-    let mut file = match File::open(path) {
+    let file = match input::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound && !required => return Ok(None),
         Err(error) => return Err(error).with_context(cannot),
     };
     // The metadata of the opened file, because the path may lead to another at any time.
     check(path, &file.metadata().with_context(cannot)?)?;
-    let mut text = String::new();
-    file.read_to_string(&mut text).with_context(cannot)?;
-    Ok(Some(text))
+    let text = input::read_text(&file, LIMIT).with_context(cannot)?;
+    let too_large = || Refusal::usage(format!("{} has more than 1 MiB", path.display()));
+    text.ok_or_else(too_large).map(Some).map_err(Into::into)
 }
 
 fn check(path: &Path, about: &Metadata) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
 use nix::libc;
+use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::ioctl_fionbio;
 
 use super::descriptor;
@@ -41,7 +42,9 @@ impl NonblockingWriter {
     pub fn new(file: File) -> io::Result<NonblockingWriter> {
         let kind = file.metadata()?.file_type();
         let is_terminal = file.is_terminal();
-        if kind.is_file() || (kind.is_char_device() && !is_terminal) {
+        // Writing to one that is not open for writing fails at once; waiting for room would not end.
+        let is_writable = fcntl_getfl(&file)? & OFlags::ACCMODE != OFlags::RDONLY;
+        if !is_writable || kind.is_file() || (kind.is_char_device() && !is_terminal) {
             return Ok(NonblockingWriter(WriteMethod::Blocking(file)));
         }
         if kind.is_fifo() || is_terminal {

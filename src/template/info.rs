@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::host::clock;
+use crate::host::input;
 use crate::image::digest::{self, DigestMethod};
 use crate::image::{FileInfo, ImageInfo};
 use crate::model::{Accelerator, BackendKind, ProfileName, VmManifest};
@@ -111,9 +112,9 @@ impl TemplateInfo {
     /// # Errors
     /// The description cannot be read or parsed, or was changed.
     pub fn read(directory: &Path) -> Result<Option<TemplateInfo>> {
-        match fs::read_to_string(directory.join(INFO)) {
+        match input::read_regular(&directory.join(INFO)) {
             Ok(text) => {
-                let info = Self::from_text(&text);
+                let info = Self::from_text(&String::from_utf8_lossy(&text));
                 info.with_context(|| format!("{INFO} is not what was written")).map(Some)
             }
             Err(error) if error.kind() == ErrorKind::NotFound && !directory.exists() => Ok(None),

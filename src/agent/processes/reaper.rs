@@ -3,6 +3,7 @@
 //! `waitpid` would lose statuses to this one.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,11 +54,14 @@ impl AsFd for ChildExit {
 
 impl ChildReaper {
     /// Creates a reaper and starts its thread.
-    pub fn start() -> Arc<ChildReaper> {
+    ///
+    /// # Errors
+    /// The kernel allows no more threads.
+    pub fn start() -> io::Result<Arc<ChildReaper>> {
         let reaper = Arc::new(ChildReaper::default());
         let worker = Arc::clone(&reaper);
-        std::thread::spawn(move || worker.run());
-        reaper
+        std::thread::Builder::new().spawn(move || worker.run())?;
+        Ok(reaper)
     }
 
     /// Starts a child with `start`, which returns its pid. Until `start` returns, no unknown child is

@@ -1,7 +1,10 @@
 //! One thread for each connection or port.
 
 use std::sync::Arc;
+use std::thread::Builder;
 use std::time::Duration;
+
+use anyhow::{Context, Result};
 
 use super::host_stream::HostStream;
 use super::listener::AgentListener;
@@ -14,9 +17,13 @@ use crate::sys::nonblocking::would_block;
 const MAX_CONNECTIONS: usize = 64;
 
 /// Starts a thread that accepts connections, and starts a thread for each of them.
-pub fn accept_in_thread(listener: AgentListener, context: &Arc<AgentContext>) {
+///
+/// # Errors
+/// The kernel allows no more threads.
+pub fn accept_in_thread(listener: AgentListener, context: &Arc<AgentContext>) -> Result<()> {
     let context = Arc::clone(context);
-    std::thread::spawn(move || accept_forever(&listener, &context));
+    let started = Builder::new().spawn(move || accept_forever(&listener, &context));
+    started.map(drop).context("start a thread for connections")
 }
 
 fn accept_forever(listener: &AgentListener, context: &Arc<AgentContext>) {
@@ -27,7 +34,7 @@ fn accept_forever(listener: &AgentListener, context: &Arc<AgentContext>) {
             Ok(stream) => {
                 let (context, connection) = (Arc::clone(context), Arc::clone(&connections));
                 // Without a thread the connection is closed, which the client sees.
-                let _ = std::thread::Builder::new().spawn(move || {
+                let _ = Builder::new().spawn(move || {
                     serve(&stream, &context);
                     drop((stream, connection));
                 });
@@ -42,9 +49,13 @@ fn accept_forever(listener: &AgentListener, context: &Arc<AgentContext>) {
 }
 
 /// Starts a thread that serves a stream's clients one after the other.
-pub fn serve_in_thread(stream: HostStream, context: &Arc<AgentContext>) {
+///
+/// # Errors
+/// The kernel allows no more threads.
+pub fn serve_in_thread(stream: HostStream, context: &Arc<AgentContext>) -> Result<()> {
     let context = Arc::clone(context);
-    std::thread::spawn(move || serve(&stream, &context));
+    let started = Builder::new().spawn(move || serve(&stream, &context));
+    started.map(drop).context("start a thread for a port")
 }
 
 /// Serves a stream's clients one after the other: for ever on a port, until the end of a connection.

@@ -49,7 +49,7 @@ impl AgentContext {
         Ok(Arc::new(AgentContext {
             mode,
             ttl: ttl.context("create a timer")?,
-            reaper: ChildReaper::start(),
+            reaper: ChildReaper::start().context("start the thread that collects children")?,
             vm_id: Mutex::new(std::env::var_os("MAYFLY_VM")),
             ending: AtomicBool::new(false),
         }))

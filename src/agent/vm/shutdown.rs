@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
@@ -43,16 +44,20 @@ pub fn wait_for_sigterm(context: &AgentContext) -> ! {
 }
 
 /// Starts the thread that ends the VM past its TTL.
-pub fn end_past_ttl(context: &Arc<AgentContext>) {
+///
+/// # Errors
+/// The kernel allows no more threads.
+pub fn end_past_ttl(context: &Arc<AgentContext>) -> Result<()> {
     let context = Arc::clone(context);
-    std::thread::spawn(move || {
+    let wait = move || {
         loop {
             if poll::wait_for(context.ttl.as_fd(), PollFlags::POLLIN, None).is_ok() {
                 console::print("the VM's TTL is over");
                 end(&context, GRACE);
             }
         }
-    });
+    };
+    std::thread::Builder::new().spawn(wait).map(drop).context("start the timer's thread")
 }
 
 /// Ends the VM: asks processes to end, kills those that have not after `grace`, then powers off or

@@ -9,7 +9,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::{Command, FromArgMatches, ValueEnum};
-use clap_complete::CompleteEnv;
 use clap_complete::env::{EnvCompleter, Fish, Shells, Zsh};
 
 use crate::commands::AppContext;
@@ -58,29 +57,32 @@ pub fn script(shell: ShellKind) -> Result<String> {
     String::from_utf8(script).context("the script is not UTF-8")
 }
 
-/// Answers a completion script and exits, if one has called mayfly.
-pub fn answer_shell(args: &[OsString], tree: impl Fn() -> Command) {
-    if std::env::var_os(VARIABLE).is_none() {
-        return;
-    }
-    let typed = args.iter().skip_while(|arg| *arg != "--").skip(1);
+/// What to print if a completion script has called mayfly; `None` if none has.
+pub fn answer_shell(args: &[OsString], tree: impl Fn() -> Command) -> Option<Result<Vec<u8>>> {
+    let shell = std::env::var(VARIABLE).ok()?;
+    Some(answer(&shell, args, tree))
+}
+
+/// As clap's own function, which prints by itself and does not wait for a non-blocking standard output.
+fn answer(shell: &str, args: &[OsString], tree: impl Fn() -> Command) -> Result<Vec<u8>> {
+    let completer =
+        SHELLS.completer(shell).with_context(|| format!("{VARIABLE} names no supported shell"))?;
+    let words: Vec<OsString> =
+        args.iter().skip_while(|arg| *arg != "--").skip(1).cloned().collect();
     let parser = tree().ignore_errors(true);
-    let matches = parser.clone().try_get_matches_from(typed);
+    let matches = parser.clone().try_get_matches_from(&words);
     // With '--help' on the line, the parser returns the help instead of flags.
     let matches = matches.or_else(|_| parser.try_get_matches_from(["mayfly"]));
     if let Ok(flags) = matches.and_then(|matches| SettingOverrides::from_arg_matches(&matches)) {
         candidates::set_flags(flags);
     }
     let directory = std::env::current_dir().ok();
-    let answered = CompleteEnv::with_factory(tree)
-        .var(VARIABLE)
-        .shells(SHELLS)
-        .try_complete(args, directory.as_deref());
-    match answered {
-        Ok(true) => std::process::exit(0),
-        Ok(false) => {}
-        Err(error) => error.exit(),
-    }
+    let (mut tree, mut answer) = (tree(), Vec::new());
+    tree.build();
+    completer
+        .write_complete(&mut tree, words, directory.as_deref(), &mut answer)
+        .context("cannot complete the command line")?;
+    Ok(answer)
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {

@@ -10,6 +10,7 @@ use crate::commands::flags::selection::SelectionFlags;
 use crate::guest::{CommandOutcome, OutputSink};
 use crate::host::clock;
 use crate::host::signals::PendingSignals;
+use crate::host::thread;
 use crate::lifecycle::{self, ExecCommand, ExecStreams, FinishedCommand, PhaseTimings, VmManager};
 use crate::model::{Refusal, RefusalKind, VmPhase, VmRecord};
 use crate::output::{ErrorReport, PrefixedLines, SharedStream, WritePatience};
@@ -93,10 +94,17 @@ impl VmBatch<'_> {
             let (out, stdout) = pipe().context("cannot make a pipe")?;
             let (err, stderr) = pipe().context("cannot make a pipe")?;
             std::thread::scope(|scope| {
-                scope.spawn(|| self.print(vm, out, &self.stdout, for_stdout));
-                scope.spawn(|| self.print(vm, err, &self.stderr, for_stderr));
+                let printers = [
+                    thread::start(scope, || self.print(vm, out, &self.stdout, for_stdout))?,
+                    thread::start(scope, || self.print(vm, err, &self.stderr, for_stderr))?,
+                ];
                 // When it returns, the writing ends are closed, so both threads end.
-                exec(OutputSink::Stream(stdout.into()), OutputSink::Stream(stderr.into()))
+                let ran =
+                    exec(OutputSink::Stream(stdout.into()), OutputSink::Stream(stderr.into()))?;
+                for printer in printers {
+                    printer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                }
+                Ok(ran)
             })
         }?;
         Ok(FinishedExec { finished, timings })
@@ -109,17 +117,17 @@ impl VmBatch<'_> {
         mut from: PipeReader,
         to: &SharedStream,
         signals: &mut PendingSignals,
-    ) {
+    ) -> Result<()> {
         let mut lines = PrefixedLines::of(vm.manifest.display_name(), self.width);
         let mut patience = WritePatience::of(signals);
         let mut piece = vec![0; 64 << 10];
         while let Ok(count @ 1..) = from.read(&mut piece) {
             let whole = lines.push(&piece[..count], to.columns());
-            if !to.write(&whole, &mut patience).unwrap_or(false) {
-                return;
+            if !to.write(&whole, &mut patience)? {
+                return Ok(());
             }
         }
-        let _ = to.write(&lines.finish(to.columns()), &mut patience);
+        to.write(&lines.finish(to.columns()), &mut patience).map(drop)
     }
 
     /// Reports how a command ended, unless it succeeded, and returns its exit code.

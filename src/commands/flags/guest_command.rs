@@ -171,7 +171,9 @@ impl CommandFlags {
         if let Some(verdict) = verdict {
             answer.append_to_stderr(&verdict);
         }
-        app.printer.json(&answer)?;
+        app.printer.json(&answer).with_context(|| {
+            format!("VM {vm_id}: the command ended with {exit_code}, but the answer is lost")
+        })?;
         Ok(exit_code)
     }
 }

@@ -121,7 +121,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         lifecycle::import_image(&manager, request, progress)
     })?;
     let usage = manager.images()?.usage(&info.profile)?;
-    app.printer.answer(&ImageView::new(&info, usage), info.profile.as_str())?;
+    app.printer.made(&ImageView::new(&info, usage), info.profile.as_str())?;
     Ok(0)
 }
 

@@ -5,7 +5,6 @@ use anyhow::Result;
 use crate::commands::AppContext;
 use crate::lifecycle;
 use crate::model::ProfileName;
-use crate::output::escape;
 
 /// Delete images that nothing needs
 ///
@@ -31,14 +30,11 @@ pub struct Args {
 pub fn serve(app: &AppContext, args: &Args) -> Result<u8> {
     let manager = if args.dry_run { app.open_to_read()? } else { app.open()? };
     let pruned = lifecycle::prune_images(&manager, args.all, args.dry_run)?;
+    let names = pruned.deleted.iter().map(ProfileName::to_string);
+    let others = pruned.deleted_templates.iter().chain(&pruned.swept).cloned();
+    app.printer.results(&pruned, &names.chain(others).collect::<Vec<_>>())?;
     if app.printer.style.json {
-        app.printer.json(&pruned)?;
         return Ok(0);
-    }
-    let names = pruned.deleted.iter().map(ProfileName::as_str);
-    let others = pruned.deleted_templates.iter().chain(&pruned.swept).map(String::as_str);
-    for name in names.chain(others) {
-        app.printer.data(&escape(name))?;
     }
     let freed = if args.dry_run { "would free" } else { "freed" };
     app.printer.note(&format!("mayfly: {freed} {} MB", pruned.freed_bytes / 1_000_000));

@@ -4,12 +4,12 @@
 //! A VM keeps the values of its profile at its creation in a file beside its manifest. The file does
 //! not exist if the profile has none.
 
-use std::fs;
 use std::io::ErrorKind;
 
 use anyhow::{Context, Result};
 
 use crate::host::atomic_file;
+use crate::host::input;
 use crate::lifecycle::manager::VmManager;
 use crate::model::{CommandDefaults, Refusal, RefusalKind, VmId};
 use crate::protocol::{ExecProgram, ExecRequest, WireText};
@@ -74,7 +74,7 @@ pub fn save(manager: &VmManager, id: &VmId, defaults: &CommandDefaults) -> Resul
 /// Adds the saved defaults of a VM to a command. Values in the command take precedence.
 pub fn add_saved(manager: &VmManager, id: &VmId, exec: &mut ExecRequest) -> Result<()> {
     let path = manager.paths(id).command();
-    let text = match fs::read(&path) {
+    let text = match input::read_regular(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         text => text.with_context(|| format!("cannot read {}", path.display()))?,
     };

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use anyhow::{Context, Result};
 
 use crate::host::signals::{PendingSignals, SignalInterrupt, SignalNumber, SignalRelay};
+use crate::host::thread;
 use crate::model::VmRecord;
 
 /// Calls `work` for every VM, with at most `jobs` threads, and `done` with each result in this thread.
@@ -15,7 +16,7 @@ use crate::model::VmRecord;
 /// more work is started.
 ///
 /// # Errors
-/// The receivers cannot be created. Errors of `work` go to `done`.
+/// The receivers or the first threads cannot be created. Errors of `work` go to `done`.
 pub fn in_parallel<T: Send, const N: usize>(
     vms: &[VmRecord],
     jobs: usize,
@@ -38,10 +39,18 @@ pub fn in_parallel<T: Send, const N: usize>(
     let arrived: Mutex<Option<SignalNumber>> = Mutex::default();
     let (work, next, arrived) = (&work, &next, &arrived);
     std::thread::scope(|scope| {
+        // Dropping it ends the listener.
+        let _stop_writer = stop_writer;
+        thread::start(scope, move || {
+            signals.listen(stop.as_fd(), |signal| {
+                *arrived.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
+                relays.iter().for_each(|relay| relay.pass_on(signal));
+            });
+        })?;
         let (sender, receiver) = mpsc::channel();
-        for mut signals in workers {
+        for (started, mut signals) in workers.into_iter().enumerate() {
             let sender = sender.clone();
-            scope.spawn(move || {
+            let worker = thread::start(scope, move || {
                 while let Some(vm) = vms.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let stopped = *arrived.lock().unwrap_or_else(PoisonError::into_inner);
                     let result = match stopped {
@@ -53,18 +62,17 @@ pub fn in_parallel<T: Send, const N: usize>(
                     }
                 }
             });
+            match worker {
+                Err(error) if started == 0 => return Err(error.into()),
+                // Fewer threads do the same work.
+                Err(_) => break,
+                Ok(_) => {}
+            }
         }
         drop(sender);
-        scope.spawn(move || {
-            signals.listen(stop.as_fd(), |signal| {
-                *arrived.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
-                relays.iter().for_each(|relay| relay.pass_on(signal));
-            });
-        });
         receiver.into_iter().for_each(|(vm, result)| done(vm, result));
-        drop(stop_writer);
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::outcome::check_outcome;
 use crate::archive::ArchiveError;
 use crate::guest::CommandOutcome;
 use crate::host::signals::PendingSignals;
+use crate::host::thread;
 
 /// Calls `work` in a thread and `exec` in this one. If one fails, the other is ended. If both succeed,
 /// calls `finish` with the result of `work`. A signal ends all three: `work` and `finish` must check
@@ -28,15 +29,15 @@ pub fn with_worker<T: Send, U>(
     let (relay, mut forwarded) = PendingSignals::relayed()?;
     let (stop, stop_writer) = pipe().context("cannot make a pipe")?;
     let done = std::thread::scope(|scope| {
-        let worker = scope.spawn(work);
-        scope.spawn(move || {
+        // Dropping it ends the listener.
+        let _stop_writer = stop_writer;
+        thread::start(scope, move || {
             signals.listen(stop.as_fd(), |signal| {
                 cancel.set(Some(signal));
                 relay.pass_on(signal);
             });
-        });
-        // Dropping it ends the listener.
-        let _stop_writer = stop_writer;
+        })?;
+        let worker = thread::start(scope, work)?;
         let outcome = exec(&mut forwarded).map(|outcome| check_outcome(&outcome));
         if !matches!(outcome, Ok(Ok(()))) {
             cancel.set(None);

@@ -1,0 +1,20 @@
+//! Starting threads. The standard library's shorter functions panic if the kernel allows no more.
+
+use std::thread::{Builder, Scope, ScopedJoinHandle};
+
+use crate::model::{Refusal, RefusalKind};
+
+/// Starts a thread that ends before `scope` does.
+///
+/// # Errors
+/// `Host`: the kernel allows no more threads.
+pub fn start<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, Refusal> {
+    Builder::new().spawn_scoped(scope, work).map_err(|error| {
+        Refusal::new(RefusalKind::Host, format!("cannot start a thread: {error}")).hint(
+            "end other programs, or raise the limit on processes (ulimit -u, pids.max of the cgroup)",
+        )
+    })
+}
