@@ -21,8 +21,8 @@ const BLOCK: usize = 1 << 12;
 const ZEROS: [u8; BLOCK] = [0; BLOCK];
 
 /// Copies `source` to `dest`, which must not exist, with mode 0600. Shares the blocks if the file system can
-/// (btrfs, XFS, bcachefs), else copies only the parts with data. It is not synced: a VM's disk is useless after
-/// a power failure.
+/// (btrfs, XFS, bcachefs), else copies only the parts with data. It is not synced, so after a power failure
+/// `dest` may be incomplete.
 ///
 /// `dest` exists only when the copy is complete. [`write_whole`] writes it beside `dest`; if the
 /// process is killed, the next call replaces that file. The caller holds a lock.
@@ -30,14 +30,23 @@ const ZEROS: [u8; BLOCK] = [0; BLOCK];
 /// # Errors
 /// `dest` exists, or those of the file system. Then no copy is left.
 pub fn clone_file(source: &Path, dest: &Path) -> Result<()> {
+    clone_as(source, dest, |_| Ok(()))
+}
+
+/// As [`clone_file`], but even after a power failure `dest` is complete or does not exist.
+pub fn clone_file_synced(source: &Path, dest: &Path) -> Result<()> {
+    clone_as(source, dest, |copy| Ok(copy.sync_all()?))
+}
+
+fn clone_as(source: &Path, dest: &Path, finish: fn(&File) -> Result<()>) -> Result<()> {
     if dest.symlink_metadata().is_ok() {
         bail!("cannot create {}: it exists", dest.display());
     }
-    write_whole(dest, |temporary| copy_to_new(source, temporary))
+    write_whole(dest, |temporary| finish(&copy_to_new(source, temporary)?))
         .with_context(|| format!("cannot copy {} to {}", source.display(), dest.display()))
 }
 
-fn copy_to_new(source: &Path, dest: &Path) -> Result<()> {
+fn copy_to_new(source: &Path, dest: &Path) -> Result<File> {
     let from = input::open_regular(source)?;
     remove_if_there(dest)?;
     let to = OpenOptions::new()
@@ -46,7 +55,8 @@ fn copy_to_new(source: &Path, dest: &Path) -> Result<()> {
         .mode(0o600)
         .custom_flags(nix::libc::O_NOFOLLOW)
         .open(dest)?;
-    clone_into(&from, &to)
+    clone_into(&from, &to)?;
+    Ok(to)
 }
 
 fn clone_into(from: &File, to: &File) -> Result<()> {

@@ -77,6 +77,13 @@ impl Ground {
         }
     }
 
+    /// Nothing may be left of images that were being made.
+    pub fn check_artifacts(&self, after: &str) {
+        for name in names(&self.artifacts()) {
+            assert!(!name.starts_with(".build-"), "after {after}: {name} is left among images");
+        }
+    }
+
     fn check_processes(&self, contents: &RegistryContents, after: &str) {
         let marked = self.processes();
         let mut owners = BTreeSet::new();

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use super::ledger::Ledger;
 use super::procfs::{self, Marked};
 use super::support::processes::{command_line, firecrackers};
-use super::support::{images, programs};
+use super::support::{images, logs, programs};
 
 /// The longest that a verb may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -288,6 +288,9 @@ impl Ground {
 
 impl Drop for Ground {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            logs::show(&self.state);
+        }
         for canary in &mut self.canaries {
             let _ = canary.kill();
             let _ = canary.wait();

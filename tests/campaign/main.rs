@@ -14,6 +14,9 @@ mod faults;
 mod ground;
 mod kills;
 mod ledger;
+mod power;
+mod power_disk;
+mod power_images;
 mod procfs;
 mod races;
 mod stampede;
@@ -21,5 +24,6 @@ mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod templates;
+mod tiny;
 mod trace;
 mod vmm_death;

@@ -1,6 +1,7 @@
 //! Starting a VMM, watching it, and waiting until its agent answers.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -14,7 +15,7 @@ use crate::host::launcher::{self, ReleasedChild};
 use crate::host::process;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::host::wait::WaitLimit;
-use crate::host::{clock, directory, log};
+use crate::host::{clock, directory, log, sparse};
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::recover::{processes, teardown};
 use crate::model::{BootFiles, QuotedOutput, Refusal, RefusalKind, VmInstance, VmPaths, VmRecord};
@@ -55,6 +56,17 @@ impl BootedVm {
 }
 
 impl VmBoot<'_> {
+    /// Makes the VM's disk, as a copy of `seed`.
+    pub fn copy_disk(&self, seed: &Path) -> Result<()> {
+        let disk = self.paths().disk();
+        if self.record.manifest.owner.is_some() {
+            // After a reboot, `reap` deletes the VM of a `run`.
+            return sparse::clone_file(seed, &disk);
+        }
+        // A later start boots any disk it finds, also after a power failure.
+        sparse::clone_file_synced(seed, &disk)
+    }
+
     /// Starts the VMM with this memory and waits for the agent. Records `template` as the VM's template.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::backend::{Backend, MemorySource};
 use crate::guest::{AgentSession, ExecIo, OutputSink};
 use crate::host::signals::{InterruptWatch, PendingSignals, SignalInterrupt};
 use crate::host::wait::WaitLimit;
-use crate::host::{atomic_file, cpu, sparse};
+use crate::host::{atomic_file, cpu};
 use crate::image::LockedImage;
 use crate::lifecycle::images::templates;
 use crate::model::VmManifest;
@@ -83,7 +83,7 @@ pub fn start(
 ) -> Result<BootedVm, TemplateFailure> {
     let template = find_or_make(boot, shape, image, caller)?;
     let files = template.files();
-    sparse::clone_file(&files.disk, &boot.paths().disk())?;
+    boot.copy_disk(&files.disk)?;
     caller.timings.end("disk");
     Ok(boot.launch(MemorySource::Frozen(&files), Some(template.name()), caller)?)
 }

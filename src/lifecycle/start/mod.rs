@@ -11,7 +11,6 @@ use anyhow::{Context, Result};
 use self::boot::{BootedVm, VmBoot};
 use self::from_template::TemplateFailure;
 use crate::backend::{MemorySource, StreamPurpose};
-use crate::host::sparse;
 use crate::image::LockedImage;
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::recover::teardown;
@@ -139,7 +138,7 @@ fn bring_up(
             }
         }
     }
-    sparse::clone_file(&image.disk_seed(), &disk)?;
+    boot.copy_disk(&image.disk_seed())?;
     caller.timings.end("disk");
     boot.launch(MemorySource::Fresh, None, caller)
 }
