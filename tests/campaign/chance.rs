@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::trace::Point;
+
 /// The default share of a full campaign.
 const DEFAULT_SHARE: f64 = 0.1;
 
@@ -62,5 +64,22 @@ impl Chance {
     /// True for the campaign's share of calls, on average.
     pub fn takes_part(&mut self) -> bool {
         (self.next() >> 11) as f64 / ((1u64 << 53) as f64) < share()
+    }
+
+    /// The campaign's share of the points of a verb, and of each call no more than about `enough`. All, if they are few.
+    pub fn part_of(&mut self, mut points: Vec<Point>, enough: usize) -> Vec<Point> {
+        /// Calls that start processes are rare.
+        const FEW: usize = 3;
+        if points.len() <= FEW {
+            return points;
+        }
+        let total = |call: &str| points.iter().filter(|point| point.call == call).count();
+        let totals: Vec<usize> = points.iter().map(|point| total(&point.call)).collect();
+        let mut totals = totals.into_iter();
+        points.retain(|_| {
+            let total = totals.next().unwrap();
+            self.takes_part() && (total <= enough || self.below(total) < enough)
+        });
+        points
     }
 }

@@ -28,6 +28,8 @@ impl Ground {
 
         let ids: BTreeSet<String> = contents.vms.keys().map(|id| id.to_string()).collect();
         self.check_files(&ids, after);
+        let temporary = names(&self.path("tmp"));
+        assert!(temporary.is_empty(), "after {after}: {temporary:?} are left in TMPDIR");
         self.check_templates(after);
         self.check_processes(&contents, after);
         self.check_mounts(after);

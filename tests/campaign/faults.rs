@@ -1,57 +1,28 @@
 //! A SIGKILL or an error at every system call of every verb.
 
+use super::cases::{self, CASES, Case, IMPORT};
 use super::chance::Chance;
-use super::ground::{Ended, Ground};
-use super::procfs;
-use super::support::timers::{fdinfo, timer};
+use super::ground::Ground;
+use super::tiny;
 use super::trace::{self, Point};
-
-/// A verb, and the state of its VM before.
-struct Case {
-    args: &'static [&'static str],
-    before: Before,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Before {
-    Nothing,
-    Created,
-    Started,
-    /// The VMM is dead and still on record.
-    Dead,
-}
-
-/// Whether everything was done but the output.
-fn is_unsaid(ended: &Ended) -> bool {
-    ended.stderr.contains("cannot write to standard output")
-}
-
-/// `@` is the VM.
-const CASES: [Case; 11] = [
-    Case { args: &["create"], before: Before::Nothing },
-    Case { args: &["start", "@"], before: Before::Created },
-    Case { args: &["exec", "--keep", "@", "--", "true"], before: Before::Started },
-    Case { args: &["exec", "@", "--", "true"], before: Before::Started },
-    Case { args: &["stop", "@"], before: Before::Started },
-    Case { args: &["rm", "@"], before: Before::Started },
-    Case { args: &["start", "@"], before: Before::Dead },
-    Case { args: &["reap"], before: Before::Dead },
-    Case { args: &["run", "--", "true"], before: Before::Nothing },
-    Case { args: &["extend", "@", "1h"], before: Before::Started },
-    Case { args: &["rename", "@", "other"], before: Before::Started },
-];
 
 /// The calls that change something that other processes can see. strace kills before the call, so every state between
 /// two of them is reached; a file that `openat` creates exists at the next of them.
-const CHANGING: [&str; 25] = [
+pub const CHANGING: [&str; 32] = [
     "mkdir",
     "mkdirat",
     "rename",
     "renameat",
     "renameat2",
+    "link",
+    "linkat",
+    "symlink",
     "unlink",
     "unlinkat",
     "rmdir",
+    "chmod",
+    "fchmod",
+    "fallocate",
     "write",
     "pwrite64",
     "ftruncate",
@@ -62,6 +33,7 @@ const CHANGING: [&str; 25] = [
     "listen",
     "connect",
     "sendto",
+    "sendmsg",
     "clone",
     "clone3",
     "vfork",
@@ -72,88 +44,37 @@ const CHANGING: [&str; 25] = [
 ];
 
 /// Errors, and calls that can return them.
-const ERRORS: [(&str, &[&str]); 4] = [
-    ("ENOSPC", &["mkdir", "mkdirat", "openat", "write", "fsync", "rename", "bind"]),
-    ("EIO", &["read", "write", "fsync", "rename", "unlink", "unlinkat", "getdents64", "openat"]),
-    ("EMFILE", &["openat", "pipe2", "socket", "pidfd_open", "fcntl", "clone", "clone3"]),
+const ERRORS: [(&str, &[&str]); 5] = [
+    ("ENOSPC", &["mkdir", "mkdirat", "openat", "write", "fsync", "rename", "renameat2", "bind"]),
+    (
+        "EIO",
+        &[
+            "read",
+            "write",
+            "fsync",
+            "rename",
+            "renameat2",
+            "unlink",
+            "unlinkat",
+            "getdents64",
+            "openat",
+        ],
+    ),
+    ("EMFILE", &["openat", "pipe2", "socket", "pidfd_open", "fcntl"]),
+    ("EAGAIN", &["clone", "clone3", "vfork", "fork"]),
     ("EINTR", &["openat", "read", "write", "connect", "fsync", "poll", "ppoll", "ftruncate"]),
 ];
 
-/// How many points of one call are tried at most.
+/// How many points of one call are tried at most, of a quick verb and of a slow one.
 const ENOUGH: usize = 40;
+const ENOUGH_OF_IMPORT: usize = 12;
 
 impl Case {
-    fn prepare(&self, ground: &Ground) -> Option<String> {
-        match self.before {
-            Before::Nothing => None,
-            Before::Created => Some(ground.created()),
-            Before::Started => Some(ground.started()),
-            Before::Dead => {
-                let id = ground.started();
-                procfs::end(ground.vmm(&id).unwrap());
-                Some(id)
-            }
-        }
-    }
-
-    fn args<'a>(&self, vm: Option<&'a str>) -> Vec<&'a str> {
-        self.args.iter().map(|&arg| if arg == "@" { vm.unwrap() } else { arg }).collect()
-    }
-
-    fn deletes(&self) -> bool {
-        self.args[0] == "rm" || (self.args[0] == "exec" && self.args[1] != "--keep")
-    }
-
-    /// Notes what the verb acknowledged, and checks what must be true even before a `reap`.
-    fn judge(&self, ground: &Ground, vm: Option<&str>, ended: &Ended, at: &str) {
-        let done = ended.code == Some(0);
-        match (self.args[0], vm) {
-            ("create", _) => {
-                if let Some(id) = ended.stdout.strip_suffix('\n') {
-                    ground.ledger.created(id);
-                }
-            }
-            ("stop", Some(id)) if done => {
-                let left = procfs::marked(&ground.state);
-                let left: Vec<_> = left.iter().filter(|one| one.vm_dir.ends_with(id)).collect();
-                assert!(left.is_empty(), "{at}: stopped, but {left:?} lives");
-            }
-            ("start", Some(id)) if ended.code.is_some() => {
-                let phase = ground.phase(id);
-                let marked = procfs::marked(&ground.state);
-                let lives = marked.iter().any(|one| one.vm_dir.ends_with(id));
-                // A living VMM may be on record as `starting`: the next command kills it. Otherwise another start
-                // would start a second VMM with the same disk.
-                let right = if done {
-                    lives && phase == "started"
-                } else {
-                    !lives || phase == "starting" || is_unsaid(ended)
-                };
-                assert!(right, "{at}: {phase}, lives: {lives}: {ended:#?}");
-            }
-            ("extend", Some(id)) => {
-                let promised = ground.seconds_left(id);
-                assert!(!done || promised > 3500.0, "{at}: {promised}");
-                // The guest must not end before the time in the registry.
-                let guest = timer(&fdinfo(ground.vmm(id).unwrap()));
-                assert!(guest > promised - 1.0, "{at}: {guest} {promised}");
-            }
-            ("rename", Some(id)) => {
-                let (recorded, rebuilt) = ground.names_of(id);
-                assert!(!done || recorded == "other", "{at}: {recorded}");
-                let killed = ended.code.is_none();
-                assert!(killed || recorded == rebuilt, "{at}: {recorded} {rebuilt}: {ended:#?}");
-            }
-            (_, Some(id)) if self.deletes() && done => ground.ledger.deleted(id),
-            (_, Some(id)) if self.deletes() => ground.ledger.doubt(id),
-            _ => {}
-        }
-    }
-
     /// Injects a fault at one point of the verb, and then tries the verb again.
     fn try_at(&self, ground: &Ground, point: &Point, what: &str, is_swept_first: bool) {
         let vm = self.prepare(ground);
         let args = self.args(vm.as_deref());
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let at = format!("{what} at {} {} of {:?}", point.call, point.occurrence, self.args);
         let ended = trace::inject(ground, point, what, &args);
         self.judge(ground, vm.as_deref(), &ended, &at);
@@ -161,29 +82,30 @@ impl Case {
         if is_swept_first {
             ground.check(&at);
         }
+        let copied_into = self.copied_into(ground, vm.as_deref());
+        cases::age_leftovers(&copied_into);
         if let Some(ended) = ground.again(&args, vm.as_deref(), &at) {
             self.judge(ground, vm.as_deref(), &ended, &at);
+            let left = cases::age_leftovers(&copied_into);
+            assert_eq!(left, 0, "{at}: the next copy left what it had left");
         }
         ground.check(&at);
+        ground.check_artifacts(&at);
         clear(ground);
     }
 
     /// A random part of the points of this verb, as the size of the campaign says.
     fn points(&self, ground: &Ground, calls: &[&str], chance: &mut Chance) -> Vec<Point> {
         let vm = self.prepare(ground);
-        let (ended, mut points) = trace::points(ground, calls, &self.args(vm.as_deref()));
+        let args = self.args(vm.as_deref());
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (ended, points) = trace::points(ground, calls, &args);
         assert_eq!(ended.code, Some(0), "{ended:#?}");
         self.judge(ground, vm.as_deref(), &ended, "nothing");
         ground.check("a traced verb");
         clear(ground);
-        let total = |call: &str| points.iter().filter(|point| point.call == call).count();
-        let totals: Vec<usize> = points.iter().map(|point| total(&point.call)).collect();
-        let mut totals = totals.into_iter();
-        points.retain(|_| {
-            let total = totals.next().unwrap();
-            chance.takes_part() && (total <= ENOUGH || chance.below(total) < ENOUGH)
-        });
-        points
+        let enough = if self.args == IMPORT.args { ENOUGH_OF_IMPORT } else { ENOUGH };
+        chance.part_of(points, enough)
     }
 }
 
@@ -195,40 +117,34 @@ fn clear(ground: &Ground) {
     }
 }
 
-#[test]
-fn killed_at_every_call_that_changes_something() {
+/// Injects a fault at the points of all cases.
+fn campaign(what: &str, fault: &str, calls: &[&str]) {
     if !trace::is_possible() {
         return;
     }
-    let mut chance = Chance::new("kills at calls");
-    let ground = Ground::new();
+    let mut chance = Chance::new(what);
+    let mut ground = Ground::new();
+    cases::prepare(&mut ground);
+    tiny::prepare(&ground);
     let mut tried = 0;
-    for case in &CASES {
-        for point in case.points(&ground, &CHANGING, &mut chance) {
-            case.try_at(&ground, &point, "signal=SIGKILL", chance.below(2) == 0);
+    for case in CASES.iter().chain([&IMPORT]) {
+        for point in case.points(&ground, calls, &mut chance) {
+            case.try_at(&ground, &point, fault, chance.below(2) == 0);
             tried += 1;
         }
     }
     assert!(tried > 0, "no point was tried");
-    println!("{tried} points");
+    println!("{tried} times {what}, in {} verbs: 0 broken", CASES.len() + 1);
+}
+
+#[test]
+fn killed_at_every_call_that_changes_something() {
+    campaign("SIGKILL at a system call", "signal=SIGKILL", &CHANGING);
 }
 
 fn failing(error: &str) {
-    if !trace::is_possible() {
-        return;
-    }
-    let mut chance = Chance::new(error);
     let (_, calls) = ERRORS.iter().find(|(name, _)| *name == error).unwrap();
-    let ground = Ground::new();
-    let mut tried = 0;
-    for case in &CASES {
-        for point in case.points(&ground, calls, &mut chance) {
-            case.try_at(&ground, &point, &format!("error={error}"), chance.below(2) == 0);
-            tried += 1;
-        }
-    }
-    assert!(tried > 0, "no point was tried");
-    println!("{tried} points");
+    campaign(&format!("{error} from a system call"), &format!("error={error}"), calls);
 }
 
 #[test]
@@ -244,6 +160,11 @@ fn a_broken_disk_at_every_call() {
 #[test]
 fn no_more_descriptors_at_every_call() {
     failing("EMFILE");
+}
+
+#[test]
+fn no_more_threads_at_every_call() {
+    failing("EAGAIN");
 }
 
 #[test]

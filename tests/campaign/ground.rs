@@ -1,12 +1,14 @@
 //! A state directory for a campaign, with everything around it. Nothing of it is left afterwards, even if the campaign
 //! fails.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
@@ -40,6 +42,12 @@ pub struct Ground {
     /// Whether every VM of this machine belongs to this campaign, because traces of a jailed VM do not show its state
     /// directory.
     pub machine_is_ours: bool,
+    /// Whether VMs have kernels and disks of their own.
+    pub has_machines: bool,
+    /// The parent of the runtime directory, if it is in memory.
+    in_memory: Option<TempDir>,
+    /// The VMs whose guest has synced a file.
+    pub marked: Mutex<BTreeSet<String>>,
 }
 
 /// A command that ended.
@@ -69,10 +77,14 @@ impl Ground {
             variables: Vec::new(),
             limit: LIMIT,
             machine_is_ours: false,
+            has_machines: false,
+            in_memory: None,
+            marked: Mutex::default(),
             dir,
         };
         let path = |name: &str| ground.dir.path().join(name).display().to_string();
-        let (artifacts, run, state) = (path("artifacts"), path("run"), path("state"));
+        let (artifacts, run, state, temporary) =
+            (path("artifacts"), path("run"), path("state"), path("tmp"));
         // Variables that look like the mark of a VM of this state directory.
         let unmarked = ground.canary(&[]);
         let elsewhere = ground.canary(&[("MAYFLY_VM_DIR", "/elsewhere/vms/0123456789ab")]);
@@ -85,6 +97,8 @@ impl Ground {
         ground.set("MAYFLY_RUNTIME_DIR", &run);
         ground.set("MAYFLY_ARTIFACTS_DIR", &artifacts);
         ground.set("MAYFLY_BACKEND", "mock");
+        fs::create_dir(&temporary).unwrap();
+        ground.set("TMPDIR", &temporary);
         ground.set("MAYFLY_MAX_ACTIVE_VMS", "1000");
         ground
     }
@@ -93,6 +107,13 @@ impl Ground {
     pub fn set(&mut self, key: &str, value: &str) {
         self.variables.retain(|(known, _)| known != key);
         self.variables.push((key.into(), value.into()));
+    }
+
+    /// Moves the runtime directory to a tmpfs: secrets on the mock backend need that.
+    pub fn keep_runtime_in_memory(&mut self) {
+        let in_memory = tempfile::Builder::new().prefix("mf").tempdir_in("/dev/shm").unwrap();
+        self.set("MAYFLY_RUNTIME_DIR", in_memory.path().join("run").to_str().unwrap());
+        self.in_memory = Some(in_memory);
     }
 
     /// Uses another backend, with templates of its own.
@@ -106,6 +127,7 @@ impl Ground {
         // The deadline of an emulated boot.
         self.limit += Duration::from_secs(180);
         self.machine_is_ours = backend == "firecracker";
+        self.has_machines = true;
     }
 
     /// The directory of images and templates.
@@ -133,7 +155,8 @@ impl Ground {
 
     /// The directories of this state directory's sockets.
     pub fn run_dirs(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.path("run")).into_iter().flatten().flatten();
+        let parent = self.in_memory.as_ref().map_or(self.base(), TempDir::path);
+        let entries = fs::read_dir(parent.join("run")).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect()
     }
 
@@ -186,12 +209,14 @@ impl Ground {
         self.begin(command).end()
     }
 
+    /// Starts a command. Its input is the campaign's file `stdin`, if there is one.
     pub fn begin(&self, command: &mut Command) -> Begun {
         let shown = format!("{:?}", command.get_args().collect::<Vec<&OsStr>>());
         // Files, because another process with an end of a pipe could block the reader.
         let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let stdin = File::open(self.path("stdin")).map_or(Stdio::null(), Stdio::from);
         let child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(stdout.try_clone().unwrap())
             .stderr(stderr.try_clone().unwrap())
             .spawn()
@@ -217,7 +242,7 @@ impl Ground {
         let phase = vm.map(|id| self.phase(id));
         let is_vain = match (args[0], phase.as_deref()) {
             ("rm", phase) => phase == Some("absent"),
-            ("exec", phase) => phase != Some("started"),
+            ("exec" | "cp", Some(phase)) => phase != "started",
             (_, phase) => matches!(phase, Some("absent" | "removing")),
         };
         if is_vain {

@@ -6,14 +6,17 @@
 #![expect(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
 
 mod boots;
+mod cases;
 mod chance;
 mod checker;
 mod crowd;
 mod damage;
+mod disks;
 mod faults;
 mod ground;
 mod kills;
 mod ledger;
+mod machine_faults;
 mod power;
 mod power_disk;
 mod power_images;

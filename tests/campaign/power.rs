@@ -187,5 +187,5 @@ fn acknowledged_changes_of_vms_survive_power_cuts() {
         let Some(disk) = PowerDisk::mount(ground.base(), 48, [1, 30][number % 2]) else { return };
         round(&mut ground, &disk, &mut chance);
     }
-    println!("{} power cuts while VMs were created, changed and deleted", rounds * CUTS);
+    println!("{} power cuts while VMs were created, changed and deleted: 0 broken", rounds * CUTS);
 }
