@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::host::which;
+use crate::host::{ownership, which};
 use crate::model::{Refusal, RefusalKind};
 
 /// The programs, as the user or the defaults name them.
@@ -16,11 +16,12 @@ pub struct BackendPrograms {
 }
 
 impl BackendPrograms {
-    /// The program of this name: in `directory` if it is there and not on PATH, else as named.
+    /// The program of this name: in `directory` if it is there and not on PATH, else as named. One that another
+    /// user could have put there counts as missing.
     pub(super) fn resolve(&self, named: &Path) -> PathBuf {
         let in_directory = self.directory.join(named);
         let is_plain = named.components().count() == 1;
-        if is_plain && which::find(named).is_none() && in_directory.exists() {
+        if is_plain && which::find(named).is_none() && ownership::is_trusted(&in_directory) {
             in_directory
         } else {
             named.to_owned()

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
+use super::ownership;
 use crate::model::{Refusal, RefusalKind};
 use crate::sys::file_system::if_exists;
 
@@ -69,7 +70,7 @@ pub fn is_private(path: &Path) -> Result<bool> {
     if let Some(meta) = &meta {
         check_private(path, meta)?;
     }
-    check_above(path)?;
+    ownership::check_way(path)?;
     Ok(meta.is_some())
 }
 
@@ -94,44 +95,6 @@ fn check_private(path: &Path, meta: &Metadata) -> Result<()> {
             format!("can be written by others (mode {:04o})", meta.mode() & 0o7777),
             "run 'chmod go-w' on it, or name another directory",
         );
-    }
-    Ok(())
-}
-
-/// Refuses a path that another user could replace: every directory above it must belong to this user or root,
-/// and may be writable for everyone only with the sticky bit, as /tmp. Groups are trusted, because many systems
-/// give each user a group.
-///
-/// A symbolic link above it must belong to this user or root too, or its owner could change it; its target is
-/// checked in the same way.
-fn check_above(path: &Path) -> Result<()> {
-    // The nearest existing directory above the path.
-    let mut above = path.ancestors().skip(1);
-    let Some(parent) = above.find(|above| fs::symlink_metadata(above).is_ok()) else {
-        return Ok(());
-    };
-    check_ancestors(path, parent)?;
-    let real =
-        fs::canonicalize(parent).with_context(|| format!("cannot look at {}", parent.display()))?;
-    if real == parent { Ok(()) } else { check_ancestors(path, &real) }
-}
-
-fn check_ancestors(path: &Path, parent: &Path) -> Result<()> {
-    let me = geteuid().as_raw();
-    for above in parent.ancestors().filter(|above| !above.as_os_str().is_empty()) {
-        let meta = fs::symlink_metadata(above)
-            .with_context(|| format!("cannot look at {}", above.display()))?;
-        let why = if meta.uid() != me && meta.uid() != 0 {
-            format!("which belongs to user {}", meta.uid())
-        } else if !meta.is_symlink() && meta.mode() & 0o1002 == 0o002 {
-            "which anyone can change".to_owned()
-        } else {
-            continue;
-        };
-        let message = format!("{} is below {}, {why}", path.display(), above.display());
-        return Err(Refusal::new(RefusalKind::Host, message)
-            .hint("name another place with --state-dir or MAYFLY_RUNTIME_DIR")
-            .into());
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ pub mod launcher;
 pub mod lock;
 pub mod log;
 pub mod namespaces;
+pub mod ownership;
 pub mod process;
 pub mod seccomp;
 pub mod secret_file;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::digest::{self, DigestMethod};
-use crate::host::input;
+use crate::host::{input, ownership};
 use crate::model::profile::IMPORTED_PROFILE;
 use crate::model::{ImageRecipe, ProfileName, Refusal, RefusalKind};
 use crate::sys::file_system::if_exists;
@@ -87,8 +87,12 @@ impl ImageInfo {
 /// Reads `image.json` of the image in `directory`; `None` if there is none, or one in another form.
 ///
 /// # Errors
-/// `Host` if it does not parse: a damaged image is not a missing one.
+/// `Host` if it does not parse: a damaged image is not a missing one. Also `Host` if another user could have
+/// written one of the image's files.
 pub fn read(directory: &Path) -> Result<Option<ImageInfo>> {
+    if !ownership::check_contents(directory, |_| false)? {
+        return Ok(None);
+    }
     let path = directory.join(INFO);
     let text = if_exists(input::read_regular(&path));
     let text = text.with_context(|| format!("cannot read {}", path.display()))?;

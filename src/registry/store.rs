@@ -11,7 +11,7 @@ use super::contents::{RegistryContents, check_schema};
 use super::reserve::DiskReserve;
 use super::version::FileVersion;
 use crate::host::lock::FileLock;
-use crate::host::{atomic_file, directory};
+use crate::host::{atomic_file, directory, ownership};
 use crate::model::layout::{LOCKS, VMS};
 use crate::model::{Refusal, RefusalKind, VmId};
 use crate::sys::file_system::if_exists;
@@ -114,6 +114,7 @@ impl Registry {
 
     /// The registry file, if there is one.
     fn bytes(&self) -> Result<Option<(FileVersion, Vec<u8>)>> {
+        ownership::check_file(&self.file())?;
         if_exists(FileVersion::read(&self.file()))
             .with_context(|| format!("cannot read {}", self.file().display()))
     }

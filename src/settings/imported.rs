@@ -2,14 +2,13 @@
 //! deleted together. Files that users write take precedence, field by field.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::layer::ProfileLayer;
-use crate::host::input;
+use crate::host::{input, ownership};
 use crate::model::profile::IMPORTED_PROFILE;
 use crate::model::{CommandDefaults, ImportRecipe, ProfileName, Refusal, RefusalKind};
 
@@ -59,16 +58,19 @@ pub fn text(
 }
 
 /// The profiles of the images in `artifacts`, which need not exist.
+///
+/// # Errors
+/// `Host` if another user could have written one.
 pub(super) fn read_all(artifacts: &Path) -> Result<BTreeMap<ProfileName, ProfileLayer>> {
-    let entries = match std::fs::read_dir(artifacts) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        entries => entries.with_context(|| format!("cannot list {}", artifacts.display()))?,
-    };
     let mut profiles = BTreeMap::new();
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot list {}", artifacts.display()))?;
+    if !ownership::check_directory(artifacts)? {
+        return Ok(profiles);
+    }
+    let cannot = || format!("cannot list {}", artifacts.display());
+    for entry in std::fs::read_dir(artifacts).with_context(cannot)? {
+        let entry = entry.with_context(cannot)?;
         if let Some(Ok(name)) = entry.file_name().to_str().map(str::parse::<ProfileName>)
-            && let Some(layer) = read(&entry.path().join(IMPORTED_PROFILE), &name)?
+            && let Some(layer) = read(&entry.path(), &name)?
         {
             profiles.insert(name, layer);
         }
@@ -76,14 +78,15 @@ pub(super) fn read_all(artifacts: &Path) -> Result<BTreeMap<ProfileName, Profile
     Ok(profiles)
 }
 
-fn read(path: &Path, name: &ProfileName) -> Result<Option<ProfileLayer>> {
-    let text = match input::read_regular(path) {
-        // An image that was built has none, and a file is not an image.
-        Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {
-            return Ok(None);
-        }
-        text => text.with_context(|| format!("cannot read {}", path.display()))?,
-    };
+/// The profile in an image's directory.
+fn read(image: &Path, name: &ProfileName) -> Result<Option<ProfileLayer>> {
+    let path = image.join(IMPORTED_PROFILE);
+    // An image that was built has none, and a file is not an image.
+    if path.symlink_metadata().is_err() || !ownership::check_contents(image, |_| false)? {
+        return Ok(None);
+    }
+    let text = input::read_regular(&path);
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
     let file: File = toml::from_slice(&text).map_err(|error| {
         let message = format!("{}: {}", path.display(), error.to_string().trim_end());
         Refusal::new(RefusalKind::Host, message)

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::info::{DISK, FILES, INFO, MEMORY, STATE, mark_used};
 use super::shape::TemplateShape;
 use crate::host::lock::FileLock;
-use crate::host::{clock, directory, sparse};
+use crate::host::{atomic_file, clock, directory, sparse};
 use crate::image::FileInfo;
 use crate::image::digest_cache::DigestCache;
 use crate::model::{FrozenFiles, Refusal, RefusalKind};
@@ -88,9 +88,7 @@ impl TemplateDraft {
                 .insert(name.to_owned(), FileInfo { size: digest.size, digest: digest.value });
         }
         cache.save(&self.directory)?;
-        let path = self.directory.join(INFO);
-        fs::write(&path, info.to_text()?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        atomic_file::write_new(&self.directory.join(INFO), info.to_text()?.as_bytes())?;
         mark_used(&self.directory)?;
         directory::remove(&self.place)?;
         fs::rename(&self.directory, &self.place)

@@ -3,16 +3,14 @@
 //! It contains a digest of itself, whose own digits count as zeros. So no byte can change unnoticed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::host::clock;
-use crate::host::input;
+use crate::host::{clock, input, ownership};
 use crate::image::digest::{self, DigestMethod};
 use crate::image::{FileInfo, ImageInfo};
 use crate::model::{Accelerator, BackendKind, ProfileName, VmManifest};
@@ -110,23 +108,30 @@ impl TemplateInfo {
     /// Reads the description of the template in `directory`; `None` if there is no template.
     ///
     /// # Errors
-    /// The description cannot be read or parsed, or was changed.
+    /// The description cannot be read or parsed, or was changed. Another user could have written a file.
     pub fn read(directory: &Path) -> Result<Option<TemplateInfo>> {
-        match input::read_regular(&directory.join(INFO)) {
-            Ok(text) => {
-                let info = Self::from_text(&String::from_utf8_lossy(&text));
-                info.with_context(|| format!("{INFO} is not what was written")).map(Some)
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound && !directory.exists() => Ok(None),
-            Err(error) => Err(error).context(format!("cannot read {INFO}")),
+        // QEMU before 8.2, as another user, opens the memory for writing.
+        if !ownership::check_contents(directory, |name| name == MEMORY)? {
+            return Ok(None);
         }
+        let text = input::read_regular(&directory.join(INFO));
+        let text = text.with_context(|| format!("cannot read {INFO}"))?;
+        let info = Self::from_text(&String::from_utf8_lossy(&text));
+        info.with_context(|| format!("{INFO} is not what was written")).map(Some)
     }
 }
 
 /// Records that the template in `directory` is used now.
 pub fn mark_used(directory: &Path) -> Result<()> {
     let path = directory.join(USED);
-    let marked = File::create(&path)
+    // With a mode, because the umask may let others write.
+    let mut file = OpenOptions::new();
+    let marked = file
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
         .and_then(|file| file.set_modified(std::time::UNIX_EPOCH + clock::unix_time()));
     marked.with_context(|| format!("cannot mark {}", path.display()))
 }

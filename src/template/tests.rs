@@ -1,8 +1,11 @@
 //! Templates without VMs: claims, and what is refused.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt, chown, symlink};
+use std::path::Path;
 use std::time::Duration;
+
+use nix::unistd::geteuid;
 
 use super::*;
 use crate::image::{ImageInfo, InitrdAgent};
@@ -117,6 +120,48 @@ fn one_changed_byte_anywhere_is_noticed_and_the_template_rebuilt() {
         assert!(why.contains(name), "{why}");
         assert!(matches!(templates.claim(&shape).unwrap(), TemplateClaim::Ready(_)));
     }
+}
+
+#[test]
+fn what_another_user_could_have_written_is_rebuilt() {
+    let directory = tempfile::tempdir().unwrap();
+    let (templates, shape) = (templates(&directory), shape("one"));
+    let place = directory.path().join("templates").join(shape.name());
+    let set_mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let names = ["", "template.json", "verified.json", "memory", "state", "disk.img", "used"];
+    make(&templates, &shape);
+    for name in names {
+        // An empty name is the directory's.
+        let path = if name.is_empty() { place.clone() } else { place.join(name) };
+        if name != "memory" {
+            set_mode(&path, 0o757);
+            let why = make(&templates, &shape).expect("anyone can write it");
+            assert!(why.contains("can be written by others"), "{name}: {why}");
+        }
+        let real = directory.path().join("real");
+        fs::rename(&path, &real).unwrap();
+        symlink(&real, &path).unwrap();
+        let why = make(&templates, &shape).expect("it is a link");
+        assert!(why.contains("is a symbolic link"), "{name}: {why}");
+        assert!(real.exists(), "{name}: the link was followed");
+        let _ = fs::remove_dir_all(&real).or_else(|_| fs::remove_file(&real));
+        if geteuid().is_root() {
+            chown(&path, Some(65_534), None).unwrap();
+            let why = make(&templates, &shape).expect("it belongs to another user");
+            assert!(why.contains("belongs to user 65534"), "{name}: {why}");
+        }
+        assert!(matches!(templates.claim(&shape).unwrap(), TemplateClaim::Ready(_)));
+    }
+    // A VMM that runs as another user must open the memory, and nobody else can enter the directory.
+    set_mode(&place.join("memory"), 0o666);
+    assert_eq!(
+        templates.list().unwrap()[0].info.as_ref().map(|info| &info.name),
+        Some(&shape.name().to_owned())
+    );
+    set_mode(&place, 0o755);
+    assert!(make(&templates, &shape).unwrap().contains("memory can be written by others"));
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn a_pipe_where_mayfly_keeps_its_files_is_an_error() {
     for args in [&["profiles"][..], &["create"], &["run", "--", "true"]] {
         let answer = env.run(args);
         assert_ne!(answer.code(), 0, "{answer}");
-        assert!(answer.stderr().contains("it is not a regular file"), "{answer}");
+        assert!(answer.stderr().contains("is not a regular file"), "{answer}");
     }
     std::fs::remove_dir_all(&image).unwrap();
     env.rm(&id);
@@ -151,7 +151,7 @@ fn a_pipe_where_mayfly_keeps_its_files_is_an_error() {
     for args in [&["status"][..], &["create"], &["run", "--", "true"], &["reap"]] {
         let answer = env.run(args);
         assert_ne!(answer.code(), 0, "{answer}");
-        assert!(answer.stderr().contains("it is not a regular file"), "{answer}");
+        assert!(answer.stderr().contains("is not a regular file"), "{answer}");
     }
     std::fs::remove_file(env.registry()).unwrap();
 }

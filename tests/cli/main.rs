@@ -31,6 +31,7 @@ mod logs;
 mod names;
 mod nearest;
 mod order;
+mod ownership;
 mod pipes;
 mod places;
 mod profiles;

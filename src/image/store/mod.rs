@@ -76,9 +76,7 @@ impl ImageStore {
 
     /// What the image of a profile takes on the disk.
     pub fn usage(&self, profile: &ProfileName) -> Result<DiskUsage> {
-        // Tests link to images that they share.
-        let directory = self.artifacts.image(profile);
-        Ok(directory::usage(&directory.canonicalize().unwrap_or(directory)))
+        Ok(directory::usage(&self.artifacts.image(profile)))
     }
 
     /// The profiles that have an image, damaged ones included.

@@ -24,7 +24,7 @@ const PLAN: &[(&str, &str)] = &[
     ("template", "host image model sys"),
     ("image", "host model sys"),
     ("registry", "host model sys"),
-    ("settings", "model"),
+    ("settings", "host model"),
     ("host", "model sys"),
     ("model", ""),
     ("agent", "archive protocol sys"),
