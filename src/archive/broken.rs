@@ -34,6 +34,11 @@ impl ArchiveError {
     }
 }
 
+/// The name of an entry in a message, shortened and escaped.
+pub fn shown(path: &[u8]) -> String {
+    format!("{:?}", OsStr::from_bytes(&path[..path.len().min(SHOWN)]))
+}
+
 impl fmt::Display for ArchiveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = OsStr::from_bytes;

@@ -10,13 +10,15 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
+
+use super::replaceable;
 
 /// A destination as it is when the copy begins. Its directory is held open, so that later changes of the
 /// path do not matter.
@@ -76,16 +78,13 @@ impl CopyDestination {
     /// The destination at a path. Links in it are followed: the user chose it.
     ///
     /// # Errors
-    /// If the path is a device, FIFO or socket, or its directory does not exist.
+    /// If the path is empty or leads to a device, FIFO, socket or open file, or its directory does not exist.
     pub fn look(path: &Path) -> Result<CopyDestination> {
-        let typed = path.as_os_str().as_bytes();
-        let path = if typed.is_empty() { Path::new(".") } else { path };
+        if path.as_os_str().is_empty() {
+            bail!("the destination is empty");
+        }
         let kind = match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => DestinationKind::Directory(open(path)?),
-            // As root, replacing it could delete /dev/null.
-            Ok(_) if is_special(path) => {
-                bail!("{path:?} is a device, FIFO or socket, which a copy cannot replace")
-            }
             Ok(_) => CopyDestination::name_of(path, true)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 CopyDestination::name_of(path, false)?
@@ -127,7 +126,13 @@ impl CopyDestination {
             _ => Path::new("."),
         };
         let ends_in_slash = path.as_os_str().as_bytes().ends_with(b"/");
-        Ok(DestinationKind::Entry { parent: open(parent)?, name, exists, ends_in_slash })
+        let parent = open(parent)?;
+        let refused = replaceable::why_not(parent.as_fd(), &name)
+            .with_context(|| format!("cannot look at {path:?}"))?;
+        if let Some(why) = refused {
+            bail!("{path:?} {why}, which a copy does not replace");
+        }
+        Ok(DestinationKind::Entry { parent, name, exists, ends_in_slash })
     }
 
     /// The path as it was given.
@@ -192,12 +197,6 @@ pub fn make_parents(path: &Path) -> Result<()> {
         }
         None => Ok(()),
     }
-}
-
-/// Whether a path is a device, FIFO or socket.
-fn is_special(path: &Path) -> bool {
-    fs::symlink_metadata(path)
-        .is_ok_and(|there| !(there.is_file() || there.is_dir() || there.is_symlink()))
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {

@@ -1,4 +1,4 @@
-//! Unpacking tar archives that other programs made. Their entries come in any order, and the same name
+//! Unpacking tar archives that other programs made, compressed or not. Their entries come in any order, and the same name
 //! may come again: then the last one counts.
 //!
 //! An archive ends with two blocks of zeros. GNU tar accepts one, and so does this; but not none, because
@@ -6,10 +6,11 @@
 
 use std::io::{self, Read};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tar::EntryType;
 
 use super::broken::ArchiveError;
+use super::compression::{UnsupportedFormat, decompress};
 use super::entry::{EntryKind, TarEntry};
 use super::lenient::{MemberReader, TarMember};
 use super::name::EntryName;
@@ -22,7 +23,14 @@ use super::tree::TreeBuilder;
 ///
 /// # Errors
 /// If the archive is damaged, incomplete or hostile; and those of reading it and of the file system.
-pub fn extract(mut input: impl Read, tree: &mut TreeBuilder) -> Result<CopyTally> {
+pub fn extract(input: impl Read, tree: &mut TreeBuilder) -> Result<CopyTally> {
+    let (_, mut input) = decompress(input).map_err(|error| {
+        // It reaches the user as one line.
+        match error.downcast_ref::<UnsupportedFormat>() {
+            Some(format) => anyhow!("{format}: {}", format.hint()),
+            None => error,
+        }
+    })?;
     let mut tally = CopyTally::default();
     let mut members = MemberReader::new(&mut input);
     tree.make_root()?;
@@ -69,7 +77,8 @@ pub fn extract(mut input: impl Read, tree: &mut TreeBuilder) -> Result<CopyTally
     if !members.has_end() {
         bail!("the archive ends without a block of zeros, so something is missing");
     }
-    // Whatever follows is not part of the archive, but its writer must not get SIGPIPE.
+    // Whatever follows is not part of the archive, but its writer must not get SIGPIPE, and the checksum of
+    // compressed data comes last.
     io::copy(&mut input, &mut io::sink()).context("cannot read what follows the archive")?;
     Ok(tally)
 }

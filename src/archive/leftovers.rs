@@ -15,9 +15,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::directories::{delete_contents, for_each_name};
 use super::tree::CONTENT;
+use crate::sys::directory_cursor::for_each_name;
 use crate::sys::file_system::OPEN_DIRECTORY;
+use crate::sys::removal;
 
 /// The name of a copy's directory, before 16 random hexadecimal digits.
 pub const PREFIX: &str = ".mayfly-cp-";
@@ -55,7 +56,7 @@ fn delete(parent: BorrowedFd<'_>, name: &CStr, before: i64) {
     let Ok(directory) = openat(parent, name, OPEN_DIRECTORY, Mode::empty()) else { return };
     if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok()
         && holds_a_copy(directory.as_fd())
-        && delete_contents(directory.as_fd()).is_ok()
+        && removal::clear(directory.as_fd()).is_ok()
     {
         let _ = unlinkat(parent, name, AtFlags::REMOVEDIR);
     }

@@ -9,11 +9,18 @@ use std::io::{self, Read};
 use anyhow::{Context, Result, bail};
 use tar::{EntryType, Header};
 
+use super::broken::shown;
 use super::entry::FileTime;
-use super::pax::PaxRecords;
-use super::sparse_map;
+use super::pax::{CONTINUED, PaxRecords};
+use super::sparse_map::{self, SparseRecords};
 
 const BLOCK: u64 = 512;
+
+/// Types that GNU tar added: the name of the whole archive, the rest of a file from another volume, and a
+/// directory of an incremental backup.
+const VOLUME_LABEL: u8 = b'V';
+const CONTINUED_FILE: u8 = b'M';
+const DUMPED_DIRECTORY: u8 = b'D';
 
 /// Bytes of an extended header or a long name. Attributes are at most 64 KiB each on Linux.
 const MAX_EXTENSION: u64 = 1 << 20;
@@ -109,10 +116,18 @@ impl<R: Read> MemberReader<R> {
                 EntryType::GNULongLink => &mut long_link,
                 EntryType::XHeader => &mut records,
                 EntryType::XGlobalHeader => {
-                    let bytes = self.extension(header.entry_size()?)?;
+                    let bytes = self.extension(size_of(&header)?)?;
                     self.global.update(&bytes)?;
                     // An attribute belongs to one file.
                     self.global.attributes.clear();
+                    if !self.global.sparse.is_empty() {
+                        bail!("the archive says that all its files are sparse");
+                    }
+                    continue;
+                }
+                kind if kind.as_byte() == VOLUME_LABEL => {
+                    (long_name, long_link, records) = (None, None, None);
+                    self.expect(size_of(&header)?)?;
                     continue;
                 }
                 _ => {
@@ -124,7 +139,7 @@ impl<R: Read> MemberReader<R> {
             if extension.is_some() {
                 bail!("the archive has two extended headers for one file");
             }
-            *extension = Some(self.extension(header.entry_size()?)?);
+            *extension = Some(self.extension(size_of(&header)?)?);
         }
     }
 
@@ -204,18 +219,24 @@ impl<R: Read> MemberReader<R> {
         long_link: Option<Vec<u8>>,
         records: PaxRecords,
     ) -> Result<TarMember> {
-        if records.is_sparse {
-            bail!("the archive has a sparse file in PAX form; make it with 'tar --format=gnu'");
-        }
         let until_null = |mut name: Vec<u8>| {
             name.truncate(name.iter().position(|&byte| byte == 0).unwrap_or(name.len()));
             name
         };
-        let name = records.path.or(long_name.map(until_null));
+        let sparse = SparseRecords::of(&records.sparse)?;
+        let name = sparse.as_ref().and_then(|sparse| sparse.name.clone());
+        let name = name.or(records.path).or(long_name.map(until_null));
         let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
         let link = records.link.or(long_link.map(until_null));
         let link = link.or_else(|| header.link_name_bytes().map(Into::into)).unwrap_or_default();
         let mut kind = header.entry_type();
+        let foreign = Some(CONTINUED).filter(|_| kind.as_byte() == CONTINUED_FILE);
+        if let Some(what) = records.foreign.or(foreign) {
+            bail!(
+                "{} in it is {what}; unpack the archive with its own program first",
+                shown(&name)
+            );
+        }
         let stored = match kind {
             // These have no content, whatever the header says.
             EntryType::Directory
@@ -224,30 +245,38 @@ impl<R: Read> MemberReader<R> {
             | EntryType::Char
             | EntryType::Block
             | EntryType::Fifo => 0,
-            _ => records.size.map_or_else(|| header.entry_size(), Ok)?,
+            _ => records.size.map_or_else(|| size_of(header), Ok)?,
         };
-        let (mut size, mut pieces) = (stored, vec![(0, stored)]);
+        let (mut size, mut left, mut pieces) = (stored, stored, vec![(0, stored)]);
+        let mut more = || {
+            let mut more = [0; BLOCK as usize];
+            if self.fill(&mut more)? < more.len() {
+                bail!("the archive ends in the map of a sparse file");
+            }
+            Ok(more)
+        };
         match kind {
             EntryType::GNUSparse => {
-                (size, pieces) = sparse_map::read(header, stored, &mut || {
-                    let mut more = [0; BLOCK as usize];
-                    if self.fill(&mut more)? < more.len() {
-                        bail!("the archive ends in the map of a sparse file");
-                    }
-                    Ok(more)
-                })?;
+                (size, pieces) = sparse_map::read(header, stored, &mut more)?;
             }
+            EntryType::Regular | EntryType::Continuous if sparse.is_some() => {
+                kind = EntryType::GNUSparse;
+                let map = sparse.unwrap_or_default().map(stored, &mut more)?;
+                (size, left, pieces) = (map.size, map.left, map.pieces);
+            }
+            _ if sparse.is_some() => bail!("the archive has a sparse file that is not a file"),
+            // Incremental backups have the names in a directory as its content.
+            _ if kind.as_byte() == DUMPED_DIRECTORY => kind = EntryType::Directory,
             // Old archives mark a directory by its name.
             EntryType::Regular if stored == 0 && name.ends_with(b"/") => {
                 kind = EntryType::Directory;
             }
             _ => {}
         }
-        self.expect(stored)?;
+        self.expect(left)?;
         let number = |record: Option<u64>, field: std::ops::Range<usize>, value| match record {
             Some(number) => Ok(number),
-            // A blank number means zero.
-            None if header.as_bytes()[field].iter().all(|&byte| matches!(byte, 0 | b' ')) => Ok(0),
+            None if is_blank(header, field) => Ok(0),
             None => value,
         };
         // GNU tar writes times before 1970 in two's complement.
@@ -266,6 +295,16 @@ impl<R: Read> MemberReader<R> {
             attributes: records.attributes,
         })
     }
+}
+
+/// Bytes of content, by the header.
+fn size_of(header: &Header) -> io::Result<u64> {
+    if is_blank(header, 124..136) { Ok(0) } else { header.entry_size() }
+}
+
+/// Whether a number is blank, which means zero. GNU tar leaves out most numbers of a volume label.
+fn is_blank(header: &Header, field: std::ops::Range<usize>) -> bool {
+    header.as_bytes()[field].iter().all(|&byte| matches!(byte, 0 | b' '))
 }
 
 /// The content of the last member, up to its end.

@@ -7,16 +7,17 @@
 //!
 //! A stream has one root, whose name is empty (`.` in the archive): the receiver decides its name and place
 //! ([`CopyDestination`]). Every other name is beneath the root, and comes after its directory and before
-//! anything outside that directory. So a receiver never resolves a path: it holds the directories on the way
-//! open ([`TreeBuilder`]) and creates the next entry, which must not exist, in the innermost one. The copy is
+//! anything outside that directory. So a receiver never resolves a path: it goes from one open directory to the
+//! next ([`TreeBuilder`]) and creates the next entry, which must not exist, in the innermost one. The copy is
 //! received in a [`StagingDirectory`] and moved to its place when it is complete
 //! ([`StagingDirectory::place`]).
 //!
 //! Tar archives that other programs made are read by [`MemberReader`], and unpacked by [`extract()`] for `cp -`.
 
 mod broken;
+mod compression;
+mod content;
 mod destination;
-mod directories;
 mod entry;
 mod extract;
 mod leftovers;
@@ -29,6 +30,7 @@ mod quota;
 mod reader;
 mod receive;
 mod relay;
+mod replaceable;
 mod sparse_map;
 mod staged;
 mod tally;
@@ -36,6 +38,7 @@ mod tree;
 mod writer;
 
 pub use broken::ArchiveError;
+pub use compression::{CompressionFormat, UnsupportedFormat, decompress};
 pub use destination::{
     CopyDestination, CopySource, CopyTarget, CreatedDirectories, make_parents, own_name,
 };

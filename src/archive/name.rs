@@ -7,10 +7,6 @@ use std::os::unix::ffi::OsStrExt;
 use super::broken::ArchiveError;
 use crate::sys::file_system::{NAME_MAX, PATH_MAX};
 
-/// The greatest depth of a tree. A receiver holds each directory on the way open, and a process may have
-/// 1024 open files by default.
-pub const MAX_DEPTH: usize = 256;
-
 /// The path of an entry beneath the root of a stream, split into names. The root has none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EntryName(Vec<Vec<u8>>);
@@ -46,9 +42,6 @@ impl EntryName {
         }
         if parts.iter().any(|part| part.len() > NAME_MAX) {
             return refuse("has a part that is too long");
-        }
-        if parts.len() > MAX_DEPTH {
-            return refuse("is too deep");
         }
         Ok(EntryName(parts))
     }
@@ -102,7 +95,6 @@ mod tests {
             b"./../x",
             b"a\0b",
             &[b'x'; 256],
-            &b"d/".repeat(257),
             &b"dddddddddd/".repeat(400),
         ] {
             assert!(EntryName::parse(bad).is_err(), "{:?}", OsStr::from_bytes(bad));

@@ -1,18 +1,20 @@
 //! Writing a tree of files as a stream.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, lstat, openat, stat};
 use rustix::io::Errno;
 
+use super::content;
 use super::entry::{EntryKind, FileTime, TarEntry};
 use super::name::EntryName;
 use super::tally::{CopyObserver, CopyTally};
 use super::writer::ArchiveWriter;
+use crate::sys::file_system::{self, PATH_MAX};
 
 /// A tree to send. If its path is a symbolic link, `follow` sends what that leads to.
 #[derive(Debug, Clone, Copy)]
@@ -33,17 +35,32 @@ impl PackSource<'_> {
         Ok(FileType::from_raw_mode(self.stat()?.st_mode) == FileType::Directory)
     }
 
-    /// The paths of all files in the tree, each directory before its contents.
+    /// The paths of all files in the tree, each directory before its contents. What the kernel shows in file
+    /// systems of its own, such as `/proc`, is left out unless it is the tree itself.
     pub fn everything(&self) -> impl Iterator<Item = Result<PathBuf>> + use<> {
-        walkdir::WalkDir::new(self.path)
+        let device = self.stat().map(|stat| stat.st_dev).ok();
+        let mut walk = walkdir::WalkDir::new(self.path)
             .follow_links(false)
             .follow_root_links(self.follow)
-            .into_iter()
-            .filter_map(|found| {
-                skip_vanished(found.map(walkdir::DirEntry::into_path), |error| {
+            .into_iter();
+        std::iter::from_fn(move || {
+            loop {
+                let found = walk.next()?;
+                if let Ok(entry) = &found
+                    && entry.file_type().is_dir()
+                    && entry.depth() > 0
+                    && is_kernels(entry.path(), device)
+                {
+                    walk.skip_current_dir();
+                }
+                let path = skip_vanished(found.map(walkdir::DirEntry::into_path), |error| {
                     error.io_error().map(io::Error::kind)
-                })
-            })
+                });
+                if path.is_some() {
+                    return path;
+                }
+            }
+        })
     }
 
     /// The paths that git does not ignore: by `.gitignore`, also in the parents within the same repository,
@@ -84,12 +101,16 @@ impl PackSource<'_> {
         watch: &dyn CopyObserver,
     ) -> Result<CopyTally> {
         let mut tally = CopyTally::default();
+        let mut head = Vec::new();
         for path in paths {
             let path = path?;
+            if path.as_os_str().len() >= PATH_MAX {
+                bail!(TOO_LONG);
+            }
             let name = path.strip_prefix(self.path).context("a path outside of the tree")?;
             let name = EntryName::parse(name.as_os_str().as_bytes())
                 .with_context(|| format!("cannot copy {path:?}"))?;
-            self.add(&path, name, writer, watch, &mut tally)?;
+            self.add(&path, name, &mut head, writer, watch, &mut tally)?;
         }
         Ok(tally)
     }
@@ -98,6 +119,7 @@ impl PackSource<'_> {
         &self,
         path: &Path,
         name: EntryName,
+        head: &mut Vec<u8>,
         writer: &mut ArchiveWriter<W>,
         watch: &dyn CopyObserver,
         tally: &mut CopyTally,
@@ -124,9 +146,18 @@ impl PackSource<'_> {
             found = fstat(&file).map_err(cannot)?;
             content = Some(File::from(file));
         }
-        let kind = match (FileType::from_raw_mode(found.st_mode), &content) {
-            (FileType::RegularFile, Some(_)) => {
-                EntryKind::File { size: u64::try_from(found.st_size).unwrap_or(0) }
+        let kind = match (FileType::from_raw_mode(found.st_mode), &mut content) {
+            (FileType::RegularFile, Some(content)) => {
+                let claimed = u64::try_from(found.st_size).unwrap_or(0);
+                let size =
+                    content::measure(content, claimed, head).map_err(|error| match error.kind() {
+                        ErrorKind::WouldBlock => anyhow!("it has no end"),
+                        ErrorKind::FileTooLarge => {
+                            anyhow!("its size is unknown, and it has more than 64 MiB")
+                        }
+                        _ => error.into(),
+                    });
+                EntryKind::File { size: size.with_context(|| format!("cannot read {path:?}"))? }
             }
             (FileType::Directory, None) => EntryKind::Directory,
             (FileType::Symlink, None) => {
@@ -140,7 +171,7 @@ impl PackSource<'_> {
         let (mode, modified) = (found.st_mode & 0o777, FileTime::of(&found));
         let entry = TarEntry { name, kind, mode, modified };
         match &mut content {
-            Some(content) => match writer.file(&entry, content, watch) {
+            Some(content) => match writer.file(&entry, &mut head.chain(content), watch) {
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                     bail!("{path:?} became shorter while it was copied")
                 }
@@ -156,6 +187,15 @@ impl PackSource<'_> {
     }
 }
 
+/// Whether a directory is in another file system than `device`, one that shows the kernel's state or devices.
+fn is_kernels(directory: &Path, device: Option<u64>) -> bool {
+    let is_other = stat(directory).is_ok_and(|there| Some(there.st_dev) != device);
+    is_other && file_system::is_kernels(directory).unwrap_or(false)
+}
+
+/// Why something very deep is not copied: nothing could open it by its path.
+const TOO_LONG: &str = "a path in it is longer than 4096 bytes";
+
 /// A path that a walk found; `None` if it vanished meanwhile.
 fn skip_vanished<E: std::error::Error + Send + Sync + 'static>(
     found: Result<PathBuf, E>,
@@ -165,6 +205,9 @@ fn skip_vanished<E: std::error::Error + Send + Sync + 'static>(
         Ok(path) => Some(Ok(path)),
         // This is not the root, whose metadata was read before.
         Err(error) if kind(&error) == Some(ErrorKind::NotFound) => None,
+        Err(error) if kind(&error) == Some(ErrorKind::InvalidFilename) => {
+            Some(Err(anyhow!(TOO_LONG)))
+        }
         Err(error) => Some(Err(anyhow::Error::new(error).context("cannot read everything"))),
     }
 }

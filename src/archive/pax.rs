@@ -16,6 +16,12 @@ pub const TOTAL: &[u8] = b"MAYFLY.total";
 /// What GNU tar, bsdtar and Go put before the name of an extended attribute.
 const ATTRIBUTE: &[u8] = b"SCHILY.xattr.";
 
+/// What GNU tar and bsdtar put before the records of a sparse file.
+const SPARSE: &[u8] = b"GNU.sparse.";
+
+/// A member of the second and later volumes of an archive.
+pub const CONTINUED: &str = "the rest of a file whose beginning is in another volume";
+
 /// What extended headers say of a member.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PaxRecords {
@@ -27,8 +33,10 @@ pub struct PaxRecords {
     pub modified: Option<FileTime>,
     /// Extended attributes by name.
     pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Whether the member is a sparse file in one of GNU tar's three pax forms.
-    pub is_sparse: bool,
+    /// Records of a sparse file in one of GNU tar's three pax forms, without [`SPARSE`] before their keys.
+    pub sparse: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What the member is if its content is not that of a file.
+    pub foreign: Option<&'static str>,
 }
 
 impl PaxRecords {
@@ -53,10 +61,17 @@ impl PaxRecords {
                 b"uid" => self.uid = number("a user")?,
                 b"gid" => self.gid = number("a group")?,
                 b"mtime" => self.modified = given.map(read_time).transpose()?,
-                _ if key.starts_with(b"GNU.sparse.") => self.is_sparse = true,
+                b"SCHILY.realsize" => self.foreign = Some("a sparse file of star"),
+                b"SCHILY.filetype" if value == b"sparse" => {
+                    self.foreign = Some("a sparse file of star");
+                }
+                b"SUN.holesdata" => self.foreign = Some("a sparse file of Solaris tar"),
+                b"GNU.volume.offset" if value != b"0" => self.foreign = Some(CONTINUED),
                 _ => {
                     if let Some(name) = key.strip_prefix(ATTRIBUTE) {
                         self.attributes.push((name.to_vec(), value.to_vec()));
+                    } else if let Some(name) = key.strip_prefix(SPARSE) {
+                        self.sparse.push((name.to_vec(), value.to_vec()));
                     }
                 }
             }

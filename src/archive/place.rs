@@ -1,11 +1,11 @@
 //! Moving a received copy to its destination by renaming, so that each file is either the old one or the
 //! new one.
 //!
-//! An existing directory is merged with: it keeps its mode and time. An existing file or symbolic link is
-//! replaced. A directory is never replaced by a file, nor a file by a directory; a link is never followed to a
+//! An existing directory is merged with: it keeps its mode and time. An existing file is replaced, and so is a
+//! symbolic link to one or to nothing. A directory is never replaced by a file, nor a file by a directory; a link is never followed to a
 //! directory; devices, FIFOs and sockets are never replaced. All of this is checked before the first move.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -18,10 +18,14 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::destination::CopyTarget;
-use super::directories::{drain, for_each_name, open_any_mode};
+use super::replaceable;
 use super::staged::StagingDirectory;
 use super::tree::CONTENT;
+use crate::sys::directory_cursor::{DirectoryCursor, for_each_name, open_any_mode};
 use crate::sys::file_system::OPEN_DIRECTORY;
+
+/// How often a directory is listed until all its entries were moved: twice, unless another process adds some.
+const PASSES: usize = 100;
 
 /// Why an entry cannot be put in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,25 +49,26 @@ impl StagingDirectory {
     /// # Errors
     /// [`PlaceConflict`] before anything is moved; and those of the file system.
     pub fn place(self, target: &CopyTarget) -> Result<()> {
-        match target {
-            CopyTarget::As { parent, name } => {
-                let one = Move {
-                    from: self.top(),
-                    name: OsStr::new(CONTENT),
-                    to: parent.as_fd(),
-                    new_name: name,
-                };
-                one.go(Path::new(name), Pass::Check)?;
-                one.go(Path::new(name), Pass::Rename)
-            }
-            CopyTarget::Into { directory } => {
-                let content = open_writable(self.top(), OsStr::new(CONTENT))
-                    .context("cannot open the copy")?;
-                let (from, to) = (content.as_fd(), directory.as_fd());
-                merge(from, to, Path::new(""), Pass::Check)?;
-                merge(from, to, Path::new(""), Pass::Rename)
+        for pass in [Pass::Check, Pass::Rename] {
+            match target {
+                CopyTarget::As { parent, name } => {
+                    let one = Move {
+                        from: self.top(),
+                        name: OsStr::new(CONTENT),
+                        to: parent.as_fd(),
+                        new_name: name,
+                    };
+                    one.go_deep(Path::new(name), pass)?;
+                }
+                CopyTarget::Into { directory } => {
+                    let content = open_writable(self.top(), OsStr::new(CONTENT))
+                        .context("cannot open the copy")?;
+                    let directory = directory.try_clone().context("cannot hold the directory")?;
+                    merge(content, directory, Path::new(""), pass)?;
+                }
             }
         }
+        Ok(())
     }
 }
 
@@ -85,28 +90,34 @@ enum Pass {
 }
 
 /// How an entry gets to its place.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Placement {
     /// By renaming: nothing is there, or a file or link that it replaces.
     Rename,
-    /// By moving the contents of the first directory into the second.
-    Merge(OwnedFd, OwnedFd),
+    /// By moving the contents of the directory into the one that is there.
+    Merge,
 }
 
 impl Move<'_> {
     /// Visits the entry and its contents.
-    fn go(self, path: &Path, pass: Pass) -> Result<()> {
-        let moved = match (self.placement(path)?, pass) {
-            (Placement::Merge(from, to), pass) => {
-                merge(from.as_fd(), to.as_fd(), path, pass)?;
-                match pass {
-                    Pass::Check => Ok(()),
-                    Pass::Rename => unlinkat(self.from, self.name, AtFlags::REMOVEDIR),
-                }
+    fn go_deep(self, path: &Path, pass: Pass) -> Result<()> {
+        if self.go(path, pass)? == Placement::Merge {
+            let (from, to) = self.open(path)?;
+            merge(from, to, path, pass)?;
+            if let Pass::Rename = pass {
+                self.leave_behind(path)?;
             }
-            (Placement::Rename, Pass::Check) => Ok(()),
-            (Placement::Rename, Pass::Rename) => self.rename(),
-        };
-        moved.with_context(|| format!("cannot put {path:?} in place"))
+        }
+        Ok(())
+    }
+
+    /// Visits the entry alone. A directory that is merged with one that is there stays where it is.
+    fn go(self, path: &Path, pass: Pass) -> Result<Placement> {
+        let placement = self.placement(path)?;
+        if let (Placement::Rename, Pass::Rename) = (placement, pass) {
+            self.rename().with_context(|| format!("cannot put {path:?} in place"))?;
+        }
+        Ok(placement)
     }
 
     fn placement(self, path: &Path) -> Result<Placement> {
@@ -120,24 +131,40 @@ impl Move<'_> {
             other => other.with_context(|| format!("cannot look at {path:?}"))?,
         };
         let why = match (arrived == FileType::Directory, there) {
-            (false, FileType::RegularFile | FileType::Symlink) => return Ok(Placement::Rename),
+            (false, FileType::RegularFile) => return Ok(Placement::Rename),
+            // The same link again, or another one.
+            (false, FileType::Symlink) if arrived == FileType::Symlink => {
+                return Ok(Placement::Rename);
+            }
+            (false, FileType::Symlink) => {
+                match replaceable::why_not(self.to, self.new_name)
+                    .with_context(|| format!("cannot look at {path:?}"))?
+                {
+                    None => return Ok(Placement::Rename),
+                    Some(why) => why,
+                }
+            }
             (false, FileType::Directory) => "is a directory there, but not in the copy",
             (false, _) => "is a device, FIFO or socket there",
-            (true, FileType::Directory) => {
-                let cannot = || format!("cannot open {path:?}");
-                let from = open_writable(self.from, self.name).with_context(cannot)?;
-                let to = openat(self.to, self.new_name, OPEN_DIRECTORY, Mode::empty())
-                    .with_context(cannot)?;
-                accessat(&to, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
-                    .with_context(|| format!("cannot write in {path:?}"))?;
-                if device(&from)? == device(&to)? {
-                    return Ok(Placement::Merge(from, to));
-                }
-                "is in another file system there; copy into it separately"
-            }
+            (true, FileType::Directory) => return Ok(Placement::Merge),
             (true, FileType::Symlink) => "is a symbolic link there, but a directory in the copy",
             (true, _) => "is a file there, but a directory in the copy",
         };
+        Err(PlaceConflict { path: path.to_owned(), why }.into())
+    }
+
+    /// Opens both directories of a merge.
+    fn open(self, path: &Path) -> Result<(OwnedFd, OwnedFd)> {
+        let cannot = || format!("cannot open {path:?}");
+        let from = open_writable(self.from, self.name).with_context(cannot)?;
+        let to =
+            openat(self.to, self.new_name, OPEN_DIRECTORY, Mode::empty()).with_context(cannot)?;
+        accessat(&to, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
+            .with_context(|| format!("cannot write in {path:?}"))?;
+        if device(&from)? == device(&to)? {
+            return Ok((from, to));
+        }
+        let why = "is in another file system there; copy into it separately";
         Err(PlaceConflict { path: path.to_owned(), why }.into())
     }
 
@@ -153,6 +180,12 @@ impl Move<'_> {
             other => other,
         }
     }
+
+    /// Deletes a directory of the copy, whose contents were moved.
+    fn leave_behind(self, path: &Path) -> Result<()> {
+        unlinkat(self.from, self.name, AtFlags::REMOVEDIR)
+            .with_context(|| format!("cannot put {path:?} in place"))
+    }
 }
 
 /// Opens a directory of the copy, whatever its mode, so that its contents can be moved.
@@ -162,13 +195,61 @@ fn open_writable(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno>
     Ok(directory)
 }
 
-/// Visits the entries of a directory that go into another one.
-fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path, pass: Pass) -> Result<()> {
-    let mut go = |name: &OsStr| Move { from, name, to, new_name: name }.go(&path.join(name), pass);
-    match pass {
-        Pass::Check => for_each_name(from, &mut go),
-        Pass::Rename => drain(from, &mut go),
+/// Visits everything in a directory that goes into another one, with few descriptors for any depth.
+fn merge(from: OwnedFd, to: OwnedFd, path: &Path, pass: Pass) -> Result<()> {
+    let held = "cannot look at a directory";
+    let mut from = DirectoryCursor::at(from).context(held)?;
+    let mut to = DirectoryCursor::at(to).context(held)?;
+    let mut path = path.to_owned();
+    let mut waiting = vec![visit(from.here(), to.here(), &path, pass)?];
+    while let Some(merges) = waiting.last_mut() {
+        if let Some(name) = merges.pop() {
+            path.push(&name);
+            let one = Move { from: from.here(), name: &name, to: to.here(), new_name: &name };
+            let (inner_from, inner_to) = one.open(&path)?;
+            from.enter(&name, inner_from).context(held)?;
+            to.enter(&name, inner_to).context(held)?;
+            waiting.push(visit(from.here(), to.here(), &path, pass)?);
+            continue;
+        }
+        waiting.pop();
+        if from.depth() > 0 {
+            let cannot = || format!("cannot leave {path:?}");
+            let (_, name) = from.leave().with_context(cannot)?;
+            to.leave().with_context(cannot)?;
+            if let Pass::Rename = pass {
+                let one = Move { from: from.here(), name: &name, to: to.here(), new_name: &name };
+                one.leave_behind(&path)?;
+            }
+            path.pop();
+        }
     }
+    Ok(())
+}
+
+/// Visits the entries of one directory. Returns the directories that are merged with one that is there.
+fn visit(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    path: &Path,
+    pass: Pass,
+) -> Result<Vec<OsString>> {
+    // A file system may skip entries while others are moved, so the directory is listed again.
+    for _ in 0..PASSES {
+        let (mut merges, mut moved) = (Vec::new(), false);
+        for_each_name(from, &mut |name| {
+            match (Move { from, name, to, new_name: name }.go(&path.join(name), pass)?, pass) {
+                (Placement::Merge, _) => merges.push(name.to_owned()),
+                (Placement::Rename, Pass::Rename) => moved = true,
+                (Placement::Rename, Pass::Check) => {}
+            }
+            Ok::<_, anyhow::Error>(())
+        })?;
+        if !moved {
+            return Ok(merges);
+        }
+    }
+    Err(Errno::BUSY).context("the copy changes while it is put in place")
 }
 
 fn device(fd: &OwnedFd) -> Result<u64> {

@@ -1,5 +1,8 @@
 //! Reading a stream into a sink: in order, within a quota, and only the kinds of files that are copied.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
 
 use anyhow::Result;
@@ -67,29 +70,54 @@ pub fn receive<R: Read>(
     }
 }
 
-/// The directory that the stream is in.
+/// Checks the order of entries, and that no directory has a name twice: programs that unpack an archive would
+/// replace one entry by the other, or follow it.
 #[derive(Debug, Default)]
 struct Order {
     root: Option<EntryKind>,
-    /// The names on the way to it.
+    /// The names on the way to the directory that the stream is in.
     open: Vec<Vec<u8>>,
+    /// The names that came in the root and in each of these directories.
+    came: Vec<NameSet>,
 }
 
 impl Order {
     fn check(&mut self, entry: &TarEntry) -> Result<(), ArchiveError> {
         match (&self.root, entry.name.split()) {
             // The root comes first.
-            (None, None) => self.root = Some(entry.kind.clone()),
-            (Some(EntryKind::Directory), Some((parent, _))) if self.open.starts_with(parent) => {
+            (None, None) => {
+                self.root = Some(entry.kind.clone());
+                self.came.push(NameSet::default());
+            }
+            (Some(EntryKind::Directory), Some((parent, leaf))) if self.open.starts_with(parent) => {
                 self.open.truncate(parent.len());
+                self.came.truncate(parent.len() + 1);
+                if !self.came[parent.len()].insert(leaf) {
+                    return Err(ArchiveError::Twice(entry.name.to_bytes()));
+                }
                 if entry.kind == EntryKind::Directory {
                     self.open = entry.name.parts().to_vec();
+                    self.came.push(NameSet::default());
                 }
             }
             (Some(_), None) => return Err(ArchiveError::Twice(entry.name.to_bytes())),
             _ => return Err(ArchiveError::Order(entry.name.to_bytes())),
         }
         Ok(())
+    }
+}
+
+/// Names in little memory: as 128 bits of two hashes, which a sender cannot predict.
+#[derive(Debug, Default)]
+struct NameSet {
+    keys: [RandomState; 2],
+    hashes: HashSet<[u64; 2]>,
+}
+
+impl NameSet {
+    /// False if the name is known.
+    fn insert(&mut self, name: &OsStr) -> bool {
+        self.hashes.insert([0, 1].map(|number: usize| self.keys[number].hash_one(name)))
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 
 use anyhow::{Context, Result};
 
+use super::broken::ArchiveError;
 use super::entry::TarEntry;
 use super::receive::EntrySink;
 use super::writer::ArchiveWriter;
@@ -45,6 +46,10 @@ impl<W: Write> EntrySink for EntryRelay<W> {
 
     fn file(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<()> {
         let entry = self.renamed(entry);
+        if entry.name.is_root() {
+            // No directory can take it, and the writer cannot say what it is called.
+            return Err(ArchiveError::name(&entry.name.to_bytes(), "names no file").into());
+        }
         self.writer.file(&entry, content, &()).context("cannot write the archive")
     }
 

@@ -7,11 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, Mode, mkdirat, openat, unlinkat};
 
-use super::directories::delete_contents;
 use super::leftovers::{self, PREFIX};
 use super::tree::{TreeBuilder, UnpackRules};
 use crate::sys::file_system::OPEN_DIRECTORY;
-use crate::sys::random;
+use crate::sys::{random, removal};
 
 /// A staging directory.
 #[derive(Debug)]
@@ -45,7 +44,7 @@ impl StagingDirectory {
     /// Begins a tree in it.
     pub fn tree(&self, rules: UnpackRules) -> Result<TreeBuilder> {
         let top = self.top.try_clone().context("cannot hold the directory")?;
-        Ok(TreeBuilder::new(top, rules))
+        TreeBuilder::new(top, rules)
     }
 
     /// The directory itself.
@@ -57,7 +56,7 @@ impl StagingDirectory {
 impl Drop for StagingDirectory {
     fn drop(&mut self) {
         // By descriptor, so that no other directory is emptied if this one was replaced.
-        let _ = delete_contents(self.top.as_fd());
+        let _ = removal::clear(self.top.as_fd());
         let _ = unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR);
     }
 }

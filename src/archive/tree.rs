@@ -1,9 +1,9 @@
-//! Creating a tree of files, entry by entry, each in a directory that is held open.
+//! Creating a tree of files, entry by entry, each in the directory that is held open.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result};
@@ -17,6 +17,7 @@ use super::broken::ArchiveError;
 use super::entry::{EntryKind, FileTime, TarEntry};
 use super::name::EntryName;
 use super::receive::EntrySink;
+use crate::sys::directory_cursor::DirectoryCursor;
 use crate::sys::file_system::OPEN_DIRECTORY;
 
 /// The name of the root in the staging directory. [`super::leftovers`] recognizes such directories by it.
@@ -37,28 +38,32 @@ pub struct UnpackRules {
 /// A tree that is being created at [`CONTENT`].
 #[derive(Debug)]
 pub struct TreeBuilder {
+    /// Where the root is created.
     top: OwnedFd,
+    /// The directory that the stream is in. The walk to it began at `top`.
+    cursor: DirectoryCursor,
     umask: u32,
     links: bool,
-    /// The open directories, from the root to the one that the stream is in.
+    /// The directories from the root to the one that the stream is in.
     levels: Vec<Level>,
     chunk: Box<[u8]>,
 }
 
 #[derive(Debug)]
 struct Level {
-    part: Vec<u8>,
-    directory: OwnedFd,
-    /// Its mode and time, set when it is left.
+    /// Mode and time of a directory, set when it is left.
     mode: u32,
     modified: FileTime,
 }
 
 impl TreeBuilder {
     /// A tree in the empty directory `top`.
-    pub fn new(top: OwnedFd, rules: UnpackRules) -> TreeBuilder {
+    pub fn new(top: OwnedFd, rules: UnpackRules) -> Result<TreeBuilder> {
         let UnpackRules { umask, links } = rules;
-        TreeBuilder { top, umask, links, levels: Vec::new(), chunk: vec![0; CHUNK].into() }
+        let begin = top.try_clone().context("cannot hold the new directory")?;
+        let cursor = DirectoryCursor::at(begin).context("cannot look at the new directory")?;
+        let chunk = vec![0; CHUNK].into();
+        Ok(TreeBuilder { top, cursor, umask, links, levels: Vec::new(), chunk })
     }
 
     /// Completes the tree: sets mode and time of the directories that are still open.
@@ -80,8 +85,7 @@ impl TreeBuilder {
     /// Enters the directory of this name, for archives in any order. Missing directories are created, and
     /// links are not followed.
     pub fn enter(&mut self, parts: &[Vec<u8>]) -> Result<()> {
-        let open = self.levels.iter().skip(1).map(|level| &level.part);
-        let same = open.zip(parts).take_while(|(open, part)| open == part).count();
+        let same = self.open_parts().zip(parts).take_while(|(open, part)| open == part).count();
         self.close_to(same + 1)?;
         for part in &parts[same..] {
             let mode = Mode::from_raw_mode(0o700);
@@ -91,14 +95,13 @@ impl TreeBuilder {
             {
                 return Err(name_error(errno, "create the directory", part));
             }
-            let mut level = self.hold(part, 0o755, FileTime::default())?;
+            self.hold(part, 0o755, FileTime::default())?;
             if created.is_err() {
-                let stat: Stat = fstat(&level.directory).context("cannot look at it")?;
-                (level.mode, level.modified) = (stat.st_mode & 0o777, FileTime::of(&stat));
+                let stat: Stat = fstat(self.innermost()).context("cannot look at it")?;
                 // It may have been left before, and have its final mode.
-                let _ = fchmod(&level.directory, mode);
+                let _ = fchmod(self.innermost(), mode);
+                self.set_innermost(stat.st_mode & 0o777, FileTime::of(&stat));
             }
-            self.levels.push(level);
         }
         Ok(())
     }
@@ -120,7 +123,8 @@ impl TreeBuilder {
     pub fn hard_link(&mut self, name: &EntryName, target: &EntryName) -> Result<()> {
         let (from, source) =
             target.split().ok_or(ArchiveError::Malformed("the target of a link"))?;
-        let mut directory = self.levels[0].directory.try_clone().context("cannot go on")?;
+        let mut directory = openat(&self.top, CONTENT, OPEN_DIRECTORY, Mode::empty())
+            .context("cannot open the new directory")?;
         for part in from {
             directory = openat(&directory, OsStr::from_bytes(part), OPEN_DIRECTORY, Mode::empty())
                 .map_err(|errno| name_error(errno, "find the directory", part))?;
@@ -172,7 +176,12 @@ impl TreeBuilder {
     }
 
     fn innermost(&self) -> BorrowedFd<'_> {
-        self.levels.last().map_or(self.top.as_fd(), |level| level.directory.as_fd())
+        self.cursor.here()
+    }
+
+    /// The names of the directories that are entered below the root.
+    fn open_parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.cursor.names().skip(1).map(OsStrExt::as_bytes)
     }
 
     /// The name under which an entry is created in the innermost directory, after leaving those that it
@@ -182,8 +191,7 @@ impl TreeBuilder {
             None => Ok(OsStr::new(CONTENT)),
             Some((parent, leaf)) => {
                 self.close_to(parent.len() + 1)?;
-                let open = self.levels.iter().skip(1).map(|level| &level.part);
-                if self.levels.is_empty() || !open.eq(parent) {
+                if self.levels.is_empty() || !self.open_parts().eq(parent) {
                     return Err(ArchiveError::Order(name.to_bytes()).into());
                 }
                 Ok(leaf)
@@ -191,20 +199,24 @@ impl TreeBuilder {
         }
     }
 
-    fn hold(&self, part: &[u8], mode: u32, modified: FileTime) -> Result<Level> {
-        let directory =
-            openat(self.innermost(), OsStr::from_bytes(part), OPEN_DIRECTORY, Mode::empty())
-                .map_err(|errno| name_error(errno, "open the directory", part))?;
-        Ok(Level { part: part.to_vec(), directory, mode: mode & !self.umask, modified })
+    /// Enters a directory of the innermost one.
+    fn hold(&mut self, part: &[u8], mode: u32, modified: FileTime) -> Result<()> {
+        let name = OsStr::from_bytes(part);
+        openat(self.innermost(), name, OPEN_DIRECTORY, Mode::empty())
+            .and_then(|directory| self.cursor.enter(name, directory))
+            .map_err(|errno| name_error(errno, "open the directory", part))?;
+        self.levels.push(Level { mode: mode & !self.umask, modified });
+        Ok(())
     }
 
     /// Leaves all directories but the outermost `count`.
     fn close_to(&mut self, count: usize) -> Result<()> {
         while self.levels.len() > count {
             let Some(level) = self.levels.pop() else { break };
-            fchmod(&level.directory, Mode::from_raw_mode(level.mode))
-                .and_then(|()| futimens(&level.directory, &level.modified.stamps()))
-                .map_err(|errno| name_error(errno, "set mode and time of", &level.part))?;
+            let (directory, name) = self.cursor.leave().context("cannot leave a directory")?;
+            fchmod(&directory, Mode::from_raw_mode(level.mode))
+                .and_then(|()| futimens(&directory, &level.modified.stamps()))
+                .map_err(|errno| name_error(errno, "set mode and time of", name.as_bytes()))?;
         }
         Ok(())
     }
@@ -215,12 +227,7 @@ impl EntrySink for TreeBuilder {
         let leaf = self.place_of(&entry.name)?;
         mkdirat(self.innermost(), leaf, Mode::from_raw_mode(0o700))
             .map_err(|errno| refused(errno, "create the directory", entry))?;
-        let mut level = self.hold(leaf.as_bytes(), entry.mode, entry.modified)?;
-        if entry.name.is_root() {
-            level.part = Vec::new();
-        }
-        self.levels.push(level);
-        Ok(())
+        self.hold(leaf.as_bytes(), entry.mode, entry.modified)
     }
 
     fn file(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<()> {

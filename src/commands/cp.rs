@@ -4,13 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap_complete::ArgValueCompleter;
 
 use super::AppContext;
 use super::completions::candidates;
+use super::flags::typed_path::typed_path;
 use crate::archive::CopyDestination;
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::{
@@ -38,8 +39,9 @@ Where a copy goes, as with docker cp:
   DST does not exist        the copy is called DST; its parent must exist, and a file
                             cannot be copied to a DST that ends in '/'
 
-An existing directory is added to and keeps its mode. An existing file or link is replaced; links are never
-followed. Copies are first written beside DST as '.mayfly-cp-*', and moved into place when they are
+An existing directory is added to and keeps its mode. An existing file is replaced, and so is a link to a
+file or to nothing; links are never followed. A device, FIFO or socket, or a link to one, such as
+/dev/stdout, is an error. Copies are first written beside DST as '.mayfly-cp-*', and moved into place when they are
 complete: a copy that fails or is interrupted changes nothing. If mayfly is killed, the next copy to the
 same place deletes what was left.
 
@@ -47,6 +49,9 @@ Into a VM, files, directories and symbolic links are copied, with their permissi
 times. They belong to root or to --user. Out of a VM, only files and directories are copied, with
 permissions limited by umask; anything else is left out, and its name is printed. limits.copy_out_mib,
 copy_out_files and copy_out_free_mib in profiles.toml limit what a VM can send.
+
+File systems in which the kernel shows its state or devices, such as /proc, /sys and /dev, are left out when
+they are below SRC. An archive on standard input may be compressed with gzip, xz or zstd.
 
 A relative path in a VM starts in the home directory. Write './' before a local path whose first part
 contains ':'.";
@@ -64,8 +69,9 @@ pub struct Args {
 
     /// Leave out what git ignores
     ///
-    /// According to .gitignore and similar files in a local directory. The .git directory itself is
-    /// copied.
+    /// In a repository, the files that git tracks or does not ignore are copied, as listed by 'git ls-files
+    /// --cached --others --exclude-standard', and the .git directory. Elsewhere, files that no .gitignore
+    /// matches are copied.
     #[arg(long)]
     exclude_ignored: bool,
 
@@ -148,17 +154,18 @@ impl CopyDirection {
                 if args.exclude_ignored {
                     bail!(Refusal::usage("--exclude-ignored needs a local SRC"));
                 }
+                let destination = typed_path(&args.destination, "DST")?;
                 let to = if args.destination == "-" {
                     CopyStore::Archive(archive_stream(std::io::stdout(), "write an archive to")?)
                 } else {
-                    CopyStore::Files(CopyDestination::look(args.destination.as_ref())?)
+                    CopyStore::Files(CopyDestination::look(destination)?)
                 };
                 Ok(CopyDirection::Out(vm, CopyOut { path, follow, to, run_as }))
             }
             (None, Some((vm, to))) => {
                 let exclude_ignored = args.exclude_ignored;
                 let payload = if args.source != "-" {
-                    let path = existing_path(args.source.as_ref())?;
+                    let path = existing_path(&args.source)?;
                     CopyPayload::Tree { follow, contents: false, exclude_ignored, path }
                 } else if follow || exclude_ignored {
                     bail!(
@@ -188,10 +195,8 @@ fn vm_path(typed: &OsStr) -> Option<(VmRef, WireText)> {
     Some((vm, WireText::from(OsStr::from_bytes(&bytes[colon + 1..]))))
 }
 
-fn existing_path(path: &Path) -> Result<PathBuf> {
-    if path.as_os_str().is_empty() {
-        bail!(Refusal::usage("SRC is empty"));
-    }
+fn existing_path(typed: &OsStr) -> Result<PathBuf> {
+    let path = typed_path(typed, "SRC")?;
     path.symlink_metadata().with_context(|| format!("cannot copy {path:?}"))?;
     Ok(path.to_owned())
 }

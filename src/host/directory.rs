@@ -2,21 +2,19 @@
 
 use std::fs::{self, DirBuilder, Metadata};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::unistd::geteuid;
+use rustix::io::Errno;
 
 use super::ownership;
 use crate::model::{Refusal, RefusalKind};
 use crate::sys::file_system::if_exists;
-
-/// How often to delete a tree while other processes add files to it. Each further round needs another process
-/// that interferes, so this is far more than needed.
-const ROUNDS: usize = 100;
+use crate::sys::removal;
 
 /// How long to try to use a directory that another process removes. While rmdir(2) is in progress, which may
 /// take as long as that process waits for a CPU, the directory is visible but no file can be created in it.
@@ -122,31 +120,15 @@ pub fn create_new(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot create {}", path.display()))
 }
 
-/// Deletes `path` and everything in it, if it exists. Symbolic links are removed, never followed.
+/// Deletes `path` and everything in it, if it exists: trees of any depth, with few descriptors. Symbolic links are
+/// removed, never followed, and nothing is deleted from another file system that is mounted in it.
 pub fn remove(path: &Path) -> Result<()> {
-    let mut removed = fs::remove_dir_all(path);
-    for _ in 0..ROUNDS {
-        match &removed {
-            // A command of the mock backend can leave directories that their owner cannot enter.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => make_accessible(path),
-            // An `exec` may be locking a port in it, unaware that the VM is being deleted.
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
-            _ => break,
-        }
-        removed = fs::remove_dir_all(path);
-    }
-    if_exists(removed).map(drop).with_context(|| format!("cannot delete {}", path.display()))
-}
-
-fn make_accessible(path: &Path) {
-    let is_directory = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
-    if !is_directory {
-        return;
-    }
-    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        make_accessible(&entry.path());
-    }
+    removal::remove(path)
+        .map_err(|errno| match errno {
+            Errno::BUSY => anyhow!("a file system is mounted in it; unmount it first"),
+            errno => errno.into(),
+        })
+        .with_context(|| format!("cannot delete {}", path.display()))
 }
 
 /// Removes a directory if it is empty. Errors are ignored.
@@ -206,7 +188,7 @@ pub fn names(path: &Path) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 

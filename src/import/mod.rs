@@ -11,7 +11,6 @@ mod attributes;
 mod blobs;
 mod budget;
 mod cancellable;
-mod compression;
 mod copy_dir;
 mod digest_reader;
 mod elf;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, chmodat, fchmod, futimens, linkat, mkdirat,
-    mknodat, openat, openat2, statat, symlinkat, unlinkat,
+    mknodat, openat, openat2, statat, symlinkat,
 };
 use rustix::io::Errno;
 
@@ -23,8 +23,8 @@ use super::elf::ElfMachines;
 use super::path::{MAX_DEPTH, shown};
 use super::progress::UnpackProgress;
 use crate::model::Refusal;
-use crate::sys::descriptor;
 use crate::sys::file_system::OPEN_DIRECTORY;
+use crate::sys::{descriptor, removal};
 
 /// Bytes copied at a time, and the smallest hole that is left.
 const CHUNK: usize = 1 << 16;
@@ -135,7 +135,7 @@ impl RootfsTree {
                     self.kind(of)?.context("the file it links to does not exist")?;
                 }
                 self.forget(place);
-                remove_at(parent.as_fd(), name)?;
+                removal::remove_at(parent.as_fd(), name)?;
             }
             None => {}
         }
@@ -209,7 +209,7 @@ impl RootfsTree {
             return Ok(());
         };
         self.forget(place);
-        remove_at(parent.as_fd(), name)
+        removal::remove_at(parent.as_fd(), name)
             .with_context(|| format!("cannot delete {}", shown(place.as_os_str().as_bytes())))
     }
 
@@ -352,19 +352,4 @@ pub fn names_in(directory: BorrowedFd) -> Result<Vec<OsString>> {
     }
     names.sort();
     Ok(names)
-}
-
-/// Deletes a file or a directory with its contents. A tree is at most [`MAX_DEPTH`] deep.
-fn remove_at(parent: BorrowedFd, name: &OsStr) -> Result<()> {
-    match kind_at(parent, name)? {
-        None => Ok(()),
-        Some(FileType::Directory) => {
-            let directory = openat(parent, name, OPEN_DIRECTORY, Mode::empty())?;
-            for name in names_in(directory.as_fd())? {
-                remove_at(directory.as_fd(), &name)?;
-            }
-            Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?)
-        }
-        Some(_) => Ok(unlinkat(parent, name, AtFlags::empty())?),
-    }
 }

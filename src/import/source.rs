@@ -11,10 +11,10 @@ use anyhow::{Context, Result, bail};
 use super::blobs::PackedFiles;
 use super::budget::{UnpackBounds, UnpackBudget};
 use super::cancellable::CancellableInput;
-use super::compression::{CompressionFormat, unpacked};
 use super::form;
 use super::select::{self, SelectedImage};
 use super::unpack::SourceContents;
+use crate::archive::{CompressionFormat, UnsupportedFormat, decompress};
 use crate::host::tool::ToolInterrupted;
 use crate::image::ProgressSink;
 use crate::model::{CommandDefaults, Refusal, RootfsFormat};
@@ -183,7 +183,8 @@ impl NamedSource {
             ImportSource::Stream(input) => input,
         };
         let mut input = CancellableInput::new(input, progress);
-        let stored = unpacked(&mut input)
+        let stored = decompress(&mut input)
+            .map_err(refuse_format)
             .and_then(|(_, archive)| store(archive, &work.join("archive"), self.bounds, progress))
             .and_then(|stored| self.look(stored, progress));
         match self.explained(stored, progress)? {
@@ -195,9 +196,17 @@ impl NamedSource {
 
 /// How a file is compressed.
 fn compression_of(mut file: &File) -> Result<CompressionFormat> {
-    let (compression, _) = unpacked(file)?;
+    let (compression, _) = decompress(file).map_err(refuse_format)?;
     file.rewind()?;
     Ok(compression)
+}
+
+/// The error for a format that is not supported.
+fn refuse_format(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<UnsupportedFormat>() {
+        Some(format) => Refusal::usage(format.to_string()).hint(format.hint()).into(),
+        None => error,
+    }
 }
 
 /// Writes everything to a new file.

@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
 
 use super::blobs::{self, BlobLocation};
 use super::budget::{UnpackBounds, UnpackBudget};
-use super::compression::unpacked;
 use super::copy_dir;
 use super::digest_reader::{BlobDigest, DigestReader};
 use super::fixups::{self, TreeExtent};
 use super::layer::{self, WhiteoutNames};
 use super::rootfs::RootfsTree;
+use crate::archive::decompress;
 use crate::model::{Refusal, RefusalKind};
 
 /// The hidden argument that starts it.
@@ -150,7 +150,7 @@ fn unpack(contents: &SourceContents, source: &File, tree: &mut RootfsTree) -> Re
         SourceContents::Archive => {
             let size = source.metadata()?.len();
             let (input, _) = blobs::open(source, &BlobLocation::Range { offset: 0, size })?;
-            let (_, mut archive) = unpacked(input)?;
+            let (_, mut archive) = decompress(input)?;
             tree.progress.doing = "unpacking files".into();
             layer::apply(&mut archive, WhiteoutNames::Plain, tree)
         }
@@ -174,7 +174,7 @@ fn apply(layer: &SourceLayer, source: &File, tree: &mut RootfsTree) -> Result<()
         );
     }
     let mut packed = DigestReader::new(input, layer.digest.clone());
-    let (compression, archive) = unpacked(&mut packed)?;
+    let (compression, archive) = decompress(&mut packed)?;
     let mut archive = DigestReader::new(archive, layer.diff_id.clone());
     let applied = layer::apply(&mut archive, WhiteoutNames::Whiteouts, tree);
     // A wrong digest explains other errors, so it is reported instead of them. It covers the whole layer.

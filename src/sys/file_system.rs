@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{OFlags, StatVfs, fstatfs, fstatvfs, statvfs};
+use rustix::fs::{FileType, OFlags, StatVfs, fstatfs, fstatvfs, makedev, stat, statfs, statvfs};
 
 /// The longest name of one file on Linux, in bytes.
 pub const NAME_MAX: usize = 255;
@@ -39,6 +39,47 @@ pub fn is_in_memory(file: impl AsFd) -> io::Result<bool> {
     /// Of `linux/magic.h`.
     const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
     Ok(IN_MEMORY.contains(&(fstatfs(file)?.f_type as u32)))
+}
+
+/// Whether what is at `directory` shows the state or the devices of the kernel, and stores no files.
+pub fn is_kernels(directory: &Path) -> io::Result<bool> {
+    /// Of `linux/magic.h`: proc, sysfs, devpts, cgroup, cgroup2, securityfs, selinuxfs, smackfs, debugfs, tracefs,
+    /// bpf, configfs, pstore, efivarfs, mqueue, hugetlbfs, binfmt_misc, fusectl, nsfs, rpc_pipefs, nfsd, resctrl
+    /// and autofs.
+    const KERNELS: [u32; 23] = [
+        0x9fa0,
+        0x6265_6572,
+        0x1cd1,
+        0x0027_e0eb,
+        0x6367_7270,
+        0x7363_6673,
+        0xf97c_ff8c,
+        0x4341_5d53,
+        0x6462_6720,
+        0x7472_6163,
+        0xcafe_4a11,
+        0x6265_6570,
+        0x6165_676c,
+        0xde5e_81e4,
+        0x1980_0202,
+        0x9584_58f6,
+        0x4249_4e4d,
+        0x6573_5543,
+        0x6e73_6673,
+        0x6759_6969,
+        0x6e66_7364,
+        0x0765_5821,
+        0x0187,
+    ];
+    if KERNELS.contains(&(statfs(directory)?.f_type as u32)) {
+        return Ok(true);
+    }
+    // devtmpfs, and what containers have instead, are tmpfs for statfs(2).
+    let null = stat(directory.join("null"));
+    Ok(null.is_ok_and(|null| {
+        FileType::from_raw_mode(null.st_mode) == FileType::CharacterDevice
+            && null.st_rdev == makedev(1, 3)
+    }))
 }
 
 fn free(system: &StatVfs) -> u64 {

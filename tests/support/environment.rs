@@ -320,8 +320,9 @@ fn temporary_below(directory: &Path, found: &mut Vec<String>) {
     }
 }
 
+/// Runs a command to its end, with `input` on its standard input.
 #[track_caller]
-fn finish(command: Command, input: &[u8]) -> Answer {
+pub fn finish(command: Command, input: &[u8]) -> Answer {
     let shown = format!("{:?}", command.get_args().collect::<Vec<_>>());
     let output = assert_cmd::Command::from_std(command)
         .write_stdin(input)

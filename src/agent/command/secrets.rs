@@ -26,7 +26,7 @@ use super::failure::failure;
 use super::user::UserAccount;
 use crate::agent::vm::{AgentContext, AgentMode};
 use crate::protocol::{AgentFailure, FailureKind, NamedSecret};
-use crate::sys::file_system;
+use crate::sys::{file_system, removal};
 
 /// The directory in a guest, the same as in containers.
 const DIRECTORY: &str = "/run/secrets";
@@ -51,7 +51,7 @@ pub struct SecretDirectory(PathBuf);
 
 impl Drop for SecretDirectory {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = removal::remove(&self.0);
     }
 }
 

@@ -1,6 +1,5 @@
 //! The end of the VM: past its TTL, on SIGTERM, or when the host asks for it.
 
-use std::fs;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +13,7 @@ use super::context::{AgentContext, AgentMode};
 use crate::agent::console;
 use crate::agent::processes::{ChildReaper, family};
 use crate::sys::poll::{self, PollFlags};
-use crate::sys::signals;
+use crate::sys::{removal, signals};
 
 /// How long processes may take to end before they are killed, unless the host sets a grace period.
 const GRACE: Duration = Duration::from_millis(500);
@@ -72,7 +71,7 @@ pub fn end(context: &AgentContext, grace: Duration) -> ! {
         AgentMode::Process { secrets, .. } => {
             end_descendants(&context.reaper, grace);
             if let Some(secrets) = secrets {
-                let _ = fs::remove_dir_all(secrets);
+                let _ = removal::remove(secrets);
             }
             std::process::exit(0);
         }

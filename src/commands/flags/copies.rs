@@ -4,9 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result};
 use clap::{Args, ValueHint};
 
+use super::typed_path::typed_path;
 use crate::archive::{CopyDestination, own_name};
 use crate::commands::AppContext;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
@@ -32,7 +33,8 @@ pub struct CopyFlags {
 
     /// With --copy-in: leave out what git ignores
     ///
-    /// According to .gitignore and similar files. The .git directory itself is copied.
+    /// In a repository, the files that git tracks or does not ignore are copied, and the .git directory.
+    /// Elsewhere, files that no .gitignore matches are copied.
     #[arg(long, requires = "copy_in")]
     exclude_ignored: bool,
 
@@ -175,19 +177,21 @@ impl PreparedCopies {
     }
 }
 
-/// Splits at the last colon. An empty second part counts as none.
-fn split<'a>(typed: &'a OsStr, flag: &str) -> Result<(&'a OsStr, Option<&'a OsStr>)> {
+/// Splits at the last colon.
+///
+/// # Errors
+/// `Usage` if one of the parts is empty.
+fn split<'a>(typed: &'a OsStr, flag: &str) -> Result<(&'a OsStr, Option<&'a OsStr>), Refusal> {
     let bytes = typed.as_bytes();
     let (before, after) = match bytes.iter().rposition(|&byte| byte == b':') {
         Some(colon) => (&bytes[..colon], Some(&bytes[colon + 1..])),
         None => (bytes, None),
     };
-    if before.is_empty() {
-        let message = format!("{flag} {typed:?} does not say what to copy");
-        bail!(Refusal::usage(message));
-    }
-    let after = after.filter(|after| !after.is_empty());
-    Ok((OsStr::from_bytes(before), after.map(OsStr::from_bytes)))
+    let what = format!("what {flag} {typed:?} copies");
+    let place = format!("the destination of {flag} {typed:?}");
+    let before = typed_path(OsStr::from_bytes(before), &what)?;
+    let after = after.map(|after| typed_path(OsStr::from_bytes(after), &place)).transpose()?;
+    Ok((before.as_os_str(), after.map(Path::as_os_str)))
 }
 
 /// The name of a file or directory, also for a path such as `.` that does not contain it.
@@ -224,7 +228,7 @@ mod tests {
             Some((before.to_str().unwrap(), after.map(|after| after.to_str().unwrap())))
         };
         assert_eq!(parts("a"), Some(("a", None)));
-        assert_eq!(parts("a:"), Some(("a", None)));
+        assert_eq!(parts("a:"), None);
         assert_eq!(parts("a:/b"), Some(("a", Some("/b"))));
         assert_eq!(parts("a:b:/c"), Some(("a:b", Some("/c"))));
         assert_eq!(parts(":/c"), None);

@@ -9,4 +9,5 @@ pub mod machine;
 pub mod selection;
 pub mod start;
 pub mod tty;
+pub mod typed_path;
 pub mod vm;

@@ -138,7 +138,20 @@ fn hostile(out: &[u8]) -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("devices", vec![entry(b'3', b"c", b""), entry(b'4', b"b", b""), entry(b'6', b"f", b"")]),
         ("through a device", vec![entry(b'6', b"f", b""), file(b"f/x")]),
         ("a sparse file of 8 EiB", vec![huge]),
-        ("a sparse record", vec![pax(b'x', &[("GNU.sparse.name", up)]), file(b"x")]),
+        (
+            "up in a sparse record",
+            vec![
+                pax(
+                    b'x',
+                    &[
+                        ("GNU.sparse.name", up),
+                        ("GNU.sparse.size", b"14"),
+                        ("GNU.sparse.map", b"0,14"),
+                    ],
+                ),
+                file(b"x"),
+            ],
+        ),
         ("a size in a record", vec![pax(b'x', &[("size", b"99999999999")]), file(b"x")]),
         ("a file of 16 EiB", vec![head(b'0', b"x", u64::MAX).as_bytes().to_vec()]),
         ("records of 8 EiB", vec![head(b'x', b"x", i64::MAX as u64).as_bytes().to_vec()]),
@@ -277,7 +290,7 @@ fn records_say_how_large_and_how_old_a_file_is() {
 }
 
 #[test]
-fn a_file_with_holes_is_unpacked_or_refused_and_never_called_something_else() {
+fn a_file_with_holes_keeps_them() {
     let to = unpacked(&[sparse(b"00004000000\0", b"00000400000\0"), file(b"next")]).unwrap();
     let content = fs::read(to.path().join("s")).unwrap();
     assert_eq!(content.len(), 1 << 20);
@@ -289,16 +302,171 @@ fn a_file_with_holes_is_unpacked_or_refused_and_never_called_something_else() {
     );
     assert!(to.path().join("s").metadata().unwrap().blocks() * 512 < 1 << 19);
     assert!(to.path().join("next").is_file());
-    // In GNU tar's three pax forms, the member's name and content are not those of the file.
-    for records in [
-        &[("GNU.sparse.size", &b"9"[..]), ("GNU.sparse.numblocks", b"0")][..],
-        &[("GNU.sparse.map", b"0,1"), ("GNU.sparse.name", b"s")],
-        &[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.name", b"s")],
+}
+
+/// The three pax formats of GNU tar; bsdtar writes the last one.
+#[test]
+fn sparse_files_in_pax_formats_keep_name_content_and_holes() {
+    let (first, second) = ([b'a'; 700], [b'b'; 10]);
+    let data = [&first[..], &second].concat();
+    let map = "2\n131072\n700\n1000000\n10\n";
+    let mut mapped = map.as_bytes().to_vec();
+    mapped.resize(512, 0);
+    mapped.extend(&data);
+    let old = [
+        ("GNU.sparse.size", &b"1048576"[..]),
+        ("GNU.sparse.numblocks", b"3"),
+        ("GNU.sparse.offset", b"131072"),
+        ("GNU.sparse.numbytes", b"700"),
+        ("GNU.sparse.offset", b"1000000"),
+        ("GNU.sparse.numbytes", b"10"),
+        ("GNU.sparse.offset", b"1048576"),
+        ("GNU.sparse.numbytes", b"0"),
+        ("path", b"s"),
+    ];
+    let middle = [
+        ("GNU.sparse.size", &b"1048576"[..]),
+        ("GNU.sparse.numblocks", b"2"),
+        ("GNU.sparse.name", b"s"),
+        ("path", b"GNUSparseFile.7/s"),
+        ("GNU.sparse.map", b"131072,700,1000000,10"),
+    ];
+    let new = [
+        ("path", &b"GNUSparseFile.0/s"[..]),
+        ("GNU.sparse.major", b"1"),
+        ("GNU.sparse.minor", b"0"),
+        ("GNU.sparse.name", b"s"),
+        ("GNU.sparse.realsize", b"1048576"),
+    ];
+    for (case, records, content) in
+        [("0.0", &old[..], &data), ("0.1", &middle, &data), ("1.0", &new, &mapped)]
+    {
+        let member = entry(b'0', b"GNUSparseFile.7/s", content);
+        let to = unpacked(&[pax(b'x', records), member, file(b"next")]).expect(case);
+        let found = fs::read(to.path().join("s")).unwrap();
+        let mut expected = vec![0; 1 << 20];
+        expected[131_072..131_772].copy_from_slice(&first);
+        expected[1_000_000..1_000_010].copy_from_slice(&second);
+        assert!(found == expected, "{case}");
+        assert!(to.path().join("s").metadata().unwrap().blocks() * 512 < 1 << 19, "{case}");
+        assert_eq!(fs::read_dir(to.path()).unwrap().count(), 2, "{case}");
+    }
+}
+
+#[test]
+fn sparse_files_that_make_no_sense_are_refused() {
+    let one = |records: &[(&str, &[u8])], content: &[u8]| {
+        let error = unpacked(&[pax(b'x', records), entry(b'0', b"GNUSparseFile.1/s", content)]);
+        format!("{:#}", error.unwrap_err())
+    };
+    let size = ("GNU.sparse.size", &b"1048576"[..]);
+    let with_map = |map: &[u8], content: &[u8]| one(&[size, ("GNU.sparse.map", map)], content);
+    let new = [
+        ("GNU.sparse.major", &b"1"[..]),
+        ("GNU.sparse.minor", b"0"),
+        ("GNU.sparse.realsize", b"1048576"),
+    ];
+    for said in [
+        one(&[("GNU.sparse.map", b"0,1"), ("GNU.sparse.name", b"s")], b"x"),
+        one(&[size, ("GNU.sparse.numblocks", b"2"), ("GNU.sparse.map", b"0,1")], b"x"),
+        one(&[size, ("GNU.sparse.numbytes", b"1"), ("GNU.sparse.offset", b"0")], b"x"),
+        one(&[size, ("GNU.sparse.major", b"2"), ("GNU.sparse.minor", b"0")], b"x"),
+        with_map(b"0,1,0,1", b"xx"),
+        with_map(b"0,1,5", b"x"),
+        with_map(b"1,-1", b"x"),
+        with_map(b"18446744073709551615,9", b"x"),
+        with_map(b"0,1", b"xx"),
+        with_map(b"1048576,1", b"x"),
+        one(&new, b"x"),
+        one(&new, &[b'1'; 512]),
+        one(&new, &[&b"99999999\n"[..], &[b'0'; 503]].concat()),
+        one(&[("SCHILY.realsize", b"9")], b"x"),
+        one(&[("SUN.holesdata", b" 0 9")], b"x"),
     ] {
-        for kind in [b'x', b'g'] {
-            let error = unpacked(&[pax(kind, records), file(b"GNUSparseFile.1/s")]).unwrap_err();
-            assert!(format!("{error:#}").contains("sparse"), "{error:#}");
+        assert!(said.contains("sparse"), "{said}");
+    }
+    // Records for all members, and for one that has no content.
+    let error = unpacked(&[pax(b'g', &[size]), file(b"x")]).unwrap_err();
+    assert!(format!("{error:#}").contains("sparse"), "{error:#}");
+    let error = unpacked(&[pax(b'x', &[size, ("GNU.sparse.map", b"")]), directory(b"x")]);
+    assert!(format!("{:#}", error.unwrap_err()).contains("sparse"));
+}
+
+#[test]
+fn volume_labels_are_skipped_and_later_volumes_refused() {
+    // GNU tar leaves most fields empty.
+    let label = changed(head(b'V', b"backup of monday", 0), |bytes| bytes[100..136].fill(0));
+    let to = unpacked(&[label, pax(b'g', &[("GNU.volume.label", b"x")]), file(b"x")]).unwrap();
+    assert_eq!(fs::read_dir(to.path()).unwrap().count(), 1);
+    // A directory of an incremental backup has names as its content, and 7 is a contiguous file.
+    let dumped = entry(b'D', b"d/", b"Yx\0\0");
+    let to = unpacked(&[dumped, entry(b'7', b"d/x", b"from the guest")]).unwrap();
+    assert_eq!(fs::read(to.path().join("d/x")).unwrap(), b"from the guest");
+    for parts in [
+        vec![entry(b'M', b"x", b"rest")],
+        vec![pax(b'x', &[("GNU.volume.offset", b"512")]), file(b"x")],
+    ] {
+        let error = format!("{:#}", unpacked(&parts).unwrap_err());
+        assert!(error.contains("\"x\" in it is the rest of a file"), "{error}");
+    }
+    let error = unpacked(&[entry(b'X', b"x", b"")]).unwrap_err();
+    assert!(format!("{error:#}").contains("type 'X'"), "{error:#}");
+}
+
+/// Compresses with a program.
+fn packed(program: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut child = std::process::Command::new(program)
+        .arg("-c")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let mut input = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || std::io::Write::write_all(&mut input, bytes).unwrap());
+        child.wait_with_output().unwrap().stdout
+    })
+}
+
+#[test]
+fn compressed_archives_are_unpacked_and_damaged_ones_refused() {
+    let noise: Vec<u8> =
+        (0..200_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let archive = [entry(b'0', b"x", &noise), END.to_vec()].concat();
+    let into = |bytes: &[u8]| {
+        let to = TempDir::new().unwrap();
+        unpack(bytes, to.path())?;
+        assert!(fs::read(to.path().join("x")).unwrap() == noise);
+        anyhow::Ok(())
+    };
+    let (one, two) = archive.split_at(70_000);
+    for program in ["gzip", "xz", "zstd"] {
+        let whole = packed(program, &archive);
+        into(&whole).expect(program);
+        // Concatenated members, streams or frames.
+        into(&[packed(program, one), packed(program, two)].concat()).expect(program);
+        // The end of the archive is there, but not that of the compressed data.
+        for cut in [whole.len() / 2, whole.len() - 3] {
+            assert!(into(&whole[..cut]).is_err(), "{program} cut at {cut}");
         }
+        let mut damaged = whole.clone();
+        damaged[whole.len() / 2] ^= 0x10;
+        assert!(into(&damaged).is_err(), "{program} damaged");
+        assert!(into(&[&whole[..], b"garbage"].concat()).is_err(), "{program} and garbage");
+    }
+    // gzip allows zeros at the end.
+    into(&[packed("gzip", &archive), vec![0; 10_000]].concat()).unwrap();
+    for (start, command) in [
+        (&b"BZh91AY&SY"[..], "bzip2 -dc"),
+        (b"\x04\x22\x4d\x18\x64\x40\xa7", "lz4 -dc"),
+        (b"LZIP\x01\x0c\0", "lzip -dc"),
+        (b"\x5d\0\0\x80\0\xff\xff", "xz --format=lzma -dc"),
+        (b"PK\x03\x04\x14\0\0", "unzip"),
+        (b"070701000", "cpio -i"),
+        (b"\x1f\x9d\x90abc", "gzip -dc"),
+    ] {
+        let error = format!("{:#}", into(start).unwrap_err());
+        assert!(error.contains(&format!("unpack it first, with '{command}'")), "{error}");
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -111,12 +111,29 @@ impl Ground {
     /// Copies what a guest sends to `path` beneath the directory.
     fn copy(&self, path: &str, limits: &VmLimits, sends: Sends) -> anyhow::Result<CopyTally> {
         let destination = CopyDestination::look(&self.to().join(path))?;
-        let copy = CopyOut {
-            path: "/asked/for".into(),
-            follow: false,
-            to: CopyStore::Files(destination),
-            run_as: CopyUser::default(),
-        };
+        self.store("/asked/for", CopyStore::Files(destination), limits, sends)
+    }
+
+    /// Copies what a guest sends as `source` to an archive. Returns that too.
+    fn archive(&self, source: &str, sends: Sends) -> (anyhow::Result<CopyTally>, Vec<u8>) {
+        let mut file = tempfile::tempfile().unwrap();
+        let out = CopyStore::Archive(file.try_clone().unwrap().into());
+        let copied = self.store(source, out, &limits(), sends);
+        file.rewind().unwrap();
+        let mut archive = Vec::new();
+        file.read_to_end(&mut archive).unwrap();
+        (copied, archive)
+    }
+
+    fn store(
+        &self,
+        source: &str,
+        to: CopyStore,
+        limits: &VmLimits,
+        sends: Sends,
+    ) -> anyhow::Result<CopyTally> {
+        let run_as = CopyUser::default();
+        let copy = CopyOut { path: source.into(), follow: false, to, run_as };
         let mut wait = WaitLimit::within(Duration::from_secs(5));
         let mut session = AgentSession::open(channel(guest(sends)), false, &mut wait)?;
         let mut signals = PendingSignals::block().unwrap();
@@ -262,7 +279,7 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("null in a name", tree(&[pax(b'x', &[("path", b"a\0b")]), file(b"a")]), "null byte"),
         ("long part", tree(&[pax(b'x', &[("path", &[b'n'; 256])]), file(b"n")]), "too long"),
         ("long path", tree(&[pax(b'x', &[("path", &b"n/".repeat(2100))]), file(b"n")]), "too long"),
-        ("deep path", tree(&[pax(b'x', &[("path", &b"n/".repeat(300))]), file(b"n")]), "too deep"),
+        ("deep path", tree(&[pax(b'x', &[("path", &b"n/".repeat(300))]), file(b"n")]), "asked for"),
         // Names that were not asked for, or twice.
         ("no root", [file(b"x"), END.to_vec()].concat(), "asked for"),
         ("beneath a file", [file(b"."), file(b"x"), END.to_vec()].concat(), "asked for"),
@@ -448,6 +465,12 @@ fn no_hostile_stream_gets_anywhere() {
             assert!(said.message.bytes().all(|byte| byte >= b' '), "{case}: {:?}", said.message);
             ground.is_untouched(case);
         }
+        // An archive is refused for the same reasons, and gets no end.
+        let sends: Sends = Box::new(move |out| out.write_all(&stream));
+        let (copied, archive) = ground.archive("/asked/for", sends);
+        let said = ErrorReport::of(&copied.expect_err(case)).message;
+        assert!(said.contains(why), "{case} to an archive: {said}");
+        assert!(!archive.ends_with(&END), "{case}: the archive looks complete");
     }
 }
 
@@ -582,6 +605,16 @@ fn a_destination_that_is_swapped_meanwhile_is_not_followed() {
             assert!(moved.join("new/deep/x").is_file());
         }
     }
+}
+
+#[test]
+fn an_archive_without_a_name_of_its_own_has_a_directory_as_root() {
+    let ground = Ground::new();
+    let root = [file(b"."), END.to_vec()].concat();
+    let (copied, archive) = ground.archive("/", Box::new(move |out| out.write_all(&root)));
+    let said = ErrorReport::of(&copied.unwrap_err()).message;
+    assert!(said.contains("names no file"), "{said}");
+    assert!(archive.is_empty());
 }
 
 #[test]

@@ -1,14 +1,13 @@
 //! Recognizing and decompressing compressed streams.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 
 use anyhow::{Context, Result};
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use lzma_rust2::XzReader;
 use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-
-use crate::model::Refusal;
 
 /// Bytes read at a time.
 const BUFFER: usize = 1 << 17;
@@ -35,37 +34,76 @@ impl CompressionFormat {
     /// The format of a stream with these first six bytes.
     ///
     /// # Errors
-    /// `Usage` for a known format that is not supported.
-    pub fn of(start: &[u8]) -> Result<CompressionFormat> {
-        let other = match start {
+    /// [`UnsupportedFormat`] for a known one that is not supported.
+    pub fn of(start: &[u8]) -> Result<CompressionFormat, UnsupportedFormat> {
+        let (name, command) = match start {
             [0x1f, 0x8b, ..] => return Ok(CompressionFormat::Gzip),
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => return Ok(CompressionFormat::Xz),
             // A frame, or a skippable one, with which some streams begin.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
                 return Ok(CompressionFormat::Zstd);
             }
-            [b'B', b'Z', b'h', ..] => "bzip2",
-            [0x04, 0x22, 0x4d, 0x18, ..] => "lz4",
-            [b'P', b'K', 3, 4, ..] => "zip",
+            [b'B', b'Z', b'h', ..] => ("compressed with bzip2", "bzip2 -dc"),
+            [0x04, 0x22, 0x4d, 0x18, ..] | [0x02, 0x21, 0x4c, 0x18, ..] => {
+                ("compressed with lz4", "lz4 -dc")
+            }
+            [0x1f, 0x9d | 0xa0, ..] => ("compressed with compress", "gzip -dc"),
+            [b'L', b'Z', b'I', b'P', ..] => ("compressed with lzip", "lzip -dc"),
+            [0x89, b'L', b'Z', b'O', 0, ..] => ("compressed with lzop", "lzop -dc"),
+            [0x5d, 0, 0, _, _, _] => ("compressed with lzma", "xz --format=lzma -dc"),
+            [b'P', b'K', 3 | 5, ..] => ("a zip archive, not a tar archive", "unzip"),
+            [b'7', b'z', 0xbc, 0xaf, ..] => ("a 7z archive, not a tar archive", "7z x"),
+            [b'0', b'7', b'0', b'7', b'0', b'1' | b'2' | b'7'] | [0xc7, 0x71, ..] => {
+                ("a cpio archive, not a tar archive", "cpio -i")
+            }
             _ => return Ok(CompressionFormat::None),
         };
-        let message = format!("it is compressed with {other}, not with gzip, xz or zstd");
-        Err(Refusal::usage(message).hint("decompress it first").into())
+        Err(UnsupportedFormat { name, command })
     }
 }
+
+/// A known format that is not supported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnsupportedFormat {
+    name: &'static str,
+    /// What unpacks it.
+    command: &'static str,
+}
+
+impl UnsupportedFormat {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        format!("unpack it first, with '{}'", self.command)
+    }
+}
+
+impl fmt::Display for UnsupportedFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it is {}", self.name)?;
+        if self.name.starts_with("compressed") {
+            f.write_str(", not with gzip, xz or zstd")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl std::error::Error for UnsupportedFormat {}
 
 /// The format of `input`, and what it decompresses to.
 ///
 /// # Errors
 /// Those of [`CompressionFormat::of`] and of reading `input`.
-pub fn unpacked<'a>(input: impl Read + 'a) -> Result<(CompressionFormat, Box<dyn Read + 'a>)> {
+pub fn decompress<'a>(input: impl Read + 'a) -> Result<(CompressionFormat, Box<dyn Read + 'a>)> {
     let mut start = [0; MAGIC];
     let mut input = BufReader::with_capacity(BUFFER, input);
     let mut filled = 0;
     while filled < MAGIC {
-        match input.read(&mut start[filled..])? {
-            0 => break,
-            count => filled += count,
+        match input.read(&mut start[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).context("cannot read the archive"),
         }
     }
     let compression = CompressionFormat::of(&start[..filled])?;
@@ -76,13 +114,52 @@ pub fn unpacked<'a>(input: impl Read + 'a) -> Result<(CompressionFormat, Box<dyn
         compression,
         match compression {
             CompressionFormat::None => Box::new(input),
-            CompressionFormat::Gzip => Box::new(MultiGzDecoder::new(input)),
+            CompressionFormat::Gzip => Box::new(Gzip(Some(GzDecoder::new(input)))),
             CompressionFormat::Xz => Box::new(XzReader::new_mem_limit(input, true, XZ_MEMORY)),
             CompressionFormat::Zstd => {
                 Box::new(Zstd::begin(input).context("cannot decompress zstd")?)
             }
         },
     ))
+}
+
+/// Decompresses all members of a gzip file. Zeros may follow, which fill the last record of a tape.
+struct Gzip<R>(Option<GzDecoder<R>>);
+
+impl<R: BufRead> Read for Gzip<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while let Some(decoder) = &mut self.0 {
+            let count = decoder.read(into)?;
+            if count > 0 || into.is_empty() {
+                return Ok(count);
+            }
+            let Some(mut input) = self.0.take().map(GzDecoder::into_inner) else { break };
+            self.0 = match after_zeros(&mut input)? {
+                (_, None) => None,
+                (0, Some(0x1f)) => Some(GzDecoder::new(input)),
+                _ => {
+                    let message = "something that is not gzip follows the gzip file";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+                }
+            };
+        }
+        Ok(0)
+    }
+}
+
+/// Passes over zeros. Returns how many there were, and what follows.
+fn after_zeros(input: &mut impl BufRead) -> io::Result<(usize, Option<u8>)> {
+    let mut zeros = 0;
+    loop {
+        let bytes = input.fill_buf()?;
+        let count = bytes.iter().take_while(|&&byte| byte == 0).count();
+        let next = bytes.get(count).copied();
+        input.consume(count);
+        zeros += count;
+        if count == 0 || next.is_some() {
+            return Ok((zeros, next));
+        }
+    }
 }
 
 /// Decompresses all frames of a zstd stream. Seekable streams have many.
