@@ -63,22 +63,17 @@ impl PackSource<'_> {
         })
     }
 
-    /// The paths that git does not ignore: by `.gitignore`, also in the parents within the same repository,
-    /// by `.git/info/exclude` and by the user's settings.
-    pub fn unignored(&self) -> impl Iterator<Item = Result<PathBuf>> + use<> {
-        let whole = fs::canonicalize(self.path).unwrap_or_default();
-        let in_repository = whole.ancestors().any(|above| above.join(".git").exists());
-        // A link that is sent as a link must not be followed by this walk.
-        let depth = (!self.follow && self.path.is_symlink()).then_some(0);
+    /// The paths that no pattern of git's ignore files matches: of `.gitignore`, of `.git/info/exclude` and of the
+    /// user's settings; with `parents`, also of `.gitignore` in the directories above within the same repository.
+    /// A tracked file may match one.
+    pub fn matching(&self, parents: bool) -> impl Iterator<Item = Result<PathBuf>> + use<> {
         ignore::WalkBuilder::new(self.path)
-            .max_depth(depth)
             .standard_filters(false)
             .git_ignore(true)
             .git_exclude(true)
             .git_global(true)
             .require_git(false)
-            // Outside of a repository, the .gitignore of a parent does not apply.
-            .parents(in_repository)
+            .parents(parents)
             .build()
             .filter_map(|found| {
                 skip_vanished(found.map(ignore::DirEntry::into_path), |error| {

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::{PipeReader, Read};
+use std::fs::File;
+use std::io::{PipeReader, Read, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getppid};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::which::search_path;
 use crate::sys::poll::{self, PollFlags};
@@ -86,6 +88,8 @@ impl std::error::Error for ToolInterrupted {}
 pub struct ToolRun {
     name: String,
     command: Command,
+    /// Where its standard output goes instead of to whoever watches it.
+    output: Option<File>,
 }
 
 impl ToolRun {
@@ -103,7 +107,7 @@ impl ToolRun {
             }
         }
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        ToolRun { name, command }
+        ToolRun { name, command, output: None }
     }
 
     /// Sets the program's name in errors. The default is its file's name.
@@ -138,6 +142,18 @@ impl ToolRun {
         self
     }
 
+    /// Runs the program, and returns its standard output, byte for byte. The rest is as for [`ToolRun::watch`].
+    pub fn read(mut self, cancelled: &dyn Fn() -> bool) -> Result<Vec<u8>> {
+        let output = memfd_create(&*self.name, MemfdFlags::CLOEXEC).context("cannot get memory")?;
+        let mut output = File::from(output);
+        self.output = Some(output.try_clone().context("cannot duplicate a descriptor")?);
+        self.watch(&mut |_| {}, cancelled)?;
+        let mut bytes = Vec::new();
+        output.rewind().context("cannot read a program's output")?;
+        output.read_to_end(&mut bytes).context("cannot read a program's output")?;
+        Ok(bytes)
+    }
+
     /// Starts the program and waits for it to end. `line` receives each line of its standard output and
     /// error. `cancelled` is asked ten times a second; if it returns true, the program's process group is
     /// killed. The program is also killed when mayfly is.
@@ -147,7 +163,10 @@ impl ToolRun {
     /// - [`ToolInterrupted`]: it was cancelled.
     pub fn watch(mut self, line: &mut dyn FnMut(&str), cancelled: &dyn Fn() -> bool) -> Result<()> {
         let (mut output, write_end) = std::io::pipe().context("cannot make a pipe")?;
-        self.command.stdout(write_end.try_clone().context("cannot copy a pipe's end")?);
+        match self.output.take() {
+            Some(output) => self.command.stdout(output),
+            None => self.command.stdout(write_end.try_clone().context("cannot copy a pipe's end")?),
+        };
         self.command.stderr(write_end);
         kill_with_parent(&mut self.command);
         let child = self.command.spawn().with_context(|| format!("cannot start {}", self.name))?;

@@ -23,6 +23,7 @@ mod exec_all;
 mod exec_json;
 mod extend;
 mod firecracker;
+mod ignored;
 mod image;
 mod import;
 mod import_forms;

@@ -8,6 +8,7 @@ use anyhow::{Context, Error, Result};
 use super::cancel::{CancelEvent, CancellablePipe};
 use super::outcome::{ERROR_LIMIT, check_outcome};
 use super::request::{CopyIn, CopyPayload, request};
+use super::unignored::unignored;
 use super::worker::with_worker;
 use crate::archive::{ArchiveWriter, CopyObserver, CopyTally, PackSource, own_name};
 use crate::guest::{AgentSession, CommandOutcome, ExecIo, OutputSink, StdinSource};
@@ -72,8 +73,12 @@ fn pack(
     observer: &dyn CopyObserver,
 ) -> Result<CopyTally> {
     let cancel = out.cancel;
-    let paths = || -> Box<dyn Iterator<Item = Result<PathBuf>>> {
-        if exclude_ignored { Box::new(source.unignored()) } else { Box::new(source.everything()) }
+    let listed = if exclude_ignored { Some(unignored(&source, cancel)?) } else { None };
+    let paths = || -> Box<dyn Iterator<Item = Result<PathBuf>> + '_> {
+        match &listed {
+            Some(listed) => Box::new(listed.iter().cloned().map(Ok)),
+            None => Box::new(source.everything()),
+        }
     };
     if observer.is_shown() {
         observer.total(PackSource::total(paths().take_while(|_| !cancel.is_set())));

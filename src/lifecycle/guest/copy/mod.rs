@@ -6,6 +6,7 @@ mod copy_in;
 mod copy_out;
 mod outcome;
 mod request;
+mod unignored;
 mod worker;
 
 pub use copy_in::copy_in;
