@@ -8,5 +8,7 @@ use std::process::ExitCode;
 static HOLD_CLOSED_STREAMS: extern "C" fn() = mayfly::sys::descriptor::hold_closed_streams;
 
 fn main() -> ExitCode {
+    // Fails for no signal that exists.
+    let _ = mayfly::sys::signals::notice_children();
     mayfly::cli::run(std::env::args_os())
 }

@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::sys::signals::SignalNumber;
+
 /// A change of the terminal, or of the program in its foreground.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TerminalEvent {
@@ -26,9 +28,12 @@ pub struct TerminalEvents {
 }
 
 impl TerminalEvents {
-    /// Blocks SIGWINCH, SIGTSTP and SIGCONT in this thread as long as this exists.
+    /// Blocks SIGWINCH, SIGTSTP and SIGCONT in this thread as long as this exists. If SIGTSTP is ignored, it stays so.
     pub fn block() -> Result<TerminalEvents> {
-        let set = SigSet::from_iter([Signal::SIGWINCH, Signal::SIGTSTP, Signal::SIGCONT]);
+        let mut set = SigSet::from_iter([Signal::SIGWINCH, Signal::SIGCONT]);
+        if !SignalNumber::from(Signal::SIGTSTP).is_ignored() {
+            set.add(Signal::SIGTSTP);
+        }
         let mask = SigSet::thread_get_mask().context("read the signal mask")?;
         set.thread_block().context("block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;

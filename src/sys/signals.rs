@@ -22,13 +22,13 @@ const LAST: u8 = 64;
 pub struct SignalNumber(u8);
 
 impl SignalNumber {
-    /// The signals that end a program unless it handles them, and that are not an error of its own: neither
-    /// SIGSEGV and SIGBUS, nor SIGPIPE, nor SIGKILL, which no program can handle.
+    /// The signals that end a program unless it handles them, but for SIGKILL, which no program can handle, SIGPIPE,
+    /// and those that report an error of the program itself, such as SIGSEGV. SIGABRT is also a watchdog's.
     pub fn ending() -> impl Iterator<Item = SignalNumber> {
         use Signal::*;
         let spared = [
-            SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGPIPE, SIGCHLD, SIGCONT, SIGTSTP, SIGTTIN,
-            SIGTTOU, SIGURG, SIGWINCH,
+            SIGKILL, SIGSTOP, SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS, SIGPIPE, SIGCHLD,
+            SIGCONT, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH,
         ];
         let usual = Signal::iterator().filter(move |signal| !spared.contains(signal));
         usual.map(SignalNumber::from).chain((FIRST_REAL_TIME..=LAST).map(SignalNumber))
@@ -96,7 +96,16 @@ pub fn set_of(signals: impl Iterator<Item = SignalNumber>) -> SigSet {
 
 /// Ignores a signal in this process, and in the programs it starts.
 pub fn ignore(signal: Signal) -> nix::Result<()> {
-    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    // SAFETY: ignoring a signal runs no handler.
-    unsafe { sigaction(signal, &ignore) }.map(drop)
+    dispose(signal, SigHandler::SigIgn)
+}
+
+/// Gives SIGCHLD its default again. A process whose parent ignored it cannot learn how its own children end.
+pub fn notice_children() -> nix::Result<()> {
+    dispose(Signal::SIGCHLD, SigHandler::SigDfl)
+}
+
+fn dispose(signal: Signal, how: SigHandler) -> nix::Result<()> {
+    let action = SigAction::new(how, SaFlags::empty(), SigSet::empty());
+    // SAFETY: neither ignoring a signal nor its default runs a handler.
+    unsafe { sigaction(signal, &action) }.map(drop)
 }

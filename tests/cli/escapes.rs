@@ -95,8 +95,8 @@ fn no_file_archive_or_argument_begins_a_line() {
     let archive = env.root().join("a.tar");
     // Names of images in an archive.
     let image = Image::of(&[layer(&[("etc/a", "")])]);
-    let other = format!("{FORGED} 2");
-    std::fs::write(&archive, oci(&[(FORGED, &image), (&other, &image)])).unwrap();
+    let (other, name) = (Image::of(&[layer(&[("etc/b", "")])]), format!("{FORGED} 2"));
+    std::fs::write(&archive, oci(&[(FORGED, &image), (&name, &other)])).unwrap();
     assert_not_forged(&env.run(&["image", "import", "a.tar"]), 2);
     // Raw text in the error of a parser.
     let unknown = serde_json::json!({ FORGED: 1 }).to_string();

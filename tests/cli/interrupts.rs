@@ -155,3 +155,18 @@ fn a_pipe_where_mayfly_keeps_its_files_is_an_error() {
     }
     std::fs::remove_file(env.registry()).unwrap();
 }
+
+#[test]
+fn a_signal_ends_the_wait_for_an_images_lock() {
+    let mut env = Environment::qemu();
+    env.keep_templates_apart();
+    let id = env.create(&[]);
+    let lock = held(&env.artifacts().join(".debian-base.use"));
+    for args in [&["create"][..], &["run", "--", "true"], &["start", &id]] {
+        ends_soon(&env, args);
+    }
+    drop(lock);
+    assert_eq!(env.ids(), [id.as_str()]);
+    assert_eq!(env.status(&id)["state"], "created", "it was not started");
+    env.rm(&id);
+}

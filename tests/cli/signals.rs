@@ -197,6 +197,8 @@ fn an_ignored_signal_stays_ignored() {
     live.signal(Signal::SIGINT);
     live.signal(Signal::SIGTERM);
     live.end().is(143, "ready\n", "");
+    // mayfly needs to know when its own children end.
+    ignoring(&env, "CHLD", &["run", "--", "sh", "-c", "exit 3"]).end().is(3, "", "");
     // In the guest they have their default effect again.
     let script = "trap 'echo caught' INT; kill -INT $$";
     let live = ignoring(&env, "INT", &["exec", &id, "--", "sh", "-c", script]);

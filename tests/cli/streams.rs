@@ -80,7 +80,7 @@ fn output_that_cannot_be_written_is_a_failure() {
             &["run", "--", "echo", "x"],
             &["cp", "box:/etc/hostname", "-"],
         ] {
-            fails(&env, how, args);
+            let _ = fails(&env, how, args);
         }
         let mut completion = env.command(&["--", "mayfly", "sta"]);
         completion.env("MAYFLY_COMPLETE", "bash");
@@ -166,7 +166,9 @@ fn a_nonblocking_output_is_waited_for() {
             let mut text = String::new();
             read.read_to_string(&mut text).unwrap();
             live.end().is(0, "", "");
-            assert_eq!(text.matches('Q').count(), 300_000, "{args:?}");
+            // The JSON also has the command.
+            let count = text.matches('Q').count();
+            assert!((300_000..=300_001).contains(&count), "{args:?}: {count}");
         }
     }
     env.rm(&id);

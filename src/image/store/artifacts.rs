@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::host::lock::{FileLock, busy};
+use crate::host::signals::InterruptWatch;
 use crate::host::tool::ToolInterrupted;
 use crate::image::progress::{ProgressSink, SilentProgress};
 use crate::model::{ProfileName, Refusal};
@@ -123,6 +124,7 @@ fn wait_for(
 ) -> Result<FileLock> {
     let started = Instant::now();
     let mut mentioned = false;
+    let watch = InterruptWatch::begin();
     loop {
         if let Some(lock) = take(path)? {
             return Ok(lock);
@@ -139,6 +141,6 @@ fn wait_for(
             progress.note(&format!("waiting: {}", busy(path, what)));
             mentioned = true;
         }
-        std::thread::sleep(PAUSE);
+        watch.wait(None, Some(Instant::now() + PAUSE))?;
     }
 }
