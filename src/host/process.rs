@@ -5,22 +5,57 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 
 use super::clock;
-use crate::model::{BootId, ProcessId, ProcessLiveness};
+use crate::model::{BootId, ProcessId, ProcessLiveness, ProcessPlace, Refusal, RefusalKind};
 use crate::sys::process::{PidFd, ProcessStat, own_status, pids, read_of};
 
 /// The identity of a living process.
 pub fn identify(pid: i32) -> Result<ProcessId> {
+    check_proc()?;
     let stat = ProcessStat::read(pid)?.with_context(|| format!("process {pid} is gone"))?;
-    Ok(ProcessId { pid, start_ticks: stat.start_ticks, boot_id: clock::boot_id()? })
+    let place = Some(here()?.clone());
+    Ok(ProcessId { pid, start_ticks: stat.start_ticks, boot_id: clock::boot_id()?, place })
 }
 
 /// The identity of this process.
 pub fn identify_self() -> Result<ProcessId> {
     identify(std::process::id() as i32)
+}
+
+/// The host and the pid namespace of this process, which do not change while it runs.
+pub fn here() -> Result<&'static ProcessPlace> {
+    static HERE: OnceLock<ProcessPlace> = OnceLock::new();
+    if let Some(here) = HERE.get() {
+        return Ok(here);
+    }
+    let host = nix::unistd::gethostname().context("cannot read the host's name")?;
+    // A host without one is recognised by its name alone, and so is one that has not made it yet.
+    let machine_id = fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned();
+    let namespace =
+        fs::metadata("/proc/self/ns/pid").context("cannot look at the pid namespace")?;
+    Ok(HERE.get_or_init(|| ProcessPlace {
+        host: host.to_string_lossy().into_owned(),
+        machine_id: Some(machine_id).filter(|id| !id.is_empty()),
+        pid_namespace: namespace.ino(),
+    }))
+}
+
+/// Checks that /proc shows the processes of this pid namespace. In another's, a pid is another process.
+///
+/// # Errors
+/// `Host` if it does not, as after `unshare --pid` without `--mount-proc`.
+fn check_proc() -> Result<()> {
+    let me = fs::read_link("/proc/self").context("cannot read /proc/self")?;
+    if me.as_os_str() == std::process::id().to_string().as_str() {
+        return Ok(());
+    }
+    Err(Refusal::new(RefusalKind::Host, "/proc shows the processes of another pid namespace")
+        .hint("mount it anew: mount -t proc proc /proc")
+        .into())
 }
 
 /// Whether a recorded process still runs. `boot` is the current boot, read once by the caller.
@@ -29,6 +64,9 @@ pub fn identify_self() -> Result<ProcessId> {
 /// /proc cannot be read, for example because the limit on open files is reached. A living process must not be
 /// taken for a dead one then.
 pub fn liveness(process: &ProcessId, boot: &BootId) -> Result<ProcessLiveness> {
+    if process.is_elsewhere(here()?, boot) {
+        return Ok(ProcessLiveness::Elsewhere);
+    }
     if process.boot_id != *boot {
         return Ok(ProcessLiveness::OtherBoot);
     }
@@ -44,14 +82,16 @@ pub fn umask() -> Result<u32> {
     mask.context("the umask is unknown")
 }
 
-/// Opens a recorded process; `None` if it has ended.
+/// Opens a recorded process; `None` if it has ended or is elsewhere.
 ///
 /// # Errors
 /// As for [`liveness`].
 pub fn open(process: &ProcessId) -> Result<Option<PidFd>> {
-    if process.boot_id != clock::boot_id()? {
+    let boot = clock::boot_id()?;
+    if process.boot_id != boot || process.is_elsewhere(here()?, &boot) {
         return Ok(None);
     }
+    check_proc()?;
     PidFd::open(process.pid, process.start_ticks)
 }
 
@@ -111,14 +151,16 @@ impl ProcessMarks {
 /// # Errors
 /// As for [`liveness`].
 pub fn find(marks: &ProcessMarks) -> Result<Vec<(ProcessId, String)>> {
+    check_proc()?;
     let mut found = Vec::new();
-    let boot = clock::boot_id()?;
+    let (boot, here) = (clock::boot_id()?, here()?);
     for pid in pids()? {
         // The start time is read first: if the pid is reused in between, it does not match later.
         let Some(stat) = ProcessStat::read(pid)? else { continue };
         if let Some(directory) = marks.recognise(pid)? {
-            let boot_id = boot.clone();
-            found.push((ProcessId { pid, start_ticks: stat.start_ticks, boot_id }, directory));
+            let (boot_id, place) = (boot.clone(), Some(here.clone()));
+            let process = ProcessId { pid, start_ticks: stat.start_ticks, boot_id, place };
+            found.push((process, directory));
         }
     }
     Ok(found)
@@ -148,8 +190,13 @@ mod tests {
         assert_eq!(liveness(&reused, &boot).unwrap(), ProcessLiveness::Dead);
         assert!(open(&reused).unwrap().is_none());
 
-        let elsewhere = ProcessId { boot_id: BootId("another".into()), ..me };
-        assert_eq!(liveness(&elsewhere, &boot).unwrap(), ProcessLiveness::OtherBoot);
+        let earlier = ProcessId { boot_id: BootId("another".into()), ..me.clone() };
+        assert_eq!(liveness(&earlier, &boot).unwrap(), ProcessLiveness::OtherBoot);
+        assert!(open(&earlier).unwrap().is_none());
+
+        let place = ProcessPlace { pid_namespace: 1, ..here().unwrap().clone() };
+        let elsewhere = ProcessId { place: Some(place), ..me };
+        assert_eq!(liveness(&elsewhere, &boot).unwrap(), ProcessLiveness::Elsewhere);
         assert!(open(&elsewhere).unwrap().is_none());
     }
 }

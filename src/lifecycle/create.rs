@@ -9,7 +9,7 @@ use super::manager::{LOCK_TIMEOUT, VmManager};
 use super::recover::reap::reap_expired;
 use super::remove::remove_settled;
 use crate::backend::{self, Backend, BackendRequest, installed_agent};
-use crate::host::{clock, directory, socket};
+use crate::host::{clock, directory, process, socket};
 use crate::image::{LockedImage, ProgressSink};
 use crate::model::record::reason;
 use crate::model::{
@@ -203,6 +203,7 @@ fn reserve(
             manifest: manifest.clone(),
             expiry: VmExpiry::after(&now, manifest.ttl_seconds),
             state: VmPhase::Creating,
+            command: Some(process::identify_self()?),
         };
         contents.vms.insert(manifest.vm_id.clone(), record.clone());
         Ok((record, RegistryChange::Made))

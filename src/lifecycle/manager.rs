@@ -11,8 +11,8 @@ use crate::host::process;
 use crate::host::wait::WaitLimit;
 use crate::image::{ImageInfo, ImageStore};
 use crate::model::{
-    BootId, ProcessLiveness, Refusal, RefusalKind, VmId, VmManifest, VmPaths, VmRecord, VmRef,
-    reconcile,
+    ClockReading, ProcessLiveness, Refusal, RefusalKind, VmId, VmManifest, VmPaths, VmRecord,
+    VmRef, reconcile,
 };
 use crate::registry::{Registry, RegistryChange};
 use crate::settings::Settings;
@@ -136,8 +136,8 @@ impl VmManager {
     }
 
     /// A record, corrected by the state of the process it names.
-    pub fn observe(&self, record: VmRecord, boot: &BootId) -> Result<VmRecord> {
-        let liveness = liveness_of(&record, boot)?;
+    pub fn observe(&self, record: VmRecord, now: &ClockReading) -> Result<VmRecord> {
+        let liveness = liveness_of(&record, now)?;
         Ok(reconcile::observe(record, liveness))
     }
 
@@ -147,7 +147,7 @@ impl VmManager {
         id: &VmId,
         change: impl FnOnce(&mut VmRecord) -> Result<T, Refusal>,
     ) -> Result<T> {
-        self.registry.update(|contents| Ok((change(contents.get_mut(id)?)?, RegistryChange::Made)))
+        self.change_durably(id, RegistryChange::Made, change)
     }
 
     /// Changes the record of a VM that is starting. After a reboot of the host, such a VM counts as stopped.
@@ -156,8 +156,22 @@ impl VmManager {
         id: &VmId,
         change: impl FnOnce(&mut VmRecord) -> Result<T, Refusal>,
     ) -> Result<T> {
-        self.registry
-            .update(|contents| Ok((change(contents.get_mut(id)?)?, RegistryChange::OfThisBoot)))
+        self.change_durably(id, RegistryChange::OfThisBoot, change)
+    }
+
+    fn change_durably<T>(
+        &self,
+        id: &VmId,
+        made: RegistryChange,
+        change: impl FnOnce(&mut VmRecord) -> Result<T, Refusal>,
+    ) -> Result<T> {
+        let me = process::identify_self()?;
+        self.registry.update(|contents| {
+            let record = contents.get_mut(id)?;
+            let changed = change(record)?;
+            record.command = (!record.is_at_rest()).then_some(me);
+            Ok((changed, made))
+        })
     }
 
     /// A handle on the VM's process, if it is alive.
@@ -180,7 +194,26 @@ impl VmManager {
     }
 }
 
+/// How long after its end a VM that is elsewhere counts as gone: its agent powers it off at its end, by a
+/// clock that may be slow, and then a command there may delete it.
+const GONE_AFTER: f64 = 60.0;
+
 /// The state of the process on record; `None` if no process is recorded.
-pub fn liveness_of(record: &VmRecord, boot: &BootId) -> Result<Option<ProcessLiveness>> {
-    record.state.instance().map(|instance| process::liveness(&instance.process, boot)).transpose()
+///
+/// Without one, a VM is elsewhere if a command on another host is changing it, because hosts may not see each
+/// other's locks.
+pub fn liveness_of(record: &VmRecord, now: &ClockReading) -> Result<Option<ProcessLiveness>> {
+    let boot = &now.boot_id;
+    let liveness = match (record.state.instance(), &record.command) {
+        (Some(instance), _) => Some(process::liveness(&instance.process, boot)?),
+        (None, Some(command)) if command.is_on_another_host(process::here()?, boot) => {
+            Some(ProcessLiveness::Elsewhere)
+        }
+        _ => None,
+    };
+    let is_over = record.expiry.remaining(now) <= -GONE_AFTER;
+    Ok(match liveness {
+        Some(ProcessLiveness::Elsewhere) if is_over => Some(ProcessLiveness::Dead),
+        liveness => liveness,
+    })
 }

@@ -14,13 +14,15 @@ use crate::registry::gone;
 /// it is kept.
 ///
 /// # Errors
-/// `NotFound` if there is no such VM, `Busy` if another command does not release its lock.
+/// `NotFound` if there is no such VM, `Busy` if another command does not release its lock or the VM is
+/// elsewhere.
 pub fn remove(manager: &VmManager, id: &VmId, reason: &str) -> Result<RemovalReport> {
     let lock = manager.registry.lock_vm(id, LOCK_TIMEOUT)?;
     match settle(manager, id, lock)? {
         SettledVm::Present(record, lock) => remove_settled(manager, *record, lock, reason),
         SettledVm::Gone(removed) => Ok(removed),
         SettledVm::Unknown => Err(gone(id).into()),
+        SettledVm::Elsewhere(refusal) => Err(refusal.into()),
     }
 }
 

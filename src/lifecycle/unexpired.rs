@@ -28,11 +28,12 @@ pub fn acquire_unexpired(manager: &VmManager, id: &VmId) -> Result<(VmRecord, Fi
 /// # Errors
 /// `Expired` if it has expired and was deleted.
 pub fn observe_unexpired(manager: &VmManager, record: VmRecord) -> Result<VmRecord> {
-    if record.has_expired(&clock::now()?) {
+    let now = clock::now()?;
+    if record.has_expired(&now) {
         remove(manager, record.id(), reason::EXPIRED)?;
         return Err(expired(record.id()).into());
     }
-    manager.observe(record, &clock::boot_id()?)
+    manager.observe(record, &now)
 }
 
 fn expired(id: &VmId) -> Refusal {

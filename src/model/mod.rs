@@ -29,7 +29,7 @@ pub use id::{VmId, VmName, VmRef};
 pub use label::{LabelQuery, VmLabel, VmLabels};
 pub use layout::{BootFiles, FrozenFiles, VmPaths};
 pub use platform::{Accelerator, BackendChoice, BackendKind, Isolation};
-pub use process::{ProcessId, ProcessLiveness};
+pub use process::{ProcessId, ProcessLiveness, ProcessPlace};
 pub use profile::{
     DebianRecipe, ImageRecipe, ImportRecipe, Profile, ProfileSet, RootfsFormat, ValueRange,
     VmLimits,

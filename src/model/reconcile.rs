@@ -25,8 +25,10 @@ pub const REBOOTED: &str = "host rebooted";
 
 /// The table. `process` is what became of the recorded process; `None` if none is recorded.
 pub fn repair(state: &VmPhase, process: Option<ProcessLiveness>) -> RecordRepair {
-    use ProcessLiveness::{Alive, Dead, OtherBoot};
+    use ProcessLiveness::{Alive, Dead, Elsewhere, OtherBoot};
     match (state, process) {
+        // Only a command there can tell.
+        (_, Some(Elsewhere)) | (VmPhase::Elsewhere { .. }, _) => RecordRepair::Keep,
         (VmPhase::Removing { .. }, _) => RecordRepair::Remove,
         (_, Some(OtherBoot)) => RecordRepair::Stop(Some(REBOOTED)),
         (VmPhase::Creating, _) => RecordRepair::RollBack,
@@ -38,10 +40,15 @@ pub fn repair(state: &VmPhase, process: Option<ProcessLiveness>) -> RecordRepair
     }
 }
 
-/// The record as a reader must see it: a `started` VM whose VMM is gone is stopped. Operations under way
-/// are shown as recorded, because only the VM's lock distinguishes them from abandoned ones.
+/// The record as a reader must see it: a `started` VM whose VMM is gone is stopped, and what cannot be seen
+/// from here is elsewhere. Operations under way are shown as recorded, because only the VM's lock
+/// distinguishes them from abandoned ones.
 pub fn observe(mut record: VmRecord, process: Option<ProcessLiveness>) -> VmRecord {
-    if let VmPhase::Started { .. } = record.state
+    if process == Some(ProcessLiveness::Elsewhere)
+        && let Some(place) = record.process().and_then(|process| process.place.clone())
+    {
+        record.state = VmPhase::Elsewhere { place };
+    } else if let VmPhase::Started { .. } = record.state
         && let RecordRepair::Stop(error) = repair(&record.state, process)
     {
         record.state = VmPhase::Stopped { last_error: error.map(str::to_owned) };

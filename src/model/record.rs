@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::id::{VmId, VmName};
 use super::label::VmLabels;
 use super::platform::{Accelerator, BackendKind, Isolation};
-use super::process::ProcessId;
+use super::process::{ProcessId, ProcessPlace};
 use super::profile_name::ProfileName;
 use super::refusal::{Refusal, RefusalKind};
 use super::time::{ClockReading, VmExpiry};
@@ -144,12 +144,25 @@ pub enum VmPhase {
         instance: Option<VmInstance>,
         reason: String,
     },
+    /// It runs, or a command changes it, where this command cannot look. Only shown, never recorded.
+    #[serde(skip)]
+    Elsewhere {
+        place: ProcessPlace,
+    },
 }
 
 impl VmPhase {
     /// All names.
-    pub const NAMES: [&str; 7] =
-        ["creating", "created", "starting", "started", "stopping", "stopped", "removing"];
+    pub const NAMES: [&str; 8] = [
+        "creating",
+        "created",
+        "starting",
+        "started",
+        "stopping",
+        "stopped",
+        "removing",
+        "elsewhere",
+    ];
 
     /// The name a user sees in `state`.
     pub fn name(&self) -> &'static str {
@@ -161,14 +174,18 @@ impl VmPhase {
             VmPhase::Stopping { .. } => "stopping",
             VmPhase::Stopped { .. } => "stopped",
             VmPhase::Removing { .. } => "removing",
+            VmPhase::Elsewhere { .. } => "elsewhere",
         }
     }
 
-    /// Whether the VM runs, is starting or is stopping.
+    /// Whether the VM runs, is starting or is stopping; elsewhere it may.
     pub fn is_up(&self) -> bool {
         matches!(
             self,
-            VmPhase::Starting { .. } | VmPhase::Started { .. } | VmPhase::Stopping { .. }
+            VmPhase::Starting { .. }
+                | VmPhase::Started { .. }
+                | VmPhase::Stopping { .. }
+                | VmPhase::Elsewhere { .. }
         )
     }
 
@@ -179,7 +196,10 @@ impl VmPhase {
             VmPhase::Starting { instance } | VmPhase::Removing { instance, .. } => {
                 instance.as_ref()
             }
-            VmPhase::Creating | VmPhase::Created | VmPhase::Stopped { .. } => None,
+            VmPhase::Creating
+            | VmPhase::Created
+            | VmPhase::Stopped { .. }
+            | VmPhase::Elsewhere { .. } => None,
         }
     }
 }
@@ -191,6 +211,9 @@ pub struct VmRecord {
     pub manifest: VmManifest,
     pub expiry: VmExpiry,
     pub state: VmPhase,
+    /// The command whose operation is under way or was abandoned; `None` if the VM is at rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<ProcessId>,
 }
 
 impl VmRecord {
@@ -200,6 +223,11 @@ impl VmRecord {
 
     pub fn has_expired(&self, now: &ClockReading) -> bool {
         self.expiry.has_passed(now)
+    }
+
+    /// The process that decides what the record means: the VMM, or else the command that changes the VM.
+    pub fn process(&self) -> Option<&ProcessId> {
+        self.state.instance().map(|instance| &instance.process).or(self.command.as_ref())
     }
 
     /// The error that stopped the VM.
@@ -213,8 +241,11 @@ impl VmRecord {
     /// The running instance.
     ///
     /// # Errors
-    /// `WrongState` if the VM is not started, with the reason.
+    /// `WrongState` if the VM is not started, with the reason; `Busy` if it is elsewhere.
     pub fn running(&self) -> Result<&VmInstance, Refusal> {
+        if let VmPhase::Elsewhere { place } = &self.state {
+            return Err(elsewhere(self.id(), place));
+        }
         let VmPhase::Started { instance } = &self.state else {
             let why = match self.last_error() {
                 Some(error) => format!(" ({})", error.lines().next().unwrap_or_default()),
@@ -336,6 +367,17 @@ impl VmRecord {
     fn refuse(&self, what: &str) -> Refusal {
         Refusal::new(RefusalKind::WrongState, format!("VM {} {what}", self.id()))
     }
+}
+
+/// The refusal to do anything with a VM that is elsewhere.
+pub fn elsewhere(id: &VmId, place: &ProcessPlace) -> Refusal {
+    let ProcessPlace { host, pid_namespace, .. } = place;
+    let host = host.escape_default();
+    let message =
+        format!("VM {id} runs elsewhere: on host {host}, in pid namespace {pid_namespace}");
+    Refusal::new(RefusalKind::Busy, message).hint(
+        "use mayfly there; once the VM has been expired for a minute, 'mayfly reap' deletes it from anywhere",
+    )
 }
 
 /// Why a VM was deleted, as `rm`, `exec` and `reap` report it.

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use super::reconcile::{DIED, INTERRUPTED, REBOOTED, RecordRepair, observe, repair};
 use super::record::reason;
 use super::{
-    BootId, ClockReading, ProcessId, ProcessLiveness, Refusal, VmExpiry, VmInstance, VmManifest,
-    VmPhase, VmRecord,
+    BootId, ClockReading, ProcessId, ProcessLiveness, ProcessPlace, Refusal, RefusalKind, VmExpiry,
+    VmInstance, VmManifest, VmPhase, VmRecord,
 };
 
 pub fn process(pid: i32) -> ProcessId {
-    ProcessId { pid, start_ticks: 7, boot_id: BootId("this".into()) }
+    ProcessId { pid, start_ticks: 7, boot_id: BootId("this".into()), place: None }
 }
 
 fn instance(pid: i32) -> VmInstance {
@@ -23,6 +23,7 @@ pub fn record(state: VmPhase) -> VmRecord {
         manifest: VmManifest::sample(),
         expiry: VmExpiry { expires_at: 60.0, expires_boottime: 60.0, boot_id },
         state,
+        command: None,
     }
 }
 
@@ -127,7 +128,9 @@ fn every_operation_from_every_state() {
 
 #[test]
 fn every_state_has_a_name_that_is_known() {
-    let names: BTreeSet<&str> = states().iter().map(VmPhase::name).collect();
+    let elsewhere = VmPhase::Elsewhere { place: place("other", "1", 5) };
+    assert!(serde_json::to_string(&elsewhere).is_err(), "it is never recorded");
+    let names: BTreeSet<&str> = states().iter().chain([&elsewhere]).map(VmPhase::name).collect();
     assert_eq!(names, VmPhase::NAMES.into());
 }
 
@@ -147,7 +150,7 @@ fn only_a_started_vm_runs_commands_and_the_others_say_why_not() {
 
 #[test]
 fn every_state_with_every_fate_of_its_process() {
-    use ProcessLiveness::{Alive, Dead, OtherBoot};
+    use ProcessLiveness::{Alive, Dead, Elsewhere, OtherBoot};
     use RecordRepair::{Keep, Remove, RollBack, Stop};
     let broken = || Stop(Some(INTERRUPTED));
     let rebooted = || Stop(Some(REBOOTED));
@@ -169,11 +172,56 @@ fn every_state_with_every_fate_of_its_process() {
             [None, Some(Alive), Some(Dead), Some(OtherBoot)].into_iter().zip(row)
         {
             assert_eq!(repair(&state, fate), expected, "{state:?}, {fate:?}");
+            assert_eq!(repair(&state, Some(Elsewhere)), Keep, "{state:?}");
             if state.instance().is_some() == fate.is_some() {
                 check_repaired(&state, fate, &expected);
                 check_observed(&state, fate, &expected);
             }
         }
+    }
+}
+
+fn place(host: &str, machine_id: &str, pid_namespace: u64) -> ProcessPlace {
+    ProcessPlace { host: host.into(), machine_id: Some(machine_id.into()), pid_namespace }
+}
+
+#[test]
+fn a_process_is_elsewhere_on_another_host_or_in_another_pid_namespace() {
+    let here = place("a", "1", 5);
+    let [this, other] = ["this", "other"].map(|boot| BootId(boot.into()));
+    // The place of the process, then whether it is elsewhere, and on another host, in the same boot and in another.
+    let cases = [
+        (place("a", "1", 5), [false, false], [false, false]),
+        // The host was renamed, or read its machine id later; the kernel is the same.
+        (place("b", "1", 5), [false, false], [true, true]),
+        (place("a", "2", 5), [false, false], [true, true]),
+        // A container. After a reboot, it is gone.
+        (place("a", "1", 6), [true, false], [false, false]),
+        (place("b", "2", 6), [true, false], [true, true]),
+    ];
+    for (place, in_this_boot, in_another) in cases {
+        let process = ProcessId { place: Some(place), ..process(1) };
+        for (boot, expected) in [(&this, in_this_boot), (&other, in_another)] {
+            let seen = [process.is_elsewhere(&here, boot), process.is_on_another_host(&here, boot)];
+            assert_eq!(seen, expected, "{process:?} in {boot:?}");
+        }
+    }
+    assert!(!process(1).is_elsewhere(&here, &other), "an old record belongs to its reader");
+}
+
+#[test]
+fn what_is_elsewhere_is_shown_so_and_refused_with_its_host() {
+    let process = ProcessId { place: Some(place("node-7", "1", 5)), ..process(1) };
+    let instance = VmInstance { process: process.clone(), template: None };
+    let by_command = VmRecord { command: Some(process), ..record(VmPhase::Creating) };
+    for record in [record(VmPhase::Started { instance }), by_command] {
+        let seen = observe(record, Some(ProcessLiveness::Elsewhere));
+        assert_eq!((seen.state.name(), seen.state.is_up()), ("elsewhere", true));
+        let refusal = seen.running().unwrap_err();
+        assert!(
+            refusal.kind == RefusalKind::Busy && refusal.message.contains("node-7"),
+            "{refusal}"
+        );
     }
 }
 

@@ -62,6 +62,9 @@ fn state(record: &VmRecord) -> (String, Option<TextTone>) {
             Some(TextTone::Bad),
         );
     }
+    if let VmPhase::Elsewhere { place } = &record.state {
+        return (format!("{name} ({})", escape(&place.host)), Some(TextTone::Caution));
+    }
     let tone = match &record.state {
         VmPhase::Created | VmPhase::Stopped { .. } => None,
         VmPhase::Started { .. } => Some(TextTone::Good),

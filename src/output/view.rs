@@ -12,7 +12,7 @@ use crate::image::{FileInfo, ImageInfo};
 use crate::lifecycle::LogKind;
 use crate::model::{
     Accelerator, BackendKind, ImageRecipe, ImportRecipe, Isolation, VmId, VmLabels, VmName,
-    VmRecord,
+    VmPhase, VmRecord,
 };
 use crate::template::{ListedTemplate, TemplateInfo};
 
@@ -27,6 +27,8 @@ pub struct VmView<'a> {
     created_at: f64,
     expires_at: f64,
     state: &'static str,
+    /// The host that an `elsewhere` VM belongs to, else `null`.
+    host: Option<String>,
     metadata: &'a BTreeMap<String, String>,
     name: Option<&'a VmName>,
     backend: BackendKind,
@@ -49,6 +51,10 @@ impl<'a> From<&'a VmRecord> for VmView<'a> {
             created_at: manifest.created_at,
             expires_at: record.expiry.expires_at,
             state: record.state.name(),
+            host: match &record.state {
+                VmPhase::Elsewhere { place } => Some(escape(&place.host)),
+                _ => None,
+            },
             metadata: &manifest.metadata,
             name: manifest.name.as_ref(),
             backend: manifest.backend,

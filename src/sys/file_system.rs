@@ -82,6 +82,64 @@ pub fn is_kernels(directory: &Path) -> io::Result<bool> {
     }))
 }
 
+/// The name of the network file system that `path` is on; `None` for a local one.
+pub fn network_at(path: &Path) -> io::Result<Option<&'static str>> {
+    Ok(network(statfs(path)?.f_type as u32))
+}
+
+/// The network file system with this number in `f_type`. FUSE may be local, but often it is sshfs or another
+/// network's.
+fn network(number: u32) -> Option<&'static str> {
+    // Of `linux/magic.h` and statfs(2), or else of the file system's own source.
+    Some(match number {
+        0x6969 => "NFS",
+        0x517b | 0xff53_4d42 | 0xfe53_4d42 => "SMB",
+        0x5346_414f | 0x6b41_4653 => "AFS",
+        0x0bd0_0bd0 => "Lustre",
+        0x4750_4653 => "GPFS",
+        0x00c3_6400 => "CephFS",
+        0x1983_0326 => "BeeGFS",
+        0xaad7_aaea => "PanFS",
+        0x0116_1970 => "GFS2",
+        0x7461_636f => "OCFS2",
+        0x0102_1997 => "9p",
+        0x7375_7245 => "Coda",
+        0x6573_5546 => "FUSE",
+        _ => return None,
+    })
+}
+
 fn free(system: &StatVfs) -> u64 {
     system.f_bavail.saturating_mul(system.f_frsize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_of_networks_are_known_by_their_numbers() {
+        let networks = [
+            (0x6969, "NFS"),
+            (0xff53_4d42, "SMB"),
+            (0xfe53_4d42, "SMB"),
+            (0x5346_414f, "AFS"),
+            (0x0bd0_0bd0, "Lustre"),
+            (0x4750_4653, "GPFS"),
+            (0x00c3_6400, "CephFS"),
+            (0x1983_0326, "BeeGFS"),
+            (0x6573_5546, "FUSE"),
+            (0x0102_1997, "9p"),
+        ];
+        for (number, name) in networks {
+            assert_eq!(network(number), Some(name), "{number:#x}");
+        }
+        // ext4, XFS, btrfs, tmpfs, overlayfs, ZFS, bcachefs.
+        let local =
+            [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0x2fc1_2fc1, 0xca45_1a4e];
+        for number in local {
+            assert_eq!(network(number), None, "{number:#x}");
+        }
+        assert_eq!(network_at(Path::new("/proc")).unwrap(), None);
+    }
 }

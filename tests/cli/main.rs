@@ -16,6 +16,7 @@ mod cp;
 mod create;
 mod deep;
 mod doctor;
+mod elsewhere;
 mod env_file;
 mod escapes;
 mod exec;

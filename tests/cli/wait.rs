@@ -116,10 +116,9 @@ fn a_start_is_waited_for_and_so_is_a_deletion() {
 fn wait_ignores_an_operation_whose_command_was_killed() {
     let env = Environment::mock();
     let id = env.create(&[]);
-    let bytes = fs::read(env.registry()).unwrap();
-    let mut registry: Value = serde_json::from_slice(&bytes).unwrap();
-    registry["vms"][&id]["state"] = json!({"phase": "starting", "instance": null});
-    fs::write(env.registry(), registry.to_string()).unwrap();
+    env.edit_registry(|registry| {
+        registry["vms"][&id]["state"] = json!({"phase": "starting", "instance": null});
+    });
     let json = env.run(&["wait", "--json", &id]).json();
     assert_eq!(
         (&json["state"], &json["last_error"]),

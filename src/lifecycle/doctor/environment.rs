@@ -50,16 +50,35 @@ pub fn directories(manager: &VmManager) -> Vec<HostCheck> {
     let longest = manager.paths(&VmId::from_random([0; 16])).longest_socket();
     let sockets = private(&directories.run)
         .and_then(|shown| socket::check_length(&longest).map(|()| shown).map_err(Into::into));
-    vec![
+    let mut checks = vec![
         HostCheck::of("state directory", CheckVerdict::Failed, private(&directories.state)),
         HostCheck::of("images", CheckVerdict::Failed, private(&directories.artifacts)),
         HostCheck::of("sockets", CheckVerdict::Failed, sockets),
         HostCheck::of("disk space", CheckVerdict::Warning, space(&directories.state)),
-    ]
+    ];
+    checks.extend(shared_state(&directories.state));
+    checks
+}
+
+/// A warning if other hosts may share the state directory.
+fn shared_state(path: &Path) -> Option<HostCheck> {
+    let network = file_system::network_at(existing(path)).ok()??;
+    Some(HostCheck::lacks(
+        "shared state",
+        CheckVerdict::Warning,
+        format!("{} is on a network file system ({network})", path.display()),
+        "give each host a state directory of its own with --state-dir: locks between hosts may not work, and a \
+         host cannot see the VMs of another",
+    ))
+}
+
+/// The path itself, or the nearest directory above it that exists.
+fn existing(path: &Path) -> &Path {
+    path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"))
 }
 
 fn space(path: &Path) -> anyhow::Result<String> {
-    let existing = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let existing = existing(path);
     let free = file_system::free_at(existing)?;
     let detail = format!("{} MB free at {}", free / 1_000_000, existing.display());
     if free >= ENOUGH_SPACE {

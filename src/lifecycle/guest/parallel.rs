@@ -87,7 +87,12 @@ mod tests {
     fn vms(count: usize) -> Vec<VmRecord> {
         let boot_id = BootId("this".into());
         let expiry = VmExpiry { expires_at: 60.0, expires_boottime: 60.0, boot_id };
-        let vm = VmRecord { manifest: VmManifest::sample(), expiry, state: VmPhase::Created };
+        let vm = VmRecord {
+            manifest: VmManifest::sample(),
+            expiry,
+            state: VmPhase::Created,
+            command: None,
+        };
         vec![vm; count]
     }
 

@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::host::clock;
 use crate::host::file_watch::{FileWatch, WakeReason};
 use crate::lifecycle::manager::VmManager;
-use crate::model::{VmId, VmRecord};
+use crate::model::{VmId, VmPhase, VmRecord};
 use crate::sys::process::PidFd;
 
 /// How often to check whether an operation on a VM is still going on.
@@ -23,7 +23,8 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 pub enum VmActivity {
     /// Its VMM runs. It may be starting or stopping.
     Running(VmRecord, PidFd),
-    /// An operation is in progress, with no VMM at the moment.
+    /// An operation is in progress, with no VMM at the moment; or the VM is elsewhere, so that no VMM can be
+    /// watched.
     Changing(VmRecord),
     /// Nothing is in progress. If the record is not at rest, an operation was abandoned.
     Idle(VmRecord),
@@ -38,6 +39,10 @@ impl VmActivity {
             let Some(record) = manager.registry.read()?.vms.get(id).cloned() else {
                 return Ok(VmActivity::Gone);
             };
+            let observed = manager.observe(record.clone(), &clock::now()?)?;
+            if let VmPhase::Elsewhere { .. } = observed.state {
+                return Ok(VmActivity::Changing(record));
+            }
             let vmm = manager.process_of(&record)?;
             if !record.is_at_rest() && !manager.registry.is_vm_locked(id)? {
                 if manager.registry.read()?.vms.get(id) != Some(&record) {
@@ -49,7 +54,7 @@ impl VmActivity {
             return Ok(match vmm {
                 Some(vmm) => VmActivity::Running(record, vmm),
                 None if record.is_at_rest() => {
-                    VmActivity::Idle(manager.observe(record, &clock::boot_id()?)?)
+                    VmActivity::Idle(manager.observe(record, &clock::now()?)?)
                 }
                 None => VmActivity::Changing(record),
             });

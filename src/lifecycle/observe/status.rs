@@ -9,13 +9,13 @@ use crate::model::{StatusFilter, VmRecord, VmRef};
 
 /// All VMs that match every filter, oldest first. Writes nothing.
 pub fn status_all(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<VmRecord>> {
-    let boot = clock::boot_id()?;
+    let now = clock::now()?;
     let mut records: Vec<VmRecord> = manager
         .registry
         .read()?
         .vms
         .values()
-        .map(|record| manager.observe(record.clone(), &boot))
+        .map(|record| manager.observe(record.clone(), &now))
         .collect::<Result<_>>()?;
     records.retain(|record| filters.iter().all(|filter| filter.matches(record)));
     records.sort_by(|a, b| a.manifest.created_at.total_cmp(&b.manifest.created_at));

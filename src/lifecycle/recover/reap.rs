@@ -44,6 +44,9 @@ pub fn reap(manager: &VmManager, dry_run: bool) -> Result<ReapReport> {
             }
             continue;
         }
+        if is_elsewhere(record, &now)? {
+            continue;
+        }
         trim_logs(manager, record.id());
         if !may_need_repair(record, &with_processes, &now)? {
             continue;
@@ -68,6 +71,9 @@ pub fn reap(manager: &VmManager, dry_run: bool) -> Result<ReapReport> {
 pub fn reap_expired(manager: &VmManager) -> Result<()> {
     let now = clock::now()?;
     for record in manager.registry.read()?.vms.values() {
+        if is_elsewhere(record, &now)? {
+            continue;
+        }
         trim_logs(manager, record.id());
         let abandoned = matches!(record.state, VmPhase::Creating | VmPhase::Removing { .. });
         if abandoned || removal_reason(record, &now)?.is_some() {
@@ -78,17 +84,20 @@ pub fn reap_expired(manager: &VmManager) -> Result<()> {
     Ok(())
 }
 
-/// Why a VM must be deleted, if it must.
+/// Whether a VM belongs to another host or pid namespace, so that only a command there may touch it.
+fn is_elsewhere(record: &VmRecord, now: &ClockReading) -> Result<bool> {
+    Ok(liveness_of(record, now)? == Some(ProcessLiveness::Elsewhere))
+}
+
+/// Why a VM that is not elsewhere must be deleted, if it must.
 fn removal_reason(record: &VmRecord, now: &ClockReading) -> Result<Option<&'static str>> {
+    use ProcessLiveness::{Alive, Elsewhere};
     if record.has_expired(now) {
         return Ok(Some(reason::EXPIRED));
     }
-    Ok(match &record.manifest.owner {
-        Some(owner) if process::liveness(owner, &now.boot_id)? != ProcessLiveness::Alive => {
-            Some(reason::ABANDONED)
-        }
-        _ => None,
-    })
+    let Some(owner) = &record.manifest.owner else { return Ok(None) };
+    let has_owner = matches!(process::liveness(owner, &now.boot_id)?, Alive | Elsewhere);
+    Ok((!has_owner).then_some(reason::ABANDONED))
 }
 
 /// Whether a VM may need anything done, as far as can be told without its lock. For a healthy VM, a
@@ -98,7 +107,7 @@ fn may_need_repair(
     with_processes: &BTreeSet<VmId>,
     now: &ClockReading,
 ) -> Result<bool> {
-    let process = liveness_of(record, &now.boot_id)?;
+    let process = liveness_of(record, now)?;
     let strays = process != Some(ProcessLiveness::Alive) && with_processes.contains(record.id());
     let repair = repair(&record.state, process);
     Ok(strays || repair != RecordRepair::Keep || removal_reason(record, now)?.is_some())
@@ -106,7 +115,10 @@ fn may_need_repair(
 
 /// Whether [`reap_one`] would delete a VM, and no other command is using it.
 fn would_delete(manager: &VmManager, record: &VmRecord, now: &ClockReading) -> Result<bool> {
-    let repair = repair(&record.state, liveness_of(record, &now.boot_id)?);
+    if is_elsewhere(record, now)? {
+        return Ok(false);
+    }
+    let repair = repair(&record.state, liveness_of(record, now)?);
     let unfinished = matches!(repair, RecordRepair::RollBack | RecordRepair::Remove);
     let is_doomed = unfinished || removal_reason(record, now)?.is_some();
     Ok(is_doomed && !manager.registry.is_vm_locked(record.id())?)
@@ -124,12 +136,12 @@ fn trim_logs(manager: &VmManager, id: &VmId) {
 fn reap_one(manager: &VmManager, id: &VmId, now: &ClockReading) -> Result<bool> {
     let Some(lock) = manager.registry.try_lock_vm(id)? else { return Ok(false) };
     match settle(manager, id, lock)? {
-        SettledVm::Unknown => Ok(false),
+        SettledVm::Unknown | SettledVm::Elsewhere(_) => Ok(false),
         SettledVm::Gone(_) => Ok(true),
         SettledVm::Present(record, lock) => match removal_reason(&record, now)? {
             Some(reason) => remove_settled(manager, *record, lock, reason).map(|_| true),
             None => {
-                if liveness_of(&record, &now.boot_id)? != Some(ProcessLiveness::Alive) {
+                if liveness_of(&record, now)? != Some(ProcessLiveness::Alive) {
                     // Processes of an earlier start, which the record does not account for.
                     processes::kill_all(manager, id)?;
                 }

@@ -6,9 +6,9 @@ use super::teardown::{self, RemovalReport, finish_removal};
 use crate::host::clock;
 use crate::host::lock::FileLock;
 use crate::lifecycle::manager::{LOCK_TIMEOUT, VmManager, liveness_of};
-use crate::model::reconcile::{RecordRepair, repair};
-use crate::model::record::reason;
-use crate::model::{VmId, VmRecord};
+use crate::model::reconcile::{RecordRepair, observe, repair};
+use crate::model::record::{elsewhere, reason};
+use crate::model::{Refusal, VmId, VmPhase, VmRecord};
 use crate::registry::gone;
 
 /// A VM after [`settle`].
@@ -19,18 +19,21 @@ pub enum SettledVm {
     Gone(RemovalReport),
     /// The VM has no record. Its lock file was deleted.
     Unknown,
+    /// The VM is elsewhere, and nothing was done.
+    Elsewhere(Refusal),
 }
 
 /// Waits for a VM's lock and settles the VM.
 ///
 /// # Errors
 /// `NotFound` if there is no such VM, or no longer; `Busy` if another command does not release the
-/// lock.
+/// lock, or the VM is elsewhere.
 pub fn acquire(manager: &VmManager, id: &VmId) -> Result<(VmRecord, FileLock)> {
     let lock = manager.registry.lock_vm(id, LOCK_TIMEOUT)?;
     match settle(manager, id, lock)? {
         SettledVm::Present(record, lock) => Ok((*record, lock)),
         SettledVm::Gone(_) | SettledVm::Unknown => Err(gone(id).into()),
+        SettledVm::Elsewhere(refusal) => Err(refusal.into()),
     }
 }
 
@@ -40,8 +43,11 @@ pub fn settle(manager: &VmManager, id: &VmId, lock: FileLock) -> Result<SettledV
         lock.remove()?;
         return Ok(SettledVm::Unknown);
     };
-    let verdict = repair(&record.state, liveness_of(&record, &clock::boot_id()?)?);
-    match verdict {
+    let liveness = liveness_of(&record, &clock::now()?)?;
+    if let VmPhase::Elsewhere { place } = observe(record.clone(), liveness).state {
+        return Ok(SettledVm::Elsewhere(elsewhere(id, &place)));
+    }
+    match repair(&record.state, liveness) {
         RecordRepair::Keep => Ok(SettledVm::Present(Box::new(record), lock)),
         RecordRepair::Stop(error) => {
             let record = teardown::bring_down(manager, &record, error.map(str::to_owned))?;
