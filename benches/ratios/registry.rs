@@ -103,6 +103,7 @@ fn fill(workspace: &Workspace, size: usize) -> Result<()> {
                     instance: VmInstance { process: alive.clone(), template: None },
                 },
                 manifest,
+                command: None,
             };
             contents.vms.insert(record.id().clone(), record);
         }

@@ -35,11 +35,12 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
             None => app.printer.note("the registry is in order; nothing to rebuild"),
         }
     }
-    let reaped = lifecycle::reap(&manager, args.dry_run)?;
+    let mut reaped = lifecycle::ReapReport::default();
+    let done = lifecycle::reap(&manager, args.dry_run, &mut reaped);
     let verb = if args.dry_run { "would delete" } else { "deleted" };
     let vms = reaped.deleted_vm_ids.iter().map(|id| format!("{verb} VM {id}"));
     let templates = reaped.deleted_templates.iter().map(|name| format!("{verb} template {name}"));
     let others = reaped.swept.iter().map(|leftover| format!("{verb} {leftover}"));
     app.printer.results(&reaped, &vms.chain(templates).chain(others).collect::<Vec<_>>())?;
-    Ok(0)
+    done.map(|()| 0)
 }

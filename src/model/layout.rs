@@ -42,6 +42,11 @@ impl VmPaths {
         self.dir.join("manifest.json")
     }
 
+    /// The process that was last started as its VMM; absent if that is proven gone.
+    pub fn instance(&self) -> PathBuf {
+        self.dir.join("instance.json")
+    }
+
     /// Defaults of its commands; absent if there are none.
     pub fn command(&self) -> PathBuf {
         self.dir.join("command.json")

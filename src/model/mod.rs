@@ -18,7 +18,7 @@ pub mod reconcile;
 pub mod record;
 pub mod refusal;
 #[cfg(test)]
-mod state_tests;
+pub mod state_tests;
 pub mod time;
 pub mod units;
 

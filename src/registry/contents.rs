@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::seal::{seal, unseal};
 use crate::model::{Refusal, RefusalKind, VmId, VmName, VmRecord, VmRef};
 
 /// The layout of the file that this program writes. A newer one is refused. An older one is read, because
@@ -12,7 +13,11 @@ use crate::model::{Refusal, RefusalKind, VmId, VmName, VmRecord, VmRef};
 ///
 /// - 1: the first.
 /// - 2: VMs have labels.
-pub const SCHEMA: u32 = 2;
+/// - 3: The file ends in a seal; processes have a place, and operations a command.
+pub const SCHEMA: u32 = 3;
+
+/// The first schema whose files have a seal.
+const SEALED: u32 = 3;
 
 /// The registry's content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,17 +40,28 @@ impl RegistryContents {
     /// # Errors
     /// `Failure` if it is damaged, or a newer mayfly wrote it.
     pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+        // A newer mayfly may seal in another way, so its files are told by the schema alone.
+        let unsealed = unseal(bytes).or_else(|why| check_schema(bytes).and(Err(damage(&why))))?;
         // Parsed only once, because it may hold many VMs. The schema matters if that fails.
-        let parsed = serde_json::from_slice::<RegistryContents>(bytes);
+        let json = unsealed.as_deref().unwrap_or(bytes);
+        let parsed = serde_json::from_slice::<RegistryContents>(json);
         if !parsed.as_ref().is_ok_and(|contents| contents.schema <= SCHEMA) {
             check_schema(bytes)?;
         }
         let contents = parsed.map_err(|error| damage(&error.to_string()))?;
+        if unsealed.is_none() && contents.schema >= SEALED {
+            return Err(damage("it has no seal"));
+        }
         match contents.vms.iter().find(|(id, record)| *id != record.id()) {
             // A command would find one VM and change the other.
             Some((id, record)) => Err(damage(&format!("VM {} is listed as VM {id}", record.id()))),
             None => Ok(RegistryContents { schema: SCHEMA, ..contents }),
         }
+    }
+
+    /// The text of a registry file.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        Ok(seal(&serde_json::to_vec(self).context("cannot serialize the registry")?))
     }
 
     /// The id of the VM that a user typed.
@@ -97,7 +113,9 @@ pub fn check_schema(bytes: &[u8]) -> Result<(), Refusal> {
     if schema <= SCHEMA {
         return Ok(());
     }
-    let message = format!("the registry has schema {schema}, and this mayfly knows up to {SCHEMA}");
+    let message = format!(
+        "the registry was made by a newer mayfly: it has schema {schema}, and this one knows up to {SCHEMA}"
+    );
     Err(Refusal::new(RefusalKind::Failure, message).hint("use the newer mayfly that wrote it"))
 }
 
@@ -126,6 +144,7 @@ mod tests {
             "null",
             r#"{"schema":1}"#,
             r#"{"schema":1,"generation":1,"vms":{"x":{}}}"#,
+            r#"{"schema":3,"generation":1,"vms":{}}"#,
         ] {
             let refusal = RegistryContents::parse(bad.as_bytes()).unwrap_err();
             assert!(refusal.hint.unwrap().contains("--rebuild"), "{bad}");
@@ -134,8 +153,8 @@ mod tests {
 
     #[test]
     fn a_newer_schema_is_refused_without_looking_further() {
-        let refusal = RegistryContents::parse(br#"{"schema":3,"machines":[]}"#).unwrap_err();
-        assert!(refusal.message.contains("schema 3"), "{refusal}");
+        let refusal = RegistryContents::parse(br#"{"schema":4,"machines":[]}"#).unwrap_err();
+        assert!(refusal.message.contains("schema 4"), "{refusal}");
     }
 
     /// As the program with schema 1 wrote it.
@@ -153,13 +172,21 @@ mod tests {
         let id = "0123456789ab".parse().unwrap();
         assert_eq!((read.schema, read.generation), (SCHEMA, 41));
         assert!(read.vms[&id].manifest.labels.is_empty());
-        let written = serde_json::to_vec(&read).unwrap();
+        let written = read.to_bytes().unwrap();
         assert_eq!(RegistryContents::parse(&written).unwrap(), read);
+        // With one wrong bit anywhere it is damaged, or claims to be newer.
+        for at in 0..written.len() {
+            for bit in 0..8 {
+                let mut bytes = written.clone();
+                bytes[at] ^= 1 << bit;
+                assert!(RegistryContents::parse(&bytes).is_err(), "byte {at}, bit {bit}");
+            }
+        }
     }
 
     #[test]
     fn survives_its_own_round_trip() {
         let empty = RegistryContents::empty();
-        assert_eq!(RegistryContents::parse(&serde_json::to_vec(&empty).unwrap()).unwrap(), empty);
+        assert_eq!(RegistryContents::parse(&empty.to_bytes().unwrap()).unwrap(), empty);
     }
 }

@@ -7,9 +7,10 @@
 mod contents;
 mod manifest;
 mod reserve;
+mod seal;
 mod store;
 mod version;
 
 pub use contents::{RegistryContents, SCHEMA, gone};
-pub use manifest::{read_manifest, write_manifest};
+pub use manifest::{read_vm_files, write_instance, write_manifest};
 pub use store::{Registry, RegistryChange};

@@ -170,8 +170,7 @@ impl Registry {
 
     fn commit(&self, mut contents: RegistryContents, write: Write) -> Result<()> {
         contents.generation += 1;
-        let mut bytes = serde_json::to_vec(&contents).context("cannot serialize the registry")?;
-        bytes.push(b'\n');
+        let bytes = contents.to_bytes()?;
         let file = DiskReserve::of(&self.state).spend(|| write(&self.file(), &bytes))?;
         let version = FileVersion::of(file).context("cannot look at the registry")?;
         *self.seen() = Some((version, Arc::new(contents)));

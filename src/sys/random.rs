@@ -21,7 +21,12 @@ pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
 
 /// The same, written as two hexadecimal digits for each byte.
 pub fn hex<const N: usize>() -> io::Result<String> {
-    Ok(bytes::<N>()?.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(to_hex(&bytes::<N>()?))
+}
+
+/// Two hexadecimal digits for each byte.
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use mayfly::host::clock;
 use mayfly::model::{VmId, VmManifest, VmPaths};
-use mayfly::registry::{Registry, RegistryContents, read_manifest};
+use mayfly::registry::{Registry, RegistryContents, read_vm_files};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -279,8 +279,8 @@ impl Ground {
     /// A VM's name in the registry and in its manifest, empty if it has none.
     pub fn names_of(&self, id: &str) -> (String, String) {
         let id = id.parse::<VmId>().unwrap();
-        let manifest = VmPaths::new(&self.state, Path::new(""), &id).manifest();
-        let manifest = read_manifest(&manifest).unwrap().expect("there is a manifest");
+        let paths = VmPaths::new(&self.state, Path::new(""), &id);
+        let (manifest, _) = read_vm_files(&paths, &id).unwrap().expect("there is a manifest");
         let name =
             |manifest: &VmManifest| manifest.name.as_ref().map_or(String::new(), |n| n.to_string());
         (name(&self.registry().vms[&id].manifest), name(&manifest))

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::environment::Environment;
 
@@ -100,15 +100,12 @@ fn invalid_labels_and_too_many_are_refused() {
 fn a_registry_of_the_previous_version_is_read_and_kept() {
     let env = Environment::mock();
     let id = env.start(&["--name", "old"]);
-    let bytes = fs::read(env.registry()).unwrap();
-    let mut older: Value = serde_json::from_slice(&bytes).unwrap();
-    older["schema"] = 1.into();
-    fs::write(env.registry(), older.to_string()).unwrap();
+    env.edit_registry(|registry| registry["schema"] = 1.into());
     assert_eq!(env.status("old")["labels"], json!({}));
     assert!(fs::read_to_string(env.registry()).unwrap().contains("\"schema\":1"));
     env.run(&["exec", "--keep", "old", "--", "echo", "here"]).prints("here\n");
     let labelled = env.create(&["--label", "new"]);
-    assert!(fs::read_to_string(env.registry()).unwrap().contains("\"schema\":2"));
+    assert!(fs::read_to_string(env.registry()).unwrap().contains("\"schema\":3"));
     assert_eq!(env.ids(), [id.as_str(), &labelled]);
     env.clear();
 }

@@ -27,14 +27,13 @@ pub struct ReapReport {
 }
 
 /// Deletes expired VMs and useless templates, finishes abandoned operations and sweeps leftovers. VMs
-/// that other commands are using are skipped. With `dry_run`, nothing is changed, and what would be
-/// deleted is returned.
+/// that other commands are using are skipped, and so are VMs that are elsewhere. With `dry_run`, nothing
+/// is changed. What was or would be deleted is added to `reaped`.
 ///
 /// # Errors
 /// The first error, after everything else was done.
-pub fn reap(manager: &VmManager, dry_run: bool) -> Result<ReapReport> {
+pub fn reap(manager: &VmManager, dry_run: bool, reaped: &mut ReapReport) -> Result<()> {
     let now = clock::now()?;
-    let mut reaped = ReapReport::default();
     let mut failed = Ok(());
     let with_processes = sweep::marked_ids(manager)?;
     for record in manager.registry.read()?.vms.values() {
@@ -62,8 +61,7 @@ pub fn reap(manager: &VmManager, dry_run: bool) -> Result<ReapReport> {
         Ok(names) => reaped.deleted_templates = names,
         Err(error) => failed = failed.and(Err(error)),
     }
-    reaped.swept = sweep::sweep(manager, dry_run)?;
-    failed.map(|()| reaped)
+    failed.and(sweep::sweep(manager, dry_run, &mut reaped.swept))
 }
 
 /// The part of a reap that `create` does first: trims logs, and deletes VMs that take up a place but

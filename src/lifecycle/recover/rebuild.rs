@@ -5,30 +5,38 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::processes;
-use crate::host::{clock, directory};
+use crate::host::{clock, directory, process};
 use crate::lifecycle::manager::VmManager;
 use crate::model::{
-    BootId, ProcessId, VmExpiry, VmId, VmInstance, VmManifest, VmName, VmPhase, VmRecord,
+    BootId, ProcessLiveness, VmExpiry, VmId, VmInstance, VmManifest, VmName, VmPhase, VmRecord,
 };
-use crate::registry::{RegistryContents, read_manifest};
+use crate::registry::{RegistryContents, read_vm_files};
 
 /// Replaces a registry that cannot be read. Returns the ids in the new one; `None` if the registry is
-/// in order and was left alone.
+/// in order and was left alone. VMs whose manifest cannot be read are not in it; [`super::reap()`] reports them.
 pub fn rebuild(manager: &VmManager) -> Result<Option<Vec<VmId>>> {
     let mut ids = Vec::new();
     let replaced = manager.registry.replace_damaged(|generation| {
         let mut contents = RegistryContents { generation, ..RegistryContents::empty() };
         let vms = manager.settings.directories.vms();
-        let processes = processes::all(manager)?;
+        let (processes, boot) = (processes::all(manager)?, clock::boot_id()?);
         for id in directory::names(&vms)?.iter().filter_map(|name| name.parse::<VmId>().ok()) {
-            // A directory without a manifest belongs to a VM whose creation did not finish. The sweep
-            // deletes it.
-            let manifest = read_manifest(&manager.paths(&id).manifest())?;
-            let Some(manifest) = manifest.filter(|manifest| manifest.vm_id == id) else { continue };
-            let mine =
-                processes.iter().filter(|(_, owner)| *owner == id).map(|(process, _)| process);
-            let record = restore(manifest, mine, &clock::boot_id()?);
-            contents.vms.insert(id, record);
+            // The sweep that follows deletes a directory without a manifest, and reports one whose
+            // manifest cannot be read.
+            let Ok(Some((manifest, launched))) = read_vm_files(&manager.paths(&id), &id) else {
+                continue;
+            };
+            let marked = processes.iter().filter(|(_, owner)| *owner == id);
+            let instance = match launched {
+                Some(instance) => is_up(&instance, &boot)?.then_some(instance),
+                // The VMM was started by an older mayfly, if there is one. It is the oldest of the VM's
+                // processes, because it started all others.
+                None => marked
+                    .map(|(process, _)| process)
+                    .min_by_key(|process| process.start_ticks)
+                    .map(|process| VmInstance { process: process.clone(), template: None }),
+            };
+            contents.vms.insert(id, restore(manifest, instance, &boot));
         }
         make_names_unique(&mut contents);
         ids = contents.vms.keys().cloned().collect();
@@ -52,17 +60,16 @@ fn make_names_unique(contents: &mut RegistryContents) {
     }
 }
 
-/// A record from the manifest and the processes. The oldest of a VM's processes is its VMM, because the
-/// VMM started all others.
-fn restore<'a>(
-    manifest: VmManifest,
-    processes: impl Iterator<Item = &'a ProcessId>,
-    boot: &BootId,
-) -> VmRecord {
-    let state = match processes.min_by_key(|process| process.start_ticks) {
-        Some(process) => {
-            VmPhase::Started { instance: VmInstance { process: process.clone(), template: None } }
-        }
+/// Whether a VMM runs, or may run elsewhere.
+fn is_up(instance: &VmInstance, boot: &BootId) -> Result<bool> {
+    use ProcessLiveness::{Alive, Elsewhere};
+    Ok(matches!(process::liveness(&instance.process, boot)?, Alive | Elsewhere))
+}
+
+/// A record from the manifest and the VMM that runs.
+fn restore(manifest: VmManifest, instance: Option<VmInstance>, boot: &BootId) -> VmRecord {
+    let state = match instance {
+        Some(instance) => VmPhase::Started { instance },
         None => VmPhase::Stopped { last_error: Some("the registry was rebuilt".into()) },
     };
     // The expiry on the boot clock is lost; the manifest has the one on the wall clock.

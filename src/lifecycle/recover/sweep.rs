@@ -9,20 +9,30 @@ use super::processes;
 use crate::backend::all_traces;
 use crate::host::{atomic_file, directory};
 use crate::lifecycle::manager::VmManager;
-use crate::model::VmId;
+use crate::model::{Refusal, RefusalKind, VmId};
+use crate::registry::read_vm_files;
 
-/// Deletes what belongs to VMs that are not in the registry. Returns what was found, for display.
+/// Deletes what belongs to VMs that are not in the registry. Adds what was found to `swept`, for display.
+///
+/// A VM with a manifest that cannot be read may have been lost with a registry, so it is kept.
 ///
 /// Each VM is locked first and then looked up in the registry. `create` takes the lock before it adds
 /// the record, and `rm` holds it until the end, so a locked VM without a record will never have one.
-pub fn sweep(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
+///
+/// # Errors
+/// The first VM that was kept, after everything else was swept.
+pub fn sweep(manager: &VmManager, dry_run: bool, swept: &mut Vec<String>) -> Result<()> {
     let directories = &manager.settings.directories;
-    let mut swept = Vec::new();
+    let mut kept = Ok(());
     // Looking without locks first keeps the cost for many healthy VMs low. The candidates are listed
     // before the registry is read, so that a VM created in between is not among them.
     let suspects = suspects(manager)?;
     let known = manager.registry.read()?;
     for id in suspects.into_iter().filter(|id| !known.vms.contains_key(id)) {
+        if let Err(error) = read_vm_files(&manager.paths(&id), &id) {
+            kept = kept.and(Err(unknown(manager, &id, &error).into()));
+            continue;
+        }
         if dry_run {
             swept.extend(leftovers(manager, &id)?);
             continue;
@@ -51,7 +61,17 @@ pub fn sweep(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
     if !dry_run {
         directory::remove_if_empty(&directories.run);
     }
-    Ok(swept)
+    kept
+}
+
+/// The error for a VM that is neither in the registry nor certain to be of no use.
+fn unknown(manager: &VmManager, id: &VmId, why: &anyhow::Error) -> Refusal {
+    let message = format!("VM {id} is not in the registry and was left as it is: {why:#}");
+    let manifest = manager.paths(id).manifest();
+    Refusal::new(RefusalKind::Failure, message).hint(format!(
+        "if you do not need the VM, delete {} and run 'mayfly reap'",
+        manifest.display()
+    ))
 }
 
 /// Deletes half-written manifests of killed commands.

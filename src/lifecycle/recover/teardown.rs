@@ -45,6 +45,7 @@ pub fn clear(manager: &VmManager, manifest: &VmManifest) -> Result<()> {
     if traces.has_host_processes() {
         processes::kill_all(manager, id)?;
     }
+    atomic_file::remove_if_there(&manager.paths(id).instance())?;
     traces.clear(id, &manager.paths(id))
 }
 

@@ -20,6 +20,7 @@ use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::recover::{processes, teardown};
 use crate::model::{BootFiles, QuotedOutput, Refusal, RefusalKind, VmInstance, VmPaths, VmRecord};
 use crate::protocol::SetupRequest;
+use crate::registry::write_instance;
 use crate::sys::process::PidFd;
 use crate::sys::random;
 
@@ -91,6 +92,7 @@ impl VmBoot<'_> {
         let Some(vmm) = process::open(&instance.process)? else {
             return Err(Refusal::new(RefusalKind::Host, "the launcher ended at once").into());
         };
+        write_instance(&paths.instance(), &instance)?;
         self.manager.change_starting(id, |record| record.launched(instance.clone()))?;
         let released = gated.release();
         caller.timings.end("launch");

@@ -1,0 +1,55 @@
+//! The seal of a JSON file: the digest of its content, as its last member. A file with a wrong byte can
+//! still be JSON and have a meaning; the seal proves that it was written so.
+
+use sha2::{Digest, Sha256};
+
+use crate::sys::random;
+
+const BEFORE: &str = ",\"seal\":\"";
+const AFTER: &str = "\"}\n";
+
+/// The length of the digest in hexadecimal digits.
+const DIGITS: usize = 64;
+
+/// Adds the seal to a JSON object that has members.
+pub fn seal(object: &[u8]) -> Vec<u8> {
+    let digest = random::to_hex(&Sha256::digest(object));
+    let open = object.strip_suffix(b"}").unwrap_or(object);
+    [open, BEFORE.as_bytes(), digest.as_bytes(), AFTER.as_bytes()].concat()
+}
+
+/// Takes the seal off; `None` if the bytes do not end in one.
+///
+/// # Errors
+/// They were not sealed as they are, for display.
+pub fn unseal(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    let start = bytes.len().checked_sub(BEFORE.len() + DIGITS + AFTER.len());
+    let Some((object, end)) = start.and_then(|start| bytes.split_at_checked(start)) else {
+        return Ok(None);
+    };
+    if !end.starts_with(BEFORE.as_bytes()) {
+        return Ok(None);
+    }
+    let object = [object, b"}"].concat();
+    if seal(&object) != bytes {
+        return Err("it does not match its seal".into());
+    }
+    Ok(Some(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_object_is_json_and_gives_back_what_was_sealed() {
+        let object = br#"{"a":{"seal":"b"}}"#;
+        let sealed = seal(object);
+        let json: serde_json::Value = serde_json::from_slice(&sealed).unwrap();
+        assert_eq!(json["seal"].as_str().unwrap().len(), DIGITS);
+        assert_eq!(unseal(&sealed), Ok(Some(object.to_vec())));
+        for unsealed in [&object[..], b"{}", b""] {
+            assert_eq!(unseal(unsealed), Ok(None));
+        }
+    }
+}
