@@ -22,7 +22,8 @@ use rustix::fs::Mode;
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
-use super::process::{self, MARK};
+use super::process;
+use super::process_marks::ProcessMark;
 use super::seccomp::SyscallFilter;
 use crate::model::ProcessId;
 
@@ -106,11 +107,11 @@ pub struct GatedChild {
     child: Child,
 }
 
-/// Starts a child that waits for its program. `mark` is the VM's directory, see [`MARK`].
+/// Starts a child that waits for its program. Both have the mark of their VM.
 #[expect(clippy::disallowed_methods, reason = "this is where VMMs are started")]
-pub fn spawn(launch: LaunchSpec, mark: &str) -> Result<GatedChild> {
+pub fn spawn(launch: LaunchSpec, mark: &ProcessMark) -> Result<GatedChild> {
     let mut program = launch.program;
-    program.env.push((MARK.into(), mark.into()));
+    program.env.extend(mark.variables());
     program.files = launch.files.iter().map(AsRawFd::as_raw_fd).collect();
     let output = match launch.output {
         Some(output) => output,
@@ -120,7 +121,7 @@ pub fn spawn(launch: LaunchSpec, mark: &str) -> Result<GatedChild> {
     command
         .arg(ARGUMENT)
         .env_clear()
-        .env(MARK, mark)
+        .envs(mark.variables())
         .stdin(Stdio::piped())
         .stdout(output)
         .stderr(launch.log)

@@ -16,6 +16,7 @@ pub mod log;
 pub mod namespaces;
 pub mod ownership;
 pub mod process;
+pub mod process_marks;
 pub mod seccomp;
 pub mod secret_file;
 pub mod signals;

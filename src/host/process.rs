@@ -1,17 +1,14 @@
-//! Processes that an earlier command recorded, and processes of VMs without a record.
+//! Processes that an earlier command recorded.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 
 use super::clock;
 use crate::model::{BootId, ProcessId, ProcessLiveness, ProcessPlace, Refusal, RefusalKind};
-use crate::sys::process::{PidFd, ProcessStat, own_status, pids, read_of};
+use crate::sys::process::{PidFd, ProcessStat, own_status};
 
 /// The identity of a living process.
 pub fn identify(pid: i32) -> Result<ProcessId> {
@@ -48,7 +45,7 @@ pub fn here() -> Result<&'static ProcessPlace> {
 ///
 /// # Errors
 /// `Host` if it does not, as after `unshare --pid` without `--mount-proc`.
-fn check_proc() -> Result<()> {
+pub fn check_proc() -> Result<()> {
     let me = fs::read_link("/proc/self").context("cannot read /proc/self")?;
     if me.as_os_str() == std::process::id().to_string().as_str() {
         return Ok(());
@@ -93,77 +90,6 @@ pub fn open(process: &ProcessId) -> Result<Option<PidFd>> {
     }
     check_proc()?;
     PidFd::open(process.pid, process.start_ticks)
-}
-
-/// The environment variable that every process of a VM has. Its value is the VM's directory, so that a process
-/// without a record can be recognised.
-pub const MARK: &str = "MAYFLY_VM_DIR";
-
-/// How to recognise the processes of VMs.
-#[derive(Debug, Clone)]
-pub struct ProcessMarks {
-    /// [`MARK`], `=`, and a VM's directory or its parent.
-    variable: String,
-    /// Whether the variable is equal to that, or only begins with it.
-    whole: bool,
-    /// Root directories, by device and inode, each with the directory of its VM. A jailed VMM has no variable,
-    /// but cannot leave its root.
-    pub roots: BTreeMap<(u64, u64), String>,
-}
-
-impl ProcessMarks {
-    /// For the VM with this directory.
-    pub fn of(directory: String) -> ProcessMarks {
-        let variable = format!("{MARK}={directory}");
-        ProcessMarks { variable, whole: true, roots: BTreeMap::new() }
-    }
-
-    /// For all VMs with a directory in this one.
-    pub fn below(directory: &Path) -> ProcessMarks {
-        let variable = format!("{MARK}={}/", directory.display());
-        ProcessMarks { variable, whole: false, roots: BTreeMap::new() }
-    }
-
-    /// The directory of the VM that a process belongs to, if any.
-    fn recognise(&self, pid: i32) -> Result<Option<String>> {
-        let mut environment = Vec::new();
-        let path = format!("/proc/{pid}/environ");
-        read_of(&path, |mut file| file.read_to_end(&mut environment))?;
-        let is_mark = |variable: &&[u8]| {
-            variable
-                .strip_prefix(self.variable.as_bytes())
-                .is_some_and(|rest| rest.is_empty() || !self.whole)
-        };
-        if let Some(mark) = environment.split(|&byte| byte == 0).find(is_mark) {
-            return Ok(Some(String::from_utf8_lossy(&mark[MARK.len() + 1..]).into_owned()));
-        }
-        if self.roots.is_empty() {
-            return Ok(None);
-        }
-        let root = fs::metadata(format!("/proc/{pid}/root"));
-        Ok(root.ok().and_then(|root| self.roots.get(&(root.dev(), root.ino())).cloned()))
-    }
-}
-
-/// All processes with such a mark, each with its VM's directory. Processes of other users cannot be read, and
-/// are not found.
-///
-/// # Errors
-/// As for [`liveness`].
-pub fn find(marks: &ProcessMarks) -> Result<Vec<(ProcessId, String)>> {
-    check_proc()?;
-    let mut found = Vec::new();
-    let (boot, here) = (clock::boot_id()?, here()?);
-    for pid in pids()? {
-        // The start time is read first: if the pid is reused in between, it does not match later.
-        let Some(stat) = ProcessStat::read(pid)? else { continue };
-        if let Some(directory) = marks.recognise(pid)? {
-            let (boot_id, place) = (boot.clone(), Some(here.clone()));
-            let process = ProcessId { pid, start_ticks: stat.start_ticks, boot_id, place };
-            found.push((process, directory));
-        }
-    }
-    Ok(found)
 }
 
 #[cfg(test)]

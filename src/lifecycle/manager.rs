@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::backend::{self, Backend, BackendPrograms, BackendVm, StreamPurpose};
 use crate::guest::AgentSession;
 use crate::host::directory::DiskUsage;
 use crate::host::process;
+use crate::host::process_marks::ProcessMark;
 use crate::host::wait::WaitLimit;
 use crate::image::{ImageInfo, ImageStore};
 use crate::model::{
@@ -86,9 +87,10 @@ impl VmManager {
         VmPaths::new(&self.settings.directories.state, &self.settings.directories.run, id)
     }
 
-    /// The value of [`process::MARK`] in the environment of the VM's processes.
-    pub fn mark(&self, id: &VmId) -> String {
-        self.paths(id).dir.display().to_string()
+    /// The mark of the VM's processes.
+    pub fn mark(&self, id: &VmId) -> Result<ProcessMark> {
+        let key = self.registry.mark_key()?.context("the key of the marks is gone")?;
+        Ok(ProcessMark::new(&self.paths(id).dir.display().to_string(), &key))
     }
 
     /// The id of the VM that a user named.

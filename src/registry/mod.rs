@@ -6,6 +6,7 @@
 
 mod contents;
 mod manifest;
+mod mark_key;
 mod reserve;
 mod seal;
 mod store;

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::contents::{RegistryContents, check_schema};
+use super::mark_key;
 use super::reserve::DiskReserve;
 use super::version::FileVersion;
 use crate::host::lock::FileLock;
+use crate::host::process_marks::MarkKey;
 use crate::host::{atomic_file, directory, ownership};
 use crate::model::layout::{LOCKS, VMS};
 use crate::model::{Refusal, RefusalKind, VmId};
@@ -54,7 +56,14 @@ impl Registry {
             directory::ensure_private(&state.join(part))?;
         }
         DiskReserve::of(state).ensure();
-        Ok(Registry::at(state))
+        let registry = Registry::at(state);
+        if mark_key::read(state)?.is_none() {
+            let _lock = registry.lock()?;
+            if mark_key::read(state)?.is_none() {
+                mark_key::make(state)?;
+            }
+        }
+        Ok(registry)
     }
 
     /// The registry below `state` for a command that only reads. Creates no directory; a missing registry
@@ -181,10 +190,15 @@ impl Registry {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The secret of the marks of VMs' processes; `None` if no VM was ever created here.
+    pub fn mark_key(&self) -> Result<Option<MarkKey>> {
+        mark_key::read(&self.state)
+    }
+
     /// Removes the unfinished files of killed commands, or with `dry_run` only finds them, and returns them.
     /// Does nothing while another command writes.
     pub fn sweep(&self, dry_run: bool) -> Result<Vec<PathBuf>> {
-        let files = [self.file(), self.damaged()];
+        let files = [self.file(), self.damaged(), mark_key::file(&self.state)];
         let find = |dry_run| -> Result<Vec<PathBuf>> {
             files.iter().filter_map(|path| atomic_file::sweep(path, dry_run).transpose()).collect()
         };

@@ -53,8 +53,15 @@ impl Ground {
             let id = name.strip_suffix(".lock").unwrap_or(&name);
             assert!(ids.contains(id), "after {after}: the lock {name} guards nothing");
         }
-        const KNOWN: [&str; 6] =
-            ["locks", "registry.json", "registry.json.damaged", "registry.lock", "reserve", "vms"];
+        const KNOWN: [&str; 7] = [
+            "locks",
+            "marks.key",
+            "registry.json",
+            "registry.json.damaged",
+            "registry.lock",
+            "reserve",
+            "vms",
+        ];
         for name in names(&self.state) {
             assert!(KNOWN.contains(&name.as_str()), "after {after}: {name} is left");
         }

@@ -51,7 +51,7 @@ pub fn is_alive(pid: i32) -> bool {
 pub fn identity(pid: i32) -> ProcessId {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let start_ticks = stat(pid).expect("the process lives")[19].parse().unwrap();
-    ProcessId { pid, start_ticks, boot_id: BootId(boot_id.trim().to_owned()) }
+    ProcessId { pid, start_ticks, boot_id: BootId(boot_id.trim().to_owned()), place: None }
 }
 
 /// Kills a process that this test started through mayfly, and waits until it is dead.

@@ -20,6 +20,8 @@ fn forge(ground: &Ground, id: &str, phase: &str, process: &ProcessId) {
         state["reason"] = "explicit_delete".into();
     }
     contents["vms"][id]["state"] = state;
+    // The last schema without a seal.
+    contents["schema"] = 2.into();
     fs::write(ground.state.join("registry.json"), contents.to_string()).unwrap();
 }
 

@@ -1,8 +1,11 @@
 //! `mayfly reap`.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
+use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
 use crate::support::environment::Environment;
@@ -88,27 +91,155 @@ fn directories_and_locks_without_a_record_are_swept() {
     env.clear();
 }
 
+/// Loses a VM's record, its lock and its directory, and leaves its processes and sockets.
+fn forget(env: &Environment, id: &str) {
+    env.edit_registry(|registry| drop(registry["vms"].as_object_mut().unwrap().remove(id)));
+    fs::remove_file(env.state().join(format!("locks/{id}.lock"))).unwrap();
+    fs::remove_dir_all(env.state().join("vms").join(id)).unwrap();
+}
+
 #[test]
-fn only_a_marked_process_without_a_record_is_killed() {
+fn a_process_of_a_vm_without_a_record_is_killed() {
     let env = Environment::mock();
-    let keep = env.start(&[]);
-    let marked = |id: &str| {
-        Command::new("sleep")
-            .arg("1007")
-            .env("MAYFLY_VM_DIR", env.state().join("vms").join(id))
-            .spawn()
-            .unwrap()
-    };
-    let mut stray = marked("0123456789ab");
-    let mut bystander = Command::new("sleep").arg("1008").spawn().unwrap();
-    env.run(&["reap", "--dry-run"]).prints(&format!("would delete process {}\n", stray.id()));
-    assert!(stray.try_wait().unwrap().is_none());
-    env.run(&["reap"]).prints(&format!("deleted process {}\n", stray.id()));
-    assert!(stray.wait().is_ok());
-    assert!(bystander.try_wait().unwrap().is_none());
-    bystander.kill().unwrap();
-    bystander.wait().unwrap();
+    let (keep, lost) = (env.start(&[]), env.start(&[]));
+    let vmm = env.vmm(&lost);
+    forget(&env, &lost);
+    env.run(&["reap", "--dry-run"])
+        .prints(&format!("would delete process {vmm}\nwould delete [..]\n"));
+    assert!(lives(vmm));
+    env.run(&["reap"]).prints(&format!("deleted process {vmm}\ndeleted [..]\n"));
+    assert!(!lives(vmm));
     assert_eq!(env.status(&keep)["state"], "started");
+    env.clear();
+}
+
+/// Anyone can set a variable, and a shell that exports one passes it on.
+#[test]
+fn a_process_that_only_has_the_variable_of_a_vm_is_left_alone() {
+    let env = Environment::mock();
+    let (running, stopped) = (env.start(&[]), env.create(&[]));
+    let mut strangers = Vec::new();
+    for id in [running.as_str(), &stopped, "0123456789ab"] {
+        for user in [None, Some(65534)] {
+            let mut sleep = Command::new("sleep");
+            sleep.arg("1007").env("MAYFLY_VM_DIR", env.state().join("vms").join(id));
+            sleep.env("MAYFLY_VM_PROOF", "0".repeat(64));
+            match user {
+                Some(user) if geteuid().is_root() => drop(sleep.uid(user).gid(user)),
+                Some(_) => continue,
+                None => {}
+            }
+            strangers.push(sleep.spawn().unwrap());
+        }
+    }
+    let mut live_on = |what: &str| {
+        for stranger in &mut strangers {
+            assert!(stranger.try_wait().unwrap().is_none(), "killed by {what}");
+        }
+    };
+    env.run(&["reap", "--dry-run"]).prints("");
+    env.run(&["reap"]).prints("");
+    live_on("reap");
+    let vmm = env.vmm(&running);
+    // Without these, an older mayfly's VM: its VMM is found by its mark.
+    fs::remove_file(env.state().join("vms").join(&running).join("instance.json")).unwrap();
+    fs::remove_file(env.registry()).unwrap();
+    env.run(&["reap", "--rebuild"]).is(0, "", "registry rebuilt with 2 VMs\n");
+    live_on("reap --rebuild");
+    assert_eq!((env.vmm(&running), env.vmm_if_any(&stopped)), (vmm, None));
+    env.run(&["start", &stopped]).prints(&format!("{stopped}\n"));
+    env.run(&["stop", &stopped]).prints(&format!("{stopped}\n"));
+    live_on("start and stop");
+    env.clear();
+    live_on("rm");
+    for stranger in &mut strangers {
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_manifest_that_cannot_be_read_is_reported_and_its_vm_lives_on() {
+    let env = Environment::mock();
+    let (living, whole) = (env.start(&[]), env.create(&[]));
+    let vmm = env.vmm(&living);
+    let directory = env.state().join("vms").join(&living);
+    let (manifest, instance) = (directory.join("manifest.json"), directory.join("instance.json"));
+    let text = fs::read_to_string(&manifest).unwrap();
+    let newer =
+        text.replacen('{', "{\"later\":1,", 1).split(",\"seal\"").next().unwrap().to_owned() + "}";
+    let other =
+        fs::read_to_string(env.state().join("vms").join(&whole).join("manifest.json")).unwrap();
+    let kept = |env: &Environment, file: &Path| {
+        let message = format!(
+            "mayfly: VM {living} is not in the registry and was left as it is: {} is damaged, or a newer mayfly \
+             wrote it: [..]\nhint: if you do not need the VM, delete {} and run 'mayfly reap'\n",
+            file.display(),
+            manifest.display()
+        );
+        for args in [&["reap", "--rebuild"][..], &["reap"], &["reap", "--dry-run"]] {
+            let rebuilt =
+                if args.len() == 2 && args[1] == "--rebuild" { "registry[..]\n" } else { "" };
+            env.run(args).is(1, "", &format!("{rebuilt}{message}"));
+            assert!(lives(vmm) && directory.exists(), "{args:?}");
+        }
+        assert_eq!(env.ids(), [whole.as_str()]);
+    };
+    for bad in
+        [&text[..text.len() / 2], "", "\0\0\0", &text.replacen("1024", "2048", 1), &newer, &other]
+    {
+        fs::write(&manifest, bad).unwrap();
+        fs::remove_file(env.registry()).unwrap();
+        kept(&env, &manifest);
+    }
+    fs::write(&manifest, &text).unwrap();
+    let was = fs::read(&instance).unwrap();
+    fs::write(&instance, "{").unwrap();
+    fs::remove_file(env.registry()).unwrap();
+    kept(&env, &instance);
+
+    fs::write(&instance, was).unwrap();
+    fs::remove_file(env.registry()).unwrap();
+    env.run(&["reap", "--rebuild"]).is(0, "", "registry rebuilt with 2 VMs\n");
+    env.run(&["exec", "--keep", &living, "--", "echo", "alive"]).prints("alive\n");
+    env.clear();
+}
+
+#[test]
+fn without_a_manifest_what_is_left_of_a_vm_is_deleted() {
+    let env = Environment::mock();
+    let id = env.start(&[]);
+    let vmm = env.vmm(&id);
+    fs::remove_file(env.state().join("vms").join(&id).join("manifest.json")).unwrap();
+    fs::remove_file(env.registry()).unwrap();
+    env.run(&["reap", "--rebuild"]).is(0, "deleted[..]", "registry rebuilt with 0 VMs\n");
+    assert!(!lives(vmm));
+    assert_eq!(env.leftovers(), Vec::<String>::new());
+}
+
+/// Some of them are JSON of a registry, even of one in which the VM is stopped.
+#[test]
+fn one_wrong_byte_in_the_registry_is_noticed() {
+    let env = Environment::mock();
+    let id = env.start(&[]);
+    let whole = fs::read(env.registry()).unwrap();
+    let pid = env.vmm(&id).to_string();
+    let text = String::from_utf8(whole.clone()).unwrap();
+    let last_digit = text.find(&format!("\"pid\":{pid}")).unwrap() + 5 + pid.len();
+    for at in [last_digit, text.find("\"generation\":").unwrap() + 13, whole.len() - 10] {
+        let mut bytes = whole.clone();
+        bytes[at] = if bytes[at] == b'1' { b'2' } else { b'1' };
+        fs::write(env.registry(), &bytes).unwrap();
+        for args in [&["status"][..], &["reap"], &["rm", "-f", &id], &["create"]] {
+            env.run(args).fails(
+                1,
+                "mayfly: in [..]: the registry is damaged: it does not match its seal\n\
+                 hint: 'mayfly reap --rebuild'[..]\n",
+            );
+        }
+    }
+    env.run(&["reap", "--rebuild"]).is(0, "", "registry rebuilt with 1 VMs\n");
+    env.run(&["exec", "--keep", &id, "--", "echo", "alive"]).prints("alive\n");
     env.clear();
 }
 

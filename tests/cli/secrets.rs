@@ -247,7 +247,10 @@ fn the_vmm_inherits_no_variable_of_the_callers() {
         .map(|variable| String::from_utf8_lossy(variable).split('=').next().unwrap().to_owned())
         .collect();
     for name in &names {
-        assert!(["PATH", "HOME", "MAYFLY_VM_DIR"].contains(&name.as_str()), "{names:?}");
+        assert!(
+            ["PATH", "HOME", "MAYFLY_VM_DIR", "MAYFLY_VM_PROOF"].contains(&name.as_str()),
+            "{names:?}"
+        );
     }
     env.clear();
 }

@@ -8,6 +8,7 @@ use command_fds::CommandFdExt;
 use mayfly::host::cgroup;
 use mayfly::host::launcher::{self, LaunchSpec, ReleasedChild};
 use mayfly::host::process;
+use mayfly::host::process_marks::ProcessMark;
 use mayfly::model::VmId;
 use mayfly::sys::process::{PidFd, Signal};
 
@@ -47,7 +48,7 @@ impl Vmm {
     }
 
     pub fn in_jail(launch: LaunchSpec, id: &VmId) -> Result<Vmm> {
-        let gated = launcher::spawn(launch, "bench")?;
+        let gated = launcher::spawn(launch, &ProcessMark::new("bench", &[0; 32]))?;
         let process = process::open(&gated.process)?.context("the launcher ended early")?;
         Ok(Vmm::InJail { process, _released: gated.release()?, id: id.clone() })
     }

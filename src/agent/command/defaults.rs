@@ -52,8 +52,8 @@ pub fn variables(
             set("LANG", "C.UTF-8".into());
         }
         AgentMode::Process { root, .. } => {
-            // By MAYFLY_VM_DIR the host finds what is left of a VM.
-            for name in ["HOME", "MAYFLY_VM_DIR"] {
+            // By the last two the host finds what is left of a VM.
+            for name in ["HOME", "MAYFLY_VM_DIR", "MAYFLY_VM_PROOF"] {
                 if let Some(value) = std::env::var_os(name) {
                     set(name, value);
                 }

@@ -1,8 +1,8 @@
 //! Finding and killing the processes of VMs, on record or not.
 //!
-//! A process is recognized by its VM's directory in its environment. Where a backend's VMM has no
-//! environment, it is recognized by its root directory, which it cannot leave.
+//! A process is recognized by its mark, or if it is a VMM without one, by its root directory.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use anyhow::{Result, bail};
 
 use crate::backend::all_traces;
 use crate::host::directory;
-use crate::host::process::{self, ProcessMarks};
+use crate::host::process;
+use crate::host::process_marks::{self, ProcessMarks};
 use crate::lifecycle::manager::VmManager;
 use crate::model::{ProcessId, VmId};
 use crate::sys::process::{PidFd, Signal};
@@ -20,30 +21,30 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The running processes of one VM.
 pub fn of(manager: &VmManager, id: &VmId) -> Result<Vec<ProcessId>> {
-    let mut marks = ProcessMarks::of(manager.mark(id));
-    add_roots(manager, id, &mut marks);
-    Ok(process::find(&marks)?.into_iter().map(|(process, _)| process).collect())
+    let found = find(manager, std::slice::from_ref(id))?;
+    Ok(found.into_iter().filter(|(_, of)| of == id).map(|(process, _)| process).collect())
 }
 
 /// The running processes of all VMs that this state directory has or had.
 pub fn all(manager: &VmManager) -> Result<Vec<(ProcessId, VmId)>> {
-    let vms = manager.settings.directories.vms();
-    let mut marks = ProcessMarks::below(&vms);
-    for id in directory::names(&vms)?.iter().filter_map(|name| name.parse().ok()) {
-        add_roots(manager, &id, &mut marks);
-    }
-    let id_of = |mark: &str| mark.rsplit('/').next()?.parse().ok();
-    let found = process::find(&marks)?;
-    Ok(found.into_iter().filter_map(|(process, mark)| Some((process, id_of(&mark)?))).collect())
+    let names = directory::names(&manager.settings.directories.vms())?;
+    let ids: Vec<VmId> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    find(manager, &ids)
 }
 
-fn add_roots(manager: &VmManager, id: &VmId, marks: &mut ProcessMarks) {
-    let paths = manager.paths(id);
-    for root in all_traces().filter_map(|traces| traces.process_root(&paths)) {
-        if let Ok(root) = root.symlink_metadata() {
-            marks.roots.insert((root.dev(), root.ino()), manager.mark(id));
+/// The marked processes of any VM, and those in the jails of the VMs `jailed`.
+fn find(manager: &VmManager, jailed: &[VmId]) -> Result<Vec<(ProcessId, VmId)>> {
+    let mut marks = ProcessMarks { key: manager.registry.mark_key()?, roots: BTreeMap::new() };
+    for paths in jailed.iter().map(|id| manager.paths(id)) {
+        for root in all_traces().filter_map(|traces| traces.process_root(&paths)) {
+            if let Ok(root) = root.symlink_metadata() {
+                marks.roots.insert((root.dev(), root.ino()), paths.dir.display().to_string());
+            }
         }
     }
+    let id_of = |directory: &str| directory.rsplit('/').next()?.parse().ok();
+    let found = process_marks::find(&marks, &manager.settings.directories.vms())?;
+    Ok(found.into_iter().filter_map(|(process, of)| Some((process, id_of(&of)?))).collect())
 }
 
 /// Kills a process and waits until it is proven gone.

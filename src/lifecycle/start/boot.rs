@@ -85,7 +85,7 @@ impl VmBoot<'_> {
         directory::create_new_below(&self.manager.settings.directories.run, &paths.run)?;
         let start = self.backend.launch(self.vm_of(&paths, memory))?;
 
-        let gated = launcher::spawn(start.launch, &self.manager.mark(id))?;
+        let gated = launcher::spawn(start.launch, &self.manager.mark(id)?)?;
         let instance =
             VmInstance { process: gated.process.clone(), template: template.map(str::to_owned) };
         // Before the release: a VMM that cannot be watched and killed must not start.

@@ -11,12 +11,13 @@ use super::top;
 use crate::support::command_lines::{check, words};
 
 /// Variables that only mayfly's own children or scripts use.
-const INTERNAL: [&str; 5] = [
+const INTERNAL: [&str; 6] = [
     "MAYFLY_COMPLETE",
     "MAYFLY_KERNEL_DIR",
     "MAYFLY_KERNEL_PACKAGE",
     "MAYFLY_KERNEL_SCRIPT",
     "MAYFLY_VM_DIR",
+    "MAYFLY_VM_PROOF",
 ];
 
 fn long_help() -> String {
