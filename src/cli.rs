@@ -15,7 +15,7 @@ use clap::{ArgMatches, FromArgMatches, ValueEnum};
 
 use self::args::Cli;
 use crate::commands::{self, AppContext};
-use crate::host::launcher;
+use crate::host::{confinement, launcher};
 use crate::import;
 use crate::model::RefusalKind;
 use crate::output::{ColorMode, ErrorReport, MAYFLY_FAILED, PrintStyle, Printer};
@@ -32,6 +32,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if args.get(1).is_some_and(|argument| argument == launcher::ARGUMENT) {
         let Err(error) = launcher::wait_and_become();
         // Standard error is the VMM's log.
+        return exit_after(Err(error));
+    }
+    if let Err(error) = confinement::serve(&args) {
         return exit_after(Err(error));
     }
     if args.get(1).is_some_and(|argument| argument == import::ARGUMENT) {

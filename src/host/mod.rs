@@ -4,6 +4,7 @@ pub mod agent_channel;
 pub mod atomic_file;
 pub mod cgroup;
 pub mod clock;
+pub mod confinement;
 pub mod cpu;
 pub mod directory;
 pub mod file_watch;

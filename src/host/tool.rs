@@ -12,9 +12,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::libc;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getppid};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, memfd_create};
 
 use super::which::search_path;
 use crate::sys::poll::{self, PollFlags};
@@ -27,6 +28,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// How many of the last lines of its output an error quotes.
 const TAIL_LINES: usize = 20;
+
+/// How many descriptors are marked one by one where the kernel cannot mark all: the usual limit for a process.
+const MARKED_SINGLY: i32 = 1024;
 
 /// Bytes kept of a line.
 const LINE_BYTES: usize = 1000;
@@ -168,7 +172,7 @@ impl ToolRun {
             None => self.command.stdout(write_end.try_clone().context("cannot copy a pipe's end")?),
         };
         self.command.stderr(write_end);
-        kill_with_parent(&mut self.command);
+        prepare_child(&mut self.command);
         let child = self.command.spawn().with_context(|| format!("cannot start {}", self.name))?;
         // It holds copies of the pipe's write end: without this, reading would never come to an end.
         drop(self.command);
@@ -203,16 +207,33 @@ impl ToolRun {
     }
 }
 
-/// Asks the kernel to kill the program when the thread that started it ends, however it ends.
-fn kill_with_parent(command: &mut Command) {
+/// Asks the kernel to kill the program when the thread that started it ends, however it ends. The program inherits
+/// neither the descriptors that mayfly's caller left open, nor a umask that would show in the files of an image.
+fn prepare_child(command: &mut Command) {
     let parent = nix::unistd::getpid();
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl and getppid are
-    // plain system calls. Nothing else ends the program when mayfly is killed by SIGKILL.
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; these are plain system calls. Nothing
+    // else ends the program when mayfly is killed by SIGKILL.
     unsafe {
         command.pre_exec(move || {
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            rustix::process::umask(Mode::from_raw_mode(0o022));
+            close_at_exec_all_but_standard_streams();
             if getppid() == parent { Ok(()) } else { Err(nix::errno::Errno::ESRCH.into()) }
         });
+    }
+}
+
+/// Marks all open descriptors from 3 on. May be called between fork and exec.
+fn close_at_exec_all_but_standard_streams() {
+    // SAFETY: the calls only mark descriptors, and nothing else runs in this process.
+    unsafe {
+        let flags = libc::CLOSE_RANGE_CLOEXEC;
+        if libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flags) != 0 {
+            // Linux before 5.11.
+            for descriptor in 3..MARKED_SINGLY {
+                libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
+        }
     }
 }
 

@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::{self, DigestMethod};
 use super::info::FileInfo;
-use crate::host::clock;
-use crate::host::input;
+use crate::host::{atomic_file, clock, directory, input};
 use crate::model::BootId;
 
 pub const VERIFIED: &str = "verified.json";
@@ -124,6 +123,12 @@ impl DigestCache {
         if !self.changed {
             return Ok(());
         }
+        // Left by killed commands. One that is writing now loses its file, and another will write it again.
+        for name in directory::names(directory)? {
+            if name.starts_with(&format!(".{VERIFIED}.")) {
+                atomic_file::remove_if_there(&directory.join(name))?;
+            }
+        }
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         let temporary = directory.join(format!(".{VERIFIED}.{}.{count}", std::process::id()));
         let write = || -> Result<()> {
@@ -230,6 +235,16 @@ mod tests {
             fs::write(dir.path().join("file"), format!("{:03}", n + 500)).unwrap();
             read(dir.path());
         }
+    }
+
+    #[test]
+    fn a_killed_command_leaves_its_cache_only_until_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "content").unwrap();
+        fs::write(dir.path().join(".verified.json.77.0"), "{").unwrap();
+        tick();
+        assert!(read(dir.path()));
+        assert_eq!(directory::names(dir.path()).unwrap(), ["file", VERIFIED]);
     }
 
     #[test]

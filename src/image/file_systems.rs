@@ -8,7 +8,9 @@ use anyhow::{Context, Result};
 
 use super::progress::ProgressSink;
 use super::sandbox::{self, silent, watch};
+use crate::host::confinement::FileReach;
 use crate::host::directory;
+use crate::host::tool::ToolRun;
 use crate::host::which::HostTool;
 
 pub const MKE2FS: HostTool = HostTool { program: "mke2fs", package: "e2fsprogs" };
@@ -55,6 +57,12 @@ pub fn make_root_for(
     make_read_only(tree, path, room.mib(), &options, progress)
 }
 
+/// A run that makes the file at `path` of the files in `tree`.
+fn mke2fs(tree: &Path, path: &Path) -> Result<ToolRun> {
+    let into = path.parent().context("a file has a directory")?;
+    sandbox::run_confined(MKE2FS, FileReach::new(&[tree], &[into]))
+}
+
 fn make_read_only(
     tree: &Path,
     path: &Path,
@@ -62,7 +70,7 @@ fn make_read_only(
     options: &[&str],
     progress: &mut dyn ProgressSink,
 ) -> Result<()> {
-    let run = sandbox::run(MKE2FS)?
+    let run = mke2fs(tree, path)?
         .args(["-q", "-F", "-t", "ext4", "-L", "mayfly-root", "-m", "0"])
         .args(["-O", "^has_journal,^resize_inode"])
         .args(options)
@@ -90,7 +98,7 @@ pub fn make_disk(
         fs::set_permissions(&made, Permissions::from_mode(0o755))
             .context("cannot set a directory's mode")?;
     }
-    let run = sandbox::run(MKE2FS)?
+    let run = mke2fs(&skeleton, path)?
         .args(["-q", "-F", "-t", "ext4", "-L", "mayfly-disk", "-m", "0", "-J", JOURNAL_MIB])
         // The space for a later growth would be the larger part of the file, and the disk never grows.
         .args(["-O", "^resize_inode", "-E", "nodiscard,assume_storage_prezeroed=1", "-d"])

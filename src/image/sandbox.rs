@@ -11,6 +11,7 @@ use nix::unistd::geteuid;
 
 use super::build_error;
 use super::progress::ProgressSink;
+use crate::host::confinement::{self, FileReach};
 use crate::host::tool::ToolRun;
 use crate::host::which::HostTool;
 use crate::model::Refusal;
@@ -28,23 +29,41 @@ pub fn tools() -> Vec<HostTool> {
 /// # Errors
 /// `Host`, with the name of the package, if a program is missing.
 pub fn run(tool: HostTool) -> Result<ToolRun, Refusal> {
-    Ok(enter()?.named(tool.program).arg(tool.find()?))
+    Ok(enter(&["--net"])?.named(tool.program).arg(tool.find()?))
+}
+
+/// A run of `tool` as root of the sandbox, with this host's network.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_online(tool: HostTool) -> Result<ToolRun, Refusal> {
+    Ok(enter(&[])?.named(tool.program).arg(tool.find()?))
+}
+
+/// A run of `tool`, which reads files from strangers, as root of the sandbox and confined to the files in `reach`.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_confined(tool: HostTool, reach: FileReach) -> Result<ToolRun> {
+    confinement::confined(enter(&["--net"])?.named(tool.program), &tool.find()?, reach)
 }
 
 /// A run of mayfly itself as root of the sandbox.
 pub fn run_ourselves() -> Result<ToolRun> {
     // By its path, since /proc/self is another process there.
     let ourselves = std::env::current_exe().context("cannot find this program's file")?;
-    Ok(enter()?.named("mayfly").arg(ourselves))
+    Ok(enter(&["--net"])?.named("mayfly").arg(ourselves))
 }
 
-fn enter() -> Result<ToolRun, Refusal> {
+/// Namespaces of its own, `more` among them.
+fn enter(more: &[&str]) -> Result<ToolRun, Refusal> {
     let mut run = ToolRun::new(&UNSHARE.find()?);
     if !geteuid().is_root() {
         NEWUIDMAP.find()?;
         run = run.args(["--user", "--map-root-user", "--map-auto"]);
     }
-    Ok(run.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]))
+    let namespaces = ["--mount", "--pid", "--ipc"];
+    Ok(run.args(namespaces).args(more).args(["--fork", "--kill-child", "--mount-proc", "--"]))
 }
 
 /// Runs a program and reports what `reported` takes from its lines. `place` is where it writes, and an error

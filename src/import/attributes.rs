@@ -122,9 +122,10 @@ impl EntryAttributes {
     }
 }
 
-/// The same access and modification time.
+/// The same access and modification time. mke2fs writes 32 bits of a time, as it does all others: later ones would be in
+/// 1901, so they become the nearest that fits, in 2038 or 1901.
 pub fn timestamps(mtime: i64) -> Timestamps {
-    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
+    let time = Timespec { tv_sec: mtime.clamp(i32::MIN.into(), i32::MAX.into()), tv_nsec: 0 };
     Timestamps { last_access: time, last_modification: time }
 }
 

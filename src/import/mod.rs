@@ -27,18 +27,20 @@ mod source;
 mod tests;
 mod unpack;
 
-use std::fs::File;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 pub use budget::UnpackBounds;
 pub use source::{ImportPlan, ImportSource, NamedSource};
 pub use unpack::{ARGUMENT, serve};
 
+use crate::host::confinement::FileReach;
 use crate::host::which::HostTool;
 use crate::host::{directory, sparse};
-use crate::image::sandbox::{self, silent, watch};
+use crate::image::sandbox::{self, watch};
 use crate::image::{
     DISK, FileSystemSize, KERNEL, LockedImage, MODULES, PHASES, ProgressSink, ROOTFS, make_disk,
     make_root_for,
@@ -48,6 +50,9 @@ use unpack::{UnpackOrder, UnpackReport, UnpackResult, UnpackStep};
 
 /// Reads files out of a file system without mounting it.
 const DEBUGFS: HostTool = HostTool { program: "debugfs", package: "e2fsprogs" };
+
+/// In its error for a directory that does not exist.
+const NOT_FOUND: &str = "File not found by ext2_lookup";
 
 /// What to import, and how.
 #[derive(Debug)]
@@ -88,7 +93,11 @@ pub fn make(
     let plan = named.prepare(source, work, progress)?;
 
     progress.phase("unpacking files", 2, PHASES);
-    directory::create_new(&work.join(unpack::TREE))?;
+    let tree = work.join(unpack::TREE);
+    directory::create_new(&tree)?;
+    // An archive may not say which mode its root has.
+    fs::set_permissions(&tree, Permissions::from_mode(0o755))
+        .context("cannot set a directory's mode")?;
     let step =
         UnpackStep::Unpack { contents: plan.contents, workdir: plan.command.workdir.clone() };
     let mut done = carry_out(UnpackOrder { step, bounds }, plan.file, work, progress)
@@ -113,7 +122,6 @@ pub fn make(
 
     progress.phase("making file systems", 3, PHASES);
     let room = FileSystemSize { bytes: done.extent.bytes, inodes: done.extent.inodes };
-    let tree = work.join(unpack::TREE);
     make_root_for(&tree, &into.join(ROOTFS), room, progress)?;
     make_disk(work, &into.join(DISK), disk_mib, progress)?;
     for name in [KERNEL, MODULES] {
@@ -135,11 +143,11 @@ fn carry_out(
     work: &Path,
     progress: &mut dyn ProgressSink,
 ) -> Result<UnpackResult> {
-    std::fs::write(work.join(unpack::ORDER), serde_json::to_vec(&order)?)
+    fs::write(work.join(unpack::ORDER), serde_json::to_vec(&order)?)
         .context("cannot write the order")?;
     let run = sandbox::run_ourselves()?.arg(ARGUMENT).stdin(source).current_dir(work);
     watch(run, work, "cannot unpack the files", progress::shown, progress)?;
-    let report = std::fs::read(work.join(unpack::REPORT)).context("cannot read the report")?;
+    let report = fs::read(work.join(unpack::REPORT)).context("cannot read the report")?;
     match serde_json::from_slice(&report).context("cannot parse the report")? {
         UnpackReport::Done(done) => Ok(done),
         UnpackReport::Refused(refusal) => Err(refusal.into()),
@@ -156,13 +164,26 @@ fn modules_of(
     let taken = work.join("modules");
     for below in ["usr/lib/modules", fixups::MODULES] {
         directory::create_new(&taken)?;
-        // debugfs always exits with 0, so its output is checked.
-        let run = sandbox::run(DEBUGFS)?
+        // In the guest it is /lib/modules, where every user may look for modules.
+        fs::set_permissions(&taken, Permissions::from_mode(0o755))
+            .context("cannot set a directory's mode")?;
+        // debugfs always exits with 0, so its output is checked: an error may leave a part of the modules.
+        let run = sandbox::run_confined(DEBUGFS, FileReach::new(&[kernel.dir()], &[work]))?
             .current_dir(work)
             .arg("-R")
             .arg(format!("rdump \"/{below}/{release}\" modules"))
             .arg(kernel.boot_files().rootfs);
-        watch(run, work, "cannot copy the kernel's modules", silent, progress)?;
+        let mut wrong = None;
+        run.watch(
+            &mut |line| {
+                let is_harmless = line.starts_with("debugfs ") || line.contains(NOT_FOUND);
+                wrong = wrong.take().or_else(|| (!is_harmless).then(|| line.to_owned()));
+            },
+            &|| progress.cancelled(),
+        )?;
+        if let Some(line) = wrong {
+            bail!("cannot copy the kernel's modules: {line}");
+        }
         if taken.join(release).join("modules.dep").exists() {
             return Ok(Some(File::open(&taken).context("cannot open the modules")?));
         }
@@ -173,7 +194,7 @@ fn modules_of(
 
 /// Links `to` to `from`, or copies it if that is impossible. Neither is ever written to: images are replaced.
 fn share(from: &Path, to: &Path) -> Result<()> {
-    match std::fs::hard_link(from, to) {
+    match fs::hard_link(from, to) {
         Ok(()) => Ok(()),
         Err(_) => sparse::clone_file(from, to),
     }

@@ -1,8 +1,9 @@
 //! The part of an import that runs inside the sandbox: mayfly, executed again, with the source as its
 //! standard input and an order in its working directory.
 //!
-//! It reads untrusted archives, so it can do little but create files: it has no other descriptors, bounded
-//! memory, and writes only beneath its directory.
+//! It reads untrusted archives, so it can do little but create files: it has no other descriptors, bounded memory, no
+//! network, few capabilities, and reaches nothing but its directory and the source (see
+//! [`crate::host::confinement`]).
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, setrlimit};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
 
 use super::blobs::{self, BlobLocation};
@@ -22,7 +24,9 @@ use super::fixups::{self, TreeExtent};
 use super::layer::{self, WhiteoutNames};
 use super::rootfs::RootfsTree;
 use crate::archive::decompress;
+use crate::host::confinement::FileReach;
 use crate::model::{Refusal, RefusalKind};
+use crate::sys::descriptor;
 
 /// The hidden argument that starts it.
 pub const ARGUMENT: &str = "__unpack";
@@ -105,6 +109,11 @@ pub fn serve() -> Result<()> {
     let order: UnpackOrder =
         serde_json::from_slice(&fs::read(ORDER).context("cannot read the order")?)?;
     let source = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let own = std::env::current_dir().context("cannot find the working directory")?;
+    let stdin = descriptor::path(&io::stdin());
+    let is_directory = source.metadata()?.is_dir();
+    let readable: &[&Path] = if is_directory { &[&stdin] } else { &[] };
+    FileReach::new(readable, &[&own]).confine()?;
     let report = match carry_out(order, &source) {
         Ok(done) => UnpackReport::Done(done),
         Err(error) => UnpackReport::Refused(refusal(&error)),
@@ -142,7 +151,8 @@ fn unpack(contents: &SourceContents, source: &File, tree: &mut RootfsTree) -> Re
             let from = OwnedFd::from(source.try_clone()?);
             // An import of / contains the new tree and its parents.
             let ours = [".", "..", "../.."].map(|place| {
-                File::open(place).context("cannot open a directory").and_then(copy_dir::identity)
+                let opened = openat(CWD, place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+                opened.context("cannot open a directory").and_then(copy_dir::identity)
             });
             let not = ours.into_iter().collect::<Result<HashSet<_>>>()?;
             copy_dir::copy(&from, Path::new(""), &not, tree)

@@ -96,7 +96,7 @@ impl DebianBuilder {
         directory::create_new(&work.join("kernel"))?;
         let script = work.join("kernel.sh");
         write(&script, KERNEL_SCRIPT.as_bytes())?;
-        let run = sandbox::run(MMDEBSTRAP)?
+        let run = sandbox::run_online(MMDEBSTRAP)?
             .env("TMPDIR", &temporary)
             .env("MAYFLY_KERNEL_SCRIPT", &script)
             .env("MAYFLY_KERNEL_DIR", work.join("kernel"))

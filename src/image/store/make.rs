@@ -103,6 +103,9 @@ pub fn assemble(
     let mut cache = DigestCache::default();
     let mut files = BTreeMap::new();
     for (file, method, _) in FILES {
+        if progress.cancelled() {
+            return Err(ToolInterrupted.into());
+        }
         let digest = cache.digest(file, &image.join(file), method, None)?;
         files.insert(file.to_owned(), FileInfo { size: digest.size, digest: digest.value });
     }
