@@ -108,6 +108,17 @@ soak: ## run the crash and load campaigns at full size
 	@MAYFLY_CAMPAIGN=1.0 MAYFLY_TEST_LAIN=20 MAYFLY_TEST_COPIES=20 MAYFLY_TEST_DAMAGED=9 \
 		$(MAKE) --no-print-directory test-firecracker
 
+# How long each target runs.
+FUZZ_SECONDS ?= 60
+# Those that run; all if empty.
+FUZZ_TARGETS ?=
+
+.PHONY: fuzz
+fuzz: ## look for bytes that a parser fails on, for a minute each (half an hour)
+	$(SAY) 'packages'
+	@scripts/need $(COMPILE) c++=g++
+	@scripts/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 # `make bench PLOT=docs/bench.svg` redraws the README's picture.
 PLOT ?= target/bench/bench.svg
 
@@ -199,7 +210,7 @@ uninstall: ## delete what install installed, but not state and images
 .PHONY: clean
 clean: ## delete everything that was built, including the tests' images
 	$(CARGO) clean
-	rm -rf target
+	rm -rf target fuzz/target fuzz/artifacts fuzz/found
 
 .PHONY: help
 help: ## show this list

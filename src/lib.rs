@@ -34,6 +34,9 @@ pub mod archive;
 pub mod backend;
 pub mod cli;
 pub mod commands;
+#[cfg(any(test, fuzzing))]
+#[path = "../fuzz/targets/mod.rs"]
+pub mod fuzz;
 pub mod guest;
 pub mod host;
 pub mod image;

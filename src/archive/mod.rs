@@ -24,7 +24,7 @@ mod leftovers;
 mod lenient;
 mod name;
 mod pack;
-mod pax;
+pub(crate) mod pax;
 mod place;
 mod quota;
 mod reader;

@@ -9,12 +9,12 @@
 
 mod claim;
 mod doctor;
-mod firecracker;
+pub(crate) mod firecracker;
 mod interface;
 mod mock;
 mod port;
 mod programs;
-mod qemu;
+pub(crate) mod qemu;
 mod select;
 
 pub use doctor::{BackendReport, examine};

@@ -107,7 +107,8 @@ fn read_all<'a, D: Read>(payload: &'a [u8], decoder: fn(&'a [u8]) -> D) -> Resul
     if size > MAX_UNPACKED {
         return Err(refusal(format!("the kernel claims to be {size} bytes long")).into());
     }
-    let mut unpacked = Vec::with_capacity(size);
+    // Not reserved: the size is a claim.
+    let mut unpacked = Vec::new();
     // One byte more than announced, to notice if there is more.
     let limit = u64::try_from(size)? + 1;
     decoder(stream)

@@ -8,20 +8,20 @@
 //! ```
 
 mod attributes;
-mod blobs;
-mod budget;
+pub(crate) mod blobs;
+pub(crate) mod budget;
 mod cancellable;
 mod copy_dir;
-mod digest_reader;
+pub(crate) mod digest_reader;
 mod elf;
 mod fixups;
-mod form;
-mod layer;
+pub(crate) mod form;
+pub(crate) mod layer;
 mod manifest;
 mod path;
 mod progress;
-mod rootfs;
-mod select;
+pub(crate) mod rootfs;
+pub(crate) mod select;
 mod source;
 #[cfg(test)]
 mod tests;

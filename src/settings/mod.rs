@@ -1,7 +1,7 @@
 //! What the user set: directories, programs, profiles, and defaults of flags. In order of precedence: flags,
 //! variables, files, built-in defaults.
 
-mod config;
+pub(crate) mod config;
 mod directories;
 mod flags;
 mod imported;

@@ -95,7 +95,7 @@ impl TemplateInfo {
     }
 
     /// Parses a sealed text.
-    fn from_text(text: &str) -> Result<TemplateInfo> {
+    pub(crate) fn from_text(text: &str) -> Result<TemplateInfo> {
         let info: TemplateInfo = serde_json::from_str(text)?;
         ensure!(info.schema == SCHEMA, "it has form {}, not {SCHEMA}", info.schema);
         let unsealed = text.replacen(&info.seal, UNSEALED, 1);

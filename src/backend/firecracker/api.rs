@@ -142,14 +142,14 @@ fn encode<B: Serialize>(request: &ApiRequest<B>) -> Result<Vec<u8>> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct ApiAnswer {
-    status: u16,
-    body: Vec<u8>,
+pub(crate) struct ApiAnswer {
+    pub status: u16,
+    pub body: Vec<u8>,
 }
 
 impl ApiAnswer {
     /// Parses an answer; `None` if it is not complete yet.
-    fn parse(received: &[u8]) -> Result<Option<ApiAnswer>> {
+    pub fn parse(received: &[u8]) -> Result<Option<ApiAnswer>> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut head = httparse::Response::new(&mut headers);
         let Ok(parsed) = head.parse(received) else { return Err(invalid_answer()) };

@@ -4,13 +4,13 @@
 //! directory created for this start ([`home`]). Its API is used only to freeze a VM and to start its
 //! copies ([`api`], [`snapshot`]). The agent is reached through a vsock ([`vsock`]).
 
-mod api;
+pub(crate) mod api;
 mod configuration;
 pub mod doctor;
 mod home;
 mod snapshot;
 mod version;
-mod vsock;
+pub(crate) mod vsock;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

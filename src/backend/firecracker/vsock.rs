@@ -59,7 +59,11 @@ pub fn knock(path: &Path, owner: u32, wait: &mut WaitLimit<'_>) -> Result<()> {
 }
 
 /// Asks for a port; `None` if nothing listens on it yet.
-fn ask(mut stream: UnixStream, port: u32, wait: &mut WaitLimit<'_>) -> Result<Option<UnixStream>> {
+pub(crate) fn ask(
+    mut stream: UnixStream,
+    port: u32,
+    wait: &mut WaitLimit<'_>,
+) -> Result<Option<UnixStream>> {
     stream.set_nonblocking(true)?;
     match stream.write_all(format!("CONNECT {port}\n").as_bytes()) {
         Ok(()) => {}

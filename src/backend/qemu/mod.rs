@@ -5,7 +5,7 @@
 
 mod arguments;
 pub mod doctor;
-mod monitor;
+pub(crate) mod monitor;
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

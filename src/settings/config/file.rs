@@ -9,13 +9,13 @@ use super::keys::{ConfigKey, KEYS};
 use crate::model::{Refusal, RefusalKind};
 
 /// The values in a file, as flags have them, each with its line.
-pub(super) type FileSettings = BTreeMap<&'static str, (String, usize)>;
+pub(crate) type FileSettings = BTreeMap<&'static str, (String, usize)>;
 
 /// Reads a file's text.
 ///
 /// # Errors
 /// `Usage`, naming the file, the line and the key.
-pub(super) fn parse(text: &str, path: &Path) -> Result<FileSettings, Refusal> {
+pub(crate) fn parse(text: &str, path: &Path) -> Result<FileSettings, Refusal> {
     let line_at = |at: usize| 1 + text.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count();
     let refuse = |at: usize, why: String| {
         Refusal::new(RefusalKind::Usage, format!("{}:{}: {why}", path.display(), line_at(at)))

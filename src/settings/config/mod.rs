@@ -4,7 +4,7 @@
 //! system's, the profile, the built-in default. For the parser of the command line, values of files are
 //! defaults of flags, so verbs need not know of them.
 
-mod file;
+pub(crate) mod file;
 mod keys;
 
 use std::ffi::OsString;
