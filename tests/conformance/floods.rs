@@ -95,3 +95,21 @@ pub fn a_console_that_is_flooded_stays_bounded(bench: &Bench) {
     vm.env.run(&["start", &vm.id]).prints(&format!("{}\n", vm.id));
     assert!(written() < log::MAX_BYTES / 2, "{} bytes", written());
 }
+
+pub fn a_full_disk_of_the_host_is_an_error_in_the_guest(bench: &Bench) {
+    if bench.backend != "qemu" || !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: it mounts a small file system for one VM");
+        return;
+    }
+    // The mount ends with the shell and the VM.
+    let script = "set -e; mkdir small; mount -t tmpfs -o size=16m,mode=700 none small; \
+        export MAYFLY_STATE_DIR=$PWD/small/state; vm=$(mayfly create --keep); mayfly start -q $vm > /dev/null; \
+        sh() { mayfly exec --keep --timeout 2m $vm -- sh -c \"$1\"; }; \
+        sh 'head -c 40M /dev/urandom > /big; sync; touch /x 2> /dev/null || echo noticed'; \
+        mayfly status --json $vm | grep -o started; \
+        mount -o remount,size=400m small; mayfly stop $vm > /dev/null; mayfly start $vm > /dev/null; \
+        sh 'rm -f /big; echo new > /x; sync; cat /x'; mayfly rm $vm > /dev/null; umount small";
+    let answer = bench.env.run_client("unshare", &["-m", "sh", "-c", script]);
+    assert_eq!(answer.stdout(), "noticed\nstarted\nnew\n", "{answer}");
+    assert_eq!(answer.code(), 0, "{answer}");
+}

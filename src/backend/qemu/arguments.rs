@@ -114,7 +114,10 @@ pub fn build(
             ),
         );
         add("-blockdev", format!("driver=raw,node-name={node},file={node}-file,{mode}"));
-        add("-device", format!("virtio-blk-device,drive={node}"));
+        // The guest gets the error if the host's disk is full. By default QEMU would pause the guest, and
+        // everything that waits for it, until a monitor says otherwise.
+        let on_error = if read_only { "" } else { ",werror=report" };
+        add("-device", format!("virtio-blk-device,drive={node}{on_error}"));
     }
 
     add("-add-fd", format!("fd={},set=3", opened.console));
@@ -200,7 +203,7 @@ mod tests {
             -add-fd fd=13,set=2 \
             -blockdev driver=file,node-name=disk-file,filename=/dev/fdset/2,locking=off,discard=unmap \
             -blockdev driver=raw,node-name=disk,file=disk-file,discard=unmap \
-            -device virtio-blk-device,drive=disk \
+            -device virtio-blk-device,drive=disk,werror=report \
             -add-fd fd=14,set=3 -chardev file,id=console,path=/dev/fdset/3,append=on \
             -serial chardev:console -device virtio-rng-device -device virtio-serial-device \
             -chardev socket,id=port0,fd=15,server=on,wait=off \
