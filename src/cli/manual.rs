@@ -28,8 +28,8 @@ Exit status:
 
 exec, run and shell return the exit code of their command, or:
 
-  124    the command timed out
-  125    mayfly itself failed
+  124    the command timed out, or its VM expired
+  125    mayfly itself failed, or another command stopped the VM
   126    the command cannot be executed
   127    the command was not found
   128+N  the command was killed by signal N

@@ -101,14 +101,15 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let copied =
         AgentConversation::begin(&manager, &id, &mut signals).and_then(|mut conversation| {
             let limits = &manager.settings.profiles()?.limits;
-            let copied = conversation.ask(|session| match direction {
+            let session = &mut conversation.session;
+            let copied = match direction {
                 CopyDirection::In(_, copy) => {
                     lifecycle::copy_in(session, copy, &mut signals, &progress)
                 }
                 CopyDirection::Out(_, copy) => {
                     lifecycle::copy_out(session, copy, limits, &mut signals, &progress).map(Some)
                 }
-            });
+            };
             conversation.end();
             copied
         });

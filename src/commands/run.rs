@@ -20,8 +20,9 @@ use crate::output::ErrorReport;
 /// Run a command in a new VM, and leave nothing behind
 ///
 /// Does what 'create', 'start', 'exec' and 'rm' do, and returns the command's exit code. The VM is deleted
-/// whatever happens, even after Ctrl-C; if mayfly itself is killed, the next 'mayfly reap' deletes it. Builds
-/// the profile's image first if it is missing. With --copy-in, the command runs in a copy of DIR.
+/// whatever happens, even after Ctrl-C; if mayfly itself is killed, the next 'mayfly reap' deletes it. With
+/// --timeout, the VM lives at least that long, and unless --ttl says otherwise, five minutes more to start
+/// and to copy files. Builds the profile's image first if it is missing. With --copy-in, the command runs in a copy of DIR.
 ///
 /// A profile can have an entrypoint and a command, as container images do. 'run' puts the entrypoint before
 /// CMD, and uses the profile's command if there is no CMD. '-c' and 'exec' ignore both. With -t and no command
@@ -65,7 +66,8 @@ pub struct Args {
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let (mut exec, streams) = args.command.prepare(app)?;
-    let request = args.vm.into_request(args.keep, Some(process::identify_self()?))?;
+    let mut request = args.vm.into_request(args.keep, Some(process::identify_self()?))?;
+    request.needed = args.command.timeout();
     let manager = app.open()?;
     if let Some(words) = args.command.words() {
         let words = command_words(words, args.entrypoint.as_ref());
@@ -91,8 +93,10 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         copies.copy_in(app, agent, signals, timings)?;
         let outcome = lifecycle::run_in(agent, command, signals, timings)?;
         let failed = match outcome.exit {
-            // A command that did not start has made nothing to copy.
-            CommandExit::NotStarted(_) => Vec::new(),
+            // A command that did not start has made nothing to copy, and a VM that has ended sends nothing.
+            CommandExit::NotStarted(_) | CommandExit::VmExpired | CommandExit::VmStopped => {
+                Vec::new()
+            }
             _ => copies.copy_out(app, &manager, agent, signals, timings),
         };
         Ok((outcome, failed))

@@ -1,11 +1,12 @@
 //! Running a command in a VM.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use super::exec_deadline::START_LIMIT;
-use super::outcome::CommandOutcome;
+use super::outcome::{CommandExit, CommandOutcome};
 use super::output::{OutputDrain, OutputSink};
 use super::session::AgentSession;
 use super::stdin::InputFeed;
@@ -71,7 +72,7 @@ impl AgentSession {
         };
         let stdout = OutputDrain::new(io.stdout).context("standard output")?;
         let stderr = OutputDrain::new(io.stderr).context("standard error")?;
-        let mut pump = StreamPump::new(request, stdin, terminal, [stdout, stderr]);
+        let mut pump = StreamPump::new(request, self.expires(), stdin, terminal, [stdout, stderr]);
         self.idle = false;
         let mut wait = WaitLimit::within(START_LIMIT).interruptible(io.signals);
         for payload in request.secrets.iter().flat_map(NamedSecret::payloads) {
@@ -80,8 +81,25 @@ impl AgentSession {
         self.link.send(FrameKind::Exec, &json, &mut wait)?;
         let ended = pump.run(self, io.signals);
         self.link.outbox.wipe();
-        let (exit, duration) = ended?;
+        let (exit, duration) = self.explain(ended, &pump)?;
         let [stdout, stderr] = pump.captured();
         Ok(CommandOutcome { exit, stdout, stderr, duration })
+    }
+
+    /// The end of a command, or of the agent with it, because its VM ends.
+    fn explain(
+        &self,
+        ended: Result<(CommandExit, Duration)>,
+        pump: &StreamPump<'_>,
+    ) -> Result<(CommandExit, Duration)> {
+        let with_vm = match &ended {
+            Ok((CommandExit::Exited(_) | CommandExit::Signalled(_), _)) => pump.vm_ending,
+            Ok(_) => false,
+            Err(error) => Refusal::is_of_kind(error, model::RefusalKind::Agent),
+        };
+        match self.ending().filter(|_| with_vm) {
+            Some(ending) => Ok((ending.into(), pump.elapsed())),
+            None => ended,
+        }
     }
 }

@@ -7,10 +7,11 @@ use crate::protocol::ExecRequest;
 /// How long an agent may take to answer `Exec` with `Started` or `Error`.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long past the command's timeout the host waits for the agent to enforce it.
+/// How long past the command's timeout, or past the VM's expiry, the host waits for the agent to enforce it. An
+/// agent needs up to 1.5 s to end all processes of its VM.
 const BACKSTOP: Duration = Duration::from_secs(2);
 
-/// The time limits of one command.
+/// The time limits of one command. They hold whatever the agent and the readers of the output on this host do.
 #[derive(Debug)]
 pub(super) struct ExecDeadline {
     requested: Instant,
@@ -19,19 +20,32 @@ pub(super) struct ExecDeadline {
     pub started: bool,
     /// When to stop waiting for a command that was told to end because one of its streams broke here.
     closing: Option<Instant>,
-    /// How long readers of the output on this host have kept the agent waiting.
-    blocked: Duration,
+    /// When the VM expires, as far as known.
+    pub expiry: Option<Instant>,
+    /// Whether the limit had passed at the last look.
+    was_over: bool,
+}
+
+/// What a command has exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ExecLimit {
+    /// The time to end after one of its streams broke.
+    Closing,
+    Start,
+    Timeout,
+    Expiry,
 }
 
 impl ExecDeadline {
     /// Starts now.
-    pub fn of(request: &ExecRequest) -> ExecDeadline {
+    pub fn of(request: &ExecRequest, expiry: Option<Instant>) -> ExecDeadline {
         ExecDeadline {
             requested: Instant::now(),
             timeout: request.timeout_ms.map(Duration::from_millis),
             started: false,
             closing: None,
-            blocked: Duration::ZERO,
+            expiry,
+            was_over: false,
         }
     }
 
@@ -46,29 +60,27 @@ impl ExecDeadline {
         self.closing.is_some()
     }
 
-    /// Extends the limits by the time since `start`, in which the agent was kept waiting.
-    pub fn blocked_since(&mut self, start: Instant) {
-        self.blocked += start.elapsed();
-    }
-
     pub fn elapsed(&self) -> Duration {
         self.requested.elapsed()
     }
 
-    /// When to stop waiting; `None` is never.
-    pub fn limit(&self) -> Option<Instant> {
-        if self.is_closing() {
-            return self.closing;
-        }
-        if !self.started {
-            return Some(self.requested + START_LIMIT + self.blocked);
-        }
+    /// When to stop waiting, and why; `None` is never.
+    pub fn limit(&self) -> Option<(Instant, ExecLimit)> {
+        let closing = self.closing.map(|at| (at, ExecLimit::Closing));
+        let start = (!self.started).then(|| (self.requested + START_LIMIT, ExecLimit::Start));
         // A timeout that the clock cannot express never ends.
-        self.requested.checked_add(self.timeout?)?.checked_add(BACKSTOP + self.blocked)
+        let timeout = self.timeout.filter(|_| self.started);
+        let timeout = timeout.and_then(|timeout| self.requested.checked_add(timeout));
+        let timeout = timeout.map(|at| (at + BACKSTOP, ExecLimit::Timeout));
+        let expiry = self.expiry.map(|at| (at + BACKSTOP, ExecLimit::Expiry));
+        [closing, start, timeout, expiry].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    /// Whether the limit has passed.
-    pub fn is_over(&self) -> bool {
-        self.limit().is_some_and(|limit| Instant::now() >= limit)
+    /// The limit that has passed. It is reported at the second look: what the agent has sent in time is read before,
+    /// even if mayfly itself was suspended.
+    pub fn exceeded(&mut self) -> Option<ExecLimit> {
+        let over = self.limit().filter(|(at, _)| Instant::now() >= *at);
+        let was_over = std::mem::replace(&mut self.was_over, over.is_some());
+        over.filter(|_| was_over).map(|(_, limit)| limit)
     }
 }

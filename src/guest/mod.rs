@@ -13,6 +13,7 @@ mod escape_keys;
 mod exec;
 mod exec_deadline;
 mod outcome;
+mod outlook;
 mod output;
 mod session;
 mod stdin;
@@ -21,5 +22,6 @@ mod tty;
 
 pub use exec::{ExecIo, StdinSource};
 pub use outcome::{CapturedOutput, CommandExit, CommandOutcome};
+pub use outlook::{VmEnding, VmOutlook};
 pub use output::OutputSink;
 pub use session::AgentSession;

@@ -25,6 +25,10 @@ pub enum CommandExit {
     Signalled(u8),
     /// It was killed at its timeout.
     TimedOut,
+    /// The VM expired and ended the command.
+    VmExpired,
+    /// The VM was stopped or deleted by another command.
+    VmStopped,
     /// It did not start, for a reason that the user can remedy.
     NotStarted(AgentFailure),
     /// It was stopped because its output lost its reader.
@@ -43,17 +47,36 @@ pub struct CapturedOutput {
 
 impl CommandExit {
     /// The exit code for `exec` and `run`: the command's own; 128 plus the number of the signal that killed
-    /// it; 124 after a timeout; 127 if there is no such program; 126 if it could not be started otherwise.
+    /// it; 124 after a timeout, also the VM's; 125 if the VM was stopped; 127 if there is no such program; 126 if it could not be started otherwise.
     pub fn code(&self) -> u8 {
         match self {
             CommandExit::Exited(code) => *code,
             CommandExit::Signalled(signal) | CommandExit::HungUp(signal) => {
                 128_u8.saturating_add(*signal)
             }
-            CommandExit::TimedOut => 124,
+            CommandExit::TimedOut | CommandExit::VmExpired => 124,
+            CommandExit::VmStopped => 125,
             CommandExit::NotStarted(AgentFailure { kind: FailureKind::NotFound, .. }) => 127,
             CommandExit::NotStarted(_) => 126,
             CommandExit::OutputClosed => 128 + nix::libc::SIGPIPE as u8,
+        }
+    }
+
+    /// Whether its time was over, or that of its VM.
+    pub fn was_out_of_time(&self) -> bool {
+        matches!(self, CommandExit::TimedOut | CommandExit::VmExpired)
+    }
+
+    /// What ended the command, as in JSON; `None` if it ended by itself or never started.
+    pub fn ended_by(&self) -> Option<&'static str> {
+        match self {
+            CommandExit::Exited(_) | CommandExit::NotStarted(_) => None,
+            CommandExit::TimedOut => Some("timeout"),
+            CommandExit::VmExpired => Some("ttl"),
+            CommandExit::VmStopped => Some("stop"),
+            CommandExit::Signalled(_) | CommandExit::OutputClosed | CommandExit::HungUp(_) => {
+                Some("signal")
+            }
         }
     }
 }
@@ -78,6 +101,8 @@ mod tests {
         assert_eq!(CommandExit::Exited(3).code(), 3);
         assert_eq!(CommandExit::Signalled(9).code(), 137);
         assert_eq!(CommandExit::TimedOut.code(), 124);
+        assert_eq!(CommandExit::VmExpired.code(), 124);
+        assert_eq!(CommandExit::VmStopped.code(), 125);
         assert_eq!(CommandExit::OutputClosed.code(), 141);
         assert_eq!(CommandExit::HungUp(1).code(), 129);
         assert_eq!(not_started(FailureKind::NotFound), 127);

@@ -7,6 +7,7 @@ use serde::Serialize;
 use std::os::fd::AsFd;
 
 use super::agent_link::{AgentLink, broken};
+use super::outlook::{VmEnding, VmOutlook};
 use crate::host::agent_channel::AgentChannel;
 use crate::host::wait::WaitLimit;
 use crate::model::{Refusal, RefusalKind};
@@ -32,6 +33,7 @@ pub struct AgentSession {
     agent: AgentInfo,
     /// No request is in progress, so the next client can start at once.
     pub(super) idle: bool,
+    pub(super) outlook: Option<Box<dyn VmOutlook>>,
 }
 
 impl AgentSession {
@@ -78,7 +80,22 @@ impl AgentSession {
             FrameKind::AgentInfo => frame.json::<AgentInfo>(),
             kind => Err(ProtocolViolation::Unexpected(kind)),
         })?;
-        Ok(AgentSession { link, agent, idle: true })
+        Ok(AgentSession { link, agent, idle: true, outlook: None })
+    }
+
+    /// Ends commands with their VM, whatever its agent does, and tells why they ended.
+    pub fn watch(&mut self, outlook: Box<dyn VmOutlook>) {
+        self.outlook = Some(outlook);
+    }
+
+    /// When the VM expires.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        self.outlook.as_ref()?.expires()
+    }
+
+    /// Why the VM ends.
+    pub(super) fn ending(&self) -> Option<VmEnding> {
+        self.outlook.as_ref()?.ending()
     }
 
     /// What the agent reported about itself. Escape it before printing: the guest may have forged it.

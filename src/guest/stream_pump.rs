@@ -5,6 +5,7 @@
 //!     │                        │ ├─ an output has no reader ─▶ closing ──Exit or 0.5 s──▶ OutputClosed
 //!     │                        │ ├─ the input cannot be read ─▶ closing ──Exit or 5 s──▶ error
 //!     └─Error─▶ outcome        │ ├─ timeout and 2 s more ─▶ TimedOut
+//!                              │ ├─ the VM's expiry and 2 s more ─▶ VmExpired
 //!                              │ └─ at a terminal: a signal, a hang-up or `~.` ─▶ HungUp
 //!                              └─ connection lost, protocol violated, second signal ─▶ error
 //! ```
@@ -19,7 +20,7 @@ use nix::sys::signal::Signal;
 
 use super::agent_link::broken;
 use super::escape_keys::KeyAction;
-use super::exec_deadline::ExecDeadline;
+use super::exec_deadline::{ExecDeadline, ExecLimit};
 use super::outcome::{CapturedOutput, CommandExit};
 use super::output::OutputDrain;
 use super::session::AgentSession;
@@ -52,6 +53,8 @@ pub(super) struct StreamPump<'a> {
     input_error: Option<io::Error>,
     /// Whether a signal was passed on.
     signalled: bool,
+    /// Whether the VM was ending when the command did, by its agent.
+    pub vm_ending: bool,
 }
 
 /// What the loop waits for.
@@ -68,14 +71,23 @@ impl<'a> StreamPump<'a> {
     /// `outputs` are standard output and error.
     pub fn new(
         request: &'a ExecRequest,
+        expiry: Option<Instant>,
         stdin: InputFeed,
         terminal: Option<AttachedTerminal>,
         outputs: [OutputDrain; 2],
     ) -> StreamPump<'a> {
         let [stdout, stderr] = outputs;
-        let deadline = ExecDeadline::of(request);
-        let (input_error, signalled) = (None, false);
-        StreamPump { request, stdin, terminal, stdout, stderr, deadline, input_error, signalled }
+        StreamPump {
+            request,
+            stdin,
+            terminal,
+            stdout,
+            stderr,
+            deadline: ExecDeadline::of(request, expiry),
+            input_error: None,
+            signalled: false,
+            vm_ending: false,
+        }
     }
 
     /// Moves bytes until the command ends. Returns how it ended, and how long it took.
@@ -90,6 +102,11 @@ impl<'a> StreamPump<'a> {
             (Ok(_), Some(error)) => Err(error).context("cannot read standard input"),
             (end, _) => end,
         }
+    }
+
+    /// How long the command has taken so far.
+    pub fn elapsed(&self) -> Duration {
+        self.deadline.elapsed()
     }
 
     /// The captured outputs.
@@ -108,7 +125,7 @@ impl<'a> StreamPump<'a> {
             }
             self.stdin.send_held(&mut session.link);
             session.link.flush()?;
-            if let Some(end) = self.overdue()? {
+            if let Some(end) = self.overdue(session)? {
                 return Ok(end);
             }
             let ready = self.wait(session, signals)?;
@@ -219,6 +236,7 @@ impl<'a> StreamPump<'a> {
                 if let ProcessEnd::Signal(0 | 65..) = exit.end {
                     return Err(malformed("no such signal"));
                 }
+                self.vm_ending = exit.vm_ending;
                 let end = if self.deadline.is_closing() {
                     CommandExit::OutputClosed
                 } else if exit.timed_out {
@@ -290,17 +308,23 @@ impl<'a> StreamPump<'a> {
     }
 
     /// How a command ends that has passed its deadline.
-    fn overdue(&self) -> Result<Option<(CommandExit, Duration)>> {
-        if !self.takes_output() || !self.deadline.is_over() {
-            return Ok(None);
-        }
-        let exit = if self.deadline.is_closing() {
-            CommandExit::OutputClosed
-        } else if self.deadline.started {
-            CommandExit::TimedOut
-        } else {
-            let message = "the agent did not report in time whether the command has started";
-            bail!(Refusal::new(RefusalKind::Agent, message));
+    fn overdue(&mut self, session: &AgentSession) -> Result<Option<(CommandExit, Duration)>> {
+        let exit = match self.deadline.exceeded() {
+            None => return Ok(None),
+            Some(ExecLimit::Closing) => CommandExit::OutputClosed,
+            Some(ExecLimit::Timeout) => CommandExit::TimedOut,
+            Some(ExecLimit::Start) => {
+                let message = "the agent did not report in time whether the command has started";
+                bail!(Refusal::new(RefusalKind::Agent, message));
+            }
+            Some(ExecLimit::Expiry) => {
+                // The VM may have been given more time.
+                self.deadline.expiry = session.expires();
+                if self.deadline.exceeded().is_none() {
+                    return Ok(None);
+                }
+                CommandExit::VmExpired
+            }
         };
         Ok(Some((exit, self.deadline.elapsed())))
     }
@@ -331,13 +355,7 @@ impl<'a> StreamPump<'a> {
                 [&self.stdout, &self.stderr].into_iter().filter_map(OutputDrain::waits_for);
             sources.extend(outputs.map(|output| (PumpSource::Output, output, PollFlags::POLLOUT)));
         }
-        let start = Instant::now();
-        let limit = if blocked { None } else { self.deadline.limit() };
-        let ready = poll::ready(&sources, limit).context("poll")?;
-        if blocked {
-            self.deadline.blocked_since(start);
-        }
-        Ok(ready)
+        poll::ready(&sources, self.deadline.limit().map(|(at, _)| at)).context("poll")
     }
 }
 

@@ -1,6 +1,7 @@
 //! `create`: reserving a VM and preparing what it needs to start.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -20,6 +21,10 @@ use crate::registry::{RegistryChange, RegistryContents, write_manifest};
 use crate::settings::find_profile;
 use crate::sys::random;
 
+/// Seconds that a VM gets in addition to the time it is needed for, to start and to copy files. The deadline of an
+/// emulated boot is three minutes.
+const PREPARATION: u64 = 300;
+
 /// What a user asked for; `None` means the profile's value.
 #[derive(Debug, Clone, Default)]
 pub struct CreateRequest {
@@ -27,6 +32,8 @@ pub struct CreateRequest {
     pub vcpu_count: Option<u32>,
     pub mem: Option<MemMib>,
     pub ttl: Option<TimeSpan>,
+    /// The least time that its user needs it for, whatever `ttl` and the profile say.
+    pub needed: Option<TimeSpan>,
     pub name: Option<VmName>,
     pub labels: VmLabels,
     pub keep: Option<bool>,
@@ -64,7 +71,9 @@ pub fn create(
 
     let id = VmId::from_random(random::bytes()?);
     socket::check_length(&manager.paths(&id).longest_socket())?;
-    let mut manifest = manifest(&id, request, profile, backend.as_ref(), image.as_ref());
+    let ttl_seconds = ttl_seconds(request, profile, &profiles.limits);
+    let mut manifest =
+        manifest(&id, request, profile, ttl_seconds, backend.as_ref(), image.as_ref());
     // Locked before the VM is in the registry, so that no other command takes it for abandoned. A sweep
     // may see the lock file first and hold the lock for a moment.
     let lock = manager.registry.lock_vm(&id, LOCK_TIMEOUT)?;
@@ -90,6 +99,14 @@ pub fn create(
 }
 
 fn check_limits(request: &CreateRequest, limits: &VmLimits) -> Result<(), Refusal> {
+    let longest = TimeSpan(Duration::from_secs(limits.ttl_seconds.max));
+    if let Some(needed) = request.needed.filter(|needed| needed.0 > longest.0) {
+        let message = format!(
+            "--timeout {needed} is longer than a VM may live: limits.ttl_seconds allows {longest}"
+        );
+        return Err(Refusal::usage(message)
+            .hint("change --timeout, or limits.ttl_seconds in your profiles.toml"));
+    }
     let asked: [(&str, &str, Option<u64>, ValueRange); 3] = [
         ("vcpu_count", "--vcpus", request.vcpu_count.map(u64::from), limits.vcpu_count),
         ("mem_mib", "--mem", request.mem.map(|mem| u64::from(mem.0)), limits.mem_mib),
@@ -99,6 +116,17 @@ fn check_limits(request: &CreateRequest, limits: &VmLimits) -> Result<(), Refusa
         value.map_or(Ok(()), |value| bounds.check(field, flag, value))?;
     }
     Ok(())
+}
+
+/// How long the VM lives: as asked for, but at least as long as it is needed and takes to start, if the limit allows.
+fn ttl_seconds(request: &CreateRequest, profile: &Profile, limits: &VmLimits) -> u64 {
+    let needed = request.needed.map_or(0, TimeSpan::seconds);
+    let enough = if needed > 0 { needed.saturating_add(PREPARATION) } else { 0 };
+    let enough = enough.min(limits.ttl_seconds.max);
+    match request.ttl.map(TimeSpan::seconds) {
+        Some(asked) if asked >= needed => asked,
+        asked => asked.unwrap_or(profile.ttl_seconds).max(enough),
+    }
 }
 
 fn choose_backend(
@@ -148,6 +176,7 @@ fn manifest(
     id: &VmId,
     request: &CreateRequest,
     profile: &Profile,
+    ttl_seconds: u64,
     backend: &dyn Backend,
     image: Option<&LockedImage>,
 ) -> VmManifest {
@@ -164,7 +193,7 @@ fn manifest(
         profile: profile.name.clone(),
         vcpu_count: request.vcpu_count.unwrap_or(profile.vcpu_count),
         mem_mib: request.mem.map_or(profile.mem_mib, |mem| mem.0),
-        ttl_seconds: request.ttl.map_or(profile.ttl_seconds, TimeSpan::seconds),
+        ttl_seconds,
         created_at: 0.0,
         backend: backend.kind(),
         accelerator: backend.accelerator(),

@@ -24,6 +24,8 @@ pub struct ExecAnswer<'a> {
     pub exit_code: u8,
     pub duration_ms: u64,
     pub timed_out: bool,
+    /// What ended the command, if it did not end by itself.
+    pub ended_by: Option<&'static str>,
     pub cleanup: Option<RemovalReport>,
     pub timings_ms: &'a PhaseTimings,
 }
@@ -51,6 +53,7 @@ impl<'a> ExecAnswer<'a> {
             exit_code: outcome.exit.code(),
             duration_ms: outcome.duration.as_millis() as u64,
             timed_out: outcome.exit == CommandExit::TimedOut,
+            ended_by: outcome.exit.ended_by(),
             cleanup,
             timings_ms,
         }

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::termios::tcgetwinsize;
@@ -37,7 +38,7 @@ impl SharedStream {
         print()
     }
 
-    /// Writes whole lines without others between them. Returns whether the stream still has a reader.
+    /// Writes whole lines without others between them. Returns whether the stream still has a reader, and time.
     ///
     /// # Errors
     /// Those of the stream; [`SignalInterrupt`] at the second signal while the stream accepts nothing, for
@@ -45,7 +46,9 @@ impl SharedStream {
     pub fn write(&self, mut lines: &[u8], patience: &mut WritePatience<'_>) -> Result<bool> {
         let mut file = self.file();
         while !lines.is_empty() {
-            patience.wait_for_room(&file)?;
+            if !patience.wait_for_room(&file)? {
+                return Ok(false);
+            }
             // A pipe that is writable has room for this much.
             let most = lines.len().min(nix::libc::PIPE_BUF);
             match file.write(&lines[..most]) {
@@ -64,26 +67,55 @@ impl SharedStream {
     }
 }
 
-/// How long a thread waits for a stream to accept something: until the second signal. The first signal goes
-/// to the command, which may print something because of it.
+/// How often a thread that waits looks whether its time is over.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long output is written for after its command's time was over.
+const OVERTIME: Duration = Duration::from_secs(1);
+
+/// Tells several threads that a command's time is over.
+#[derive(Debug, Default)]
+pub struct OutputDeadline(OnceLock<Instant>);
+
+impl OutputDeadline {
+    /// Gives the threads another moment.
+    pub fn close(&self) {
+        let _ = self.0.set(Instant::now() + OVERTIME);
+    }
+
+    fn has_passed(&self) -> bool {
+        self.0.get().is_some_and(|at| Instant::now() >= *at)
+    }
+}
+
+/// How long a thread waits for a stream to accept something: until the second signal, or the deadline. The first
+/// signal goes to the command, which may print something because of it.
 #[derive(Debug)]
 pub struct WritePatience<'a> {
     signals: &'a mut PendingSignals,
     had_signal: bool,
+    deadline: &'a OutputDeadline,
 }
 
 impl WritePatience<'_> {
-    pub fn of(signals: &mut PendingSignals) -> WritePatience<'_> {
-        WritePatience { signals, had_signal: false }
+    pub fn of<'a>(
+        signals: &'a mut PendingSignals,
+        deadline: &'a OutputDeadline,
+    ) -> WritePatience<'a> {
+        WritePatience { signals, had_signal: false, deadline }
     }
 
-    fn wait_for_room(&mut self, file: &File) -> Result<()> {
+    /// Returns whether there is room; `false` after the deadline.
+    fn wait_for_room(&mut self, file: &File) -> Result<bool> {
         loop {
             let room = (true, file.as_fd(), PollFlags::POLLOUT);
             let signal = (false, self.signals.as_fd(), PollFlags::POLLIN);
-            let ready = poll::ready(&[room, signal], None);
+            if self.deadline.has_passed() {
+                return Ok(false);
+            }
+            let ready = poll::ready(&[room, signal], Some(Instant::now() + TICK));
             if ready.context("cannot wait for standard output")?.contains(&true) {
-                return Ok(());
+                return Ok(true);
             }
             while let Some(signal) = self.signals.take() {
                 if self.had_signal {
@@ -265,7 +297,8 @@ mod tests {
         let (relay, mut signals) = PendingSignals::relayed().unwrap();
         relay.pass_on(Signal::SIGINT);
         relay.pass_on(Signal::SIGTERM);
-        let mut patience = WritePatience::of(&mut signals);
+        let deadline = OutputDeadline::default();
+        let mut patience = WritePatience::of(&mut signals, &deadline);
         // What fits is written despite pending signals.
         assert!(shared.write(b"ci | one\n", &mut patience).unwrap());
         let error = shared.write(&[b'x'; 1 << 20], &mut patience).unwrap_err();

@@ -25,7 +25,7 @@ pub use error_report::{ErrorReport, MAYFLY_FAILED};
 pub use escape::{escape, escape_lines};
 pub use exec_answer::ExecAnswer;
 pub use foreign_text::ForeignText;
-pub use lines::{PrefixedLines, SharedStream, WritePatience};
+pub use lines::{OutputDeadline, PrefixedLines, SharedStream, WritePatience};
 pub use printer::{PrintStyle, Printer};
 pub use screen::TerminalScreen;
 pub use table::{

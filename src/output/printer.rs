@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -13,6 +15,10 @@ use super::escape::{escape, escape_json};
 use super::standard::{to_stderr, to_stdout};
 use crate::archive::CopyTally;
 use crate::lifecycle::{PhaseTimings, StartRemark};
+use crate::sys::poll::{self, PollFlags};
+
+/// How long a verdict waits for room on standard error.
+const VERDICT_LIMIT: Duration = Duration::from_secs(1);
 
 /// How to print: global flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Args)]
@@ -157,6 +163,13 @@ impl Printer {
 
     /// Prints a line on standard error, even with `--quiet`.
     pub fn verdict(&self, line: &str) {
+        // A reader that has stopped reading must not keep a command beyond its time limit.
+        let limit = Instant::now() + VERDICT_LIMIT;
+        if !poll::wait_for(std::io::stderr().as_fd(), PollFlags::POLLOUT, Some(limit))
+            .unwrap_or(true)
+        {
+            return;
+        }
         to_stderr(&format!("{}\n", escape(line)));
     }
 

@@ -207,6 +207,9 @@ pub struct ExecExit {
     pub timed_out: bool,
     /// Milliseconds from start to end of the process, by the agent's clock.
     pub duration_ms: u64,
+    /// Whether the VM was being shut down when the command ended, so that this may be why.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub vm_ending: bool,
 }
 
 /// Why a request was not carried out.

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::environment::Environment;
 use crate::support::fields;
 
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "vm_id",
     "command",
     "stdout",
@@ -16,6 +16,7 @@ const FIELDS: [&str; 12] = [
     "exit_code",
     "duration_ms",
     "timed_out",
+    "ended_by",
     "cleanup",
     "timings_ms",
 ];

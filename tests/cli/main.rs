@@ -22,6 +22,7 @@ mod escapes;
 mod exec;
 mod exec_all;
 mod exec_json;
+mod expiry;
 mod extend;
 mod firecracker;
 mod ignored;

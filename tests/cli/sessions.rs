@@ -81,7 +81,7 @@ fn rm_ends_a_running_command() {
     let id = env.start(&[]);
     let live = waiting(&env, &id);
     env.rm(&id);
-    live.end().is(125, "ready\n", "mayfly: the agent went away before[..]");
+    live.end().is(125, "ready\n", "mayfly: the VM was stopped while the command ran\n");
 }
 
 #[test]

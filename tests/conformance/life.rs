@@ -172,7 +172,8 @@ pub fn a_vmm_that_is_killed_leaves_a_vm_that_can_start_again(bench: &Bench) {
         eventually("a VM that stops", || vm.env.status(&vm.id)["state"] == "stopping");
         kill(vmm, Signal::SIGKILL).unwrap();
         stop.end().prints(&format!("{}\n", vm.id));
-        live.end().is(125, "ready\n", "mayfly: the agent went away before[..]");
+        let stopped = "mayfly: the VM was stopped while the command ran\n";
+        live.end().is(125, "ready\n", stopped);
         vm.env.run(&["start", &vm.id]).prints(&format!("{}\n", vm.id));
     }
     kill(Pid::from_raw(vm.env.vmm(&vm.id)), Signal::SIGKILL).unwrap();

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -59,6 +60,7 @@ pub struct RunningCommand {
 #[derive(Debug)]
 struct Ended {
     end: ProcessEnd,
+    vm_ending: bool,
     duration: Duration,
     /// When output counts as complete, if there is none until then.
     quiet: Instant,
@@ -154,7 +156,7 @@ impl RunningCommand {
 
     /// Notices the command's end and its timeout. `blocked` means that no output is read because the
     /// outbox is full.
-    pub fn update(&mut self, reaper: &ChildReaper, blocked: bool) {
+    pub fn update(&mut self, context: &AgentContext, blocked: bool) {
         let now = Instant::now();
         if self.ended.is_none() {
             if let Some((end, at)) = self.child_exit.get() {
@@ -163,11 +165,13 @@ impl RunningCommand {
                     output.owed = output.unread();
                 }
                 let duration = at.saturating_duration_since(self.started);
-                self.ended = Some(Ended { end, duration, quiet: now + QUIET, linger: None });
+                let vm_ending = context.ending.load(Ordering::SeqCst);
+                let quiet = now + QUIET;
+                self.ended = Some(Ended { end, vm_ending, duration, quiet, linger: None });
             } else if self.deadline.is_some_and(|deadline| now >= deadline) {
                 self.timed_out = true;
                 self.deadline = None;
-                self.tree.kill(reaper);
+                self.tree.kill(&context.reaper);
             }
         }
         if let Some(ended) = &mut self.ended {
@@ -200,6 +204,7 @@ impl RunningCommand {
             end: ended.end,
             timed_out: self.timed_out,
             duration_ms: ended.duration.as_millis() as u64,
+            vm_ending: ended.vm_ending,
         })
     }
 

@@ -27,7 +27,8 @@ pub struct AgentContext {
     /// never reaped ends by itself, and then uses a disk but no CPU.
     pub(super) ttl: TimerFd,
     vm_id: Mutex<Option<OsString>>,
-    pub(super) ending: AtomicBool,
+    /// Whether the VM is being shut down.
+    pub ending: AtomicBool,
 }
 
 /// Where the agent runs.

@@ -13,7 +13,7 @@ use crate::host::signals::PendingSignals;
 use crate::host::thread;
 use crate::lifecycle::{self, ExecCommand, ExecStreams, FinishedCommand, PhaseTimings, VmManager};
 use crate::model::{Refusal, RefusalKind, VmPhase, VmRecord};
-use crate::output::{ErrorReport, PrefixedLines, SharedStream, WritePatience};
+use crate::output::{ErrorReport, OutputDeadline, PrefixedLines, SharedStream, WritePatience};
 use crate::protocol::ExecRequest;
 
 pub fn serve(
@@ -93,18 +93,26 @@ impl VmBatch<'_> {
         } else {
             let (out, stdout) = pipe().context("cannot make a pipe")?;
             let (err, stderr) = pipe().context("cannot make a pipe")?;
+            let deadline = &OutputDeadline::default();
             std::thread::scope(|scope| {
                 let printers = [
-                    thread::start(scope, || self.print(vm, out, &self.stdout, for_stdout))?,
-                    thread::start(scope, || self.print(vm, err, &self.stderr, for_stderr))?,
+                    thread::start(scope, || {
+                        self.print(vm, out, &self.stdout, for_stdout, deadline)
+                    })?,
+                    thread::start(scope, || {
+                        self.print(vm, err, &self.stderr, for_stderr, deadline)
+                    })?,
                 ];
                 // When it returns, the writing ends are closed, so both threads end.
                 let ran =
-                    exec(OutputSink::Stream(stdout.into()), OutputSink::Stream(stderr.into()))?;
+                    exec(OutputSink::Stream(stdout.into()), OutputSink::Stream(stderr.into()));
+                if ran.as_ref().map_or(true, |ran| ran.outcome.exit.was_out_of_time()) {
+                    deadline.close();
+                }
                 for printer in printers {
                     printer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
                 }
-                Ok(ran)
+                ran
             })
         }?;
         Ok(FinishedExec { finished, timings })
@@ -117,9 +125,10 @@ impl VmBatch<'_> {
         mut from: PipeReader,
         to: &SharedStream,
         signals: &mut PendingSignals,
+        deadline: &OutputDeadline,
     ) -> Result<()> {
         let mut lines = PrefixedLines::of(vm.manifest.display_name(), self.width);
-        let mut patience = WritePatience::of(signals);
+        let mut patience = WritePatience::of(signals, deadline);
         let mut piece = vec![0; 64 << 10];
         while let Ok(count @ 1..) = from.read(&mut piece) {
             let whole = lines.push(&piece[..count], to.columns());

@@ -121,8 +121,7 @@ impl PreparedCopies {
         for (path, copy) in self.inward.drain(..) {
             let shown = path.display().to_string();
             let progress = CopyProgress::new(app.printer, &shown);
-            let tally = conversation
-                .ask(|session| copy_in(session, copy, signals, &progress))
+            let tally = copy_in(&mut conversation.session, copy, signals, &progress)
                 .with_context(|| format!("cannot copy {shown} into the VM"))?;
             drop(progress);
             tally.iter().for_each(|tally| app.printer.skipped(tally));
@@ -152,8 +151,7 @@ impl PreparedCopies {
                 let to = CopyStore::Files(destination);
                 let copy = CopyOut { path: WireText::from(&*path), follow: false, to, run_as };
                 let limits = &manager.settings.profiles()?.limits;
-                conversation
-                    .ask(|session| copy_out(session, copy, limits, signals, &progress))
+                copy_out(&mut conversation.session, copy, limits, signals, &progress)
                     .inspect_err(|_| made.undo())
             });
             drop(progress);

@@ -65,6 +65,11 @@ impl CommandFlags {
         self.shell.is_none() && self.command.is_empty()
     }
 
+    /// The command's time limit.
+    pub fn timeout(&self) -> Option<TimeSpan> {
+        self.timeout
+    }
+
     /// Whether the command has a terminal.
     pub fn has_terminal(&self) -> bool {
         self.tty
@@ -190,6 +195,11 @@ pub fn verdict(exit: &CommandExit, timeout: Option<TimeSpan>, at_terminal: bool)
             let limit = timeout.map_or(0, TimeSpan::seconds);
             Some(format!("command timed out after {limit}s"))
         }
+        CommandExit::VmExpired => Some(
+            "mayfly: the VM expired while the command ran; 'mayfly extend' or '--ttl' gives it more time"
+                .into(),
+        ),
+        CommandExit::VmStopped => Some("mayfly: the VM was stopped while the command ran".into()),
         CommandExit::NotStarted(failure) => Some(format!("mayfly: {}", failure.message)),
         CommandExit::HungUp(signal) if *signal == Signal::SIGHUP as u8 => {
             Some("mayfly: hung up".into())

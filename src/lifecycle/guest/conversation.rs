@@ -5,15 +5,15 @@ use std::os::fd::AsFd;
 use anyhow::Result;
 
 use super::defaults;
+use super::outlook::RegisteredVm;
 use crate::backend::StreamPurpose;
 use crate::guest::AgentSession;
-use crate::host::clock;
 use crate::host::signals::PendingSignals;
 use crate::host::wait::WaitLimit;
 use crate::lifecycle::manager::{AGENT_TIMEOUT, VmManager};
 use crate::lifecycle::start::StartedVm;
 use crate::lifecycle::unexpired::observe_unexpired;
-use crate::model::{Refusal, RefusalKind, VmId, VmRecord};
+use crate::model::{VmId, VmRecord};
 use crate::protocol::ExecRequest;
 
 /// A connection to a VM's agent, for one request after another.
@@ -21,7 +21,7 @@ use crate::protocol::ExecRequest;
 pub struct AgentConversation<'a> {
     manager: &'a VmManager,
     pub record: VmRecord,
-    session: AgentSession,
+    pub session: AgentSession,
 }
 
 impl<'a> AgentConversation<'a> {
@@ -41,12 +41,17 @@ impl<'a> AgentConversation<'a> {
         let mut wait =
             WaitLimit::within(AGENT_TIMEOUT).watching(vmm.as_fd()).interruptible(signals);
         let session = manager.connect(&record, StreamPurpose::Session, &mut wait)?;
-        Ok(AgentConversation { manager, record, session })
+        Ok(AgentConversation::new(manager, record, session))
     }
 
     /// The connection that a start has opened.
     pub fn of(manager: &'a VmManager, started: StartedVm) -> AgentConversation<'a> {
-        AgentConversation { manager, record: started.record, session: started.booted.session }
+        AgentConversation::new(manager, started.record, started.booted.session)
+    }
+
+    fn new(manager: &'a VmManager, record: VmRecord, mut session: AgentSession) -> Self {
+        session.watch(Box::new(RegisteredVm::new(&manager.registry, &record)));
+        AgentConversation { manager, record, session }
     }
 
     /// Adds the VM's command defaults to a command.
@@ -54,32 +59,8 @@ impl<'a> AgentConversation<'a> {
         defaults::add_saved(self.manager, self.record.id(), exec)
     }
 
-    /// Makes a request.
-    ///
-    /// # Errors
-    /// The errors of `ask`; `Expired` if the agent is gone because the VM has expired.
-    pub fn ask<T>(&mut self, ask: impl FnOnce(&mut AgentSession) -> Result<T>) -> Result<T> {
-        ask(&mut self.session).map_err(|error| explain_expiry(self.manager, &self.record, error))
-    }
-
     /// Closes the connection, so that another command can use the line.
     pub fn end(self) {
         self.session.hang_up();
-    }
-}
-
-/// An expired VM ends by itself and ends the command with it. That explains why the agent is gone.
-fn explain_expiry(manager: &VmManager, record: &VmRecord, error: anyhow::Error) -> anyhow::Error {
-    let is_lost = Refusal::is_of_kind(&error, RefusalKind::Agent);
-    // The VM may have been given more time while the command ran.
-    let contents = manager.registry.read();
-    let latest = contents.as_ref().ok().and_then(|contents| contents.vms.get(record.id()));
-    match clock::now() {
-        Ok(now) if is_lost && latest.unwrap_or(record).has_expired(&now) => {
-            let message = format!("VM {} expired while the command ran", record.id());
-            let refusal = Refusal::new(RefusalKind::Expired, message);
-            refusal.hint("give it more time with '--ttl'").into()
-        }
-        _ => error,
     }
 }

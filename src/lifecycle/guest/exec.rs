@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::conversation::AgentConversation;
-use crate::guest::{CommandOutcome, ExecIo, OutputSink, StdinSource};
+use crate::guest::{CommandExit, CommandOutcome, ExecIo, OutputSink, StdinSource};
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::recover::teardown::RemovalReport;
@@ -54,6 +54,8 @@ pub fn exec(
     timings.end("connect");
     let keep = command.keep || conversation.record.manifest.keep;
     let outcome = run_in(&mut conversation, command, signals, timings)?;
+    // Another command has decided what becomes of a VM that it stopped.
+    let keep = keep || outcome.exit == CommandExit::VmStopped;
     conversation.end();
     if keep {
         return Ok(FinishedCommand { outcome, cleanup: None });
@@ -74,7 +76,7 @@ pub fn run_in(
     conversation.add_defaults(&mut exec)?;
     let ExecStreams { stdin, stdout, stderr } = streams;
     let io = ExecIo { stdin, stdout, stderr, signals };
-    let outcome = conversation.ask(|session| session.exec(&exec, io))?;
+    let outcome = conversation.session.exec(&exec, io)?;
     timings.end("exec");
     Ok(outcome)
 }

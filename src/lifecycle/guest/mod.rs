@@ -4,6 +4,7 @@ mod conversation;
 mod copy;
 pub mod defaults;
 mod exec;
+mod outlook;
 mod parallel;
 
 pub use conversation::AgentConversation;

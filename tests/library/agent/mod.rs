@@ -4,6 +4,7 @@ mod commands;
 mod extract;
 mod harness;
 mod hostile;
+mod limits;
 mod lines;
 mod login;
 mod streams;

@@ -31,6 +31,13 @@ pub fn check_outcome(outcome: &CommandOutcome) -> Result<()> {
             None => Err(anyhow!("in the VM: the copy was killed by signal {signal}")),
         },
         CommandExit::NotStarted(failure) => Err(anyhow!("in the VM: {}", failure.message)),
+        CommandExit::VmExpired => {
+            let refusal = Refusal::new(RefusalKind::Expired, "the VM expired during the copy");
+            Err(refusal.hint("'mayfly extend' or '--ttl' gives a VM more time").into())
+        }
+        CommandExit::VmStopped => {
+            Err(Refusal::new(RefusalKind::Agent, "the VM was stopped during the copy").into())
+        }
         CommandExit::TimedOut | CommandExit::OutputClosed | CommandExit::HungUp(_) => {
             Err(Refusal::new(RefusalKind::Agent, "the copy in the VM was cancelled").into())
         }

@@ -1,0 +1,60 @@
+//! What the registry says about a VM while a command runs in it.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use crate::guest::{VmEnding, VmOutlook};
+use crate::host::clock;
+use crate::model::{VmExpiry, VmId, VmPhase, VmRecord};
+use crate::registry::Registry;
+
+/// How much earlier than on this host a VM may find that its time is over: its clock drifts.
+const DRIFT: f64 = 2.0;
+
+/// A VM in the registry.
+#[derive(Debug)]
+pub struct RegisteredVm {
+    registry: Registry,
+    id: VmId,
+    /// The last that was known, for a VM that was deleted meanwhile.
+    expiry: RefCell<VmExpiry>,
+}
+
+impl RegisteredVm {
+    pub fn new(registry: &Registry, record: &VmRecord) -> RegisteredVm {
+        let expiry = RefCell::new(record.expiry.clone());
+        RegisteredVm { registry: registry.clone(), id: record.id().clone(), expiry }
+    }
+
+    /// Its record, unless it was deleted or the registry cannot be read.
+    fn latest(&self) -> Option<VmRecord> {
+        let record = self.registry.read().ok()?.vms.get(&self.id)?.clone();
+        self.expiry.replace(record.expiry.clone());
+        Some(record)
+    }
+
+    /// Seconds until it expires.
+    fn remaining(&self) -> Option<f64> {
+        Some(self.expiry.borrow().remaining(&clock::now().ok()?))
+    }
+}
+
+impl VmOutlook for RegisteredVm {
+    fn expires(&self) -> Option<Instant> {
+        self.latest();
+        let left = Duration::try_from_secs_f64(self.remaining()?).unwrap_or_default();
+        Instant::now().checked_add(left)
+    }
+
+    fn ending(&self) -> Option<VmEnding> {
+        let record = self.latest();
+        if self.remaining().is_some_and(|left| left <= DRIFT) {
+            return Some(VmEnding::Expired);
+        }
+        match record.map(|record| record.state) {
+            // It ends by itself: the guest powered off, or its VMM crashed.
+            Some(VmPhase::Started { .. }) => None,
+            _ => Some(VmEnding::Stopped),
+        }
+    }
+}
