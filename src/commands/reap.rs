@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::AppContext;
-use crate::lifecycle;
+use crate::lifecycle::{self, RebuildOutcome};
 
 /// Delete expired VMs and what crashes left behind
 ///
@@ -30,10 +30,11 @@ pub struct Args {
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let manager = if args.dry_run { app.open_to_read()? } else { app.open()? };
     if args.rebuild {
-        match lifecycle::rebuild(&manager)? {
-            Some(ids) => app.printer.note(&format!("registry rebuilt with {} VMs", ids.len())),
-            None => app.printer.note("the registry is in order; nothing to rebuild"),
-        }
+        app.printer.note(&match lifecycle::rebuild(&manager)? {
+            RebuildOutcome::Replaced(count) => format!("registry rebuilt with {count} VMs"),
+            RebuildOutcome::Added(0) => "the registry is in order; nothing to rebuild".into(),
+            RebuildOutcome::Added(count) => format!("{count} VMs added to the registry"),
+        });
     }
     let mut reaped = lifecycle::ReapReport::default();
     let done = lifecycle::reap(&manager, args.dry_run, &mut reaped);

@@ -42,7 +42,7 @@ pub use manager::VmManager;
 pub use observe::{
     LogFollower, LogKind, VmWatcher, WaitGoal, WaitOutcome, read_log, status, status_all, wait,
 };
-pub use recover::{ReapReport, RemovalReport, reap, rebuild};
+pub use recover::{ReapReport, RebuildOutcome, RemovalReport, reap, rebuild};
 pub use remove::{remove, remove_if_there};
 pub use rename::rename;
 pub use run::{FinishedRun, run};

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::support::environment::Environment;
 
 #[test]
@@ -52,8 +54,11 @@ fn of_two_vms_with_one_name_the_younger_keeps_it() {
     let env = Environment::mock();
     let (old, young) = (env.create(&["--name", "a"]), env.create(&["--name", "b"]));
     let manifest = env.state().join("vms").join(&old).join("manifest.json");
-    let text = fs::read_to_string(&manifest).unwrap();
-    fs::write(&manifest, text.replace("\"name\": \"a\"", "\"name\": \"b\"")).unwrap();
+    let mut json: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    json["name"] = "b".into();
+    // As an older mayfly wrote it.
+    json.as_object_mut().unwrap().remove("seal");
+    fs::write(&manifest, json.to_string()).unwrap();
     fs::remove_file(env.registry()).unwrap();
     env.run(&["reap", "--rebuild"]).is(0, "", "registry rebuilt with 2 VMs\n");
     assert_eq!(env.status("b")["vm_id"], young.as_str());

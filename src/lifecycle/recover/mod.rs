@@ -11,5 +11,5 @@ mod sweep;
 pub mod teardown;
 
 pub use reap::{ReapReport, reap};
-pub use rebuild::rebuild;
+pub use rebuild::{RebuildOutcome, rebuild};
 pub use teardown::RemovalReport;

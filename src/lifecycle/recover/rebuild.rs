@@ -10,39 +10,66 @@ use crate::lifecycle::manager::VmManager;
 use crate::model::{
     BootId, ProcessLiveness, VmExpiry, VmId, VmInstance, VmManifest, VmName, VmPhase, VmRecord,
 };
-use crate::registry::{RegistryContents, read_vm_files};
+use crate::registry::{RegistryChange, RegistryContents, read_vm_files};
 
-/// Replaces a registry that cannot be read. Returns the ids in the new one; `None` if the registry is
-/// in order and was left alone. VMs whose manifest cannot be read are not in it; [`super::reap()`] reports them.
-pub fn rebuild(manager: &VmManager) -> Result<Option<Vec<VmId>>> {
-    let mut ids = Vec::new();
+/// What [`rebuild`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RebuildOutcome {
+    /// The registry could not be read, and was replaced by one with this number of VMs.
+    Replaced(usize),
+    /// The registry is in order. It lacked this number of VMs, which were added.
+    Added(usize),
+}
+
+/// Replaces a registry that cannot be read, or adds the VMs that it lacks because their manifests could not
+/// be read when it was rebuilt. VMs whose manifest cannot be read now are left out; [`super::reap()`] reports
+/// them.
+pub fn rebuild(manager: &VmManager) -> Result<RebuildOutcome> {
+    let mut count = 0;
     let replaced = manager.registry.replace_damaged(|generation| {
         let mut contents = RegistryContents { generation, ..RegistryContents::empty() };
-        let vms = manager.settings.directories.vms();
-        let (processes, boot) = (processes::all(manager)?, clock::boot_id()?);
-        for id in directory::names(&vms)?.iter().filter_map(|name| name.parse::<VmId>().ok()) {
-            // The sweep that follows deletes a directory without a manifest, and reports one whose
-            // manifest cannot be read.
-            let Ok(Some((manifest, launched))) = read_vm_files(&manager.paths(&id), &id) else {
-                continue;
-            };
-            let marked = processes.iter().filter(|(_, owner)| *owner == id);
-            let instance = match launched {
-                Some(instance) => is_up(&instance, &boot)?.then_some(instance),
-                // The VMM was started by an older mayfly, if there is one. It is the oldest of the VM's
-                // processes, because it started all others.
-                None => marked
-                    .map(|(process, _)| process)
-                    .min_by_key(|process| process.start_ticks)
-                    .map(|process| VmInstance { process: process.clone(), template: None }),
-            };
-            contents.vms.insert(id, restore(manifest, instance, &boot));
-        }
-        make_names_unique(&mut contents);
-        ids = contents.vms.keys().cloned().collect();
+        count = add_missing(manager, &mut contents)?;
         Ok(contents)
     })?;
-    Ok(replaced.then_some(ids))
+    if replaced {
+        return Ok(RebuildOutcome::Replaced(count));
+    }
+    manager.registry.update(|contents| {
+        let count = add_missing(manager, contents)?;
+        let change = if count > 0 { RegistryChange::Made } else { RegistryChange::Nothing };
+        Ok((RebuildOutcome::Added(count), change))
+    })
+}
+
+/// Adds the VMs that have a manifest and no record, and returns how many.
+fn add_missing(manager: &VmManager, contents: &mut RegistryContents) -> Result<usize> {
+    let (processes, boot) = (processes::all(manager)?, clock::boot_id()?);
+    let names = directory::names(&manager.settings.directories.vms())?;
+    let before = contents.vms.len();
+    for id in names.iter().filter_map(|name| name.parse::<VmId>().ok()) {
+        if contents.vms.contains_key(&id) {
+            continue;
+        }
+        // The sweep that follows deletes a directory without a manifest.
+        let Ok(Some((manifest, launched))) = read_vm_files(&manager.paths(&id), &id) else {
+            continue;
+        };
+        let marked = processes.iter().filter(|(_, owner)| *owner == id).map(|(process, _)| process);
+        let instance = match launched {
+            Some(instance) => is_up(&instance, &boot)?.then_some(instance),
+            // The VMM was started by an older mayfly, if there is one. It is the oldest of the VM's
+            // processes, because it started all others.
+            None => marked
+                .min_by_key(|process| process.start_ticks)
+                .map(|process| VmInstance { process: process.clone(), template: None }),
+        };
+        contents.vms.insert(id, restore(manifest, instance, &boot));
+    }
+    let added = contents.vms.len() - before;
+    if added > 0 {
+        make_names_unique(contents);
+    }
+    Ok(added)
 }
 
 /// Leaves each name with the youngest VM that has it. Two VMs have the same name if a command was

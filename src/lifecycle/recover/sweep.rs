@@ -69,7 +69,7 @@ fn unknown(manager: &VmManager, id: &VmId, why: &anyhow::Error) -> Refusal {
     let message = format!("VM {id} is not in the registry and was left as it is: {why:#}");
     let manifest = manager.paths(id).manifest();
     Refusal::new(RefusalKind::Failure, message).hint(format!(
-        "if you do not need the VM, delete {} and run 'mayfly reap'",
+        "repair it and run 'mayfly reap --rebuild'; or if you do not need the VM, delete {} and run 'mayfly reap'",
         manifest.display()
     ))
 }

@@ -45,7 +45,10 @@ pub fn clear(manager: &VmManager, manifest: &VmManifest) -> Result<()> {
     if traces.has_host_processes() {
         processes::kill_all(manager, id)?;
     }
-    atomic_file::remove_if_there(&manager.paths(id).instance())?;
+    let instance = manager.paths(id).instance();
+    // A start that was killed while it wrote the file left a part of it.
+    atomic_file::sweep(&instance, false)?;
+    atomic_file::remove_if_there(&instance)?;
     traces.clear(id, &manager.paths(id))
 }
 
