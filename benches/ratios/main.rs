@@ -6,6 +6,8 @@
 //!
 //! Run it with `make bench`; `cargo bench --bench ratios -- --help` lists the options.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark may panic")]
+
 mod bare;
 mod cold;
 mod exec;

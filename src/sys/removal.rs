@@ -242,7 +242,7 @@ mod tests {
         }
         drop(std::os::unix::net::UnixListener::bind(tree.join("socket")).unwrap());
         symlink("/", tree.join("root")).unwrap();
-        fs::set_permissions(tree.join("7"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(tree.join("7"), fs::Permissions::from_mode(0o0)).unwrap();
         remove(&tree).unwrap();
         assert!(!tree.exists());
         let file = dir.path().join("file");
