@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::unistd::geteuid;
+use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
 use super::ownership;
@@ -95,6 +96,13 @@ fn check_private(path: &Path, meta: &Metadata) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Whether this user can create files in `path`, or create it if it does not exist: neither its owner nor a
+/// read-only file system prevents that.
+pub fn is_writable(path: &Path) -> bool {
+    let existing = path.ancestors().find(|path| fs::symlink_metadata(path).is_ok());
+    existing.is_some_and(|path| access(path, Access::WRITE_OK | Access::EXEC_OK).is_ok())
 }
 
 /// Creates the directory `path`, which must not exist, in the private directory `parent`, which other processes

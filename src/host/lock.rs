@@ -64,6 +64,30 @@ impl FileLock {
         Self::try_lock(path, fs2::FileExt::try_lock_shared, |_| {})
     }
 
+    /// As [`FileLock::try_share`], in a directory that this user cannot write. Whoever can write it may still
+    /// exclude this command, if this user can read the lock's file. If not, nothing is locked: on a file system
+    /// that is read-only for everyone, nothing can change.
+    ///
+    /// # Errors
+    /// The directory cannot be opened.
+    pub fn try_share_unwritable(path: &Path) -> Result<Option<FileLock>> {
+        let open = |path: &Path| {
+            OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path)
+        };
+        if let Ok(file) = open(path) {
+            let contended = fs2::lock_contended_error().raw_os_error();
+            match fs2::FileExt::try_lock_shared(&file) {
+                Err(error) if error.raw_os_error() == contended => return Ok(None),
+                // Some network file systems have no locks for files that are open for reading.
+                Ok(()) | Err(_) => return Ok(Some(FileLock { file, path: path.to_owned() })),
+            }
+        }
+        let directory = path.parent().context("a lock is in a directory")?;
+        let file =
+            open(directory).with_context(|| format!("cannot open {}", directory.display()))?;
+        Ok(Some(FileLock { file, path: path.to_owned() }))
+    }
+
     fn try_lock(
         path: &Path,
         lock: impl Fn(&File) -> std::io::Result<()>,

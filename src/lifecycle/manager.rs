@@ -1,22 +1,24 @@
 //! What every operation uses: the settings, the registry, and what is opened through them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::backend::{self, Backend, BackendPrograms, BackendVm, StreamPurpose};
 use crate::guest::AgentSession;
-use crate::host::directory::DiskUsage;
+use crate::host::directory::{self, DiskUsage};
 use crate::host::process;
 use crate::host::process_marks::ProcessMark;
 use crate::host::wait::WaitLimit;
 use crate::image::{ImageInfo, ImageStore};
+use crate::model::layout::TEMPLATES;
 use crate::model::{
     ClockReading, ProcessLiveness, Refusal, RefusalKind, VmId, VmManifest, VmPaths, VmRecord,
     VmRef, reconcile,
 };
 use crate::registry::{Registry, RegistryChange};
-use crate::settings::Settings;
+use crate::settings::{MayflyDirectories, Settings};
 use crate::sys::process::PidFd;
 use crate::template::TemplateStore;
 
@@ -61,7 +63,14 @@ impl VmManager {
 
     /// The templates. Creates their directory if it is missing.
     pub fn templates(&self) -> Result<TemplateStore> {
-        TemplateStore::open(&self.settings.directories.artifacts)
+        TemplateStore::open(self.template_base())
+    }
+
+    /// The directory that the templates' is in: that of the images, or if this user cannot write there, the state
+    /// directory.
+    pub fn template_base(&self) -> &Path {
+        let MayflyDirectories { artifacts, state, .. } = &self.settings.directories;
+        if directory::is_writable(&artifacts.join(TEMPLATES)) { artifacts } else { state }
     }
 
     /// All images with the disk space they use. Creates no directory.
@@ -79,7 +88,7 @@ impl VmManager {
 
     /// The templates, if their directory exists. Creates none.
     pub fn templates_if_any(&self) -> Result<Option<TemplateStore>> {
-        let there = self.settings.directories.templates().exists();
+        let there = self.template_base().join(TEMPLATES).exists();
         there.then(|| self.templates()).transpose()
     }
 

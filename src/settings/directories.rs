@@ -64,10 +64,6 @@ impl MayflyDirectories {
         self.state.join(layout::VMS)
     }
 
-    pub fn templates(&self) -> PathBuf {
-        self.artifacts.join(layout::TEMPLATES)
-    }
-
     /// Programs that are preferred to those on `PATH`.
     pub fn programs(&self) -> PathBuf {
         self.artifacts.join(layout::PROGRAMS)

@@ -23,7 +23,7 @@ use crate::sys::random;
 /// Begins the name of a directory that is being made or deleted.
 const MAKING: &str = ".making-";
 
-/// The templates of one artifacts directory.
+/// The templates in one directory.
 #[derive(Debug)]
 pub struct TemplateStore {
     root: PathBuf,
@@ -71,12 +71,12 @@ impl LockedTemplate {
 }
 
 impl TemplateStore {
-    /// The templates in `artifacts`; a missing directory is created.
+    /// The templates in the directory `base`; a missing directory is created.
     ///
     /// # Errors
     /// `Host` if another user owns the directory or can write to it.
-    pub fn open(artifacts: &Path) -> Result<TemplateStore> {
-        let root = artifacts.join(TEMPLATES);
+    pub fn open(base: &Path) -> Result<TemplateStore> {
+        let root = base.join(TEMPLATES);
         directory::ensure_private(&root)?;
         Ok(TemplateStore { root: std::path::absolute(root)? })
     }

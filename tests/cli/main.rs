@@ -50,6 +50,7 @@ mod run_copies;
 mod secrets;
 mod selection;
 mod sessions;
+mod shared_images;
 mod signals;
 mod start;
 mod status;

@@ -19,7 +19,7 @@ use crate::host::lock::{FileLock, busy};
 use crate::host::signals::InterruptWatch;
 use crate::host::tool::ToolInterrupted;
 use crate::image::progress::{ProgressSink, SilentProgress};
-use crate::model::{ProfileName, Refusal};
+use crate::model::{ProfileName, Refusal, RefusalKind};
 
 /// How long a command waits for an image that is being replaced, and one that deletes an image for those
 /// that use it: a VM needs the lock only until its VMM has started.
@@ -52,6 +52,8 @@ impl LockWait {
 /// The artifacts directory.
 pub struct ArtifactsDirectory {
     pub root: PathBuf,
+    /// Whether this user can change it. It may be root's, or on a read-only file system.
+    pub is_writable: bool,
 }
 
 impl ArtifactsDirectory {
@@ -68,9 +70,13 @@ impl ArtifactsDirectory {
     ) -> Result<FileLock> {
         let what = format!("the image of {profile}");
         let wait = LockWait::at_most(USE_LIMIT);
+        let share = match self.is_writable {
+            true => FileLock::try_share,
+            false => FileLock::try_share_unwritable,
+        };
         let turn = self.lock_file(profile, "turn");
-        let _turn = wait_for(&turn, FileLock::try_share, &what, wait, progress)?;
-        wait_for(&self.lock_file(profile, "use"), FileLock::try_share, &what, wait, progress)
+        let _turn = wait_for(&turn, share, &what, wait, progress)?;
+        wait_for(&self.lock_file(profile, "use"), share, &what, wait, progress)
     }
 
     /// The lock to replace or delete the image.
@@ -93,12 +99,24 @@ impl ArtifactsDirectory {
     }
 
     /// The lock to build or change the image.
+    ///
+    /// # Errors
+    /// `Host` if this user cannot change the directory.
     pub fn lock_build(
         &self,
         profile: &ProfileName,
         wait: LockWait,
         progress: &mut dyn ProgressSink,
     ) -> Result<FileLock> {
+        if !self.is_writable {
+            let message = format!(
+                "the image of {profile} cannot be built, changed or deleted: you cannot write to {}",
+                self.root.display()
+            );
+            return Err(Refusal::new(RefusalKind::Host, message)
+                .hint("name a directory of your own with MAYFLY_ARTIFACTS_DIR, or ask its owner")
+                .into());
+        }
         let path = self.lock_file(profile, "build");
         let what = format!("the building of the image of {profile}");
         wait_for(&path, FileLock::try_acquire, &what, wait, progress)

@@ -22,6 +22,7 @@ use super::progress::{ProgressSink, SilentProgress};
 use super::scratch::{ScratchDirectory, profile_of};
 use crate::host::directory::{self, DiskUsage};
 use crate::host::lock::FileLock;
+use crate::host::ownership;
 use crate::model::{ImageRecipe, Profile, ProfileName, Refusal, RefusalKind};
 use crate::sys::file_system::if_exists;
 use artifacts::{ArtifactsDirectory, LockWait, USE_LIMIT};
@@ -42,7 +43,8 @@ pub fn check_agent(agent: &Path) -> Result<()> {
 }
 
 impl ImageStore {
-    /// The store in `root`, which is created if it is missing. Images are built from Debian packages, which
+    /// The store in `root`, which is created if it is missing. Where this user cannot write, because it is root's or
+    /// on a read-only file system, its images can be used, but not built, changed or deleted. Images are built from Debian packages, which
     /// come from `mirror` if a recipe names none.
     ///
     /// # Errors
@@ -53,8 +55,11 @@ impl ImageStore {
 
     /// The store in `root` with this builder.
     pub fn with_builder(root: &Path, builder: Box<dyn ImageBuilder>) -> Result<ImageStore> {
-        directory::ensure_private(root)?;
-        let artifacts = ArtifactsDirectory { root: std::path::absolute(root)? };
+        if !ownership::check_directory(root)? {
+            directory::ensure_private(root)?;
+        }
+        let is_writable = directory::is_writable(root);
+        let artifacts = ArtifactsDirectory { root: std::path::absolute(root)?, is_writable };
         Ok(ImageStore { artifacts, builder })
     }
 
@@ -220,6 +225,9 @@ impl ImageStore {
     /// Deletes what killed builds have left, or with `dry_run` only finds it, and returns it.
     pub fn sweep(&self, dry_run: bool) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
+        if !self.artifacts.is_writable {
+            return Ok(found);
+        }
         for name in directory::names(&self.artifacts.root)? {
             let Some(profile) = profile_of(&name) else { continue };
             // The build that made the directory held this lock: if it is free, the build is dead.

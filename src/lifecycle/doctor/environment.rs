@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
-use crate::host::{directory, namespaces, socket};
+use crate::host::{directory, namespaces, ownership, socket};
 use crate::lifecycle::manager::VmManager;
 use crate::model::{CheckVerdict, HostCheck, Refusal, RefusalKind, VmId};
 use crate::sys::file_system;
@@ -52,7 +52,7 @@ pub fn directories(manager: &VmManager) -> Vec<HostCheck> {
         .and_then(|shown| socket::check_length(&longest).map(|()| shown).map_err(Into::into));
     let mut checks = vec![
         HostCheck::of("state directory", CheckVerdict::Failed, private(&directories.state)),
-        HostCheck::of("images", CheckVerdict::Failed, private(&directories.artifacts)),
+        HostCheck::of("images", CheckVerdict::Failed, images(manager)),
         HostCheck::of("sockets", CheckVerdict::Failed, sockets),
         HostCheck::of("disk space", CheckVerdict::Warning, space(&directories.state)),
     ];
@@ -75,6 +75,24 @@ fn shared_state(path: &Path) -> Option<HostCheck> {
 /// The path itself, or the nearest directory above it that exists.
 fn existing(path: &Path) -> &Path {
     path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"))
+}
+
+/// The images may be root's, or on a read-only file system.
+fn images(manager: &VmManager) -> anyhow::Result<String> {
+    let artifacts = &manager.settings.directories.artifacts;
+    let note = if directory::is_writable(artifacts) {
+        if ownership::check_directory(artifacts)? { "" } else { " (will be created)" }
+    } else if ownership::check_directory(artifacts)? {
+        " (not writable: templates are kept in the state directory)"
+    } else {
+        return Err(Refusal::new(
+            RefusalKind::Host,
+            format!("{} does not exist, and you cannot create it", artifacts.display()),
+        )
+        .hint("name another directory with MAYFLY_ARTIFACTS_DIR")
+        .into());
+    };
+    Ok(format!("{}{note}", artifacts.display()))
 }
 
 fn space(path: &Path) -> anyhow::Result<String> {
