@@ -2,8 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use nix::unistd::geteuid;
+
 use crate::support::environment::Environment;
 use crate::support::fields;
+use crate::support::skip::skipped;
 
 #[test]
 fn prints_what_it_was_called_with() {
@@ -107,4 +110,16 @@ fn a_boot_that_fails_shows_the_vmms_last_words_and_leaves_the_vm_stopped() {
     env.run(&["run", "--", "true"]).fails(125, "mayfly: VM [..] did not start: [..]");
     assert_eq!(env.ids(), [id.as_str()], "run leaves nothing behind");
     env.rm(&id);
+}
+
+#[test]
+fn root_that_may_not_make_namespaces_runs_qemu() {
+    if !geteuid().is_root() {
+        return skipped("an ordinary user never makes any");
+    }
+    let env = Environment::qemu();
+    // As in a container.
+    let line = ["--bounding-set=-sys_admin", "mayfly", "run", "--mem", "256M", "--", "echo", "hi"];
+    let answer = env.run_client("setpriv", &line);
+    assert_eq!((answer.code(), answer.stdout.as_slice()), (0, &b"hi\n"[..]), "{answer}");
 }

@@ -34,14 +34,22 @@ pub fn the_vmm_is_confined_and_given_nothing(bench: &Bench) {
     }
     assert_eq!(status_field(vmm, "NoNewPrivs"), "1");
     let limits = fs::read_to_string(format!("/proc/{vmm}/limits")).unwrap();
-    let cores = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert!(
-        cores.split_whitespace().nth(4) == Some("0"),
-        "a core holds the guest's memory: {cores}"
-    );
+    // The hard limit.
+    let limit = |name: &str| -> Option<u64> {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().ok()
+    };
+    assert_eq!(limit("Max core file size"), Some(0), "a core holds the guest's memory");
 
     if !bench.skips("a plain host process is confined by nothing, which every listing says") {
         assert_eq!(status_field(vmm, "Seccomp"), "2");
+        // The disk is the largest file.
+        let disk = bench.env.state().join("vms").join(&id).join("disk.img");
+        let (written, disk) = (limit("Max file size"), disk.metadata().unwrap().len());
+        assert!(written.is_some_and(|most| disk <= most && most <= 2 * disk), "{limits}");
+        if bench.backend == "firecracker" {
+            assert_eq!(limit("Max open files"), Some(2048));
+        }
         let filters: u32 = status_field(vmm, "Seccomp_filters").parse().unwrap();
         assert!(filters >= 2, "the VMM has its own filter or mayfly's, but not both");
         if bench.backend == "qemu" {
@@ -50,12 +58,11 @@ pub fn the_vmm_is_confined_and_given_nothing(bench: &Bench) {
         }
         if geteuid().is_root() {
             let ids = status_field(vmm, "Uid");
-            assert!(ids.split_whitespace().all(|id| id != "0"), "the VMM runs as {ids}");
             let groups = status_field(vmm, "Gid");
-            assert!(
-                groups.split_whitespace().all(|id| id != "0"),
-                "the VMM has the groups {groups}"
-            );
+            for ids in [ids, groups] {
+                let is_its_own = |id: &str| id.parse::<u32>().unwrap() >= FIRST_OF_VMMS;
+                assert!(ids.split_whitespace().all(is_its_own), "the VMM has the ids {ids}");
+            }
             for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
                 assert_eq!(status_field(vmm, set), "0000000000000000", "{set}");
             }
@@ -79,15 +86,10 @@ pub fn the_vmm_is_confined_and_given_nothing(bench: &Bench) {
     bench.env.rm(&id);
 }
 
-/// The first of the user ids that are reserved for jailed VMs.
-const FIRST_OF_JAILED: u32 = 1_900_000_000;
+/// The first of the user ids that are reserved for root's VMs.
+const FIRST_OF_VMMS: u32 = 1_900_000_000;
 
 fn is_jailed(vmm: i32, jail: &Path) {
-    for field in ["Uid", "Gid"] {
-        let ids = status_field(vmm, field);
-        let is_its_own = |id: &str| id.parse::<u32>().unwrap() >= FIRST_OF_JAILED;
-        assert!(ids.split_whitespace().all(is_its_own), "{field} is {ids}");
-    }
     assert_eq!(status_field(vmm, "Groups"), "", "groups of the host's");
     // The target of the link is no help: inside the jail, its root is `/`.
     let root = fs::metadata(format!("/proc/{vmm}/root")).unwrap();
