@@ -38,7 +38,7 @@ impl Ground {
             assert!(traces.is_empty(), "after {after}: {traces:?}");
         }
         self.check_promises(&ids, after);
-        self.assert_canaries_live();
+        self.canaries.assert_live();
     }
 
     fn check_files(&self, ids: &BTreeSet<String>, after: &str) {

@@ -66,7 +66,7 @@ const ERRORS: [(&str, &[&str]); 5] = [
 ];
 
 /// How many points of one call are tried at most, of a quick verb and of a slow one.
-const ENOUGH: usize = 40;
+const ENOUGH: usize = 200;
 const ENOUGH_OF_IMPORT: usize = 12;
 
 impl Case {

@@ -18,6 +18,7 @@ use mayfly::registry::{Registry, RegistryContents, read_vm_files};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::canaries::Canaries;
 use super::ledger::Ledger;
 use super::procfs::{self, Marked};
 use super::support::processes::{command_line, firecrackers};
@@ -35,7 +36,7 @@ pub struct Ground {
     /// The highest generation of the registry seen so far.
     pub generation: AtomicU64,
     /// Other processes, which mayfly must not signal.
-    canaries: Vec<Child>,
+    pub canaries: Canaries,
     variables: Vec<(String, String)>,
     /// The longest that a verb may take.
     pub limit: Duration,
@@ -73,7 +74,7 @@ impl Ground {
             state,
             ledger: Ledger::default(),
             generation: AtomicU64::new(0),
-            canaries: Vec::new(),
+            canaries: Canaries::default(),
             variables: Vec::new(),
             limit: LIMIT,
             machine_is_ours: false,
@@ -85,14 +86,7 @@ impl Ground {
         let path = |name: &str| ground.dir.path().join(name).display().to_string();
         let (artifacts, run, state, temporary) =
             (path("artifacts"), path("run"), path("state"), path("tmp"));
-        // Variables that look like the mark of a VM of this state directory.
-        let unmarked = ground.canary(&[]);
-        let elsewhere = ground.canary(&[("MAYFLY_VM_DIR", "/elsewhere/vms/0123456789ab")]);
-        let beside = format!("{state}/vms-2/0123456789ab");
-        let neighbour = ground.canary(&[("MAYFLY_VM_DIR", &beside)]);
-        let within = format!("{state}/vms/0123456789ab");
-        let impostor = ground.canary(&[("NOT_MAYFLY_VM_DIR", &within)]);
-        ground.canaries = vec![unmarked, elsewhere, neighbour, impostor];
+        ground.canaries = Canaries::beside(&state);
         ground.set("MAYFLY_STATE_DIR", &state);
         ground.set("MAYFLY_RUNTIME_DIR", &run);
         ground.set("MAYFLY_ARTIFACTS_DIR", &artifacts);
@@ -133,19 +127,6 @@ impl Ground {
     /// The directory of images and templates.
     pub fn artifacts(&self) -> PathBuf {
         self.path("artifacts")
-    }
-
-    /// Starts a process that mayfly must not signal.
-    pub fn canary(&self, environment: &[(&str, &str)]) -> Child {
-        Command::new("sleep")
-            .arg("1000000")
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("sleep is in coreutils")
     }
 
     /// A path in the campaign's directory.
@@ -286,12 +267,6 @@ impl Ground {
         (name(&self.registry().vms[&id].manifest), name(&manifest))
     }
 
-    pub fn assert_canaries_live(&self) {
-        for canary in &self.canaries {
-            assert!(procfs::is_alive(canary.id() as i32), "an innocent process was signalled");
-        }
-    }
-
     /// The living processes of VMs of this state directory, recorded or not.
     pub fn processes(&self) -> Vec<Marked> {
         let mut found = procfs::marked(&self.state);
@@ -315,10 +290,6 @@ impl Drop for Ground {
     fn drop(&mut self) {
         if std::thread::panicking() {
             logs::show(&self.state);
-        }
-        for canary in &mut self.canaries {
-            let _ = canary.kill();
-            let _ = canary.wait();
         }
         // A process may start another one during the search.
         for _ in 0..10 {

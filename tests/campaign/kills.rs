@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::chance::{Chance, share_of};
+use super::chance::{Chance, share_of, share_of_slow};
 use super::ground::{Ended, Ground};
 
 const VERBS: [&str; 12] = [
@@ -264,13 +264,13 @@ fn killed_commands_succeed_when_tried_again() {
 
 #[test]
 fn killed_commands_of_qemu_vms_leave_nothing() {
-    campaign(&real_machines("qemu"), "qemu", share_of(200), 1);
+    campaign(&real_machines("qemu"), "qemu", share_of_slow(200), 1);
 }
 
 #[test]
 #[ignore = "needs root, KVM and a machine of its own; make test-firecracker runs it"]
 fn killed_commands_of_jailed_vms_leave_nothing() {
-    campaign(&real_machines("firecracker"), "firecracker", share_of(50), 1);
+    campaign(&real_machines("firecracker"), "firecracker", share_of_slow(50), 1);
 }
 
 fn real_machines(backend: &str) -> Ground {

@@ -7,7 +7,7 @@ use super::ground::Ground;
 use super::trace::{self, Point};
 
 /// How many points of one call are tried at most: a start takes seconds where VMs are emulated.
-const ENOUGH: usize = 6;
+const ENOUGH: usize = 4;
 
 /// `@` is a VM that was never started.
 const CASES: [(&[&str], bool); 5] = [

@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
 
 mod boots;
+mod canaries;
 mod cases;
 mod chance;
 mod checker;
@@ -14,6 +15,7 @@ mod damage;
 mod disks;
 mod faults;
 mod ground;
+mod injuries;
 mod kills;
 mod ledger;
 mod machine_faults;

@@ -157,7 +157,7 @@ fn templates_and_disks_of_qemu_vms_survive_power_cuts() {
     let rounds = share_of(10);
     for number in 0..rounds {
         let mut ground = Ground::new();
-        let Some(disk) = PowerDisk::mount(ground.base(), 1536, [1, 30][number % 2]) else { return };
+        let Some(disk) = PowerDisk::mount(ground.base(), 2048, [1, 30][number % 2]) else { return };
         ground.run_machines("qemu");
         disk.sync();
         let machines = Mutex::default();

@@ -1,6 +1,7 @@
 //! Processes, read from /proc without the code under test.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,12 +18,18 @@ pub struct Marked {
     pub command: String,
 }
 
+/// The user of a process that is no VM, whatever its mark.
+pub const NOBODY: u32 = 65_534;
+
 /// The living processes that carry the mark of a VM of this state directory.
 pub fn marked(state: &Path) -> Vec<Marked> {
     let wanted = format!("MAYFLY_VM_DIR={}/", state.join("vms").display());
     let pids = fs::read_dir("/proc").unwrap().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter_map(|pid| {
+        if fs::metadata(format!("/proc/{pid}")).ok()?.uid() == NOBODY {
+            return None;
+        }
         let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
         let mark = environment
             .split(|&b| b == 0)

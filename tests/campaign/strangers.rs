@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use mayfly::model::{BootId, ProcessId, VmId};
 use nix::unistd::gettid;
 
+use super::canaries::canary;
 use super::ground::Ground;
 use super::procfs;
 use super::support::skip::skipped;
@@ -69,7 +70,7 @@ impl Drop for Stranger {
 #[test]
 fn a_process_that_started_at_another_time() {
     let ground = Ground::new();
-    let stranger = Stranger(ground.canary(&[]));
+    let stranger = Stranger(canary(&[]));
     let pid = stranger.0.id() as i32;
     let mut process = procfs::identity(pid);
     process.start_ticks -= 1;
@@ -79,7 +80,7 @@ fn a_process_that_started_at_another_time() {
 #[test]
 fn a_process_of_another_boot() {
     let ground = Ground::new();
-    let stranger = Stranger(ground.canary(&[]));
+    let stranger = Stranger(canary(&[]));
     let pid = stranger.0.id() as i32;
     let boot_id = BootId("00000000-0000-0000-0000-000000000000".into());
     let process = ProcessId { boot_id, ..procfs::identity(pid) };
