@@ -46,7 +46,10 @@ pub fn read_vm_files(
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let bytes = if_exists(input::read_regular(path));
     let bytes = bytes.map_err(|error| unreadable(path, &error.to_string()))?;
-    let Some(bytes) = bytes else { return Ok(None) };
+    let Some(bytes) = bytes else {
+        // A link to nothing is no missing file.
+        return if path.is_symlink() { Err(unreadable(path, "it is a link")) } else { Ok(None) };
+    };
     // Older files have no seal.
     let unsealed = unseal(&bytes).map_err(|why| unreadable(path, &why))?;
     let value = serde_json::from_slice(unsealed.as_deref().unwrap_or(&bytes));
@@ -101,6 +104,10 @@ mod tests {
         fs::write(paths.manifest(), &sealed).unwrap();
         fs::remove_file(paths.instance()).unwrap();
         fs::create_dir(paths.instance()).unwrap();
+        assert!(read_vm_files(&paths, &id).is_err());
+        fs::remove_dir(paths.instance()).unwrap();
+        fs::remove_file(paths.manifest()).unwrap();
+        std::os::unix::fs::symlink("nowhere", paths.manifest()).unwrap();
         assert!(read_vm_files(&paths, &id).is_err());
     }
 }
