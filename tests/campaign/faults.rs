@@ -65,8 +65,9 @@ const ERRORS: [(&str, &[&str]); 5] = [
     ("EINTR", &["openat", "read", "write", "connect", "fsync", "poll", "ppoll", "ftruncate"]),
 ];
 
-/// How many points of one call are tried at most, of a quick verb and of a slow one.
-const ENOUGH: usize = 200;
+/// How many points of one call are tried at most: kills, errors, and both in a slow verb.
+const ENOUGH_KILLS: usize = 200;
+const ENOUGH_ERRORS: usize = 40;
 const ENOUGH_OF_IMPORT: usize = 12;
 
 impl Case {
@@ -95,7 +96,13 @@ impl Case {
     }
 
     /// A random part of the points of this verb, as the size of the campaign says.
-    fn points(&self, ground: &Ground, calls: &[&str], chance: &mut Chance) -> Vec<Point> {
+    fn points(
+        &self,
+        ground: &Ground,
+        calls: &[&str],
+        enough: usize,
+        chance: &mut Chance,
+    ) -> Vec<Point> {
         let vm = self.prepare(ground);
         let args = self.args(vm.as_deref());
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -104,7 +111,7 @@ impl Case {
         self.judge(ground, vm.as_deref(), &ended, "nothing");
         ground.check("a traced verb");
         clear(ground);
-        let enough = if self.args == IMPORT.args { ENOUGH_OF_IMPORT } else { ENOUGH };
+        let enough = if self.args == IMPORT.args { ENOUGH_OF_IMPORT } else { enough };
         chance.part_of(points, enough)
     }
 }
@@ -118,7 +125,7 @@ fn clear(ground: &Ground) {
 }
 
 /// Injects a fault at the points of all cases.
-fn campaign(what: &str, fault: &str, calls: &[&str]) {
+fn campaign(what: &str, fault: &str, calls: &[&str], enough: usize) {
     if !trace::is_possible() {
         return;
     }
@@ -128,7 +135,7 @@ fn campaign(what: &str, fault: &str, calls: &[&str]) {
     tiny::prepare(&ground);
     let mut tried = 0;
     for case in CASES.iter().chain([&IMPORT]) {
-        for point in case.points(&ground, calls, &mut chance) {
+        for point in case.points(&ground, calls, enough, &mut chance) {
             case.try_at(&ground, &point, fault, chance.below(2) == 0);
             tried += 1;
         }
@@ -139,12 +146,13 @@ fn campaign(what: &str, fault: &str, calls: &[&str]) {
 
 #[test]
 fn killed_at_every_call_that_changes_something() {
-    campaign("SIGKILL at a system call", "signal=SIGKILL", &CHANGING);
+    campaign("SIGKILL at a system call", "signal=SIGKILL", &CHANGING, ENOUGH_KILLS);
 }
 
 fn failing(error: &str) {
     let (_, calls) = ERRORS.iter().find(|(name, _)| *name == error).unwrap();
-    campaign(&format!("{error} from a system call"), &format!("error={error}"), calls);
+    let what = format!("{error} from a system call");
+    campaign(&what, &format!("error={error}"), calls, ENOUGH_ERRORS);
 }
 
 #[test]
