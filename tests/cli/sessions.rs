@@ -94,7 +94,7 @@ fn a_command_whose_vm_another_command_deletes_is_lost() {
     env.run(&["exec", &id, "--", "true"]).prints("");
     assert!(env.ids().is_empty());
     // It reports the loss of its VM.
-    first.end().is(125, "ready\n", "mayfly: the agent went away[..]");
+    first.end().is(125, "ready\n", "mayfly: the VM was stopped while the command ran\n");
 }
 
 #[test]
