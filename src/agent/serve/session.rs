@@ -217,7 +217,7 @@ impl Session<'_> {
     /// Updates the command, and sends the credit and the exit that follow from its state.
     fn advance(&mut self) {
         let Some(command) = &mut self.command else { return };
-        command.update(&self.context, !self.outbox.takes_data());
+        command.update(self.context, !self.outbox.takes_data());
         if !self.outbox.takes_control() {
             return;
         }
