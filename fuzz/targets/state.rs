@@ -17,7 +17,7 @@ pub fn registry(input: &[u8]) {
     match bounded(memory(input), || RegistryContents::parse(input)) {
         Ok(contents) => {
             assert!(contents.vms.iter().all(|(id, record)| id == record.id()));
-            let written = serde_json::to_vec(&contents).expect("what was read can be written");
+            let written = contents.to_bytes().expect("what was read can be written");
             let again = RegistryContents::parse(&written).expect("it was just written");
             check_same(&again, &contents);
         }

@@ -27,8 +27,6 @@ pub struct VmView<'a> {
     created_at: f64,
     expires_at: f64,
     state: &'static str,
-    /// The host that an `elsewhere` VM belongs to, else `null`.
-    host: Option<String>,
     metadata: &'a BTreeMap<String, String>,
     name: Option<&'a VmName>,
     backend: BackendKind,
@@ -37,6 +35,8 @@ pub struct VmView<'a> {
     keep: bool,
     last_error: Option<String>,
     labels: &'a VmLabels,
+    /// The host that an `elsewhere` VM belongs to, else `null`.
+    host: Option<String>,
 }
 
 impl<'a> From<&'a VmRecord> for VmView<'a> {
@@ -51,10 +51,6 @@ impl<'a> From<&'a VmRecord> for VmView<'a> {
             created_at: manifest.created_at,
             expires_at: record.expiry.expires_at,
             state: record.state.name(),
-            host: match &record.state {
-                VmPhase::Elsewhere { place } => Some(escape(&place.host)),
-                _ => None,
-            },
             metadata: &manifest.metadata,
             name: manifest.name.as_ref(),
             backend: manifest.backend,
@@ -63,6 +59,10 @@ impl<'a> From<&'a VmRecord> for VmView<'a> {
             keep: manifest.keep,
             last_error: record.last_error().map(escape_lines),
             labels: &manifest.labels,
+            host: match &record.state {
+                VmPhase::Elsewhere { place } => Some(escape(&place.host)),
+                _ => None,
+            },
         }
     }
 }

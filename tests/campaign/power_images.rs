@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::chance::{Chance, share_of};
@@ -41,20 +41,26 @@ fn cuts_during<T: Send>(
 const NAMES: [&str; 2] = ["ant", "bee"];
 const CUTS_OF_IMAGES: usize = 5;
 
-/// The content of each image that was acknowledged; `None` if it was deleted. Nothing of an image that is being changed.
-type Promises = BTreeMap<&'static str, Option<&'static str>>;
+/// How many changes were made.
+static CHANGES: AtomicU64 = AtomicU64::new(0);
+
+/// What was acknowledged of an image: the number of the change, and the content, which is `None` if it was deleted.
+type Promise = (u64, Option<&'static str>);
+
+/// The promises by name, without the images that are being changed.
+type Promises = BTreeMap<&'static str, Promise>;
 
 fn change_images(ground: &Ground, promises: &Mutex<Promises>, chance: &mut Chance) {
     let (name, content) = (*chance.pick(&NAMES), *chance.pick(&tiny::CONTENTS));
     promises.lock().unwrap().remove(name);
-    let promise = if chance.below(3) == 0 {
+    let content = if chance.below(3) == 0 {
         ground.ok(&["image", "rm", "--force", name]);
         None
     } else {
         ground.ok(&tiny::import(&tiny::archive(content), name));
         Some(content)
     };
-    promises.lock().unwrap().insert(name, promise);
+    promises.lock().unwrap().insert(name, (CHANGES.fetch_add(1, Ordering::SeqCst), content));
 }
 
 fn look_at_images(ground: &Ground, promises: &Promises) {
@@ -64,7 +70,7 @@ fn look_at_images(ground: &Ground, promises: &Promises) {
     for name in NAMES {
         let image = ground.artifacts().join(name);
         let found = image.exists().then(|| tiny::content(&image));
-        if let Some(promised) = promises.get(name) {
+        if let Some((_, promised)) = promises.get(name) {
             assert_eq!(found.as_deref(), *promised, "{name} after a power cut");
         }
     }
@@ -94,7 +100,7 @@ fn images_are_whole_or_absent_after_power_cuts() {
                 let before = promises.lock().unwrap().clone();
                 let cut = disk.cut();
                 let after = promises.lock().unwrap().clone();
-                // A change may have begun before the cut.
+                // A change may have begun before the cut, and another may have ended after it.
                 let kept =
                     before.into_iter().filter(|(name, promise)| after.get(name) == Some(promise));
                 (cut, kept.collect::<Promises>())

@@ -3,7 +3,7 @@
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 /// The fields of a VM in `--json`, in their documented order.
-pub const VM: [&str; 16] = [
+pub const VM: [&str; 17] = [
     "vm_id",
     "profile",
     "vcpu_count",
@@ -20,6 +20,7 @@ pub const VM: [&str; 16] = [
     "keep",
     "last_error",
     "labels",
+    "host",
 ];
 
 /// The fields of a template in `--json`.

@@ -56,7 +56,7 @@ pub fn apart(name: &str, directory: &Path) {
     fs::create_dir(directory).unwrap();
     // The files are mostly holes.
     let copied = Command::new("cp")
-        .args(["--archive", "--sparse=always"])
+        .args(["--archive", "--sparse=auto"])
         .args([shared.join(name), directory.join(name)])
         .status();
     assert!(copied.expect("cp runs").success(), "the image is copied");

@@ -166,7 +166,7 @@ fn no_archive_reaches_what_is_beside_the_tree() {
         ),
         (
             "an unknown kind",
-            |_| Tar::default().add(EntryType::new(b'V'), "x", "", 0, b""),
+            |_| Tar::default().add(EntryType::new(b'Z'), "x", "", 0, b""),
             Refused("unknown type"),
         ),
         (
