@@ -11,6 +11,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::late_times::{FIRST, LAST, LAST_OF_32_BITS};
 use crate::model::{Refusal, RefusalKind};
 
 /// Extended attributes that are kept because they mean something to the guest. SELinux labels and the
@@ -122,11 +123,11 @@ impl EntryAttributes {
     }
 }
 
-/// The same access and modification time. mke2fs writes 32 bits of a time, as it does all others: later ones would be in
-/// 1901, so they become the nearest that fits, in 2038 or 1901.
+/// An access and a modification time, the nearest to `mtime` that a file system of mke2fs can keep. It keeps 32 bits of an
+/// access time, which no archive tells.
 pub fn timestamps(mtime: i64) -> Timestamps {
-    let time = Timespec { tv_sec: mtime.clamp(i32::MIN.into(), i32::MAX.into()), tv_nsec: 0 };
-    Timestamps { last_access: time, last_modification: time }
+    let time = |last| Timespec { tv_sec: mtime.clamp(FIRST, last), tv_nsec: 0 };
+    Timestamps { last_access: time(LAST_OF_32_BITS), last_modification: time(LAST) }
 }
 
 /// Whether an extended attribute of this name is kept.

@@ -9,6 +9,7 @@ use anyhow::Result;
 use rustix::fs::{AtFlags, FileType, statat};
 
 use super::attributes::EntryAttributes;
+use super::late_times::LateTimes;
 use super::path;
 use super::rootfs::{RootfsEntry, RootfsTree, names_in};
 
@@ -91,8 +92,8 @@ pub struct TreeExtent {
     pub inodes: u64,
 }
 
-/// Measures a tree.
-pub fn measure(tree: &RootfsTree) -> Result<TreeExtent> {
+/// Measures a tree, and collects the times of its files that mke2fs does not write right.
+pub fn measure(tree: &RootfsTree, late: &mut LateTimes) -> Result<TreeExtent> {
     let mut extent = TreeExtent::default();
     let mut waiting = vec![PathBuf::new()];
     while let Some(directory) = waiting.pop() {
@@ -103,8 +104,10 @@ pub fn measure(tree: &RootfsTree) -> Result<TreeExtent> {
             // The blocks it has here, and at least one: mke2fs keeps holes.
             extent.bytes +=
                 (u64::try_from(about.st_blocks)? * 512).next_multiple_of(4096).max(4096);
+            let place = directory.join(&name);
+            late.look(opened.as_fd(), &name, &place, &about)?;
             if FileType::from_raw_mode(about.st_mode) == FileType::Directory {
-                waiting.push(directory.join(name));
+                waiting.push(place);
             }
         }
     }

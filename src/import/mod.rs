@@ -16,6 +16,7 @@ pub(crate) mod digest_reader;
 mod elf;
 mod fixups;
 pub(crate) mod form;
+mod late_times;
 pub(crate) mod layer;
 mod manifest;
 mod path;
@@ -38,7 +39,6 @@ pub use source::{ImportPlan, ImportSource, NamedSource};
 pub use unpack::{ARGUMENT, serve};
 
 use crate::host::confinement::FileReach;
-use crate::host::which::HostTool;
 use crate::host::{directory, sparse};
 use crate::image::sandbox::{self, watch};
 use crate::image::{
@@ -46,10 +46,8 @@ use crate::image::{
     make_root_for,
 };
 use crate::model::{CommandDefaults, RootfsFormat};
+use late_times::DEBUGFS;
 use unpack::{UnpackOrder, UnpackReport, UnpackResult, UnpackStep};
-
-/// Reads files out of a file system without mounting it.
-const DEBUGFS: HostTool = HostTool { program: "debugfs", package: "e2fsprogs" };
 
 /// In its error for a directory that does not exist.
 const NOT_FOUND: &str = "File not found by ext2_lookup";
@@ -122,7 +120,9 @@ pub fn make(
 
     progress.phase("making file systems", 3, PHASES);
     let room = FileSystemSize { bytes: done.extent.bytes, inodes: done.extent.inodes };
-    make_root_for(&tree, &into.join(ROOTFS), room, progress)?;
+    let root = into.join(ROOTFS);
+    make_root_for(&tree, &root, room, progress)?;
+    late_times::set(&work.join(unpack::LATE_TIMES), work, into, &root, progress)?;
     make_disk(work, &into.join(DISK), disk_mib, progress)?;
     for name in [KERNEL, MODULES] {
         share(&kernel.dir().join(name), &into.join(name))?;

@@ -21,6 +21,7 @@ use super::budget::{UnpackBounds, UnpackBudget};
 use super::copy_dir;
 use super::digest_reader::{BlobDigest, DigestReader};
 use super::fixups::{self, TreeExtent};
+use super::late_times::LateTimes;
 use super::layer::{self, WhiteoutNames};
 use super::rootfs::RootfsTree;
 use crate::archive::decompress;
@@ -35,6 +36,8 @@ pub const ARGUMENT: &str = "__unpack";
 pub const ORDER: &str = "order.json";
 pub const REPORT: &str = "report.json";
 pub const TREE: &str = "tree";
+/// A script for debugfs, see [`super::late_times`].
+pub const LATE_TIMES: &str = "late-times";
 
 /// Bytes of address space. The largest window of a compression takes 128 MiB, names of files the rest.
 const MEMORY: u64 = 2 << 30;
@@ -134,7 +137,9 @@ fn carry_out(order: UnpackOrder, source: &File) -> Result<UnpackResult> {
             copy_dir::copy(&from, &at, &HashSet::new(), &mut tree)?;
         }
     }
-    let extent = fixups::measure(&tree)?;
+    let mut late = LateTimes::default();
+    let extent = fixups::measure(&tree, &mut late)?;
+    fs::write(LATE_TIMES, late.into_script()).context("cannot write the times of files")?;
     // The next step makes a file system of that size.
     super::budget::check_room(tree.root(), extent.bytes)?;
     Ok(UnpackResult {
