@@ -9,13 +9,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::attributes::EntryAttributes;
 use super::path::{MAX_DEPTH, shown};
 use super::rootfs::{RootfsEntry, RootfsTree, names_in};
 use crate::model::{Refusal, RefusalKind};
+use crate::sys::directory_cursor::DirectoryCursor;
 
 /// Copies the contents of the directory `from` into `tree`, at `at`. Other file systems mounted in it are
 /// left out, and so are the directories in `not`, given by device and inode.
@@ -32,7 +33,36 @@ pub fn copy(
     tree.progress.doing = "copying files".into();
     let device = rustix::fs::fstat(from)?.st_dev;
     let mut walk = Walk { device, not, tree, names: HashMap::new() };
-    walk.directory(from.as_fd(), at, 0)?;
+    let mut cursor = DirectoryCursor::at(from.try_clone()?)?;
+    let mut place = at.to_owned();
+    // The names in each open directory that are still to be copied, the last one first.
+    let mut levels = vec![walk.directory(cursor.here(), &place)?];
+    while let Some(names) = levels.last_mut() {
+        let Some(name) = names.pop() else {
+            levels.pop();
+            if cursor.depth() > 0 {
+                cursor.leave().with_context(|| format!("cannot leave {}", named(&place)))?;
+                place.pop();
+            }
+            continue;
+        };
+        place.push(&name);
+        let entered = walk
+            .entry(cursor.here(), &name, &place)
+            .with_context(|| format!("cannot copy {}", named(&place)))?;
+        match entered {
+            Some(_) if cursor.depth() == MAX_DEPTH => {
+                bail!(Refusal::usage(format!("{} is too deep", named(&place))));
+            }
+            Some(inner) => {
+                levels.push(walk.directory(inner.as_fd(), &place)?);
+                cursor.enter(&name, inner)?;
+            }
+            None => {
+                place.pop();
+            }
+        }
+    }
     walk.tree.set_directory_times()
 }
 
@@ -45,52 +75,57 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn directory(&mut self, from: BorrowedFd, at: &Path, depth: usize) -> Result<()> {
-        if depth > MAX_DEPTH {
-            bail!(Refusal::usage(format!("{} is too deep", named(at))));
-        }
+    /// Makes a directory, and returns the names in it, the last one first.
+    fn directory(&mut self, from: BorrowedFd, at: &Path) -> Result<Vec<OsString>> {
         let about = rustix::fs::fstat(from)?;
         self.tree.put(
             at,
             RootfsEntry::Directory,
             &EntryAttributes::of(&about).with_extended(from)?,
         )?;
-        for name in names_in(from).with_context(|| format!("cannot list {}", named(at)))? {
-            let place = at.join(&name);
-            self.entry(from, &name, &place, depth)
-                .with_context(|| format!("cannot copy {}", named(&place)))?;
-        }
-        Ok(())
+        let mut names = names_in(from).with_context(|| format!("cannot list {}", named(at)))?;
+        names.reverse();
+        Ok(names)
     }
 
-    fn entry(&mut self, from: BorrowedFd, name: &OsStr, at: &Path, depth: usize) -> Result<()> {
+    /// Copies a file, or returns the open directory that must be copied.
+    fn entry(&mut self, from: BorrowedFd, name: &OsStr, at: &Path) -> Result<Option<OwnedFd>> {
         let about = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = FileType::from_raw_mode(about.st_mode);
-        if kind != FileType::Directory && about.st_nlink > 1 {
+        if kind == FileType::Directory {
+            let inner = open(from, name, OFlags::DIRECTORY)?;
+            if about.st_dev == self.device && !self.not.contains(&(about.st_dev, about.st_ino)) {
+                return Ok(Some(inner));
+            }
+            // A mount point belongs to the system, but what is mounted there does not.
+            self.tree.put(at, RootfsEntry::Directory, &EntryAttributes::plain(0o755))?;
+            return Ok(None);
+        }
+        if about.st_nlink > 1 {
             if let Some(first) = self.names.get(&about.st_ino) {
                 let first = first.clone();
-                return self.tree.put(at, RootfsEntry::Same(first), &EntryAttributes::default());
+                self.tree.put(at, RootfsEntry::Same(first), &EntryAttributes::default())?;
+                return Ok(None);
             }
             self.names.insert(about.st_ino, at.to_owned());
         }
+        self.file(from, name, at, kind, &about).map(|()| None)
+    }
+
+    fn file(
+        &mut self,
+        from: BorrowedFd,
+        name: &OsStr,
+        at: &Path,
+        kind: FileType,
+        about: &Stat,
+    ) -> Result<()> {
         match kind {
-            FileType::Directory => {
-                let inner = open(from, name, OFlags::DIRECTORY)?;
-                if about.st_dev != self.device || self.not.contains(&(about.st_dev, about.st_ino)) {
-                    // A mount point belongs to the system, but what is mounted there does not.
-                    return self.tree.put(
-                        at,
-                        RootfsEntry::Directory,
-                        &EntryAttributes::plain(0o755),
-                    );
-                }
-                self.directory(inner.as_fd(), at, depth + 1)
-            }
             FileType::RegularFile => {
                 let opened = File::from(open(from, name, OFlags::NONBLOCK)?);
                 // The current size: the file may have changed since it was looked at.
                 let size = opened.metadata()?.size();
-                let attributes = EntryAttributes::of(&about).with_extended(opened.as_fd())?;
+                let attributes = EntryAttributes::of(about).with_extended(opened.as_fd())?;
                 let mut content = &opened;
                 let file = RootfsEntry::File { content: &mut content, size, pieces: &[(0, size)] };
                 self.tree.put(at, file, &attributes)
@@ -98,9 +133,9 @@ impl Walk<'_> {
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(from, name, Vec::new())?.into_bytes();
                 let target = OsString::from_vec(target);
-                self.tree.put(at, RootfsEntry::Link(&target), &EntryAttributes::of(&about))
+                self.tree.put(at, RootfsEntry::Link(&target), &EntryAttributes::of(about))
             }
-            FileType::Fifo => self.tree.put(at, RootfsEntry::Fifo, &EntryAttributes::of(&about)),
+            FileType::Fifo => self.tree.put(at, RootfsEntry::Fifo, &EntryAttributes::of(about)),
             FileType::CharacterDevice | FileType::BlockDevice => {
                 self.names.remove(&about.st_ino);
                 self.tree.devices += 1;

@@ -90,3 +90,38 @@ fn deep_trees_are_copied_both_ways_or_refused() {
     assert!(!env.root().join("out").exists());
     env.rm(&id);
 }
+
+#[test]
+fn deep_trees_are_imported_and_deleted() {
+    let mut env = Environment::mock();
+    env.keep_templates_apart();
+    // As deep as may be.
+    make_deep(&env.root().join("deep"), 199);
+    let end = format!("/{}end", "d/".repeat(199));
+    let mut tar = Command::new("tar");
+    tar.args(["-C", "deep", "-cf", "deep.tar", "."]).current_dir(env.root());
+    assert!(tar.status().unwrap().success());
+    for source in ["deep", "deep.tar"] {
+        run_with_few_descriptors(&env, &["image", "import", "-q", source, "x"]).prints("x\n");
+        let about = Command::new("debugfs")
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .args(["-R", &format!("stat {end}")])
+            .arg(env.artifacts().join("x/rootfs.ext4"))
+            .output()
+            .unwrap();
+        assert!(String::from_utf8(about.stdout).unwrap().contains("Type: regular"), "{source}");
+    }
+    make_deep(&env.root().join("deeper"), 201);
+    run_with_few_descriptors(&env, &["image", "import", "-q", "deeper", "y"])
+        .fails(2, "mayfly: [..] is too deep\n[..]");
+    // In an image, and in what a killed import left.
+    make_deep(&env.artifacts().join("x/deep"), 3_000);
+    run_with_few_descriptors(&env, &["image", "rm", "x"]).prints("x\n");
+    assert!(!env.artifacts().join("x").exists());
+    let left = env.artifacts().join(".build-y-999999-0123abcd");
+    make_deep(&left, 3_000);
+    let pruned = run_with_few_descriptors(&env, &["image", "prune", "--dry-run", "--json"]);
+    assert!(pruned.code() == 0 && left.exists(), "{pruned}");
+    let reaped = run_with_few_descriptors(&env, &["reap"]);
+    assert!(reaped.code() == 0 && !left.exists(), "{reaped}");
+}
