@@ -28,6 +28,7 @@ mod firecracker;
 mod ignored;
 mod image;
 mod import;
+mod import_again;
 mod import_files;
 mod import_forms;
 mod import_sandbox;

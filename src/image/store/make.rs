@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -28,6 +28,10 @@ pub const AGENT: &str = "agent";
 
 /// An initrd that is about to replace the old one. While it is there, `image.json` may describe either.
 const NEW_INITRD: &str = "initrd.img.new";
+
+/// In a build directory: the new image until it is in place, and the one that it replaced.
+const NEW: &str = "image";
+pub const OLD: &str = "old";
 
 /// Longer than a tick of the clock that stamps files: a cached digest needs an older file.
 const TICK: Duration = Duration::from_millis(12);
@@ -90,7 +94,7 @@ pub fn assemble(
 ) -> Result<()> {
     clear_leftovers(artifacts, builder, name)?;
     let scratch = ScratchDirectory::create(&artifacts.root, name, builder)?;
-    let (work, image) = (scratch.path().join("work"), scratch.path().join("image"));
+    let (work, image) = (scratch.path().join("work"), scratch.path().join(NEW));
     directory::create_new(&work)?;
     directory::create_new(&image)?;
     let parts = make(&work, &image, progress)?;
@@ -126,7 +130,7 @@ pub fn assemble(
     }
     let exclusive = artifacts.lock_use(name, LockWait::UntilCancelled, progress)?;
     let target = artifacts.image(name);
-    put_in_place(&image, &target, &scratch.path().join("old"))?;
+    put_in_place(&image, &target, &scratch.path().join(OLD))?;
     atomic_file::sync_directory_of(&target)?;
     drop(exclusive);
     // The image is built even if this fails; a sweep will try again.
@@ -192,7 +196,9 @@ fn clear_leftovers(
 ) -> Result<()> {
     for name in directory::names(&artifacts.root)? {
         if profile_of(&name).as_ref() == Some(profile) {
-            builder.delete(&artifacts.root.join(name))?;
+            let left = artifacts.root.join(name);
+            put_back(artifacts, profile, &left)?;
+            builder.delete(&left)?;
         }
     }
     Ok(())
@@ -211,13 +217,34 @@ fn put_in_place(new: &Path, target: &Path, old: &Path) -> Result<()> {
         // The old image is in the build directory, and is deleted with it.
         Ok(()) => Ok(()),
         Err(Errno::NOENT) => fs::rename(new, target),
-        // A file system that cannot exchange: for an instant there is no image.
+        // A file system that cannot exchange: for an instant there is no image. `put_back` mends that if this command
+        // is killed then.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            fs::rename(target, old).and_then(|()| fs::rename(new, target))
+            fs::rename(target, old).and_then(|()| {
+                fs::rename(new, target).inspect_err(|_| {
+                    let _ = fs::rename(old, target);
+                })
+            })
         }
         Err(error) => Err(error.into()),
     };
     renamed.with_context(|| format!("cannot put {} in place", target.display()))
+}
+
+/// Whether the killed build that left the directory `left` has taken an image away and put none in its place.
+pub fn has_taken(artifacts: &ArtifactsDirectory, profile: &ProfileName, left: &Path) -> bool {
+    // A new image that is still there tells this from a deletion, and from a build that got further.
+    let exists = |path: &Path| fs::symlink_metadata(path).is_ok();
+    !exists(&artifacts.image(profile)) && exists(&left.join(OLD)) && exists(&left.join(NEW))
+}
+
+/// Puts the old image back if the killed build that left the directory `left` has taken it away. The caller holds the
+/// build lock.
+pub fn put_back(artifacts: &ArtifactsDirectory, profile: &ProfileName, left: &Path) -> Result<()> {
+    if has_taken(artifacts, profile, left) {
+        rename_durably(&left.join(OLD), &artifacts.image(profile))?;
+    }
+    Ok(())
 }
 
 /// Sets permissions and syncs, so that an image is complete even after a power cut.
@@ -244,7 +271,7 @@ fn write_info(image: &Path, info: &ImageInfo) -> Result<()> {
     atomic_file::replace(&image.join(INFO), &text).map(drop)
 }
 
-fn rename_durably(from: &PathBuf, to: &Path) -> Result<()> {
+fn rename_durably(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).with_context(|| format!("cannot put {} in place", to.display()))?;
     atomic_file::sync_directory_of(to)
 }

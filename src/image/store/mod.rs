@@ -60,7 +60,24 @@ impl ImageStore {
         }
         let is_writable = directory::is_writable(root);
         let artifacts = ArtifactsDirectory { root: std::path::absolute(root)?, is_writable };
-        Ok(ImageStore { artifacts, builder })
+        let store = ImageStore { artifacts, builder };
+        for (profile, left) in store.leftovers()? {
+            // Held by a build that lives: then nothing is left of one.
+            if make::has_taken(&store.artifacts, &profile, &left)
+                && let Some(_build) = store.artifacts.try_lock_build(&profile)?
+            {
+                make::put_back(&store.artifacts, &profile, &left)?;
+            }
+        }
+        Ok(store)
+    }
+
+    /// The directories of builds, and whose image each makes; none where this user cannot write.
+    fn leftovers(&self) -> Result<Vec<(ProfileName, PathBuf)>> {
+        let ArtifactsDirectory { root, is_writable } = &self.artifacts;
+        let names = if *is_writable { directory::names(root)? } else { Vec::new() };
+        let known = names.iter().filter_map(|name| Some((profile_of(name)?, root.join(name))));
+        Ok(known.collect())
     }
 
     /// The images that are not damaged, by profile name. Waits for no lock.
@@ -214,7 +231,7 @@ impl ImageStore {
         let root = &self.artifacts.root;
         let scratch = ScratchDirectory::create(root, profile, self.builder.as_ref())?;
         // Renamed before it is deleted, so that a part of it is never seen.
-        let removed = std::fs::rename(&directory, scratch.path().join("old"));
+        let removed = std::fs::rename(&directory, scratch.path().join(make::OLD));
         let removed = if_exists(removed)?.is_some();
         drop(exclusive);
         scratch.delete()?;
@@ -225,15 +242,11 @@ impl ImageStore {
     /// Deletes what killed builds have left, or with `dry_run` only finds it, and returns it.
     pub fn sweep(&self, dry_run: bool) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
-        if !self.artifacts.is_writable {
-            return Ok(found);
-        }
-        for name in directory::names(&self.artifacts.root)? {
-            let Some(profile) = profile_of(&name) else { continue };
+        for (profile, path) in self.leftovers()? {
             // The build that made the directory held this lock: if it is free, the build is dead.
             if let Some(_build) = self.artifacts.try_lock_build(&profile)? {
-                let path = self.artifacts.root.join(&name);
                 if !dry_run {
+                    make::put_back(&self.artifacts, &profile, &path)?;
                     self.builder.delete(&path)?;
                 }
                 found.push(path);
