@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::Path;
+use std::process::Command;
 
 use flate2::Compression;
 use flate2::read::GzEncoder;
@@ -254,5 +255,46 @@ fn an_empty_entrypoint_is_none() {
         let profiles = env.run(&["profiles", "--json"]).json();
         let profile = profiles.as_array().unwrap().iter().find(|one| one["name"] == "x").unwrap();
         assert_eq!((&profile["entrypoint"], &profile["cmd"]), (&entrypoint, &cmd), "{execution}");
+    }
+}
+
+/// However GNU tar writes a sparse file, and whatever the archive is compressed with, with a label or without.
+#[test]
+fn sparse_and_labelled_archives_are_unpacked_whatever_compresses_them() {
+    let env = environment();
+    let tree = env.root().join("tree");
+    fs::create_dir(&tree).unwrap();
+    let sparse = fs::File::create(tree.join("sparse")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"end", 1 << 20).unwrap();
+    sparse.set_len(3 << 20).unwrap();
+    fs::write(tree.join("plain"), "text").unwrap();
+    let path = env.root().join("source");
+    let formats: [&[&str]; 4] = [
+        &["--format=gnu"],
+        &["--format=posix", "--sparse-version=0.0"],
+        &["--format=posix", "--sparse-version=0.1"],
+        &["--format=posix", "--sparse-version=1.0"],
+    ];
+    let packings: [&[&str]; 4] =
+        [&[], &["--gzip", "--label=a volume"], &["--xz"], &["--zstd", "--label=a volume"]];
+    for (format, packing) in
+        formats.iter().flat_map(|format| packings.iter().map(move |packing| (format, packing)))
+    {
+        let made = Command::new("tar")
+            .args(["-C", tree.to_str().unwrap(), "-S", "-c", "-f", path.to_str().unwrap()])
+            .args(format.iter().chain(*packing))
+            .args(["sparse", "plain"])
+            .status();
+        assert!(made.unwrap().success(), "{format:?} {packing:?}");
+        env.run(&["image", "import", "-q", path.to_str().unwrap(), "x"]).prints("x\n");
+        let image = env.artifacts().join("x");
+        let root = content(&image, "/sparse");
+        assert!(
+            root.len() == 3 << 20 && root.trim_matches('\0') == "end",
+            "{format:?} {packing:?}"
+        );
+        assert_eq!(root.find('e'), Some(1 << 20), "{format:?} {packing:?}");
+        assert_eq!(content(&image, "/plain"), "text", "{format:?} {packing:?}");
+        assert_eq!(content(&image, "/a volume"), "", "{format:?} {packing:?}");
     }
 }
