@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, Scope, path_beneath_rules,
+    RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
@@ -82,13 +82,7 @@ impl FileReach {
 
     fn restrict_files(&self) -> Result<()> {
         let all = AccessFs::from_all(ABI::V5);
-        // Without the right to link across directories, which Linux 5.19 brought, Landlock forbids that.
-        let Ok(rules) = Ruleset::default()
-            .set_compatibility(CompatLevel::HardRequirement)
-            .handle_access(AccessFs::from_all(ABI::V2))
-        else {
-            return Ok(());
-        };
+        let Ok(rules) = file_rules() else { return Ok(()) };
         let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
         let nodes = AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::MakeSock;
         let write = all & !(AccessFs::Execute | AccessFs::IoctlDev | nodes);
@@ -104,6 +98,19 @@ impl FileReach {
             .restrict_self();
         status.map(drop).map_err(Into::into)
     }
+}
+
+/// The start of a set of rules for files, which the kernel must support.
+fn file_rules() -> Result<Ruleset, RulesetError> {
+    // Without the right to link across directories, which Linux 5.19 brought, Landlock forbids that.
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(ABI::V2))
+}
+
+/// Whether the kernel can keep a confined process from other files.
+pub fn can_restrict_files() -> bool {
+    file_rules().is_ok()
 }
 
 /// Keeps only the capabilities in [`NEEDED`], also for programs that root executes.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use flate2::Compression;
@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use super::archives::{Image, content, layer, layout, oci, pack};
+use crate::support::answer::Answer;
 use crate::support::environment::Environment;
 use crate::support::{processes, programs};
 
@@ -307,4 +308,29 @@ fn a_root_directory_that_is_a_source_is_only_read() {
 #[track_caller]
 fn import_directory(env: &Environment, tree: &Path) {
     env.run(&["image", "import", "-q", tree.to_str().unwrap(), "x"]).prints("x\n");
+}
+
+/// Before Linux 5.19, or where Landlock is disabled, everything else still confines.
+#[test]
+fn without_landlock_images_are_imported_and_doctor_says_so() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return;
+    }
+    let env = environment();
+    let without = |args: &[&str]| {
+        let trace =
+            "-e trace=landlock_create_ruleset -e inject=landlock_create_ruleset:error=ENOSYS";
+        let words = ["-f", "-qq", "-o", "/dev/null"].into_iter().chain(trace.split(' '));
+        let words: Vec<&str> = words.chain([env!("CARGO_BIN_EXE_mayfly")]).collect();
+        env.run_client("strace", &[&words, args].concat())
+    };
+    let has = |answer: &Answer| {
+        answer.json()["checks"].as_array().unwrap().iter().any(|check| check["name"] == "landlock")
+    };
+    assert!(!has(&env.run(&["doctor", "--json"])));
+    let answer = without(&["doctor", "--json"]);
+    assert!(has(&answer) && answer.json()["usable"] == true, "{answer}");
+    let source = archive(&env);
+    without(&["image", "import", "-q", source.to_str().unwrap(), "x"]).prints("x\n");
+    assert_eq!(content(&env.artifacts().join("x"), "/etc/kept"), "x");
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
-use crate::host::{directory, namespaces, ownership, socket};
+use crate::host::{confinement, directory, namespaces, ownership, socket};
 use crate::lifecycle::manager::VmManager;
 use crate::model::{CheckVerdict, HostCheck, Refusal, RefusalKind, VmId};
 use crate::sys::file_system;
@@ -38,6 +38,20 @@ pub fn user_namespaces() -> Vec<HostCheck> {
         )
     };
     vec![allowed, subordinate]
+}
+
+/// A warning if the programs that read archives from strangers could reach other files.
+pub fn landlock() -> Option<HostCheck> {
+    (!confinement::can_restrict_files()).then(|| {
+        HostCheck::lacks(
+            "landlock",
+            CheckVerdict::Warning,
+            "this kernel has no Landlock of Linux 5.19 or later: a flaw in a program that unpacks an imported archive could \
+             reach your other files",
+            "import only archives that you trust, or use a kernel with CONFIG_SECURITY_LANDLOCK and landlock in its \
+             'lsm=' list",
+        )
+    })
 }
 
 /// The directories, and the free space.

@@ -31,6 +31,7 @@ pub fn diagnose(manager: &VmManager) -> HostDiagnosis {
     checks.push(agent);
     checks.extend(image::tools().iter().map(tool));
     checks.extend(environment::user_namespaces());
+    checks.extend(environment::landlock());
     checks.extend(environment::directories(manager));
     let (backend, isolation) = chosen.unzip();
     HostDiagnosis { usable: chosen.is_some(), backend, isolation, checks }
