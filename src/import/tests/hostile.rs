@@ -165,6 +165,11 @@ fn no_archive_reaches_what_is_beside_the_tree() {
             Harmless,
         ),
         (
+            "a volume label",
+            |_| Tar::default().add(EntryType::new(b'V'), "../x", "", 0, b""),
+            Harmless,
+        ),
+        (
             "an unknown kind",
             |_| Tar::default().add(EntryType::new(b'Z'), "x", "", 0, b""),
             Refused("unknown type"),
