@@ -18,6 +18,7 @@ pub mod namespaces;
 pub mod ownership;
 pub mod process;
 pub mod process_marks;
+pub mod seal;
 pub mod seccomp;
 pub mod secret_file;
 pub mod signals;

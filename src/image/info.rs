@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::digest::{self, DigestMethod};
+use crate::host::seal::unseal;
 use crate::host::{input, ownership};
 use crate::model::profile::IMPORTED_PROFILE;
 use crate::model::{ImageRecipe, ProfileName, Refusal, RefusalKind};
@@ -87,7 +88,7 @@ impl ImageInfo {
 /// Reads `image.json` of the image in `directory`; `None` if there is none, or one in another form.
 ///
 /// # Errors
-/// `Host` if it does not parse: a damaged image is not a missing one. Also `Host` if another user could have
+/// `Host` if it does not parse or match its seal: a damaged image is not a missing one. Also `Host` if another user could have
 /// written one of the image's files.
 pub fn read(directory: &Path) -> Result<Option<ImageInfo>> {
     if !ownership::check_contents(directory, |_| false)? {
@@ -97,13 +98,15 @@ pub fn read(directory: &Path) -> Result<Option<ImageInfo>> {
     let text = if_exists(input::read_regular(&path));
     let text = text.with_context(|| format!("cannot read {}", path.display()))?;
     let Some(text) = text else { return Ok(None) };
-    let damaged = |error: serde_json::Error| {
-        damaged(directory, &format!("{} does not parse: {error}", path.display()))
-    };
-    let value: serde_json::Value = serde_json::from_slice(&text).map_err(damaged)?;
+    let damaged = |why: String| damaged(directory, &format!("{} {why}", path.display()));
+    let unparsed = |error: serde_json::Error| damaged(format!("does not parse: {error}"));
+    // Older images have no seal.
+    let unsealed = unseal(&text).map_err(|_| damaged("does not match its seal".into()))?;
+    let value: serde_json::Value =
+        serde_json::from_slice(unsealed.as_deref().unwrap_or(&text)).map_err(unparsed)?;
     match value.get("schema").and_then(serde_json::Value::as_u64) {
         Some(schema) if schema != u64::from(SCHEMA) => Ok(None),
-        _ => Ok(Some(serde_json::from_value(value).map_err(damaged)?)),
+        _ => Ok(Some(serde_json::from_value(value).map_err(unparsed)?)),
     }
 }
 

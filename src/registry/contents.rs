@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::seal::{seal, unseal};
+use crate::host::seal::{seal, unseal};
 use crate::model::{Refusal, RefusalKind, VmId, VmName, VmRecord, VmRef};
 
 /// The layout of the file that this program writes. A newer one is refused. An older one is read, because

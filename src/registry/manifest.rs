@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::seal::{seal, unseal};
 use crate::host::atomic_file;
 use crate::host::input;
+use crate::host::seal::{seal, unseal};
 use crate::model::{Refusal, RefusalKind, VmId, VmInstance, VmManifest, VmPaths};
 use crate::sys::file_system::if_exists;
 

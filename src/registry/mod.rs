@@ -8,7 +8,6 @@ mod contents;
 mod manifest;
 mod mark_key;
 mod reserve;
-mod seal;
 mod store;
 mod version;
 

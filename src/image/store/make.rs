@@ -11,6 +11,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::artifacts::{ArtifactsDirectory, LockWait};
+use crate::host::seal::seal;
 use crate::host::tool::ToolInterrupted;
 use crate::host::{atomic_file, clock, directory};
 use crate::image::builder::{ImageBuilder, ImageParts, PHASES};
@@ -266,9 +267,8 @@ fn set_mode(path: &Path, name: &str) -> Result<()> {
 }
 
 fn write_info(image: &Path, info: &ImageInfo) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(info)?;
-    text.push(b'\n');
-    atomic_file::replace(&image.join(INFO), &text).map(drop)
+    let sealed = seal(&serde_json::to_vec_pretty(info)?);
+    atomic_file::replace(&image.join(INFO), &sealed).map(drop)
 }
 
 fn rename_durably(from: &Path, to: &Path) -> Result<()> {

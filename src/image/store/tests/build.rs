@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::fixture::{StoreFixture, image_name, profile, refusal};
+use crate::host::seal::seal;
 use crate::image::info::{DISK, INFO, INITRD, KERNEL, MODULES, ROOTFS};
 use crate::image::{ImageVerification, SilentProgress};
 use crate::model::{ImageRecipe, RefusalKind};
@@ -42,6 +43,7 @@ fn an_image_from_before_recipes_named_kernels_stays_as_it_is() {
     drop(image);
     let mut old: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     assert!(old["recipe"].as_object_mut().unwrap().remove("kernel").is_some());
+    assert!(old.as_object_mut().unwrap().remove("seal").is_some());
     fs::write(&path, old.to_string()).unwrap();
 
     let image = fixture.ensure().unwrap();
@@ -144,7 +146,16 @@ fn a_damaged_description_is_an_error_until_the_image_is_rebuilt() {
     let fixture = StoreFixture::new();
     let path = fixture.ensure().unwrap().dir().join(INFO);
     let text = fs::read_to_string(&path).unwrap();
-    for bad in ["", "{}", &text[..text.len() / 2], &text.replace("\"profile\"", "\"profil\"")] {
+    let changed = [
+        ("\"profile\"", "\"profil\""),
+        ("\"schema\": 1", "\"schema\": 2"),
+        ("built_at\": 1", "built_at\": 2"),
+        ("\"seal\"", "\"real\""),
+    ]
+    .map(|(from, to)| text.replacen(from, to, 1));
+    assert!(changed.iter().all(|changed| *changed != text));
+    let cut = ["", "{}", &text[..text.len() / 2]].map(str::to_owned);
+    for bad in cut.iter().chain(&changed) {
         fs::write(&path, bad).unwrap();
         assert_eq!(refusal(&fixture.ensure().unwrap_err()).kind, RefusalKind::Host);
         assert_eq!(
@@ -157,7 +168,7 @@ fn a_damaged_description_is_an_error_until_the_image_is_rebuilt() {
     fixture.ensure().unwrap().verify().unwrap();
 
     // An image of another version is rebuilt.
-    fs::write(&path, text.replace("\"schema\": 1", "\"schema\": 999")).unwrap();
+    fs::write(&path, seal(br#"{"schema":999}"#)).unwrap();
     assert!(fixture.store().find(&image_name()).unwrap().is_none());
     fixture.ensure().unwrap();
     assert_eq!(fixture.builds(), 3);
