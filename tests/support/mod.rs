@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod canary;
 pub mod command_lines;
+mod dispositions;
 pub mod environment;
 pub mod fields;
 pub mod images;
