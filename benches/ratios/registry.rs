@@ -104,6 +104,7 @@ fn fill(workspace: &Workspace, size: usize) -> Result<()> {
                 },
                 manifest,
                 command: None,
+                waits: None,
             };
             contents.vms.insert(record.id().clone(), record);
         }

@@ -29,7 +29,10 @@ pub fn qmp(input: &[u8]) {
     let mut wait = WaitLimit::within(Duration::from_secs(20));
     let null = File::open("/dev/null").expect("a null device");
     let loaded = bounded((4 << 20) + 64 * input.len(), || {
-        QmpClient::open(Some(&socket), &mut wait).and_then(|mut qemu| qemu.load(null))
+        QmpClient::open(Some(&socket), &mut wait).and_then(|mut qemu| {
+            qemu.keep_memory_apart()?;
+            qemu.load(null)
+        })
     });
     if let Err(error) = loaded {
         check_error(error);

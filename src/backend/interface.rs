@@ -153,7 +153,7 @@ pub trait Backend {
     fn boot_deadline(&self) -> Duration;
 }
 
-/// What a backend's VMs leave on the host. It is known without the backend's programs, because a VM must
+/// What a backend's VMs have on the host. It is known without the backend's programs, because a VM must
 /// be deleted even if they are gone.
 pub trait VmTraces {
     /// The file in which the guest's console is recorded.
@@ -169,6 +169,24 @@ pub trait VmTraces {
     /// Whether commands run as processes of the host, which outlive the VMM.
     fn has_host_processes(&self) -> bool {
         false
+    }
+
+    /// Whether its VMM pauses the guest when the host's disk is full.
+    fn pauses_guests(&self) -> bool {
+        false
+    }
+
+    /// Whether the guest of a running VM waits for room on the host's disk.
+    ///
+    /// # Errors
+    /// The VMM does not answer in time.
+    fn is_waiting(&self, _: &VmPaths) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// As [`VmTraces::is_waiting`], after letting the guest go on if there is room again.
+    fn go_on(&self, _: &VmPaths) -> Result<bool> {
+        Ok(false)
     }
 
     /// What exists of the VM outside its own directories.

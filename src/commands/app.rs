@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::lifecycle::VmManager;
-use crate::output::Printer;
+use crate::output::{PrintStyle, Printer};
 use crate::settings::Settings;
 
 /// The settings that apply to this command line, and how to print.
@@ -16,7 +16,8 @@ pub struct AppContext {
 impl AppContext {
     /// As [`VmManager::open`].
     pub fn open(&self) -> Result<VmManager> {
-        VmManager::open(self.settings.clone())
+        let say = |line: &str| Printer { style: PrintStyle::default() }.verdict(line);
+        Ok(VmManager { say, ..VmManager::open(self.settings.clone())? })
     }
 
     /// As [`VmManager::open_to_read`].

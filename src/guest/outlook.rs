@@ -12,6 +12,11 @@ pub trait VmOutlook: Debug + Send {
 
     /// Why it is ending or has ended, if mayfly ended it.
     fn ending(&self) -> Option<VmEnding>;
+
+    /// Whether the guest is paused, so that it cannot end a command.
+    fn is_waiting(&self) -> bool {
+        false
+    }
 }
 
 /// Why a VM ends.

@@ -98,6 +98,11 @@ impl AgentSession {
         self.outlook.as_ref()?.ending()
     }
 
+    /// Whether the guest is paused.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.outlook.as_ref().is_some_and(|outlook| outlook.is_waiting())
+    }
+
     /// What the agent reported about itself. Escape it before printing: the guest may have forged it.
     pub fn agent(&self) -> &AgentInfo {
         &self.agent

@@ -35,6 +35,9 @@ use crate::protocol::{
 use crate::sys::poll::{self, PollFlags};
 use crate::sys::signals::STOPPING;
 
+/// How often to look whether the guest is paused, when a command was told to end.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How long a command may take to end after its output lost its reader.
 const OUTPUT_GRACE: Duration = Duration::from_millis(500);
 
@@ -51,8 +54,8 @@ pub(super) struct StreamPump<'a> {
     deadline: ExecDeadline,
     /// Why the input could not be read.
     input_error: Option<io::Error>,
-    /// Whether a signal was passed on.
-    signalled: bool,
+    /// The last signal that was passed on to end the command.
+    signalled: Option<SignalNumber>,
     /// Whether the VM was ending when the command did, by its agent.
     pub vm_ending: bool,
 }
@@ -85,7 +88,7 @@ impl<'a> StreamPump<'a> {
             stderr,
             deadline: ExecDeadline::of(request, expiry),
             input_error: None,
-            signalled: false,
+            signalled: None,
             vm_ending: false,
         }
     }
@@ -127,6 +130,9 @@ impl<'a> StreamPump<'a> {
             session.link.flush()?;
             if let Some(end) = self.overdue(session)? {
                 return Ok(end);
+            }
+            if let Some(signal) = self.signalled.filter(|_| session.is_waiting()) {
+                bail!(SignalInterrupt(signal));
             }
             let ready = self.wait(session, signals)?;
             if ready.contains(&PumpSource::Signals)
@@ -278,13 +284,14 @@ impl<'a> StreamPump<'a> {
                 return Ok(Some(self.hang_up(signal)));
             }
             let asks_to_stop = STOPPING.iter().any(|stopping| signal == *stopping);
-            let asks_again = self.signalled && asks_to_stop;
+            // A guest that is paused passes nothing on.
+            let asks_again = (self.signalled.is_some() || session.is_waiting()) && asks_to_stop;
             if signal.is_own_limit()
                 || asks_again && (signal == Signal::SIGINT || signal == Signal::SIGTERM)
             {
                 bail!(SignalInterrupt(signal));
             }
-            self.signalled |= asks_to_stop;
+            self.signalled = asks_to_stop.then_some(signal).or(self.signalled);
             send_signal(session, signal)?;
         }
         Ok(None)
@@ -355,7 +362,9 @@ impl<'a> StreamPump<'a> {
                 [&self.stdout, &self.stderr].into_iter().filter_map(OutputDrain::waits_for);
             sources.extend(outputs.map(|output| (PumpSource::Output, output, PollFlags::POLLOUT)));
         }
-        poll::ready(&sources, self.deadline.limit().map(|(at, _)| at)).context("poll")
+        let look = self.signalled.map(|_| Instant::now() + LOOK_INTERVAL);
+        let limit = self.deadline.limit().map(|(at, _)| at);
+        poll::ready(&sources, [limit, look].into_iter().flatten().min()).context("poll")
     }
 }
 

@@ -4,6 +4,14 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use crate::model::{Refusal, RefusalKind};
 
+/// Starts a thread that nothing waits for.
+///
+/// # Errors
+/// The kernel allows no more threads.
+pub fn start_detached(work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    Builder::new().spawn(work).map(drop)
+}
+
 /// Starts a thread that ends before `scope` does.
 ///
 /// # Errors

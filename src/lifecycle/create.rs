@@ -233,6 +233,7 @@ fn reserve(
             expiry: VmExpiry::after(&now, manifest.ttl_seconds),
             state: VmPhase::Creating,
             command: Some(process::identify_self()?),
+            waits: None,
         };
         contents.vms.insert(manifest.vm_id.clone(), record.clone());
         Ok((record, RegistryChange::Made))

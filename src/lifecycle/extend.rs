@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::full_disk::refuse_waiting;
 use super::manager::{AGENT_TIMEOUT, VmManager};
 use super::unexpired::acquire_unexpired;
 use crate::backend::StreamPurpose;
@@ -47,6 +48,7 @@ pub fn extend(manager: &VmManager, id: &VmId, ttl: TimeSpan) -> Result<VmRecord>
 /// Sets the time after which the guest's agent ends the VM.
 fn set_guest_ttl(manager: &VmManager, record: &VmRecord, left: Duration) -> Result<()> {
     let vmm = manager.running_vmm(record)?;
+    refuse_waiting(manager, record)?;
     let mut wait = WaitLimit::within(AGENT_TIMEOUT).watching(vmm.as_fd());
     let mut session = manager.connect(record, StreamPurpose::Control, &mut wait)?;
     session.set_ttl(left, &mut wait)?;

@@ -34,25 +34,27 @@ pub const AGENT_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct VmManager {
     pub settings: Settings,
     pub registry: Registry,
+    /// Prints a line for the user while an operation waits. By default, nothing is printed.
+    pub say: fn(&str),
 }
 
 impl VmManager {
     /// For verbs that change something. Creates the state directory if it is missing.
     pub fn open(settings: Settings) -> Result<VmManager> {
         let registry = Registry::open(&settings.directories.state)?;
-        Ok(VmManager { settings, registry })
+        Ok(VmManager { settings, registry, say: |_| () })
     }
 
     /// For verbs that only read.
     pub fn open_to_read(settings: Settings) -> Result<VmManager> {
         let registry = Registry::open_to_read(&settings.directories.state)?;
-        Ok(VmManager { settings, registry })
+        Ok(VmManager { settings, registry, say: |_| () })
     }
 
     /// For diagnosing directories that may not be in order.
     pub fn open_unchecked(settings: Settings) -> VmManager {
         let registry = Registry::at(&settings.directories.state);
-        VmManager { settings, registry }
+        VmManager { settings, registry, say: |_| () }
     }
 
     /// The images. Creates their directory if it is missing.

@@ -12,6 +12,7 @@
 mod create;
 mod doctor;
 mod extend;
+mod full_disk;
 mod guest;
 mod images;
 mod manager;

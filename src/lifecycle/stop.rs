@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::full_disk::go_on;
 use super::manager::VmManager;
 use super::recover::settle::acquire;
 use super::recover::{processes, teardown};
@@ -41,11 +42,16 @@ fn stop_running(
     grace: Duration,
 ) -> Result<()> {
     let deadline = Instant::now() + grace;
-    // The next step works even if the guest could not be asked.
-    let asked = ask_guest(manager, record, vmm, grace, deadline);
-    let left = deadline.saturating_duration_since(Instant::now());
-    if asked.is_ok() && vmm.wait(left)? {
-        return Ok(());
+    if let Some(why) = go_on(manager, record) {
+        let name = record.manifest.display_name();
+        (manager.say)(&format!("mayfly: VM {name} is stopped without its last writes: {why}"));
+    } else {
+        // The next step works even if the guest could not be asked.
+        let asked = ask_guest(manager, record, vmm, grace, deadline);
+        let left = deadline.saturating_duration_since(Instant::now());
+        if asked.is_ok() && vmm.wait(left)? {
+            return Ok(());
+        }
     }
     vmm.signal(Signal::SIGTERM)?;
     if vmm.wait(VMM_GRACE)? {

@@ -97,6 +97,11 @@ impl VmPaths {
         self.run.join(format!("port.{number}"))
     }
 
+    /// The socket of the VMM's monitor.
+    pub fn monitor(&self) -> PathBuf {
+        self.run.join("qmp")
+    }
+
     /// The lock of one agent port.
     pub fn port_claim(&self, number: u32) -> PathBuf {
         self.run.join(format!("port.{number}.lock"))

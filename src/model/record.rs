@@ -214,6 +214,9 @@ pub struct VmRecord {
     /// The command whose operation is under way or was abandoned; `None` if the VM is at rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<ProcessId>,
+    /// Why the guest of a started VM waits. Only shown, never recorded.
+    #[serde(skip)]
+    pub waits: Option<String>,
 }
 
 impl VmRecord {
@@ -230,10 +233,11 @@ impl VmRecord {
         self.state.instance().map(|instance| &instance.process).or(self.command.as_ref())
     }
 
-    /// The error that stopped the VM.
+    /// The error that stopped the VM, or why its guest waits.
     pub fn last_error(&self) -> Option<&str> {
         match &self.state {
             VmPhase::Stopped { last_error } => last_error.as_deref(),
+            VmPhase::Started { .. } => self.waits.as_deref(),
             _ => None,
         }
     }

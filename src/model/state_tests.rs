@@ -24,6 +24,7 @@ pub fn record(state: VmPhase) -> VmRecord {
         expiry: VmExpiry { expires_at: 60.0, expires_boottime: 60.0, boot_id },
         state,
         command: None,
+        waits: None,
     }
 }
 

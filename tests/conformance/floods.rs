@@ -96,20 +96,30 @@ pub fn a_console_that_is_flooded_stays_bounded(bench: &Bench) {
     assert!(written() < log::MAX_BYTES / 2, "{} bytes", written());
 }
 
-pub fn a_full_disk_of_the_host_is_an_error_in_the_guest(bench: &Bench) {
+pub fn a_guest_waits_while_the_disk_of_the_host_is_full(bench: &Bench) {
     if bench.backend != "qemu" || !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: it mounts a small file system for one VM");
         return;
     }
     // The mount ends with the shell and the VM.
-    let script = "set -e; mkdir small; mount -t tmpfs -o size=16m,mode=700 none small; \
-        export MAYFLY_STATE_DIR=$PWD/small/state; vm=$(mayfly create --keep); mayfly start -q $vm > /dev/null; \
-        sh() { mayfly exec --keep --timeout 2m $vm -- sh -c \"$1\"; }; \
-        sh 'head -c 40M /dev/urandom > /big; sync; touch /x 2> /dev/null || echo noticed'; \
-        mayfly status --json $vm | grep -o started; \
-        mount -o remount,size=400m small; mayfly stop $vm > /dev/null; mayfly start $vm > /dev/null; \
-        sh 'rm -f /big; echo new > /x; sync; cat /x'; mayfly rm $vm > /dev/null; umount small";
+    let script = r#"set -e; mkdir small; mount -t tmpfs -o size=16m,mode=700 none small
+        export MAYFLY_STATE_DIR=$PWD/small/state; vm=$(mayfly create --keep); mayfly start -q $vm > /dev/null
+        sh() { mayfly exec --keep --timeout $1 $vm -- sh -c "$2"; }; said() { grep -c ' waits: the host.s disk is full' $1; }
+        write='yes mayfly | head -c 40M > /big; sync; echo 3 > /proc/sys/vm/drop_caches; md5sum < /big'
+        sh 5m "$write" > sum 2> waits & writer=$!
+        sh 30s 'sleep 100' 2> slept || echo sleep $? > sleeps & sleeper=$!
+        until [ -s waits ]; do kill -0 $writer; sleep 0.1; done
+        said waits; mayfly status --json $vm | grep -o started; mayfly status | grep -o 'disk is full'
+        sh 5m true 2> refused || echo exec $?; said refused
+        wait $sleeper; cat sleeps; said waits
+        mount -o remount,size=100m small; wait $writer; yes mayfly | head -c 40M | md5sum | cmp - sum && echo whole
+        mayfly status --json $vm | grep -o '"last_error":null'
+        head -c 100M /dev/zero > small/fill 2> /dev/null || sh 15s 'yes | head -c 20M > /more; sync' 2> full || echo full $?; said full
+        mayfly stop --grace 5m $vm 2>&1 > /dev/null | grep -o 'without its last writes'
+        rm small/fill; mayfly start $vm > /dev/null; sh 5m 'md5sum < /big' | cmp - sum && echo still whole
+        mayfly rm $vm > /dev/null; umount small"#;
     let answer = bench.env.run_client("unshare", &["-m", "sh", "-c", script]);
-    assert_eq!(answer.stdout(), "noticed\nstarted\nnew\n", "{answer}");
+    let expected = "1\nstarted\ndisk is full\nexec 125\n1\nsleep 124\n1\nwhole\n\"last_error\":null\nfull 124\n1\nwithout its last writes\nstill whole\n";
+    assert_eq!(answer.stdout(), expected, "{answer}");
     assert_eq!(answer.code(), 0, "{answer}");
 }

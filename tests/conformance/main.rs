@@ -66,7 +66,7 @@ suite! {
         escape::a_vmm_that_was_taken_over_cannot_mislead_commands;
         escape::every_vmm_is_a_user_of_its_own;
         floods::a_console_that_is_flooded_stays_bounded;
-        floods::a_full_disk_of_the_host_is_an_error_in_the_guest;
+        floods::a_guest_waits_while_the_disk_of_the_host_is_full;
         floods::a_stopped_reader_costs_no_memory_and_delays_no_other_command;
         hardening::a_disk_is_raw_whatever_is_in_it;
         hardening::the_vmm_is_confined_and_given_nothing;

@@ -18,6 +18,8 @@ pub struct InheritedFiles {
     pub memory: Option<(RawFd, MemoryMapping)>,
     /// The QMP connection.
     pub monitor: Option<RawFd>,
+    /// A listening socket for further QMP connections, one after another.
+    pub later_monitor: RawFd,
 }
 
 /// How the guest's memory is mapped from its file.
@@ -114,9 +116,8 @@ pub fn build(
             ),
         );
         add("-blockdev", format!("driver=raw,node-name={node},file={node}-file,{mode}"));
-        // The guest gets the error if the host's disk is full. By default QEMU would pause the guest, and
-        // everything that waits for it, until a monitor says otherwise.
-        let on_error = if read_only { "" } else { ",werror=report" };
+        // The guest waits while the host's disk is full, and gets every other error.
+        let on_error = if read_only { "" } else { ",werror=enospc" };
         add("-device", format!("virtio-blk-device,drive={node}{on_error}"));
     }
 
@@ -130,6 +131,8 @@ pub fn build(
         add("-chardev", format!("socket,id=monitor,fd={monitor}"));
         add("-mon", "chardev=monitor,mode=control".into());
     }
+    add("-chardev", format!("socket,id=later,fd={},server=on,wait=off", opened.later_monitor));
+    add("-mon", "chardev=later,mode=control".into());
     for (number, socket) in opened.ports.iter().enumerate() {
         add("-chardev", format!("socket,id=port{number},fd={socket},server=on,wait=off"));
         add("-device", format!("virtserialport,chardev=port{number},name=mayfly.{number}"));
@@ -180,6 +183,7 @@ mod tests {
             ports: vec![15, 16],
             memory,
             monitor: memory.map(|_| 18),
+            later_monitor: 19,
         };
         let manifest = VmManifest { vcpu_count: 2, mem_mib: 512, ..VmManifest::sample() };
         let manifest = VmManifest { accelerator, nested, ..manifest };
@@ -203,9 +207,11 @@ mod tests {
             -add-fd fd=13,set=2 \
             -blockdev driver=file,node-name=disk-file,filename=/dev/fdset/2,locking=off,discard=unmap \
             -blockdev driver=raw,node-name=disk,file=disk-file,discard=unmap \
-            -device virtio-blk-device,drive=disk,werror=report \
+            -device virtio-blk-device,drive=disk,werror=enospc \
             -add-fd fd=14,set=3 -chardev file,id=console,path=/dev/fdset/3,append=on \
             -serial chardev:console -device virtio-rng-device -device virtio-serial-device \
+            -chardev socket,id=later,fd=19,server=on,wait=off \
+            -mon chardev=later,mode=control \
             -chardev socket,id=port0,fd=15,server=on,wait=off \
             -device virtserialport,chardev=port0,name=mayfly.0 \
             -chardev socket,id=port1,fd=16,server=on,wait=off \

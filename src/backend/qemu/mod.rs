@@ -27,9 +27,9 @@ use crate::host::launcher::{HostUser, LaunchBounds, LaunchProgram, LaunchSpec};
 use crate::host::seccomp::SyscallFilter;
 use crate::host::tsc::TscCalibration;
 use crate::host::wait::WaitLimit;
-use crate::host::{kvm, log, namespaces, which};
+use crate::host::{kvm, log, namespaces, socket, which};
 use crate::model::layout::SESSION_PORTS;
-use crate::model::{Accelerator, BackendKind, VmManifest};
+use crate::model::{Accelerator, BackendKind, VmManifest, VmPaths};
 
 /// Runs `qemu-system-x86_64`.
 #[derive(Debug, Clone)]
@@ -85,6 +85,7 @@ impl Backend for QemuBackend {
                 }
             },
             monitor: theirs.map(|socket| keep(socket.into())),
+            later_monitor: keep(socket::listen(&vm.paths.monitor())?.into()),
             ports: port::listen(vm.paths)?.into_iter().map(keep).collect(),
         };
         let tsc_khz = match vm.memory {
@@ -135,6 +136,7 @@ impl Backend for QemuBackend {
             .open(&files.state)
             .with_context(|| format!("cannot create {}", files.state.display()))?;
         let mut qemu = QmpClient::open(monitor.as_ref(), wait)?;
+        qemu.keep_memory_apart()?;
         qemu.save(state)?;
         if qemu.version() >= FIRST_READ_ONLY {
             let memory = std::fs::set_permissions(&files.memory, Permissions::from_mode(0o444));
@@ -145,7 +147,9 @@ impl Backend for QemuBackend {
 
     fn thaw(&self, vm: BackendVm, monitor: &MonitorStream, wait: &mut WaitLimit<'_>) -> Result<()> {
         let files = vm.frozen_files()?;
-        QmpClient::open(monitor.as_ref(), wait)?.load(open(&files.state, false)?)
+        let mut qemu = QmpClient::open(monitor.as_ref(), wait)?;
+        qemu.keep_memory_apart()?;
+        qemu.load(open(&files.state, false)?)
     }
 
     fn dial(
@@ -193,7 +197,26 @@ impl QemuBackend {
 #[derive(Debug)]
 pub struct QemuTraces;
 
-impl VmTraces for QemuTraces {}
+impl VmTraces for QemuTraces {
+    fn pauses_guests(&self) -> bool {
+        true
+    }
+
+    fn is_waiting(&self, paths: &VmPaths) -> Result<bool> {
+        let mut wait = WaitLimit::within(MONITOR_LIMIT);
+        let monitor = socket::connect(&paths.monitor())?;
+        QmpClient::open(monitor.as_ref(), &mut wait)?.is_paused_by_disk()
+    }
+
+    fn go_on(&self, paths: &VmPaths) -> Result<bool> {
+        let mut wait = WaitLimit::within(MONITOR_LIMIT);
+        let monitor = socket::connect(&paths.monitor())?;
+        QmpClient::open(monitor.as_ref(), &mut wait)?.go_on()
+    }
+}
+
+/// How long QEMU may take to answer. It serves one client of its monitor at a time, each for a fraction of a second.
+const MONITOR_LIMIT: Duration = Duration::from_secs(1);
 
 fn open(path: &Path, write: bool) -> Result<OwnedFd> {
     let file: File = OpenOptions::new()

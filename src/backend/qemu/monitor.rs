@@ -1,10 +1,11 @@
-//! A client of QEMU's machine protocol (QMP), over a socket that only the process which starts QEMU holds.
+//! A client of QEMU's machine protocol (QMP): over a connection that only the process which starts QEMU holds, or a
+//! socket in the VM's private directory.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -23,6 +24,12 @@ const MAX_MESSAGE: u64 = 1 << 20;
 
 /// The interval for checking whether the state is saved or loaded, which takes some milliseconds.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How long a write that is tried again may take to fail again.
+const RETRY_LIMIT: Duration = Duration::from_millis(200);
+
+/// The interval for checking whether it has failed again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The name that QEMU uses for the file it is given.
 const FILE: &str = "state";
@@ -66,13 +73,47 @@ impl<'a, 'w> QmpClient<'a, 'w> {
         let version = greeting.QMP.version.qemu;
         client.version = QemuVersion(version.major, version.minor, version.micro);
         client.ask(&qmp::qmp_capabilities { enable: None })?;
-        // The guest's memory is in a file of its own, both for saving and loading.
+        Ok(client)
+    }
+
+    /// Leaves the guest's memory, which is in a file of its own, out of what is saved and loaded.
+    ///
+    /// # Errors
+    /// As for [`QmpClient::save`].
+    pub fn keep_memory_apart(&mut self) -> Result<()> {
         let capabilities = vec![MigrationCapabilityStatus {
             capability: MigrationCapability::x_ignore_shared,
             state: true,
         }];
-        client.ask(&qmp::migrate_set_capabilities { capabilities })?;
-        Ok(client)
+        self.ask(&qmp::migrate_set_capabilities { capabilities }).map(drop)
+    }
+
+    /// Lets a guest go on that QEMU paused because the host's disk was full: QEMU tries the failed write again.
+    /// Returns whether the guest still waits.
+    ///
+    /// # Errors
+    /// As for [`QmpClient::save`].
+    pub fn go_on(&mut self) -> Result<bool> {
+        if !self.is_paused_by_disk()? {
+            return Ok(false);
+        }
+        self.ask(&qmp::cont {})?;
+        let until = Instant::now() + RETRY_LIMIT;
+        while Instant::now() < until {
+            self.pause(RETRY_INTERVAL, "QEMU to write")?;
+            if self.is_paused_by_disk()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether QEMU paused the guest because the host's disk was full.
+    ///
+    /// # Errors
+    /// As for [`QmpClient::save`].
+    pub fn is_paused_by_disk(&mut self) -> Result<bool> {
+        Ok(self.ask(&qmp::query_status {})?.status == RunState::io_error)
     }
 
     /// The version from the greeting.
@@ -100,7 +141,7 @@ impl<'a, 'w> QmpClient<'a, 'w> {
                 Some(MigrationStatus::failed | MigrationStatus::cancelled) => {
                     bail!("QEMU cannot save the VM: {}", info.error_desc.unwrap_or_default())
                 }
-                _ => self.pause("QEMU to save the VM")?,
+                _ => self.pause(POLL_INTERVAL, "QEMU to save the VM")?,
             }
         }
     }
@@ -120,7 +161,7 @@ impl<'a, 'w> QmpClient<'a, 'w> {
         // The loaded state is that of a stopped VM. While it is being loaded, QEMU accepts `cont` but
         // ignores it.
         while self.ask(&qmp::query_status {})?.status == RunState::inmigrate {
-            self.pause("QEMU to load the VM")?;
+            self.pause(POLL_INTERVAL, "QEMU to load the VM")?;
         }
         self.ask(&qmp::cont {}).map(drop)
     }
@@ -136,8 +177,8 @@ impl<'a, 'w> QmpClient<'a, 'w> {
         self.qmp.execute(command).map_err(|error| self.error(C::NAME, error))
     }
 
-    fn pause(&mut self, what: &str) -> Result<()> {
-        self.reader().wait.pause(POLL_INTERVAL, what)
+    fn pause(&mut self, length: Duration, what: &str) -> Result<()> {
+        self.reader().wait.pause(length, what)
     }
 
     fn reader(&mut self) -> &mut QmpReader<'a, 'w> {
@@ -212,9 +253,16 @@ mod tests {
 
     const GREETING: &str = r#"{"QMP":{"version":{"qemu":{"micro":22,"minor":2,"major":7},"package":""},"capabilities":[]}}"#;
 
-    /// The result of loading a state if QEMU answers with these lines, the first as its greeting and
-    /// one for each command.
+    /// The result of loading a state if QEMU answers with these lines.
     fn load_from(lines: &[&str]) -> Result<()> {
+        ask(lines, |qemu| {
+            qemu.keep_memory_apart()?;
+            qemu.load(std::fs::File::open("/dev/null").unwrap())
+        })
+    }
+
+    /// The result of `work` if QEMU answers with these lines, the first as its greeting and one for each command.
+    fn ask<T>(lines: &[&str], work: impl FnOnce(&mut QmpClient) -> Result<T>) -> Result<T> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let lines: Vec<String> = lines.iter().map(|&line| line.to_owned()).collect();
         let qemu = spawn(move || {
@@ -227,10 +275,9 @@ mod tests {
             }
         });
         let mut wait = WaitLimit::within(Duration::from_secs(20));
-        let state = std::fs::File::open("/dev/null").unwrap();
-        let loaded = QmpClient::open(Some(&ours), &mut wait).and_then(|mut qemu| qemu.load(state));
+        let result = QmpClient::open(Some(&ours), &mut wait).and_then(|mut qemu| work(&mut qemu));
         qemu.join().unwrap();
-        loaded
+        result
     }
 
     const DONE: &str = r#"{"return":{}}"#;
@@ -245,6 +292,20 @@ mod tests {
         let event = r#"{"event":"RESUME","timestamp":{"seconds":1,"microseconds":2}}
 {"return":{}}"#;
         load_from(&[GREETING, DONE, DONE, DONE, DONE, paused, event]).unwrap();
+    }
+
+    #[test]
+    fn only_a_guest_that_waits_for_room_is_told_to_go_on() {
+        let (runs, frozen, waits) = (
+            r#"{"return":{"running":true,"status":"running"}}"#,
+            r#"{"return":{"running":false,"status":"paused"}}"#,
+            r#"{"return":{"running":false,"status":"io-error"}}"#,
+        );
+        let go_on = |lines: &[&str]| ask(lines, |qemu| qemu.go_on());
+        assert!(!go_on(&[GREETING, DONE, runs]).unwrap());
+        assert!(!go_on(&[GREETING, DONE, frozen]).unwrap());
+        assert!(go_on(&[GREETING, DONE, waits, DONE, runs, waits]).unwrap());
+        go_on(&[GREETING, DONE, waits]).unwrap_err();
     }
 
     #[test]

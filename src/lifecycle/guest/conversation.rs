@@ -10,6 +10,7 @@ use crate::backend::StreamPurpose;
 use crate::guest::AgentSession;
 use crate::host::signals::PendingSignals;
 use crate::host::wait::WaitLimit;
+use crate::lifecycle::full_disk::{FullDiskWatch, refuse_waiting};
 use crate::lifecycle::manager::{AGENT_TIMEOUT, VmManager};
 use crate::lifecycle::start::StartedVm;
 use crate::lifecycle::unexpired::observe_unexpired;
@@ -22,13 +23,14 @@ pub struct AgentConversation<'a> {
     manager: &'a VmManager,
     pub record: VmRecord,
     pub session: AgentSession,
+    _watch: FullDiskWatch,
 }
 
 impl<'a> AgentConversation<'a> {
     /// Connects to a VM's agent. Holds no lock, so `stop` and `rm` can end it at any time.
     ///
     /// # Errors
-    /// `NotFound`, `Expired`, `WrongState` if the VM is not started; `Agent` if its agent does not
+    /// `NotFound`, `Expired`, `WrongState` if the VM is not started; `Host` if it waits for room; `Agent` if its agent does not
     /// answer.
     pub fn begin(
         manager: &'a VmManager,
@@ -38,20 +40,29 @@ impl<'a> AgentConversation<'a> {
         let record = observe_unexpired(manager, manager.registry.read()?.get(id)?.clone())?;
         record.running()?;
         let vmm = manager.running_vmm(&record)?;
+        refuse_waiting(manager, &record)?;
+        let watch = FullDiskWatch::begin(manager, &record);
         let mut wait =
             WaitLimit::within(AGENT_TIMEOUT).watching(vmm.as_fd()).interruptible(signals);
         let session = manager.connect(&record, StreamPurpose::Session, &mut wait)?;
-        Ok(AgentConversation::new(manager, record, session))
+        Ok(AgentConversation::new(manager, record, session, watch))
     }
 
     /// The connection that a start has opened.
     pub fn of(manager: &'a VmManager, started: StartedVm) -> AgentConversation<'a> {
-        AgentConversation::new(manager, started.record, started.booted.session)
+        let watch = FullDiskWatch::begin(manager, &started.record);
+        AgentConversation::new(manager, started.record, started.booted.session, watch)
     }
 
-    fn new(manager: &'a VmManager, record: VmRecord, mut session: AgentSession) -> Self {
-        session.watch(Box::new(RegisteredVm::new(&manager.registry, &record)));
-        AgentConversation { manager, record, session }
+    fn new(
+        manager: &'a VmManager,
+        record: VmRecord,
+        mut session: AgentSession,
+        watch: FullDiskWatch,
+    ) -> Self {
+        let vm = RegisteredVm::new(&manager.registry, &record, watch.waits.clone());
+        session.watch(Box::new(vm));
+        AgentConversation { manager, record, session, _watch: watch }
     }
 
     /// Adds the VM's command defaults to a command.

@@ -1,6 +1,8 @@
 //! What the registry says about a VM while a command runs in it.
 
 use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::guest::{VmEnding, VmOutlook};
@@ -18,12 +20,14 @@ pub struct RegisteredVm {
     id: VmId,
     /// The last that was known, for a VM that was deleted meanwhile.
     expiry: RefCell<VmExpiry>,
+    waits: Arc<AtomicBool>,
 }
 
 impl RegisteredVm {
-    pub fn new(registry: &Registry, record: &VmRecord) -> RegisteredVm {
+    /// `waits` tells whether the guest is paused.
+    pub fn new(registry: &Registry, record: &VmRecord, waits: Arc<AtomicBool>) -> RegisteredVm {
         let expiry = RefCell::new(record.expiry.clone());
-        RegisteredVm { registry: registry.clone(), id: record.id().clone(), expiry }
+        RegisteredVm { registry: registry.clone(), id: record.id().clone(), expiry, waits }
     }
 
     /// Its record, unless it was deleted or the registry cannot be read.
@@ -56,5 +60,8 @@ impl VmOutlook for RegisteredVm {
             Some(VmPhase::Started { .. }) => None,
             _ => Some(VmEnding::Stopped),
         }
+    }
+    fn is_waiting(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
     }
 }

@@ -92,6 +92,7 @@ mod tests {
             expiry,
             state: VmPhase::Created,
             command: None,
+            waits: None,
         };
         vec![vm; count]
     }

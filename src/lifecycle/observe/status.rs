@@ -3,11 +3,13 @@
 use anyhow::Result;
 
 use crate::host::clock;
+use crate::lifecycle::full_disk::{go_on, is_room_scarce, why_waiting};
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::unexpired::observe_unexpired;
 use crate::model::{StatusFilter, VmRecord, VmRef};
 
-/// All VMs that match every filter, oldest first. Writes nothing.
+/// All VMs that match every filter, oldest first. Asks each VM whether it waits only if
+/// there is little room.
 pub fn status_all(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<VmRecord>> {
     let now = clock::now()?;
     let mut records: Vec<VmRecord> = manager
@@ -18,6 +20,9 @@ pub fn status_all(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<V
         .map(|record| manager.observe(record.clone(), &now))
         .collect::<Result<_>>()?;
     records.retain(|record| filters.iter().all(|filter| filter.matches(record)));
+    if is_room_scarce(manager) {
+        records.iter_mut().for_each(|record| record.waits = why_waiting(manager, record));
+    }
     records.sort_by(|a, b| a.manifest.created_at.total_cmp(&b.manifest.created_at));
     Ok(records)
 }
@@ -29,5 +34,7 @@ pub fn status_all(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<V
 pub fn status(manager: &VmManager, vm: &VmRef) -> Result<VmRecord> {
     let contents = manager.registry.read()?;
     let id = contents.resolve(vm)?;
-    observe_unexpired(manager, contents.get(&id)?.clone())
+    let mut record = observe_unexpired(manager, contents.get(&id)?.clone())?;
+    record.waits = go_on(manager, &record);
+    Ok(record)
 }

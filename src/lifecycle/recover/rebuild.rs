@@ -104,5 +104,5 @@ fn restore(manifest: VmManifest, instance: Option<VmInstance>, boot: &BootId) ->
     let remaining = expires_at - clock::unix_time().as_secs_f64();
     let expires_boottime = clock::boottime().map_or(0.0, |now| now.as_secs_f64()) + remaining;
     let expiry = VmExpiry { expires_at, expires_boottime, boot_id: boot.clone() };
-    VmRecord { manifest, expiry, state, command: None }
+    VmRecord { manifest, expiry, state, command: None, waits: None }
 }

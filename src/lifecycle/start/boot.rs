@@ -16,6 +16,7 @@ use crate::host::process;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::host::wait::WaitLimit;
 use crate::host::{clock, directory, log, sparse};
+use crate::lifecycle::full_disk::FullDiskWatch;
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::recover::{processes, teardown};
 use crate::model::{BootFiles, QuotedOutput, Refusal, RefusalKind, VmInstance, VmPaths, VmRecord};
@@ -144,6 +145,7 @@ impl VmBoot<'_> {
         caller: &mut StartCaller<'_>,
     ) -> Result<AgentSession> {
         let StartCaller { signals, timings, .. } = caller;
+        let _watch = FullDiskWatch::begin(self.manager, self.record);
         let mut wait = self.wait(vmm, signals);
         if let MemorySource::Frozen(_) = memory {
             let paths = self.paths();
