@@ -43,11 +43,18 @@ impl RegisteredVm {
     }
 }
 
+/// The time in so many seconds, or so many seconds ago. An expiry that has passed must not become the present: its VM
+/// would be waited for again and again.
+fn in_seconds(left: f64) -> Option<Instant> {
+    let distance = Duration::try_from_secs_f64(left.abs()).ok()?;
+    let now = Instant::now();
+    if left < 0.0 { now.checked_sub(distance) } else { now.checked_add(distance) }
+}
+
 impl VmOutlook for RegisteredVm {
     fn expires(&self) -> Option<Instant> {
         self.latest();
-        let left = Duration::try_from_secs_f64(self.remaining()?).unwrap_or_default();
-        Instant::now().checked_add(left)
+        in_seconds(self.remaining()?)
     }
 
     fn ending(&self) -> Option<VmEnding> {
@@ -63,5 +70,18 @@ impl VmOutlook for RegisteredVm {
     }
     fn is_waiting(&self) -> bool {
         self.waits.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_that_has_passed_stays_in_the_past() {
+        let second = Duration::from_secs(1);
+        assert!(in_seconds(-3.0).unwrap() + second < Instant::now());
+        assert!(in_seconds(3.0).unwrap() > Instant::now() + second);
+        assert_eq!(in_seconds(f64::MAX), None);
     }
 }
