@@ -106,6 +106,9 @@ soak: ## run the crash and load campaigns at full size
 	MAYFLY_CAMPAIGN=1.0 $(CARGO) test --locked --no-fail-fast --test campaign -- --nocapture 2>&1 | tee $(SOAKED)
 	$(SAY) 'copies of a template that is not new'
 	MAYFLY_TEST_LAIN=20 $(CARGO) test --locked --test conformance a_template_that_has_lain
+	$(SAY) 'every lie of an agent to every verb, in emulated machines'
+	$(CARGO) build --locked --bins --example hostile-agent
+	MAYFLY_TEST_LIES=1 $(CARGO) test --locked --test conformance qemu::no_lie
 	$(SAY) 'copies of 5,000 files and 500 MB'
 	MAYFLY_TEST_COPY=1 $(CARGO) test --locked --test conformance trees_go_in
 	@MAYFLY_CAMPAIGN=1.0 MAYFLY_TEST_LAIN=20 MAYFLY_TEST_COPIES=20 MAYFLY_TEST_DAMAGED=9 \

@@ -19,6 +19,7 @@ mod doctor;
 mod escape;
 mod floods;
 mod hardening;
+mod hostile;
 mod imported;
 mod life;
 mod machine;
@@ -71,6 +72,8 @@ suite! {
         hardening::a_disk_is_raw_whatever_is_in_it;
         hardening::the_vmm_is_confined_and_given_nothing;
         hardening::the_image_stays_as_it_was_built;
+        hostile::an_agent_that_lies_at_its_setup_does_not_start_a_vm;
+        hostile::no_lie_of_an_agent_is_believed_or_waited_for;
         life::a_vm_goes_through_its_life;
         life::a_vm_that_powers_itself_off_is_stopped;
         life::a_vmm_that_hangs_at_its_start_is_waited_for;
