@@ -14,7 +14,7 @@ use crate::support::live::Live;
 use crate::support::processes;
 
 /// More than the two seconds of a machine with nothing else to do; the waits for locks last ten or more.
-const SOON: Duration = Duration::from_secs(8);
+pub const SOON: Duration = Duration::from_secs(8);
 
 /// Waits until the command does nothing but wait.
 #[track_caller]
@@ -46,7 +46,7 @@ fn ends_soon(env: &Environment, args: &[&str]) {
     }
 }
 
-fn held(path: &Path) -> File {
+pub fn held(path: &Path) -> File {
     let file = File::options().write(true).create(true).truncate(false).open(path).unwrap();
     flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
     file
@@ -95,7 +95,7 @@ fn a_signal_ends_the_wait_for_a_vms_lock() {
     env.rm(&id);
 }
 
-fn fifo(path: PathBuf) -> PathBuf {
+pub fn fifo(path: PathBuf) -> PathBuf {
     nix::unistd::mkfifo(&path, Mode::from_bits_truncate(0o600)).unwrap();
     path
 }

@@ -32,6 +32,7 @@ mod import_again;
 mod import_files;
 mod import_forms;
 mod import_sandbox;
+mod interruptible;
 mod interrupts;
 mod keep;
 mod labels;

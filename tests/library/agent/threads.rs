@@ -1,0 +1,1 @@
+//! Threads and processes that the kernel does not let the agent start.
