@@ -62,7 +62,7 @@ const ROWS: &[VerbRow] = &[
     VerbRow("image import tree mine", &[ImageLock, ConfigPipe, ProfilesPipe]),
     VerbRow("image ls", &[ConfigPipe]),
     VerbRow("image rm --force debian-base", &[ImageLock, ConfigPipe]),
-    VerbRow("image prune", &[ConfigPipe]),
+    VerbRow("image prune", &[ConfigPipe, ProfilesPipe]),
     VerbRow("template build", &[RegistryLock, ImageLock, ConfigPipe, ProfilesPipe]),
     VerbRow("template ls", &[ConfigPipe]),
     VerbRow("template rm --all", &[ConfigPipe]),
@@ -127,6 +127,16 @@ fn interrupt_all(start: &dyn Fn(&VerbRow) -> Live, hindrance: Hindrance) -> Vec<
             }
         }
         let begun = Instant::now();
+        // A command that has just started gets the first signal; then the second is mayfly's.
+        eventually("the end, or a while", || {
+            let ended = waiting.iter_mut().all(|(_, live, _)| !live.is_running());
+            ended || begun.elapsed() > SOON / 2
+        });
+        for (row, live, _) in &mut waiting {
+            if row.0.starts_with("exec ") && live.is_running() {
+                live.signal(signal);
+            }
+        }
         for (row, live, _) in waiting {
             let answer = live.end();
             // A verb that leaves nothing half done is killed by the signal, which a shell shows as the same code.
@@ -163,6 +173,8 @@ fn scene(hindrance: Hindrance) -> Environment {
     if hindrance == ImageLock {
         env.keep_templates_apart();
     }
+    // Without it, nothing is looked at.
+    fs::create_dir_all(env.artifacts()).unwrap();
     // Nothing answers there.
     env.set("MAYFLY_DEBIAN_MIRROR", "http://127.0.0.1:1");
     env.file("file", "content");

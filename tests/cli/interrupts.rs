@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -169,4 +170,54 @@ fn a_signal_ends_the_wait_for_an_images_lock() {
     assert_eq!(env.ids(), [id.as_str()]);
     assert_eq!(env.status(&id)["state"], "created", "it was not started");
     env.rm(&id);
+}
+
+/// A tar whose header for all members (pax) claims 1 TiB, which are holes.
+fn bomb(env: &Environment) -> PathBuf {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::XGlobalHeader);
+    header.set_path("pax_global_header").unwrap();
+    header.set_size(1 << 40);
+    header.set_cksum();
+    let path = env.root().join("bomb.tar");
+    let mut file = File::create(&path).unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    file.set_len((1 << 40) + (1 << 20)).unwrap();
+    path
+}
+
+#[test]
+fn a_bomb_is_refused_or_interrupted() {
+    let env = Environment::mock();
+    let id = env.start(&["--keep"]);
+    let bomb = bomb(&env);
+    let path = bomb.to_str().unwrap();
+    let target = format!("{id}:/tmp");
+    for args in
+        [&["image", "import", path, "x"][..], &["image", "import", "-", "x"], &["cp", "-", &target]]
+    {
+        for signal in [Signal::SIGINT, Signal::SIGTERM] {
+            let mut command = env.command(args);
+            command.stdin(File::open(&bomb).unwrap()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut live = Live::start_as_set_up(command);
+            let begun = Instant::now();
+            processes::eventually("a refusal, or a while", || {
+                !live.is_running() || begun.elapsed() > Duration::from_secs(2)
+            });
+            if live.is_running() {
+                live.signal(signal);
+            }
+            let asked = Instant::now();
+            let answer = live.end();
+            assert!(
+                answer.code() != 0 && asked.elapsed() < SOON,
+                "{:?}: {answer}",
+                asked.elapsed()
+            );
+        }
+    }
+    assert!(!env.artifacts().join("x").exists());
+    assert_eq!(env.status(&id)["state"], "started");
+    env.rm(&id);
+    assert_eq!(env.leftovers(), Vec::<String>::new());
 }

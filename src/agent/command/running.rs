@@ -254,7 +254,11 @@ fn spawn_failure(error: SpawnError, program: &CString, request: &ExecRequest) ->
         (SpawnStep::Exec, Errno::E2BIG) => {
             failure(FailureKind::Refused, format!("{program}: {why}"))
         }
-        (SpawnStep::Exec, Errno::ENOMEM | Errno::EAGAIN) | (SpawnStep::Fork, _) => {
+        (SpawnStep::Exec | SpawnStep::Fork, Errno::EAGAIN) => {
+            let why = "the system's limit on processes is reached";
+            failure(FailureKind::Busy, format!("cannot start {program}: {why}"))
+        }
+        (SpawnStep::Exec, Errno::ENOMEM) | (SpawnStep::Fork, _) => {
             failure(FailureKind::Busy, format!("cannot start {program}: {why}"))
         }
         (SpawnStep::Exec, _) => failure(FailureKind::NotExecutable, format!("{program}: {why}")),

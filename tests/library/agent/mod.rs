@@ -9,3 +9,4 @@ mod lines;
 mod login;
 mod streams;
 mod tars;
+mod threads;
