@@ -137,8 +137,14 @@ fn interrupt_all(start: &dyn Fn(&VerbRow) -> Live, hindrance: Hindrance) -> Vec<
                 live.signal(signal);
             }
         }
+        // Last, because a signal that comes before the end of a command is the command's: its VM is then deleted, which
+        // waits for the registry as always.
+        waiting.sort_by_key(|(row, ..)| row.0.starts_with("exec "));
         for (row, live, _) in waiting {
             let answer = live.end();
+            if row.0.starts_with("exec ") && hindrance == RegistryLock {
+                continue;
+            }
             // A verb that leaves nothing half done is killed by the signal, which a shell shows as the same code.
             let number = signal as i32;
             if begun.elapsed() > SOON || ![128 + number, -number].contains(&answer.code()) {
