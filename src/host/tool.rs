@@ -92,7 +92,7 @@ impl std::error::Error for ToolInterrupted {}
 pub struct ToolRun {
     name: String,
     command: Command,
-    /// Where its standard output goes instead of to whoever watches it.
+    /// Where its standard output goes instead of to its observer.
     output: Option<File>,
 }
 

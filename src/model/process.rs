@@ -12,7 +12,7 @@ pub struct ProcessId {
     /// Clock ticks from the boot to the process's start: field 22 of `/proc/<pid>/stat`.
     pub start_ticks: u64,
     pub boot_id: BootId,
-    /// Where the pid is valid. Records of registries before schema 3 have none, and belong to whoever reads them.
+    /// Where the pid is valid. Records of registries before schema 3 have none, and are valid where they are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<ProcessPlace>,
 }

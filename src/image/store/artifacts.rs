@@ -70,10 +70,8 @@ impl ArtifactsDirectory {
     ) -> Result<FileLock> {
         let what = format!("the image of {profile}");
         let wait = LockWait::at_most(USE_LIMIT);
-        let share = match self.is_writable {
-            true => FileLock::try_share,
-            false => FileLock::try_share_unwritable,
-        };
+        let share =
+            if self.is_writable { FileLock::try_share } else { FileLock::try_share_unwritable };
         let turn = self.lock_file(profile, "turn");
         let _turn = wait_for(&turn, share, &what, wait, progress)?;
         wait_for(&self.lock_file(profile, "use"), share, &what, wait, progress)

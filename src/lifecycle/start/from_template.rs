@@ -117,7 +117,7 @@ fn find_or_make(
             TemplateClaim::Wait => {
                 wait.pause(RETRY_INTERVAL, "another command to make the template")?
             }
-            // Made, used by nobody, and damaged again: the disk cannot be trusted.
+            // Damaged again before its first use: the disk cannot be trusted.
             TemplateClaim::Make(_) if made == MAX_ATTEMPTS => {
                 let message = anyhow!("template {} does not stay as it is made", shape.name());
                 return Err(TemplateFailure::Template(message));
