@@ -14,7 +14,7 @@ use super::draft::{TemplateDraft, files_in};
 use super::info::{FILES, TemplateInfo, last_used, mark_used};
 use super::shape::TemplateShape;
 use crate::host::lock::FileLock;
-use crate::host::{clock, directory};
+use crate::host::{atomic_file, clock, directory};
 use crate::image::digest_cache::DigestCache;
 use crate::model::layout::TEMPLATES;
 use crate::model::{FrozenFiles, Refusal, RefusalKind};
@@ -218,6 +218,8 @@ impl TemplateStore {
             let scratch = self.scratch(name)?;
             fs::rename(&place, &scratch)
                 .with_context(|| format!("cannot move {}", place.display()))?;
+            // A power cut must not bring a template back that was said to be deleted.
+            atomic_file::sync_directory_of(&place)?;
             directory::remove(&scratch)?;
         }
         lock.remove()?;

@@ -20,6 +20,7 @@ use super::info::{self, ImageInfo};
 use super::locked::LockedImage;
 use super::progress::{ProgressSink, SilentProgress};
 use super::scratch::{ScratchDirectory, profile_of};
+use crate::host::atomic_file;
 use crate::host::directory::{self, DiskUsage};
 use crate::host::lock::FileLock;
 use crate::host::ownership;
@@ -233,6 +234,8 @@ impl ImageStore {
         // Renamed before it is deleted, so that a part of it is never seen.
         let removed = std::fs::rename(&directory, scratch.path().join(make::OLD));
         let removed = if_exists(removed)?.is_some();
+        // A power cut must not bring an image back that was said to be deleted.
+        atomic_file::sync_directory_of(&directory)?;
         drop(exclusive);
         scratch.delete()?;
         drop(build);
