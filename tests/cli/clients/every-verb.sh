@@ -82,7 +82,7 @@ is 'length == 0' mayfly status --json --filter label=job
 
 # A container's image, made as one makes them, beside images that others use.
 mkdir -m 700 images
-ln -s "$MAYFLY_ARTIFACTS_DIR/debian-base" images/
+cp --archive "$MAYFLY_ARTIFACTS_DIR/debian-base" images/
 export MAYFLY_ARTIFACTS_DIR=$PWD/images
 mkdir -p tree/bin
 # Debian has a busybox with libraries, and one without.
