@@ -6,22 +6,25 @@ use serde_json::Value;
 
 use super::allocation::bounded;
 use super::check_error;
+use crate::host::seal::seal;
 use crate::image::ImageInfo;
 use crate::image::digest_cache::DigestCache;
 use crate::model::{VmManifest, VmRecord};
 use crate::registry::RegistryContents;
 use crate::template::TemplateInfo;
 
-/// `registry.json`.
+/// `registry.json`, as it is and sealed: without a seal, an older schema is read.
 pub fn registry(input: &[u8]) {
-    match bounded(memory(input), || RegistryContents::parse(input)) {
-        Ok(contents) => {
-            assert!(contents.vms.iter().all(|(id, record)| id == record.id()));
-            let written = contents.to_bytes().expect("what was read can be written");
-            let again = RegistryContents::parse(&written).expect("it was just written");
-            check_same(&again, &contents);
+    for bytes in [input.to_vec(), seal(input)] {
+        match bounded(memory(&bytes), || RegistryContents::parse(&bytes)) {
+            Ok(contents) => {
+                assert!(contents.vms.iter().all(|(id, record)| id == record.id()));
+                let written = contents.to_bytes().expect("what was read can be written");
+                let again = RegistryContents::parse(&written).expect("it was just written");
+                check_same(&again, &contents);
+            }
+            Err(refusal) => check_error(refusal),
         }
-        Err(refusal) => check_error(refusal),
     }
 }
 

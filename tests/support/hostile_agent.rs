@@ -1,6 +1,8 @@
 //! An agent of a guest that was taken over. It is packed into an image in place of `mayfly-agent`, or runs as a process
 //! of the mock backend. It starts well, and then lies to every client in the way that its VM's name says.
 
+#![expect(clippy::disallowed_methods, reason = "it may panic if no thread can be started")]
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
