@@ -175,7 +175,7 @@ impl Backend for FirecrackerBackend {
     fn boot_deadline(&self) -> Duration {
         // A boot takes a fraction of a second, but a hundred times as long on a busy host that is
         // itself emulated.
-        Duration::from_secs(60)
+        Duration::from_secs(180)
     }
 }
 
