@@ -53,15 +53,14 @@ pub fn check_way(path: &Path) -> Result<()> {
         }
         let next = at.join(part);
         let Some(about) = look(&next)? else { return Ok(()) };
+        if !about.is_symlink() && rest.is_empty() {
+            return Ok(());
+        }
+        check_above(path, &next, &about)?;
         if !about.is_symlink() {
-            if rest.is_empty() {
-                return Ok(());
-            }
-            check_above(path, &next, &about)?;
             at = next;
             continue;
         }
-        check_above(path, &next, &about)?;
         // The kernel's links to open files, such as /dev/fd/3, whose text need not be a path.
         if rest.is_empty() && at.starts_with("/proc") {
             return Ok(());
