@@ -25,7 +25,7 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Waits for the lock at `path` until `deadline`.
+    /// Waits for the lock at `path` until `deadline`, or a second if this command was asked to stop.
     ///
     /// `what` names it in the error, such as "the registry".
     ///
@@ -35,6 +35,7 @@ impl FileLock {
     pub fn acquire(path: &Path, what: &str, deadline: Instant) -> Result<FileLock> {
         let mut pause = PAUSES.0;
         let watch = InterruptWatch::begin();
+        let deadline = watch.deadline(deadline);
         loop {
             if let Some(lock) = FileLock::try_acquire(path)? {
                 return Ok(lock);

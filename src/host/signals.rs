@@ -15,7 +15,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::sys::poll::{self, PollFlags};
 pub use crate::sys::signals::SignalNumber;
-use crate::sys::signals::{ignore, set_of};
+use crate::sys::signals::{STOPPING, ignore, set_of};
 
 /// The kernel's signalfd, from [`PendingSignals::block`] on.
 static PROCESS: OnceLock<SignalFd> = OnceLock::new();
@@ -25,6 +25,9 @@ static TAKEN: AtomicU32 = AtomicU32::new(0);
 
 /// Whether [`PendingSignals::listen`] takes every signal.
 static IS_LISTENING: AtomicBool = AtomicBool::new(false);
+
+/// How long a command that was asked to stop, and has work to finish, waits for anything.
+const AFTER_A_SIGNAL: Duration = Duration::from_secs(1);
 
 /// How often a wait looks whether another thread has taken a signal.
 const TICK: Duration = Duration::from_millis(50);
@@ -153,6 +156,17 @@ enum WatchSource {
 impl InterruptWatch {
     pub fn begin() -> InterruptWatch {
         InterruptWatch { taken: TAKEN.load(Ordering::SeqCst) }
+    }
+
+    /// The end of a wait that may last until `deadline`. It is sooner if this command was asked to stop before the wait
+    /// began: only the command in the VM got that signal, but its user waits for both.
+    pub fn deadline(&self, deadline: Instant) -> Instant {
+        let signal = SignalNumber::of(self.taken & 0xff);
+        if signal.is_some_and(|taken| STOPPING.iter().any(|stopping| taken == *stopping)) {
+            deadline.min(Instant::now() + AFTER_A_SIGNAL)
+        } else {
+            deadline
+        }
     }
 
     /// Waits until a descriptor is ready; returns `false` if `until` came first.

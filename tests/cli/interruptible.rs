@@ -142,7 +142,9 @@ fn interrupt_all(start: &dyn Fn(&VerbRow) -> Live, hindrance: Hindrance) -> Vec<
         waiting.sort_by_key(|(row, ..)| row.0.starts_with("exec "));
         for (row, live, _) in waiting {
             let answer = live.end();
-            if row.0.starts_with("exec ") && hindrance == RegistryLock {
+            // The command's own, or mayfly's because the VM could not be deleted.
+            let of_exec = row.0.starts_with("exec ") && hindrance == RegistryLock;
+            if of_exec && begun.elapsed() < SOON && answer.stderr().contains("is locked") {
                 continue;
             }
             // A verb that leaves nothing half done is killed by the signal, which a shell shows as the same code.

@@ -54,6 +54,25 @@ pub fn held(path: &Path) -> File {
 }
 
 #[test]
+fn a_signal_that_ended_the_command_also_ends_the_wait_to_delete_its_vm() {
+    let env = Environment::mock();
+    let id = env.start(&[]);
+    let mut live = env.live(&["exec", &id, "--", "sh", "-c", "echo up; exec sleep 1022"]);
+    live.says("up");
+    let lock = held(&env.state().join("registry.lock"));
+    live.signal(Signal::SIGINT);
+    let begun = Instant::now();
+    let answer = live.end();
+    assert!(begun.elapsed() < SOON, "after {:?}: {answer}", begun.elapsed());
+    assert_eq!(answer.code(), 125, "{answer}");
+    let expected =
+        "mayfly: the command has ended, but its VM is not deleted: the registry is locked";
+    assert!(answer.stderr().starts_with(expected), "{answer}");
+    drop(lock);
+    env.rm(&id);
+}
+
+#[test]
 fn a_signal_ends_the_wait_for_the_registrys_lock() {
     let env = Environment::mock();
     let id = env.start(&["--keep"]);

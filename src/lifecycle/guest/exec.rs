@@ -1,6 +1,6 @@
 //! `exec`: running a command in a started VM.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::conversation::AgentConversation;
 use crate::guest::{CommandExit, CommandOutcome, ExecIo, OutputSink, StdinSource};
@@ -60,7 +60,9 @@ pub fn exec(
     if keep {
         return Ok(FinishedCommand { outcome, cleanup: None });
     }
-    let cleanup = Some(remove_if_there(manager, id, reason::POST_EXEC)?);
+    let removed = remove_if_there(manager, id, reason::POST_EXEC)
+        .context("the command has ended, but its VM is not deleted")?;
+    let cleanup = Some(removed);
     timings.end("cleanup");
     Ok(FinishedCommand { outcome, cleanup })
 }
