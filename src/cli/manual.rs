@@ -25,6 +25,9 @@ Exit status:
   4  the VM is in the wrong state, or the name is taken
   5  a limit was reached, or another command is using the VM
   6  this host or its backend cannot do it
+  129  SIGHUP ended mayfly
+  130  SIGINT ended mayfly, as Ctrl-C does
+  143  SIGTERM ended mayfly
 
 exec, run and shell return the exit code of their command, or:
 

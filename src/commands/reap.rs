@@ -31,9 +31,11 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let manager = if args.dry_run { app.open_to_read()? } else { app.open()? };
     if args.rebuild {
         app.printer.note(&match lifecycle::rebuild(&manager)? {
-            RebuildOutcome::Replaced(count) => format!("registry rebuilt with {count} VMs"),
-            RebuildOutcome::Added(0) => "the registry is in order; nothing to rebuild".into(),
-            RebuildOutcome::Added(count) => format!("{count} VMs added to the registry"),
+            RebuildOutcome::Replaced(count) => format!("mayfly: registry rebuilt with {count} VMs"),
+            RebuildOutcome::Added(0) => {
+                "mayfly: the registry is in order; nothing to rebuild".into()
+            }
+            RebuildOutcome::Added(count) => format!("mayfly: {count} VMs added to the registry"),
         });
     }
     let mut reaped = lifecycle::ReapReport::default();

@@ -8,11 +8,11 @@ use clap_complete::ArgValueCompleter;
 use super::AppContext;
 use super::completions::candidates;
 use super::flags::exec_context::{self, ExecContext};
-use super::flags::guest_command::verdict;
 use super::flags::tty;
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::{self, ExecCommand, PhaseTimings};
 use crate::model::VmRef;
+use crate::output::ErrorReport;
 use crate::protocol::ExecProgram;
 
 const EXAMPLES: &str = "\
@@ -68,8 +68,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let command = ExecCommand { exec, streams, keep: true };
     let finished = lifecycle::exec(&manager, &id, command, &mut signals, &mut timings)?;
     app.printer.timings(&timings);
-    if let Some(verdict) = verdict(&finished.outcome.exit, None, true) {
-        app.printer.verdict(&verdict);
-    }
+    let error = ErrorReport::of_exit(&finished.outcome.exit, None, true);
+    error.iter().for_each(|error| app.printer.conclusion(error));
     Ok(finished.outcome.exit.code())
 }

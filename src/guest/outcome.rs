@@ -67,13 +67,14 @@ impl CommandExit {
         matches!(self, CommandExit::TimedOut | CommandExit::VmExpired)
     }
 
-    /// What ended the command, as in JSON; `None` if it ended by itself or never started.
+    /// What ended the command, as in JSON; `None` if it never started.
     pub fn ended_by(&self) -> Option<&'static str> {
         match self {
-            CommandExit::Exited(_) | CommandExit::NotStarted(_) => None,
+            CommandExit::NotStarted(_) => None,
+            CommandExit::Exited(_) => Some("exit"),
             CommandExit::TimedOut => Some("timeout"),
             CommandExit::VmExpired => Some("ttl"),
-            CommandExit::VmStopped => Some("stop"),
+            CommandExit::VmStopped => Some("stopped"),
             CommandExit::Signalled(_) | CommandExit::OutputClosed | CommandExit::HungUp(_) => {
                 Some("signal")
             }

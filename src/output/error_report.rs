@@ -1,15 +1,23 @@
 //! An error as users and scripts see it.
 
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
 use serde::Serialize;
 
 use super::escape::escape;
 use super::usage_hint;
+use crate::guest::CommandExit;
 use crate::host::signals::SignalInterrupt;
-use crate::model::{Refusal, RefusalKind};
+use crate::model::{Refusal, RefusalKind, TimeSpan};
+use crate::protocol::FailureKind;
 
 /// The exit code of `exec`, `run` and `shell` if mayfly itself fails, as with docker: smaller codes could be
 /// those of the command.
 pub const MAYFLY_FAILED: u8 = 125;
+
+/// The kind of an error if a signal ended mayfly.
+const INTERRUPTED: &str = "interrupted";
 
 /// An error, ready to print.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,7 +34,7 @@ impl ErrorReport {
     pub fn of(error: &anyhow::Error) -> ErrorReport {
         if let Some(interrupted) = error.downcast_ref::<SignalInterrupt>() {
             return ErrorReport {
-                kind: "interrupted",
+                kind: INTERRUPTED,
                 message: interrupted.to_string(),
                 hint: None,
                 exit_code: interrupted.code(),
@@ -68,4 +76,52 @@ impl ErrorReport {
             None => ErrorReport { exit_code: MAYFLY_FAILED, ..failure },
         }
     }
+
+    /// What mayfly has to say about the end of a command, if the command's exit code and output do not say
+    /// everything. A signal that killed it is named only on a terminal, as a shell does.
+    pub fn of_exit(
+        exit: &CommandExit,
+        timeout: Option<TimeSpan>,
+        at_terminal: bool,
+    ) -> Option<ErrorReport> {
+        let (kind, message, hint) = match exit {
+            CommandExit::TimedOut => {
+                let limit = timeout.map_or(Duration::ZERO, |limit| limit.0);
+                ("timed_out", format!("command timed out after {limit:?}"), None)
+            }
+            CommandExit::VmExpired => (
+                RefusalKind::Expired.name(),
+                "the VM expired while the command ran".into(),
+                Some("'mayfly extend' or '--ttl' gives a VM more time".into()),
+            ),
+            CommandExit::VmStopped => {
+                ("stopped", "the VM was stopped while the command ran".into(), None)
+            }
+            CommandExit::NotStarted(failure) => {
+                let kind = match failure.kind {
+                    FailureKind::NotExecutable => "not_executable",
+                    _ => RefusalKind::NotFound.name(),
+                };
+                (kind, escape(&failure.message), None)
+            }
+            CommandExit::HungUp(signal) if *signal == Signal::SIGHUP as u8 => {
+                (INTERRUPTED, "hung up".into(), None)
+            }
+            CommandExit::HungUp(signal) => {
+                (INTERRUPTED, format!("interrupted by {}", signal_name(*signal)), None)
+            }
+            CommandExit::Signalled(signal) if at_terminal => {
+                ("killed", format!("killed by {}", signal_name(*signal)), None)
+            }
+            CommandExit::Exited(_) | CommandExit::Signalled(_) | CommandExit::OutputClosed => {
+                return None;
+            }
+        };
+        Some(ErrorReport { kind, message, hint, exit_code: exit.code() })
+    }
+}
+
+fn signal_name(signal: u8) -> String {
+    Signal::try_from(i32::from(signal))
+        .map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string())
 }

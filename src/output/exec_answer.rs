@@ -4,8 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 
-use super::escape::escape;
-use crate::guest::{CommandExit, CommandOutcome};
+use super::error_report::ErrorReport;
+use crate::guest::CommandOutcome;
 use crate::lifecycle::{PhaseTimings, RemovalReport};
 use crate::model::VmId;
 
@@ -23,9 +23,11 @@ pub struct ExecAnswer<'a> {
     pub truncated: bool,
     pub exit_code: u8,
     pub duration_ms: u64,
-    pub timed_out: bool,
-    /// What ended the command, if it did not end by itself.
+    /// What ended the command: `exit`, `signal`, `timeout`, `ttl` (its VM expired) or `stopped` (another command
+    /// stopped or deleted its VM); `null` if it did not start.
     pub ended_by: Option<&'static str>,
+    /// What mayfly itself has to say about the end.
+    pub error: Option<ErrorReport>,
     pub cleanup: Option<RemovalReport>,
     pub timings_ms: &'a PhaseTimings,
 }
@@ -36,6 +38,7 @@ impl<'a> ExecAnswer<'a> {
         vm_id: &'a VmId,
         command: String,
         outcome: CommandOutcome,
+        error: Option<ErrorReport>,
         cleanup: Option<RemovalReport>,
         timings_ms: &'a PhaseTimings,
     ) -> Self {
@@ -52,20 +55,10 @@ impl<'a> ExecAnswer<'a> {
             truncated,
             exit_code: outcome.exit.code(),
             duration_ms: outcome.duration.as_millis() as u64,
-            timed_out: outcome.exit == CommandExit::TimedOut,
             ended_by: outcome.exit.ended_by(),
+            error,
             cleanup,
             timings_ms,
-        }
-    }
-
-    /// Adds a line from mayfly itself to the end of the command's standard error.
-    pub fn append_to_stderr(&mut self, line: &str) {
-        if self.stderr_encoding == "utf-8" {
-            if !self.stderr.is_empty() && !self.stderr.ends_with('\n') {
-                self.stderr.push('\n');
-            }
-            self.stderr.push_str(&escape(line));
         }
     }
 }

@@ -163,14 +163,12 @@ impl Printer {
 
     /// Prints a line on standard error, even with `--quiet`.
     pub fn verdict(&self, line: &str) {
-        // A reader that has stopped reading must not keep a command beyond its time limit.
-        let limit = Instant::now() + VERDICT_LIMIT;
-        if !poll::wait_for(std::io::stderr().as_fd(), PollFlags::POLLOUT, Some(limit))
-            .unwrap_or(true)
-        {
-            return;
-        }
-        to_stderr(&format!("{}\n", escape(line)));
+        to_stderr_in_time(&format!("{}\n", escape(line)));
+    }
+
+    /// Prints what mayfly has to say about the end of a command.
+    pub fn conclusion(&self, error: &ErrorReport) {
+        to_stderr_in_time(&self.text_of(error));
     }
 
     /// Prints how long each phase of an operation took, with `--verbose`.
@@ -188,11 +186,25 @@ impl Printer {
             }
             return;
         }
+        to_stderr(&self.text_of(failure));
+    }
+
+    fn text_of(&self, failure: &ErrorReport) -> String {
         let paint = self.style.color.on_stderr();
         let mut text = format!("{} {}\n", paint.paint(TextTone::Bad, "mayfly:"), failure.message);
         if let Some(hint) = &failure.hint {
             text.push_str(&format!("{} {hint}\n", paint.paint(TextTone::Advice, "hint:")));
         }
-        to_stderr(&text);
+        text
+    }
+}
+
+/// As [`to_stderr`], but drops the text if standard error has no room: a reader that has stopped reading must not
+/// keep a command beyond its time limit.
+fn to_stderr_in_time(text: &str) {
+    let limit = Instant::now() + VERDICT_LIMIT;
+    let room = poll::wait_for(std::io::stderr().as_fd(), PollFlags::POLLOUT, Some(limit));
+    if room.unwrap_or(true) {
+        to_stderr(text);
     }
 }

@@ -82,7 +82,7 @@ fn everything_refuses(run: impl Fn(&[&str]) -> Answer, id: &str, host: &str) {
     }
     run(&["reap"]).prints("");
     run(&["reap", "--dry-run"]).prints("");
-    run(&["reap", "--rebuild"]).is(0, "", "the registry is in order; nothing to rebuild\n");
+    run(&["reap", "--rebuild"]).is(0, "", "mayfly: the registry is in order; nothing to rebuild\n");
     run(&["logs", id]).prints("[..]");
     run(&["status"]).prints(&format!("VM[..]\n{id}[..] elsewhere ({host}) [..]\n"));
     let seen = run(&["status", "--json", id]).json();
@@ -116,7 +116,7 @@ fn a_vm_of_this_place_is_left_alone_elsewhere() {
     // The registry is lost. Elsewhere, nothing shows that the VMM runs but its own note.
     for place in [Place::Container, Place::OtherHost] {
         std::fs::remove_file(env.registry()).unwrap();
-        place.run(&env, &["reap", "--rebuild"]).is(0, "", "registry rebuilt with 1 VMs\n");
+        place.run(&env, &["reap", "--rebuild"]).is(0, "", "mayfly: registry rebuilt with 1 VMs\n");
         place.run(&env, &["start", &id]).fails(5, "[..] runs elsewhere: [..]");
     }
     env.run(&["exec", "--keep", &id, "--", "echo", "alive"]).prints("alive\n");

@@ -151,7 +151,7 @@ fn a_timeout_keeps_the_output_and_says_so_last() {
     env.run(&["exec", "--timeout", "1", &id, "-c", "echo begun; echo trouble >&2; sleep 999"]).is(
         124,
         "begun\n",
-        "trouble\ncommand timed out after 1s\n",
+        "trouble\nmayfly: command timed out after 1s\n",
     );
     env.run(&["exec", "--timeout", "1m", &id, "-c", "echo in time"]).prints("in time\n");
     env.run(&["exec", "--timeout", "never", &id, "--", "true"]).fails(

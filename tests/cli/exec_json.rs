@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::support::answer::matches;
 use crate::support::environment::Environment;
 use crate::support::fields;
 
@@ -15,8 +16,8 @@ const FIELDS: [&str; 13] = [
     "truncated",
     "exit_code",
     "duration_ms",
-    "timed_out",
     "ended_by",
+    "error",
     "cleanup",
     "timings_ms",
 ];
@@ -77,29 +78,43 @@ fn output_that_is_not_utf_8_is_carried_as_base64_and_says_so() {
 }
 
 #[test]
-fn a_timeout_is_reported_in_stderr() {
+fn what_mayfly_says_is_no_part_of_the_commands_stderr() {
     let env = Environment::mock();
     let id = env.start(&["--keep"]);
     let timed_out =
         |line: &str| env.run(&["exec", "--json", "--timeout", "1s", &id, "-c", line]).json_of(124);
     let json = timed_out("sleep 999");
-    assert_eq!(
-        (&json["stderr"], &json["timed_out"]),
-        (&"command timed out after 1s".into(), &true.into())
-    );
-    let json = timed_out("printf half >&2; echo out; sleep 999");
-    assert_eq!(json["stderr"], "half\ncommand timed out after 1s");
+    let error = json!({
+        "kind": "timed_out", "message": "command timed out after 1s", "hint": null, "exit_code": 124
+    });
+    assert_eq!((&json["stderr"], &json["error"]), (&"".into(), &error));
+    let json = timed_out("printf 'half \\377' >&2; echo out; sleep 999");
+    assert_eq!((&json["stderr"], &json["error"]), (&"aGFsZiD/".into(), &error));
     assert_eq!((&json["stdout"], &json["exit_code"]), (&"out\n".into(), &124.into()));
+    for (flags, code, kind, message) in [
+        (&["--", "no-such-program"][..], 127, "not_found", "no-such-program: not found"),
+        (&["--", "/etc/hostname"], 126, "not_executable", "[..]/etc/hostname[..]"),
+        (
+            &["-w", "/no/such/directory", "--", "true"],
+            126,
+            "not_found",
+            "[..]/no/such/directory[..]",
+        ),
+        (&["--user", "no-one-here", "--", "true"], 126, "not_found", "[..]no-one-here[..]"),
+    ] {
+        let json = env.run(&[&["exec", "--json", &id][..], flags].concat()).json_of(code);
+        assert_eq!((&json["stderr"], &json["ended_by"]), (&"".into(), &json!(null)), "{json}");
+        let error = &json["error"];
+        assert_eq!((&error["kind"], &error["exit_code"]), (&kind.into(), &code.into()), "{json}");
+        assert!(matches(message, error["message"].as_str().unwrap()), "{json}");
+        let text = format!("mayfly: {}\n", error["message"].as_str().unwrap());
+        env.run(&[&["exec", &id][..], flags].concat()).fails(code, &text);
+        let all = env.run(&[&["exec", "--all", "--json"][..], &flags].concat());
+        assert_eq!(all.json_of(code)["error"], *error);
+        let text = format!("mayfly: {id}: {}\n", error["message"].as_str().unwrap());
+        env.run(&[&["exec", "--all"][..], flags].concat()).fails(code, &text);
+    }
     env.rm(&id);
-}
-
-#[test]
-fn a_command_that_cannot_start_is_an_answer_not_an_error() {
-    let env = Environment::mock();
-    let id = env.start(&[]);
-    let json = env.run(&["exec", "--json", &id, "--", "no-such-program"]).json_of(127);
-    assert_eq!(json["exit_code"], 127);
-    assert!(json["stderr"].as_str().unwrap().contains("no-such-program: not found"), "{json}");
 }
 
 #[test]

@@ -13,8 +13,7 @@ fn brief() -> Environment {
     env
 }
 
-const EXPIRED: &str =
-    "mayfly: the VM expired while the command ran; 'mayfly extend' or '--ttl' gives it more time\n";
+const EXPIRED: &str = "mayfly: the VM expired while the command ran\nhint: 'mayfly extend' or '--ttl' gives a VM more time\n";
 
 #[test]
 fn a_command_that_ends_with_its_vms_time_says_so() {
@@ -25,13 +24,14 @@ fn a_command_that_ends_with_its_vms_time_says_so() {
     env.run(&["run", "--ttl", "2s", "--", "sh", "-c", trap]).is(124, "some\n", EXPIRED);
     let id = env.start(&["--ttl", "3s", "--keep"]);
     let json = env.run(&["exec", "--json", &id, "-c", "printf some; sleep 1402"]).json_of(124);
-    let printed = (&json["stdout"], &json["ended_by"], &json["timed_out"]);
-    assert_eq!(printed, (&"some".into(), &"ttl".into(), &false.into()), "{json}");
-    assert_eq!(json["stderr"], EXPIRED.trim_end());
+    let printed = (&json["stdout"], &json["stderr"], &json["ended_by"]);
+    assert_eq!(printed, (&"some".into(), &"".into(), &"ttl".into()), "{json}");
+    let (error, hint) = (json["error"]["message"].as_str(), json["error"]["hint"].as_str());
+    assert_eq!(format!("mayfly: {}\nhint: {}\n", error.unwrap(), hint.unwrap()), EXPIRED);
     env.run(&["reap"]).prints("[..]");
     // One that ends by itself is not concerned.
     let json = env.run(&["run", "--json", "--ttl", "5s", "--", "sh", "-c", "exit 7"]).json_of(7);
-    assert!(json["ended_by"].is_null(), "{json}");
+    assert_eq!((&json["ended_by"], &json["error"]), (&"exit".into(), &serde_json::Value::Null));
     let json = env.run(&["run", "--json", "--timeout", "1s", "--", "sleep", "1403"]).json_of(124);
     assert_eq!(json["ended_by"], "timeout");
     let json = env.run(&["run", "--json", "-c", "kill -KILL $$"]).json_of(137);
@@ -71,7 +71,7 @@ fn a_command_whose_vm_is_stopped_says_so() {
         processes::of_state(&env.state()).iter().any(|(_, line)| line == "sleep 1405")
     });
     env.rm(&id);
-    assert_eq!(live.end().json_of(125)["ended_by"], "stop");
+    assert_eq!(live.end().json_of(125)["ended_by"], "stopped");
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn a_stopped_vm_gets_the_time_with_its_next_start() {
     // A rebuilt registry has the new end.
     let before = life(&env, &id);
     fs::remove_file(env.registry()).unwrap();
-    env.run(&["reap", "--rebuild"]).is(0, "", "registry rebuilt with 1 VMs\n");
+    env.run(&["reap", "--rebuild"]).is(0, "", "mayfly: registry rebuilt with 1 VMs\n");
     assert_eq!(life(&env, &id), before);
     env.rm(&id);
 }

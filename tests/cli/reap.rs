@@ -144,7 +144,7 @@ fn a_process_that_only_has_the_variable_of_a_vm_is_left_alone() {
     // Without these, an older mayfly's VM: its VMM is found by its mark.
     fs::remove_file(env.state().join("vms").join(&running).join("instance.json")).unwrap();
     fs::remove_file(env.registry()).unwrap();
-    env.run(&["reap", "--rebuild"]).is(0, "", "registry rebuilt with 2 VMs\n");
+    env.run(&["reap", "--rebuild"]).is(0, "", "mayfly: registry rebuilt with 2 VMs\n");
     live_on("reap --rebuild");
     assert_eq!((env.vmm(&running), env.vmm_if_any(&stopped)), (vmm, None));
     env.run(&["start", &stopped]).prints(&format!("{stopped}\n"));
@@ -178,8 +178,11 @@ fn a_manifest_that_cannot_be_read_is_reported_and_its_vm_lives_on() {
             manifest.display()
         );
         for args in [&["reap", "--rebuild"][..], &["reap"], &["reap", "--dry-run"]] {
-            let rebuilt =
-                if args.len() == 2 && args[1] == "--rebuild" { "registry[..]\n" } else { "" };
+            let rebuilt = if args.len() == 2 && args[1] == "--rebuild" {
+                "mayfly: registry[..]\n"
+            } else {
+                ""
+            };
             env.run(args).is(1, "", &format!("{rebuilt}{message}"));
             assert!(lives(vmm) && directory.exists(), "{args:?}");
         }
@@ -199,8 +202,12 @@ fn a_manifest_that_cannot_be_read_is_reported_and_its_vm_lives_on() {
     kept(&env, &instance);
 
     fs::write(&instance, was).unwrap();
-    env.run(&["reap", "--rebuild"]).is(0, "", "1 VMs added to the registry\n");
-    env.run(&["reap", "--rebuild"]).is(0, "", "the registry is in order; nothing to rebuild\n");
+    env.run(&["reap", "--rebuild"]).is(0, "", "mayfly: 1 VMs added to the registry\n");
+    env.run(&["reap", "--rebuild"]).is(
+        0,
+        "",
+        "mayfly: the registry is in order; nothing to rebuild\n",
+    );
     env.run(&["exec", "--keep", &living, "--", "echo", "alive"]).prints("alive\n");
     env.clear();
 }
@@ -212,7 +219,7 @@ fn without_a_manifest_what_is_left_of_a_vm_is_deleted() {
     let vmm = env.vmm(&id);
     fs::remove_file(env.state().join("vms").join(&id).join("manifest.json")).unwrap();
     fs::remove_file(env.registry()).unwrap();
-    env.run(&["reap", "--rebuild"]).is(0, "deleted[..]", "registry rebuilt with 0 VMs\n");
+    env.run(&["reap", "--rebuild"]).is(0, "deleted[..]", "mayfly: registry rebuilt with 0 VMs\n");
     assert!(!lives(vmm));
     assert_eq!(env.leftovers(), Vec::<String>::new());
 }
@@ -238,7 +245,7 @@ fn one_wrong_byte_in_the_registry_is_noticed() {
             );
         }
     }
-    env.run(&["reap", "--rebuild"]).is(0, "", "registry rebuilt with 1 VMs\n");
+    env.run(&["reap", "--rebuild"]).is(0, "", "mayfly: registry rebuilt with 1 VMs\n");
     env.run(&["exec", "--keep", &id, "--", "echo", "alive"]).prints("alive\n");
     env.clear();
 }
@@ -266,11 +273,15 @@ fn a_lost_registry_is_rebuilt_from_the_manifests() {
         json["generation"].as_u64().unwrap()
     };
     let last = generation(&env);
-    env.run(&["reap", "--rebuild"]).is(0, "", "the registry is in order; nothing to rebuild\n");
+    env.run(&["reap", "--rebuild"]).is(
+        0,
+        "",
+        "mayfly: the registry is in order; nothing to rebuild\n",
+    );
     let whole = fs::read(env.registry()).unwrap();
     fs::write(env.registry(), &whole[..whole.len() - 10]).unwrap();
     env.run(&["reap"]).fails(1, "[..]the registry is damaged[..]");
-    env.run(&["reap", "--rebuild"]).is(0, "", "registry rebuilt with 2 VMs\n");
+    env.run(&["reap", "--rebuild"]).is(0, "", "mayfly: registry rebuilt with 2 VMs\n");
     assert!(generation(&env) > last);
     assert_eq!(env.status("ci"), before);
     assert_eq!(env.status(&stopped)["state"], "stopped");

@@ -21,7 +21,7 @@ fn a_vm_can_be_named_and_renamed() {
     // The old name is free, and a rebuilt registry has the new one.
     let other = env.create(&["--name", "ci"]);
     fs::remove_file(env.registry()).unwrap();
-    env.run(&["reap", "--rebuild"]).is(0, "", "registry rebuilt with 2 VMs\n");
+    env.run(&["reap", "--rebuild"]).is(0, "", "mayfly: registry rebuilt with 2 VMs\n");
     assert_eq!(env.status("box")["vm_id"], id.as_str());
     assert_eq!(env.status("ci")["vm_id"], other.as_str());
     env.clear();
@@ -60,7 +60,7 @@ fn of_two_vms_with_one_name_the_younger_keeps_it() {
     json.as_object_mut().unwrap().remove("seal");
     fs::write(&manifest, json.to_string()).unwrap();
     fs::remove_file(env.registry()).unwrap();
-    env.run(&["reap", "--rebuild"]).is(0, "", "registry rebuilt with 2 VMs\n");
+    env.run(&["reap", "--rebuild"]).is(0, "", "mayfly: registry rebuilt with 2 VMs\n");
     assert_eq!(env.status("b")["vm_id"], young.as_str());
     assert!(env.status(&old)["name"].is_null());
     env.clear();

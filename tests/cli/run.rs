@@ -85,7 +85,7 @@ fn a_command_that_fails_or_is_not_found_leaves_nothing_either() {
     env.run(&["run", "--timeout", "1s", "-c", "echo some; sleep 999"]).is(
         124,
         "some\n",
-        "command timed out after 1s\n",
+        "mayfly: command timed out after 1s\n",
     );
     assert!(env.ids().is_empty());
 }

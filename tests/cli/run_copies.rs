@@ -152,7 +152,7 @@ fn the_exit_code_is_the_commands_if_a_copy_fails_too() {
         "-c",
         "echo x > made; sleep 99",
     ])
-    .is(124, "", "command timed out after 1s\n");
+    .is(124, "", "mayfly: command timed out after 1s\n");
     assert_eq!(read(&env, "t/made"), "x\n");
     assert!(env.ids().is_empty());
 }

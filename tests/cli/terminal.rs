@@ -102,7 +102,7 @@ fn a_command_has_one_terminal_for_all_its_streams() {
     let (code, screen) = env
         .sit(&["exec", "-it", "--timeout", "1s", &id, "--", "sh", "-c", "printf '> '; sleep 99"])
         .ends();
-    assert_eq!((code, &*screen), (124, "> \r\ncommand timed out after 1s\r\n"));
+    assert_eq!((code, &*screen), (124, "> \r\nmayfly: command timed out after 1s\r\n"));
     // All output arrives, however little the terminal takes at once.
     let (code, screen) = env.sit(&["exec", "-t", &id, "--", "seq", "30000"]).ends();
     assert_eq!(code, 0);

@@ -44,14 +44,7 @@ const LIES_AT_SETUP: &[&str] =
     &["setup-forged", "setup-giant", "setup-garbage", "setup-exit", "setup-silent"];
 
 /// What mayfly says about itself at the beginning of each line on stderr.
-const OURS: &[&str] = &[
-    "mayfly: ",
-    "hint: ",
-    "command timed out after ",
-    "{\"error\":{",
-    "  last output of ",
-    "  | ",
-];
+const OURS: &[&str] = &["mayfly: ", "hint: ", "{\"error\":{", "  last output of ", "  | "];
 
 /// The timeout of commands, and what every verb may take: 30 seconds longer than its VM lives.
 const TIMEOUT: &str = "1s";

@@ -13,7 +13,7 @@ pub fn a_fork_bomb_does_not_harm_the_host(bench: &Bench) {
     vm.exec(&["--timeout", "3s", "-c", "b() { b | b & }; b; sleep 4501"]).is(
         124,
         "",
-        "[..]command timed out after 3s\n",
+        "[..]mayfly: command timed out after 3s\n",
     );
     eventually("an answer after the bomb", || vm.exec(&["--", "true"]).code() == 0);
     // During a fork bomb, the VM can still be stopped within little more than its grace.

@@ -9,7 +9,7 @@ pub fn a_timeout_kills_the_tree_and_keeps_the_output(bench: &Bench) {
     // Long enough for a shell to start and print something. In a guest of a busy emulated host, that takes a second.
     let seconds = if bench.backend == "firecracker" { 10 } else { 2 };
     let limit = format!("{seconds}s");
-    let timed_out = format!("command timed out after {limit}");
+    let timed_out = format!("mayfly: command timed out after {limit}");
     // Children, another session, and ignored signals.
     let mark = vm.mark();
     let tree = format!(
@@ -28,8 +28,8 @@ pub fn a_timeout_kills_the_tree_and_keeps_the_output(bench: &Bench) {
 
     let json =
         vm.exec(&["--json", "--timeout", &limit, "-c", "printf some; sleep 4204"]).json_of(124);
-    assert_eq!((&json["stdout"], &json["timed_out"]), (&"some".into(), &true.into()));
-    assert_eq!(json["stderr"], timed_out);
+    assert_eq!((&json["stdout"], &json["ended_by"]), (&"some".into(), &"timeout".into()));
+    assert_eq!((&json["stderr"], &json["error"]["kind"]), (&"".into(), &"timed_out".into()));
     // Endless output does not delay the timeout.
     let asked = Instant::now();
     let flood = vm.exec(&["--timeout", &limit, "--", "yes"]);

@@ -151,10 +151,10 @@ impl VmBatch<'_> {
         printer.timings(&ran.timings);
         let CommandOutcome { exit, .. } = outcome;
         let code = exit.code();
-        match command.verdict(&exit) {
-            Some(verdict) => {
-                let verdict = verdict.strip_prefix("mayfly: ").unwrap_or(&verdict);
-                printer.verdict(&format!("mayfly: {name}: {verdict}"));
+        match command.error(&exit) {
+            Some(error) => {
+                let message = format!("{name}: {}", error.message);
+                printer.conclusion(&ErrorReport { message, ..error });
             }
             None if code != 0 => printer.note(&format!("mayfly: {name}: exit code {code}")),
             None => {}

@@ -6,7 +6,6 @@ use std::os::fd::AsFd;
 use anyhow::{Context, Result, bail};
 use clap::{ArgGroup, Args};
 use clap_complete::ArgValueCompleter;
-use nix::sys::signal::Signal;
 
 use super::exec_context::{self, ExecContext};
 use super::tty;
@@ -15,7 +14,7 @@ use crate::commands::completions::candidates;
 use crate::guest::{CommandExit, CommandOutcome, OutputSink, StdinSource};
 use crate::lifecycle::{ExecStreams, PhaseTimings, RemovalReport};
 use crate::model::{Refusal, TimeSpan, VmId};
-use crate::output::ExecAnswer;
+use crate::output::{ErrorReport, ExecAnswer};
 use crate::protocol::{ExecProgram, ExecRequest, WireText};
 
 /// How much of each stream `--json` keeps, in bytes. The answer is one JSON value, so it is held in memory.
@@ -148,12 +147,12 @@ impl CommandFlags {
         Ok(ExecStreams { stdin, stdout, stderr })
     }
 
-    /// As [`verdict`], for this command.
-    pub fn verdict(&self, exit: &CommandExit) -> Option<String> {
-        verdict(exit, self.timeout, self.tty)
+    /// What mayfly itself has to say about the end of this command.
+    pub fn error(&self, exit: &CommandExit) -> Option<ErrorReport> {
+        ErrorReport::of_exit(exit, self.timeout, self.tty)
     }
 
-    /// Prints the JSON answer, or the verdict, and returns the exit code.
+    /// Prints the JSON answer, or what mayfly has to say about the end, and returns the exit code.
     pub fn report(
         &self,
         app: &AppContext,
@@ -163,52 +162,19 @@ impl CommandFlags {
         cleanup: Option<RemovalReport>,
         timings: &PhaseTimings,
     ) -> Result<u8> {
-        let verdict = self.verdict(&outcome.exit);
+        let error = self.error(&outcome.exit);
         let exit_code = outcome.exit.code();
         app.printer.timings(timings);
         if !app.printer.style.json {
-            if let Some(verdict) = verdict {
-                app.printer.verdict(&verdict);
-            }
+            error.iter().for_each(|error| app.printer.conclusion(error));
             return Ok(exit_code);
         }
-        let mut answer = ExecAnswer::new(vm_id, command_line(program), outcome, cleanup, timings);
-        if let Some(verdict) = verdict {
-            answer.append_to_stderr(&verdict);
-        }
+        let command = command_line(program);
+        let answer = ExecAnswer::new(vm_id, command, outcome, error, cleanup, timings);
         app.printer.json(&answer).with_context(|| {
             format!("VM {vm_id}: the command ended with {exit_code}, but the answer is lost")
         })?;
         Ok(exit_code)
-    }
-}
-
-/// What to print about the end of a command, if its exit code does not say everything. A signal that killed
-/// it is named only on a terminal, as a shell does.
-pub fn verdict(exit: &CommandExit, timeout: Option<TimeSpan>, at_terminal: bool) -> Option<String> {
-    let name = |signal: u8| {
-        Signal::try_from(i32::from(signal))
-            .map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string())
-    };
-    match exit {
-        CommandExit::TimedOut => {
-            let limit = timeout.map_or(0, TimeSpan::seconds);
-            Some(format!("command timed out after {limit}s"))
-        }
-        CommandExit::VmExpired => Some(
-            "mayfly: the VM expired while the command ran; 'mayfly extend' or '--ttl' gives it more time"
-                .into(),
-        ),
-        CommandExit::VmStopped => Some("mayfly: the VM was stopped while the command ran".into()),
-        CommandExit::NotStarted(failure) => Some(format!("mayfly: {}", failure.message)),
-        CommandExit::HungUp(signal) if *signal == Signal::SIGHUP as u8 => {
-            Some("mayfly: hung up".into())
-        }
-        CommandExit::HungUp(signal) => Some(format!("mayfly: interrupted by {}", name(*signal))),
-        CommandExit::Signalled(signal) if at_terminal => {
-            Some(format!("mayfly: killed by {}", name(*signal)))
-        }
-        _ => None,
     }
 }
 

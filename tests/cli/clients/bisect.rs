@@ -96,7 +96,7 @@ fn a_commit_that_hangs_is_a_bad_one() {
     let repository = Repository::new(&env, &[GOOD, GOOD, hangs, BAD]);
     let answer = repository.bisect();
     answer.is(0, "[..]is the first bad commit\n[..]commit 2\n[..]", "[..]");
-    assert!(answer.stderr().contains("command timed out after 2s"), "{answer}");
+    assert!(answer.stderr().contains("mayfly: command timed out after 2s"), "{answer}");
 }
 
 #[test]

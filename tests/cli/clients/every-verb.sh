@@ -38,9 +38,9 @@ is "any(.name == \"$template\" and (.damaged | not))" mayfly template ls --json
 # One command in a VM of its own.
 is '.exit_code == 0 and .stdout == "hello\n" and .cleanup.deleted' mayfly run --json -- echo hello
 fails 3 mayfly run --json -c 'echo no >&2; exit 3' > answer.json
-is '.exit_code == 3 and .stderr == "no\n" and .timed_out == false' cat answer.json
+is '.exit_code == 3 and .stderr == "no\n" and .error == null' cat answer.json
 fails 124 mayfly run --json --timeout 100ms -- sleep 60 > answer.json
-is .timed_out cat answer.json
+is '.ended_by == "timeout" and .error.kind == "timed_out"' cat answer.json
 fails 125 mayfly run --json --profile nonsense -- true 2> error.json
 [ "$(kind error.json)" = not_found ]
 

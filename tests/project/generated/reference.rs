@@ -79,6 +79,8 @@ fn every_exit_code_is_documented() {
     let mut codes: BTreeSet<u8> = kinds.map(RefusalKind::exit_code).into();
     // Success, and the codes that stand for a command without a code of its own.
     codes.extend([0, 124, MAYFLY_FAILED, 126, 127]);
+    // The signals that usually end a program: SIGHUP, SIGINT, SIGTERM.
+    codes.extend([1, 2, 15].map(|signal| 128 + signal));
     let help = long_help();
     let (_, section) = help.split_once("\nExit status:\n").unwrap();
     let (section, _) = section.split_once("\nEnvironment:\n").unwrap();
