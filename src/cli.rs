@@ -6,6 +6,7 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::iter::successors;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -26,9 +27,19 @@ pub fn command() -> clap::Command {
     tree::tree(&ConfigFiles::default())
 }
 
+/// Parses a command line as the program does, without settings files.
+///
+/// # Errors
+/// Those of the parser.
+pub fn parse(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    let (tree, mut words) = (command(), words.to_vec());
+    commands::separate_command(&tree, &mut words);
+    tree.try_get_matches_from(words)
+}
+
 /// Runs one command line and returns the exit status. This is the whole program.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.into_iter().collect();
+    let mut args: Vec<OsString> = args.into_iter().collect();
     if args.get(1).is_some_and(|argument| argument == launcher::ARGUMENT) {
         let Err(error) = launcher::wait_and_become();
         // Standard error is the VMM's log.
@@ -48,8 +59,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         let printer = Printer { style: PrintStyle::default() };
         return exit_after(answer.and_then(|answer| printer.stream(&answer).map(drop)));
     }
+    let tree = tree::tree(usable);
+    let is_command_bare = commands::separate_command(&tree, &mut args);
     let color = requested_color(&args, usable);
-    let matches = tree::tree(usable).color(color.into()).try_get_matches_from(&args);
+    let matches = tree.color(color.into()).try_get_matches_from(&args);
     let (matches, cli) = match matches
         .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (matches, cli)))
     {
@@ -61,7 +74,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         .and_then(|config| {
             Settings::resolve(cli.settings, SettingSources { flags: flags_given(&matches), config })
         })
-        .and_then(|settings| cli.command.serve(&AppContext { settings, printer }));
+        .and_then(|settings| cli.command.serve(&AppContext { settings, printer, is_command_bare }));
     match served {
         Ok(code) => code.into(),
         Err(error) => fail(printer, &error, matches.subcommand_name()),
@@ -82,14 +95,17 @@ fn is_guest_verb(verb: Option<&str>) -> bool {
 
 /// The values of settings that were given as flags.
 fn flags_given(matches: &ArgMatches) -> BTreeMap<&'static str, OsString> {
+    let levels = || successors(Some(matches), |level| level.subcommand().map(|(_, below)| below));
     // A key that is not an argument's id here belongs to other verbs.
-    let is_typed = |key: &&ConfigKey| {
-        matches.try_contains_id(key.name).unwrap_or(false)
-            && matches.value_source(key.name) == Some(ValueSource::CommandLine)
+    let is_typed = |level: &ArgMatches, key: &ConfigKey| {
+        level.try_contains_id(key.name).unwrap_or(false)
+            && level.value_source(key.name) == Some(ValueSource::CommandLine)
     };
-    let keys = KEYS.iter().filter(is_typed);
-    keys.filter_map(|key| Some((key.name, matches.get_raw(key.name)?.next_back()?.to_owned())))
-        .collect()
+    let value = |key: &ConfigKey| {
+        let level = levels().find(|level| is_typed(level, key))?;
+        Some((key.name, level.get_raw(key.name)?.next_back()?.to_owned()))
+    };
+    KEYS.iter().filter_map(value).collect()
 }
 
 /// The arguments before `--`; all others belong to the guest's command.

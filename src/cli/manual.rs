@@ -3,14 +3,15 @@
 /// For `-h`: typical command lines.
 pub const EXAMPLES: &str = "\
 Examples:
-  mayfly run -- uname -a                      run a command in a VM of its own
-  mayfly run -p debian-build -- cc --version  in a VM with a compiler
-  echo hello | mayfly run -i -- cat           with standard input
+  mayfly run uname -a                         run a command in a VM of its own
+  mayfly run                                  a shell in a VM of its own
+  mayfly run -p debian-build cc --version     in a VM with a compiler
+  echo hello | mayfly run -i cat              with standard input
 
   mayfly create --name box --keep             the same, step by step:
   mayfly start box
   mayfly cp notes.txt box:
-  mayfly exec box -- ls /
+  mayfly exec --keep box ls /
   mayfly shell box                            on a terminal
   mayfly rm box";
 

@@ -11,6 +11,8 @@ use crate::settings::Settings;
 pub struct AppContext {
     pub settings: Settings,
     pub printer: Printer,
+    /// Whether the guest's command was typed without `--` before it.
+    pub is_command_bare: bool,
 }
 
 impl AppContext {
@@ -18,6 +20,11 @@ impl AppContext {
     pub fn open(&self) -> Result<VmManager> {
         let say = |line: &str| Printer { style: PrintStyle::default() }.verdict(line);
         Ok(VmManager { say, ..VmManager::open(self.settings.clone())? })
+    }
+
+    /// Whether there is a profile of this name.
+    pub fn has_profile(&self, name: &str) -> bool {
+        self.settings.profiles().is_ok_and(|profiles| profiles.profiles.contains_key(name))
     }
 
     /// As [`VmManager::open_to_read`].

@@ -4,9 +4,11 @@ use anyhow::{Context, Result};
 
 use super::AppContext;
 use super::build_progress::create_vm;
+use super::flags::stray_word::StrayWord;
 use super::flags::vm::VmFlags;
 use crate::host::signals::PendingSignals;
 use crate::lifecycle;
+use crate::model::VmName;
 use crate::model::record::reason;
 use crate::output::VmView;
 
@@ -28,9 +30,17 @@ pub struct Args {
     /// Keep the VM after 'exec', until it expires or 'rm' deletes it
     #[arg(long, env = "MAYFLY_KEEP")]
     keep: Option<bool>,
+
+    #[command(flatten)]
+    stray: StrayWord,
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
+    args.stray.check(app, "create", |word| match (word, word.parse::<VmName>()) {
+        ("no" | "false" | "off" | "0", _) => "'--keep=no' needs the '='".into(),
+        (_, Ok(name)) => format!("'mayfly create --name {name}' names the VM"),
+        (_, Err(_)) => "'--name' names the VM, '-p' its profile".into(),
+    })?;
     let request = args.vm.into_request(args.keep, None)?;
     let manager = app.open()?;
     let mut signals = PendingSignals::block()?;

@@ -24,10 +24,12 @@ pub mod wait;
 
 mod app;
 mod build_progress;
+mod command_start;
 mod each;
 mod flags;
 
 pub use app::AppContext;
+pub use command_start::separate_command;
 
 use anyhow::Result;
 use clap::Subcommand;

@@ -15,7 +15,9 @@ use crate::guest::CommandExit;
 use crate::host::process;
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::{self, CommandWords, ExecCommand, PhaseTimings, StartCaller, StreamPurpose};
+use crate::model::Refusal;
 use crate::output::ErrorReport;
+use crate::settings::{ConfigKey, ValueOrigin};
 
 /// Run a command in a new VM, and leave nothing behind
 ///
@@ -25,20 +27,22 @@ use crate::output::ErrorReport;
 /// and to copy files. Builds the profile's image first if it is missing. With --copy-in, the command runs in a copy of DIR.
 ///
 /// A profile can have an entrypoint and a command, as container images do. 'run' puts the entrypoint before
-/// CMD, and uses the profile's command if there is no CMD. '-c' and 'exec' ignore both. With -t and no command
-/// at all, the login shell of root or USER is run.
+/// CMD, and uses the profile's command if there is no CMD. '-c' and 'exec' ignore both. Without any command,
+/// 'run' on a terminal is a login shell of root or USER.
+///
+/// mayfly's own flags come before CMD: every word after it belongs to the command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  mayfly run -- uname -a
-  mayfly run --profile debian-build --mem 4G -- make --version
+  mayfly run uname -a
+  mayfly run                              a shell in a new VM
+  mayfly run --profile debian-build --mem 4G make --version
   mayfly run --timeout 30s -c 'curl --version; exit 3'
-  mayfly run -p debian-build --copy-in . -- make test
-  mayfly run -p debian-build --copy-in . --copy-out build -- make
-  mayfly run -t                           a shell in a new VM
+  mayfly run -p debian-build --copy-in . make test
+  mayfly run -p debian-build --copy-in . --copy-out build make
   mayfly run -p nginx                     the command of an imported image")]
 #[command(
-    override_usage = "mayfly run [OPTIONS] [-- CMD [ARG]...]\n       mayfly run [OPTIONS] -c STRING"
+    override_usage = "mayfly run [OPTIONS] [CMD [ARG]...]\n       mayfly run [OPTIONS] -c STRING"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -64,22 +68,25 @@ pub struct Args {
     entrypoint: Option<OsString>,
 }
 
-pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
-    let (mut exec, streams) = args.command.prepare(app)?;
+pub fn serve(app: &AppContext, mut args: Args) -> Result<u8> {
     let mut request = args.vm.into_request(args.keep, Some(process::identify_self()?))?;
     request.needed = args.command.timeout();
-    let manager = app.open()?;
+    let mut of_profile = None;
     if let Some(words) = args.command.words() {
+        check_not_profile(app, &request.profile, words)?;
         let words = command_words(words, args.entrypoint.as_ref());
-        match lifecycle::program_to_run(&manager, &request.profile, words)? {
-            Ok(program) => exec.program = program,
-            // With a terminal and without a command, the login shell is run.
-            Err(_) if args.command.has_terminal() => {}
+        match lifecycle::program_to_run(&app.settings, &request.profile, words)? {
+            Ok(program) => of_profile = Some(program),
+            // On a terminal and without a command, the login shell is run.
+            Err(_) if args.command.take_terminal(app) => {}
             Err(refusal) => return Err(refusal.into()),
         }
     }
+    let (mut exec, streams) = args.command.prepare(app)?;
+    exec.program = of_profile.unwrap_or(exec.program);
     let program = exec.program.clone();
-    let defaults = lifecycle::command_defaults(&manager, &request.profile)?;
+    let defaults = lifecycle::command_defaults(&app.settings, &request.profile)?;
+    let manager = app.open()?;
     let mut copies = args.copies.prepare(&mut exec, defaults)?;
     let mut signals = PendingSignals::block()?;
     let mut timings = PhaseTimings::begin();
@@ -115,6 +122,27 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         }
     }
     Ok(code)
+}
+
+/// Refuses a profile's name in the place of the command, where docker expects an image.
+fn check_not_profile(app: &AppContext, profile: &str, words: &[OsString]) -> Result<(), Refusal> {
+    let [word] = words else { return Ok(()) };
+    let Some(word) = word.to_str().filter(|word| app.is_command_bare && app.has_profile(word))
+    else {
+        return Ok(());
+    };
+    let origin = ConfigKey::find("profile").map(|key| app.settings.explain(key).1);
+    let is_command = match origin {
+        Some(ValueOrigin::Flag) => true,
+        None | Some(ValueOrigin::BuiltIn) => false,
+        // A variable or file chose the profile, and the program may have the same name.
+        Some(_) => word == profile,
+    };
+    if is_command {
+        return Ok(());
+    }
+    Err(Refusal::usage(format!("{word:?} is a profile, not a command"))
+        .hint(format!("write 'mayfly run -p {word}'")))
 }
 
 fn command_words(words: &[OsString], entrypoint: Option<&OsString>) -> CommandWords {

@@ -18,8 +18,8 @@ use crate::protocol::ExecProgram;
 const EXAMPLES: &str = "\
 Examples:
   mayfly shell box                   root's login shell
-  mayfly shell -u nobody -w /tmp box -- bash
-  mayfly shell box -- top            a program that needs a terminal";
+  mayfly shell -u nobody -w /tmp box bash
+  mayfly shell box top               a program that needs a terminal";
 
 const KEYS: &str = "\
 All keys go to the VM, so Ctrl-C interrupts the program that runs there. At the beginning of a line, mayfly \
@@ -36,7 +36,7 @@ If a VM hangs, 'mayfly stop VM' or 'mayfly rm VM' on another terminal ends both 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[command(after_long_help = format!("{KEYS}\n\n{EXAMPLES}"))]
-#[command(override_usage = "mayfly shell [OPTIONS] VM [-- CMD [ARG]...]")]
+#[command(override_usage = "mayfly shell [OPTIONS] VM [CMD [ARG]...]")]
 pub struct Args {
     /// Name or id of a VM; the beginning of an id is enough
     #[arg(value_name = "VM", add = ArgValueCompleter::new(candidates::running_vms))]

@@ -10,6 +10,7 @@ use super::build_progress::create_vm;
 use super::completions::candidates;
 use super::each::each;
 use super::flags::machine::MachineFlags;
+use super::flags::stray_word::StrayWord;
 use crate::host::signals::PendingSignals;
 use crate::host::{clock, process};
 use crate::lifecycle::{
@@ -48,6 +49,9 @@ Examples:
     Build {
         #[command(flatten)]
         machine: MachineFlags,
+
+        #[command(flatten)]
+        stray: StrayWord,
     },
 
     /// List templates
@@ -86,7 +90,10 @@ Examples:
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     match args.action {
-        Action::Build { machine } => build(app, machine),
+        Action::Build { machine, stray } => {
+            stray.check(app, "template build", |_| "'-p' names the profile".into())?;
+            build(app, machine)
+        }
         Action::Ls => list(app),
         Action::Rm { names, all, force } => remove(app, names, all, force),
     }

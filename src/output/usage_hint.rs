@@ -1,6 +1,6 @@
 //! Hints for command lines that the parser does not accept.
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::{ContextKind, ContextValue};
 
 use super::escape::escape;
 use crate::model::Refusal;
@@ -26,28 +26,10 @@ pub(super) fn hint(error: &clap::Error, verb: Option<&str>) -> String {
     if let Some(hint) = refusal.and_then(|refusal| refusal.hint.as_deref()) {
         return escape(hint);
     }
-    about_command(error, verb)
-        .or_else(|| about_word(error))
-        .or_else(|| suggestion(error))
-        .unwrap_or_else(|| match verb {
-            Some(verb) => format!("'mayfly {verb} --help' shows the usage"),
-            None => "'mayfly --help' shows the usage".into(),
-        })
-}
-
-/// For a command without '--' before it, as docker and ssh accept it.
-fn about_command(error: &clap::Error, verb: Option<&str>) -> Option<String> {
-    if error.kind() != ErrorKind::UnknownArgument {
-        return None;
-    }
-    let word = text(error, ContextKind::InvalidArg).filter(|word| !word.starts_with('-'))?;
-    let before = match verb? {
-        "run" => "run",
-        "exec" => "exec VM",
-        "shell" => "shell VM",
-        _ => return None,
-    };
-    Some(format!("write the command after '--', as in 'mayfly {before} -- {}'", escape(word)))
+    about_word(error).or_else(|| suggestion(error)).unwrap_or_else(|| match verb {
+        Some(verb) => format!("'mayfly {verb} --help' shows the usage"),
+        None => "'mayfly --help' shows the usage".into(),
+    })
 }
 
 fn about_word(error: &clap::Error) -> Option<String> {

@@ -246,14 +246,6 @@ impl Case {
         }
     }
 
-    /// Deletes the directories that a copy has made: another copy would go into them, and not look beside them.
-    pub fn remove_new_trees(&self, ground: &Ground, vm: Option<&str>) {
-        let inside = vm.map(|id| work(ground, id).join("tree"));
-        for tree in inside.into_iter().chain([ground.path("out/tree")]) {
-            let _ = fs::remove_dir_all(tree);
-        }
-    }
-
     /// The directories in which copies of this case may leave something until the next copy.
     pub fn copied_into(&self, ground: &Ground, vm: Option<&str>) -> Vec<PathBuf> {
         let mut found = vec![ground.path("out"), ground.path("out/tree")];

@@ -118,6 +118,18 @@ fn verbs_flags_and_their_values_complete() {
     assert_eq!(bash.offers("mayfly run --env MAYFLY_BA"), ["MAYFLY_BACKEND"]);
     assert_eq!(bash.offers("mayfly status --sort p"), ["profile"]);
     assert_eq!(bash.offers("mayfly status --filter b"), ["backend="]);
+    // Words of a command are not mayfly's.
+    for line in [
+        "mayfly run ls --js",
+        "mayfly run --mem 1G ls --js",
+        "mayfly run -e A=b:c ls --js",
+        "mayfly exec box ls --js",
+        "mayfly exec --all ls --js",
+        "mayfly shell box top -",
+    ] {
+        assert_eq!(bash.offers(line), [] as [&str; 0], "{line}");
+    }
+    assert_eq!(bash.offers("mayfly exec box -e A=b:c --js"), ["--json"]);
     bash.close();
     assert!(!env.state().exists() && !env.artifacts().exists(), "Tab makes nothing");
 }

@@ -63,6 +63,7 @@ mod survival;
 mod template;
 mod terminal;
 mod threads;
+mod typing;
 mod usage;
 mod wait;
 mod watchers;

@@ -161,7 +161,11 @@ fn without_a_terminal_a_shell_is_refused() {
     );
     assert_eq!(env.run(&["shell", "--json", &id]).json_error(125)["kind"], "usage");
     assert_eq!(env.run(&["exec", "--json", "-t", &id, "--", "x"]).json_error(125)["kind"], "usage");
-    env.run(&["run"]).fails(125, "mayfly: no command is given, [..]\nhint: [..]");
+    env.run(&["run"]).fails(
+        125,
+        "mayfly: no command is given, and profile debian-base has none\n\
+         hint: write it at the end, as in 'mayfly run uname -a'; a shell needs a terminal\n",
+    );
     let (code, screen) = env.sit(&["exec", "-it", &id]).ends();
     assert_eq!(code, 125);
     assert!(screen.contains(&format!("hint: 'mayfly shell {id}' gives you a shell")), "{screen}");
@@ -175,11 +179,24 @@ fn without_a_terminal_a_shell_is_refused() {
 #[test]
 fn run_with_only_a_terminal_is_a_shell() {
     let env = mock();
-    let mut sitting = env.sit(&["run", "-t"]);
-    sitting.types("echo \"<$((6 * 7))>\"; exit 5\r");
-    sitting.sees("<42>\r\n");
-    assert_eq!(sitting.ends().0, 5);
-    assert!(env.ids().is_empty());
+    for args in [&["run", "-t"][..], &["run"], &["run", "-i", "--mem", "1G"]] {
+        let mut sitting = env.sit(args);
+        sitting.types("echo \"<$((6 * 7))>\"; exit 5\r");
+        sitting.sees("<42>\r\n");
+        assert_eq!(sitting.ends().0, 5);
+        assert!(env.ids().is_empty());
+    }
+    // A screen is not data.
+    let (code, screen) = env.sit(&["run", "--json"]).ends();
+    assert!(code == 125 && screen.contains("no command is given"), "{screen}");
+}
+
+#[test]
+fn on_a_terminal_the_profiles_command_comes_before_a_shell() {
+    let mut env = mock();
+    env.profiles("[profiles.greeter]\nextends = \"debian-base\"\ncmd = [\"echo\", \"hello\"]\n");
+    let (code, screen) = env.sit(&["run", "-p", "greeter"]).ends();
+    assert_eq!((code, &*screen), (0, "hello\r\n"));
 }
 
 #[test]

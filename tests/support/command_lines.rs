@@ -1,5 +1,7 @@
 //! Command lines in documentation, checked with the parser.
 
+use std::ffi::OsString;
+
 /// The words of the first `mayfly` command in a line, without quotes, up to the first shell operator or two spaces,
 /// which separate a command from its description. `None` if the line has none.
 pub fn words(line: &str) -> Option<Vec<String>> {
@@ -30,7 +32,8 @@ pub fn words(line: &str) -> Option<Vec<String>> {
 
 /// Panics unless mayfly takes this command line.
 pub fn check(words: &[String]) {
-    if let Err(error) = mayfly::cli::command().try_get_matches_from(words) {
+    let typed: Vec<OsString> = words.iter().map(OsString::from).collect();
+    if let Err(error) = mayfly::cli::parse(&typed) {
         let answered =
             [clap::error::ErrorKind::DisplayHelp, clap::error::ErrorKind::DisplayVersion];
         assert!(answered.contains(&error.kind()), "{words:?}: {error}");

@@ -13,6 +13,7 @@ use clap_complete::engine;
 use clap_complete::env::EnvCompleter;
 
 use super::candidates::is_wanted;
+use crate::commands::command_start::command_start;
 
 /// Bash 4.4 or later.
 #[derive(Debug)]
@@ -65,7 +66,10 @@ impl EnvCompleter for BashCompleter {
         let current = line.words.last().cloned().unwrap_or_default();
         let known = current.rfind(['=', ':']).map_or(0, |at| at + 1);
         let index = line.words.len() - 1;
-        let words = line.words.into_iter().map(OsString::from).collect();
+        let words: Vec<OsString> = line.words.into_iter().map(OsString::from).collect();
+        if command_start(tree, &words).is_some() {
+            return Ok(());
+        }
         for candidate in engine::complete(tree, words, index, directory)? {
             let value = candidate.get_value().to_string_lossy();
             // A candidate must continue what was typed. One that contains a line break would look like

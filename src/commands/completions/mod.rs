@@ -12,6 +12,7 @@ use clap::{Command, FromArgMatches, ValueEnum};
 use clap_complete::env::{EnvCompleter, Fish, Shells, Zsh};
 
 use crate::commands::AppContext;
+use crate::commands::command_start::command_start;
 use crate::settings::SettingOverrides;
 
 /// The variable with which a completion script calls mayfly. Not clap's own `COMPLETE`: every command would
@@ -123,6 +124,10 @@ impl EnvCompleter for FilteredShell {
         // Zsh passes the position of the cursor; fish passes only the words up to it.
         let at = std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|index| index.parse().ok());
         let typed = at.map_or(words.last(), |at: usize| words.get(at)).cloned().unwrap_or_default();
+        let current = at.unwrap_or(words.len().saturating_sub(1));
+        if command_start(tree, &words).is_some_and(|start| start <= current) {
+            return Ok(());
+        }
         let mut answer = Vec::new();
         self.0.write_complete(tree, words, directory, &mut answer)?;
         // Both expect one candidate per line.

@@ -33,6 +33,7 @@ pub fn serve(
         let refusal = Refusal::new(RefusalKind::NotFound, "no VM to run the command in");
         bail!(refusal.hint("none of the matching VMs is running; see 'mayfly status'"));
     }
+    check_not_vm(app, command, &vms)?;
     let batch = VmBatch {
         app,
         manager: &manager,
@@ -59,6 +60,18 @@ pub fn serve(
             .note_on_terminal(&format!("mayfly: deleted {deleted} VMs; '--keep' keeps them"));
     }
     Ok(code)
+}
+
+/// Refuses a VM's name in the place of the command.
+fn check_not_vm(app: &AppContext, command: &CommandFlags, vms: &[VmRecord]) -> Result<(), Refusal> {
+    let first = command.words().and_then(|words| words.first()?.to_str());
+    let Some(word) = first.filter(|_| app.is_command_bare) else { return Ok(()) };
+    let is_vm = |vm: &VmRecord| vm.manifest.display_name() == word || vm.id().as_str() == word;
+    if !vms.iter().any(is_vm) {
+        return Ok(());
+    }
+    Err(Refusal::usage(format!("{word:?} is a VM, and '--all' selects all of them"))
+        .hint("leave out one of them; a program of that name needs '--' before it"))
 }
 
 /// What the commands in all VMs have in common.

@@ -17,7 +17,8 @@ use crate::model::{Refusal, VmRef};
 ///
 /// Streams the command's output and returns its exit code. The VM is deleted afterwards, unless --keep,
 /// 'create --keep', its profile or MAYFLY_KEEP=1 says otherwise. Variables, user and working directory
-/// come from the profile unless flags set them.
+/// come from the profile unless flags set them. mayfly's own flags come before CMD: every word after it
+/// belongs to the command.
 ///
 /// With --all, the command runs in all running VMs, several at a time, and everything else applies to each
 /// of them. Lines of output are not mixed, and follow the name of their VM; a line of more than 64 KiB is
@@ -28,14 +29,14 @@ use crate::model::{Refusal, VmRef};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  mayfly exec ci -- make test             run it, then delete the VM
-  mayfly exec --keep ci -- make test      keep the VM
-  mayfly exec --keep --all --label job=nightly -- uptime
+  mayfly exec ci make test                run it, then delete the VM
+  mayfly exec --keep ci make test         keep the VM
+  mayfly exec --keep --all --label job=nightly uptime
   mayfly exec --keep ci -c 'cd /tmp && ls | wc -l'
-  mayfly exec --keep -i ci -- sort < list
-  mayfly exec --keep -t ci -- top         on a terminal")]
+  mayfly exec --keep -i ci sort < list
+  mayfly exec --keep -t ci top            on a terminal")]
 #[command(
-    override_usage = "mayfly exec [OPTIONS] VM -- CMD [ARG]...\n       mayfly exec [OPTIONS] VM -c STRING\n       mayfly exec [OPTIONS] --all [--label KEY[=VALUE]] -- CMD [ARG]..."
+    override_usage = "mayfly exec [OPTIONS] VM CMD [ARG]...\n       mayfly exec [OPTIONS] VM -c STRING\n       mayfly exec [OPTIONS] --all [--label KEY[=VALUE]] CMD [ARG]..."
 )]
 pub struct Args {
     /// Name or id of a VM; the beginning of an id is enough
@@ -70,7 +71,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         let refusal = Refusal::usage("no command given");
         let hint = match args.vm {
             Some(vm) => format!("'mayfly shell {vm}' gives you a shell, and keeps the VM"),
-            None => "write it after '--', or pass a line for a shell with '-c'".into(),
+            None => "write it at the end, or pass a line for a shell with '-c'".into(),
         };
         bail!(refusal.hint(hint));
     }

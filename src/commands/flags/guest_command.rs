@@ -1,6 +1,7 @@
 //! The flags that describe a command in a guest, shared by `exec` and `run`.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail};
@@ -53,7 +54,7 @@ pub struct CommandFlags {
     #[arg(short = 'c', long = "command", value_name = "STRING", id = "shell")]
     shell: Option<OsString>,
 
-    /// Program to run, and its arguments
+    /// Program to run, and its arguments; '--' before it is needed if it begins with '-'
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
@@ -69,8 +70,10 @@ impl CommandFlags {
         self.timeout
     }
 
-    /// Whether the command has a terminal.
-    pub fn has_terminal(&self) -> bool {
+    /// Gives the command a terminal if mayfly has one. Returns whether the command has one.
+    pub fn take_terminal(&mut self, app: &AppContext) -> bool {
+        let is_there = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        self.tty |= is_there && !app.printer.style.json;
         self.tty
     }
 

@@ -8,6 +8,7 @@ pub mod guest_command;
 pub mod machine;
 pub mod selection;
 pub mod start;
+pub mod stray_word;
 pub mod tty;
 pub mod typed_path;
 pub mod vm;

@@ -11,9 +11,9 @@ use anyhow::{Context, Result};
 use crate::host::atomic_file;
 use crate::host::input;
 use crate::lifecycle::manager::VmManager;
-use crate::model::{CommandDefaults, Refusal, RefusalKind, VmId};
+use crate::model::{CommandDefaults, Refusal, VmId};
 use crate::protocol::{ExecProgram, ExecRequest, WireText};
-use crate::settings::find_profile;
+use crate::settings::{Settings, find_profile};
 
 /// What the user of `run` gave as the command.
 #[derive(Debug, Clone, Default)]
@@ -29,15 +29,15 @@ pub struct CommandWords {
 /// # Errors
 /// `NotFound` for an unknown profile.
 pub fn program_to_run(
-    manager: &VmManager,
+    settings: &Settings,
     profile: &str,
     typed: CommandWords,
 ) -> Result<Result<ExecProgram, Refusal>> {
-    let defaults = command_defaults(manager, profile)?;
+    let defaults = command_defaults(settings, profile)?;
     Ok(program(&defaults, typed).ok_or_else(|| {
         let message = format!("no command is given, and profile {profile} has none");
-        Refusal::new(RefusalKind::Usage, message)
-            .hint("name one after '--', or with -c; '-t' gives you a shell")
+        Refusal::usage(message)
+            .hint("write it at the end, as in 'mayfly run uname -a'; a shell needs a terminal")
     }))
 }
 
@@ -45,9 +45,8 @@ pub fn program_to_run(
 ///
 /// # Errors
 /// `NotFound` for an unknown profile.
-pub fn command_defaults(manager: &VmManager, profile: &str) -> Result<CommandDefaults> {
-    let profiles = manager.settings.profiles()?;
-    Ok(find_profile(profiles, profile)?.command.clone())
+pub fn command_defaults(settings: &Settings, profile: &str) -> Result<CommandDefaults> {
+    Ok(find_profile(settings.profiles()?, profile)?.command.clone())
 }
 
 fn program(defaults: &CommandDefaults, typed: CommandWords) -> Option<ExecProgram> {

@@ -1,6 +1,7 @@
 //! A shell script with `set -euo pipefail` that uses every verb.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -68,7 +69,8 @@ fn every_verb_can_be_relied_on_by_its_exit_code_and_json() {
         .split_terminator('\n')
         .map(|line| {
             let words = std::iter::once("mayfly").chain(line.split_terminator('\0'));
-            verb_of(&mayfly::cli::command().try_get_matches_from(words).expect("mayfly took it"))
+            let words: Vec<OsString> = words.map(OsString::from).collect();
+            verb_of(&mayfly::cli::parse(&words).expect("mayfly took it"))
         })
         .collect();
     let mut there_are = BTreeSet::new();
