@@ -122,7 +122,7 @@ impl Case {
                     ground.started();
                 }
                 let id = ground.started();
-                if self.args[0] == "cp" {
+                if self.copies() {
                     fill(&work(ground, &id));
                 }
                 Some(id)
@@ -148,6 +148,10 @@ impl Case {
 
     pub fn args(&self, vm: Option<&str>) -> Vec<String> {
         self.args.iter().map(|arg| arg.replace('@', vm.unwrap_or("@"))).collect()
+    }
+
+    pub fn copies(&self) -> bool {
+        self.args[0] == "cp"
     }
 
     fn deletes(&self) -> bool {

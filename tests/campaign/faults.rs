@@ -5,8 +5,8 @@ use std::fs;
 use super::cases::{self, CASES, Case, IMPORT};
 use super::chance::Chance;
 use super::ground::Ground;
-use super::tiny;
 use super::trace::{self, Point};
+use super::{procfs, tiny};
 
 /// The calls that change something that other processes can see. strace kills before the call, so every state between
 /// two of them is reached; a file that `openat` creates exists at the next of them.
@@ -84,6 +84,10 @@ impl Case {
         // The verb must succeed again, before or after `reap`.
         if is_swept_first {
             ground.check(&at);
+        }
+        // The agent ends what it did for a killed copy.
+        if let Some(agent) = vm.as_deref().filter(|_| self.copies()).and_then(|id| ground.vmm(id)) {
+            procfs::eventually("an idle VM", || (!procfs::has_children(agent)).then_some(()));
         }
         let copied_into = self.copied_into(ground, vm.as_deref());
         cases::age_leftovers(&copied_into);

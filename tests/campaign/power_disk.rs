@@ -13,6 +13,7 @@ use std::process::Command;
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
+use super::procfs;
 use super::support::skip::skipped;
 
 /// Without `auto_da_alloc`, ext4 does not guess that a file must be written before it is renamed, as many other file
@@ -90,7 +91,8 @@ impl PowerDisk {
     /// Boots the host again: mounts what a cut has left, under another boot id. Nothing may run on the disk.
     pub fn boot(&self, cut: &PowerCut) {
         let mounted = self.mounted.to_str().unwrap();
-        must("umount", &[mounted]);
+        // The kernel closes the files of a killed process a little after its end.
+        procfs::eventually("an unmounted disk", || tool("umount", &[mounted]).ok());
         must("mount", &["-o", "loop", cut.0.to_str().unwrap(), mounted]);
         self.boots.set(self.boots.get() + 1);
         let boot_id = self.room.path().join("boot_id");

@@ -54,6 +54,13 @@ pub fn is_alive(pid: i32) -> bool {
     stat(pid).is_some_and(|fields| !matches!(fields[0].as_str(), "Z" | "X"))
 }
 
+/// Whether a process has children that are alive.
+pub fn has_children(parent: i32) -> bool {
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.any(|pid| stat(pid).is_some_and(|fields| fields[1] == parent.to_string()) && is_alive(pid))
+}
+
 /// The identity of a living process, as the registry writes it.
 pub fn identity(pid: i32) -> ProcessId {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
