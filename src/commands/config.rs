@@ -1,17 +1,15 @@
 //! `mayfly config show` and `path`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use clap_complete::{ArgValueCompleter, CompletionCandidate};
-use serde::Serialize;
 
 use super::AppContext;
 use crate::model::{MemMib, Profile, Refusal, RefusalKind, TimeSpan};
-use crate::output::settings_table;
-use crate::settings::{ConfigKey, KEYS, ValueOrigin, find_profile, own_file};
+use crate::output::{PathView, SettingOrigin, SettingView, settings_table};
+use crate::settings::{ConfigKey, KEYS, find_profile, own_file};
 
 /// Show settings and where each value comes from
 ///
@@ -55,22 +53,11 @@ Examples:
     Path,
 }
 
-/// A setting, as printed with `--json`.
-#[derive(Debug, Serialize)]
-struct SettingView {
-    key: &'static str,
+/// A setting and its value, as a flag has it.
+struct ShownSetting {
+    key: &'static ConfigKey,
     value: Option<String>,
-    /// `flag`, `variable`, `file`, `profile`, `profiles` or `built_in`.
-    origin: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    variable: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<usize>,
-    /// The origin for people to read.
-    #[serde(skip)]
-    from: String,
+    origin: SettingOrigin,
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
@@ -78,7 +65,8 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         Action::Show { keys } => show(app, &keys),
         Action::Path => {
             let path = own_file().context("HOME is not set")?;
-            app.printer.data(&path.display().to_string())?;
+            let shown = path.display().to_string();
+            app.printer.answer(&PathView { path }, &shown)?;
             Ok(0)
         }
     }
@@ -95,54 +83,45 @@ fn show(app: &AppContext, wanted: &[String]) -> Result<u8> {
             )
         })
     };
-    let keys: Vec<&ConfigKey> = match wanted {
+    let keys: Vec<&'static ConfigKey> = match wanted {
         [] => KEYS.iter().collect(),
         wanted => wanted.iter().map(find).collect::<Result<_, _>>()?,
     };
-    let mut views: Vec<SettingView> = keys.into_iter().map(|key| view(app, key)).collect();
-    if views.iter().any(|view| view.value.is_none()) {
-        fill_in(app, &mut views)?;
-    }
-    let row = |view: &SettingView| {
-        let value = view.value.clone().unwrap_or_else(|| "-".into());
-        [view.key.to_owned(), value, view.from.clone()]
+    let look_up = |key| {
+        let (value, origin) = app.settings.explain(key);
+        let value = value.map(|value| value.to_string_lossy().into_owned());
+        ShownSetting { key, value, origin: SettingOrigin::Set(origin) }
     };
-    app.printer.answer(&views, &settings_table(views.iter().map(row)))?;
+    let mut settings: Vec<ShownSetting> = keys.into_iter().map(look_up).collect();
+    if settings.iter().any(|setting| setting.value.is_none()) {
+        fill_in(app, &mut settings)?;
+    }
+    let row = |ShownSetting { key, value, origin }: &ShownSetting| {
+        let value = value.clone().unwrap_or_else(|| "-".into());
+        [key.name.to_owned(), value, origin.describe(key)]
+    };
+    let view = |ShownSetting { key, value, origin }: &ShownSetting| {
+        SettingView::new(key, value.as_deref(), origin)
+    };
+    let views: Vec<SettingView> = settings.iter().map(view).collect();
+    app.printer.answer(&views, &settings_table(settings.iter().map(row)))?;
     Ok(0)
 }
 
-/// The value from flags, variables, files or the built-in default.
-fn view(app: &AppContext, key: &ConfigKey) -> SettingView {
-    let (value, origin) = app.settings.explain(key);
-    let value = value.map(|value| value.to_string_lossy().into_owned());
-    let (origin, from, variable, place) = match origin {
-        ValueOrigin::BuiltIn => ("built_in", "built-in".into(), None, None),
-        ValueOrigin::Flag => ("flag", format!("--{}", key.name.replace('_', "-")), None, None),
-        ValueOrigin::Variable(name) => ("variable", name.clone(), Some(name), None),
-        ValueOrigin::File { path, line } => {
-            ("file", format!("{}:{line}", path.display()), None, Some((path, line)))
-        }
-    };
-    let (file, line) = place.unzip();
-    SettingView { key: key.name, value, origin, variable, file, line, from }
-}
-
 /// Completes the values that come from the default profile or from limits in profile files.
-fn fill_in(app: &AppContext, views: &mut [SettingView]) -> Result<()> {
+fn fill_in(app: &AppContext, settings: &mut [ShownSetting]) -> Result<()> {
     let profiles = app.settings.profiles()?;
     let name = ConfigKey::find("profile").map(|key| app.settings.explain(key).0);
     let name = name.flatten().unwrap_or_default();
     let name = name.to_string_lossy();
     let profile = find_profile(profiles, &name).ok();
-    for view in views.iter_mut().filter(|view| view.value.is_none()) {
-        if let Some(value) = profile.and_then(|profile| profile_value(profile, view.key)) {
-            view.value = Some(value);
-            view.origin = "profile";
-            view.from = format!("profile {name}");
-        } else if view.key == "max_active_vms" {
-            view.value = Some(profiles.limits.max_active_vms.to_string());
-            view.origin = "profiles";
-            view.from = "limits of profiles".into();
+    for setting in settings.iter_mut().filter(|setting| setting.value.is_none()) {
+        if let Some(value) = profile.and_then(|profile| profile_value(profile, setting.key.name)) {
+            setting.value = Some(value);
+            setting.origin = SettingOrigin::Profile(name.clone().into_owned());
+        } else if setting.key.name == "max_active_vms" {
+            setting.value = Some(profiles.limits.max_active_vms.to_string());
+            setting.origin = SettingOrigin::Limits;
         }
     }
     Ok(())

@@ -3,37 +3,28 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use serde::Serialize;
 
 use super::AppContext;
 use crate::model::{Profile, ProfileName};
-use crate::output::profiles_table;
+use crate::output::{ProfileView, profiles_table};
 
 /// List profiles, their defaults, and whether their image is built
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   mayfly profiles
-  mayfly profiles --json | jq -r '.[].name'
+  mayfly profiles --json | jq -r '.[].profile'
 
 Profiles are read from the built-in file, /etc/mayfly/profiles.toml,
 ~/.config/mayfly/profiles.toml and $MAYFLY_PROFILES; later files override earlier ones, field by
 field.")]
 pub struct Args {}
 
-#[derive(Serialize)]
-struct ProfileView<'a> {
-    #[serde(flatten)]
-    profile: &'a Profile,
-    image_built: bool,
-}
-
 pub fn serve(app: &AppContext, _: Args) -> Result<u8> {
     let profiles = &app.settings.profiles()?.profiles;
     let images = app.open_to_read()?.list_images()?;
     let built: BTreeSet<ProfileName> = images.into_iter().map(|(image, _)| image.profile).collect();
-    let view =
-        |profile| ProfileView { profile, image_built: built.contains(profile.name.as_str()) };
+    let view = |profile: &Profile| ProfileView::new(profile, built.contains(profile.name.as_str()));
     let views: Vec<_> = profiles.values().map(view).collect();
     app.printer.answer(&views, &profiles_table(profiles.values(), &built))?;
     Ok(0)

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::AppContext;
 use crate::lifecycle::{self, RebuildOutcome};
+use crate::output::ReapView;
 
 /// Delete expired VMs and what crashes left behind
 ///
@@ -29,21 +30,25 @@ pub struct Args {
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let manager = if args.dry_run { app.open_to_read()? } else { app.open()? };
+    let mut rebuilt = None;
     if args.rebuild {
-        app.printer.note(&match lifecycle::rebuild(&manager)? {
-            RebuildOutcome::Replaced(count) => format!("mayfly: registry rebuilt with {count} VMs"),
-            RebuildOutcome::Added(0) => {
-                "mayfly: the registry is in order; nothing to rebuild".into()
+        let (note, count) = match lifecycle::rebuild(&manager)? {
+            RebuildOutcome::Replaced(count) => {
+                (format!("registry rebuilt with {count} VMs"), count)
             }
-            RebuildOutcome::Added(count) => format!("mayfly: {count} VMs added to the registry"),
-        });
+            RebuildOutcome::Added(0) => ("the registry is in order; nothing to rebuild".into(), 0),
+            RebuildOutcome::Added(count) => (format!("{count} VMs added to the registry"), count),
+        };
+        rebuilt = Some(count);
+        if !app.printer.style.json {
+            app.printer.note(&format!("mayfly: {note}"));
+        }
     }
-    let mut reaped = lifecycle::ReapReport::default();
-    let done = lifecycle::reap(&manager, args.dry_run, &mut reaped);
+    let mut removed = Vec::new();
+    let done = lifecycle::reap(&manager, args.dry_run, &mut removed);
     let verb = if args.dry_run { "would delete" } else { "deleted" };
-    let vms = reaped.deleted_vm_ids.iter().map(|id| format!("{verb} VM {id}"));
-    let templates = reaped.deleted_templates.iter().map(|name| format!("{verb} template {name}"));
-    let others = reaped.swept.iter().map(|leftover| format!("{verb} {leftover}"));
-    app.printer.results(&reaped, &vms.chain(templates).chain(others).collect::<Vec<_>>())?;
+    let lines = removed.iter().map(|removed| format!("{verb} {}", removed.what));
+    let view = ReapView::new(&removed, args.dry_run, rebuilt);
+    app.printer.results(&view, &lines.collect::<Vec<_>>())?;
     done.map(|()| 0)
 }

@@ -1,12 +1,12 @@
 //! `mayfly rm`.
 
 use anyhow::Result;
-use serde_json::json;
 
 use super::AppContext;
 use super::flags::selection::{VmSelection, is_absent};
 use crate::lifecycle;
 use crate::model::record::reason;
+use crate::output::RemovalView;
 
 /// Delete VMs and everything that belongs to them, running or not
 ///
@@ -37,14 +37,9 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         |id, named| {
             let removed = id.and_then(|id| lifecycle::remove(&manager, &id, reason::EXPLICIT));
             match removed {
-                Ok(removed) => app.printer.done(&removed, named),
+                Ok(removed) => Ok(Some(RemovalView::from(&removed))),
                 Err(error) if args.force && is_absent(&error) => {
-                    if app.printer.style.json {
-                        app.printer.json(
-                            &json!({ "vm_id": named, "deleted": false, "reason": reason::ABSENT }),
-                        )?;
-                    }
-                    Ok(())
+                    Ok(app.printer.style.json.then(|| RemovalView::absent_vm(named)))
                 }
                 Err(error) => Err(error),
             }

@@ -108,11 +108,11 @@ pub fn serve(app: &AppContext, mut args: Args) -> Result<u8> {
         };
         Ok((outcome, failed))
     })?;
-    let (id, (outcome, failed)) = (run.vm_id, run.work);
+    let (vm, (outcome, failed)) = (run.vm, run.work);
     if run.cleanup.is_none() && !app.printer.style.json {
-        app.printer.note(&format!("mayfly: kept VM {id}"));
+        app.printer.note(&format!("mayfly: kept VM {}", vm.vm_id));
     }
-    let mut code = args.command.report(app, &id, &program, outcome, run.cleanup, &timings)?;
+    let mut code = args.command.report(app, &vm, &program, outcome, run.cleanup, &timings)?;
     for error in &failed {
         let failure = ErrorReport::of_command(error);
         app.printer.failure(&failure);

@@ -40,9 +40,9 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         &manager,
         "stop",
         |vm| vm.state.is_up(),
-        |id, named| {
+        |id, _| {
             let record = lifecycle::stop(&manager, &id?, args.grace.0)?;
-            app.printer.done(&VmView::from(&record), named)
+            Ok(Some(VmView::from(&record)))
         },
     )
 }

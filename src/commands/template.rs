@@ -3,21 +3,21 @@
 use anyhow::Result;
 use clap::Subcommand;
 use clap_complete::ArgValueCompleter;
-use serde_json::json;
 
 use super::AppContext;
 use super::build_progress::create_vm;
 use super::completions::candidates;
-use super::each::each;
+use super::each::{DoneForm, each_done};
 use super::flags::machine::MachineFlags;
 use super::flags::stray_word::StrayWord;
 use crate::host::signals::PendingSignals;
 use crate::host::{clock, process};
 use crate::lifecycle::{
-    self, CreateRequest, PhaseTimings, StartCaller, StartOptions, StreamPurpose,
+    self, CreateRequest, PhaseTimings, RemovalReport, RemovedThing, StartCaller, StartOptions,
+    StreamPurpose,
 };
 use crate::model::{Refusal, RefusalKind, VmRecord};
-use crate::output::{TemplateView, templates_table};
+use crate::output::{RemovalView, TemplateView, templates_table};
 
 /// Build, list and delete the templates VMs start from
 ///
@@ -60,7 +60,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   mayfly template ls
-  mayfly template ls --json | jq -r '.[].name'")]
+  mayfly template ls --json | jq -r '.[].template'")]
     Ls,
 
     /// Delete templates
@@ -155,9 +155,11 @@ fn remove(app: &AppContext, names: Vec<String>, all: bool, force: bool) -> Resul
     } else {
         names
     };
-    each(app, &names, |name| {
+    let form = if all { DoneForm::Array } else { DoneForm::Lines };
+    each_done(app, form, names.iter().map(|name| (name.as_str(), ())), |(), name| {
         // With --all, a template that another command deletes meanwhile is not missed.
         let deleted = lifecycle::remove_template(&manager, name, force || all)?;
-        app.printer.done(&json!({ "name": name, "deleted": deleted }), name)
+        let removed = RemovalReport::explicit(RemovedThing::Template(name.to_owned()), deleted);
+        Ok(Some(RemovalView::from(&removed)))
     })
 }

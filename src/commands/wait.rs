@@ -3,13 +3,12 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use serde::Serialize;
 
 use super::AppContext;
 use super::flags::selection::VmSelection;
-use crate::lifecycle::{self, WaitGoal, WaitOutcome};
-use crate::model::{TimeSpan, VmId};
-use crate::output::escape_lines;
+use crate::lifecycle::{self, WaitGoal};
+use crate::model::TimeSpan;
+use crate::output::WaitView;
 
 /// Wait until VMs have ended, or started
 ///
@@ -36,15 +35,6 @@ pub struct Args {
     timeout: Option<TimeSpan>,
 }
 
-/// A VM that has reached the state.
-#[derive(Debug, Serialize)]
-struct WaitAnswer<'a> {
-    vm_id: &'a VmId,
-    /// A state of `status`, `expired` or `removed`.
-    state: &'static str,
-    last_error: Option<String>,
-}
-
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let deadline = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout.0));
     let manager = app.open()?;
@@ -53,17 +43,10 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         &manager,
         "wait for",
         |_| true,
-        |id, named| {
+        |id, _| {
             let id = id?;
             let reached = lifecycle::wait(&manager, &id, args.goal, deadline)?;
-            let (state, last_error) = match &reached {
-                WaitOutcome::Reached(record) => {
-                    (record.state.name(), record.last_error().map(escape_lines))
-                }
-                WaitOutcome::Expired(record) => ("expired", record.last_error().map(escape_lines)),
-                WaitOutcome::Removed => ("removed", None),
-            };
-            app.printer.done(&WaitAnswer { vm_id: &id, state, last_error }, named)
+            Ok(Some(WaitView::new(&id, &reached)))
         },
     )
 }

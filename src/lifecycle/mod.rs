@@ -18,6 +18,7 @@ mod images;
 mod manager;
 mod observe;
 mod recover;
+mod removal;
 mod remove;
 mod rename;
 mod run;
@@ -43,7 +44,8 @@ pub use manager::VmManager;
 pub use observe::{
     LogFollower, LogKind, VmWatcher, WaitGoal, WaitOutcome, read_log, status, status_all, wait,
 };
-pub use recover::{ReapReport, RebuildOutcome, RemovalReport, reap, rebuild};
+pub use recover::{RebuildOutcome, reap, rebuild};
+pub use removal::{RemovalReport, RemovedThing};
 pub use remove::{remove, remove_if_there};
 pub use rename::rename;
 pub use run::{FinishedRun, run};

@@ -4,9 +4,9 @@ use anyhow::Result;
 
 use super::manager::{LOCK_TIMEOUT, VmManager};
 use super::recover::settle::{SettledVm, settle};
-use super::recover::teardown::{RemovalReport, finish_removal};
+use super::recover::teardown::finish_removal;
+use super::removal::{RemovalReport, RemovedThing};
 use crate::host::lock::FileLock;
-use crate::model::record::reason;
 use crate::model::{Refusal, RefusalKind, VmId, VmRecord};
 use crate::registry::gone;
 
@@ -32,7 +32,7 @@ pub fn remove_if_there(manager: &VmManager, id: &VmId, reason: &str) -> Result<R
         if !Refusal::is_of_kind(&error, RefusalKind::NotFound) {
             return Err(error);
         }
-        Ok(RemovalReport { vm_id: id.clone(), deleted: false, reason: reason::ABSENT.into() })
+        Ok(RemovalReport::explicit(RemovedThing::Vm(id.clone()), false))
     })
 }
 

@@ -4,18 +4,19 @@ use anyhow::Result;
 
 use super::guest::AgentConversation;
 use super::manager::VmManager;
-use super::recover::RemovalReport;
+use super::removal::RemovalReport;
 use super::remove::remove_if_there;
 use super::start::{StartCaller, StartOptions, start};
 use super::timings::PhaseTimings;
 use crate::host::signals::PendingSignals;
 use crate::model::record::reason;
-use crate::model::{VmId, VmRecord};
+use crate::model::{VmManifest, VmRecord};
 
 /// Work that was done in a VM of its own.
 #[derive(Debug)]
 pub struct FinishedRun<T> {
-    pub vm_id: VmId,
+    /// The VM as it was created.
+    pub vm: VmManifest,
     pub work: T,
     /// The deletion that followed, unless the VM is kept.
     pub cleanup: Option<RemovalReport>,
@@ -49,5 +50,5 @@ pub fn run<T>(
     if !is_kept {
         caller.timings.end("cleanup");
     }
-    Ok(FinishedRun { vm_id: id.clone(), work, cleanup })
+    Ok(FinishedRun { vm: record.manifest, work, cleanup })
 }

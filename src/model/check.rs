@@ -7,6 +7,7 @@ use super::refusal::Refusal;
 /// The outcome of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum CheckVerdict {
     Ok,
     /// Something is missing that mayfly can do without.
@@ -16,10 +17,13 @@ pub enum CheckVerdict {
 
 /// One thing that was checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HostCheck {
     pub name: &'static str,
     pub verdict: CheckVerdict,
+    /// What was found.
     pub detail: String,
+    /// What to do about it.
     pub remedy: Option<String>,
 }
 

@@ -81,6 +81,12 @@ impl VmLabels {
     }
 }
 
+impl From<VmLabels> for BTreeMap<String, String> {
+    fn from(labels: VmLabels) -> Self {
+        labels.0
+    }
+}
+
 // Checked, because what a file holds must obey the same grammar as what a user types.
 impl TryFrom<BTreeMap<String, String>> for VmLabels {
     type Error = Refusal;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The program that runs VMs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum BackendKind {
     Firecracker,
     Qemu,
@@ -29,6 +30,7 @@ pub enum BackendChoice {
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Accelerator {
     /// The host's hardware virtualization.
     Kvm,
@@ -41,6 +43,7 @@ pub enum Accelerator {
 /// What a user may rely on, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Isolation {
     /// A plain host process.
     None,

@@ -14,7 +14,7 @@ use super::refusal::{Refusal, RefusalKind};
 pub const IMPORTED_PROFILE: &str = "profile.toml";
 
 /// A complete profile, merged from all files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     pub name: ProfileName,
     pub description: String,
@@ -31,7 +31,6 @@ pub struct Profile {
     /// Give the guest hardware virtualization: a working `/dev/kvm`.
     pub nested: bool,
     /// Defaults of its commands.
-    #[serde(flatten)]
     pub command: CommandDefaults,
 }
 
@@ -65,6 +64,7 @@ pub struct ImportRecipe {
 /// The forms in which a root file system can be imported, as values of `--from`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum RootfsFormat {
     /// A directory with a root file system.
     Dir,

@@ -384,12 +384,18 @@ pub fn elsewhere(id: &VmId, place: &ProcessPlace) -> Refusal {
     )
 }
 
-/// Why a VM was deleted, as `rm`, `exec` and `reap` report it.
+/// Why something was deleted, as verbs report it.
 pub mod reason {
     pub const EXPLICIT: &str = "explicit_delete";
     pub const POST_EXEC: &str = "post_exec_cleanup";
     pub const EXPIRED: &str = "expired";
     pub const ABANDONED: &str = "abandoned";
+    /// No VM was started from the template for long.
+    pub const UNUSED: &str = "unused";
+    /// The template's image was deleted or replaced.
+    pub const IMAGE_GONE: &str = "image_gone";
+    /// No VM and no profile needs the image.
+    pub const NOT_NEEDED: &str = "not_needed";
     /// It was already gone.
     pub const ABSENT: &str = "absent";
 }

@@ -19,13 +19,19 @@ pub const MAYFLY_FAILED: u8 = 125;
 /// The kind of an error if a signal ended mayfly.
 const INTERRUPTED: &str = "interrupted";
 
-/// An error, ready to print.
+/// An error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ErrorReport {
+    /// `usage`, `not_found`, `expired`, `wrong_state`, `name_taken`, `limit_reached`, `busy`, `host` (this host cannot
+    /// do it), `agent` (the VM did not do its part), `interrupted` (by a signal) or `failure`; about a command also
+    /// `timed_out`, `stopped` or `not_executable`.
     pub kind: &'static str,
     /// One line, and indented lines of output that it quotes; escaped.
     pub message: String,
+    /// What to do about it.
     pub hint: Option<String>,
+    /// That of mayfly; for one of several VMs, the one that the error has by itself.
     pub exit_code: u8,
 }
 

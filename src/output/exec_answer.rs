@@ -5,48 +5,60 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 
 use super::error_report::ErrorReport;
+use super::removal_view::RemovalView;
 use crate::guest::CommandOutcome;
 use crate::lifecycle::{PhaseTimings, RemovalReport};
-use crate::model::VmId;
+use crate::model::{Accelerator, BackendKind, Isolation, VmManifest};
 
-/// A finished command.
+/// A command that has ended.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ExecAnswer<'a> {
-    pub vm_id: &'a VmId,
-    pub command: String,
-    pub stdout: String,
-    pub stderr: String,
-    /// `utf-8`, or `base64` where the output is not UTF-8.
-    pub stdout_encoding: &'static str,
-    pub stderr_encoding: &'static str,
-    /// Whether output was dropped because there was more than is kept.
-    pub truncated: bool,
-    pub exit_code: u8,
-    pub duration_ms: u64,
+    vm_id: String,
+    /// As it could be typed in a shell.
+    command: String,
+    /// The command's own bytes, up to 4 MiB.
+    stdout: String,
+    /// The same. What mayfly has to say is in `error`.
+    stderr: String,
+    /// `utf-8`, or `base64` if the output is not UTF-8.
+    stdout_encoding: &'static str,
+    stderr_encoding: &'static str,
+    /// Whether there was more output.
+    truncated: bool,
+    /// That of mayfly: the command's own, or one of those that stand for its end.
+    exit_code: u8,
+    duration_ms: u64,
     /// What ended the command: `exit`, `signal`, `timeout`, `ttl` (its VM expired) or `stopped` (another command
     /// stopped or deleted its VM); `null` if it did not start.
-    pub ended_by: Option<&'static str>,
-    /// What mayfly itself has to say about the end.
-    pub error: Option<ErrorReport>,
-    pub cleanup: Option<RemovalReport>,
-    pub timings_ms: &'a PhaseTimings,
+    ended_by: Option<&'static str>,
+    /// What mayfly has to say about the end: that the command timed out, was not found, and so on.
+    error: Option<ErrorReport>,
+    backend: BackendKind,
+    accelerator: Accelerator,
+    isolation: Isolation,
+    /// The deletion of the VM; `null` if it is kept.
+    cleanup: Option<RemovalView>,
+    /// How long each phase took.
+    #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, f64>"))]
+    timings_ms: &'a PhaseTimings,
 }
 
 impl<'a> ExecAnswer<'a> {
     /// The answer for an outcome whose output was captured.
     pub fn new(
-        vm_id: &'a VmId,
+        vm: &VmManifest,
         command: String,
         outcome: CommandOutcome,
         error: Option<ErrorReport>,
-        cleanup: Option<RemovalReport>,
+        cleanup: Option<&RemovalReport>,
         timings_ms: &'a PhaseTimings,
     ) -> Self {
         let truncated = outcome.stdout.truncated || outcome.stderr.truncated;
         let (stdout, stdout_encoding) = encode(outcome.stdout.bytes);
         let (stderr, stderr_encoding) = encode(outcome.stderr.bytes);
         ExecAnswer {
-            vm_id,
+            vm_id: vm.vm_id.to_string(),
             command,
             stdout,
             stderr,
@@ -57,7 +69,10 @@ impl<'a> ExecAnswer<'a> {
             duration_ms: outcome.duration.as_millis() as u64,
             ended_by: outcome.exit.ended_by(),
             error,
-            cleanup,
+            backend: vm.backend,
+            accelerator: vm.accelerator,
+            isolation: vm.isolation(),
+            cleanup: cleanup.map(RemovalView::from),
             timings_ms,
         }
     }

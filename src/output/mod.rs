@@ -10,9 +10,12 @@ mod error_report;
 mod escape;
 mod exec_answer;
 mod foreign_text;
+mod image_view;
 mod lines;
 mod printer;
+mod removal_view;
 mod screen;
+mod setting_view;
 mod standard;
 mod table;
 mod usage_hint;
@@ -25,10 +28,13 @@ pub use error_report::{ErrorReport, MAYFLY_FAILED};
 pub use escape::{escape, escape_lines};
 pub use exec_answer::ExecAnswer;
 pub use foreign_text::ForeignText;
+pub use image_view::{ImageView, ProfileView, TemplateView};
 pub use lines::{OutputDeadline, PrefixedLines, SharedStream, WritePatience};
 pub use printer::{PrintStyle, Printer};
+pub use removal_view::{PruneView, ReapView, RemovalView};
 pub use screen::TerminalScreen;
+pub use setting_view::{PathView, SettingOrigin, SettingView};
 pub use table::{
     checks_table, images_table, profiles_table, settings_table, status_text, templates_table,
 };
-pub use view::{CopyView, ImageView, LogView, TemplateView, VmView};
+pub use view::{CopyView, LogView, VmView, WaitView};

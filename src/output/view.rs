@@ -1,4 +1,7 @@
-//! VMs, images and so on, as `--json` prints them.
+//! VMs and what is done with them, as `--json` prints them.
+//!
+//! With these types, fields have the same names and types in all verbs. docs/json.md is generated from them, and
+//! from the comments of their fields.
 
 use std::collections::BTreeMap;
 
@@ -7,99 +10,133 @@ use serde::Serialize;
 use super::escape::{escape, escape_lines};
 use super::exec_answer::encode;
 use crate::archive::CopyTally;
-use crate::host::directory::DiskUsage;
-use crate::image::{FileInfo, ImageInfo};
-use crate::lifecycle::LogKind;
-use crate::model::{
-    Accelerator, BackendKind, ImageRecipe, ImportRecipe, Isolation, VmId, VmLabels, VmName,
-    VmPhase, VmRecord,
-};
-use crate::template::{ListedTemplate, TemplateInfo};
+use crate::lifecycle::{LogKind, WaitOutcome};
+use crate::model::{Accelerator, BackendKind, Isolation, VmId, VmPhase, VmRecord};
 
-/// A VM. Times are Unix seconds.
+/// A VM.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct VmView<'a> {
-    vm_id: &'a VmId,
-    profile: &'a str,
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct VmView {
+    /// 12 hexadecimal digits.
+    vm_id: String,
+    profile: String,
     vcpu_count: u32,
+    /// MiB of memory.
     mem_mib: u32,
+    /// From `created_at` to `expires_at`; grows with `extend`.
     ttl_seconds: u64,
     created_at: f64,
     expires_at: f64,
+    /// `creating`, `created`, `starting`, `started`, `stopping`, `stopped`, `removing`, or `elsewhere`: it belongs
+    /// to another host or container, which `host` names.
     state: &'static str,
-    metadata: &'a BTreeMap<String, String>,
-    name: Option<&'a VmName>,
+    /// What mayfly notes about the VM.
+    metadata: BTreeMap<String, String>,
+    /// As given with `--name` or `rename`.
+    name: Option<String>,
     backend: BackendKind,
     accelerator: Accelerator,
     isolation: Isolation,
+    /// Whether `exec` keeps it.
     keep: bool,
+    /// Why it stopped, or why a started VM waits.
     last_error: Option<String>,
-    labels: &'a VmLabels,
-    /// The host that an `elsewhere` VM belongs to, else `null`.
+    labels: BTreeMap<String, String>,
+    /// The host of a VM that is `elsewhere`.
     host: Option<String>,
+    /// The digest of the image it was created from; `null` with `mock`.
+    image_digest: Option<String>,
 }
 
-impl<'a> From<&'a VmRecord> for VmView<'a> {
-    fn from(record: &'a VmRecord) -> Self {
+impl From<&VmRecord> for VmView {
+    fn from(record: &VmRecord) -> Self {
         let manifest = &record.manifest;
         VmView {
-            vm_id: &manifest.vm_id,
-            profile: manifest.profile.as_str(),
+            vm_id: manifest.vm_id.to_string(),
+            profile: manifest.profile.to_string(),
             vcpu_count: manifest.vcpu_count,
             mem_mib: manifest.mem_mib,
             ttl_seconds: manifest.ttl_seconds,
             created_at: manifest.created_at,
             expires_at: record.expiry.expires_at,
             state: record.state.name(),
-            metadata: &manifest.metadata,
-            name: manifest.name.as_ref(),
+            metadata: manifest.metadata.clone(),
+            name: manifest.name.as_ref().map(ToString::to_string),
             backend: manifest.backend,
             accelerator: manifest.accelerator,
             isolation: manifest.isolation(),
             keep: manifest.keep,
             last_error: record.last_error().map(escape_lines),
-            labels: &manifest.labels,
+            labels: manifest.labels.clone().into(),
             host: match &record.state {
                 VmPhase::Elsewhere { place } => Some(escape(&place.host)),
                 _ => None,
             },
+            image_digest: Some(manifest.image.clone()).filter(|digest| !digest.is_empty()),
         }
     }
 }
 
-/// A copy. The numbers are not known for an archive that is sent to a VM.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CopyView<'a> {
-    vm_id: &'a VmId,
-    source: &'a str,
-    destination: &'a str,
+/// A VM that has reached the state it was waited for in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct WaitView {
+    vm_id: String,
+    /// A state of a VM, or `expired` or `removed`.
+    state: &'static str,
+    /// Why it stopped.
+    last_error: Option<String>,
+}
+
+impl WaitView {
+    pub fn new(vm_id: &VmId, reached: &WaitOutcome) -> WaitView {
+        let (state, record) = match reached {
+            WaitOutcome::Reached(record) => (record.state.name(), Some(record)),
+            WaitOutcome::Expired(record) => ("expired", Some(record)),
+            WaitOutcome::Removed => ("removed", None),
+        };
+        let last_error = record.and_then(|record| record.last_error().map(escape_lines));
+        WaitView { vm_id: vm_id.to_string(), state, last_error }
+    }
+}
+
+/// A copy. The numbers are `null` for an archive that is sent to a VM, because mayfly does not look into it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct CopyView {
+    vm_id: String,
+    /// As typed.
+    source: String,
+    /// As typed.
+    destination: String,
     files: Option<u64>,
     directories: Option<u64>,
     links: Option<u64>,
+    /// The contents of all files.
     bytes: Option<u64>,
-    /// The number of things that were not copied because of their kind, and the first of them.
+    /// How many things were left out because of their kind.
     skipped_count: Option<u64>,
+    /// The first of them.
     skipped: Vec<SkippedView>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// Something that a copy left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct SkippedView {
+    /// Its path.
     name: String,
+    /// What it is.
     kind: &'static str,
 }
 
-impl<'a> CopyView<'a> {
-    pub fn new(
-        vm_id: &'a VmId,
-        source: &'a str,
-        destination: &'a str,
-        tally: Option<&CopyTally>,
-    ) -> Self {
+impl CopyView {
+    pub fn new(vm_id: &VmId, source: &str, destination: &str, tally: Option<&CopyTally>) -> Self {
         let skipped = tally.into_iter().flat_map(|tally| &tally.skipped);
         CopyView {
-            vm_id,
-            source,
-            destination,
+            vm_id: vm_id.to_string(),
+            source: source.to_owned(),
+            destination: destination.to_owned(),
             files: tally.map(|tally| tally.files),
             directories: tally.map(|tally| tally.directories),
             links: tally.map(|tally| tally.links),
@@ -112,99 +149,25 @@ impl<'a> CopyView<'a> {
     }
 }
 
-/// An image.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ImageView<'a> {
-    profile: &'a str,
-    id: String,
-    suite: Option<&'a str>,
-    /// Its origin, if it was not built here.
-    imported: Option<&'a ImportRecipe>,
-    kernel_release: &'a str,
-    built_at: f64,
-    /// The lengths of the files.
-    apparent_bytes: u64,
-    /// The disk space that the files take; they are sparse.
-    disk_bytes: u64,
-    /// Each file's length and digest.
-    files: &'a BTreeMap<String, FileInfo>,
-}
-
-impl<'a> ImageView<'a> {
-    pub fn new(info: &'a ImageInfo, usage: DiskUsage) -> Self {
-        ImageView {
-            profile: info.profile.as_str(),
-            id: info.id(),
-            suite: info.recipe.debian().map(|recipe| recipe.suite.as_str()),
-            imported: match &info.recipe {
-                ImageRecipe::Imported(import) => Some(import),
-                ImageRecipe::Debian(_) => None,
-            },
-            kernel_release: &info.kernel_release,
-            built_at: info.built_at,
-            apparent_bytes: usage.apparent_bytes,
-            disk_bytes: usage.bytes,
-            files: &info.files,
-        }
-    }
-}
-
-/// A template. If it is damaged, only its name, size and last use are known.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TemplateView<'a> {
-    name: &'a str,
-    damaged: bool,
-    profile: Option<&'a str>,
-    /// The id of its image.
-    image: Option<&'a str>,
-    backend: Option<BackendKind>,
-    accelerator: Option<Accelerator>,
-    vcpu_count: Option<u32>,
-    mem_mib: Option<u32>,
-    vmm_version: Option<String>,
-    /// The disk space that the files take; they are sparse.
-    disk_bytes: u64,
-    made_at: Option<f64>,
-    last_used_at: f64,
-}
-
-impl<'a> TemplateView<'a> {
-    pub fn new(listed: &'a ListedTemplate) -> Self {
-        let info: Option<&TemplateInfo> = listed.info.as_ref();
-        TemplateView {
-            name: &listed.name,
-            damaged: info.is_none(),
-            profile: info.map(|info| info.profile.as_str()),
-            image: info.map(|info| info.image.as_str()),
-            backend: info.map(|info| info.backend),
-            accelerator: info.map(|info| info.accelerator),
-            vcpu_count: info.map(|info| info.vcpu_count),
-            mem_mib: info.map(|info| info.mem_mib),
-            vmm_version: info.map(|info| escape(&info.vmm_version)),
-            disk_bytes: listed.bytes,
-            made_at: info.map(|info| info.made_at),
-            last_used_at: listed.last_used,
-        }
-    }
-}
-
 /// A log.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LogView<'a> {
-    vm_id: &'a VmId,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LogView {
+    vm_id: String,
+    /// `console` or `vmm`.
     log: &'static str,
     text: String,
     /// `utf-8`, or `base64` if the text is not UTF-8.
     text_encoding: &'static str,
 }
 
-impl<'a> LogView<'a> {
-    pub fn new(vm_id: &'a VmId, log: LogKind, bytes: Vec<u8>) -> Self {
+impl LogView {
+    pub fn new(vm_id: &VmId, log: LogKind, bytes: Vec<u8>) -> Self {
         let log = match log {
             LogKind::Console => "console",
             LogKind::Vmm => "vmm",
         };
         let (text, text_encoding) = encode(bytes);
-        LogView { vm_id, log, text, text_encoding }
+        LogView { vm_id: vm_id.to_string(), log, text, text_encoding }
     }
 }

@@ -23,7 +23,11 @@ fn named(env: &mut Environment, text: &str) -> std::path::PathBuf {
 fn shown(answer: &Answer) -> (String, String) {
     let all = answer.json();
     let [view]: [Value; 1] = all.as_array().unwrap().clone().try_into().unwrap();
-    let text = |field: &str| view[field].as_str().unwrap_or_default().to_owned();
+    let text = |field: &str| match &view[field] {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => format!("{other} {}", view["unit"].as_str().unwrap_or_default()).trim().to_owned(),
+    };
     let from = match view["file"].as_str() {
         Some(file) => {
             format!("{}:{}", Path::new(file).file_name().unwrap().display(), view["line"])
@@ -45,13 +49,13 @@ fn settings_have_an_order_of_precedence() {
         env.clear();
         mem
     };
-    assert_eq!(show(&env, &[]), ("300M".into(), "profile".into()));
+    assert_eq!(show(&env, &[]), ("300 MiB".into(), "profile".into()));
     assert_eq!(made(&env, &[]), 300);
     named(&mut env, "# mine\nmem = \"400M\"\n");
-    assert_eq!(show(&env, &[]), ("400M".into(), "named.toml:2".into()));
+    assert_eq!(show(&env, &[]), ("400 MiB".into(), "named.toml:2".into()));
     assert_eq!(made(&env, &[]), 400);
     env.set("MAYFLY_MEM", "500M");
-    assert_eq!(show(&env, &[]), ("500M".into(), "variableMAYFLY_MEM".into()));
+    assert_eq!(show(&env, &[]), ("500 MiB".into(), "variableMAYFLY_MEM".into()));
     assert_eq!(made(&env, &[]), 500);
     assert_eq!(made(&env, &["--mem", "600M"]), 600);
     // An empty variable is ignored.
@@ -95,11 +99,11 @@ fn the_users_file_overrides_the_systems() {
     let all = [("MAYFLY_CONFIG", config), ("MAYFLY_MEM", "600M")];
     let at = |value: &str, from: &str| (value.to_owned(), from.to_owned());
     // Both files are called config.toml; the lines differ.
-    assert_eq!(show(nobody, "grace", &[]), at("3", "config.toml:3"));
+    assert_eq!(show(nobody, "grace", &[]), at("3 seconds", "config.toml:3"));
     assert_eq!(show(nobody, "vcpus", &all), at("4", "config.toml:3"));
-    assert_eq!(show(nobody, "mem", &[]), at("400M", "config.toml:2"));
-    assert_eq!(show(nobody, "mem", &all[..1]), at("500M", "named.toml:1"));
-    assert_eq!(show(nobody, "mem", &all), at("600M", "variableMAYFLY_MEM"));
+    assert_eq!(show(nobody, "mem", &[]), at("400 MiB", "config.toml:2"));
+    assert_eq!(show(nobody, "mem", &all[..1]), at("500 MiB", "named.toml:1"));
+    assert_eq!(show(nobody, "mem", &all), at("600 MiB", "variableMAYFLY_MEM"));
     assert_eq!(
         show(&format!("env XDG_CONFIG_HOME=/no {nobody}"), "vcpus", &[]),
         at("3", "config.toml:2")
@@ -211,6 +215,7 @@ fn everything_is_shown_with_its_origin() {
         env.home().join(".config/mayfly/config.toml").display().to_string()
     };
     env.run(&["config", "path"]).prints(&format!("{own}\n"));
+    assert_eq!(env.run(&["config", "path", "--json"]).json(), serde_json::json!({ "path": own }));
     env.run(&["config", "show", "memm"])
         .fails(3, "mayfly: no key \"memm\"\nhint: did you mean \"mem\"?[..]");
     assert!(!env.state().exists(), "looking makes nothing");

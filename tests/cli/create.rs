@@ -45,7 +45,7 @@ fn json_has_the_documented_fields_in_order() {
         "ttl_seconds": 90, "created_at": created_at, "expires_at": vm["expires_at"],
         "state": "created", "metadata": {}, "name": "ci", "backend": "mock",
         "accelerator": "none", "isolation": "none", "keep": true, "last_error": null,
-        "labels": {}, "host": null,
+        "labels": {}, "host": null, "image_digest": null,
     });
     assert_eq!(vm, expected);
     env.clear();

@@ -6,7 +6,7 @@ use crate::support::answer::matches;
 use crate::support::environment::Environment;
 use crate::support::fields;
 
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 16] = [
     "vm_id",
     "command",
     "stdout",
@@ -18,6 +18,9 @@ const FIELDS: [&str; 13] = [
     "duration_ms",
     "ended_by",
     "error",
+    "backend",
+    "accelerator",
+    "isolation",
     "cleanup",
     "timings_ms",
 ];
@@ -35,7 +38,9 @@ fn the_answer_has_the_documented_fields_in_order() {
     assert_eq!(json["vm_id"], id.as_str());
     assert_eq!(json["command"], "sh -c 'echo out; echo err >&2; exit 7'");
     assert_eq!((&json["stdout"], &json["stderr"]), (&"out\n".into(), &"err\n".into()));
-    assert_eq!(json["exit_code"], 7);
+    assert_eq!((&json["exit_code"], &json["ended_by"]), (&7.into(), &"exit".into()));
+    let runs_on = [&json["backend"], &json["accelerator"], &json["isolation"]];
+    assert_eq!(runs_on, ["mock", "none", "none"]);
     assert!(json["duration_ms"].is_u64());
     assert_eq!(
         json["cleanup"],

@@ -38,11 +38,11 @@ fn a_built_image_is_listed_and_guarded_by_the_vms_that_need_it() {
     let image =
         list.as_array().unwrap().iter().find(|image| image["profile"] == "debian-base").unwrap();
     for (field, is_right) in [
-        ("id", image["id"].as_str().is_some_and(|id| id.len() == 64)),
-        ("suite", image["suite"] == "bookworm"),
+        ("image_digest", image["image_digest"].as_str().is_some_and(|id| id.len() == 64)),
+        ("suite", image["recipe"]["suite"] == "bookworm"),
         ("kernel_release", image["kernel_release"].is_string()),
-        ("built_at", image["built_at"].is_f64()),
-        ("disk_bytes", image["disk_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20)),
+        ("created_at", image["created_at"].is_f64()),
+        ("bytes", image["bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20)),
     ] {
         assert!(is_right, "{field} of {image}");
     }

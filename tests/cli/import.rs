@@ -62,14 +62,17 @@ fn an_images_archive_becomes_a_profile() {
     let path = write(&env, "My.App.tar", &archive);
     let answer = env.run(&["image", "import", &path, "--mem", "512M", "--json", "-q"]);
     let made = answer.json();
-    assert_eq!((&made["profile"], &made["suite"]), (&"my-app".into(), &json!(null)));
+    assert_eq!((&made["profile"], &made["recipe"]["suite"]), (&"my-app".into(), &json!(null)));
     assert_eq!(
-        (&made["imported"]["form"], &made["imported"]["reference"]),
+        (&made["recipe"]["imported"]["form"], &made["recipe"]["imported"]["reference"]),
         (&"oci".into(), &"v1".into())
     );
-    assert!(made["imported"]["digest"].as_str().unwrap().starts_with("sha256:"), "{made}");
+    assert!(
+        made["recipe"]["imported"]["digest"].as_str().unwrap().starts_with("sha256:"),
+        "{made}"
+    );
     assert!(made["files"]["rootfs.ext4"]["digest"].is_string(), "{made}");
-    assert!(made["apparent_bytes"].as_u64() > made["disk_bytes"].as_u64(), "{made}");
+    assert!(made["apparent_bytes"].as_u64() > made["bytes"].as_u64(), "{made}");
 
     let root = image(&env, "my-app");
     assert_eq!(
@@ -85,7 +88,7 @@ fn an_images_archive_becomes_a_profile() {
 
     let profiles = env.run(&["profiles", "--json"]).json();
     let profile =
-        profiles.as_array().unwrap().iter().find(|profile| profile["name"] == "my-app").unwrap();
+        profiles.as_array().unwrap().iter().find(|profile| profile["profile"] == "my-app").unwrap();
     for (field, value) in [
         ("mem_mib", json!(512)),
         ("entrypoint", json!(["/bin/init"])),
@@ -183,7 +186,7 @@ fn damaged_and_hostile_archives_leave_nothing() {
     let env = environment();
     let good = write(&env, "app.tar", &oci(&[("v1", &small())]));
     env.run(&["image", "import", "-q", &good]).prints("app\n");
-    let id = || env.run(&["image", "ls", "--json"]).json()[0]["id"].clone();
+    let id = || env.run(&["image", "ls", "--json"]).json()[0]["image_digest"].clone();
     let before = id();
     let kept = write(&env, "canary", b"alive");
 
@@ -290,7 +293,7 @@ fn an_imported_profile_has_no_packages() {
     let profiles = env.run(&["profiles", "--json"]).json();
     let app = &profiles.as_array().unwrap()[0];
     assert_eq!(
-        (&app["name"], &app["mem_mib"], &app["env"]),
+        (&app["profile"], &app["mem_mib"], &app["env"]),
         (&"app".into(), &300.into(), &json!({ "A": "1" }))
     );
     env.profiles("[profiles.app]\npackages = [\"jq\"]\n");
@@ -317,12 +320,19 @@ fn prune_deletes_what_no_profile_has_and_says_what_it_freed() {
     fs::remove_file(image(&env, "old").join("profile.toml")).unwrap();
     fs::create_dir(env.artifacts().join(".build-old-1-0a1b2c3d")).unwrap();
     let dry = env.run(&["image", "prune", "--dry-run", "--json"]).json();
-    assert_eq!(dry["deleted"], json!(["old"]));
+    let leftover = env.artifacts().join(".build-old-1-0a1b2c3d");
+    let deletions = |deleted: bool| {
+        json!([
+            { "profile": "old", "deleted": deleted, "reason": "not_needed" },
+            { "leftover": leftover, "deleted": deleted, "reason": "abandoned" },
+        ])
+    };
+    assert_eq!((&dry["deletions"], &dry["dry_run"]), (&deletions(false), &true.into()));
     assert_eq!(names(&env), [".build-old-1-0a1b2c3d", "old"]);
     let pruned = env.run(&["image", "prune", "--json"]).json();
-    assert_eq!(pruned, dry);
-    assert_eq!(pruned["swept"].as_array().unwrap().len(), 1);
-    assert!(pruned["freed_bytes"].as_u64().unwrap() > 0, "{pruned}");
+    assert_eq!((&pruned["deletions"], &pruned["dry_run"]), (&deletions(true), &false.into()));
+    assert_eq!(pruned["bytes"], dry["bytes"]);
+    assert!(pruned["bytes"].as_u64().unwrap() > 0, "{pruned}");
     assert_eq!(names(&env), [""; 0]);
     // Without an artifacts directory, none is created.
     env.set("MAYFLY_ARTIFACTS_DIR", env.root().join("nowhere"));

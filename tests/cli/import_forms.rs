@@ -69,7 +69,7 @@ fn imported(env: &Environment, archive: &[u8], name: &str) -> (Value, String) {
     let path = env.root().join("source.tar");
     fs::write(&path, archive).unwrap();
     let answer = env.run(&["image", "import", "-q", "--json", path.to_str().unwrap(), "x"]).json();
-    (answer["imported"]["form"].clone(), content(&env.artifacts().join("x"), name))
+    (answer["recipe"]["imported"]["form"].clone(), content(&env.artifacts().join("x"), name))
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn directories_of_images_are_recognized() {
         unpack(&members, &directory);
         let path = directory.to_str().unwrap();
         let answer = env.run(&["image", "import", "-q", "--json", path, "x"]).json();
-        assert_eq!(answer["imported"]["form"], form);
+        assert_eq!(answer["recipe"]["imported"]["form"], form);
         assert_eq!(content(&env.artifacts().join("x"), "/etc/kept"), "base");
         env.run(&["image", "import", "-q", "--json", path, "x", "--from", "dir"]).json();
         assert_eq!(content(&env.artifacts().join("x"), "/etc/kept"), "");
@@ -253,7 +253,8 @@ fn an_empty_entrypoint_is_none() {
         let image = Image { execution: execution.clone(), ..small() };
         imported(&env, &pack(&oci_members(&[("v1", &image)])), "/etc/kept");
         let profiles = env.run(&["profiles", "--json"]).json();
-        let profile = profiles.as_array().unwrap().iter().find(|one| one["name"] == "x").unwrap();
+        let profile =
+            profiles.as_array().unwrap().iter().find(|one| one["profile"] == "x").unwrap();
         assert_eq!((&profile["entrypoint"], &profile["cmd"]), (&entrypoint, &cmd), "{execution}");
     }
 }

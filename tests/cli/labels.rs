@@ -63,7 +63,7 @@ fn labels_are_shown_and_outlive_a_lost_registry() {
     let id = vm["vm_id"].as_str().unwrap();
     assert_eq!(env.status(id)["labels"], vm["labels"]);
     fs::remove_file(env.registry()).unwrap();
-    env.run(&["reap", "--rebuild"]).is(0, "", "registry rebuilt with 1 VMs\n");
+    env.run(&["reap", "--rebuild"]).is(0, "", "mayfly: registry rebuilt with 1 VMs\n");
     assert_eq!(env.status(id)["labels"], vm["labels"]);
     env.rm(id);
     // A VM of `run` has labels too.

@@ -8,8 +8,12 @@ fn lists_the_built_in_ones_with_their_defaults() {
     let env = Environment::mock();
     let answer = env.run(&["profiles", "--json"]);
     let list = answer.json();
-    let names: Vec<&str> =
-        list.as_array().unwrap().iter().map(|profile| profile["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|profile| profile["profile"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["debian-base", "debian-build", "debian-git", "debian-kvm"]);
     for profile in list.as_array().unwrap() {
         assert!(!profile["description"].as_str().unwrap().is_empty());
@@ -120,7 +124,7 @@ fn json_fields_have_the_names_of_the_file() {
     let line = answer.stdout().trim_end();
     let first = &line[1..=line.find("},{").unwrap()];
     let names = fields::names(first);
-    assert_eq!(names.first().map(String::as_str), Some("name"));
+    assert_eq!(names.first().map(String::as_str), Some("profile"));
     for field in
         ["description", "vcpu_count", "mem_mib", "ttl_seconds", "keep", "require", "image_built"]
     {

@@ -20,7 +20,9 @@ fn with_nothing_to_do_reap_is_silent() {
     env.run(&["reap", "--dry-run"]).prints("");
     assert_eq!(
         env.run(&["reap", "--json"]).json(),
-        json!({"deleted_vm_ids": [], "count": 0, "deleted_templates": [], "swept": []})
+        json!({
+            "deleted_vm_ids": [], "count": 0, "deletions": [], "dry_run": false, "rebuilt_count": null
+        })
     );
     assert_eq!(env.status(&id)["state"], "started");
     env.rm(&id);
@@ -41,8 +43,12 @@ fn expired_vms_are_deleted_and_a_dry_run_only_lists_them() {
     assert!(lives(env.vmm(&old)));
     let json = env.run(&["reap", "--dry-run", "--json"]).json();
     assert_eq!((&json["deleted_vm_ids"], &json["count"]), (&json!(doomed), &2.into()));
+    let deletion = json!({ "vm_id": doomed[0], "deleted": false, "reason": "expired" });
+    assert_eq!((&json["deletions"][0], &json["dry_run"]), (&deletion, &true.into()));
     let json = env.run(&["reap", "--json"]).json();
     assert_eq!((&json["deleted_vm_ids"], &json["count"]), (&json!(doomed), &2.into()));
+    let deletion = json!({ "vm_id": doomed[1], "deleted": true, "reason": "expired" });
+    assert_eq!(json["deletions"][1], deletion);
     env.run(&["reap"]).prints("");
     assert_eq!(env.ids(), [young.as_str()]);
     env.clear();

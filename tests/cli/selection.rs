@@ -14,11 +14,12 @@ fn all_stops_the_running_vms_that_match() {
     assert_eq!(env.status(&a)["state"], "stopped");
     assert_eq!(env.status("b")["state"], "started");
     let stopped = env.run(&["stop", "--all", "--json"]).json();
-    assert_eq!(stopped["vm_id"], b.as_str());
+    assert_eq!(stopped[0]["vm_id"], b.as_str());
     // The only other VM never ran, so nothing is stopped.
     assert_eq!(env.status(&created)["state"], "created");
     env.run(&["stop", "--all"]).is(0, "", "mayfly: no VM to stop\n");
     env.run(&["stop", "--all", "-q"]).prints("");
+    env.run(&["stop", "--all", "--json"]).prints("[]\n");
     env.clear();
 }
 
@@ -30,9 +31,9 @@ fn all_deletes_the_vms_that_match() {
     env.run(&["rm", "--all", "--label", "x", "--filter", "state=created"]).prints("b\n");
     assert_eq!(env.ids(), [a.as_str()]);
     let answer = env.run(&["rm", "--all", "--json"]).json();
-    assert_eq!(answer, json!({"vm_id": a, "deleted": true, "reason": "explicit_delete"}));
+    assert_eq!(answer, json!([{"vm_id": a, "deleted": true, "reason": "explicit_delete"}]));
     env.run(&["rm", "--all"]).is(0, "", "mayfly: no VM to delete\n");
-    env.run(&["rm", "--all", "--json"]).is(0, "", "mayfly: no VM to delete\n");
+    env.run(&["rm", "--all", "--json"]).prints("[]\n");
     env.run(&["status", &b]).fails(3, "mayfly: no VM [..]");
 }
 

@@ -51,7 +51,7 @@ fn check(env: &Environment, run: &dyn Fn(&[&str]) -> Answer) {
         );
         run(args).fails(6, &refused);
     }
-    let template = run(&["template", "ls", "--json"]).json()[0]["name"].clone();
+    let template = run(&["template", "ls", "--json"]).json()[0]["template"].clone();
     let template = template.as_str().unwrap().to_owned();
     run(&["template", "rm", &template]).is(0, &format!("{template}\n"), "");
     assert_eq!(names(env), before, "something was changed");

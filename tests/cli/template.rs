@@ -63,7 +63,7 @@ fn damaged_templates_are_listed_as_such_and_deleted() {
     );
     let listed = env.run(&["template", "ls", "--json"]).json();
     assert_eq!(
-        (&listed[0]["name"], &listed[0]["damaged"], &listed[0]["profile"]),
+        (&listed[0]["template"], &listed[0]["damaged"], &listed[0]["profile"]),
         (&"one-0123".into(), &true.into(), &serde_json::Value::Null)
     );
     // The template that exists is deleted, and the other one reported.
@@ -75,8 +75,11 @@ fn damaged_templates_are_listed_as_such_and_deleted() {
     assert!(!one.exists() && two.exists());
     env.run(&["template", "rm", "-f", "nope"]).prints("nope\n");
     env.run(&["template", "rm", "--json", "--all"])
-        .prints("{\"deleted\":true,\"name\":\"two-4567\"}\n");
+        .prints("[{\"template\":\"two-4567\",\"deleted\":true,\"reason\":\"explicit_delete\"}]\n");
+    env.run(&["template", "rm", "--json", "-f", "nope"])
+        .prints("{\"template\":\"nope\",\"deleted\":false,\"reason\":\"absent\"}\n");
     env.run(&["template", "rm", "--all"]).prints("");
+    env.run(&["template", "rm", "--all", "--json"]).prints("[]\n");
     assert_eq!(fs::read_dir(env.artifacts().join("templates")).unwrap().count(), 0);
     env.run(&["template", "rm"]).fails(
         2,
@@ -110,7 +113,10 @@ fn unused_templates_are_reaped_after_a_time() {
     env.run(&["reap", "--dry-run"]).prints("would delete template old-0123\n");
     assert!(old.exists());
     let reaped = env.run(&["reap", "--json"]).json();
-    assert_eq!(reaped["deleted_templates"], serde_json::json!(["old-0123"]));
+    assert_eq!(
+        reaped["deletions"],
+        serde_json::json!([{ "template": "old-0123", "deleted": true, "reason": "unused" }])
+    );
     assert!(!old.exists() && new.exists());
     env.run(&["reap"]).prints("");
     env.profiles("[limits]\ntemplate_unused_seconds = 86400\n");

@@ -75,11 +75,12 @@ pub fn a_template_that_has_lain_for_a_while_goes_on_in_the_present(bench: &Bench
     let first = env.start(&["--mem", "256M"]);
     let registry: Value = serde_json::from_slice(&fs::read(env.registry()).unwrap()).unwrap();
     let name = &registry["vms"][&first]["state"]["instance"]["template"];
-    let made_at = templates(env).iter().find(|one| one["name"] == *name).unwrap()["made_at"]
-        .as_f64()
-        .unwrap();
+    let created_at =
+        templates(env).iter().find(|one| one["template"] == *name).unwrap()["created_at"]
+            .as_f64()
+            .unwrap();
     env.rm(&first);
-    eventually("a template that has lain for a while", || now() - made_at > lain);
+    eventually("a template that has lain for a while", || now() - created_at > lain);
 
     let copy = env.start(&["--mem", "256M"]);
     let before = now();
@@ -110,7 +111,7 @@ pub fn a_template_with_a_changed_byte_is_rebuilt(bench: &Bench) {
     let built = build(&["--json"]);
     assert_eq!(fields::names(built.stdout()), fields::TEMPLATE);
     let built = built.json();
-    let name = built["name"].as_str().unwrap();
+    let name = built["template"].as_str().unwrap();
     assert_eq!((&built["damaged"], &built["mem_mib"]), (&false.into(), &256.into()));
     assert_eq!(env.ids(), Vec::<String>::new());
     // A second build returns the same template.
@@ -134,7 +135,7 @@ pub fn a_template_with_a_changed_byte_is_rebuilt(bench: &Bench) {
     let answer = env.run(&run(&["--json"], "echo ok")).json();
     assert_eq!((how(&answer), &answer["stdout"]), (ONLY_COPIED, &"ok\n".into()));
     let [one] = &templates(env)[..] else { panic!("not one template") };
-    assert_eq!((&one["name"], &one["damaged"]), (&name.into(), &false.into()));
+    assert_eq!((&one["template"], &one["damaged"]), (&name.into(), &false.into()));
 }
 
 pub fn starts_that_race_make_one_template(bench: &Bench) {
@@ -210,7 +211,7 @@ pub fn a_template_can_be_deleted_while_copies_run(bench: &Bench) {
     let env = &apart.env;
     let vm = apart.vm();
     let [one] = &templates(env)[..] else { panic!("not one template") };
-    let name = one["name"].as_str().unwrap();
+    let name = one["template"].as_str().unwrap();
     env.run(&["template", "ls"]).is(0, &format!("TEMPLATE [..]\n{name} [..] ago\n"), "");
     env.run(&["template", "rm", name]).prints(&format!("{name}\n"));
     assert_eq!(templates(env), Vec::<Value>::new());
@@ -223,7 +224,7 @@ pub fn a_template_can_be_deleted_while_copies_run(bench: &Bench) {
     let again = env.run(&run(&["--json"], "echo ok")).json();
     assert_eq!(how(&again), (true, true));
     let [one] = &templates(env)[..] else { panic!("not one template") };
-    let name = one["name"].as_str().unwrap();
+    let name = one["template"].as_str().unwrap();
     let image = env.artifacts().join("debian-base");
     let aside = image.with_file_name("aside");
     fs::rename(&image, &aside).unwrap();

@@ -3,7 +3,7 @@
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 /// The fields of a VM in `--json`, in their documented order.
-pub const VM: [&str; 17] = [
+pub const VM: [&str; 18] = [
     "vm_id",
     "profile",
     "vcpu_count",
@@ -21,21 +21,22 @@ pub const VM: [&str; 17] = [
     "last_error",
     "labels",
     "host",
+    "image_digest",
 ];
 
 /// The fields of a template in `--json`.
 pub const TEMPLATE: [&str; 12] = [
-    "name",
+    "template",
     "damaged",
     "profile",
-    "image",
+    "image_digest",
     "backend",
     "accelerator",
     "vcpu_count",
     "mem_mib",
     "vmm_version",
-    "disk_bytes",
-    "made_at",
+    "bytes",
+    "created_at",
     "last_used_at",
 ];
 

@@ -7,12 +7,13 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Command, FromArgMatches, ValueEnum};
 use clap_complete::env::{EnvCompleter, Fish, Shells, Zsh};
 
 use crate::commands::AppContext;
 use crate::commands::command_start::command_start;
+use crate::model::Refusal;
 use crate::settings::SettingOverrides;
 
 /// The variable with which a completion script calls mayfly. Not clap's own `COMPLETE`: every command would
@@ -87,6 +88,10 @@ fn answer(shell: &str, args: &[OsString], tree: impl Fn() -> Command) -> Result<
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
+    if app.printer.style.json {
+        let refusal = Refusal::usage("'completions' cannot be used with '--json'");
+        bail!(refusal.hint("a shell's script is not data: leave out '--json'"));
+    }
     app.printer.data(script(args.shell)?.trim_end())?;
     Ok(0)
 }

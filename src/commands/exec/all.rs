@@ -154,10 +154,10 @@ impl VmBatch<'_> {
 
     /// Reports how a command ended, unless it succeeded, and returns its exit code.
     fn report(&self, command: &CommandFlags, vm: &VmRecord, ran: FinishedExec) -> Result<u8> {
-        let FinishedCommand { outcome, cleanup } = ran.finished;
+        let FinishedCommand { vm: manifest, outcome, cleanup } = ran.finished;
         if self.app.printer.style.json {
             let (program, timings) = (&self.exec.program, &ran.timings);
-            return command.report(self.app, vm.id(), program, outcome, cleanup, timings);
+            return command.report(self.app, &manifest, program, outcome, cleanup, timings);
         }
         let (printer, name) = (&self.app.printer, vm.manifest.display_name());
         printer.detail(&format!("{name}:"));

@@ -92,5 +92,5 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
             removed.reason
         ));
     }
-    args.command.report(app, &id, &program, finished.outcome, finished.cleanup, &timings)
+    args.command.report(app, &finished.vm, &program, finished.outcome, finished.cleanup, &timings)
 }

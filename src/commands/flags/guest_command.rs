@@ -14,7 +14,7 @@ use crate::commands::AppContext;
 use crate::commands::completions::candidates;
 use crate::guest::{CommandExit, CommandOutcome, OutputSink, StdinSource};
 use crate::lifecycle::{ExecStreams, PhaseTimings, RemovalReport};
-use crate::model::{Refusal, TimeSpan, VmId};
+use crate::model::{Refusal, TimeSpan, VmManifest};
 use crate::output::{ErrorReport, ExecAnswer};
 use crate::protocol::{ExecProgram, ExecRequest, WireText};
 
@@ -159,7 +159,7 @@ impl CommandFlags {
     pub fn report(
         &self,
         app: &AppContext,
-        vm_id: &VmId,
+        vm: &VmManifest,
         program: &ExecProgram,
         outcome: CommandOutcome,
         cleanup: Option<RemovalReport>,
@@ -173,9 +173,9 @@ impl CommandFlags {
             return Ok(exit_code);
         }
         let command = command_line(program);
-        let answer = ExecAnswer::new(vm_id, command, outcome, error, cleanup, timings);
+        let answer = ExecAnswer::new(vm, command, outcome, error, cleanup.as_ref(), timings);
         app.printer.json(&answer).with_context(|| {
-            format!("VM {vm_id}: the command ended with {exit_code}, but the answer is lost")
+            format!("VM {}: the command ended with {exit_code}, but the answer is lost", vm.vm_id)
         })?;
         Ok(exit_code)
     }

@@ -3,10 +3,11 @@
 use anyhow::Result;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
+use serde::Serialize;
 
 use crate::commands::AppContext;
 use crate::commands::completions::candidates;
-use crate::commands::each::each;
+use crate::commands::each::{DoneForm, each_done};
 use crate::lifecycle::{self, VmManager};
 use crate::model::{LabelQuery, Refusal, RefusalKind, StatusFilter, VmId, VmRecord, VmRef};
 
@@ -55,30 +56,32 @@ impl SelectionFlags {
 
 impl VmSelection {
     /// Calls `act` with the id of each VM, or the reason why there is no such VM, and its name or id as the
-    /// user typed it; otherwise as [`each`]. With `--all`, only VMs for which `is_eligible` is true are
-    /// selected, and a VM that another command deletes meanwhile is skipped. If no VM is left, a note says
-    /// that there is none to `verb`.
-    pub fn each(
+    /// user typed it, and prints what it returns; otherwise as [`each_done`]. With `--all`, only VMs for which
+    /// `is_eligible` is true are selected, and a VM that another command deletes meanwhile is skipped. If no VM
+    /// is left, a note says that there is none to `verb`.
+    pub fn each<T: Serialize>(
         &self,
         app: &AppContext,
         manager: &VmManager,
         verb: &str,
         is_eligible: impl Fn(&VmRecord) -> bool,
-        mut act: impl FnMut(Result<VmId>, &str) -> Result<()>,
+        mut act: impl FnMut(Result<VmId>, &str) -> Result<Option<T>>,
     ) -> Result<u8> {
         if !self.all.all {
             // All are resolved first, so that acting on one cannot change what the next one stands for.
-            let found: Vec<_> = self.vms.iter().map(|vm| (manager.resolve(vm), vm)).collect();
-            return each(app, found, |(id, vm)| act(id, vm.as_str()));
+            let found: Vec<_> =
+                self.vms.iter().map(|vm| (vm.as_str(), manager.resolve(vm))).collect();
+            return each_done(app, DoneForm::Lines, found, |id, named| act(id, named));
         }
         let mut found = self.all.find(manager)?;
         found.retain(is_eligible);
-        if found.is_empty() {
+        if found.is_empty() && !app.printer.style.json {
             app.printer.note(&format!("mayfly: no VM to {verb}"));
         }
-        each(app, &found, |vm| {
-            act(Ok(vm.id().clone()), vm.manifest.display_name())
-                .or_else(|error| if is_absent(&error) { Ok(()) } else { Err(error) })
+        let found = found.iter().map(|vm| (vm.manifest.display_name(), vm.id()));
+        each_done(app, DoneForm::Array, found, |id, named| {
+            act(Ok(id.clone()), named)
+                .or_else(|error| if is_absent(&error) { Ok(None) } else { Err(error) })
         })
     }
 }

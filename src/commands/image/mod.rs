@@ -6,15 +6,14 @@ mod prune;
 use anyhow::Result;
 use clap::Subcommand;
 use clap_complete::ArgValueCompleter;
-use serde_json::json;
 
 use crate::commands::AppContext;
 use crate::commands::build_progress::with_build_progress;
 use crate::commands::completions::candidates;
 use crate::host::signals::PendingSignals;
-use crate::lifecycle;
+use crate::lifecycle::{self, RemovalReport, RemovedThing};
 use crate::model::ProfileName;
-use crate::output::{ImageView, images_table};
+use crate::output::{ImageView, RemovalView, images_table};
 
 /// Build, import, list and delete the images VMs boot
 ///
@@ -123,6 +122,7 @@ fn list(app: &AppContext) -> Result<u8> {
 fn remove(app: &AppContext, profile: &ProfileName, force: bool) -> Result<u8> {
     let manager = app.open()?;
     let deleted = lifecycle::remove_image(&manager, profile, force)?;
-    app.printer.done(&json!({ "profile": profile, "deleted": deleted }), profile.as_str())?;
+    let removed = RemovalReport::explicit(RemovedThing::Image(profile.clone()), deleted);
+    app.printer.done(&RemovalView::from(&removed), profile.as_str())?;
     Ok(0)
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::commands::AppContext;
 use crate::lifecycle;
-use crate::model::ProfileName;
+use crate::output::PruneView;
 
 /// Delete images that nothing needs
 ///
@@ -30,9 +30,9 @@ pub struct Args {
 pub fn serve(app: &AppContext, args: &Args) -> Result<u8> {
     let manager = if args.dry_run { app.open_to_read()? } else { app.open()? };
     let pruned = lifecycle::prune_images(&manager, args.all, args.dry_run)?;
-    let names = pruned.deleted.iter().map(ProfileName::to_string);
-    let others = pruned.deleted_templates.iter().chain(&pruned.swept).cloned();
-    app.printer.results(&pruned, &names.chain(others).collect::<Vec<_>>())?;
+    let names = pruned.removed.iter().map(|removed| removed.what.name().to_owned());
+    let view = PruneView::new(&pruned.removed, pruned.freed_bytes, args.dry_run);
+    app.printer.results(&view, &names.collect::<Vec<_>>())?;
     if app.printer.style.json {
         return Ok(0);
     }

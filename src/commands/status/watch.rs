@@ -80,6 +80,6 @@ fn stream(
     }
 }
 
-fn views(vms: &[VmRecord]) -> Vec<VmView<'_>> {
+fn views(vms: &[VmRecord]) -> Vec<VmView> {
     vms.iter().map(VmView::from).collect()
 }

@@ -10,13 +10,15 @@ use crate::host::which::HostTool;
 use crate::image;
 use crate::model::{BackendKind, CheckVerdict, HostCheck, Isolation};
 
-/// The result of all checks.
+/// What this host can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HostDiagnosis {
     /// Whether at least one backend with isolation works.
     pub usable: bool,
     /// The backend of a VM if none is named: what `auto` selects, if that works.
     pub backend: Option<BackendKind>,
+    /// That of its VMs.
     pub isolation: Option<Isolation>,
     pub checks: Vec<HostCheck>,
 }

@@ -6,11 +6,11 @@ use super::conversation::AgentConversation;
 use crate::guest::{CommandExit, CommandOutcome, ExecIo, OutputSink, StdinSource};
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::manager::VmManager;
-use crate::lifecycle::recover::teardown::RemovalReport;
+use crate::lifecycle::removal::RemovalReport;
 use crate::lifecycle::remove::remove_if_there;
 use crate::lifecycle::timings::PhaseTimings;
-use crate::model::VmId;
 use crate::model::record::reason;
+use crate::model::{VmId, VmManifest};
 use crate::protocol::ExecRequest;
 
 /// A command and its streams.
@@ -33,6 +33,8 @@ pub struct ExecStreams {
 /// A command that has ended.
 #[derive(Debug)]
 pub struct FinishedCommand {
+    /// The VM as it was when the command began.
+    pub vm: VmManifest,
     pub outcome: CommandOutcome,
     /// The deletion that followed, unless the VM is kept.
     pub cleanup: Option<RemovalReport>,
@@ -56,15 +58,16 @@ pub fn exec(
     let outcome = run_in(&mut conversation, command, signals, timings)?;
     // Another command has decided what becomes of a VM that it stopped.
     let keep = keep || outcome.exit == CommandExit::VmStopped;
+    let vm = conversation.record.manifest.clone();
     conversation.end();
     if keep {
-        return Ok(FinishedCommand { outcome, cleanup: None });
+        return Ok(FinishedCommand { vm, outcome, cleanup: None });
     }
     let removed = remove_if_there(manager, id, reason::POST_EXEC)
         .context("the command has ended, but its VM is not deleted")?;
     let cleanup = Some(removed);
     timings.end("cleanup");
-    Ok(FinishedCommand { outcome, cleanup })
+    Ok(FinishedCommand { vm, outcome, cleanup })
 }
 
 /// Runs `command` and keeps the connection and the VM.

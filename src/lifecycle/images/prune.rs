@@ -1,24 +1,21 @@
 //! `image prune`: deleting images that nothing needs.
 
 use anyhow::Result;
-use serde::Serialize;
 
 use super::build::users_of;
 use super::templates;
 use crate::host::directory;
 use crate::image::ImageStore;
 use crate::lifecycle::manager::VmManager;
+use crate::lifecycle::removal::{RemovalReport, RemovedThing};
+use crate::model::record::reason;
 use crate::model::{ImageRecipe, ProfileName, ProfileSet, Refusal, RefusalKind};
 
 /// What a prune deleted, or would delete.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PruneReport {
-    /// Images, by the names of their profiles.
-    pub deleted: Vec<ProfileName>,
-    /// Templates of these images, and of others that are gone.
-    pub deleted_templates: Vec<String>,
-    /// What killed builds left.
-    pub swept: Vec<String>,
+    /// Images, their templates and others whose image is gone, and what killed builds left.
+    pub removed: Vec<RemovalReport>,
     pub freed_bytes: u64,
 }
 
@@ -32,6 +29,7 @@ pub fn prune_images(manager: &VmManager, all: bool, dry_run: bool) -> Result<Pru
     }
     let profiles = manager.settings.profiles()?;
     let images = manager.images()?;
+    let mut gone = Vec::new();
     for name in images.names()? {
         if is_wanted(&images, profiles, &name, all) || !users_of(manager, &name)?.is_empty() {
             continue;
@@ -45,17 +43,27 @@ pub fn prune_images(manager: &VmManager, all: bool, dry_run: bool) -> Result<Pru
             };
         if is_gone {
             pruned.freed_bytes += freed;
-            pruned.deleted.push(name);
+            gone.push(name);
         }
     }
-    for template in templates::prune_without_images(manager, &pruned.deleted, dry_run)? {
-        pruned.freed_bytes += template.bytes;
-        pruned.deleted_templates.push(template.name);
-    }
+    let templates = templates::prune_without_images(manager, &gone, dry_run)?;
+    pruned.freed_bytes += templates.iter().map(|template| template.bytes).sum::<u64>();
     let left = images.sweep(true)?;
     pruned.freed_bytes += left.iter().map(|path| directory::usage(path).own_bytes).sum::<u64>();
     let swept = if dry_run { left } else { images.sweep(false)? };
-    pruned.swept = swept.iter().map(|path| path.display().to_string()).collect();
+    let report = |what, reason| RemovalReport::of(what, reason, dry_run);
+    pruned.removed = gone
+        .into_iter()
+        .map(|name| report(RemovedThing::Image(name), reason::NOT_NEEDED))
+        .chain(
+            templates
+                .into_iter()
+                .map(|template| report(RemovedThing::Template(template.name), reason::IMAGE_GONE)),
+        )
+        .chain(swept.iter().map(|path| {
+            report(RemovedThing::Leftover(path.display().to_string()), reason::ABANDONED)
+        }))
+        .collect();
     Ok(pruned)
 }
 

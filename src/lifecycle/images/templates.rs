@@ -5,6 +5,8 @@ use anyhow::Result;
 use crate::host::clock;
 use crate::image::ImageStore;
 use crate::lifecycle::manager::VmManager;
+use crate::lifecycle::removal::{RemovalReport, RemovedThing};
+use crate::model::record::reason;
 use crate::model::{ProfileName, Refusal, RefusalKind};
 use crate::template::{ListedTemplate, TemplateInfo};
 
@@ -34,15 +36,19 @@ pub fn remove_template(manager: &VmManager, name: &str, force: bool) -> Result<b
 }
 
 /// Deletes templates that were not used for as long as the profiles allow, and those of images that are
-/// gone. Skips templates in use. With `dry_run`, nothing is deleted. Returns their names.
-pub fn prune(manager: &VmManager, dry_run: bool) -> Result<Vec<String>> {
+/// gone. Skips templates in use. With `dry_run`, nothing is deleted.
+pub fn prune(manager: &VmManager, dry_run: bool) -> Result<Vec<RemovalReport>> {
     let limit = manager.settings.profiles()?.limits.template_unused_seconds as f64;
     let now = clock::unix_time().as_secs_f64();
-    let is_useless = |images: &ImageStore, listed: &ListedTemplate| {
-        now - listed.last_used > limit || is_superseded(images, listed.info.as_ref())
+    let is_unused = |listed: &ListedTemplate| now - listed.last_used > limit;
+    let pruned = prune_if(manager, dry_run, |images, listed| {
+        is_unused(listed) || is_superseded(images, listed.info.as_ref())
+    })?;
+    let report = |listed: ListedTemplate| {
+        let reason = if is_unused(&listed) { reason::UNUSED } else { reason::IMAGE_GONE };
+        RemovalReport::of(RemovedThing::Template(listed.name), reason, dry_run)
     };
-    let pruned = prune_if(manager, dry_run, is_useless)?;
-    Ok(pruned.into_iter().map(|listed| listed.name).collect())
+    Ok(pruned.into_iter().map(report).collect())
 }
 
 /// Deletes the templates of a profile's image after it was replaced or deleted.

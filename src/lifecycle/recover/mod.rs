@@ -10,6 +10,5 @@ pub mod settle;
 mod sweep;
 pub mod teardown;
 
-pub use reap::{ReapReport, reap};
+pub use reap::reap;
 pub use rebuild::{RebuildOutcome, rebuild};
-pub use teardown::RemovalReport;

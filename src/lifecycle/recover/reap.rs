@@ -3,28 +3,17 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use serde::Serialize;
 
 use super::settle::{SettledVm, settle};
 use super::{processes, sweep};
 use crate::host::{clock, log, process};
 use crate::lifecycle::images::templates;
 use crate::lifecycle::manager::{VmManager, liveness_of};
+use crate::lifecycle::removal::{RemovalReport, RemovedThing};
 use crate::lifecycle::remove::remove_settled;
 use crate::model::reconcile::{RecordRepair, repair};
 use crate::model::record::reason;
 use crate::model::{ClockReading, ProcessLiveness, VmId, VmPhase, VmRecord};
-
-/// What a reap deleted, or would delete.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct ReapReport {
-    pub deleted_vm_ids: Vec<VmId>,
-    pub count: usize,
-    /// Templates that were not used for long, or whose image is gone.
-    pub deleted_templates: Vec<String>,
-    /// Leftovers without a VM: directories, sockets, processes, temporary files.
-    pub swept: Vec<String>,
-}
 
 /// Deletes expired VMs and useless templates, finishes abandoned operations and sweeps leftovers. VMs
 /// that other commands are using are skipped, and so are VMs that are elsewhere. With `dry_run`, nothing
@@ -32,14 +21,15 @@ pub struct ReapReport {
 ///
 /// # Errors
 /// The first error, after everything else was done.
-pub fn reap(manager: &VmManager, dry_run: bool, reaped: &mut ReapReport) -> Result<()> {
+pub fn reap(manager: &VmManager, dry_run: bool, reaped: &mut Vec<RemovalReport>) -> Result<()> {
     let now = clock::now()?;
     let mut failed = Ok(());
     let with_processes = sweep::marked_ids(manager)?;
     for record in manager.registry.read()?.vms.values() {
         if dry_run {
-            if would_delete(manager, record, &now)? {
-                reaped.deleted_vm_ids.push(record.id().clone());
+            if let Some(reason) = would_delete(manager, record, &now)? {
+                let what = RemovedThing::Vm(record.id().clone());
+                reaped.push(RemovalReport::of(what, &reason, true));
             }
             continue;
         }
@@ -51,17 +41,22 @@ pub fn reap(manager: &VmManager, dry_run: bool, reaped: &mut ReapReport) -> Resu
             continue;
         }
         match reap_one(manager, record.id(), &now) {
-            Ok(true) => reaped.deleted_vm_ids.push(record.id().clone()),
-            Ok(false) => {}
+            Ok(removed) => reaped.extend(removed),
             Err(error) => failed = failed.and(Err(error)),
         }
     }
-    reaped.count = reaped.deleted_vm_ids.len();
     match templates::prune(manager, dry_run) {
-        Ok(names) => reaped.deleted_templates = names,
+        Ok(removed) => reaped.extend(removed),
         Err(error) => failed = failed.and(Err(error)),
     }
-    failed.and(sweep::sweep(manager, dry_run, &mut reaped.swept))
+    let mut swept = Vec::new();
+    failed = failed.and(sweep::sweep(manager, dry_run, &mut swept));
+    reaped.extend(
+        swept.into_iter().map(|name| {
+            RemovalReport::of(RemovedThing::Leftover(name), reason::ABANDONED, dry_run)
+        }),
+    );
+    failed
 }
 
 /// The part of a reap that `create` does first: trims logs, and deletes VMs that take up a place but
@@ -111,15 +106,21 @@ fn may_need_repair(
     Ok(strays || repair != RecordRepair::Keep || removal_reason(record, now)?.is_some())
 }
 
-/// Whether [`reap_one`] would delete a VM, and no other command is using it.
-fn would_delete(manager: &VmManager, record: &VmRecord, now: &ClockReading) -> Result<bool> {
-    if is_elsewhere(record, now)? {
-        return Ok(false);
+/// Why [`reap_one`] would delete a VM, if it would and no other command is using it.
+fn would_delete(
+    manager: &VmManager,
+    record: &VmRecord,
+    now: &ClockReading,
+) -> Result<Option<String>> {
+    if is_elsewhere(record, now)? || manager.registry.is_vm_locked(record.id())? {
+        return Ok(None);
     }
-    let repair = repair(&record.state, liveness_of(record, now)?);
-    let unfinished = matches!(repair, RecordRepair::RollBack | RecordRepair::Remove);
-    let is_doomed = unfinished || removal_reason(record, now)?.is_some();
-    Ok(is_doomed && !manager.registry.is_vm_locked(record.id())?)
+    let unfinished = match (repair(&record.state, liveness_of(record, now)?), &record.state) {
+        (RecordRepair::Remove, VmPhase::Removing { reason, .. }) => Some(reason.clone()),
+        (RecordRepair::RollBack | RecordRepair::Remove, _) => Some(reason::ABANDONED.to_owned()),
+        _ => None,
+    };
+    Ok(unfinished.or(removal_reason(record, now)?.map(str::to_owned)))
 }
 
 /// A guest may write to its console as long as it runs, so the logs are trimmed.
@@ -130,20 +131,20 @@ fn trim_logs(manager: &VmManager, id: &VmId) {
     }
 }
 
-/// Settles one VM and deletes it if it must be deleted. Returns whether it is gone.
-fn reap_one(manager: &VmManager, id: &VmId, now: &ClockReading) -> Result<bool> {
-    let Some(lock) = manager.registry.try_lock_vm(id)? else { return Ok(false) };
+/// Settles one VM and deletes it if it must be deleted. Returns the deletion if it is gone.
+fn reap_one(manager: &VmManager, id: &VmId, now: &ClockReading) -> Result<Option<RemovalReport>> {
+    let Some(lock) = manager.registry.try_lock_vm(id)? else { return Ok(None) };
     match settle(manager, id, lock)? {
-        SettledVm::Unknown | SettledVm::Elsewhere(_) => Ok(false),
-        SettledVm::Gone(_) => Ok(true),
+        SettledVm::Unknown | SettledVm::Elsewhere(_) => Ok(None),
+        SettledVm::Gone(removed) => Ok(Some(removed)),
         SettledVm::Present(record, lock) => match removal_reason(&record, now)? {
-            Some(reason) => remove_settled(manager, *record, lock, reason).map(|_| true),
+            Some(reason) => remove_settled(manager, *record, lock, reason).map(Some),
             None => {
                 if liveness_of(&record, now)? != Some(ProcessLiveness::Alive) {
                     // Processes of an earlier start, which the record does not account for.
                     processes::kill_all(manager, id)?;
                 }
-                Ok(false)
+                Ok(None)
             }
         },
     }

@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 
-use super::teardown::{self, RemovalReport, finish_removal};
+use super::teardown::{self, finish_removal};
 use crate::host::clock;
 use crate::host::lock::FileLock;
 use crate::lifecycle::manager::{LOCK_TIMEOUT, VmManager, liveness_of};
+use crate::lifecycle::removal::RemovalReport;
 use crate::model::reconcile::{RecordRepair, observe, repair};
 use crate::model::record::{elsewhere, reason};
 use crate::model::{Refusal, VmId, VmPhase, VmRecord};

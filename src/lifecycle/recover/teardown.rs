@@ -2,23 +2,15 @@
 //! asking the guest.
 
 use anyhow::Result;
-use serde::Serialize;
 
 use super::processes;
 use crate::backend::traces;
 use crate::host::lock::FileLock;
 use crate::host::{atomic_file, directory};
 use crate::lifecycle::manager::VmManager;
-use crate::model::{VmId, VmManifest, VmPhase, VmRecord};
+use crate::lifecycle::removal::{RemovalReport, RemovedThing};
+use crate::model::{VmManifest, VmPhase, VmRecord};
 use crate::registry::RegistryChange;
-
-/// The result of a deletion.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RemovalReport {
-    pub vm_id: VmId,
-    pub deleted: bool,
-    pub reason: String,
-}
 
 /// Kills the VM's process on record, and records the VM as stopped once the process is proven gone. The
 /// VM's lock is held.
@@ -74,5 +66,5 @@ pub fn finish_removal(
         VmPhase::Removing { reason, .. } => reason.clone(),
         _ => String::new(),
     };
-    Ok(RemovalReport { vm_id: id.clone(), deleted: true, reason })
+    Ok(RemovalReport { what: RemovedThing::Vm(id.clone()), deleted: true, reason })
 }

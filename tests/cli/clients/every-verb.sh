@@ -21,19 +21,20 @@ kind() { jq --raw-output .error.kind "$1"; }
 
 # What there is: this host, its profiles, an image.
 is .usable mayfly doctor --json
-is 'map(.name) | index("debian-base") != null' mayfly profiles --json
+is 'map(.profile) | index("debian-base") != null' mayfly profiles --json
 is '.[0].value == "debian-base"' mayfly config show profile --json
 [ "$(basename "$(mayfly config path)")" = config.toml ]
-is '.profile == "debian-base" and .disk_bytes > 0' mayfly image build --json debian-base
+is '.path | endswith("config.toml")' mayfly config path --json
+is '.profile == "debian-base" and .bytes > 0' mayfly image build --json debian-base
 is 'any(.profile == "debian-base")' mayfly image ls --json
-is '.[0].key == "ttl"' mayfly config show --json ttl
-is '.deleted == false' mayfly image rm --json --force debian-git
+is '.[0].key == "ttl" and .[0].value == 600 and .[0].unit == "seconds"' mayfly config show --json ttl
+is '.profile == "debian-git" and (.deleted | not) and .reason == "absent"' mayfly image rm --json --force debian-git
 fails 3 mayfly image rm --json debian-git 2> error.json
 [ "$(kind error.json)" = not_found ]
 
 # A template, so that what follows is quick.
-template=$(mayfly template build --json | jq --raw-output .name)
-is "any(.name == \"$template\" and (.damaged | not))" mayfly template ls --json
+template=$(mayfly template build --json | jq --raw-output .template)
+is "any(.template == \"$template\" and (.damaged | not))" mayfly template ls --json
 
 # One command in a VM of its own.
 is '.exit_code == 0 and .stdout == "hello\n" and .cleanup.deleted' mayfly run --json -- echo hello
@@ -54,7 +55,7 @@ fails 125 mayfly exec --json box -- true 2> error.json
 [ "$(kind error.json)" = wrong_state ]
 is ".state == \"started\" and .vm_id == \"$vm\"" mayfly start --json box
 fails 4 mayfly start --json box 2> error.json
-is '.exit_code == 0 and .cleanup == null' mayfly exec --json box -c 'echo here > /root/here'
+is '.exit_code == 0 and .ended_by == "exit" and .backend == "qemu" and .cleanup == null' mayfly exec --json box -c 'echo here > /root/here'
 is '.stdout == "here\n"' mayfly exec --json box -- cat /root/here
 is ".vm_id == \"$vm\" and .exit_code == 0" mayfly exec --json --all --label job=7 -- test -e /root/here
 [ "$(mayfly exec --all -- cat /root/here)" = 'box | here' ]
@@ -94,16 +95,19 @@ umoci insert --rootless --image app:v1 tree / 2> error
 umoci config --image app:v1 --config.entrypoint /bin/busybox --config.cmd sh \
     --config.cmd -c --config.cmd 'echo $GREETING $PWD' --config.env GREETING=hello --config.workingdir /srv
 tar --directory app --create --file app.tar .
-is '.profile == "app" and .imported.form == "oci"' mayfly image import --json --mem 256M app.tar
+is '.profile == "app" and .recipe.imported.form == "oci"' mayfly image import --json --mem 256M app.tar
 is '.exit_code == 0 and .stdout == "hello /srv\n"' mayfly run --json --cold --profile app
 head --bytes=100K app.tar > cut.tar
 fails 2 mayfly image import --json cut.tar 2> error.json
 [ "$(kind error.json)" = usage ]
-is '.deleted == []' mayfly image prune --json
+is '.deletions == []' mayfly image prune --json
 is .deleted mayfly image rm --json app
 
 # Clearing up.
 is '.count == 0' mayfly reap --json
+is 'length == 0' mayfly rm --all --json
+is 'length == 0' mayfly stop --all --json
+fails 2 mayfly completions --json bash 2> error.json
 is '.deleted == false' mayfly template rm --json --force debian-base-000000000000
 fails 3 mayfly template rm --json debian-base-000000000000 2> error.json
 mayfly completions bash | bash -n
