@@ -13,6 +13,7 @@
 //! - [`image`] builds and stores the images that VMs boot.
 //! - [`guest`] is the host's end of the agent protocol.
 //! - [`backend`] runs VMs with Firecracker or QEMU, or as plain processes.
+//! - [`network`] is the process that connects a VM to the network.
 //! - [`registry`] keeps the records of all VMs, with transactions and locks.
 //! - [`settings`] reads directories, profiles and defaults from flags, variables and files.
 //! - [`host`] wraps the host's processes, files, signals, terminals and clocks.
@@ -43,6 +44,7 @@ pub mod image;
 pub mod import;
 pub mod lifecycle;
 pub mod model;
+pub mod network;
 pub mod output;
 pub mod protocol;
 pub mod registry;

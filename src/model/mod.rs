@@ -1,8 +1,10 @@
 //! Plain types and the rules about them. Nothing here touches the operating system, so all of it can be
 //! tested with every input.
 
+pub mod allow_rule;
 pub mod check;
 pub mod command;
+pub mod dns_name;
 pub mod filter;
 pub mod id;
 pub mod label;
@@ -14,6 +16,7 @@ pub mod platform;
 pub mod process;
 pub mod profile;
 pub mod profile_name;
+pub mod published_port;
 pub mod reconcile;
 pub mod record;
 pub mod refusal;
@@ -22,8 +25,10 @@ pub mod state_tests;
 pub mod time;
 pub mod units;
 
+pub use allow_rule::{AddressRange, AllowRule, AllowTarget};
 pub use check::{CheckVerdict, HostCheck};
 pub use command::CommandDefaults;
+pub use dns_name::DnsName;
 pub use filter::{StatusFilter, StatusSort};
 pub use id::{VmId, VmName, VmRef};
 pub use label::{LabelQuery, VmLabel, VmLabels};
@@ -35,6 +40,7 @@ pub use profile::{
     VmLimits,
 };
 pub use profile_name::ProfileName;
+pub use published_port::{NetworkMode, PortProtocol, PublishedPort};
 pub use record::{VmInstance, VmManifest, VmPhase, VmRecord};
 pub use refusal::{QuotedOutput, Refusal, RefusalKind};
 pub use time::{BootId, ClockReading, VmExpiry};

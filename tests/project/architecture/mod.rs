@@ -23,6 +23,7 @@ const PLAN: &[(&str, &str)] = &[
     ("import", "archive host image model sys"),
     ("template", "host image model sys"),
     ("image", "host model sys"),
+    ("network", "model"),
     ("registry", "host model sys"),
     ("settings", "host model"),
     ("host", "model sys"),
