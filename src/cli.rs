@@ -1,6 +1,7 @@
 //! Parsing the command line, running the verb, and reporting errors.
 
 mod args;
+mod help;
 mod manual;
 mod tree;
 
@@ -67,7 +68,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (matches, cli)))
     {
         Ok(parsed) => parsed,
-        Err(error) => return report_usage(&error, &args, color),
+        Err(error) => return report_usage(error, &args, usable, color),
     };
     let printer = Printer { style: cli.style };
     let served = config
@@ -131,8 +132,17 @@ fn requested_color(args: &[OsString], config: &ConfigFiles) -> ColorMode {
 }
 
 /// Prints what the parser says: help or the version, or else a usage error.
-fn report_usage(error: &clap::Error, args: &[OsString], color: ColorMode) -> ExitCode {
+fn report_usage(
+    error: clap::Error,
+    args: &[OsString],
+    config: &ConfigFiles,
+    color: ColorMode,
+) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let is_detailed = args.get(1).is_some_and(|verb| verb == "help")
+            || arguments_before_guest(args).any(|arg| arg == "--help");
+        let tree = help::with_verbs_help(tree::tree(config), is_detailed);
+        let error = tree.color(color.into()).try_get_matches_from(args).err().unwrap_or(error);
         let printer = Printer { style: PrintStyle { color, ..PrintStyle::default() } };
         let text = color.on_stdout().styled(&error.render());
         return match printer.stream(text.as_bytes()) {
@@ -150,7 +160,7 @@ fn report_usage(error: &clap::Error, args: &[OsString], color: ColorMode) -> Exi
     );
     let json = arguments_before_guest(args).any(|arg| arg == "--json");
     if asks_for_help && !json {
-        let mut tree = command();
+        let mut tree = help::with_verbs_help(tree::tree(config), false);
         tree.build();
         let node = verb.as_deref().and_then(|verb| tree.find_subcommand_mut(verb));
         let help = match node {
@@ -161,7 +171,7 @@ fn report_usage(error: &clap::Error, args: &[OsString], color: ColorMode) -> Exi
         help.to_string().trim_end().lines().for_each(|line| printer.verdict(line));
         return exit_code.into();
     }
-    let failure = ErrorReport::of_usage(error, verb.as_deref(), exit_code);
+    let failure = ErrorReport::of_usage(&error, verb.as_deref(), exit_code);
     Printer { style: PrintStyle { json, color, ..PrintStyle::default() } }.failure(&failure);
     exit_code.into()
 }

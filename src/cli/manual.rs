@@ -6,7 +6,6 @@ Examples:
   mayfly run uname -a                         run a command in a VM of its own
   mayfly run                                  a shell in a VM of its own
   mayfly run -p debian-build cc --version     in a VM with a compiler
-  echo hello | mayfly run -i cat              with standard input
 
   mayfly create --name box --keep             the same, step by step:
   mayfly start box

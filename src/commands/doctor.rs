@@ -7,7 +7,7 @@ use crate::lifecycle::{self, VmManager};
 use crate::model::RefusalKind;
 use crate::output::checks_table;
 
-/// Check whether VMs can run on this host, and how to fix what is missing
+/// Check whether VMs can run on this host, and say what to do
 ///
 /// Exits with 0 if VMs can run here, and with 6 if no real backend works.
 #[derive(Debug, clap::Args)]

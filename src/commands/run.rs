@@ -21,14 +21,15 @@ use crate::settings::{ConfigKey, ValueOrigin};
 
 /// Run a command in a new VM, and leave nothing behind
 ///
-/// Does what 'create', 'start', 'exec' and 'rm' do, and returns the command's exit code. The VM is deleted
-/// whatever happens, even after Ctrl-C; if mayfly itself is killed, the next 'mayfly reap' deletes it. With
-/// --timeout, the VM lives at least that long, and unless --ttl says otherwise, five minutes more to start
-/// and to copy files. Builds the profile's image first if it is missing. With --copy-in, the command runs in a copy of DIR.
+/// Does what 'create', 'start', 'exec' and 'rm' do, and returns the command's exit code. Builds a missing image
+/// first. The VM is deleted whatever happens, even after Ctrl-C. If mayfly itself is killed, the next 'mayfly
+/// reap' deletes it.
+///
+/// The VM lives at least as long as --timeout, and without --ttl five minutes more.
 ///
 /// A profile can have an entrypoint and a command, as container images do. 'run' puts the entrypoint before
-/// CMD, and uses the profile's command if there is no CMD. '-c' and 'exec' ignore both. Without any command,
-/// 'run' on a terminal is a login shell of root or USER.
+/// CMD. Without CMD, it uses the profile's command. '-c' and 'exec' ignore both. Without any command, 'run' on a
+/// terminal is a login shell of root or USER.
 ///
 /// mayfly's own flags come before CMD: every word after it belongs to the command.
 #[derive(Debug, clap::Args)]
@@ -38,7 +39,6 @@ Examples:
   mayfly run                              a shell in a new VM
   mayfly run --profile debian-build --mem 4G make --version
   mayfly run --timeout 30s -c 'curl --version; exit 3'
-  mayfly run -p debian-build --copy-in . make test
   mayfly run -p debian-build --copy-in . --copy-out build make
   mayfly run -p nginx                     the command of an imported image")]
 #[command(
@@ -51,7 +51,9 @@ pub struct Args {
     #[command(flatten)]
     start: StartFlags,
 
-    /// Keep the VM afterwards, until it expires or 'rm' deletes it
+    /// Keep the VM afterwards, until it expires
+    ///
+    /// 'rm' deletes it earlier.
     #[arg(long, env = "MAYFLY_KEEP")]
     keep: Option<bool>,
 
@@ -61,10 +63,16 @@ pub struct Args {
     #[command(flatten)]
     command: CommandFlags,
 
-    /// Put PROGRAM before CMD, instead of the profile's entrypoint and command
+    /// Run PROGRAM with CMD as its arguments
     ///
-    /// An empty PROGRAM puts nothing there.
-    #[arg(long, value_name = "PROGRAM", conflicts_with = "shell", help_heading = "The command")]
+    /// It replaces the profile's entrypoint and command. If PROGRAM is empty, CMD alone is run.
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        conflicts_with = "shell",
+        help_heading = "The command",
+        hide_short_help = true
+    )]
     entrypoint: Option<OsString>,
 }
 

@@ -45,11 +45,11 @@ pub enum Accelerator {
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Isolation {
-    /// A plain host process.
+    /// A plain host process, no VM.
     None,
-    /// A separate kernel, but QEMU does not call its emulation a security boundary.
+    /// A kernel of its own, but no security boundary.
     Emulated,
-    /// A separate kernel, with hardware virtualization.
+    /// A kernel of its own, isolated by the CPU.
     Hardware,
 }
 

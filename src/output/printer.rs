@@ -41,7 +41,7 @@ pub struct PrintStyle {
     /// JSON is never coloured; output of commands in a VM is left as it is.
     #[arg(
         long, global = true, value_name = "WHEN", env = "MAYFLY_COLOR",
-        default_value_t = ColorMode::Auto, value_enum
+        default_value_t = ColorMode::Auto, value_enum, hide_short_help = true
     )]
     pub color: ColorMode,
 }

@@ -50,6 +50,54 @@ fn help_as_a_whole_names_every_verb_and_the_exit_codes() {
     }
 }
 
+/// The words of every verb and every verb below one.
+fn every_verb(command: &clap::Command, words: &[String]) -> Vec<Vec<String>> {
+    let subs = command.get_subcommands().filter(|sub| sub.get_name() != "help");
+    subs.flat_map(|sub| {
+        let words = [words, &[sub.get_name().to_owned()]].concat();
+        [vec![words.clone()], every_verb(sub, &words)].concat()
+    })
+    .collect()
+}
+
+#[test]
+fn the_help_of_a_verb_fits_a_screen_and_its_details_a_few() {
+    let env = Environment::mock();
+    let mut whole = Environment::mock();
+    whole.set("COLUMNS", "80");
+    let help = whole.run(&["-h"]);
+    assert!(help.stdout().lines().count() <= 50, "{help}");
+    let tree = mayfly::cli::command();
+    let verbs = every_verb(&tree, &[]);
+    assert!(verbs.len() > 25, "{verbs:?}");
+    for words in verbs {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        for (flag, columns, most) in [("-h", 80, 50), ("--help", 100, 120)] {
+            let mut env = Environment::mock();
+            env.set("COLUMNS", columns.to_string());
+            let help = env.run(&[&words[..], &[flag]].concat());
+            let lines: Vec<&str> = help.stdout().lines().collect();
+            assert!(lines.len() <= most, "{} lines: {help}", lines.len());
+            for line in &lines {
+                assert!(line.chars().count() <= columns, "too wide: {line}");
+            }
+            let pointers = lines
+                .iter()
+                .filter(|line| line.contains("See 'mayfly --help' for global options."));
+            assert_eq!(pointers.count(), 1, "{help}");
+            assert!(!help.stdout().contains("--state-dir "), "{help}");
+        }
+        let node = words.iter().fold(&tree, |node, word| node.find_subcommand(word).unwrap());
+        let details = env.run(&[&words[..], &["--help"]].concat());
+        for flag in
+            node.get_arguments().filter(|arg| !arg.is_hide_set()).filter_map(|arg| arg.get_long())
+        {
+            assert!(details.stdout().contains(&format!("--{flag}")), "--{flag} in {details}");
+        }
+        env.run(&[&["help"], &words[..]].concat()).prints(details.stdout());
+    }
+}
+
 #[test]
 fn the_version_is_the_packages() {
     let env = Environment::mock();

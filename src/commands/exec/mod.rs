@@ -21,11 +21,10 @@ use crate::model::{Refusal, VmRef};
 /// belongs to the command.
 ///
 /// With --all, the command runs in all running VMs, several at a time, and everything else applies to each
-/// of them. Lines of output are not mixed, and follow the name of their VM; a line of more than 64 KiB is
-/// split. On a terminal, escape sequences are shown, not executed; a long line continues after the VM's
-/// name and a colon. The exit code is the highest of all, so it is 0 only if it is 0 in every VM. It is 125
-/// for a VM that was deleted or stopped in the meantime, and if no VM is running. With --json, one object
-/// per VM is printed, in the order in which the commands end. Ctrl-C ends all of them.
+/// of them. Each line of output follows the name of its VM; a line of more than 64 KiB is split. On a
+/// terminal, escape sequences are shown, not executed; a long line continues after the VM's name and a colon.
+/// The exit code is the highest of all. It is 125 for a VM that was deleted or stopped in the meantime, and if
+/// no VM is running. With --json, one object per VM is printed, as the commands end. Ctrl-C ends all of them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -56,9 +55,9 @@ pub struct Args {
     )]
     jobs: u16,
 
-    /// Keep the VM afterwards, until it expires or 'rm' deletes it
+    /// Keep the VM afterwards, until it expires
     ///
-    /// A VM created with --keep is always kept.
+    /// 'rm' deletes it earlier. A VM created with --keep is always kept.
     #[arg(long, env = "MAYFLY_KEEP")]
     keep: bool,
 

@@ -24,26 +24,24 @@ use crate::protocol::{ExecRequest, WireText};
 pub struct CopyFlags {
     /// Copy DIR into the VM, and run the command there
     ///
-    /// The copy is PATH, or a directory of the same name in the home directory. A relative PATH starts in
-    /// the home directory, and missing parents are created. DIR may also be a file. May be given several
-    /// times; the command runs in the first directory, unless --workdir names another one. The copies
-    /// belong to the user the command runs as.
+    /// DIR may also be a file. It becomes PATH, or keeps its name, in the home directory. Missing parents are
+    /// created. The copies belong to the command's user. Repeatable: the command runs in the first directory,
+    /// unless --workdir names another.
     #[arg(long, value_name = "DIR[:PATH]", value_hint = ValueHint::AnyPath)]
     copy_in: Vec<OsString>,
 
     /// With --copy-in: leave out what git ignores
     ///
-    /// In a repository, the files that git tracks or does not ignore are copied, and the .git directory.
-    /// Elsewhere, files that no .gitignore matches are copied.
+    /// In a repository, copy the files that git tracks or does not ignore, and .git. Elsewhere, copy the
+    /// files that no .gitignore matches.
     #[arg(long, requires = "copy_in")]
     exclude_ignored: bool,
 
     /// Afterwards, copy PATH out of the VM into DIR
     ///
-    /// Also if the command failed. A relative PATH starts where the command ran. DIR is created if it does
-    /// not exist; the default is the current directory. If PATH ends in '/.', only its contents are
-    /// copied. May be given several times. If a copy fails, the exit code is 125, unless the command's own
-    /// is not 0.
+    /// Also if the command failed. A relative PATH starts where the command ran. If PATH ends in '/.', only
+    /// its contents are copied. DIR is created if it is missing; the default is the current directory.
+    /// Repeatable. If only a copy fails, the exit code is 125.
     #[arg(long, value_name = "PATH[:DIR]")]
     copy_out: Vec<OsString>,
 }

@@ -19,29 +19,27 @@ use crate::protocol::{
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The command")]
 pub struct EnvAndSecrets {
-    /// Set an environment variable; without a value, pass on the one set here
+    /// Set a variable, or pass on the one set here
     ///
-    /// May be given several times. It overrides the image's and the profile's, and what a login shell reads
-    /// from /etc/profile. No other variable of this environment reaches the VM, except TERM if the command
-    /// has a terminal.
+    /// Repeatable. It overrides the variables of the image, the profile and /etc/profile. No other variable
+    /// set here reaches the VM, except TERM if the command has a terminal.
     #[arg(short, long, value_name = "KEY[=VALUE]", add = ArgValueCompleter::new(candidates::variables))]
     env: Vec<OsString>,
 
-    /// Set the variables in FILE, or in standard input if FILE is '-'
+    /// Set the variables in FILE; '-' is standard input
     ///
-    /// A line is KEY=VALUE, with the value taken literally, or KEY alone for the variable set here, if any.
-    /// Empty lines and lines that begin with '#' are ignored. May be given several times; later files
-    /// override earlier ones, and '--env' overrides all files.
+    /// A line is KEY=VALUE, taken literally, or KEY alone for the variable set here, if any. Empty lines and
+    /// lines that begin with '#' are ignored. Repeatable: later files override earlier ones, and --env
+    /// overrides all.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     env_file: Vec<PathBuf>,
 
-    /// Give the command the contents of FILE as /run/secrets/NAME
+    /// Give the command FILE as /run/secrets/NAME
     ///
-    /// The secret goes straight into the VM's memory and never to a disk, an argument or a log. Only the
-    /// command's user can read it, only the command and its children can see it, and it is deleted when
+    /// It is kept only in the VM's memory. Only the command and its children see it, and it is deleted when
     /// the last of them ends. MAYFLY_SECRETS names its directory. FILE may be '-' for standard input, or a
-    /// pipe such as bash's <(pass show token); nobody else may be able to read a file (chmod 600). May be
-    /// given several times, for 512 KiB in total.
+    /// pipe such as bash's <(pass show token). A file that others can read is refused (chmod 600).
+    /// Repeatable, for 512 KiB in total.
     #[arg(long = "secret", value_name = "NAME=FILE")]
     secrets: Vec<OsString>,
 }

@@ -17,9 +17,9 @@ pub struct ExecContext {
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<OsString>,
 
-    /// Run as USER of the VM instead of root or the profile's user
+    /// Run as USER of the VM
     ///
-    /// A name or a number, optionally followed by ':GROUP'.
+    /// A name or a number, optionally followed by ':GROUP'. The default is the profile's user, or root.
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
 

@@ -39,9 +39,8 @@ pub struct CommandFlags {
 
     /// Give the command a terminal like this one
     ///
-    /// All keys go to the command, as with -i, so Ctrl-C interrupts it. Its standard output and standard
-    /// error are both printed on standard output. At the beginning of a line, '~.' hangs up, as with ssh,
-    /// even if the VM no longer answers.
+    /// All keys go to the command, so Ctrl-C interrupts it. Its errors are printed on standard output too. At
+    /// the beginning of a line, '~.' hangs up, as with ssh, even if the VM no longer answers.
     #[arg(short, long)]
     tty: bool,
 

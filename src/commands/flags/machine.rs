@@ -10,7 +10,9 @@ use crate::model::{Isolation, MemMib};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The VM")]
 pub struct MachineFlags {
-    /// Use PROFILE; 'mayfly profiles' lists them
+    /// Use PROFILE
+    ///
+    /// 'mayfly profiles' lists all.
     #[arg(
         short, long, value_name = "PROFILE", env = "MAYFLY_PROFILE",
         default_value = "debian-base", add = ArgValueCompleter::new(candidates::profiles)
@@ -33,9 +35,8 @@ pub struct MachineFlags {
 
     /// As root, run Firecracker without its jailer
     ///
-    /// Firecracker then has no root directory, control groups or device files of its own, but still its
-    /// own user, an empty network and its seccomp filters. 'status --json' shows this in 'metadata'.
-    #[arg(long, env = "MAYFLY_NO_JAILER")]
+    /// It then has no root directory, control groups or device files of its own.
+    #[arg(long, env = "MAYFLY_NO_JAILER", hide_short_help = true)]
     no_jailer: bool,
 }
 

@@ -8,8 +8,7 @@ use crate::lifecycle::{StartOptions, StreamPurpose};
 pub struct StartFlags {
     /// Boot the VM instead of starting it from a template
     ///
-    /// The first start of a kind of VM makes a template, and later starts are copies of it. 'mayfly
-    /// template ls' lists templates.
+    /// The first VM of a kind becomes a template; later ones start as copies of it.
     #[arg(long, env = "MAYFLY_COLD")]
     cold: bool,
 }

@@ -15,23 +15,22 @@ pub struct VmFlags {
     #[command(flatten)]
     machine: MachineFlags,
 
-    /// Let the VM live for at most DURATION, such as 90s or 1h
+    /// Let the VM live for DURATION, such as 90s or 1h
     ///
-    /// A bare number is seconds. When the time is up, the VM powers itself off, and the next 'reap',
-    /// 'create' or 'run' deletes it.
+    /// A bare number is seconds. The VM then powers itself off; the next 'reap', 'create' or 'run' deletes
+    /// it.
     #[arg(long, value_name = "DURATION", env = "MAYFLY_TTL", add = ArgValueCompleter::new(candidates::ttls))]
     ttl: Option<TimeSpan>,
 
     /// Name the VM NAME; this is also its hostname
     ///
-    /// Letters, digits and hyphens. A name can be given wherever a VM is expected.
+    /// Letters, digits and hyphens.
     #[arg(long, value_name = "NAME")]
     name: Option<VmName>,
 
-    /// Give the VM a label to find it by; may be given several times
+    /// Give the VM a label; may be given several times
     ///
-    /// KEY alone means an empty value. 'status --filter label=KEY=VALUE' lists the VMs with a label, and
-    /// 'stop', 'rm' and 'exec' accept '--all --label KEY=VALUE'. A VM can have 16 labels.
+    /// KEY alone means an empty value. A VM can have 16 labels.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<VmLabel>,
 }
