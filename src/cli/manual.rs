@@ -69,7 +69,7 @@ MAYFLY_SECRETS. Image builds use http_proxy, https_proxy, ftp_proxy, all_proxy a
 Files:
   /etc/mayfly/config.toml         defaults for this host; see mayfly-config(5)
   ~/.config/mayfly/config.toml    your defaults ($XDG_CONFIG_HOME)
-  /etc/mayfly/profiles.toml       profiles for this host
+  /etc/mayfly/profiles.toml       profiles for this host; see mayfly-profiles(5)
   ~/.config/mayfly/profiles.toml  your profiles ($XDG_CONFIG_HOME)
   ~/.local/state/mayfly           registry, locks and VMs' disks ($XDG_STATE_HOME)
   ~/.local/share/mayfly           images and templates ($XDG_DATA_HOME)

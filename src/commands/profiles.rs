@@ -15,9 +15,9 @@ Examples:
   mayfly profiles
   mayfly profiles --json | jq -r '.[].profile'
 
-Profiles are read from the built-in file, /etc/mayfly/profiles.toml,
-~/.config/mayfly/profiles.toml and $MAYFLY_PROFILES; later files override earlier ones, field by
-field.")]
+Profiles are read from the built-in file, /etc/mayfly/profiles.toml, ~/.config/mayfly/profiles.toml
+($XDG_CONFIG_HOME; not as root) and the file MAYFLY_PROFILES names; later files override earlier ones, key by
+key. mayfly-profiles(5) describes all keys and limits.")]
 pub struct Args {}
 
 pub fn serve(app: &AppContext, _: Args) -> Result<u8> {

@@ -10,21 +10,60 @@ use crate::model::{
     Refusal, RefusalKind, ValueRange,
 };
 
-/// A table of a file: its keys, and how it is read and merged. The field after `and` is not a key.
+/// A key of a table, for the manual and for error messages.
+#[derive(Debug)]
+pub struct ProfileKey {
+    pub name: &'static str,
+    /// What a value looks like.
+    pub form: &'static str,
+    /// The description in the manual.
+    pub about: &'static str,
+}
+
+/// The keys of `[limits]`, in the order of the manual.
+pub const LIMIT_KEYS: &[ProfileKey] = LimitsLayer::KEYS;
+/// The keys of a profile and of `[defaults]`.
+pub const PROFILE_KEYS: &[ProfileKey] = ProfileLayer::KEYS;
+
+/// How the manual writes values of a type.
+trait ValueForm {
+    const FORM: &'static str;
+}
+
+macro_rules! forms {
+    ($($form:literal: $($kind:ty),*;)*) => { $($(impl ValueForm for $kind { const FORM: &'static str = $form; })*)* };
+}
+
+forms! {
+    "text": String;
+    "[ text, ... ]": Vec<String>;
+    "{ NAME = text, ... }": BTreeMap<String, String>;
+    "number": u32, u64;
+    "{ min = number, max = number }": ValueRange;
+    "true | false": bool;
+    "\"none\" | \"emulated\" | \"hardware\"": Isolation;
+}
+
+/// A table of a file: its keys, described in the manual, and how it is read and merged. The field after `and` is
+/// not a key.
 macro_rules! table {
     (
-        $name:ident { $($(#[$about:meta])* $key:ident: $form:ty),* $(,)? }
+        $name:ident { $($(#[doc = $about:literal])+ $key:ident: $form:ty),* $(,)? }
         $(and $(#[$aside:meta])* $other:ident: $kind:ty)?
     ) => {
         #[derive(Debug, Default, Clone, Deserialize, Serialize)]
         #[serde(deny_unknown_fields)]
         pub(super) struct $name {
-            $($(#[$about])* pub(super) $key: Option<$form>,)*
+            $($(#[doc = $about])+ pub(super) $key: Option<$form>,)*
             $($(#[$aside])* #[serde(skip)] pub(super) $other: Option<$kind>)?
         }
 
         impl $name {
-            const KEYS: &[&str] = &[$(stringify!($key)),*];
+            const KEYS: &[ProfileKey] = &[$(ProfileKey {
+                name: stringify!($key),
+                form: <$form as ValueForm>::FORM,
+                about: concat!($($about),+),
+            }),*];
 
             fn or(self, lower: $name) -> $name {
                 $name {
@@ -37,38 +76,66 @@ macro_rules! table {
 }
 
 table!(LimitsLayer {
+    /// How many VMs may exist. MAYFLY_MAX_ACTIVE_VMS overrides it.
     max_active_vms: u32,
+    /// How many virtual CPUs a VM may have.
     vcpu_count: ValueRange,
+    /// How much memory a VM may have, in MiB.
     mem_mib: ValueRange,
+    /// How many seconds a VM may live, and how much time 'extend' may give it.
     ttl_seconds: ValueRange,
+    /// The host users that root's VMMs run as, one each, with groups of the same numbers. Nothing else on the
+    /// host may use them. At least 1 and at most 2147483647.
     vmm_uid: ValueRange,
+    /// 'reap' deletes templates that were not used for this many seconds.
     template_unused_seconds: u64,
+    /// How many MiB one copy may bring out of a VM.
     copy_out_mib: u64,
+    /// How many files and directories one copy may bring out of a VM.
     copy_out_files: u64,
+    /// How many MiB such a copy leaves free on the destination's disk.
     copy_out_free_mib: u64,
 });
 
 table!(ProfileLayer {
+    /// What 'mayfly profiles' shows.
     description: String,
-    /// The profile that this one is based on; its packages are added to this one's.
+    /// The profile that this one is based on. This one has its fields, unless it sets them itself, and the
+    /// packages of both. The profile of an imported image cannot be extended.
     extends: String,
+    /// Debian packages of the image. The kernel and Debian's essential packages need not be named.
     packages: Vec<String>,
+    /// The Debian suite of the image.
     suite: String,
+    /// Where the packages come from: http://, https://, file:/ or copy:/. It overrides MAYFLY_DEBIAN_MIRROR.
     mirror: String,
+    /// The package of the image's kernel, which begins with linux-image-.
     kernel: String,
+    /// The size of the image's read-only root file system in MiB, from 512 to 16777216. The file is sparse.
     root_mib: u32,
+    /// The size of each VM's own disk in MiB, from 64 to 16777216. The file is sparse.
     disk_mib: u32,
+    /// How many virtual CPUs a VM has.
     vcpu_count: u32,
+    /// The memory of a VM in MiB.
     mem_mib: u32,
+    /// How many seconds a VM lives.
     ttl_seconds: u64,
+    /// Whether a VM is kept after 'exec'.
     keep: bool,
+    /// The least isolation that a VM may have.
     require: Isolation,
+    /// Whether a VM has a /dev/kvm, to run VMs itself. It then runs on QEMU.
     nested: bool,
+    /// What 'run' puts before its command.
     entrypoint: Vec<String>,
+    /// The command of 'run' if none is given.
     cmd: Vec<String>,
-    /// Merged name by name.
+    /// Variables of commands. Those of other files and of the profile in 'extends' are added, name by name.
     env: BTreeMap<String, String>,
+    /// The user of commands: a name or a number, optionally followed by ':GROUP'. Without it, root.
     user: String,
+    /// The directory of commands. Without it, the user's home directory.
     workdir: String,
 } and
 /// Where the image was imported from; not a key of users' files.
@@ -211,18 +278,18 @@ fn check_keys(text: &str, origin: &str) -> Result<(), Refusal> {
         let refusal = Refusal::new(RefusalKind::Usage, message);
         Err(refusal.hint_at_nearest(name, known.iter().copied(), all))
     };
+    let names = |keys: &[ProfileKey]| keys.iter().map(|key| key.name).collect::<Vec<_>>();
+    let (limits, of_profiles) = (names(LIMIT_KEYS), names(PROFILE_KEYS));
     check(whole.get_ref(), "", &["limits", "defaults", "profiles"])?;
     for (name, value) in whole.get_ref() {
         match (name.get_ref().as_ref(), value.get_ref()) {
-            ("limits", DeValue::Table(table)) => check(table, " in [limits]", LimitsLayer::KEYS)?,
-            ("defaults", DeValue::Table(table)) => {
-                check(table, " in [defaults]", ProfileLayer::KEYS)?;
-            }
+            ("limits", DeValue::Table(table)) => check(table, " in [limits]", &limits)?,
+            ("defaults", DeValue::Table(table)) => check(table, " in [defaults]", &of_profiles)?,
             (_, DeValue::Table(profiles)) => {
                 for (name, value) in profiles {
                     if let DeValue::Table(table) = value.get_ref() {
                         let place = format!(" in [profiles.{}]", name.get_ref());
-                        check(table, &place, ProfileLayer::KEYS)?;
+                        check(table, &place, &of_profiles)?;
                     }
                 }
             }

@@ -16,6 +16,6 @@ pub use config::{
 pub use directories::MayflyDirectories;
 pub use flags::SettingOverrides;
 pub use imported::{ImportedDefaults, text as imported_profile};
-pub use layer::ProfilesFile;
+pub use layer::{LIMIT_KEYS, PROFILE_KEYS, ProfileKey, ProfilesFile};
 pub use profiles::{BUILT_IN, load as load_profiles, merge};
 pub use resolved::{SettingSources, Settings, find_profile};

@@ -50,6 +50,7 @@ fn everything_has_its_usual_place_and_the_command_finds_its_agent() {
         "usr/share/man/man1/mayfly.1",
         "usr/share/man/man1/mayfly-run.1",
         "usr/share/man/man5/mayfly-config.5",
+        "usr/share/man/man5/mayfly-profiles.5",
         "usr/share/bash-completion/completions/mayfly",
         "usr/share/zsh/site-functions/_mayfly",
         "usr/share/fish/vendor_completions.d/mayfly.fish",

@@ -2,7 +2,7 @@
 //! line's definition. These tests fail if they are stale; with `MAYFLY_BLESS=1` (`make generate`) they
 //! rewrite the files.
 
-mod config_page;
+mod file_pages;
 mod page;
 mod reference;
 
@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mayfly::commands::completions::{ShellKind, script};
+use mayfly::settings::{BUILT_IN, merge};
 
 /// A directory of this repository.
 fn top(name: &str) -> PathBuf {
@@ -59,7 +60,8 @@ fn check(directory: &str, wanted: &BTreeMap<String, String>) {
 #[test]
 fn man_pages_are_up_to_date() {
     let mut pages = page::all(mayfly::cli::command());
-    pages.insert("mayfly-config.5".into(), config_page::page());
+    pages.insert("mayfly-config.5".into(), file_pages::config());
+    pages.insert("mayfly-profiles.5".into(), file_pages::profiles());
     check("man", &pages);
 }
 
@@ -82,13 +84,21 @@ fn the_verbs_in_the_readme_are_up_to_date() {
 fn the_example_in_the_config_page_is_valid() {
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("config.toml");
-    fs::write(&file, config_page::EXAMPLE).unwrap();
+    fs::write(&file, file_pages::CONFIG_EXAMPLE).unwrap();
     let mut show = assert_cmd::Command::new(env!("CARGO_BIN_EXE_mayfly"));
     show.args(["config", "show", "mem", "vcpus", "ttl", "require", "artifacts_dir"]);
     let shown = show.env_clear().env("HOME", scratch.path()).env("MAYFLY_CONFIG", &file).assert();
     let output = shown.success().get_output().clone();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.matches(file.to_str().unwrap()).count(), 5, "{text}");
+}
+
+#[test]
+fn the_example_in_the_profiles_page_is_valid() {
+    let own = ("the example".to_owned(), file_pages::PROFILES_EXAMPLE.to_owned());
+    let merged = merge(&[("built-in".to_owned(), BUILT_IN.to_owned()), own]).unwrap();
+    assert_eq!(merged.limits.max_active_vms, 8);
+    assert_eq!(merged.profiles["python"].ttl_seconds, 3600);
 }
 
 #[test]
