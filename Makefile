@@ -28,7 +28,7 @@ IMAGE := mmdebstrap=mmdebstrap mke2fs=e2fsprogs dpkg-deb=dpkg unshare=util-linux
 # What `make bench` compares mayfly with.
 COMPARE := bwrap=bubblewrap crun=crun
 TEST := jq=jq strace=strace bash=bash zsh=zsh fish=fish ps=procps script=bsdutils vi=vim-tiny less=less git=git xargs=findutils cron=cron \
-	umoci=umoci /bin/busybox=busybox-static \
+	umoci=umoci /bin/busybox=busybox-static systemd-analyze=systemd yq=yq zstd=zstd \
 	/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1=libfaketime
 
 SAY := @printf '\n== %s\n'

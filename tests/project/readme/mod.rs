@@ -3,6 +3,7 @@
 mod contributing;
 mod links;
 mod markdown;
+mod pasted;
 mod shell;
 mod tables;
 
