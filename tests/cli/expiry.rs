@@ -51,6 +51,14 @@ fn more_time_reaches_a_command_that_runs() {
 }
 
 #[test]
+fn a_log_is_followed_until_its_vm_expires() {
+    let env = brief();
+    let id = env.start(&["--ttl", "3s"]);
+    env.live(&["logs", "-f", &id]).end().is(0, "[..]", "");
+    env.run(&["reap"]).prints(&format!("deleted VM {id}\n"));
+}
+
+#[test]
 fn a_command_whose_vm_is_stopped_says_so() {
     let env = Environment::mock();
     let stopped = "mayfly: the VM was stopped while the command ran\n";

@@ -126,6 +126,29 @@ fn what_was_done_is_named_on_standard_error() {
     }
 }
 
+#[test]
+fn what_was_made_is_named_on_standard_error() {
+    let mut env = Environment::qemu();
+    env.keep_templates_apart();
+    let root = env.root().join("small");
+    std::fs::create_dir_all(root.join("bin")).unwrap();
+    let import = ["image", "import", root.to_str().unwrap(), "other"];
+    for (args, made) in [
+        (&["image", "build"][..], "debian-base"),
+        (&["image", "build", "--json"], "debian-base"),
+        (&["template", "build"], "debian-base-"),
+        (&["template", "build", "--json"], "debian-base-"),
+        (&import, "other"),
+    ] {
+        let answer = fails(&env, Unwritable::Full, args);
+        assert_eq!(answer.code(), 1, "{answer}");
+        assert!(answer.stderr().contains(made), "{answer}");
+    }
+    env.run(&["template", "ls"]).is(0, "[..]\ndebian-base-[..]", "");
+    env.run(&["profiles"]).is(0, "[..]\nother  [..]", "");
+    assert!(env.ids().is_empty());
+}
+
 /// A pipe whose writing end is non-blocking, as programs get it from node.
 fn nonblocking() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (read, write) = std::io::pipe().unwrap();
