@@ -13,6 +13,8 @@ const SPARE_TASKS: u64 = 256;
 #[derive(Debug)]
 pub struct CgroupRoot {
     root: PathBuf,
+    /// How many processes and threads a command can have.
+    tasks_per_command: Option<u64>,
     counts: Arc<Mutex<Counts>>,
     /// Created in advance.
     spare: Mutex<Option<Created>>,
@@ -41,15 +43,22 @@ impl CgroupRoot {
     /// commands are then killed as process families.
     pub fn prepare(mount: &Path) -> Option<CgroupRoot> {
         // Without controllers, cgroups can still be killed.
-        let controllers = mount.join("cgroup.subtree_control");
-        let _ = fs::write(&controllers, "+pids");
-        let _ = fs::write(&controllers, "+memory");
+        enable(mount, &["+pids", "+memory", "+cpu"]);
         let root = mount.join("mayfly");
         fs::create_dir_all(&root).ok()?;
-        if let Some(limit) = task_limit() {
+        // One command with thousands of processes gets no more CPU time than the agent, or than another command.
+        enable(&root, &["+pids", "+cpu"]);
+        let tasks_per_command = task_limit().map(|limit| {
             let _ = fs::write(root.join("pids.max"), limit.to_string());
-        }
-        Some(CgroupRoot { root, counts: Arc::default(), spare: Mutex::default() })
+            // One command leaves others what they need.
+            limit / 2
+        });
+        Some(CgroupRoot {
+            root,
+            tasks_per_command,
+            counts: Arc::default(),
+            spare: Mutex::default(),
+        })
     }
 
     /// A new cgroup, or the spare one.
@@ -78,6 +87,9 @@ impl CgroupRoot {
         };
         let path = self.root.join(number.to_string());
         fs::create_dir(&path)?;
+        if let Some(limit) = self.tasks_per_command {
+            let _ = fs::write(path.join("pids.max"), limit.to_string());
+        }
         let procs = OpenOptions::new().write(true).open(path.join("cgroup.procs"))?;
         Ok((CommandCgroup { path, counts: Arc::clone(&self.counts) }, procs.into()))
     }
@@ -101,6 +113,13 @@ impl Drop for CommandCgroup {
         if fs::remove_dir(&self.path).is_err() {
             lock(&self.counts).left.push(std::mem::take(&mut self.path));
         }
+    }
+}
+
+/// Lets the cgroups below this one have controllers, as far as the kernel has them.
+fn enable(cgroup: &Path, controllers: &[&str]) {
+    for controller in controllers {
+        let _ = fs::write(cgroup.join("cgroup.subtree_control"), controller);
     }
 }
 
