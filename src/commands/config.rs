@@ -104,7 +104,7 @@ fn show(app: &AppContext, wanted: &[String]) -> Result<u8> {
         SettingView::new(key, value.as_deref(), origin)
     };
     let views: Vec<SettingView> = settings.iter().map(view).collect();
-    app.printer.answer(&views, &settings_table(settings.iter().map(row)))?;
+    app.printer.answer(&views, &settings_table(app.printer.layout(), settings.iter().map(row)))?;
     Ok(0)
 }
 

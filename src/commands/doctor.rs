@@ -26,7 +26,7 @@ pub fn serve(app: &AppContext, _: Args) -> Result<u8> {
         }
         _ => "VMs cannot run here yet: see the failed checks above".into(),
     };
-    let table = checks_table(&diagnosis.checks, app.printer.paint());
-    app.printer.answer(&diagnosis, &format!("{table}\n\n{conclusion}"))?;
+    let table = checks_table(app.printer.layout(), &diagnosis.checks, &conclusion);
+    app.printer.answer(&diagnosis, &table)?;
     Ok(if diagnosis.usable { 0 } else { RefusalKind::Host.exit_code() })
 }

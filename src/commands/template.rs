@@ -144,7 +144,8 @@ fn list(app: &AppContext) -> Result<u8> {
     let manager = app.open_to_read()?;
     let templates = lifecycle::list_templates(&manager)?;
     let views: Vec<_> = templates.iter().map(TemplateView::new).collect();
-    app.printer.answer(&views, &templates_table(&templates, &clock::now()?))?;
+    app.printer
+        .answer(&views, &templates_table(app.printer.layout(), &templates, &clock::now()?))?;
     Ok(0)
 }
 

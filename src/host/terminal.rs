@@ -13,15 +13,16 @@ use std::sync::{Mutex, Once, PoisonError};
 use anyhow::{Context, Result};
 use rustix::process::getpgrp;
 use rustix::termios::{
-    OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
+    LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
 };
 
 use super::job_control::{TerminalEvent, TerminalEvents};
+use crate::sys::poll::{self, PollFlags};
 
-/// The terminal and its original settings, while it is raw. A static, because a panic restores them.
+/// The terminal and its original settings, while they are changed. A static, because a panic restores them.
 static BEFORE: Mutex<Option<(OwnedFd, Termios)>> = Mutex::new(None);
 
-/// A terminal with its original settings.
+/// A terminal.
 #[derive(Debug)]
 pub struct HostTerminal(OwnedFd);
 
@@ -30,6 +31,14 @@ pub struct HostTerminal(OwnedFd);
 pub struct TerminalSize {
     pub rows: u16,
     pub columns: u16,
+}
+
+impl TerminalSize {
+    /// 80 by 24 where it is unknown, as on a serial line.
+    pub fn or_usual(self) -> TerminalSize {
+        let known = |size, usual| if size == 0 { usual } else { size };
+        TerminalSize { rows: known(self.rows, 24), columns: known(self.columns, 80) }
+    }
 }
 
 /// A raw terminal. A program has at most one.
@@ -65,10 +74,44 @@ impl HostTerminal {
     /// then on SIGWINCH, SIGTSTP and SIGCONT are [`TerminalEvent`]s. In the background, this waits until the
     /// user brings the program to the foreground.
     pub fn raw(self) -> Result<RawTerminal> {
-        restore_in_a_panic();
         let raw = RawTerminal { terminal: self, events: TerminalEvents::block()? };
         raw.enter()?;
         Ok(raw)
+    }
+
+    /// Passes each key on at once and does not show it. Ctrl-C and Ctrl-Z work as usual. [`restore`] ends this.
+    pub fn pass_keys(&self) -> Result<()> {
+        self.change(|modes| modes.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO))
+    }
+
+    /// The keys that were typed, without waiting for any; `None` if the terminal is gone.
+    pub fn typed(&self) -> Option<Vec<u8>> {
+        if !poll::is_ready(self.0.as_fd(), PollFlags::POLLIN) {
+            return Some(Vec::new());
+        }
+        let mut keys = vec![0; 4096];
+        let count = rustix::io::read(&self.0, &mut keys).ok().filter(|count| *count > 0)?;
+        keys.truncate(count);
+        Some(keys)
+    }
+
+    /// Changes the original settings.
+    fn change(&self, change: impl Fn(&mut Termios)) -> Result<()> {
+        restore_in_a_panic();
+        let fd = &self.0;
+        let mut before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
+        // If they are already changed, the shell has changed them since; the original settings stay.
+        let original = match &*before {
+            Some((_, modes)) => modes.clone(),
+            None => tcgetattr(fd).context("the terminal's settings")?,
+        };
+        let mut modes = original.clone();
+        change(&mut modes);
+        if before.is_none() {
+            *before = Some((fd.try_clone().context("cannot use the terminal")?, original));
+        }
+        // Without discarding keys that were typed ahead.
+        tcsetattr(fd, OptionalActions::Now, &modes).context("the terminal's settings")
     }
 }
 
@@ -101,20 +144,7 @@ impl RawTerminal {
     }
 
     fn enter(&self) -> Result<()> {
-        let fd = &self.terminal.0;
-        let mut before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
-        // If it is already raw for this program, the shell has changed it; the original settings stay.
-        let modes = match &*before {
-            Some((_, modes)) => modes.clone(),
-            None => tcgetattr(fd).context("the terminal's settings")?,
-        };
-        let mut raw = modes.clone();
-        raw.make_raw();
-        if before.is_none() {
-            *before = Some((fd.try_clone().context("cannot use the terminal")?, modes));
-        }
-        // Without discarding keys that were typed ahead.
-        tcsetattr(fd, OptionalActions::Now, &raw).context("the terminal's settings")
+        self.terminal.change(Termios::make_raw)
     }
 }
 
@@ -131,8 +161,8 @@ impl Drop for RawTerminal {
     }
 }
 
-/// Restores the terminal if it is raw.
-fn restore() {
+/// Restores the terminal's settings if they are changed.
+pub fn restore() {
     let mut before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
     restore_settings(before.take());
 }

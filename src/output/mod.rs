@@ -11,6 +11,7 @@ mod escape;
 mod exec_answer;
 mod foreign_text;
 mod image_view;
+mod layout;
 mod lines;
 mod printer;
 mod removal_view;
@@ -35,6 +36,6 @@ pub use removal_view::{PruneView, ReapView, RemovalView};
 pub use screen::TerminalScreen;
 pub use setting_view::{PathView, SettingOrigin, SettingView};
 pub use table::{
-    checks_table, images_table, profiles_table, settings_table, status_text, templates_table,
+    checks_table, images_table, profiles_table, settings_table, status_rows, templates_table,
 };
 pub use view::{CopyView, LogView, VmView, WaitView};

@@ -1,7 +1,7 @@
 //! Printing in the form that the global flags ask for.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, stdout};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,13 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 
-use super::color::{ColorMode, StreamColor, TextTone};
+use super::color::{ColorMode, TextTone};
 use super::error_report::ErrorReport;
 use super::escape::{escape, escape_json};
+use super::layout::TableLayout;
 use super::standard::{to_stderr, to_stdout};
 use crate::archive::CopyTally;
+use crate::host::terminal::HostTerminal;
 use crate::lifecycle::{PhaseTimings, StartRemark};
 use crate::sys::poll::{self, PollFlags};
 
@@ -104,9 +106,13 @@ impl Printer {
             .inspect_err(|_| lines.iter().for_each(|line| self.verdict(&format!("mayfly: {line}"))))
     }
 
-    /// Whether data for people is coloured.
-    pub fn paint(&self) -> StreamColor {
-        self.style.color.on_stdout()
+    /// How tables are printed on standard output.
+    pub fn layout(&self) -> TableLayout {
+        let terminal = HostTerminal::of(stdout().as_fd()).ok().flatten();
+        TableLayout {
+            width: terminal.map(|terminal| terminal.size().or_usual().columns.into()),
+            paint: self.style.color.on_stdout(),
+        }
     }
 
     /// Whether standard error is a terminal and neither `--json` nor `--quiet` is given.

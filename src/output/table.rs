@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
-
-use super::color::{StreamColor, TextTone};
+use super::color::TextTone;
 use super::escape::escape;
+use super::layout::CellFit::{Name, Number, Text, Whole};
+use super::layout::{TableCell, TableLayout, TableShape};
 use super::printer::Printer;
 use crate::host::directory::DiskUsage;
 use crate::image::ImageInfo;
@@ -16,18 +15,27 @@ use crate::model::{
 };
 use crate::template::ListedTemplate;
 
-/// VMs for people: with `--quiet` their ids alone, a line each.
-pub fn status_text(printer: Printer, records: &[VmRecord], now: &ClockReading) -> String {
-    if printer.style.quiet {
-        return records.iter().map(|vm| vm.id().as_str()).collect::<Vec<_>>().join("\n");
-    }
-    status_table(records, now, printer.paint())
-}
+const VMS: TableShape<8> = TableShape {
+    columns: [
+        ("VM", Whole),
+        ("NAME", Name),
+        ("PROFILE", Name),
+        ("STATE", Text),
+        ("RUNS ON", Text),
+        ("ISOLATION", Whole),
+        ("SIZE", Whole),
+        ("LEFT", Whole),
+    ],
+    optional: &["ISOLATION", "SIZE", "RUNS ON", "PROFILE"],
+    important: &["NAME"],
+};
 
-/// A line for each VM.
-fn status_table(records: &[VmRecord], now: &ClockReading, paint: StreamColor) -> String {
-    let states: Vec<_> = records.iter().map(state).collect();
-    let rows = records.iter().zip(&states).map(|(record, (state, _))| {
+/// VMs for people, the titles first; with `--quiet` their ids alone.
+pub fn status_rows(printer: Printer, records: &[VmRecord], now: &ClockReading) -> Vec<String> {
+    if printer.style.quiet {
+        return records.iter().map(|vm| vm.id().to_string()).collect();
+    }
+    let rows = records.iter().map(|record| {
         let manifest = &record.manifest;
         let runs_on = match manifest.accelerator {
             Accelerator::None => manifest.backend.to_string(),
@@ -38,63 +46,55 @@ fn status_table(records: &[VmRecord], now: &ClockReading, paint: StreamColor) ->
             accelerator => format!("{}/{accelerator}", manifest.backend),
         };
         let left = record.expiry.remaining(now);
+        let left =
+            if left > 0.0 { TimeSpan::from_seconds(left).to_string() } else { "expired".into() };
         [
-            manifest.vm_id.to_string(),
-            manifest.name.as_ref().map_or("-".into(), ToString::to_string),
-            manifest.profile.to_string(),
-            state.clone(),
-            runs_on,
-            manifest.isolation().to_string(),
-            size(manifest.vcpu_count, manifest.mem_mib),
-            if left > 0.0 { TimeSpan::from_seconds(left).to_string() } else { "expired".into() },
+            manifest.vm_id.to_string().into(),
+            manifest.name.as_ref().map_or("-".into(), ToString::to_string).into(),
+            manifest.profile.to_string().into(),
+            state(record),
+            runs_on.into(),
+            manifest.isolation().to_string().into(),
+            size(manifest.vcpu_count, manifest.mem_mib).into(),
+            left.into(),
         ]
     });
-    let titles = ["VM", "NAME", "PROFILE", "STATE", "RUNS ON", "ISOLATION", "SIZE", "LEFT"];
-    painted(&table(titles, None, rows), "STATE", &states, paint)
+    printer.layout().rows(&VMS, &rows.collect::<Vec<_>>())
 }
 
-/// A VM's state, and the colour for it.
-fn state(record: &VmRecord) -> (String, Option<TextTone>) {
+fn state(record: &VmRecord) -> TableCell {
     let name = record.state.name();
-    if let Some(error) = record.last_error() {
-        return (
-            format!("{name} ({})", escape(error.lines().next().unwrap_or_default())),
-            Some(TextTone::Bad),
-        );
-    }
-    if let VmPhase::Elsewhere { place } = &record.state {
-        return (format!("{name} ({})", escape(&place.host)), Some(TextTone::Caution));
-    }
-    let tone = match &record.state {
-        VmPhase::Created | VmPhase::Stopped { .. } => None,
-        VmPhase::Started { .. } => Some(TextTone::Good),
-        _ => Some(TextTone::Caution),
-    };
-    (name.to_owned(), tone)
-}
-
-/// Colours the cells of one column in a finished table, because the table's layout does not support colours.
-fn painted(
-    table: &str,
-    title: &str,
-    cells: &[(String, Option<TextTone>)],
-    paint: StreamColor,
-) -> String {
-    let mut lines = table.lines();
-    let head = lines.next().unwrap_or_default();
-    let column = head.find(title).unwrap_or(head.len());
-    let rows = lines.zip(cells).map(|(line, (text, tone))| match (line.get(column..), tone) {
-        (Some(rest), Some(tone)) if rest.starts_with(text) => {
-            let (before, after) = (&line[..column], &rest[text.len()..]);
-            format!("{before}{}{after}", paint.paint(*tone, text))
+    let (text, tone) = match (record.last_error(), &record.state) {
+        (Some(error), _) => {
+            let reason = escape(error.lines().next().unwrap_or_default());
+            (format!("{name} ({reason})"), Some(TextTone::Bad))
         }
-        _ => line.to_owned(),
-    });
-    std::iter::once(head.to_owned()).chain(rows).collect::<Vec<_>>().join("\n")
+        (None, VmPhase::Elsewhere { place }) => {
+            (format!("{name} ({})", escape(&place.host)), Some(TextTone::Caution))
+        }
+        (None, VmPhase::Created | VmPhase::Stopped { .. }) => (name.to_owned(), None),
+        (None, VmPhase::Started { .. }) => (name.to_owned(), Some(TextTone::Good)),
+        (None, _) => (name.to_owned(), Some(TextTone::Caution)),
+    };
+    TableCell { tone, ..text.into() }
 }
 
-/// A line for each profile; `built` names those whose image exists.
+const PROFILES: TableShape<6> = TableShape {
+    columns: [
+        ("PROFILE", Name),
+        ("IMAGE", Whole),
+        ("CPUS", Whole),
+        ("MEMORY", Whole),
+        ("TTL", Whole),
+        ("DESCRIPTION", Text),
+    ],
+    optional: &["TTL", "CPUS", "MEMORY"],
+    important: &["DESCRIPTION"],
+};
+
+/// A row for each profile; `built` names those whose image exists.
 pub fn profiles_table<'a>(
+    layout: TableLayout,
     profiles: impl Iterator<Item = &'a Profile>,
     built: &BTreeSet<ProfileName>,
 ) -> String {
@@ -109,16 +109,34 @@ pub fn profiles_table<'a>(
             escape(&profile.description),
         ]
     });
-    table(["PROFILE", "IMAGE", "CPUS", "MEMORY", "TTL", "DESCRIPTION"], None, rows)
+    table(layout, &PROFILES, rows)
 }
 
-/// A line for each setting: its key, its value, and where that comes from.
-pub fn settings_table(rows: impl Iterator<Item = [String; 3]>) -> String {
-    table(["KEY", "VALUE", "FROM"], None, rows.map(|row| row.map(|cell| escape(&cell))))
+const SETTINGS: TableShape<3> = TableShape {
+    columns: [("KEY", Whole), ("VALUE", Text), ("FROM", Text)],
+    optional: &[],
+    important: &["FROM"],
+};
+
+/// A row for each setting: its key, its value, and where that comes from.
+pub fn settings_table(layout: TableLayout, rows: impl Iterator<Item = [String; 3]>) -> String {
+    table(layout, &SETTINGS, rows.map(|row| row.map(|cell| escape(&cell))))
 }
 
-/// A line for each image.
-pub fn images_table(images: &[(ImageInfo, DiskUsage)]) -> String {
+const IMAGES: TableShape<5> = TableShape {
+    columns: [
+        ("PROFILE", Name),
+        ("MADE OF", Text),
+        ("KERNEL", Name),
+        ("ON DISK", Number),
+        ("IMAGE", Whole),
+    ],
+    optional: &["KERNEL", "MADE OF"],
+    important: &["IMAGE"],
+};
+
+/// A row for each image.
+pub fn images_table(layout: TableLayout, images: &[(ImageInfo, DiskUsage)]) -> String {
     let rows = images.iter().map(|(image, usage)| {
         [
             image.profile.to_string(),
@@ -128,7 +146,7 @@ pub fn images_table(images: &[(ImageInfo, DiskUsage)]) -> String {
             image.id().chars().take(12).collect(),
         ]
     });
-    table(["PROFILE", "MADE OF", "KERNEL", "ON DISK", "IMAGE"], Some(3), rows)
+    table(layout, &IMAGES, rows)
 }
 
 /// The origin of an image, in a word or two.
@@ -139,8 +157,27 @@ fn made_of(recipe: &ImageRecipe) -> String {
     }
 }
 
-/// A line for each template.
-pub fn templates_table(templates: &[ListedTemplate], now: &ClockReading) -> String {
+/// The name contains the profile's, and is the key for `template rm`.
+const TEMPLATES: TableShape<7> = TableShape {
+    columns: [
+        ("TEMPLATE", Whole),
+        ("PROFILE", Name),
+        ("RUNS ON", Whole),
+        ("SIZE", Whole),
+        ("ON DISK", Number),
+        ("MADE", Whole),
+        ("LAST USED", Whole),
+    ],
+    optional: &["PROFILE", "MADE", "RUNS ON", "SIZE", "LAST USED"],
+    important: &["ON DISK"],
+};
+
+/// A row for each template.
+pub fn templates_table(
+    layout: TableLayout,
+    templates: &[ListedTemplate],
+    now: &ClockReading,
+) -> String {
     let rows = templates.iter().map(|template| {
         let [profile, runs_on, size, made] = match &template.info {
             Some(info) => [
@@ -158,45 +195,37 @@ pub fn templates_table(templates: &[ListedTemplate], now: &ClockReading) -> Stri
         let on_disk = format!("{} MB", template.bytes / 1_000_000);
         [escape(&template.name), profile, runs_on, size, on_disk, made, last_used]
     });
-    let titles = ["TEMPLATE", "PROFILE", "RUNS ON", "SIZE", "ON DISK", "MADE", "LAST USED"];
-    table(titles, Some(4), rows)
+    table(layout, &TEMPLATES, rows)
 }
 
-/// A line for each check, with its remedy below.
-pub fn checks_table(checks: &[HostCheck], paint: StreamColor) -> String {
-    let mut lines = Vec::new();
-    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
-    for check in checks {
-        let verdict = match check.verdict {
-            CheckVerdict::Ok => paint.paint(TextTone::Good, "ok"),
-            CheckVerdict::Warning => paint.paint(TextTone::Caution, "--"),
-            CheckVerdict::Failed => paint.paint(TextTone::Bad, "no"),
+const CHECKS: TableShape<3> =
+    TableShape { columns: [("", Whole), ("", Whole), ("", Text)], optional: &[], important: &[] };
+
+/// A row for each check, with its remedy below, and the conclusion.
+pub fn checks_table(layout: TableLayout, checks: &[HostCheck], conclusion: &str) -> String {
+    let rows = checks.iter().flat_map(|check| {
+        let (tone, verdict) = match check.verdict {
+            CheckVerdict::Ok => (TextTone::Good, "ok"),
+            CheckVerdict::Warning => (TextTone::Caution, "--"),
+            CheckVerdict::Failed => (TextTone::Bad, "no"),
         };
-        lines.push(format!("{verdict}  {:width$}  {}", check.name, escape(&check.detail)));
-        if let Some(remedy) = &check.remedy {
-            lines.push(format!("    {:width$}  => {}", "", escape(remedy)));
-        }
-    }
-    lines.join("\n")
+        let verdict = TableCell { tone: Some(tone), ..verdict.into() };
+        let remedy = check.remedy.as_ref().map(|remedy| format!("=> {}", escape(remedy)));
+        let remedy = remedy.map(|remedy| ["".into(), "".into(), remedy.into()]);
+        [Some([verdict, check.name.into(), escape(&check.detail).into()]), remedy]
+    });
+    let rows: Vec<_> = rows.flatten().collect();
+    let lines = layout.rows(&CHECKS, &rows).split_off(1);
+    format!("{}\n\n{}", lines.join("\n"), layout.text(conclusion))
 }
 
-/// Columns separated by spaces only, as in `docker ps` and `kubectl get`, which suits `awk`. `right` is the
-/// column that is aligned to the right.
 fn table<const N: usize>(
-    titles: [&str; N],
-    right: Option<usize>,
+    layout: TableLayout,
+    shape: &TableShape<N>,
     rows: impl Iterator<Item = [String; N]>,
 ) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(titles).add_rows(rows);
-    if let Some(column) = right.and_then(|right| table.column_mut(right)) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    if let Some(first) = table.column_mut(0) {
-        first.set_padding((0, 1));
-    }
-    table.trim_fmt()
+    let rows: Vec<_> = rows.map(|row| row.map(TableCell::from)).collect();
+    layout.rows(shape, &rows).join("\n")
 }
 
 fn size(vcpu_count: u32, mem_mib: u32) -> String {

@@ -67,3 +67,4 @@ mod typing;
 mod usage;
 mod wait;
 mod watchers;
+mod width;

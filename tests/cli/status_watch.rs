@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::support::environment::Environment;
 use crate::support::live::Live;
 use crate::support::processes::eventually;
+use crate::support::terminal::Sitting;
 
 const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l";
 const LEAVE: &str = "\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l";
@@ -36,7 +37,8 @@ fn on_a_terminal_the_list_fills_the_screen_and_restores_it() {
     env.create(&["--name", "three"]);
     sitting.sees("three");
     sitting.resize(3, 40);
-    sitting.sees("and 2 more");
+    sitting.sees("and 2 more; q quits");
+    sitting.resize(24, 80);
     env.run(&["start", "box"]).prints("box\n");
     sitting.sees("started");
     // The end of a VMM does not change the registry.
@@ -51,10 +53,61 @@ fn on_a_terminal_the_list_fills_the_screen_and_restores_it() {
 }
 
 #[test]
+fn every_row_is_drawn_whole_and_q_quits() {
+    let mut env = mock();
+    env.set("MAYFLY_MAX_ACTIVE_VMS", "12");
+    let names: Vec<String> =
+        (0..12).map(|at| format!("vm-{at}-with-a-name-that-is-rather-long")).collect();
+    names.iter().for_each(|name| drop(env.create(&["--name", name])));
+    let mut sitting = env.sit(&["status", "--watch", "--sort", "created"]);
+    sitting.sees("q quits");
+    let rows = |sitting: &Sitting, rows, columns| -> Vec<String> {
+        sitting.drawn(rows, columns).iter().map(|row| row.trim_end().to_owned()).collect()
+    };
+    let title = "VM            NAME                          PROFILE      STATE    RUNS ON  LEFT";
+    eventually("the list", || rows(&sitting, 24, 80)[0] == title);
+    let shown = rows(&sitting, 24, 80);
+    for (row, at) in shown[1..13].iter().zip(0..) {
+        assert!(row.contains(&format!("  vm-{at}-with")) && row.contains("  mock  "), "{row}");
+        assert!(row.rsplit(' ').next().unwrap().starts_with('9'), "the time left is whole: {row}");
+    }
+    assert_eq!((&*shown[13], &*shown[23]), ("", "q quits"));
+    // A shorter name, and then a smaller terminal.
+    names.iter().zip(0..).for_each(|(name, at)| {
+        env.run(&["rename", name, &format!("vm-{at}")]).prints(&format!("vm-{at}\n"));
+    });
+    let title = "VM            NAME   PROFILE      STATE    RUNS ON  ISOLATION  SIZE       LEFT";
+    eventually("the short names", || rows(&sitting, 24, 80)[0] == title);
+    sitting.resize(7, 41);
+    eventually("the small list", || {
+        let shown = rows(&sitting, 7, 41);
+        shown[0] == "VM            NAME   STATE    LEFT" && shown[6] == "and 7 more; q quits"
+    });
+    // Other keys do nothing.
+    sitting.types("x\r");
+    sitting.types("q");
+    let (code, screen) = sitting.ends();
+    assert_eq!(code, 0);
+    assert!(screen.ends_with(LEAVE), "{screen:?}");
+    env.clear();
+}
+
+#[test]
+fn without_a_keyboard_ctrl_c_quits() {
+    let env = mock();
+    let script = "exec mayfly status --watch < /dev/null";
+    let mut sitting = Sitting::start(env.client("sh", &["-c", script]));
+    sitting.sees("Ctrl-C quits");
+    sitting.types("\u{3}");
+    assert_eq!(sitting.ends().0, 130);
+}
+
+#[test]
 fn a_suspended_list_restores_the_screen() {
     let env = mock();
     let mut sitting = env.sit(&["status", "-w"]);
     sitting.sees("VM  NAME");
+    assert!(!sitting.is_as_before(), "keys are not echoed");
     // Without a shell, the kernel does not stop it.
     sitting.types("\u{1a}");
     sitting.sees(LEAVE);

@@ -215,6 +215,15 @@ impl Environment {
         Sitting::start(self.command(args))
     }
 
+    /// What mayfly prints on a terminal of this width, for a command that succeeds.
+    #[track_caller]
+    #[must_use]
+    pub fn shown_at<S: AsRef<OsStr>>(&self, columns: u16, args: &[S]) -> String {
+        let (code, screen) = Sitting::start_at(24, columns, self.command(args)).ends();
+        assert_eq!(code, 0, "{screen}");
+        screen.replace("\r\n", "\n")
+    }
+
     /// Creates a VM with these flags and returns its id.
     #[track_caller]
     pub fn create(&self, flags: &[&str]) -> String {

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::num::NonZeroU16;
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -55,7 +56,7 @@ pub fn give(command: &mut Command, slave: &File) {
     }
 }
 
-/// A command in a terminal of 80 by 24 characters, which the test types into and reads.
+/// A command in a terminal, by default of 80 by 24 characters, which the test types into and reads.
 pub struct Sitting {
     shown: String,
     child: Child,
@@ -75,9 +76,14 @@ pub struct Sitting {
 }
 
 impl Sitting {
-    pub fn start(mut command: Command) -> Sitting {
+    pub fn start(command: Command) -> Sitting {
+        Sitting::start_at(24, 80, command)
+    }
+
+    /// Starts it in a terminal of another size.
+    pub fn start_at(rows: u16, columns: u16, mut command: Command) -> Sitting {
         let (master, slave) = open();
-        tcsetwinsize(&master, size(24, 80)).unwrap();
+        tcsetwinsize(&master, size(rows, columns)).unwrap();
         let before = tcgetattr(&slave).unwrap();
         give(&mut command, &slave);
         let child = command.spawn().expect("the command can be started");
@@ -147,6 +153,19 @@ impl Sitting {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// The rows that a terminal of this size shows, without the cursor's. The command must have written all of them since
+    /// it last moved the cursor to the top.
+    pub fn drawn(&self, rows: u16, columns: u16) -> Vec<String> {
+        let bytes = self.screen.lock().unwrap();
+        let top = b"\x1b[H";
+        let at = bytes.windows(top.len()).rposition(|window| window == top).unwrap_or(0);
+        let [rows, width] = [rows, columns].map(|size| NonZeroU16::new(size).unwrap());
+        let mut terminal = vt100::Parser::new(rows, width, 0);
+        terminal.process(b"\x1b[?7l");
+        terminal.process(&bytes[at..]);
+        terminal.screen().rows(0, columns).collect()
     }
 
     pub fn resize(&self, rows: u16, columns: u16) {

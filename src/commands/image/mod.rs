@@ -115,7 +115,7 @@ fn list(app: &AppContext) -> Result<u8> {
     let manager = app.open_to_read()?;
     let images = manager.list_images()?;
     let views: Vec<_> = images.iter().map(|(info, usage)| ImageView::new(info, *usage)).collect();
-    app.printer.answer(&views, &images_table(&images))?;
+    app.printer.answer(&views, &images_table(app.printer.layout(), &images))?;
     Ok(0)
 }
 

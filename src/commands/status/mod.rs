@@ -11,7 +11,7 @@ use crate::commands::each::each;
 use crate::host::clock;
 use crate::lifecycle::{self, VmManager};
 use crate::model::{StatusFilter, StatusSort, VmRecord, VmRef};
-use crate::output::{VmView, status_text};
+use crate::output::{VmView, status_rows};
 
 /// List all VMs, or the ones named
 ///
@@ -50,7 +50,7 @@ pub struct Args {
     )]
     sort: StatusSort,
 
-    /// Keep showing VMs as they change, until Ctrl-C
+    /// Keep showing VMs as they change, until q or Ctrl-C
     ///
     /// On a terminal the list fills the screen. Elsewhere it is reprinted when anything but the time left
     /// changes: after an empty line, or with --json as an array on its own line. Expired VMs are only shown,
@@ -102,5 +102,5 @@ fn show(app: &AppContext, records: &[VmRecord]) -> Result<()> {
     if app.printer.style.quiet && records.is_empty() {
         return Ok(());
     }
-    app.printer.data(&status_text(app.printer, records, &clock::now()?))
+    app.printer.data(&status_rows(app.printer, records, &clock::now()?).join("\n"))
 }

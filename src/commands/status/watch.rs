@@ -10,9 +10,9 @@ use crate::host::clock;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::lifecycle::{VmManager, VmWatcher};
 use crate::model::{ClockReading, VmRecord};
-use crate::output::{TerminalScreen, VmView, status_text};
+use crate::output::{TerminalScreen, VmView, status_rows};
 
-/// Shows what `list` returns, again and again. On a terminal, a signal ends this with its exit code.
+/// Shows what `list` returns, again and again. On a terminal, q ends this, or a signal with its exit code.
 /// Elsewhere it ends when standard output has no reader, and a signal kills the process as usual.
 pub fn serve(
     app: &AppContext,
@@ -33,7 +33,7 @@ pub fn serve(
         if !std::mem::take(&mut is_first) {
             app.printer.data("")?;
         }
-        app.printer.data(&status_text(app.printer, vms, now))
+        app.printer.data(&status_rows(app.printer, vms, now).join("\n"))
     })
 }
 
@@ -45,16 +45,15 @@ fn draw(
 ) -> Result<u8> {
     let mut screen = TerminalScreen::open()?;
     loop {
-        screen.draw(&status_text(app.printer, &list()?, &clock::now()?))?;
-        let others = [signals.as_fd(), screen.as_fd()];
+        screen.draw(&status_rows(app.printer, &list()?, &clock::now()?))?;
+        let others = [screen.inputs(), vec![signals.as_fd()]].concat();
         let has_reader = watcher.wait(&others, stdout().as_fd())?;
         if let Some(signal) = signals.take() {
             return Ok(SignalInterrupt(signal).code());
         }
-        if !has_reader {
+        if !has_reader || screen.handle_events()? {
             return Ok(0);
         }
-        screen.handle_events()?;
     }
 }
 
