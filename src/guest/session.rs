@@ -205,8 +205,10 @@ fn events(link: &AgentLink) -> PollFlags {
 
 fn other_version(version: u32) -> anyhow::Error {
     let message =
-        format!("the image's agent has protocol version {version}, this mayfly has {VERSION}");
+        format!("the VM's agent has protocol version {version}, this mayfly has {VERSION}");
     Refusal::new(RefusalKind::Agent, message)
-        .hint("rebuild the image: mayfly image build PROFILE")
+        .hint(
+            "stop and start the VM; if that does not help, install mayfly and mayfly-agent of one version",
+        )
         .into()
 }

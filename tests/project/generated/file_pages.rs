@@ -120,7 +120,7 @@ keys are optional, but a profile that is not built in needs packages, or extends
 mayfly reads, in this order: its built-in file, the profiles of imported images, the system's file, the user's \
 file, and the file that MAYFLY_PROFILES names. They are merged key by key, and later files override earlier \
 ones; a list such as packages replaces an earlier one as a whole. The flags of a command and config.toml \
-override profiles, but not limits. 'mayfly profiles --json' prints the result.
+override profiles, but of the limits only max_active_vms. 'mayfly profiles --json' prints the result.
 
 The user's file is in $XDG_CONFIG_HOME/mayfly, or in ~/.config/mayfly. Root has only the system's file and \
 the one that MAYFLY_PROFILES names, because its home may belong to another user, as with sudo.
