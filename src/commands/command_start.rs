@@ -31,8 +31,8 @@ pub fn command_start(tree: &Command, words: &[OsString]) -> Option<usize> {
             let before: Vec<&Arg> =
                 verb.get_positionals().filter(|arg| !arg.is_last_set()).collect();
             // A flag such as '--all' takes the place of the VM.
-            let is_replaced = |arg: &&Arg| {
-                flags.iter().any(|flag| verb.get_arg_conflicts_with(flag).contains(arg))
+            let is_replaced = |arg: &Arg| {
+                verb.get_arg_conflicts_with(arg).iter().any(|other| flags.contains(other))
             };
             let expected = before.iter().filter(|arg| !is_replaced(arg)).count();
             let is_separated = rest.peek().is_some_and(|(_, next)| *next == "--");

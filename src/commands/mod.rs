@@ -53,6 +53,7 @@ pub enum CliCommand {
     Wait(wait::Args),
     Extend(extend::Args),
     Rename(rename::Args),
+    #[command(visible_aliases = ["ls", "ps"])]
     Status(status::Args),
     Reap(reap::Args),
     Profiles(profiles::Args),

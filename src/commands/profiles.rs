@@ -26,6 +26,11 @@ pub fn serve(app: &AppContext, _: Args) -> Result<u8> {
     let built: BTreeSet<ProfileName> = images.into_iter().map(|(image, _)| image.profile).collect();
     let view = |profile: &Profile| ProfileView::new(profile, built.contains(profile.name.as_str()));
     let views: Vec<_> = profiles.values().map(view).collect();
-    app.printer.answer(&views, &profiles_table(app.printer.layout(), profiles.values(), &built))?;
+    let names = profiles.keys().map(ProfileName::as_str);
+    app.printer.list(
+        &views,
+        names,
+        &profiles_table(app.printer.layout(), profiles.values(), &built),
+    )?;
     Ok(0)
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::AppContext;
-use crate::lifecycle::{self, RebuildOutcome};
+use crate::lifecycle::{self, RebuildOutcome, RemovedThing};
 use crate::output::ReapView;
 
 /// Delete expired VMs and what crashes left behind
@@ -47,7 +47,13 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let mut removed = Vec::new();
     let done = lifecycle::reap(&manager, args.dry_run, &mut removed);
     let verb = if args.dry_run { "would delete" } else { "deleted" };
-    let lines = removed.iter().map(|removed| format!("{verb} {}", removed.what));
+    let lines = removed.iter().filter_map(|removed| {
+        if !app.printer.style.quiet {
+            return Some(format!("{verb} {}", removed.what));
+        }
+        let has_name = !matches!(removed.what, RemovedThing::Leftover(_));
+        has_name.then(|| removed.what.name().to_owned())
+    });
     let view = ReapView::new(&removed, args.dry_run, rebuilt);
     app.printer.results(&view, &lines.collect::<Vec<_>>())?;
     done.map(|()| 0)

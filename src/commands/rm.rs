@@ -10,14 +10,14 @@ use crate::output::RemovalView;
 
 /// Delete VMs and everything that belongs to them, running or not
 ///
-/// A running VM is killed, not shut down, and an 'exec' in it ends with 125. --all succeeds even if there
-/// are no VMs.
+/// A running VM is killed, not shut down, and an 'exec' in it ends with 125. --all, --label and --filter
+/// succeed even if there are no such VMs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   mayfly rm ci
   mayfly rm -f ci                            succeed even if it is already gone
-  mayfly rm --all --filter state=stopped")]
+  mayfly rm --filter state=stopped")]
 pub struct Args {
     #[command(flatten)]
     vms: VmSelection,

@@ -9,6 +9,7 @@ use super::build_progress::create_vm;
 use super::flags::copies::CopyFlags;
 use super::flags::exec_context::text;
 use super::flags::guest_command::CommandFlags;
+use super::flags::keep::KeepFlags;
 use super::flags::start::StartFlags;
 use super::flags::vm::VmFlags;
 use crate::guest::CommandExit;
@@ -51,11 +52,8 @@ pub struct Args {
     #[command(flatten)]
     start: StartFlags,
 
-    /// Keep the VM afterwards, until it expires
-    ///
-    /// 'rm' deletes it earlier.
-    #[arg(long, env = "MAYFLY_KEEP")]
-    keep: Option<bool>,
+    #[command(flatten)]
+    keep: KeepFlags,
 
     #[command(flatten)]
     copies: CopyFlags,
@@ -77,7 +75,8 @@ pub struct Args {
 }
 
 pub fn serve(app: &AppContext, mut args: Args) -> Result<u8> {
-    let mut request = args.vm.into_request(args.keep, Some(process::identify_self()?))?;
+    let mut request =
+        args.vm.into_request(args.keep.keep(app)?, Some(process::identify_self()?))?;
     request.needed = args.command.timeout();
     let mut of_profile = None;
     if let Some(words) = args.command.words() {
@@ -98,7 +97,7 @@ pub fn serve(app: &AppContext, mut args: Args) -> Result<u8> {
     let mut copies = args.copies.prepare(&mut exec, defaults)?;
     let mut signals = PendingSignals::block()?;
     let mut timings = PhaseTimings::begin();
-    let command = ExecCommand { exec, streams, keep: true };
+    let command = ExecCommand { exec, streams, keep: Some(true) };
     let options = args.start.options(StreamPurpose::Session);
     let mut remark = |remark| app.printer.remark(&remark);
     let mut caller =

@@ -20,7 +20,7 @@ use crate::output::VmView;
 Examples:
   mayfly stop ci
   mayfly stop --grace 1s ci             give its processes one second
-  mayfly stop --all --label job=nightly")]
+  mayfly stop --label job=nightly")]
 pub struct Args {
     #[command(flatten)]
     vms: VmSelection,

@@ -144,8 +144,12 @@ fn list(app: &AppContext) -> Result<u8> {
     let manager = app.open_to_read()?;
     let templates = lifecycle::list_templates(&manager)?;
     let views: Vec<_> = templates.iter().map(TemplateView::new).collect();
-    app.printer
-        .answer(&views, &templates_table(app.printer.layout(), &templates, &clock::now()?))?;
+    let names = templates.iter().map(|listed| listed.name.as_str());
+    app.printer.list(
+        &views,
+        names,
+        &templates_table(app.printer.layout(), &templates, &clock::now()?),
+    )?;
     Ok(0)
 }
 

@@ -18,7 +18,7 @@ use crate::output::WaitView;
 #[command(after_help = "\
 Examples:
   mayfly wait ci
-  mayfly wait --timeout 10m --all --label job=nightly
+  mayfly wait --timeout 10m --label job=nightly
   mayfly wait --for started ci && mayfly exec ci -- make test")]
 pub struct Args {
     #[command(flatten)]

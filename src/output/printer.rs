@@ -30,7 +30,7 @@ pub struct PrintStyle {
     #[arg(long, global = true)]
     pub json: bool,
 
-    /// Print nothing but data and errors
+    /// Print no notes, and only the ids or names of lists
     #[arg(short, long, global = true)]
     pub quiet: bool,
 
@@ -75,6 +75,20 @@ impl Printer {
     /// Prints the value with `--json`, otherwise the line.
     pub fn answer(&self, value: &impl Serialize, line: &str) -> Result<()> {
         if self.style.json { self.json(value) } else { self.data(line) }
+    }
+
+    /// Prints a list: the value with `--json`, only the names with `--quiet`, otherwise the table.
+    pub fn list<'a>(
+        &self,
+        value: &impl Serialize,
+        names: impl Iterator<Item = &'a str>,
+        table: &str,
+    ) -> Result<()> {
+        if !self.style.quiet || self.style.json {
+            return self.answer(value, table);
+        }
+        let names: Vec<&str> = names.collect();
+        if names.is_empty() { Ok(()) } else { self.data(&names.join("\n")) }
     }
 
     /// Prints what a verb has done something to: the value with `--json`, otherwise its name as the user

@@ -7,7 +7,7 @@ use crate::model::Refusal;
 
 /// Commands of similar programs, and what mayfly calls them.
 const OTHER_NAMES: [(&[&str], &str); 9] = [
-    (&["ps", "ls", "list", "inspect", "info"], "mayfly status"),
+    (&["list", "inspect", "info"], "mayfly status"),
     (&["delete", "del", "destroy", "kill", "remove"], "mayfly rm"),
     (&["ssh", "attach", "console", "login"], "mayfly shell"),
     (&["images"], "mayfly image ls"),
@@ -33,9 +33,6 @@ pub(super) fn hint(error: &clap::Error, verb: Option<&str>) -> String {
 }
 
 fn about_word(error: &clap::Error) -> Option<String> {
-    if text(error, ContextKind::InvalidArg) == Some("--rm") {
-        return Some("'run' deletes its VM without this flag".into());
-    }
     let word = text(error, ContextKind::InvalidSubcommand)?;
     let (_, name) = OTHER_NAMES.iter().find(|(words, _)| words.contains(&word))?;
     Some(format!("mayfly calls that '{name}'"))

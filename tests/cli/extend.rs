@@ -41,6 +41,23 @@ fn a_vm_never_loses_time() {
 }
 
 #[test]
+fn several_are_extended_and_a_missing_one_stops_none() {
+    let env = Environment::mock();
+    env.create(&["--name", "a", "--ttl", "5m"]);
+    env.create(&["--name", "b", "--ttl", "5m"]);
+    env.run(&["extend", "a", "nope", "--json", "b", "20m"]).is(
+        3,
+        "{[..]}\n{[..]}\n",
+        "{\"error\":{\"kind\":\"not_found\",[..]\n",
+    );
+    assert!(life(&env, "a") >= 1200.0 && life(&env, "b") >= 1200.0);
+    env.run(&["extend", "--all", "30m"]).prints("a\nb\n");
+    assert!(life(&env, "a") >= 1800.0 && life(&env, "b") >= 1800.0);
+    env.clear();
+    env.run(&["extend", "--all", "30m"]).is(0, "", "mayfly: no VM to extend\n");
+}
+
+#[test]
 fn a_stopped_vm_gets_the_time_with_its_next_start() {
     let env = Environment::mock();
     let id = env.create(&["--ttl", "5m"]);
@@ -85,6 +102,18 @@ fn an_invalid_extension_changes_nothing() {
     ] {
         env.run(&["extend", &id, duration])
             .fails(2, &format!("mayfly: {said}\nhint: change DURATION, or [limits][..]\n"));
+    }
+    for (args, said) in [
+        (&["extend", "30m"][..], "no VM is given\nhint: [..]'mayfly extend VM 30m'"),
+        (&["extend", &id], &format!("no duration is given\nhint: [..]'mayfly extend {id} 30m'")),
+        (&["extend", "30m", &id], &format!("\"{id}\" is not a duration\nhint: [..]")),
+        (
+            &["extend", "--all", &id, "30m"],
+            &format!("\"{id}\" cannot be used with --all, --label or --filter\nhint: [..]"),
+        ),
+        (&["extend", "--all"], "the following required arguments were not provided: [..]"),
+    ] {
+        env.run(args).fails(2, &format!("mayfly: {said}\n"));
     }
     env.run(&["extend", &id, "soon"]).fails(2, "mayfly: [..]not a duration[..]");
     env.run(&["extend", &id]).fails(2, "mayfly: [..]\nhint: [..]\n");

@@ -28,6 +28,25 @@ fn a_vm_is_deleted_unless_something_says_otherwise() {
 }
 
 #[test]
+fn rm_deletes_whatever_else_says_so() {
+    let mut env = Environment::mock();
+    assert!(!survives(&env, &[], &["--rm"]));
+    assert!(!survives(&env, &["--keep"], &["--rm"]));
+    assert!(survives(&env, &["--keep"], &["--keep=no"]));
+    env.profiles("[profiles.debian-git]\nkeep = true\n");
+    assert!(!survives(&env, &["-p", "debian-git"], &["--rm"]));
+    env.run(&["run", "--rm", "-p", "debian-git", "true"]).prints("");
+    assert!(env.ids().is_empty());
+    env.set("MAYFLY_KEEP", "1");
+    assert!(!survives(&env, &[], &["--rm"]));
+    env.run(&["run", "--rm", "true"]).prints("");
+    assert!(env.ids().is_empty());
+    let both = "mayfly: '--rm' cannot be used with '--keep'\nhint: leave out one of them\n";
+    env.run(&["run", "--rm", "--keep", "true"]).fails(125, both);
+    env.run(&["exec", "--keep", "--rm", "box", "true"]).fails(125, both);
+}
+
+#[test]
 fn only_true_values_of_the_variable_keep_a_vm() {
     let mut env = Environment::mock();
     for (value, kept) in [

@@ -24,6 +24,32 @@ fn all_stops_the_running_vms_that_match() {
 }
 
 #[test]
+fn a_label_or_filter_selects_without_all() {
+    let env = Environment::mock();
+    let names = |flags: &[&str]| -> Vec<String> {
+        let answer = env.run(&[&["status", "--json"], flags].concat()).json();
+        let vms = answer.as_array().unwrap().iter();
+        vms.map(|vm| vm["name"].as_str().unwrap().to_owned()).collect()
+    };
+    for name in ["a", "b", "c"] {
+        env.create(&["--name", name, "--label", "crowd", "--label", &format!("is={name}")]);
+    }
+    assert_eq!(names(&["--label", "is=b"]), ["b"]);
+    assert_eq!(names(&["--label", "crowd", "--filter", "name=c"]), ["c"]);
+    env.run(&["start", "--label", "crowd", "--filter", "name=b"]).prints("b\n");
+    env.run(&["start", "--label", "is=a"]).prints("a\n");
+    env.run(&["wait", "--for", "started", "--label", "is=a"]).prints("a\n");
+    env.run(&["exec", "--keep", "--label", "is=a", "echo", "-n", "x"]).prints("a | x\n");
+    env.run(&["exec", "--keep", "--filter", "name=b", "--", "echo", "y"]).prints("b | y\n");
+    env.run(&["extend", "--label", "crowd", "30m"]).prints("a\nb\nc\n");
+    env.run(&["stop", "--filter", "state=started"]).prints("a\nb\n");
+    env.run(&["rm", "--label", "is=a"]).prints("a\n");
+    env.run(&["rm", "--label", "is=a"]).is(0, "", "mayfly: no VM to delete\n");
+    assert_eq!(names(&[]), ["b", "c"]);
+    env.clear();
+}
+
+#[test]
 fn all_deletes_the_vms_that_match() {
     let env = Environment::mock();
     let (a, b) = (env.start(&["--label", "x=1"]), env.create(&["--name", "b", "--label", "x=2"]));
@@ -44,7 +70,6 @@ fn names_and_conditions_cannot_be_combined() {
     for verb in ["stop", "rm"] {
         env.run(&[verb, "--all", &id]).fails(2, "mayfly: [..]cannot be used with[..]\n");
         env.run(&[verb, "--label", "x", &id]).fails(2, "mayfly: [..]\n");
-        env.run(&[verb, "--label", "x"]).fails(2, "mayfly: [..]\n");
         env.run(&[verb]).fails(2, "mayfly: [..]were not provided: <VM>[..]\nhint: [..]\n");
     }
     assert_eq!(env.ids(), [id.as_str()]);

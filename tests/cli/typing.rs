@@ -79,6 +79,38 @@ fn a_profile_in_the_place_of_the_command_is_refused_before_anything_is_made() {
 }
 
 #[test]
+fn ls_and_ps_are_status() {
+    let env = Environment::mock();
+    env.create(&["--name", "box"]);
+    for args in [&["--json"][..], &["-q"], &["box", "--json"], &["--label", "x"]] {
+        let status = env.run(&[&["status"], args].concat());
+        for alias in ["ls", "ps"] {
+            env.run(&[&[alias], args].concat()).prints(status.stdout());
+        }
+    }
+    env.run(&["ps", "nope"]).fails(3, "mayfly: no VM \"nope\"\n[..]");
+    env.clear();
+}
+
+#[test]
+fn quiet_lists_are_ids_and_names_and_image_rm_takes_several() {
+    let mut env = Environment::mock();
+    let no_image = |name: &str| format!("mayfly: profile \"{name}\" has no image\nhint: [..]\n");
+    let all = no_image("debian-base") + &no_image("debian-git");
+    env.run(&["image", "rm", "debian-base", "debian-git"]).fails(3, &all);
+    env.profiles("[profiles.zebra]\nextends = \"debian-base\"\n");
+    let profiles = env.run(&["profiles", "-q"]);
+    profiles.is(0, "debian-base\n[..]zebra\n", "");
+    assert!(!profiles.stdout().contains(' '), "{profiles}");
+    env.run(&["image", "ls", "-q"]).prints("");
+    env.run(&["template", "ls", "-q"]).prints("");
+    let id = env.run(&["create", "-q"]).line();
+    env.run(&["ls", "-q"]).prints(&format!("{id}\n"));
+    env.expire(&id);
+    env.run(&["reap", "-q"]).prints(&format!("{id}\n"));
+}
+
+#[test]
 fn a_word_where_only_flags_belong_is_answered_with_the_flag() {
     let env = Environment::mock();
     let create = "'create' takes only flags, not";

@@ -179,10 +179,9 @@ fn usage_errors_are_2_and_for_exec_and_run_125() {
 fn words_of_other_programs_get_a_hint() {
     let env = Environment::mock();
     for (args, code, hint) in [
-        (&["run", "--rm", "--", "true"][..], 125, "'run' deletes its VM without this flag"),
-        (&["run", "--cpus", "2", "--", "true"], 125, "did you mean '--vcpus'?"),
+        (&["run", "--cpus", "2", "--", "true"][..], 125, "did you mean '--vcpus'?"),
         (&["run", "--quux", "--", "true"], 125, "'mayfly run --help' shows the usage"),
-        (&["ps"], 2, "mayfly calls that 'mayfly status'"),
+        (&["list"], 2, "mayfly calls that 'mayfly status'"),
         (&["statsu"], 2, "did you mean 'status'?"),
         (&["fly"], 2, "'mayfly --help' shows the usage"),
         (&["--backend", "qemo", "status"], 2, "did you mean 'qemu'?"),

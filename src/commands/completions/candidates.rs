@@ -200,6 +200,11 @@ pub fn ttls(current: &OsStr) -> Vec<CompletionCandidate> {
     spans(current, &within(&usual, limits().map(|limits| limits.ttl_seconds)))
 }
 
+/// The operands of `extend`.
+pub fn vms_and_ttls(current: &OsStr) -> Vec<CompletionCandidate> {
+    vms(current).into_iter().chain(ttls(current)).collect()
+}
+
 /// Common durations.
 pub fn durations(current: &OsStr) -> Vec<CompletionCandidate> {
     spans(current, &[1, 10, 60, 600, 3600])

@@ -20,7 +20,7 @@ pub fn serve(
     app: &AppContext,
     all: &SelectionFlags,
     command: &CommandFlags,
-    keep: bool,
+    keep: Option<bool>,
     jobs: usize,
 ) -> Result<u8> {
     let exec = command.prepare_for_many()?;
@@ -79,7 +79,7 @@ struct VmBatch<'a> {
     app: &'a AppContext,
     manager: &'a VmManager,
     exec: &'a ExecRequest,
-    keep: bool,
+    keep: Option<bool>,
     /// The length of the longest name.
     width: usize,
     stdout: SharedStream,

@@ -8,7 +8,8 @@ use clap_complete::ArgValueCompleter;
 use crate::commands::AppContext;
 use crate::commands::completions::candidates;
 use crate::commands::flags::guest_command::CommandFlags;
-use crate::commands::flags::selection::SelectionFlags;
+use crate::commands::flags::keep::KeepFlags;
+use crate::commands::flags::selection::{SELECTION, SELECTION_FLAGS, SelectionFlags};
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::{self, ExecCommand, PhaseTimings};
 use crate::model::{Refusal, VmRef};
@@ -16,7 +17,7 @@ use crate::model::{Refusal, VmRef};
 /// Run a command in a running VM, then delete the VM
 ///
 /// Streams the command's output and returns its exit code. The VM is deleted afterwards, unless --keep,
-/// 'create --keep', its profile or MAYFLY_KEEP=1 says otherwise. Variables, user and working directory
+/// 'create --keep', its profile or MAYFLY_KEEP=1 says otherwise; --rm deletes it whatever they say. Variables, user and working directory
 /// come from the profile unless flags set them. mayfly's own flags come before CMD: every word after it
 /// belongs to the command.
 ///
@@ -30,17 +31,17 @@ use crate::model::{Refusal, VmRef};
 Examples:
   mayfly exec ci make test                run it, then delete the VM
   mayfly exec --keep ci make test         keep the VM
-  mayfly exec --keep --all --label job=nightly uptime
+  mayfly exec --keep --label job=nightly uptime
   mayfly exec --keep ci -c 'cd /tmp && ls | wc -l'
   mayfly exec --keep -i ci sort < list
   mayfly exec --keep -t ci top            on a terminal")]
 #[command(
-    override_usage = "mayfly exec [OPTIONS] VM CMD [ARG]...\n       mayfly exec [OPTIONS] VM -c STRING\n       mayfly exec [OPTIONS] --all [--label KEY[=VALUE]] CMD [ARG]..."
+    override_usage = "mayfly exec [OPTIONS] VM CMD [ARG]...\n       mayfly exec [OPTIONS] VM -c STRING\n       mayfly exec [OPTIONS] --all|--label KEY[=VALUE] CMD [ARG]..."
 )]
 pub struct Args {
     /// Name or id of a VM; the beginning of an id is enough
     #[arg(
-        id = "vms", required_unless_present = "all", value_name = "VM",
+        required_unless_present = SELECTION, conflicts_with_all = SELECTION_FLAGS, value_name = "VM",
         add = ArgValueCompleter::new(candidates::running_vms)
     )]
     vm: Option<VmRef>,
@@ -48,18 +49,15 @@ pub struct Args {
     #[command(flatten)]
     all: SelectionFlags,
 
-    /// With --all: run the command in N VMs at a time
+    /// With --all or --label: run the command in N VMs at a time
     #[arg(
-        short, long, value_name = "N", default_value = "8", requires = "all", conflicts_with = "vms",
+        short, long, value_name = "N", default_value = "8", requires = SELECTION, conflicts_with = "vm",
         value_parser = clap::value_parser!(u16).range(1..=32)
     )]
     jobs: u16,
 
-    /// Keep the VM afterwards, until it expires
-    ///
-    /// 'rm' deletes it earlier. A VM created with --keep is always kept.
-    #[arg(long, env = "MAYFLY_KEEP")]
-    keep: bool,
+    #[command(flatten)]
+    keep: KeepFlags,
 
     #[command(flatten)]
     command: CommandFlags,
@@ -74,12 +72,13 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         };
         bail!(refusal.hint(hint));
     }
+    let keep = args.keep.keep_existing(app)?;
     let Some(vm) = args.vm else {
-        return all::serve(app, &args.all, &args.command, args.keep, args.jobs.into());
+        return all::serve(app, &args.all, &args.command, keep, args.jobs.into());
     };
     let (exec, streams) = args.command.prepare(app)?;
     let program = exec.program.clone();
-    let command = ExecCommand { exec, streams, keep: args.keep };
+    let command = ExecCommand { exec, streams, keep };
     let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
     let id = manager.resolve(&vm)?;

@@ -5,6 +5,7 @@ pub mod env_and_secrets;
 pub mod env_file;
 pub mod exec_context;
 pub mod guest_command;
+pub mod keep;
 pub mod machine;
 pub mod selection;
 pub mod start;

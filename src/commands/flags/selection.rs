@@ -1,7 +1,7 @@
 //! The flags for the VMs a verb works on, shared by verbs that take several: those named, or all that match.
 
 use anyhow::Result;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use clap_complete::ArgValueCompleter;
 use serde::Serialize;
 
@@ -14,38 +14,51 @@ use crate::model::{LabelQuery, Refusal, RefusalKind, StatusFilter, VmId, VmRecor
 #[derive(Debug, Args)]
 pub struct VmSelection {
     /// Name or id of a VM; the beginning of an id is enough
-    #[arg(required_unless_present = "all", value_name = "VM", add = ArgValueCompleter::new(candidates::vms))]
+    #[arg(
+        required_unless_present = SELECTION, conflicts_with_all = SELECTION_FLAGS, value_name = "VM",
+        add = ArgValueCompleter::new(candidates::vms)
+    )]
     vms: Vec<VmRef>,
 
     #[command(flatten)]
     all: SelectionFlags,
 }
 
+/// The group of the flags that select VMs without naming them, and its members, with which no VM can be named.
+pub const SELECTION: &str = "selection";
+pub const SELECTION_FLAGS: [&str; 3] = ["all", "labels", "filters"];
+
 /// The flags that select VMs without naming them.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new(SELECTION).args(SELECTION_FLAGS).multiple(true))]
 pub struct SelectionFlags {
     /// Select all VMs instead of naming them
-    #[arg(long, conflicts_with = "vms")]
-    pub all: bool,
+    #[arg(long)]
+    all: bool,
 
-    /// With --all: only VMs with this label; may be given several times
+    /// Select all VMs with this label; may be given several times
     #[arg(
-        long = "label", value_name = "KEY[=VALUE]", requires = "all", conflicts_with = "vms",
+        long = "label", value_name = "KEY[=VALUE]",
         add = ArgValueCompleter::new(candidates::labels)
     )]
     labels: Vec<LabelQuery>,
 
-    /// With --all: only VMs that match; may be given several times
+    /// Select all VMs that match; may be given several times
     ///
-    /// KEY is one of those that 'status --filter' accepts.
+    /// KEY is one of those that 'status --filter' accepts. A VM must match all labels and filters.
     #[arg(
-        long = "filter", value_name = "KEY=VALUE", requires = "all", conflicts_with = "vms",
+        long = "filter", value_name = "KEY=VALUE",
         add = ArgValueCompleter::new(candidates::filters)
     )]
     filters: Vec<StatusFilter>,
 }
 
 impl SelectionFlags {
+    /// Whether VMs are selected without naming them.
+    pub fn is_given(&self) -> bool {
+        self.all || !self.labels.is_empty() || !self.filters.is_empty()
+    }
+
     /// The VMs that match all filters, oldest first.
     pub fn find(&self, manager: &VmManager) -> Result<Vec<VmRecord>> {
         let mut filters = self.filters.clone();
@@ -55,8 +68,13 @@ impl SelectionFlags {
 }
 
 impl VmSelection {
+    /// The VMs that are named, or if none is, those that the flags select.
+    pub fn of(vms: Vec<VmRef>, all: SelectionFlags) -> VmSelection {
+        VmSelection { vms, all }
+    }
+
     /// Calls `act` with the id of each VM, or the reason why there is no such VM, and its name or id as the
-    /// user typed it, and prints what it returns; otherwise as [`each_done`]. With `--all`, only VMs for which
+    /// user typed it, and prints what it returns; otherwise as [`each_done`]. Without names, only VMs for which
     /// `is_eligible` is true are selected, and a VM that another command deletes meanwhile is skipped. If no VM
     /// is left, a note says that there is none to `verb`.
     pub fn each<T: Serialize>(
@@ -67,7 +85,7 @@ impl VmSelection {
         is_eligible: impl Fn(&VmRecord) -> bool,
         mut act: impl FnMut(Result<VmId>, &str) -> Result<Option<T>>,
     ) -> Result<u8> {
-        if !self.all.all {
+        if !self.all.is_given() {
             // All are resolved first, so that acting on one cannot change what the next one stands for.
             let found: Vec<_> =
                 self.vms.iter().map(|vm| (vm.as_str(), manager.resolve(vm))).collect();

@@ -10,6 +10,7 @@ use clap_complete::ArgValueCompleter;
 use crate::commands::AppContext;
 use crate::commands::build_progress::with_build_progress;
 use crate::commands::completions::candidates;
+use crate::commands::each::{DoneForm, each_done};
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::{self, RemovalReport, RemovedThing};
 use crate::model::ProfileName;
@@ -75,12 +76,12 @@ Examples:
     /// image.
     #[command(after_help = "\
 Examples:
-  mayfly image rm debian-git
+  mayfly image rm debian-git debian-build
   mayfly image rm --force debian-git    even if a VM needs it, or if it does not exist")]
     Rm {
-        /// Profile whose image to delete
-        #[arg(value_name = "PROFILE", add = ArgValueCompleter::new(candidates::images))]
-        profile: ProfileName,
+        /// Profiles whose images to delete
+        #[arg(required = true, value_name = "PROFILE", add = ArgValueCompleter::new(candidates::images))]
+        images: Vec<ProfileName>,
 
         /// Delete it even if VMs need it to start again; succeed even if it does not exist
         #[arg(short, long)]
@@ -95,7 +96,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         Action::Build { profile, force } => build(app, &profile, force),
         Action::Import(args) => import::serve(app, args),
         Action::Ls => list(app),
-        Action::Rm { profile, force } => remove(app, &profile, force),
+        Action::Rm { images, force } => remove(app, &images, force),
         Action::Prune(args) => prune::serve(app, &args),
     }
 }
@@ -115,14 +116,17 @@ fn list(app: &AppContext) -> Result<u8> {
     let manager = app.open_to_read()?;
     let images = manager.list_images()?;
     let views: Vec<_> = images.iter().map(|(info, usage)| ImageView::new(info, *usage)).collect();
-    app.printer.answer(&views, &images_table(app.printer.layout(), &images))?;
+    let names = images.iter().map(|(info, _)| info.profile.as_str());
+    app.printer.list(&views, names, &images_table(app.printer.layout(), &images))?;
     Ok(0)
 }
 
-fn remove(app: &AppContext, profile: &ProfileName, force: bool) -> Result<u8> {
+fn remove(app: &AppContext, profiles: &[ProfileName], force: bool) -> Result<u8> {
     let manager = app.open()?;
-    let deleted = lifecycle::remove_image(&manager, profile, force)?;
-    let removed = RemovalReport::explicit(RemovedThing::Image(profile.clone()), deleted);
-    app.printer.done(&RemovalView::from(&removed), profile.as_str())?;
-    Ok(0)
+    let named = profiles.iter().map(|profile| (profile.as_str(), profile));
+    each_done(app, DoneForm::Lines, named, |profile, _| {
+        let deleted = lifecycle::remove_image(&manager, profile, force)?;
+        let removed = RemovalReport::explicit(RemovedThing::Image(profile.clone()), deleted);
+        Ok(Some(RemovalView::from(&removed)))
+    })
 }

@@ -23,7 +23,7 @@ pub struct Args {
     all: bool,
 
     /// Only print what would be deleted
-    #[arg(short = 'n', long)]
+    #[arg(long)]
     dry_run: bool,
 }
 

@@ -10,7 +10,7 @@ use crate::commands::completions::candidates;
 use crate::commands::each::each;
 use crate::host::clock;
 use crate::lifecycle::{self, VmManager};
-use crate::model::{StatusFilter, StatusSort, VmRecord, VmRef};
+use crate::model::{LabelQuery, StatusFilter, StatusSort, VmRecord, VmRef};
 use crate::output::{VmView, status_rows};
 
 /// List all VMs, or the ones named
@@ -22,7 +22,7 @@ use crate::output::{VmView, status_rows};
 Examples:
   mayfly status
   mayfly status ci
-  mayfly status --filter state=started --filter label=job=nightly --sort=-mem
+  mayfly status --filter state=started --label job=nightly --sort=-mem
   mayfly status --watch
   mayfly status -q --filter 'name=ci-*' | xargs -r mayfly stop
   mayfly status --json | jq -r '.[] | select(.state == \"started\").vm_id'")]
@@ -40,6 +40,13 @@ pub struct Args {
         add = ArgValueCompleter::new(candidates::filters)
     )]
     filters: Vec<StatusFilter>,
+
+    /// List only VMs with this label; may be given several times
+    #[arg(
+        long = "label", value_name = "KEY[=VALUE]", conflicts_with = "vms",
+        add = ArgValueCompleter::new(candidates::labels)
+    )]
+    labels: Vec<LabelQuery>,
 
     /// Sort by KEY, or by -KEY in reverse
     ///
@@ -93,7 +100,9 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
 }
 
 fn list(manager: &VmManager, args: &Args) -> Result<Vec<VmRecord>> {
-    let mut all = lifecycle::status_all(manager, &args.filters)?;
+    let labels = args.labels.iter().cloned().map(StatusFilter::Label);
+    let filters: Vec<_> = args.filters.iter().cloned().chain(labels).collect();
+    let mut all = lifecycle::status_all(manager, &filters)?;
     args.sort.apply(&mut all, &clock::now()?);
     Ok(all)
 }

@@ -18,8 +18,8 @@ use crate::protocol::ExecRequest;
 pub struct ExecCommand {
     pub exec: ExecRequest,
     pub streams: ExecStreams,
-    /// Keep the VM whatever its record says.
-    pub keep: bool,
+    /// Whether to keep the VM; `None` leaves it to its record.
+    pub keep: Option<bool>,
 }
 
 /// Our ends of a command's three streams.
@@ -54,7 +54,7 @@ pub fn exec(
 ) -> Result<FinishedCommand> {
     let mut conversation = AgentConversation::begin(manager, id, signals)?;
     timings.end("connect");
-    let keep = command.keep || conversation.record.manifest.keep;
+    let keep = command.keep.unwrap_or(conversation.record.manifest.keep);
     let outcome = run_in(&mut conversation, command, signals, timings)?;
     // Another command has decided what becomes of a VM that it stopped.
     let keep = keep || outcome.exit == CommandExit::VmStopped;
