@@ -44,8 +44,10 @@ fn verb_help(verb: Command, detailed: bool) -> Command {
 fn with_details(verb: Command) -> Command {
     let about = verb.get_long_about().or(verb.get_about()).cloned().unwrap_or_default();
     let after = verb.get_after_long_help().or(verb.get_after_help()).cloned().unwrap_or_default();
-    verb.about(about)
+    // The list of verbs one level up prints the short text.
+    verb.before_help(about)
         .long_about(Resettable::Reset)
+        .help_template("{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}")
         .after_help(after)
         .after_long_help(Resettable::Reset)
         .mut_args(arg_with_details)

@@ -95,6 +95,14 @@ fn the_help_of_a_verb_fits_a_screen_and_its_details_a_few() {
             assert!(details.stdout().contains(&format!("--{flag}")), "--{flag} in {details}");
         }
         env.run(&[&["help"], &words[..]].concat()).prints(details.stdout());
+        if node.has_subcommands() {
+            let commands = |text: &str| {
+                text.split("\n\n").find(|part| part.starts_with("Commands:")).map(str::to_owned)
+            };
+            let summary = env.run(&[&words[..], &["-h"]].concat());
+            assert_eq!(commands(details.stdout()), commands(summary.stdout()));
+            assert!(commands(details.stdout()).is_some(), "{details}");
+        }
     }
 }
 
