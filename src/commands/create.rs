@@ -20,7 +20,7 @@ use crate::output::VmView;
 #[command(after_help = "\
 Examples:
   vm=$(mayfly create)                        keep its id in a variable
-  mayfly create --name ci --ttl 30m --keep   name it 'ci', and keep it after 'exec'
+  mayfly create --name ci --ttl 30m --keep   named 'ci', kept after 'exec'
   mayfly create --label job=nightly --label commit=3f2a91
   mayfly create --profile debian-build --vcpus 2 --mem 4G")]
 pub struct Args {

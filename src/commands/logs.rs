@@ -25,7 +25,7 @@ use crate::output::{ForeignText, LogView};
 #[command(after_help = "\
 Examples:
   mayfly logs ci
-  mayfly logs -f -n 20 ci        the last 20 lines, and new output until the VM ends
+  mayfly logs -f -n 20 ci        the last 20 lines, then new ones
   mayfly logs --vmm ci           what QEMU or Firecracker printed
   mayfly logs --raw ci > console.log")]
 pub struct Args {

@@ -37,14 +37,14 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Build the template for a kind of VM if it is missing, and print its name
+    /// Build the template for a kind of VM, and print its name
     ///
-    /// Otherwise the first VM of the kind builds the template, and takes longer to start. Builds the
-    /// profile's image first if it is missing. A VM is started to check that the template works; it
-    /// counts towards the limit of VMs, and is deleted.
+    /// The first VM of the kind then starts as fast as later ones. Builds the profile's image first if it is
+    /// missing. A VM is started to check that the template works; it counts towards the limit of VMs, and is
+    /// deleted.
     #[command(after_help = "\
 Examples:
-  mayfly template build                                  for the VMs that 'run' creates by default
+  mayfly template build                     for the VMs of a plain 'run'
   mayfly template build -p debian-build --vcpus 2 --mem 4G")]
     Build {
         #[command(flatten)]

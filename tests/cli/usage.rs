@@ -86,6 +86,11 @@ fn the_help_of_a_verb_fits_a_screen_and_its_details_a_few() {
                 .filter(|line| line.contains("See 'mayfly --help' for global options."));
             assert_eq!(pointers.count(), 1, "{help}");
             assert!(!help.stdout().contains("--state-dir "), "{help}");
+            let (_, examples) = help.stdout().split_once("Examples:\n").unwrap();
+            let (examples, _) = examples.split_once("\n\n").unwrap();
+            for example in examples.lines() {
+                assert!(example.starts_with("  ") && example.chars().count() <= 80, "{help}");
+            }
         }
         let node = words.iter().fold(&tree, |node, word| node.find_subcommand(word).unwrap());
         let details = env.run(&[&words[..], &["--help"]].concat());

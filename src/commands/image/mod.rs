@@ -70,14 +70,14 @@ Examples:
   mayfly image ls --json | jq -r '.[].profile'")]
     Ls,
 
-    /// Delete the image of a profile
+    /// Delete images
     ///
-    /// Refused while VMs made from it exist. Its templates are deleted, too, and the profile of an imported
-    /// image.
+    /// Refused while VMs made from an image exist. Its templates are deleted, too, and the profile of an
+    /// imported image.
     #[command(after_help = "\
 Examples:
   mayfly image rm debian-git debian-build
-  mayfly image rm --force debian-git    even if a VM needs it, or if it does not exist")]
+  mayfly image rm --force debian-git    even if a VM needs it")]
     Rm {
         /// Profiles whose images to delete
         #[arg(required = true, value_name = "PROFILE", add = ArgValueCompleter::new(candidates::images))]
