@@ -192,8 +192,9 @@ check: ## check formatting, lints, documentation and licences of dependencies
 	@scripts/deny
 
 .PHONY: generate
-generate: ## rewrite man pages, completions and README's verbs from the command line's definition
+generate: ## rewrite man pages, completions, README's verbs and docs/json.md from the code
 	MAYFLY_BLESS=1 $(CARGO) test --locked --test project generated::
+	MAYFLY_BLESS=1 $(CARGO) test --locked --lib output::json_page::
 
 BIN := $(DESTDIR)$(PREFIX)/bin
 SHARE := $(DESTDIR)$(PREFIX)/share

@@ -5,10 +5,12 @@ pub mod completions;
 pub mod config;
 pub mod cp;
 pub mod create;
+pub mod df;
 pub mod doctor;
 pub mod exec;
 pub mod extend;
 pub mod image;
+pub mod inspect;
 pub mod logs;
 pub mod profiles;
 pub mod reap;
@@ -55,6 +57,8 @@ pub enum CliCommand {
     Rename(rename::Args),
     #[command(visible_aliases = ["ls", "ps"])]
     Status(status::Args),
+    Inspect(inspect::Args),
+    Df(df::Args),
     Reap(reap::Args),
     Profiles(profiles::Args),
     Config(config::Args),
@@ -81,6 +85,8 @@ impl CliCommand {
             CliCommand::Extend(args) => extend::serve(app, args),
             CliCommand::Rename(args) => rename::serve(app, args),
             CliCommand::Status(args) => status::serve(app, args),
+            CliCommand::Inspect(args) => inspect::serve(app, args),
+            CliCommand::Df(args) => df::serve(app, args),
             CliCommand::Reap(args) => reap::serve(app, args),
             CliCommand::Config(args) => config::serve(app, args),
             CliCommand::Profiles(args) => profiles::serve(app, args),

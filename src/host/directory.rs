@@ -1,5 +1,6 @@
 //! Directories that only this user can change, and deleting directories.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -177,6 +178,29 @@ pub fn usage(path: &Path) -> DiskUsage {
     usage
 }
 
+/// Measures several files and directories. A file that was measured before counts as nothing, also under another name.
+#[derive(Debug, Default)]
+pub struct FilesOnce(HashSet<(u64, u64)>);
+
+impl FilesOnce {
+    /// The bytes that `path` and its contents take on the disk. What cannot be read counts as nothing.
+    pub fn measure(&mut self, path: &Path) -> u64 {
+        let mut bytes = 0;
+        let mut waiting = vec![path.to_owned()];
+        while let Some(path) = waiting.pop() {
+            let Ok(about) = fs::symlink_metadata(&path) else { continue };
+            if self.0.insert((about.dev(), about.ino())) {
+                bytes += about.blocks() * 512;
+            }
+            if about.is_dir() {
+                let inner = fs::read_dir(&path).into_iter().flatten().flatten();
+                waiting.extend(inner.map(|entry| entry.path()));
+            }
+        }
+        bytes
+    }
+}
+
 /// The names in a directory, sorted; none if it does not exist. Those that are not UTF-8, which no file of
 /// mayfly has, are left out.
 ///
@@ -260,6 +284,22 @@ mod tests {
             }
         });
         assert!(!parent.exists());
+    }
+
+    #[test]
+    fn a_file_with_two_names_is_measured_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        for directory in [&one, &two] {
+            create_new(directory).unwrap();
+        }
+        fs::write(one.join("file"), vec![1; 1 << 20]).unwrap();
+        fs::hard_link(one.join("file"), two.join("file")).unwrap();
+        let mut files = FilesOnce::default();
+        assert!(files.measure(&one) >= 1 << 20);
+        assert!(files.measure(&two) < 1 << 20);
+        assert_eq!(files.measure(&one), 0);
+        assert_eq!(files.measure(&dir.path().join("nowhere")), 0);
     }
 
     #[test]

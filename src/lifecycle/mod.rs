@@ -42,7 +42,8 @@ pub use images::{
 };
 pub use manager::VmManager;
 pub use observe::{
-    LogFollower, LogKind, VmWatcher, WaitGoal, WaitOutcome, read_log, status, status_all, wait,
+    DiskGroup, DiskItem, DiskKind, LogFollower, LogKind, VmInspection, VmWatcher, WaitGoal,
+    WaitOutcome, disk_use, inspect, read_log, status, status_all, wait,
 };
 pub use recover::{RebuildOutcome, reap, rebuild};
 pub use removal::{RemovalReport, RemovedThing};

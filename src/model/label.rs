@@ -82,8 +82,8 @@ impl VmLabels {
 }
 
 impl From<VmLabels> for BTreeMap<String, String> {
-    fn from(labels: VmLabels) -> Self {
-        labels.0
+    fn from(VmLabels(labels): VmLabels) -> Self {
+        labels
     }
 }
 

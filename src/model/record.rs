@@ -394,7 +394,6 @@ pub mod reason {
     pub const UNUSED: &str = "unused";
     /// The template's image was deleted or replaced.
     pub const IMAGE_GONE: &str = "image_gone";
-    /// No VM and no profile needs the image.
     pub const NOT_NEEDED: &str = "not_needed";
     /// It was already gone.
     pub const ABSENT: &str = "absent";

@@ -24,9 +24,8 @@ pub struct RemovalView {
     leftover: Option<String>,
     deleted: bool,
     /// `explicit_delete`: as asked for; `post_exec_cleanup`: its command has ended; `expired`; `abandoned`: what
-    /// needed it was killed; `unused`: for as long as `limits.template_unused_seconds`; `image_gone`: it is the
-    /// template of an image that was deleted or replaced; `not_needed`: by any VM or profile; or `absent`: it had
-    /// been gone already.
+    /// needed it was killed; `unused`: no VM was started from it for long; `image_gone`: it is the template of an image
+    /// that was deleted or replaced; `not_needed`: by any VM or profile; or `absent`: it had been gone already.
     reason: String,
 }
 

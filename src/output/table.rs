@@ -219,7 +219,7 @@ pub fn checks_table(layout: TableLayout, checks: &[HostCheck], conclusion: &str)
     format!("{}\n\n{}", lines.join("\n"), layout.text(conclusion))
 }
 
-fn table<const N: usize>(
+pub(super) fn table<const N: usize>(
     layout: TableLayout,
     shape: &TableShape<N>,
     rows: impl Iterator<Item = [String; N]>,
@@ -228,12 +228,12 @@ fn table<const N: usize>(
     layout.rows(shape, &rows).join("\n")
 }
 
-fn size(vcpu_count: u32, mem_mib: u32) -> String {
+pub(super) fn size(vcpu_count: u32, mem_mib: u32) -> String {
     format!("{vcpu_count} CPU, {}", MemMib(mem_mib))
 }
 
 /// A time in the past, in its largest unit.
-fn ago(seconds: f64) -> String {
+pub(super) fn ago(seconds: f64) -> String {
     let seconds = seconds.max(0.0) as u64;
     let (count, unit) = match seconds {
         0..60 => (seconds, "s"),

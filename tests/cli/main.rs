@@ -34,6 +34,7 @@ mod import_forms;
 mod import_sandbox;
 mod interruptible;
 mod interrupts;
+mod json_page;
 mod keep;
 mod labels;
 mod logs;

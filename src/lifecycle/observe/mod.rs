@@ -1,11 +1,15 @@
 //! Looking at VMs without changing them: what they are, what they print, and when that changes.
 
 mod activity;
+mod disk_use;
+mod inspect;
 mod logs;
 mod status;
 mod wait;
 
 pub use activity::VmWatcher;
+pub use disk_use::{DiskGroup, DiskItem, DiskKind, disk_use};
+pub use inspect::{VmInspection, inspect};
 pub use logs::{LogFollower, LogKind, read_log};
 pub use status::{status, status_all};
 pub use wait::{WaitGoal, WaitOutcome, wait};

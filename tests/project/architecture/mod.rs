@@ -13,7 +13,7 @@ use imports::{Module, SourceTree};
 const PLAN: &[(&str, &str)] = &[
     ("cli", "commands host import model output settings"),
     ("commands", "archive guest host image import lifecycle model output protocol settings"),
-    ("output", "archive guest host image lifecycle model sys template"),
+    ("output", "archive guest host image lifecycle model protocol settings sys template"),
     (
         "lifecycle",
         "archive backend guest host image import model protocol registry settings sys template",

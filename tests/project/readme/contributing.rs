@@ -31,7 +31,7 @@ const LISTS: [FileList; 4] = [
         most: 5,
         marks: &[
             "labels: VmLabels",
-            "labels: &'a VmLabels",
+            "    labels: BTreeMap<String, String>,",
             "labels: Default::default()",
             "VmLabels::collect(self.labels)",
         ],

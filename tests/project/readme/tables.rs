@@ -1,7 +1,5 @@
 //! Compares the documentation's tables and lists of names with the code.
 
-use std::collections::BTreeSet;
-
 use clap::ValueEnum;
 use mayfly::model::Isolation;
 use mayfly::settings::{BUILT_IN, merge};
@@ -64,27 +62,4 @@ fn files_of_profiles_and_settings() {
     let shown = Shell::new("mock", None)
         .ok(&format!("cat > config.toml << 'END'\n{}\nEND\n{show}", settings.text));
     assert_eq!(shown.matches(" config.toml:").count(), 3, "{shown}");
-}
-
-/// The words in backticks of the sentence in docs/scripting.md that starts with these words.
-fn named_after(start: &str) -> BTreeSet<String> {
-    let text = page("docs/scripting.md").replace('\n', " ");
-    let (_, rest) =
-        text.split_once(start).unwrap_or_else(|| panic!("no sentence starts {start:?}"));
-    let sentence = rest.split(". ").next().unwrap();
-    sentence.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-}
-
-#[test]
-fn json_fields() {
-    let shell = Shell::new("mock", None);
-    let keys = |script: &str| -> BTreeSet<String> {
-        let value: serde_json::Value = serde_json::from_str(&shell.ok(script)).unwrap();
-        value.as_object().unwrap().keys().cloned().collect()
-    };
-    assert_eq!(keys("mayfly create --json --name box"), named_after("`status` prints each VM's"));
-    shell.ok("mayfly rm box");
-    let mut answer = keys("mayfly run --json -- true");
-    assert!(answer.remove("stdout_encoding") && answer.remove("stderr_encoding"));
-    assert_eq!(answer, named_after("`exec` and `run` print"));
 }
