@@ -4,6 +4,7 @@ mod args;
 mod help;
 mod manual;
 mod tree;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,16 +12,15 @@ use std::iter::successors;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches, ValueEnum};
 
 use self::args::Cli;
+use self::usage::{arguments_before_guest, fail};
 use crate::commands::{self, AppContext};
 use crate::host::{confinement, launcher};
 use crate::import;
-use crate::model::RefusalKind;
-use crate::output::{ColorMode, ErrorReport, MAYFLY_FAILED, PrintStyle, Printer};
+use crate::output::{ColorMode, ErrorReport, PrintStyle, Printer};
 use crate::settings::{ConfigFiles, ConfigKey, KEYS, SettingSources, Settings};
 
 /// The definition of the command line, for completions and man pages.
@@ -68,7 +68,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (matches, cli)))
     {
         Ok(parsed) => parsed,
-        Err(error) => return report_usage(error, &args, usable, color),
+        Err(error) => return usage::report(error, &args, color, usable),
     };
     let printer = Printer { style: cli.style };
     let served = config
@@ -82,19 +82,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Prints an error, and returns the exit status for it.
-fn fail(printer: Printer, error: &anyhow::Error, verb: Option<&str>) -> ExitCode {
-    let failure =
-        if is_guest_verb(verb) { ErrorReport::of_command(error) } else { ErrorReport::of(error) };
-    printer.failure(&failure);
-    failure.exit_code.into()
-}
-
-fn is_guest_verb(verb: Option<&str>) -> bool {
-    verb.is_some_and(|verb| commands::GUEST_VERBS.contains(&verb))
-}
-
-/// The values of settings that were given as flags.
+/// The values of settings that were given as flags, of mayfly or of the verb.
 fn flags_given(matches: &ArgMatches) -> BTreeMap<&'static str, OsString> {
     let levels = || successors(Some(matches), |level| level.subcommand().map(|(_, below)| below));
     // A key that is not an argument's id here belongs to other verbs.
@@ -107,11 +95,6 @@ fn flags_given(matches: &ArgMatches) -> BTreeMap<&'static str, OsString> {
         Some((key.name, level.get_raw(key.name)?.next_back()?.to_owned()))
     };
     KEYS.iter().filter_map(value).collect()
-}
-
-/// The arguments before `--`; all others belong to the guest's command.
-fn arguments_before_guest(args: &[OsString]) -> impl Iterator<Item = &str> {
-    args.iter().skip(1).take_while(|arg| *arg != "--").map(|arg| arg.to_str().unwrap_or_default())
 }
 
 /// The `--color` of a command line that is not parsed yet, for what the parser itself prints.
@@ -129,51 +112,6 @@ fn requested_color(args: &[OsString], config: &ConfigFiles) -> ColorMode {
             value.and_then(|value| ColorMode::from_str(value, false).ok()).unwrap_or(requested);
     }
     requested
-}
-
-/// Prints what the parser says: help or the version, or else a usage error.
-fn report_usage(
-    error: clap::Error,
-    args: &[OsString],
-    config: &ConfigFiles,
-    color: ColorMode,
-) -> ExitCode {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        let is_detailed = args.get(1).is_some_and(|verb| verb == "help")
-            || arguments_before_guest(args).any(|arg| arg == "--help");
-        let tree = help::with_verbs_help(tree::tree(config), is_detailed);
-        let error = tree.color(color.into()).try_get_matches_from(args).err().unwrap_or(error);
-        let printer = Printer { style: PrintStyle { color, ..PrintStyle::default() } };
-        let text = color.on_stdout().styled(&error.render());
-        return match printer.stream(text.as_bytes()) {
-            Ok(_) => ExitCode::SUCCESS,
-            Err(error) => fail(printer, &error, None),
-        };
-    }
-    let partly = command().ignore_errors(true).try_get_matches_from(args);
-    let verb = partly.ok().and_then(|matches| matches.subcommand_name().map(str::to_owned));
-    let exit_code =
-        if is_guest_verb(verb.as_deref()) { MAYFLY_FAILED } else { RefusalKind::Usage.exit_code() };
-    let asks_for_help = matches!(
-        error.kind(),
-        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-    );
-    let json = arguments_before_guest(args).any(|arg| arg == "--json");
-    if asks_for_help && !json {
-        let mut tree = help::with_verbs_help(tree::tree(config), false);
-        tree.build();
-        let node = verb.as_deref().and_then(|verb| tree.find_subcommand_mut(verb));
-        let help = match node {
-            Some(node) => node.render_help(),
-            None => tree.render_help(),
-        };
-        let printer = Printer { style: PrintStyle::default() };
-        help.to_string().trim_end().lines().for_each(|line| printer.verdict(line));
-        return exit_code.into();
-    }
-    let failure = ErrorReport::of_usage(&error, verb.as_deref(), exit_code);
-    Printer { style: PrintStyle { json, color, ..PrintStyle::default() } }.failure(&failure);
-    exit_code.into()
 }
 
 /// The exit status of work that mayfly does as another process.

@@ -13,6 +13,14 @@ pub(super) fn tree(config: &ConfigFiles) -> clap::Command {
     adjust(Cli::command(), config)
 }
 
+/// The definition of the command line, on which no variable or file sets a flag.
+pub(super) fn without_defaults() -> clap::Command {
+    fn cleared(command: clap::Command) -> clap::Command {
+        command.mut_args(|arg| arg.env(None::<&'static str>)).mut_subcommands(cleared)
+    }
+    cleared(tree(&ConfigFiles::default()))
+}
+
 fn adjust(command: clap::Command, config: &ConfigFiles) -> clap::Command {
     join_lines(command)
         .mut_args(|arg| apply_config(allow_no(move_variable(arg)), config))

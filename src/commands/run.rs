@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::AppContext;
 use super::build_progress::create_vm;
@@ -17,7 +17,7 @@ use crate::host::process;
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::{self, CommandWords, ExecCommand, PhaseTimings, StartCaller, StreamPurpose};
 use crate::model::Refusal;
-use crate::output::ErrorReport;
+use crate::output::{ErrorReport, about_mount};
 use crate::settings::{ConfigKey, ValueOrigin};
 
 /// Run a command in a new VM, and leave nothing behind
@@ -75,6 +75,12 @@ pub struct Args {
 }
 
 pub fn serve(app: &AppContext, mut args: Args) -> Result<u8> {
+    if let Some(first) = args.command.words().and_then(<[OsString]>::first)
+        && let Some(hint) = first.to_str().and_then(about_mount)
+        && app.printer.style.verbose
+    {
+        bail!(Refusal::usage(format!("{first:?} is not a command")).hint(hint));
+    }
     let mut request =
         args.vm.into_request(args.keep.keep(app)?, Some(process::identify_self()?))?;
     request.needed = args.command.timeout();

@@ -145,7 +145,7 @@ fn finish(
         bail!(Refusal::usage(message));
     }
     let command = configuration.config.unwrap_or_default().defaults();
-    if let Some(problem) = command.problem() {
+    if let Some((_, problem)) = command.problem() {
         bail!(Refusal::usage(problem));
     }
     for (layer, diff_id) in layers.iter_mut().zip(diff_ids) {

@@ -18,7 +18,7 @@ use crate::model::{
     ValueRange, VmExpiry, VmId, VmLabels, VmLimits, VmManifest, VmName, VmPhase, VmRecord,
 };
 use crate::registry::{RegistryChange, RegistryContents, write_manifest};
-use crate::settings::find_profile;
+use crate::settings::Settings;
 use crate::sys::random;
 
 /// Seconds that a VM gets in addition to the time it is needed for, to start and to copy files. The deadline of an
@@ -56,8 +56,8 @@ pub fn create(
     progress: &mut dyn ProgressSink,
 ) -> Result<VmRecord> {
     let profiles = manager.settings.profiles()?;
-    check_limits(request, &profiles.limits)?;
-    let profile = find_profile(profiles, &request.profile)?;
+    check_limits(&manager.settings, request, &profiles.limits)?;
+    let profile = manager.settings.profile(&request.profile)?;
     let backend = choose_backend(manager, profile, request)?;
 
     reap_expired(manager)?;
@@ -98,24 +98,26 @@ pub fn create(
     })
 }
 
-fn check_limits(request: &CreateRequest, limits: &VmLimits) -> Result<(), Refusal> {
+fn check_limits(settings: &Settings, request: &CreateRequest, limits: &VmLimits) -> Result<()> {
     let longest = TimeSpan(Duration::from_secs(limits.ttl_seconds.max));
     if let Some(needed) = request.needed.filter(|needed| needed.0 > longest.0) {
+        let place = settings.limit_place("ttl_seconds")?;
         let message = format!(
-            "--timeout {needed} is longer than a VM may live: limits.ttl_seconds allows {longest}"
+            "--timeout must be at most {longest}, which is how long a VM may live, not {needed}"
         );
-        return Err(Refusal::usage(message)
-            .hint("change --timeout, or limits.ttl_seconds in your profiles.toml"));
+        let hint = format!("raise [limits] ttl_seconds in {place}");
+        return Err(Refusal::usage(message).hint(hint).into());
     }
-    let asked: [(&str, &str, Option<u64>, ValueRange); 3] = [
-        ("vcpu_count", "--vcpus", request.vcpu_count.map(u64::from), limits.vcpu_count),
-        ("mem_mib", "--mem", request.mem.map(|mem| u64::from(mem.0)), limits.mem_mib),
-        ("ttl_seconds", "--ttl", request.ttl.map(TimeSpan::seconds), limits.ttl_seconds),
-    ];
-    for (field, flag, value, bounds) in asked {
-        value.map_or(Ok(()), |value| bounds.check(field, flag, value))?;
-    }
-    Ok(())
+    let check = |key, limit, value: Option<u64>, bounds, shown| {
+        let Some(value) = value else { return Ok(()) };
+        settings.check_limit(limit, bounds, (&settings.source(key), value), shown)
+    };
+    let count = |count: u64| count.to_string();
+    check("vcpus", "vcpu_count", request.vcpu_count.map(u64::from), limits.vcpu_count, count)?;
+    let mem = request.mem.map(|mem| u64::from(mem.0));
+    check("mem", "mem_mib", mem, limits.mem_mib, MemMib::shown)?;
+    let ttl = request.ttl.map(TimeSpan::seconds);
+    check("ttl", "ttl_seconds", ttl, limits.ttl_seconds, TimeSpan::shown)
 }
 
 /// How long the VM lives: as asked for, but at least as long as it is needed and takes to start, if the limit allows.

@@ -25,8 +25,9 @@ use crate::registry::write_manifest;
 /// `Usage` outside the limits, `Expired` if the VM has expired; whatever prevents the guest from
 /// learning its new time.
 pub fn extend(manager: &VmManager, id: &VmId, ttl: TimeSpan) -> Result<VmRecord> {
-    let limits = &manager.settings.profiles()?.limits;
-    limits.ttl_seconds.check("ttl_seconds", "DURATION", ttl.seconds())?;
+    let (settings, seconds) = (&manager.settings, ttl.seconds());
+    let bounds = settings.profiles()?.limits.ttl_seconds;
+    settings.check_limit("ttl_seconds", bounds, ("DURATION", seconds), TimeSpan::shown)?;
     let (record, _lock) = acquire_unexpired(manager, id)?;
     let now = clock::now()?;
     let mut extended = record.clone();

@@ -201,7 +201,7 @@ impl VmManager {
     /// `WrongState` if it has ended.
     pub fn running_vmm(&self, record: &VmRecord) -> Result<PidFd> {
         self.process_of(record)?.ok_or_else(|| {
-            let message = format!("VM {} has just ended", record.id());
+            let message = format!("VM {} has just ended", record.manifest.display_name());
             Refusal::new(RefusalKind::WrongState, message).into()
         })
     }

@@ -17,8 +17,9 @@ use crate::model::{Refusal, RefusalKind, VmId, VmRecord};
 pub fn acquire_unexpired(manager: &VmManager, id: &VmId) -> Result<(VmRecord, FileLock)> {
     let (record, lock) = acquire(manager, id)?;
     if record.has_expired(&clock::now()?) {
+        let refusal = expired(&record);
         remove_settled(manager, record, lock, reason::EXPIRED)?;
-        return Err(expired(id).into());
+        return Err(refusal.into());
     }
     Ok((record, lock))
 }
@@ -31,12 +32,13 @@ pub fn observe_unexpired(manager: &VmManager, record: VmRecord) -> Result<VmReco
     let now = clock::now()?;
     if record.has_expired(&now) {
         remove(manager, record.id(), reason::EXPIRED)?;
-        return Err(expired(record.id()).into());
+        return Err(expired(&record).into());
     }
     manager.observe(record, &now)
 }
 
-fn expired(id: &VmId) -> Refusal {
-    Refusal::new(RefusalKind::Expired, format!("VM {id} expired and was automatically deleted"))
+fn expired(record: &VmRecord) -> Refusal {
+    let name = record.manifest.display_name();
+    Refusal::new(RefusalKind::Expired, format!("VM {name} expired and was automatically deleted"))
         .hint("create another; '--ttl' sets how long it may live")
 }

@@ -30,36 +30,42 @@ impl CommandDefaults {
         *self == CommandDefaults::default()
     }
 
-    /// What is wrong with them.
-    pub fn problem(&self) -> Option<String> {
-        let words = self.entrypoint.iter().chain(&self.cmd);
+    /// The key that is wrong, and why.
+    pub fn problem(&self) -> Option<(&'static str, String)> {
         let named = self.env.iter().flat_map(|(name, value)| [name, value]);
-        let all = || words.clone().chain(named.clone()).chain(&self.user).chain(&self.workdir);
-        if let Some(text) = all().find(|text| text.contains('\0')) {
-            return Some(format!("{text:?} has a null byte in it"));
+        let all = || {
+            let words = self.entrypoint.iter().map(|word| ("entrypoint", word));
+            let words = words.chain(self.cmd.iter().map(|word| ("cmd", word)));
+            let words = words.chain(named.clone().map(|text| ("env", text)));
+            let words = words.chain(self.user.iter().map(|user| ("user", user)));
+            words.chain(self.workdir.iter().map(|directory| ("workdir", directory)))
+        };
+        if let Some((key, text)) = all().find(|(_, text)| text.contains('\0')) {
+            return Some((key, format!("{text:?} has a null byte in it")));
         }
-        let bytes: usize = all().map(|text| text.len() + 1).sum();
+        let bytes: usize = all().map(|(_, text)| text.len() + 1).sum();
         if bytes > MAX_BYTES {
-            return Some(format!(
+            let why = format!(
                 "its command and variables take {bytes} bytes, more than the {MAX_BYTES} allowed"
-            ));
+            );
+            return Some(("env", why));
         }
         if let Some(name) = self.env.keys().find(|name| name.is_empty() || name.contains('=')) {
-            return Some(format!("{name:?} cannot be a variable's name"));
+            return Some(("env", format!("{name:?} cannot be a variable's name")));
         }
         if self.entrypoint.first().is_some_and(String::is_empty) {
-            return Some("its entrypoint has no program".into());
+            return Some(("entrypoint", "its entrypoint has no program".into()));
         }
         let is_user = |user: &String| {
             !user.is_empty() && !user.contains(|c: char| c.is_whitespace() || c.is_control())
         };
         if let Some(user) = self.user.as_ref().filter(|user| !is_user(user)) {
-            return Some(format!("{user:?} cannot be a user"));
+            return Some(("user", format!("{user:?} cannot be a user")));
         }
         self.workdir
             .as_ref()
             .filter(|directory| !directory.starts_with('/'))
-            .map(|directory| format!("{directory:?} is not an absolute directory"))
+            .map(|directory| ("workdir", format!("{directory:?} is not an absolute directory")))
     }
 }
 
@@ -84,8 +90,8 @@ mod tests {
             change(&mut defaults);
             defaults.problem()
         };
-        assert!(bad(&|d| d.cmd.push("a\0b".into())).unwrap().contains("null byte"));
-        assert!(bad(&|d| d.cmd.push("a".repeat(MAX_BYTES))).unwrap().contains("bytes"));
+        assert!(bad(&|d| d.cmd.push("a\0b".into())).unwrap().1.contains("null byte"));
+        assert!(bad(&|d| d.cmd.push("a".repeat(MAX_BYTES))).unwrap().1.contains("bytes"));
         assert!(bad(&|d| drop(d.env.insert("A=B".into(), "".into()))).is_some());
         assert!(bad(&|d| drop(d.env.insert("".into(), "x".into()))).is_some());
         assert!(bad(&|d| d.entrypoint = vec!["".into()]).is_some());

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use super::name_list::listed;
 use super::refusal::{Refusal, RefusalKind};
 
 /// The number of hex digits in a [`VmId`].
@@ -148,12 +149,9 @@ impl VmRef {
                     .hint_at_nearest(&self.0, words, "'mayfly status' lists all VMs"))
             }
             (None, several) => {
-                let ids: Vec<&str> = several.iter().map(VmId::as_str).collect();
-                Err(Refusal::new(
-                    RefusalKind::Usage,
-                    format!("{:?} could mean {} VMs: {}", self.0, ids.len(), ids.join(", ")),
-                )
-                .hint("type more of the id"))
+                let ids = listed(several.iter().map(VmId::as_str));
+                let message = format!("{:?} could mean {} VMs: {ids}", self.0, several.len());
+                Err(Refusal::usage(message).hint("type more of the id"))
             }
         }
     }

@@ -7,10 +7,12 @@ pub mod command;
 pub mod dns_name;
 pub mod filter;
 pub mod id;
+pub mod key_places;
 pub mod label;
 pub mod layout;
 #[cfg(test)]
 mod life_tests;
+pub mod name_list;
 pub mod nearest;
 pub mod platform;
 pub mod process;
@@ -31,8 +33,10 @@ pub use command::CommandDefaults;
 pub use dns_name::DnsName;
 pub use filter::{StatusFilter, StatusSort};
 pub use id::{VmId, VmName, VmRef};
+pub use key_places::KeyPlaces;
 pub use label::{LabelQuery, VmLabel, VmLabels};
 pub use layout::{BootFiles, FrozenFiles, VmPaths};
+pub use name_list::listed;
 pub use platform::{Accelerator, BackendChoice, BackendKind, Isolation};
 pub use process::{ProcessId, ProcessLiveness, ProcessPlace};
 pub use profile::{

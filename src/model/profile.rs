@@ -6,9 +6,9 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::command::CommandDefaults;
+use super::key_places::KeyPlaces;
 use super::platform::{Isolation, display_as_value};
 use super::profile_name::{ProfileName, is_word};
-use super::refusal::{Refusal, RefusalKind};
 
 /// The file in an imported image's directory that holds its profile.
 pub const IMPORTED_PROFILE: &str = "profile.toml";
@@ -126,24 +126,24 @@ const ROOT_MIB: ValueRange = ValueRange { min: 512, max: 1 << 24 };
 const KERNEL_PREFIX: &str = "linux-image-";
 
 impl DebianRecipe {
-    /// What is wrong with the recipe. Its words become arguments of other programs, and people share profile
-    /// files, so every word must obey a strict grammar.
-    pub fn problem(&self) -> Option<String> {
-        let is_not = |what: &str, text: &str| Some(format!("{text:?} is not {what}"));
+    /// The key that is wrong, and why. The words of a recipe become arguments of other programs, and people share
+    /// profile files, so every word must obey a strict grammar.
+    pub fn problem(&self) -> Option<(&'static str, String)> {
+        let is_not = |key, what: &str, text: &str| Some((key, format!("{text:?} is not {what}")));
         if !is_word(&self.suite, "-") {
-            return is_not("a Debian suite", &self.suite);
+            return is_not("suite", "a Debian suite", &self.suite);
         }
         if !self.kernel.strip_prefix(KERNEL_PREFIX).is_some_and(is_package) {
-            return is_not("a kernel package (linux-image-...)", &self.kernel);
+            return is_not("kernel", "a kernel package (linux-image-...)", &self.kernel);
         }
         if let Some(package) = self.packages.iter().find(|package| !is_package(package)) {
-            return is_not("a package name", package);
+            return is_not("packages", "a package name", package);
         }
         if let Some(mirror) = self.mirror.as_ref().filter(|mirror| !is_mirror(mirror)) {
-            return is_not("a mirror's address", mirror);
+            return is_not("mirror", "a mirror's address", mirror);
         }
-        let root = ROOT_MIB.problem("root_mib", self.root_mib.into());
-        root.or_else(|| DISK_MIB.problem("disk_mib", self.disk_mib.into()))
+        let root = ROOT_MIB.problem_of("root_mib", self.root_mib.into());
+        root.or_else(|| DISK_MIB.problem_of("disk_mib", self.disk_mib.into()))
     }
 }
 
@@ -196,22 +196,18 @@ impl ValueRange {
         (self.min..=self.max).contains(&value)
     }
 
-    /// What is wrong with the `value` of `field`, if it is outside.
-    pub fn problem(self, field: &str, value: u64) -> Option<String> {
-        let ValueRange { min, max } = self;
+    /// What is wrong with the `value` of `field`, if it is outside; `shown` writes it as a user does.
+    pub fn problem(self, field: &str, value: u64, shown: fn(u64) -> String) -> Option<String> {
         let is_inside = self.contains(value);
-        (!is_inside).then(|| format!("{field} must be between {min} and {max}, not {value}"))
+        (!is_inside).then(|| {
+            let [min, max, value] = [self.min, self.max, value].map(shown);
+            format!("{field} must be between {min} and {max}, not {value}")
+        })
     }
 
-    /// Checks the `value` of `field`; `given` is what a user would change.
-    ///
-    /// # Errors
-    /// `Usage` if it is outside.
-    pub fn check(self, field: &str, given: &str, value: u64) -> Result<(), Refusal> {
-        self.problem(field, value).map_or(Ok(()), |problem| {
-            let hint = format!("change {given}, or [limits] in your profiles.toml");
-            Err(Refusal::new(RefusalKind::Usage, problem).hint(hint))
-        })
+    /// The key of a file that is outside, and why.
+    pub fn problem_of(self, key: &'static str, value: u64) -> Option<(&'static str, String)> {
+        Some((key, self.problem(key, value, |value| value.to_string())?))
     }
 }
 
@@ -220,6 +216,8 @@ impl ValueRange {
 pub struct ProfileSet {
     pub limits: VmLimits,
     pub profiles: BTreeMap<ProfileName, Profile>,
+    /// Where the files set them.
+    pub places: KeyPlaces,
 }
 
 #[cfg(test)]
@@ -286,7 +284,11 @@ mod tests {
         ] {
             assert!(problem(&|r| r.mirror = Some(bad.into())).is_some(), "{bad:?}");
         }
-        assert!(problem(&|r| r.root_mib = 511).unwrap().contains("root_mib must be between 512"));
-        assert!(problem(&|r| r.disk_mib = 63).unwrap().contains("disk_mib must be between 64"));
+        let (key, why) = problem(&|r| r.root_mib = 511).unwrap();
+        assert_eq!(
+            (key, &*why),
+            ("root_mib", "root_mib must be between 512 and 16777216, not 511")
+        );
+        assert_eq!(problem(&|r| r.disk_mib = 63).unwrap().0, "disk_mib");
     }
 }

@@ -248,7 +248,7 @@ impl VmRecord {
     /// `WrongState` if the VM is not started, with the reason; `Busy` if it is elsewhere.
     pub fn running(&self) -> Result<&VmInstance, Refusal> {
         if let VmPhase::Elsewhere { place } = &self.state {
-            return Err(elsewhere(self.id(), place));
+            return Err(elsewhere(self.manifest.display_name(), place));
         }
         let VmPhase::Started { instance } = &self.state else {
             let why = match self.last_error() {
@@ -369,16 +369,16 @@ impl VmRecord {
     }
 
     fn refuse(&self, what: &str) -> Refusal {
-        Refusal::new(RefusalKind::WrongState, format!("VM {} {what}", self.id()))
+        Refusal::new(RefusalKind::WrongState, format!("VM {} {what}", self.manifest.display_name()))
     }
 }
 
 /// The refusal to do anything with a VM that is elsewhere.
-pub fn elsewhere(id: &VmId, place: &ProcessPlace) -> Refusal {
+pub fn elsewhere(name: &str, place: &ProcessPlace) -> Refusal {
     let ProcessPlace { host, pid_namespace, .. } = place;
     let host = host.escape_default();
     let message =
-        format!("VM {id} runs elsewhere: on host {host}, in pid namespace {pid_namespace}");
+        format!("VM {name} runs elsewhere: on host {host}, in pid namespace {pid_namespace}");
     Refusal::new(RefusalKind::Busy, message).hint(
         "use mayfly there; once the VM has been expired for a minute, 'mayfly reap' deletes it from anywhere",
     )

@@ -16,6 +16,11 @@ impl TimeSpan {
         TimeSpan(Duration::from_secs(seconds.max(0.0) as u64))
     }
 
+    /// This many seconds, as a user types them.
+    pub fn shown(seconds: u64) -> String {
+        TimeSpan(Duration::from_secs(seconds)).to_string()
+    }
+
     /// Whole seconds, rounded up, so that `500ms` is not zero.
     pub fn seconds(self) -> u64 {
         self.0.as_secs() + u64::from(self.0.subsec_nanos() > 0)
@@ -48,6 +53,13 @@ impl fmt::Display for TimeSpan {
 /// An amount of memory in MiB: a number with `M`/`MiB` or `G`/`GiB`, or a bare number of MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemMib(pub u32);
+
+impl MemMib {
+    /// This many MiB, as a user types them.
+    pub fn shown(mib: u64) -> String {
+        u32::try_from(mib).map_or_else(|_| format!("{mib}M"), |mib| MemMib(mib).to_string())
+    }
+}
 
 impl FromStr for MemMib {
     type Err = Refusal;

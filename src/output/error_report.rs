@@ -6,7 +6,8 @@ use nix::sys::signal::Signal;
 use serde::Serialize;
 
 use super::escape::escape;
-use super::usage_hint;
+use super::usage_mistake::UsageMistake;
+use super::{bad_value, usage_hint};
 use crate::guest::CommandExit;
 use crate::host::signals::SignalInterrupt;
 use crate::model::{Refusal, RefusalKind, TimeSpan};
@@ -62,16 +63,20 @@ impl ErrorReport {
 
     /// From an error of the command line's parser. Printed like every other error, because clap neither
     /// escapes what the user typed nor leaves arguments that come from variables out of the usage.
-    pub fn of_usage(error: &clap::Error, verb: Option<&str>, exit_code: u8) -> ErrorReport {
-        let text = error.render().to_string();
-        let mut paragraphs = text.split("\n\n").map(|paragraph| {
+    pub fn of_usage(mistake: &UsageMistake<'_>, exit_code: u8) -> ErrorReport {
+        let message = bad_value::message(mistake).unwrap_or_else(|| {
+            let text = mistake.error.render().to_string();
+            let paragraph = text.split("\n\n").next().unwrap_or_default();
             let words: Vec<&str> = paragraph.lines().map(str::trim).collect();
-            escape(words.join(" ").trim())
+            let words = words.join(" ");
+            words.strip_prefix("error: ").unwrap_or(&words).trim().to_owned()
         });
-        let message = paragraphs.next().unwrap_or_default();
-        let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
-        let kind = RefusalKind::Usage.name();
-        ErrorReport { kind, message, hint: Some(usage_hint::hint(error, verb)), exit_code }
+        ErrorReport {
+            kind: RefusalKind::Usage.name(),
+            message: escape(&message),
+            hint: Some(usage_hint::hint(mistake)),
+            exit_code,
+        }
     }
 
     /// For a verb that otherwise exits with the code of a command in the guest.

@@ -1,55 +1,68 @@
 //! Hints for command lines that the parser does not accept.
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ErrorKind};
 
 use super::escape::escape;
-use crate::model::Refusal;
+use super::usage_mistake::UsageMistake;
+use super::{docker_flags, docker_verbs};
+use crate::model::{Refusal, nearest::nearest};
 
-/// Commands of similar programs, and what mayfly calls them.
-const OTHER_NAMES: [(&[&str], &str); 9] = [
-    (&["list", "inspect", "info"], "mayfly status"),
-    (&["delete", "del", "destroy", "kill", "remove"], "mayfly rm"),
-    (&["ssh", "attach", "console", "login"], "mayfly shell"),
-    (&["images"], "mayfly image ls"),
-    (&["pull", "build"], "mayfly image build"),
-    (&["import", "load"], "mayfly image import"),
-    (&["prune", "gc", "clean"], "mayfly reap"),
-    (&["up", "boot"], "mayfly start"),
-    (&["version"], "mayfly --version"),
-];
+/// Verbs that delete or end something. A word that is merely similar must not lead to one.
+const DESTRUCTIVE: [&str; 4] = ["rm", "stop", "reap", "prune"];
 
-/// The hint for an error of clap's, in one line.
-pub(super) fn hint(error: &clap::Error, verb: Option<&str>) -> String {
+/// The hint for a mistake, in one line.
+pub(super) fn hint(mistake: &UsageMistake<'_>) -> String {
+    if let Some(hint) = about_mount(mistake) {
+        return hint.to_owned();
+    }
     // The refusal of a value has a more precise hint.
-    let refusal =
-        std::error::Error::source(error).and_then(|source| source.downcast_ref::<Refusal>());
+    let refusal = std::error::Error::source(mistake.error)
+        .and_then(|source| source.downcast_ref::<Refusal>());
     if let Some(hint) = refusal.and_then(|refusal| refusal.hint.as_deref()) {
         return escape(hint);
     }
-    about_word(error).or_else(|| suggestion(error)).unwrap_or_else(|| match verb {
-        Some(verb) => format!("'mayfly {verb} --help' shows the usage"),
-        None => "'mayfly --help' shows the usage".into(),
-    })
+    let hint = about_word(mistake).or_else(|| suggestion(mistake));
+    hint.map_or_else(|| usage(mistake.verb), |hint| escape(&hint))
 }
 
-fn about_word(error: &clap::Error) -> Option<String> {
-    let word = text(error, ContextKind::InvalidSubcommand)?;
-    let (_, name) = OTHER_NAMES.iter().find(|(words, _)| words.contains(&word))?;
-    Some(format!("mayfly calls that '{name}'"))
+fn usage(verb: &str) -> String {
+    let verb = if verb.is_empty() { String::new() } else { format!("{verb} ") };
+    format!("'mayfly {verb}--help' shows the usage")
 }
 
-fn suggestion(error: &clap::Error) -> Option<String> {
-    let kinds =
-        [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
-    let word = kinds.into_iter().find_map(|kind| text(error, kind))?;
-    Some(format!("did you mean '{}'?", escape(word)))
+/// For docker's '-v DIR:PATH'.
+fn about_mount(mistake: &UsageMistake<'_>) -> Option<&'static str> {
+    let word = mistake.about(ContextKind::InvalidValue);
+    let word = word.or_else(|| mistake.about(ContextKind::InvalidArg))?;
+    let hint = docker_flags::about_mount(word)?;
+    (mistake.word_before(word) == Some("-v")).then_some(hint)
 }
 
-/// The last of several values, which clap considers the best.
-fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
-    match error.get(kind)? {
-        ContextValue::String(word) => Some(word),
-        ContextValue::Strings(words) => words.last().map(String::as_str),
-        _ => None,
+/// For words of docker and similar programs.
+fn about_word(mistake: &UsageMistake<'_>) -> Option<String> {
+    if let Some(flag) = mistake.about(ContextKind::InvalidArg) {
+        return docker_flags::about_flag(mistake.verb, flag).map(str::to_owned);
     }
+    let word = mistake.about(ContextKind::InvalidSubcommand)?;
+    docker_verbs::about_verb(mistake.verb, word, mistake.words_after(word))
+}
+
+/// The most similar word that is shown in the help.
+fn suggestion(mistake: &UsageMistake<'_>) -> Option<String> {
+    let (verb, command) = (mistake.verb, mistake.command);
+    if let Some(typed) = mistake.about(ContextKind::InvalidSubcommand) {
+        let names = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+        let names = names.map(clap::Command::get_name).filter(|name| !DESTRUCTIVE.contains(name));
+        let name = nearest(typed, names)?;
+        let verb = if verb.is_empty() { String::new() } else { format!("{verb} ") };
+        return Some(format!("did you mean 'mayfly {verb}{name}'?"));
+    }
+    if mistake.error.kind() == ErrorKind::UnknownArgument {
+        let typed = mistake.about(ContextKind::InvalidArg)?.strip_prefix("--")?;
+        let flags = command.get_arguments().filter(|arg| !arg.is_hide_set());
+        let flag = nearest(typed, flags.filter_map(clap::Arg::get_long))?;
+        return Some(format!("did you mean '--{flag}'?"));
+    }
+    let value = mistake.about(ContextKind::SuggestedValue)?;
+    Some(format!("did you mean '{value}'?"))
 }

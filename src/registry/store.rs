@@ -225,7 +225,10 @@ impl Registry {
     /// # Errors
     /// `Busy` after `limit`.
     pub fn lock_vm(&self, id: &VmId, limit: Duration) -> Result<FileLock> {
-        FileLock::acquire(&self.vm_lock(id), &format!("VM {id}"), Instant::now() + limit)
+        // Looked up before the wait, at whose end the VM may be gone.
+        let name = || Some(self.read().ok()?.vms.get(id)?.manifest.display_name().to_owned());
+        let what = format!("VM {}", name().unwrap_or_else(|| id.to_string()));
+        FileLock::acquire(&self.vm_lock(id), &what, Instant::now() + limit)
     }
 
     /// The lock of one VM, if it is free.

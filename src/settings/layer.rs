@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
+use super::file_values::{FileValues, KnownKey, not_toml, place};
 use crate::model::{
-    CommandDefaults, DebianRecipe, ImageRecipe, ImportRecipe, Isolation, Profile, ProfileName,
-    Refusal, RefusalKind, ValueRange,
+    CommandDefaults, DebianRecipe, ImageRecipe, ImportRecipe, Isolation, KeyPlaces, Profile,
+    ProfileName, Refusal, ValueRange,
 };
 
 /// A key of a table, for the manual and for error messages.
@@ -16,6 +17,8 @@ pub struct ProfileKey {
     pub name: &'static str,
     /// What a value looks like.
     pub form: &'static str,
+    /// What it must be, in words.
+    pub(super) expected: &'static str,
     /// The description in the manual.
     pub about: &'static str,
 }
@@ -25,23 +28,30 @@ pub const LIMIT_KEYS: &[ProfileKey] = LimitsLayer::KEYS;
 /// The keys of a profile and of `[defaults]`.
 pub const PROFILE_KEYS: &[ProfileKey] = ProfileLayer::KEYS;
 
-/// How the manual writes values of a type.
+/// How the manual writes values of a type, and how errors describe them.
 trait ValueForm {
     const FORM: &'static str;
+    const EXPECTED: &'static str;
 }
 
 macro_rules! forms {
-    ($($form:literal: $($kind:ty),*;)*) => { $($(impl ValueForm for $kind { const FORM: &'static str = $form; })*)* };
+    ($($kind:ty: $form:literal, $expected:literal;)*) => {
+        $(impl ValueForm for $kind {
+            const FORM: &'static str = $form;
+            const EXPECTED: &'static str = $expected;
+        })*
+    };
 }
 
 forms! {
-    "text": String;
-    "[ text, ... ]": Vec<String>;
-    "{ NAME = text, ... }": BTreeMap<String, String>;
-    "number": u32, u64;
-    "{ min = number, max = number }": ValueRange;
-    "true | false": bool;
-    "\"none\" | \"emulated\" | \"hardware\"": Isolation;
+    String: "text", "a text in quotes";
+    Vec<String>: "[ text, ... ]", "a list of texts, such as [\"git\", \"jq\"]";
+    BTreeMap<String, String>: "{ NAME = text, ... }", "a table of texts, such as { LANG = \"C\" }";
+    u32: "number", "a whole number below 4294967296";
+    u64: "number", "a whole number";
+    ValueRange: "{ min = number, max = number }", "a range, such as { min = 1, max = 8 }";
+    bool: "true | false", "true or false";
+    Isolation: "\"none\" | \"emulated\" | \"hardware\"", "\"none\", \"emulated\" or \"hardware\"";
 }
 
 /// A table of a file: its keys, described in the manual, and how it is read and merged. The field after `and` is
@@ -62,6 +72,7 @@ macro_rules! table {
             const KEYS: &[ProfileKey] = &[$(ProfileKey {
                 name: stringify!($key),
                 form: <$form as ValueForm>::FORM,
+                expected: <$form as ValueForm>::EXPECTED,
                 about: concat!($($about),+),
             }),*];
 
@@ -232,15 +243,27 @@ pub struct ProfilesFile {
 }
 
 impl ProfilesFile {
-    /// Reads a file's text.
+    /// Reads a file's text, and adds the places of its keys to `places`.
     ///
     /// # Errors
-    /// `Usage`, naming the file, the place and the key.
-    pub(super) fn parse(text: &str, origin: &str) -> Result<ProfilesFile, Refusal> {
-        check_keys(text, origin)?;
-        toml::from_str(text).map_err(|error| {
-            Refusal::new(RefusalKind::Usage, format!("{origin}: {}", error.to_string().trim_end()))
-        })
+    /// `Usage`, naming the file, the line and the key.
+    pub(super) fn parse(
+        text: &str,
+        origin: &str,
+        places: &mut KeyPlaces,
+    ) -> Result<ProfilesFile, Refusal> {
+        let whole =
+            DeTable::parse(text).map_err(|error| not_toml(&error, |at| place(text, origin, at)))?;
+        let known = |keys: &[ProfileKey]| -> Vec<KnownKey> {
+            keys.iter().map(|key| (key.name, key.expected)).collect()
+        };
+        let (limits, profile) = (known(LIMIT_KEYS), known(PROFILE_KEYS));
+        let values = FileValues::of(text, origin, whole.get_ref(), &limits, &profile)?;
+        let file = toml::from_str(text).map_err(|error| values.refuse(&error))?;
+        for value in values.all {
+            places.insert(value.path, place(text, origin, value.key.start));
+        }
+        Ok(file)
     }
 
     /// The profiles of imported images.
@@ -262,49 +285,12 @@ impl ProfilesFile {
     }
 }
 
-/// Refuses a file with an unknown key. Values are checked when they are read.
-fn check_keys(text: &str, origin: &str) -> Result<(), Refusal> {
-    // What is not TOML is refused by the reader, with a better message.
-    let Ok(whole) = DeTable::parse(text) else { return Ok(()) };
-    let check = |table: &DeTable<'_>, place: &str, known: &[&str]| {
-        let Some((key, _)) = table.iter().find(|(key, _)| !known.contains(&key.get_ref().as_ref()))
-        else {
-            return Ok(());
-        };
-        let (name, before) = (key.get_ref(), &text.as_bytes()[..key.span().start]);
-        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
-        let message = format!("{origin}:{line}: unknown key {name:?}{place}");
-        let all = format!("the keys are {}", known.join(", "));
-        let refusal = Refusal::new(RefusalKind::Usage, message);
-        Err(refusal.hint_at_nearest(name, known.iter().copied(), all))
-    };
-    let names = |keys: &[ProfileKey]| keys.iter().map(|key| key.name).collect::<Vec<_>>();
-    let (limits, of_profiles) = (names(LIMIT_KEYS), names(PROFILE_KEYS));
-    check(whole.get_ref(), "", &["limits", "defaults", "profiles"])?;
-    for (name, value) in whole.get_ref() {
-        match (name.get_ref().as_ref(), value.get_ref()) {
-            ("limits", DeValue::Table(table)) => check(table, " in [limits]", &limits)?,
-            ("defaults", DeValue::Table(table)) => check(table, " in [defaults]", &of_profiles)?,
-            (_, DeValue::Table(profiles)) => {
-                for (name, value) in profiles {
-                    if let DeValue::Table(table) = value.get_ref() {
-                        let place = format!(" in [profiles.{}]", name.get_ref());
-                        check(table, &place, &of_profiles)?;
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn refused(text: &str) -> (String, String) {
-        let refusal = ProfilesFile::parse(text, "my.toml").unwrap_err();
+        let refusal = ProfilesFile::parse(text, "my.toml", &mut KeyPlaces::default()).unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::Usage);
         (refusal.message, refusal.hint.unwrap_or_default())
     }
@@ -343,16 +329,45 @@ mod tests {
 
     #[test]
     fn other_mistakes_are_named_too() {
-        for (text, word) in [
-            ("limits = 1", "limits = 1"),
-            ("profiles = []", "profiles"),
-            ("profiles.a = 1", "profiles.a"),
-            ("[profiles.a]\nkeep = 1", "keep"),
-            ("[limits]\nmem_mib = { min = 1, most = 2 }", "most"),
-            ("[limits", "line 1"),
+        let range = "a range, such as { min = 1, max = 8 }";
+        for (text, message) in [
+            ("limits = 1", "1: limits must be a table, not 1"),
+            ("\nprofiles = []", "2: profiles must be a table, not []"),
+            ("profiles.a = 1", "1: profiles.a must be a table, not 1"),
+            ("[profiles.a]\nkeep = 1", "2: keep in [profiles.a] must be true or false, not 1"),
+            (
+                "[defaults]\nmem_mib = 4_294_967_296",
+                "2: mem_mib in [defaults] must be a whole number below 4294967296, not 4_294_967_296",
+            ),
+            (
+                "[limits]\nmem_mib = { min = 1, most = 2 }",
+                &format!("2: mem_mib in [limits] must be {range}, not {{ min = 1, most = 2 }}"),
+            ),
+            ("[limits", "1: this is not TOML: "),
+            ("[profiles.\"../up\"]", "1: \"../up\" cannot be a profile name: "),
         ] {
             let (shown, _) = refused(text);
-            assert!(shown.starts_with("my.toml: ") && shown.contains(word), "{text}: {shown}");
+            assert!(shown.starts_with(&format!("my.toml:{message}")), "{text}: {shown}");
+        }
+    }
+
+    #[test]
+    fn the_last_file_that_sets_a_key_is_its_place() {
+        let mut places = KeyPlaces::default();
+        for (file, text) in [
+            ("first", "[limits]\nmax_active_vms = 1\ncopy_out_mib = 1"),
+            ("second", "[profiles.a]\nkeep = true\n[limits]\nmax_active_vms = 1"),
+        ] {
+            ProfilesFile::parse(text, file, &mut places).unwrap();
+        }
+        for (key, place) in [
+            ("limits.max_active_vms", Some("second:4")),
+            ("limits.copy_out_mib", Some("first:3")),
+            ("profiles.a", Some("second:1")),
+            ("profiles.a.keep", Some("second:2")),
+            ("profiles.a.env", None),
+        ] {
+            assert_eq!(places.get(key), place, "{key}");
         }
     }
 }

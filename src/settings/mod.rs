@@ -3,6 +3,7 @@
 
 pub(crate) mod config;
 mod directories;
+mod file_values;
 mod flags;
 mod imported;
 mod layer;

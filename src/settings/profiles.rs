@@ -5,14 +5,27 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::directories::home;
 use super::layer::{ProfileLayer, ProfilesFile};
 use super::{imported, trusted};
 use crate::model::{
-    DebianRecipe, Profile, ProfileName, ProfileSet, Refusal, RefusalKind, ValueRange, VmLimits,
+    DebianRecipe, KeyPlaces, Profile, ProfileName, ProfileSet, Refusal, RefusalKind, ValueRange,
+    VmLimits,
 };
 
 /// The file at the top of the repository.
 pub const BUILT_IN: &str = include_str!("../../profiles.toml");
+
+/// The file that a user writes profiles and limits to, as people write it.
+pub(super) fn own_file() -> String {
+    let directory = trusted::user_directory();
+    let directory = directory.unwrap_or_else(|| trusted::SYSTEM_DIRECTORY.into());
+    let path = directory.join("profiles.toml");
+    match home().and_then(|home| Some(path.strip_prefix(home).ok()?.to_owned())) {
+        Some(below) => format!("~/{}", below.display()),
+        None => path.display().to_string(),
+    }
+}
 
 /// Reads and merges all files. `artifacts` holds the images, and imported ones have a profile; `extra` is the
 /// file named by `MAYFLY_PROFILES`, which must exist.
@@ -46,9 +59,11 @@ pub fn merge(texts: &[(String, String)]) -> Result<ProfileSet, Refusal> {
 
 /// Merges `(origin, text)` pairs on top of a lowest layer, and checks the result.
 fn merge_with(lowest: ProfilesFile, texts: &[(String, String)]) -> Result<ProfileSet, Refusal> {
-    let mut merged = lowest;
+    let (mut merged, mut places) = (lowest, KeyPlaces::default());
     for (origin, text) in texts {
-        merged = ProfilesFile::parse(text, origin)?.over(merged);
+        // What is built in cannot be changed where it is.
+        let places = if text == BUILT_IN { &mut KeyPlaces::default() } else { &mut places };
+        merged = ProfilesFile::parse(text, origin, places)?.over(merged);
     }
     let refuse = |why: String| Refusal::new(RefusalKind::Usage, why);
     let missing = |key: &str| refuse(format!("no profile file sets limits.{key}"));
@@ -69,57 +84,87 @@ fn merge_with(lowest: ProfilesFile, texts: &[(String, String)]) -> Result<Profil
     // 0 is root, and some programs take what is beyond 31 bits for a negative number.
     let uids = ValueRange { min: 1, max: (1 << 31) - 1 };
     let ValueRange { min, max } = limits.vmm_uid;
-    let problem = uids.problem("limits.vmm_uid.min", min);
+    let problem = uids.problem_of("limits.vmm_uid.min", min);
     let uids = ValueRange { min, ..uids };
-    if let Some(problem) = problem.or_else(|| uids.problem("limits.vmm_uid.max", max)) {
-        return Err(refuse(problem));
+    if let Some((_, problem)) = problem.or_else(|| uids.problem_of("limits.vmm_uid.max", max)) {
+        let place = places.get("limits.vmm_uid");
+        return Err(refuse(place.map_or(problem.clone(), |place| format!("{place}: {problem}"))));
     }
-    let mut profiles = BTreeMap::new();
-    for name in merged.profiles.keys() {
-        let whole = inherit(name.as_str(), &merged.profiles, 0)?;
-        let profile = whole.complete(name, &merged.defaults);
-        let profile = profile.and_then(|profile| check(profile, &limits));
-        profiles.insert(name.clone(), profile.map_err(|why| invalid(name.as_str(), why))?);
-    }
-    Ok(ProfileSet { limits, profiles })
+    let merged = MergedFiles { profiles: merged.profiles, defaults: merged.defaults, places };
+    let names = merged.profiles.keys();
+    let complete = |name: &ProfileName| Ok((name.clone(), merged.profile(name, &limits)?));
+    let profiles = names.map(complete).collect::<Result<_, Refusal>>()?;
+    Ok(ProfileSet { limits, profiles, places: merged.places })
 }
 
-/// Follows `extends`, at most as many times as there are profiles.
-fn inherit(
-    name: &str,
-    all: &BTreeMap<ProfileName, ProfileLayer>,
-    depth: usize,
-) -> Result<ProfileLayer, Refusal> {
-    let layer = all[name].clone();
-    let Some(base) = layer.extends.clone() else { return Ok(layer) };
-    if !all.contains_key(base.as_str()) {
-        return Err(invalid(name, format!("it extends {base:?}, which is not a profile")));
-    }
-    if depth >= all.len() {
-        return Err(invalid(name, "it extends itself".into()));
-    }
-    if all[base.as_str()].imported.is_some() {
-        let why =
-            format!("it extends {base:?}, whose image was imported, so it cannot be extended");
-        return Err(invalid(name, why));
-    }
-    let below = inherit(&base, all, depth + 1)?;
-    let mut packages = below.packages.clone().unwrap_or_default();
-    packages.extend(layer.packages.clone().unwrap_or_default());
-    Ok(ProfileLayer { packages: Some(packages), ..layer.over(below) })
+/// What all files say about profiles.
+struct MergedFiles {
+    profiles: BTreeMap<ProfileName, ProfileLayer>,
+    defaults: ProfileLayer,
+    places: KeyPlaces,
 }
 
-fn invalid(profile: &str, why: String) -> Refusal {
-    Refusal::new(RefusalKind::Usage, format!("profile {profile:?}: {why}"))
+impl MergedFiles {
+    fn profile(&self, name: &ProfileName, limits: &VmLimits) -> Result<Profile, Refusal> {
+        let whole = self.inherit(name.as_str(), 0)?;
+        let profile = whole.complete(name, &self.defaults);
+        let profile = profile.map_err(|why| self.invalid(name.as_str(), "", why))?;
+        match problem(&profile, limits) {
+            Some((key, why)) => Err(self.invalid(name.as_str(), key, why)),
+            None => Ok(profile),
+        }
+    }
+
+    /// Follows `extends`, at most as many times as there are profiles.
+    fn inherit(&self, name: &str, depth: usize) -> Result<ProfileLayer, Refusal> {
+        let all = &self.profiles;
+        let layer = all[name].clone();
+        let Some(base) = layer.extends.clone() else { return Ok(layer) };
+        let invalid = |why| Err(self.invalid(name, "extends", why));
+        if !all.contains_key(base.as_str()) {
+            return invalid(format!("it extends {base:?}, which is not a profile"));
+        }
+        if depth >= all.len() {
+            return invalid("it extends itself".into());
+        }
+        if all[base.as_str()].imported.is_some() {
+            return invalid(format!(
+                "it extends {base:?}, whose image was imported, so it cannot be extended"
+            ));
+        }
+        let below = self.inherit(&base, depth + 1)?;
+        let mut packages = below.packages.clone().unwrap_or_default();
+        packages.extend(layer.packages.clone().unwrap_or_default());
+        Ok(ProfileLayer { packages: Some(packages), ..layer.over(below) })
+    }
+
+    /// The refusal of a profile, with the place of the key that is wrong.
+    fn invalid(&self, profile: &str, key: &str, why: String) -> Refusal {
+        let message = format!("profile {profile:?}: {why}");
+        let place =
+            self.place(profile, key).or_else(|| self.places.get(&format!("profiles.{profile}")));
+        Refusal::usage(place.map_or(message.clone(), |place| format!("{place}: {message}")))
+    }
+
+    /// Where a profile, or one that it extends, or the defaults set a key.
+    fn place(&self, profile: &str, key: &str) -> Option<&str> {
+        let bases = std::iter::successors(Some(profile), |name| {
+            self.profiles.get(*name)?.extends.as_deref()
+        });
+        let keys = bases.take(self.profiles.len()).map(|name| format!("profiles.{name}.{key}"));
+        let mut keys = keys.chain([format!("defaults.{key}")]);
+        keys.find_map(|key| self.places.get(&key))
+    }
 }
 
-fn check(profile: Profile, limits: &VmLimits) -> Result<Profile, String> {
+/// The key of a profile that is wrong, and why.
+fn problem(profile: &Profile, limits: &VmLimits) -> Option<(&'static str, String)> {
     let recipe = || profile.recipe.debian().and_then(DebianRecipe::problem);
-    let vcpus = || limits.vcpu_count.problem("vcpu_count", profile.vcpu_count.into());
-    let mem = || limits.mem_mib.problem("mem_mib", profile.mem_mib.into());
-    let ttl = || limits.ttl_seconds.problem("ttl_seconds", profile.ttl_seconds);
+    let vcpus = || limits.vcpu_count.problem_of("vcpu_count", profile.vcpu_count.into());
+    let mem = || limits.mem_mib.problem_of("mem_mib", profile.mem_mib.into());
+    let ttl = || limits.ttl_seconds.problem_of("ttl_seconds", profile.ttl_seconds);
     let problem = profile.command.problem().or_else(recipe).or_else(vcpus).or_else(mem);
-    problem.or_else(ttl).map_or(Ok(profile), Err)
+    problem.or_else(ttl)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::config::{ConfigFiles, ConfigKey, ValueOrigin};
 use super::directories::MayflyDirectories;
 use super::flags::SettingOverrides;
 use super::profiles;
-use crate::model::{Profile, ProfileName, ProfileSet, Refusal, RefusalKind};
+use crate::model::{Profile, ProfileName, ProfileSet, Refusal, RefusalKind, ValueRange, listed};
 
 /// The settings of this command.
 #[derive(Debug, Clone)]
@@ -56,6 +56,50 @@ impl Settings {
         (built_in, ValueOrigin::BuiltIn)
     }
 
+    /// How a user knows a key whose value is wrong: as a flag, a variable, or a place in a file.
+    pub fn source(&self, key: &'static str) -> String {
+        match ConfigKey::find(key).map(|key| self.explain(key).1) {
+            Some(ValueOrigin::Variable(variable)) => variable,
+            Some(ValueOrigin::File { path, line }) => format!("{}:{line}: {key}", path.display()),
+            _ => format!("--{}", key.replace('_', "-")),
+        }
+    }
+
+    /// The file that sets a limit, or that a user would set it in.
+    pub fn limit_place(&self, limit: &str) -> Result<String> {
+        let place = self.profiles()?.places.get(&format!("limits.{limit}")).map(str::to_owned);
+        Ok(place.unwrap_or_else(profiles::own_file))
+    }
+
+    /// The profile that `--profile` names.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, with the variable or file that names it.
+    pub fn profile(&self, name: &str) -> Result<&Profile> {
+        let found = find_profile(self.profiles()?, name);
+        Ok(found.map_err(|refusal| match self.source("profile") {
+            flag if flag.starts_with('-') => refusal,
+            source => Refusal { message: format!("{source}: {}", refusal.message), ..refusal },
+        })?)
+    }
+
+    /// Checks a value; `named` is what a user would change.
+    ///
+    /// # Errors
+    /// `Usage` if it is outside the limit.
+    pub fn check_limit(
+        &self,
+        limit: &str,
+        bounds: ValueRange,
+        (named, value): (&str, u64),
+        shown: fn(u64) -> String,
+    ) -> Result<()> {
+        let Some(problem) = bounds.problem(named, value, shown) else { return Ok(()) };
+        let change = if value > bounds.max { "raise" } else { "lower" };
+        let hint = format!("{change} [limits] {limit} in {}", self.limit_place(limit)?);
+        Err(Refusal::usage(problem).hint(hint).into())
+    }
+
     /// All profiles and the limits. Read on first use, as most verbs need none, and only once, so that they do
     /// not change during a command.
     ///
@@ -80,9 +124,20 @@ impl Settings {
 /// `NotFound` if there is none.
 pub fn find_profile<'a>(profiles: &'a ProfileSet, name: &str) -> Result<&'a Profile, Refusal> {
     profiles.profiles.get(name).ok_or_else(|| {
-        let known: Vec<&str> = profiles.profiles.keys().map(ProfileName::as_str).collect();
-        let all = format!("the profiles are {}; see 'mayfly profiles'", known.join(", "));
-        Refusal::new(RefusalKind::NotFound, format!("no profile {name:?}"))
-            .hint_at_nearest(name, known, all)
+        let refusal = Refusal::new(RefusalKind::NotFound, format!("no profile {name:?}"));
+        if is_port_mapping(name) {
+            return refusal.hint("'-p' names a profile, and VMs have no network yet");
+        }
+        let known = || profiles.profiles.keys().map(ProfileName::as_str);
+        let all = format!("the profiles are {}; see 'mayfly profiles'", listed(known()));
+        refusal.hint_at_nearest(name, known(), all)
     })
+}
+
+/// Whether it is what docker's `-p` takes, such as `8080:80`.
+fn is_port_mapping(name: &str) -> bool {
+    let port = name
+        .rsplit_once(':')
+        .map(|(_, port)| port.trim_end_matches(['/', 't', 'c', 'p', 'u', 'd']));
+    port.is_some_and(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -52,15 +52,21 @@ pub struct Args {
     /// With --all or --label: run the command in N VMs at a time
     #[arg(
         short, long, value_name = "N", default_value = "8", requires = SELECTION, conflicts_with = "vm",
-        value_parser = clap::value_parser!(u16).range(1..=32)
+        value_parser = jobs
     )]
-    jobs: u16,
+    jobs: usize,
 
     #[command(flatten)]
     keep: KeepFlags,
 
     #[command(flatten)]
     command: CommandFlags,
+}
+
+/// The value of --jobs.
+fn jobs(text: &str) -> Result<usize, Refusal> {
+    let number = text.parse().ok().filter(|number| (1..=32).contains(number));
+    number.ok_or_else(|| Refusal::usage(format!("must be between 1 and 32, not {text}")))
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
@@ -74,7 +80,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     }
     let keep = args.keep.keep_existing(app)?;
     let Some(vm) = args.vm else {
-        return all::serve(app, &args.all, &args.command, keep, args.jobs.into());
+        return all::serve(app, &args.all, &args.command, keep, args.jobs);
     };
     let (exec, streams) = args.command.prepare(app)?;
     let program = exec.program.clone();
@@ -86,7 +92,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let finished = lifecycle::exec(&manager, &id, command, &mut signals, &mut timings)?;
     if let Some(removed) = finished.cleanup.as_ref().filter(|removed| removed.deleted) {
         app.printer.note_on_terminal(&format!(
-            "mayfly: deleted VM {id} ({}); '--keep' keeps it",
+            "mayfly: deleted VM {vm} ({}); '--keep' keeps it",
             removed.reason
         ));
     }

@@ -15,7 +15,7 @@ use crate::commands::completions::candidates;
 use crate::guest::{CommandExit, CommandOutcome, OutputSink, StdinSource};
 use crate::lifecycle::{ExecStreams, PhaseTimings, RemovalReport};
 use crate::model::{Refusal, TimeSpan, VmManifest};
-use crate::output::{ErrorReport, ExecAnswer};
+use crate::output::{ErrorReport, ExecAnswer, shell_word};
 use crate::protocol::{ExecProgram, ExecRequest, WireText};
 
 /// How much of each stream `--json` keeps, in bytes. The answer is one JSON value, so it is held in memory.
@@ -185,32 +185,10 @@ fn command_line(program: &ExecProgram) -> String {
     match program {
         ExecProgram::Shell(line) => line.as_os_str().to_string_lossy().into_owned(),
         ExecProgram::Argv(words) => {
-            let word = |word: &WireText| quote(&word.as_os_str().to_string_lossy());
+            let word = |word: &WireText| shell_word(&word.as_os_str().to_string_lossy());
             words.iter().map(word).collect::<Vec<_>>().join(" ")
         }
         // Not typed by a user.
         ExecProgram::Login | ExecProgram::Pack(_) | ExecProgram::Unpack(_) => String::new(),
-    }
-}
-
-/// A word, quoted for a shell if necessary.
-fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_only_where_a_shell_needs_it() {
-        assert_eq!(quote("a-b/c.d=1"), "a-b/c.d=1");
-        assert_eq!(quote("it's"), r"'it'\''s'");
-        assert_eq!(quote(""), "''");
-        assert_eq!(quote("a b"), "'a b'");
     }
 }

@@ -46,7 +46,7 @@ impl ImageBuilder for DebianBuilder {
         into: &Path,
         progress: &mut dyn ProgressSink,
     ) -> Result<String> {
-        if let Some(problem) = recipe.problem() {
+        if let Some((_, problem)) = recipe.problem() {
             return Err(Refusal::new(RefusalKind::Usage, problem)
                 .hint("correct the profile")
                 .into());

@@ -13,7 +13,7 @@ use crate::host::input;
 use crate::lifecycle::manager::VmManager;
 use crate::model::{CommandDefaults, Refusal, VmId};
 use crate::protocol::{ExecProgram, ExecRequest, WireText};
-use crate::settings::{Settings, find_profile};
+use crate::settings::Settings;
 
 /// What the user of `run` gave as the command.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +46,7 @@ pub fn program_to_run(
 /// # Errors
 /// `NotFound` for an unknown profile.
 pub fn command_defaults(settings: &Settings, profile: &str) -> Result<CommandDefaults> {
-    Ok(find_profile(settings.profiles()?, profile)?.command.clone())
+    Ok(settings.profile(profile)?.command.clone())
 }
 
 fn program(defaults: &CommandDefaults, typed: CommandWords) -> Option<ExecProgram> {

@@ -6,7 +6,7 @@ use super::templates;
 use crate::backend::installed_agent;
 use crate::image::{ImageInfo, ProgressSink};
 use crate::lifecycle::manager::VmManager;
-use crate::model::{ProfileName, Refusal, RefusalKind, VmId, VmRecord};
+use crate::model::{ProfileName, Refusal, RefusalKind, VmManifest, VmRecord, listed};
 use crate::settings::find_profile;
 
 /// Builds the image of a profile if it is missing or out of date; with `force`, even if it is up to date.
@@ -71,20 +71,23 @@ pub(super) fn refuse_if_needed(
     doing: &str,
 ) -> Result<()> {
     let users = users_of(manager, profile)?;
-    let Some(first) = users.first() else { return Ok(()) };
-    let (name, count) = (profile.as_str(), users.len());
-    let message =
-        format!("{doing} the image of {name:?} would strand {count} VMs, such as {first}");
+    if users.is_empty() {
+        return Ok(());
+    }
+    let (profile, names) = (profile.as_str(), users.iter().map(VmManifest::display_name));
+    let listed = listed(names.clone());
+    let message = format!("{doing} the image of {profile:?} would strand its VMs: {listed}");
+    let names = names.collect::<Vec<_>>().join(" ");
     Err(Refusal::new(RefusalKind::WrongState, message)
-        .hint("delete them first, with 'mayfly rm'")
+        .hint(format!("delete them first: mayfly rm {names}"))
         .into())
 }
 
 /// The VMs that were created from the image of a profile.
-pub(super) fn users_of(manager: &VmManager, profile: &ProfileName) -> Result<Vec<VmId>> {
+pub(super) fn users_of(manager: &VmManager, profile: &ProfileName) -> Result<Vec<VmManifest>> {
     let contents = manager.registry.read()?;
     let is_user = |record: &&VmRecord| {
         record.manifest.profile == *profile && !record.manifest.image.is_empty()
     };
-    Ok(contents.vms.values().filter(is_user).map(|record| record.id().clone()).collect())
+    Ok(contents.vms.values().filter(is_user).map(|record| record.manifest.clone()).collect())
 }

@@ -11,9 +11,9 @@ use crate::import::{self, NamedSource};
 use crate::lifecycle::manager::VmManager;
 use crate::model::profile::{DISK_MIB, IMPORTED_PROFILE};
 use crate::model::{
-    ImageRecipe, ImportRecipe, ProfileName, ProfileSet, Refusal, RefusalKind, VmLimits,
+    ImageRecipe, ImportRecipe, MemMib, ProfileName, ProfileSet, Refusal, RefusalKind, TimeSpan,
 };
-use crate::settings::{self, ImportedDefaults, find_profile};
+use crate::settings::{self, ImportedDefaults, Settings, find_profile};
 
 /// What to import, and as which profile.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub fn import_image(
     let ImportRequest { named, name, mut defaults, .. } = request;
     let profiles = manager.settings.profiles()?;
     check_name(profiles, &name)?;
-    check_defaults(&defaults, request.disk_mib, &profiles.limits)?;
+    check_defaults(&manager.settings, &defaults, request.disk_mib)?;
     let kernel_of = find_profile(profiles, &request.kernel_of)?;
     let (images, agent) = (manager.images()?, installed_agent()?);
     // The source is opened first, so that no kernel is built for a source that cannot be used.
@@ -109,20 +109,21 @@ fn check_name(profiles: &ProfileSet, name: &ProfileName) -> Result<(), Refusal> 
 }
 
 fn check_defaults(
+    settings: &Settings,
     defaults: &ImportedDefaults,
     disk_mib: Option<u32>,
-    limits: &VmLimits,
-) -> Result<(), Refusal> {
-    let asked = [
-        ("--vcpus", defaults.vcpu_count.map(u64::from), limits.vcpu_count),
-        ("--mem", defaults.mem_mib.map(u64::from), limits.mem_mib),
-        ("--ttl", defaults.ttl_seconds, limits.ttl_seconds),
-        ("--disk", disk_mib.map(u64::from), DISK_MIB),
-    ];
-    for (flag, value, bounds) in asked {
-        if let Some(problem) = value.and_then(|value| bounds.problem(flag, value)) {
-            return Err(Refusal::new(RefusalKind::Usage, problem));
-        }
-    }
-    Ok(())
+) -> Result<()> {
+    let limits = &settings.profiles()?.limits;
+    let check = |flag, limit, value: Option<u64>, bounds, shown| {
+        value.map_or(Ok(()), |value| settings.check_limit(limit, bounds, (flag, value), shown))
+    };
+    let count = |count: u64| count.to_string();
+    let cpus = defaults.vcpu_count.map(u64::from);
+    check("--vcpus", "vcpu_count", cpus, limits.vcpu_count, count)?;
+    let mem = defaults.mem_mib.map(u64::from);
+    check("--mem", "mem_mib", mem, limits.mem_mib, MemMib::shown)?;
+    check("--ttl", "ttl_seconds", defaults.ttl_seconds, limits.ttl_seconds, TimeSpan::shown)?;
+    let disk = disk_mib.map(u64::from);
+    let problem = disk.and_then(|disk| DISK_MIB.problem("--disk", disk, MemMib::shown));
+    problem.map_or(Ok(()), |problem| Err(Refusal::usage(problem).into()))
 }

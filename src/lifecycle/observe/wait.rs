@@ -84,7 +84,8 @@ fn reached(
     let is_expired = record.has_expired(now);
     let is_reached = match (goal, &record.state) {
         (WaitGoal::Started, _) if is_expired => {
-            return Err(Refusal::new(RefusalKind::Expired, format!("VM {id} has expired")));
+            let message = format!("VM {} has expired", record.manifest.display_name());
+            return Err(Refusal::new(RefusalKind::Expired, message));
         }
         (WaitGoal::Started, VmPhase::Started { .. }) => true,
         (WaitGoal::Ended, VmPhase::Created | VmPhase::Stopped { .. }) => true,
@@ -103,7 +104,9 @@ fn expiry(activity: &VmActivity, now: &ClockReading) -> Option<Instant> {
 }
 
 fn timed_out(activity: &VmActivity, id: &VmId) -> Refusal {
-    let state = activity.record().map_or("gone", |record| record.state.name());
-    Refusal::new(RefusalKind::WrongState, format!("VM {id} is still {state}"))
+    let record = activity.record();
+    let state = record.map_or("gone", |record| record.state.name());
+    let name = record.map_or(id.as_str(), |record| record.manifest.display_name());
+    Refusal::new(RefusalKind::WrongState, format!("VM {name} is still {state}"))
         .hint("give it more time with '--timeout'")
 }

@@ -46,7 +46,7 @@ pub fn settle(manager: &VmManager, id: &VmId, lock: FileLock) -> Result<SettledV
     };
     let liveness = liveness_of(&record, &clock::now()?)?;
     if let VmPhase::Elsewhere { place } = observe(record.clone(), liveness).state {
-        return Ok(SettledVm::Elsewhere(elsewhere(id, &place)));
+        return Ok(SettledVm::Elsewhere(elsewhere(record.manifest.display_name(), &place)));
     }
     match repair(&record.state, liveness) {
         RecordRepair::Keep => Ok(SettledVm::Present(Box::new(record), lock)),

@@ -201,7 +201,7 @@ impl VmBoot<'_> {
         Refusal {
             // A guest that does not start is a failure of the host.
             kind: if kind == RefusalKind::Agent { RefusalKind::Host } else { kind },
-            message: format!("VM {} did not start: {error:#}", self.record.id()),
+            message: format!("VM {} did not start: {error:#}", self.record.manifest.display_name()),
             hint: Some(hint),
             quoted: quoted.into_iter().filter(|quoted| !quoted.lines.is_empty()).collect(),
         }

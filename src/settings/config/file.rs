@@ -7,6 +7,7 @@ use toml::de::DeTable;
 
 use super::keys::{ConfigKey, KEYS};
 use crate::model::{Refusal, RefusalKind};
+use crate::settings::file_values::not_toml;
 
 /// The values in a file, as flags have them, each with its line.
 pub(crate) type FileSettings = BTreeMap<&'static str, (String, usize)>;
@@ -20,9 +21,8 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<FileSettings, Refusal> {
     let refuse = |at: usize, why: String| {
         Refusal::new(RefusalKind::Usage, format!("{}:{}: {why}", path.display(), line_at(at)))
     };
-    let table = DeTable::parse(text).map_err(|error| {
-        refuse(error.span().map_or(0, |span| span.start), error.message().to_owned())
-    })?;
+    let table = DeTable::parse(text)
+        .map_err(|error| not_toml(&error, |at| format!("{}:{}", path.display(), line_at(at))))?;
     let mut settings = FileSettings::new();
     for (name, value) in table.get_ref() {
         let at = name.span().start;
@@ -35,10 +35,10 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<FileSettings, Refusal> {
                 "'man 5 mayfly-config' describes all keys",
             ));
         };
-        let text = key
-            .form
-            .read(value.get_ref())
-            .ok_or_else(|| refuse(at, format!("{name} must be {}", key.form.expected())))?;
+        let typed = || text[value.span()].lines().next().unwrap_or_default();
+        let text = key.form.read(value.get_ref()).ok_or_else(|| {
+            refuse(at, format!("{name} must be {}, not {}", key.form.expected(), typed()))
+        })?;
         settings.insert(key.name, (text, line_at(at)));
     }
     Ok(settings)
