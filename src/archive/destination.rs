@@ -9,7 +9,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -119,7 +119,7 @@ impl CopyDestination {
     fn name_of(path: &Path, exists: bool) -> Result<DestinationKind> {
         let name = path.file_name().map(OsStr::to_owned);
         let Some(name) = name.filter(|_| !path.as_os_str().as_bytes().ends_with(b"/.")) else {
-            bail!("there is no directory {path:?}");
+            return Err(no_directory(path).into());
         };
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -172,7 +172,7 @@ impl CopyDestination {
             (DestinationKind::Entry { exists: false, ends_in_slash: true, .. }, _)
                 if !source.is_directory =>
             {
-                bail!("there is no directory {path:?}")
+                return Err(no_directory(path).into());
             }
             (DestinationKind::Entry { parent, name, .. }, _) => {
                 Ok(CopyTarget::As { parent: clone(parent)?, name: name.clone() })
@@ -199,10 +199,15 @@ pub fn make_parents(path: &Path) -> Result<()> {
     }
 }
 
+/// The error that a directory is missing.
+pub fn no_directory(path: &Path) -> io::Error {
+    io::Error::new(ErrorKind::NotFound, format!("there is no directory {path:?}"))
+}
+
 fn open(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match openat(rustix::fs::CWD, path, flags, Mode::empty()) {
-        Err(Errno::NOENT) => bail!("there is no directory {path:?}"),
+        Err(Errno::NOENT) => return Err(no_directory(path).into()),
         other => other.with_context(|| format!("cannot open the directory {path:?}")),
     }
 }

@@ -40,7 +40,8 @@ mod writer;
 pub use broken::ArchiveError;
 pub use compression::{CompressionFormat, UnsupportedFormat, decompress};
 pub use destination::{
-    CopyDestination, CopySource, CopyTarget, CreatedDirectories, make_parents, own_name,
+    CopyDestination, CopySource, CopyTarget, CreatedDirectories, make_parents, no_directory,
+    own_name,
 };
 pub use entry::{EntryKind, FileTime, TarEntry};
 pub use extract::extract;

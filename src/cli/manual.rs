@@ -21,7 +21,7 @@ Exit status:
   0  success
   1  failure
   2  wrong usage, or a value out of range
-  3  no such VM or profile, or it has expired
+  3  a VM, profile, image or file that was named does not exist, or the VM has expired
   4  the VM is in the wrong state, or the name is taken
   5  a limit was reached, or another command is using the VM
   6  this host or its backend cannot do it

@@ -13,6 +13,7 @@ use super::AppContext;
 use super::completions::candidates;
 use super::flags::typed_path::typed_path;
 use crate::archive::CopyDestination;
+use crate::host::named_file;
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::{
     self, AgentConversation, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser,
@@ -111,7 +112,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
                 }
             };
             conversation.end();
-            copied
+            copied.map_err(named_file::refusal)
         });
     drop(progress);
     let tally = copied.with_context(|| format!("cannot copy {from} to {to}"))?;
@@ -159,7 +160,9 @@ impl CopyDirection {
                 let to = if args.destination == "-" {
                     CopyStore::Archive(archive_stream(std::io::stdout(), "write an archive to")?)
                 } else {
-                    CopyStore::Files(CopyDestination::look(destination)?)
+                    CopyStore::Files(
+                        CopyDestination::look(destination).map_err(named_file::refusal)?,
+                    )
                 };
                 Ok(CopyDirection::Out(vm, CopyOut { path, follow, to, run_as }))
             }
@@ -198,7 +201,8 @@ fn vm_path(typed: &OsStr) -> Option<(VmRef, WireText)> {
 
 fn existing_path(typed: &OsStr) -> Result<PathBuf> {
     let path = typed_path(typed, "SRC")?;
-    path.symlink_metadata().with_context(|| format!("cannot copy {path:?}"))?;
+    let found = path.symlink_metadata().with_context(|| format!("cannot copy {path:?}"));
+    found.map_err(named_file::refusal)?;
     Ok(path.to_owned())
 }
 

@@ -14,6 +14,7 @@ pub mod kvm;
 pub mod launcher;
 pub mod lock;
 pub mod log;
+pub mod named_file;
 pub mod namespaces;
 pub mod ownership;
 pub mod process;

@@ -5,11 +5,11 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use nix::unistd::geteuid;
 use zeroize::Zeroizing;
 
-use super::input;
+use super::{input, named_file};
 use crate::model::{Refusal, RefusalKind};
 
 /// The path that means standard input.
@@ -28,11 +28,11 @@ pub enum FilePrivacy {
 /// From then on this process leaves no core file, and only root can read its memory.
 ///
 /// # Errors
-/// `Usage`: the file cannot be read, is too large, or is not private. The message does not quote the content.
+/// `NotFound`, or `Usage`: the file is too large, not private, or a directory. The message does not quote the content.
 pub fn read(path: &Path, limit: usize, privacy: FilePrivacy) -> Result<Zeroizing<Vec<u8>>> {
     nix::sys::prctl::set_dumpable(false).context("cannot hide this process's memory")?;
     let failed = |why: std::io::Error| {
-        Refusal::new(RefusalKind::Usage, format!("cannot read {}: {why}", path.display()))
+        named_file::refusal(Error::new(why).context(format!("cannot read {}", path.display())))
     };
     let is_stdin = path.as_os_str() == STDIN;
     let (file, name) = if is_stdin {
@@ -50,7 +50,7 @@ pub fn read(path: &Path, limit: usize, privacy: FilePrivacy) -> Result<Zeroizing
         return Err(Refusal::new(RefusalKind::Usage, message).hint(hint).into());
     }
     let taken = take(&file, limit).map_err(|error| match error.downcast::<std::io::Error>() {
-        Ok(error) => failed(error).into(),
+        Ok(error) => failed(error),
         Err(interrupted) => interrupted,
     })?;
     taken.ok_or_else(|| {

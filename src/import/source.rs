@@ -15,6 +15,7 @@ use super::form;
 use super::select::{self, SelectedImage};
 use super::unpack::SourceContents;
 use crate::archive::{CompressionFormat, UnsupportedFormat, decompress};
+use crate::host::named_file;
 use crate::host::tool::ToolInterrupted;
 use crate::image::ProgressSink;
 use crate::model::{CommandDefaults, Refusal, RootfsFormat};
@@ -84,10 +85,10 @@ impl NamedSource {
         };
         // Otherwise, opening a FIFO would wait until a program writes to it.
         let flags = nix::libc::O_NONBLOCK;
-        let file =
-            File::options().read(true).custom_flags(flags).open(path).map_err(|error| {
-                Refusal::usage(format!("cannot open {}: {error}", path.display()))
-            })?;
+        let file = File::options().read(true).custom_flags(flags).open(path).map_err(|error| {
+            let cannot = format!("cannot open {}", path.display());
+            named_file::refusal(anyhow::Error::new(error).context(cannot))
+        })?;
         self.explained(self.look(file, progress), progress)
     }
 

@@ -105,7 +105,7 @@ impl Refusal {
     /// What to print of an error, line by line: its chain of causes, then the output it quotes, whose lines are
     /// marked. Escape each line: all of them can contain text of a guest or a file, line breaks included.
     pub fn lines(error: &anyhow::Error) -> Vec<String> {
-        let mut lines = vec![format!("{error:#}")];
+        let mut lines = vec![without_numbers(&format!("{error:#}"))];
         for quoted in Refusal::find(error).iter().flat_map(|refusal| &refusal.quoted) {
             lines.push(format!("  last output of {}:", quoted.of));
             lines.extend(quoted.lines.iter().map(|line| format!("  | {line}")));
@@ -138,6 +138,22 @@ impl Refusal {
     }
 }
 
+/// A text without what Rust's library adds to an error of the operating system: " (os error 2)".
+fn without_numbers(text: &str) -> String {
+    let mut pieces = text.split(" (os error ");
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        match piece.split_once(')') {
+            Some((number, rest)) if number.parse::<u32>().is_ok() => plain.push_str(rest),
+            _ => {
+                plain.push_str(" (os error ");
+                plain.push_str(piece);
+            }
+        }
+    }
+    plain
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -145,3 +161,17 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_errors_are_not_shown() {
+        let error = std::io::Error::from_raw_os_error(2);
+        assert_eq!(without_numbers(&format!("a: {error}: b")), "a: No such file or directory: b");
+        for text in ["", "a (os error x)", "a (os error 2", "a (b)"] {
+            assert_eq!(without_numbers(text), text);
+        }
+    }
+}

@@ -73,5 +73,8 @@ pub const STDIN_WINDOW: usize = 4 * STREAM_PAYLOAD;
 /// stack limit; this is half of it.
 pub const MAX_REQUEST: usize = 1024 * 1024;
 
+/// The exit code of a copy of a path that does not exist in the VM.
+pub const COPY_NOT_FOUND: u8 = 3;
+
 /// How many zero bytes complete any frame that an agent may be inside of.
 pub const FLUSH: usize = HEADER + MAX_PAYLOAD;

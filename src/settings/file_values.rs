@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::model::Refusal;
+use crate::model::{ProfileName, Refusal};
 
 /// The file and line of a byte.
 pub(super) fn place(text: &str, origin: &str, at: usize) -> String {
@@ -65,6 +65,10 @@ impl<'a> FileValues<'a> {
                 (_, DeValue::Table(profiles)) => {
                     for (name, value) in profiles {
                         let path = format!("profiles.{}", name.get_ref());
+                        name.get_ref().parse::<ProfileName>().map_err(|refusal| {
+                            let place = place(text, origin, name.span().start);
+                            Refusal { message: format!("{place}: {}", refusal.message), ..refusal }
+                        })?;
                         if let DeValue::Table(table) = value.get_ref() {
                             values.add(table, &path, profile)?;
                         }

@@ -288,6 +288,7 @@ impl ProfilesFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::RefusalKind;
 
     fn refused(text: &str) -> (String, String) {
         let refusal = ProfilesFile::parse(text, "my.toml", &mut KeyPlaces::default()).unwrap_err();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::directories::home;
 use super::layer::{ProfileLayer, ProfilesFile};
@@ -28,20 +28,24 @@ pub(super) fn own_file() -> String {
 }
 
 /// Reads and merges all files. `artifacts` holds the images, and imported ones have a profile; `extra` is the
-/// file named by `MAYFLY_PROFILES`, which must exist.
+/// file that `MAYFLY_PROFILES` names, which must exist, and how the user named it.
 ///
 /// # Errors
 /// Those of [`merge`], and `Host` if another user could have written a file.
-pub fn load(artifacts: &Path, extra: Option<&Path>) -> Result<ProfileSet> {
+pub fn load(artifacts: &Path, extra: Option<(&Path, &str)>) -> Result<ProfileSet> {
     let usual = [Some(Path::new(trusted::SYSTEM_DIRECTORY).to_owned()), trusted::user_directory()];
     let usual = usual.into_iter().flatten();
     let mut files: Vec<(PathBuf, bool)> =
         usual.map(|directory| (directory.join("profiles.toml"), false)).collect();
-    files.extend(extra.map(|extra| (extra.to_owned(), true)));
+    files.extend(extra.map(|(extra, _)| (extra.to_owned(), true)));
 
     let mut texts = vec![("the built-in profiles.toml".to_owned(), BUILT_IN.to_owned())];
     for (path, required) in files {
-        if let Some(text) = trusted::read(&path, required)? {
+        let mut read = trusted::read(&path, required);
+        if let (true, Some((_, source))) = (required, extra) {
+            read = read.with_context(|| source.to_owned());
+        }
+        if let Some(text) = read? {
             texts.push((path.display().to_string(), text));
         }
     }

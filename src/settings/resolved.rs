@@ -109,8 +109,9 @@ impl Settings {
         if let Some(profiles) = self.profiles.get() {
             return Ok(profiles);
         }
-        let mut profiles =
-            profiles::load(&self.directories.artifacts, self.flags.profiles.as_deref())?;
+        let source = self.source("profiles");
+        let extra = self.flags.profiles.as_deref().map(|path| (path, source.as_str()));
+        let mut profiles = profiles::load(&self.directories.artifacts, extra)?;
         if let Some(max) = self.flags.max_active_vms {
             profiles.limits.max_active_vms = max;
         }

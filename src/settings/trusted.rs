@@ -5,12 +5,12 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use nix::unistd::geteuid;
 use rustix::fs::makedev;
 
 use super::directories::xdg;
-use crate::host::{input, ownership};
+use crate::host::{input, named_file, ownership};
 use crate::model::Refusal;
 
 /// Where the system's files are.
@@ -39,7 +39,7 @@ pub fn read(path: &Path, required: bool) -> Result<Option<String>> {
     let file = match input::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound && !required => return Ok(None),
-        Err(error) => return Err(error).with_context(cannot),
+        Err(error) => return Err(named_file::refusal(Error::new(error).context(cannot()))),
     };
     let about = file.metadata().with_context(cannot)?;
     if is_null(&about) && required {

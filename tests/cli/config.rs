@@ -158,7 +158,7 @@ fn a_switch_can_be_turned_off_again() {
         assert!(!keeps(&env, &[no]));
     }
     env.run(&["create", "--keep=perhaps"])
-        .fails(2, "mayfly: invalid value 'perhaps' for '--keep[..]");
+        .fails(2, "mayfly: --keep: \"perhaps\" is neither yes nor no\n[..]");
     // The next word is not the flag's value.
     env.run(&["create", "--keep", "no"]).fails(
         2,
@@ -233,7 +233,10 @@ fn mistakes_stop_every_verb_but_not_help() {
     env.run(&["run", "--help"]).is(0, "[..]Usage[..]", "");
     env.run(&["create", "--nonsense"]).fails(2, "mayfly: unexpected argument '--nonsense'[..]");
     env.set("MAYFLY_CONFIG", "/no/such/file.toml");
-    env.run(&["status"]).fails(1, "mayfly: cannot read /no/such/file.toml: [..]\n");
+    env.run(&["status"]).fails(
+        3,
+        "mayfly: MAYFLY_CONFIG: cannot read /no/such/file.toml: No such file or directory\n",
+    );
     assert!(!env.state().exists());
 }
 
@@ -242,10 +245,10 @@ fn files_that_others_can_write_are_refused() {
     let mut env = Environment::mock();
     let config = named(&mut env, "mem = \"400M\"\n");
     let profiles = env.profiles("[profiles.debian-base]\nmem_mib = 300\n");
-    for path in [&config, &profiles] {
+    for (path, variable) in [(&config, "MAYFLY_CONFIG"), (&profiles, "MAYFLY_PROFILES")] {
         let refused = |why: &str| {
-            env.run(&["create"])
-                .fails(6, &format!("mayfly: {} {why}\nhint: [..]\n", path.display()));
+            let said = format!("mayfly: {variable}: {} {why}\nhint: [..]\n", path.display());
+            env.run(&["create"]).fails(6, &said);
         };
         fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
         refused("can be written by others (mode 0666)");

@@ -73,19 +73,21 @@ fn the_profile_may_come_from_a_variable() {
 }
 
 #[test]
-fn limits_name_the_field_the_range_and_the_flag() {
+fn limits_name_the_flag_the_range_and_the_file() {
     let env = Environment::mock();
-    for (flag, value, field, range) in [
-        ("--vcpus", "0", "vcpu_count", "1 and 8, not 0"),
-        ("--vcpus", "9", "vcpu_count", "1 and 8, not 9"),
-        ("--mem", "255", "mem_mib", "256 and 32768, not 255"),
-        ("--mem", "33G", "mem_mib", "256 and 32768, not 33792"),
-        ("--ttl", "59s", "ttl_seconds", "60 and 3600, not 59"),
-        ("--ttl", "61m", "ttl_seconds", "60 and 3600, not 3660"),
+    for (flag, value, change, range) in [
+        ("--vcpus", "0", "lower [limits] vcpu_count", "1 and 8, not 0"),
+        ("--vcpus", "9", "raise [limits] vcpu_count", "1 and 8, not 9"),
+        ("--mem", "255", "lower [limits] mem_mib", "256M and 32G, not 255M"),
+        ("--mem", "33G", "raise [limits] mem_mib", "256M and 32G, not 33G"),
+        ("--ttl", "59s", "lower [limits] ttl_seconds", "1m and 1h, not 59s"),
+        ("--ttl", "61m", "raise [limits] ttl_seconds", "1m and 1h, not 1h1m"),
     ] {
         env.run(&["create", flag, value]).fails(
             2,
-            &format!("mayfly: {field} must be between {range}\nhint: change {flag},[..]\n"),
+            &format!(
+                "mayfly: {flag} must be between {range}\nhint: {change} in [..]/profiles.toml\n"
+            ),
         );
     }
     for (flag, value) in [("--vcpus", "1"), ("--mem", "32768"), ("--ttl", "1h"), ("--ttl", "60")] {

@@ -100,8 +100,8 @@ fn run_takes_the_time_it_needs() {
     assert_eq!(ttl(&["--timeout", "1h"]), 3600);
     env.run(&["run", "--timeout", "1h1s", "--", "true"]).fails(
         125,
-        "mayfly: --timeout 1h1s is longer than a VM may live: limits.ttl_seconds allows 1h\n\
-         hint: change --timeout, or limits.ttl_seconds in your profiles.toml\n",
+        "mayfly: --timeout must be at most 1h, which is how long a VM may live, not 1h1s\n\
+         hint: raise [limits] ttl_seconds in [..]/profiles.toml\n",
     );
 }
 

@@ -95,13 +95,13 @@ fn an_invalid_extension_changes_nothing() {
     let env = Environment::mock();
     let id = env.start(&["--ttl", "5m"]);
     let before = fs::read(env.registry()).unwrap();
-    for (duration, said) in [
-        ("5s", "ttl_seconds must be between 60 and 3600, not 5"),
-        ("2h", "ttl_seconds must be between 60 and 3600, not 7200"),
-        ("0", "ttl_seconds must be between 60 and 3600, not 0"),
-    ] {
-        env.run(&["extend", &id, duration])
-            .fails(2, &format!("mayfly: {said}\nhint: change DURATION, or [limits][..]\n"));
+    for (duration, said) in
+        [("5s", "5s\nhint: lower"), ("2h", "2h\nhint: raise"), ("0", "0s\nhint: lower")]
+    {
+        env.run(&["extend", &id, duration]).fails(
+            2,
+            &format!("mayfly: DURATION must be between 1m and 1h, not {said} [limits][..]\n"),
+        );
     }
     for (args, said) in [
         (&["extend", "30m"][..], "no VM is given\nhint: [..]'mayfly extend VM 30m'"),

@@ -55,7 +55,7 @@ fn a_built_image_is_listed_and_guarded_by_the_vms_that_need_it() {
     assert!(vm["metadata"]["kernel_image"].as_str().unwrap().ends_with("vmlinux"), "{vm}");
     assert!(vm["metadata"]["rootfs_image"].as_str().unwrap().ends_with("rootfs.ext4"), "{vm}");
     let id = vm["vm_id"].as_str().unwrap();
-    env.run(&["image", "rm", "debian-base"]).fails(4, "mayfly: deleting the image of \"debian-base\" would strand 1 VMs, such as [..]\nhint: [..]\n");
+    env.run(&["image", "rm", "debian-base"]).fails(4, "mayfly: deleting the image of \"debian-base\" would strand its VMs: [..]\nhint: delete them first: mayfly rm [..]\n");
     env.run(&["image", "build", "--force"]).fails(4, "mayfly: rebuilding the image of[..]");
     env.rm(id);
 }

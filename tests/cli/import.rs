@@ -233,17 +233,12 @@ fn impossible_imports_are_refused_before_anything_is_done() {
     let archive = write(&env, "app.tar", &oci(&[("v1", &small())]));
     let text = write(&env, "notes.txt", b"no archive at all");
     let empty = write(&env, "empty.tar", b"");
+    env.run(&["image", "import", "/no/x.tar"])
+        .fails(3, "mayfly: cannot open /no/x.tar: No such file or directory\n");
     for (args, message) in [
-        (&["/nonexistent/x.tar"][..], "cannot open /nonexistent/x.tar[..]"),
-        (&["-"], "an image from standard input needs a name[..]"),
-        (
-            &[&archive, "No Name"],
-            "invalid value 'No Name' for '[NAME]': \"No Name\" cannot be a profile name: [..]",
-        ),
-        (
-            &[&archive, "templates"],
-            "invalid value 'templates' for '[NAME]': \"templates\" cannot be a profile name: [..]",
-        ),
+        (&["-"][..], "an image from standard input needs a name[..]"),
+        (&[&archive, "No Name"], "\"No Name\" cannot be a profile name: [..]"),
+        (&[&archive, "templates"], "\"templates\" cannot be a profile name: [..]"),
         (&[&archive, "--mem", "1M"], "--mem must be between [..]"),
         (&[&archive, "--disk", "1M"], "--disk must be between [..]"),
         (&[&archive, "--from", "dir"], "[..]it is a file, not a directory\n"),
@@ -284,7 +279,7 @@ fn an_imported_profile_has_no_packages() {
     env.set("MAYFLY_BACKEND", "qemu");
     let id = env.run(&["create", "-p", "app"]).line();
     env.run(&["image", "import", "-q", &archive])
-        .fails(4, "mayfly: replacing the image of \"app\" would strand 1 VMs, such as [..]");
+        .fails(4, "mayfly: replacing the image of \"app\" would strand its VMs: [..]");
     env.run(&["image", "import", "-q", "--force", &archive]).prints("app\n");
     env.rm(&id);
     env.set("MAYFLY_BACKEND", "mock");
@@ -299,7 +294,7 @@ fn an_imported_profile_has_no_packages() {
     env.profiles("[profiles.app]\npackages = [\"jq\"]\n");
     env.run(&["profiles"]).fails(
         2,
-        "mayfly: profile \"app\": its image was imported, so no file can give it packages[..]",
+        "mayfly: [..]:1: profile \"app\": its image was imported, so no file can give it packages[..]",
     );
     env.profiles("[profiles.other]\nextends = \"app\"\n");
     env.run(&["profiles"])
@@ -395,5 +390,6 @@ fn run_combines_entrypoint_and_command_as_docker_does() {
     env.run(&["exec", &id]).fails(125, "mayfly: no command given\n[..]");
     env.rm(&id);
     env.profiles("[profiles.x]\nextends = \"debian-base\"\nuser = \"no such\"\n");
-    env.run(&["profiles"]).fails(2, "mayfly: profile \"x\": \"no such\" cannot be a user\n");
+    env.run(&["profiles"])
+        .fails(2, "mayfly: [..]:3: profile \"x\": \"no such\" cannot be a user\n");
 }

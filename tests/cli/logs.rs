@@ -87,7 +87,7 @@ fn escape_sequences_of_a_guest_are_escaped() {
     }
     for (count, message) in [
         ("-1", "unexpected argument '-1' found"),
-        ("some", "invalid value 'some' for '--tail <N>': invalid digit found in string"),
+        ("some", "--tail: \"some\" is not a whole number"),
     ] {
         let said = format!("mayfly: {message}\nhint: 'mayfly logs --help' shows the usage\n");
         env.run(&["logs", &id, "-n", count]).fails(2, &said);

@@ -8,10 +8,10 @@ fn create_checks_limits_then_profile_then_expiry_then_room() {
     let ids: Vec<String> = (0..4).map(|_| env.create(&[])).collect();
     // Limits come first: CPUs, memory, TTL.
     let all = ["create", "-p", "nope", "--vcpus", "9", "--mem", "1", "--ttl", "1"];
-    env.run(&all).fails(2, "mayfly: vcpu_count must be[..]");
+    env.run(&all).fails(2, "mayfly: --vcpus must be[..]");
     env.run(&["create", "-p", "nope", "--mem", "1", "--ttl", "1"])
-        .fails(2, "mayfly: mem_mib must[..]");
-    env.run(&["create", "-p", "nope", "--ttl", "1"]).fails(2, "mayfly: ttl_seconds must be[..]");
+        .fails(2, "mayfly: --mem must[..]");
+    env.run(&["create", "-p", "nope", "--ttl", "1"]).fails(2, "mayfly: --ttl must be[..]");
     // Then the profile, before expired VMs are deleted.
     env.expire(&ids[0]);
     env.run(&["create", "-p", "nope"]).fails(

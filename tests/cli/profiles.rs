@@ -52,7 +52,7 @@ fn a_users_limits_are_enforced() {
     let mut env = Environment::mock();
     env.profiles("[limits]\nvcpu_count = { min = 1, max = 2 }\n");
     env.run(&["create", "--vcpus", "3"])
-        .fails(2, "mayfly: vcpu_count must be between 1 and 2, not 3\n[..]");
+        .fails(2, "mayfly: --vcpus must be between 1 and 2, not 3\n[..]");
     env.create(&["--vcpus", "2"]);
     env.clear();
 }
@@ -101,9 +101,10 @@ fn mistakes_in_meaning_name_the_profile_and_the_field() {
 fn a_named_file_must_exist() {
     let mut env = Environment::mock();
     env.set("MAYFLY_PROFILES", "/no/such/file.toml");
-    let answer = env.run(&["create"]);
-    assert_ne!(answer.code(), 0);
-    answer.is(answer.code(), "", "mayfly: cannot read /no/such/file.toml: [..]\n");
+    env.run(&["create"]).fails(
+        3,
+        "mayfly: MAYFLY_PROFILES: cannot read /no/such/file.toml: No such file or directory\n",
+    );
 }
 
 #[test]

@@ -34,8 +34,7 @@ fn force_forgives_absence_and_nothing_else() {
     let ids: Vec<String> = (0..4).map(|_| env.create(&[])).collect();
     // An empty name would be a prefix of every id.
     for name in ["", "../x"] {
-        let said =
-            format!("invalid value '{name}' for '[VM]...': \"{name}\" is not a VM id or name");
+        let said = format!("\"{name}\" is not a VM id or name");
         let hint = "hint: 'mayfly rm --help' shows the usage\n";
         env.run(&["rm", "-f", name]).fails(2, &format!("mayfly: {said}\n{hint}"));
     }

@@ -56,7 +56,7 @@ fn every_failure_of_mayfly_itself_is_125() {
     let mut env = Environment::mock();
     for (args, message) in [
         (&["run", "--nonsense", "--", "true"][..], "unexpected argument '--nonsense' found"),
-        (&["run", "--vcpus", "x", "--", "true"], "invalid value 'x' for '--vcpus <N>': [..]"),
+        (&["run", "--vcpus", "x", "--", "true"], "--vcpus: \"x\" is not a whole number"),
         (
             &["run", "-c", "true", "--", "true"],
             "the argument '--command <STRING>' cannot be used with '[CMD]...'",
@@ -65,7 +65,7 @@ fn every_failure_of_mayfly_itself_is_125() {
         let said = format!("mayfly: {message}\nhint: 'mayfly run --help' shows the usage\n");
         env.run(args).fails(125, &said);
     }
-    env.run(&["run", "--vcpus", "99", "--", "true"]).fails(125, "mayfly: vcpu_count must be[..]");
+    env.run(&["run", "--vcpus", "99", "--", "true"]).fails(125, "mayfly: --vcpus must be[..]");
     env.run(&["run", "-p", "nope", "--", "true"]).fails(125, "mayfly: no profile[..]");
     env.run(&["run", "--require", "hardware", "--", "true"])
         .fails(125, "mayfly: hardware isolation[..]");

@@ -61,7 +61,7 @@ fn grace_may_come_from_a_variable_and_must_be_a_duration() {
     let mut env = Environment::mock();
     let id = env.start(&[]);
     env.set("MAYFLY_GRACE", "eternity");
-    env.run(&["stop", &id]).fails(2, "mayfly: invalid value 'eternity' for '--grace[..]");
+    env.run(&["stop", &id]).fails(2, "mayfly: MAYFLY_GRACE: \"eternity\" is not a duration\n[..]");
     env.set("MAYFLY_GRACE", "2s");
     env.run(&["stop", &id]).prints(&format!("{id}\n"));
     env.rm(&id);

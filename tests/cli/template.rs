@@ -42,7 +42,7 @@ fn processes_of_the_host_have_no_templates() {
     );
     env.run(&["run", "--cold", "--", "echo", "ok"]).prints("ok\n");
     assert!(!env.artifacts().exists());
-    env.run(&["template", "build", "--vcpus", "99"]).fails(2, "mayfly: vcpu_count must be[..]");
+    env.run(&["template", "build", "--vcpus", "99"]).fails(2, "mayfly: --vcpus must be[..]");
     env.run(&["template", "build", "-p", "nope"]).fails(
         3,
         "mayfly: no profile \"nope\"\n\
@@ -84,12 +84,12 @@ fn damaged_templates_are_listed_as_such_and_deleted() {
     env.run(&["template", "rm"]).fails(
         2,
         "mayfly: the following required arguments were not provided: <TEMPLATE>...\n\
-         hint: 'mayfly template --help' shows the usage\n",
+         hint: 'mayfly template rm --help' shows the usage\n",
     );
     env.run(&["template", "rm", "--all", "one-0123"]).fails(
         2,
         "mayfly: the argument '--all' cannot be used with '[TEMPLATE]...'\n\
-         hint: 'mayfly template --help' shows the usage\n",
+         hint: 'mayfly template rm --help' shows the usage\n",
     );
 }
 

@@ -1,5 +1,6 @@
 //! Help, version, and usage errors.
 
+use crate::support::answer::matches;
 use crate::support::environment::Environment;
 
 const VERBS: [&str; 16] = [
@@ -128,10 +129,9 @@ fn without_a_verb_help_is_shown_as_an_error() {
 #[test]
 fn usage_errors_are_2_and_for_exec_and_run_125() {
     let env = Environment::mock();
-    let vmware = "invalid value 'vmware' for '--backend <BACKEND>' \
-                  [possible values: auto, firecracker, qemu, mock]";
+    let vmware = "--backend: \"vmware\" is not one of auto, firecracker, qemu, mock";
     let no_vm = "the following required arguments were not provided: <VM>...";
-    let not_a_vm = "invalid value '../x' for '[VM]...': \"../x\" is not a VM id or name";
+    let not_a_vm = "\"../x\" is not a VM id or name";
     let usage = |verb: &str| format!("'mayfly {verb} --help' shows the usage");
     for (args, message, hint) in [
         (
@@ -144,11 +144,7 @@ fn usage_errors_are_2_and_for_exec_and_run_125() {
         (&["stop"], no_vm, &usage("stop")),
         (&["rm"], no_vm, &usage("rm")),
         (&["rm", "--", "../x"], not_a_vm, &usage("rm")),
-        (
-            &["status", ""],
-            "invalid value '' for '[VM]...': \"\" is not a VM id or name",
-            &usage("status"),
-        ),
+        (&["status", ""], "\"\" is not a VM id or name", &usage("status")),
         (&["reap", "extra"], "unexpected argument 'extra' found", &usage("reap")),
         (&["profiles", "extra"], "unexpected argument 'extra' found", &usage("profiles")),
         (&["image", "bake"], "unrecognized subcommand 'bake'", &usage("image")),
@@ -158,18 +154,14 @@ fn usage_errors_are_2_and_for_exec_and_run_125() {
             "the following required arguments were not provided: <SHELL>",
             &usage("completions"),
         ),
-        (
-            &["completions", "tcsh"],
-            "invalid value 'tcsh' for '<SHELL>' [possible values: bash, zsh, fish]",
-            "did you mean 'zsh'?",
-        ),
+        (&["completions", "tcsh"], "\"tcsh\" is not one of bash, zsh, fish", "did you mean 'zsh'?"),
         (&["--backend", "vmware", "status"], vmware, &usage("status")),
     ] {
         env.run(args).fails(2, &format!("mayfly: {message}\nhint: {hint}\n"));
     }
     env.run(&["image"]).fails(2, "Build, import[..]\nUsage: mayfly image [..]\n  prune [..]");
     let no_vm = "the following required arguments were not provided: <VM>";
-    let not_a_vm = "invalid value 'a/b' for '[VM]': \"a/b\" is not a VM id or name";
+    let not_a_vm = "\"a/b\" is not a VM id or name";
     let shell = "'mayfly shell ci' gives you a shell, and keeps the VM";
     for (args, message, hint) in [
         (&["exec"][..], no_vm, &*usage("exec")),
@@ -192,15 +184,87 @@ fn usage_errors_are_2_and_for_exec_and_run_125() {
 fn words_of_other_programs_get_a_hint() {
     let env = Environment::mock();
     for (args, code, hint) in [
-        (&["run", "--cpus", "2", "--", "true"][..], 125, "did you mean '--vcpus'?"),
+        (
+            &["run", "--cpus", "2", "--", "true"][..],
+            125,
+            "'--vcpus N' of 'run' and 'create' [..]",
+        ),
+        (&["run", "--vcpu", "2", "--", "true"], 125, "did you mean '--vcpus'?"),
         (&["run", "--quux", "--", "true"], 125, "'mayfly run --help' shows the usage"),
         (&["list"], 2, "mayfly calls that 'mayfly status'"),
-        (&["statsu"], 2, "did you mean 'status'?"),
+        (&["statsu"], 2, "did you mean 'mayfly status'?"),
         (&["fly"], 2, "'mayfly --help' shows the usage"),
+        // Verbs of a group stay in it, and what was typed after a verb is kept.
+        (&["image", "list"], 2, "mayfly calls that 'mayfly image ls'"),
+        (&["image", "delete", "mine"], 2, "mayfly calls that 'mayfly image rm mine'"),
+        (&["template", "list"], 2, "mayfly calls that 'mayfly template ls'"),
+        (&["config", "get", "mem"], 2, "mayfly calls that 'mayfly config show mem'"),
+        (&["rmi", "mine", "yours"], 2, "mayfly calls that 'mayfly image rm mine yours'"),
+        (&["top", "box"], 2, "mayfly calls that 'mayfly exec --keep -t box -- top'"),
+        (&["history", "mine"], 2, "mayfly keeps no history; [..]"),
+        (&["kill", "box"], 2, "mayfly calls that 'mayfly stop --grace 0s box'"),
+        (&["ssh", "box"], 2, "mayfly calls that 'mayfly shell box'"),
+        (&["pause", "box"], 2, "a VM cannot be paused; [..]"),
+        (&["port", "box"], 2, "VMs have no network yet"),
+        // What is only similar to a verb that deletes is not taken for it.
+        (&["rmm"], 2, "'mayfly --help' shows the usage"),
+        (&["stopp"], 2, "'mayfly --help' shows the usage"),
+        (&["image", "prne"], 2, "'mayfly image --help' shows the usage"),
+        (&["image", "buld"], 2, "did you mean 'mayfly image build'?"),
+        // Hidden flags are not proposed.
+        (&["create", "--accl", "kvm"], 2, "'mayfly create --help' shows the usage"),
+        (&["run", "-d", "--", "true"], 125, "a VM in the background is [..]"),
+        (&["run", "--network", "none", "--", "true"], 125, "VMs have no network yet; [..]"),
+        (&["run", "-p", "8080:80", "--", "true"], 125, "'-p' names a profile, [..]"),
+        (&["create", "-v", "/a:/b"], 2, "'-v' prints what happens, and VMs share no [..]"),
+        (&["create", "-m", "2g"], 2, "'--mem SIZE' of 'run' and 'create' sets the memory, [..]"),
+        (&["stop", "-t", "1", "box"], 2, "'--grace DURATION' is how long the guest has, [..]"),
+        (&["logs", "--since", "1h", "box"], 2, "a console's log has no times; [..]"),
+        (&["cp", "-r", "a", "box:"], 2, "directories are copied without this flag"),
+        (&["status", "-a"], 2, "all VMs are listed without this flag, [..]"),
         (&["--backend", "qemo", "status"], 2, "did you mean 'qemu'?"),
     ] {
         env.run(args).fails(code, &format!("mayfly: [..]\nhint: {hint}\n"));
     }
+}
+
+#[test]
+fn a_wrong_value_is_reported_with_its_source() {
+    let mut env = Environment::mock();
+    let duration = "\"soon\" is not a duration\nhint: [..]";
+    let number = "\"x\" is not a whole number\nhint: [..]";
+    for (flag, variable, value, why) in [
+        ("--ttl", "MAYFLY_TTL", "soon", duration),
+        ("--vcpus", "MAYFLY_VCPUS", "x", number),
+        ("--mem", "MAYFLY_MEM", "1T", "\"1T\" is not an amount of memory\nhint: [..]"),
+        ("--backend", "MAYFLY_BACKEND", "xen", "\"xen\" is not one of auto, [..]"),
+        ("--ttl", "MAYFLY_TTL", "2h", ""),
+    ] {
+        let out_of_range =
+            " must be between 1m and 1h, not 2h\nhint: raise [limits] ttl_seconds in [..]";
+        let why = if why.is_empty() { out_of_range.to_owned() } else { format!(": {why}") };
+        env.run(&["create", flag, value]).fails(2, &format!("mayfly: {flag}{why}\n"));
+        let mut command = env.command(&["create"]);
+        let output = command.env(variable, value).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(matches(&format!("mayfly: {variable}{why}\n"), &said), "{said}");
+        assert_eq!(output.status.code(), Some(2));
+    }
+    let path = env.file("config.toml", "\nttl = \"2h\"\n");
+    env.set("MAYFLY_CONFIG", &path);
+    env.run(&["create"]).fails(
+        2,
+        &format!("mayfly: {}:2: ttl must be between 1m and 1h, not 2h\n[..]", path.display()),
+    );
+    let profiles = env
+        .profiles("[limits]\nttl_seconds = { min = 1, max = 60 }\n[defaults]\nttl_seconds = 9\n");
+    env.run(&["create", "--ttl", "2m"]).fails(
+        2,
+        &format!(
+            "mayfly: --ttl must be between 1s and 1m, not 2m\nhint: raise [limits] ttl_seconds in {}:2\n",
+            profiles.display()
+        ),
+    );
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::archive::{
     PackSource, StagingDirectory, UnpackQuota, UnpackRules, extract, receive,
 };
 use crate::protocol::{
-    AgentFailure, FailureKind, PackRequest, UnpackInput, UnpackRequest, WireText,
+    AgentFailure, COPY_NOT_FOUND, FailureKind, PackRequest, UnpackInput, UnpackRequest, WireText,
 };
 use crate::sys::signals::STOPPING;
 
@@ -67,7 +67,9 @@ pub fn run(direction: &OsStr, request: Option<OsString>) -> ExitCode {
         (Ok(()), _) => ExitCode::SUCCESS,
         (Err(error), 0) => {
             let _ = writeln!(io::stderr(), "{error:#}");
-            ExitCode::FAILURE
+            let is_missing = error.downcast_ref() == Some(&rustix::io::Errno::NOENT)
+                || error.downcast_ref().map(io::Error::kind) == Some(ErrorKind::NotFound);
+            if is_missing { ExitCode::from(COPY_NOT_FOUND) } else { ExitCode::FAILURE }
         }
         (Err(_), number) => end_by_signal(number),
     }
@@ -131,7 +133,7 @@ fn directory_only(destination: &CopyDestination, path: &Path) -> Result<CopyTarg
     let source = CopySource { name: None, contents: true, is_directory: true };
     match destination.target(&source)? {
         into @ CopyTarget::Into { .. } => Ok(into),
-        CopyTarget::As { .. } => bail!("there is no directory {path:?}"),
+        CopyTarget::As { .. } => Err(archive::no_directory(path).into()),
     }
 }
 

@@ -10,6 +10,7 @@ use clap::{Args, ValueHint};
 use super::typed_path::typed_path;
 use crate::archive::{CopyDestination, own_name};
 use crate::commands::AppContext;
+use crate::host::named_file;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::lifecycle::{
     AgentConversation, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser, PhaseTimings, VmManager,
@@ -72,7 +73,8 @@ impl CopyFlags {
             let (path, to) = split(typed, "--copy-in")?;
             let meta = Path::new(path)
                 .metadata()
-                .with_context(|| format!("cannot copy {path:?} into a VM"))?;
+                .with_context(|| format!("cannot copy {path:?} into a VM"))
+                .map_err(named_file::refusal)?;
             let to = match to {
                 Some(to) => to.to_owned(),
                 None => name_of(path)?,

@@ -10,7 +10,7 @@ mod keys;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 pub use keys::{ConfigKey, KEYS, KeyForm};
 
@@ -54,7 +54,9 @@ impl ConfigFiles {
         let usual = usual().into_iter().map(|path| (path, false));
         let mut texts = Vec::new();
         for (path, required) in named.into_iter().chain(usual) {
-            if let Some(text) = trusted::read(&path, required)? {
+            let read = trusted::read(&path, required);
+            let read = if required { read.context("MAYFLY_CONFIG") } else { read };
+            if let Some(text) = read? {
                 texts.push((path, text));
             }
         }

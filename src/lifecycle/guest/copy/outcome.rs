@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use crate::guest::{CommandExit, CommandOutcome};
 use crate::host::signals::SignalInterrupt;
 use crate::model::{Refusal, RefusalKind};
+use crate::protocol::COPY_NOT_FOUND;
 use crate::sys::signals::STOPPING;
 
 /// How many bytes of the error output are kept: enough for a line.
@@ -22,6 +23,9 @@ pub fn check_outcome(outcome: &CommandOutcome) -> Result<()> {
     };
     match &outcome.exit {
         CommandExit::Exited(0) => Ok(()),
+        CommandExit::Exited(COPY_NOT_FOUND) if !line.is_empty() => {
+            Err(Refusal::new(RefusalKind::NotFound, format!("in the VM: {line}")).into())
+        }
         CommandExit::Exited(_) if !line.is_empty() => Err(anyhow!("in the VM: {line}")),
         CommandExit::Exited(code) => {
             Err(anyhow!("in the VM: the copy ended with exit code {code}"))
