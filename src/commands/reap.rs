@@ -45,14 +45,17 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
         }
     }
     let mut removed = Vec::new();
+    let known = manager.registry.read()?;
     let done = lifecycle::reap(&manager, args.dry_run, &mut removed);
     let verb = if args.dry_run { "would delete" } else { "deleted" };
-    let lines = removed.iter().filter_map(|removed| {
-        if !app.printer.style.quiet {
-            return Some(format!("{verb} {}", removed.what));
+    let lines = removed.iter().filter_map(|removed| match &removed.what {
+        RemovedThing::Leftover(_) if app.printer.style.quiet => None,
+        what if app.printer.style.quiet => Some(what.name().to_owned()),
+        RemovedThing::Vm(id) => {
+            let name = known.vms.get(id).map_or(id.as_str(), |vm| vm.manifest.display_name());
+            Some(format!("{verb} VM {name}"))
         }
-        let has_name = !matches!(removed.what, RemovedThing::Leftover(_));
-        has_name.then(|| removed.what.name().to_owned())
+        what => Some(format!("{verb} {what}")),
     });
     let view = ReapView::new(&removed, args.dry_run, rebuilt);
     app.printer.results(&view, &lines.collect::<Vec<_>>())?;

@@ -184,11 +184,7 @@ fn usage_errors_are_2_and_for_exec_and_run_125() {
 fn words_of_other_programs_get_a_hint() {
     let env = Environment::mock();
     for (args, code, hint) in [
-        (
-            &["run", "--cpus", "2", "--", "true"][..],
-            125,
-            "'--vcpus N' of 'run' and 'create' [..]",
-        ),
+        (&["run", "--cpus", "2", "--", "true"][..], 125, "'--vcpus N' of 'run' and 'create' [..]"),
         (&["run", "--vcpu", "2", "--", "true"], 125, "did you mean '--vcpus'?"),
         (&["run", "--quux", "--", "true"], 125, "'mayfly run --help' shows the usage"),
         (&["list"], 2, "mayfly calls that 'mayfly status'"),
