@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::commands::AppContext;
 use crate::model::Refusal;
+use crate::output::about_mount;
 
 #[derive(Debug, Args)]
 pub struct StrayWord {
@@ -28,6 +29,6 @@ impl StrayWord {
                 .hint(format!("write 'mayfly {verb} -p {word}'")));
         }
         Err(Refusal::usage(format!("'{verb}' takes only flags, not {word:?}"))
-            .hint(otherwise(word)))
+            .hint(about_mount(word).map_or_else(|| otherwise(word), str::to_owned)))
     }
 }
