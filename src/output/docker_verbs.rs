@@ -28,7 +28,7 @@ const NO_PAUSE: VerbAnswer = Sentence(
 /// A group of verbs, words, and the answer to each of them. Only exact words lead to a verb that deletes.
 const VERBS: &[(&str, &[&str], VerbAnswer)] = &[
     ("", &["list"], Line("mayfly status")),
-    ("", &["inspect", "show", "describe"], Line("mayfly status --json VM")),
+    ("", &["show", "describe"], Line("mayfly inspect VM")),
     ("", &["delete", "del", "destroy", "remove", "erase"], Line("mayfly rm VM")),
     ("", &["kill", "terminate", "poweroff"], Line("mayfly stop --grace 0s VM")),
     ("", &["down", "halt", "shutdown"], Line("mayfly stop VM")),
@@ -59,16 +59,13 @@ const VERBS: &[(&str, &[&str], VerbAnswer)] = &[
     ("", &["save", "export", "commit", "snapshot", "checkpoint", "clone", "diff"], NO_SNAPSHOT),
     ("", &["pause", "unpause", "suspend", "resume", "freeze"], NO_PAUSE),
     ("", &["port", "network", "net", "expose", "publish"], NO_NETWORK),
-    (
-        "",
-        &["df", "du"],
-        Sentence("'mayfly image ls' and 'mayfly template ls' show what uses disk space"),
-    ),
+    ("", &["du", "usage"], Line("mayfly df")),
     (
         "",
         &["system"],
         Sentence(
-            "'mayfly doctor' checks this host, 'mayfly reap' deletes what crashes left behind",
+            "'mayfly df' shows what uses disk space, 'mayfly doctor' checks this host, 'mayfly reap' deletes what \
+             crashes left behind",
         ),
     ),
     (
