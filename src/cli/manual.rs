@@ -45,6 +45,7 @@ Environment:
   MAYFLY_VCPUS            --vcpus of create and run
   MAYFLY_MEM              --mem of create and run
   MAYFLY_TTL              --ttl of create and run
+  MAYFLY_WAIT_SLOT        --wait-slot of create and run
   MAYFLY_REQUIRE          --require of create and run
   MAYFLY_KEEP             --keep of create, run and exec
   MAYFLY_NO_JAILER        --no-jailer of create and run

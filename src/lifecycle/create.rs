@@ -9,6 +9,7 @@ use super::guest::defaults;
 use super::manager::{LOCK_TIMEOUT, VmManager};
 use super::recover::reap::reap_expired;
 use super::remove::remove_settled;
+use super::slot;
 use crate::backend::{self, Backend, BackendRequest, installed_agent};
 use crate::host::{clock, directory, process, socket};
 use crate::image::{LockedImage, ProgressSink};
@@ -25,6 +26,9 @@ use crate::sys::random;
 /// emulated boot is three minutes.
 const PREPARATION: u64 = 300;
 
+/// How many VMs an error names.
+const MAX_NAMES: usize = 10;
+
 /// What a user asked for; `None` means the profile's value.
 #[derive(Debug, Clone, Default)]
 pub struct CreateRequest {
@@ -32,6 +36,8 @@ pub struct CreateRequest {
     pub vcpu_count: Option<u32>,
     pub mem: Option<MemMib>,
     pub ttl: Option<TimeSpan>,
+    /// How long to wait for a place among the active VMs.
+    pub wait_slot: Option<TimeSpan>,
     /// The least time that its user needs it for, whatever `ttl` and the profile say.
     pub needed: Option<TimeSpan>,
     pub name: Option<VmName>,
@@ -62,7 +68,12 @@ pub fn create(
 
     reap_expired(manager)?;
     // Checked again by `reserve`. Checked here so that no image is built in vain.
-    check_room(manager.registry.read()?.as_ref(), request, &profiles.limits)?;
+    let contents = manager.registry.read()?;
+    check_name(&contents, request)?;
+    let wait_slot = request.wait_slot.filter(|limit| !limit.0.is_zero());
+    if wait_slot.is_none() {
+        check_room(&contents, &profiles.limits)?;
+    }
     let image = if backend.boots_image() {
         Some(manager.images()?.ensure(profile, &installed_agent()?, progress)?)
     } else {
@@ -74,15 +85,25 @@ pub fn create(
     let ttl_seconds = ttl_seconds(request, profile, &profiles.limits);
     let mut manifest =
         manifest(&id, request, profile, ttl_seconds, backend.as_ref(), image.as_ref());
-    // Locked before the VM is in the registry, so that no other command takes it for abandoned. A sweep
-    // may see the lock file first and hold the lock for a moment.
-    let lock = manager.registry.lock_vm(&id, LOCK_TIMEOUT)?;
-    let record = match reserve(manager, &mut manifest, request, &profiles.limits) {
-        Ok(record) => record,
-        Err(error) => {
-            lock.remove()?;
-            return Err(error);
+    let mut lock_and_reserve = || {
+        // Locked before the VM is in the registry, so that no other command takes it for abandoned. A sweep
+        // may see the lock file first and hold the lock for a moment.
+        let lock = manager.registry.lock_vm(&id, LOCK_TIMEOUT)?;
+        match reserve(manager, &mut manifest, request, &profiles.limits) {
+            Ok(record) => Ok((record, lock)),
+            Err(error) => {
+                lock.remove()?;
+                Err(error)
+            }
         }
+    };
+    let (record, lock) = match wait_slot {
+        None => lock_and_reserve()?,
+        Some(limit) => slot::in_turn(manager, limit, progress, || {
+            reap_expired(manager)?;
+            check_room(manager.registry.read()?.as_ref(), &profiles.limits)?;
+            lock_and_reserve()
+        })?,
     };
     let prepared = prepare(manager, &manifest, profile).and_then(|()| {
         manager.change(&id, |record| {
@@ -159,19 +180,37 @@ fn choose_backend(
         .into())
 }
 
-fn check_room(
-    contents: &RegistryContents,
-    request: &CreateRequest,
-    limits: &VmLimits,
-) -> Result<(), Refusal> {
-    request.name.as_ref().map_or(Ok(()), |name| contents.check_name(name, None))?;
-    if contents.vms.len() >= limits.max_active_vms as usize {
-        let max = limits.max_active_vms;
-        let message = format!("max active VMs reached ({max}); delete old VMs first");
-        return Err(Refusal::new(RefusalKind::LimitReached, message)
-            .hint("'mayfly status' lists them; MAYFLY_MAX_ACTIVE_VMS allows more"));
+fn check_name(contents: &RegistryContents, request: &CreateRequest) -> Result<(), Refusal> {
+    request.name.as_ref().map_or(Ok(()), |name| contents.check_name(name, None))
+}
+
+fn check_room(contents: &RegistryContents, limits: &VmLimits) -> Result<(), Refusal> {
+    let max = limits.max_active_vms;
+    if contents.vms.len() < max as usize {
+        return Ok(());
     }
-    Ok(())
+    let mut vms: Vec<&VmManifest> = contents.vms.values().map(|vm| &vm.manifest).collect();
+    vms.sort_by(|a, b| a.created_at.total_cmp(&b.created_at));
+    let names: Vec<&str> = vms.iter().take(MAX_NAMES).map(|vm| vm.display_name()).collect();
+    let (count, first) = (vms.len(), names.first().copied());
+    let more = match count - names.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let refusal = |message| Refusal::new(RefusalKind::LimitReached, message);
+    Err(match first {
+        None => refusal(format!("max active VMs reached ({max})"))
+            .hint("MAYFLY_MAX_ACTIVE_VMS allows more"),
+        Some(first) => {
+            let vms =
+                if count == 1 { "there is 1 VM".into() } else { format!("there are {count} VMs") };
+            let list = names.join(", ");
+            refusal(format!("max active VMs reached ({max}): {vms}, {list}{more}")).hint(format!(
+                "'mayfly rm {first}' deletes the oldest, '--wait-slot 10m' waits for a place, \
+                 MAYFLY_MAX_ACTIVE_VMS allows more"
+            ))
+        }
+    })
 }
 
 fn manifest(
@@ -220,7 +259,8 @@ fn reserve(
     limits: &VmLimits,
 ) -> Result<VmRecord> {
     manager.registry.update(|contents| {
-        check_room(contents, request, limits)?;
+        check_name(contents, request)?;
+        check_room(contents, limits)?;
         // Run as root, mayfly gives every VMM a user of its own.
         let has_vmm = !manifest.image.is_empty();
         if has_vmm && nix::unistd::geteuid().is_root() {

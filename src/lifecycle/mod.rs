@@ -22,6 +22,7 @@ mod removal;
 mod remove;
 mod rename;
 mod run;
+mod slot;
 mod start;
 mod stop;
 mod timings;

@@ -122,14 +122,14 @@ fn the_number_of_vms_is_limited() {
     let mut env = Environment::mock();
     let ids: Vec<String> = (0..4).map(|_| env.create(&[])).collect();
     env.run(&["create"])
-        .fails(5, "mayfly: max active VMs reached (4); delete old VMs first\nhint: [..]\n");
+        .fails(5, "mayfly: max active VMs reached (4): there are 4 VMs, [..]\nhint: [..]\n");
     let error = env.run(&["create", "--json"]).json_error(5);
     assert_eq!(error["kind"], "limit_reached");
     env.rm(&ids[0]);
     env.create(&[]);
     env.set("MAYFLY_MAX_ACTIVE_VMS", "5");
     env.create(&[]);
-    env.run(&["create"]).fails(5, "mayfly: max active VMs reached (5);[..]");
+    env.run(&["create"]).fails(5, "mayfly: max active VMs reached (5): [..]");
     env.clear();
 }
 

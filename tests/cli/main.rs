@@ -55,6 +55,7 @@ mod selection;
 mod sessions;
 mod shared_images;
 mod signals;
+mod slots;
 mod start;
 mod status;
 mod status_watch;

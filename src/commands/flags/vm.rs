@@ -22,6 +22,15 @@ pub struct VmFlags {
     #[arg(long, value_name = "DURATION", env = "MAYFLY_TTL", add = ArgValueCompleter::new(candidates::ttls))]
     ttl: Option<TimeSpan>,
 
+    /// If too many VMs exist, wait up to DURATION for a place
+    ///
+    /// Commands get places in the order in which they began to wait.
+    #[arg(
+        long, value_name = "DURATION", env = "MAYFLY_WAIT_SLOT",
+        add = ArgValueCompleter::new(candidates::durations)
+    )]
+    wait_slot: Option<TimeSpan>,
+
     /// Name the VM NAME; this is also its hostname
     ///
     /// Letters, digits and hyphens.
@@ -46,7 +55,15 @@ impl VmFlags {
         owner: Option<ProcessId>,
     ) -> Result<CreateRequest> {
         let labels = VmLabels::collect(self.labels)?;
-        let (ttl, name) = (self.ttl, self.name);
-        Ok(CreateRequest { ttl, name, labels, keep, owner, ..self.machine.into_request() })
+        let (ttl, wait_slot, name) = (self.ttl, self.wait_slot, self.name);
+        Ok(CreateRequest {
+            ttl,
+            wait_slot,
+            name,
+            labels,
+            keep,
+            owner,
+            ..self.machine.into_request()
+        })
     }
 }

@@ -7,7 +7,7 @@ mod logs;
 mod status;
 mod wait;
 
-pub use activity::VmWatcher;
+pub use activity::{VmWatcher, watch_registry};
 pub use disk_use::{DiskGroup, DiskItem, DiskKind, disk_use};
 pub use inspect::{VmInspection, inspect};
 pub use logs::{LogFollower, LogKind, read_log};

@@ -41,7 +41,7 @@ pub enum KeyForm {
 }
 
 /// All keys, in the order of the manual.
-pub static KEYS: [ConfigKey; 21] = [
+pub static KEYS: [ConfigKey; 22] = [
     key(
         "backend",
         KeyForm::Choice(words::<BackendChoice>),
@@ -63,6 +63,12 @@ pub static KEYS: [ConfigKey; 21] = [
         .flag("--mem of create, run and template build"),
     key("ttl", KeyForm::Span, "How long a new VM lives at most. Overrides its profile.")
         .flag("--ttl of create and run"),
+    key(
+        "wait_slot",
+        KeyForm::Span,
+        "How long create and run wait for a place if max_active_vms is reached. 0 is not at all.",
+    )
+    .flag("--wait-slot of create and run"),
     key(
         "keep",
         KeyForm::Switch,

@@ -52,8 +52,9 @@ fn more_jobs_than_the_limit_of_vms_fail_with_a_hint() {
     let makefile = "all:\n\t@mayfly run -- true\n";
     make(&env, makefile, &["all"]).fails(
         2,
-        "mayfly: max active VMs reached (1); delete old VMs first\n\
-         hint: 'mayfly status' lists them; MAYFLY_MAX_ACTIVE_VMS allows more\n\
+        "mayfly: max active VMs reached (1): there is 1 VM, other\n\
+         hint: 'mayfly rm other' deletes the oldest, '--wait-slot 10m' waits for a place, \
+         MAYFLY_MAX_ACTIVE_VMS allows more\n\
          make: *** [Makefile:2: all] Error 125\n",
     );
     let allowed = makefile.replace("mayfly run", "MAYFLY_MAX_ACTIVE_VMS=2 mayfly run");
