@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::atomic_file::remove_if_there;
+use super::input;
 use super::signals::InterruptWatch;
 use crate::model::{Refusal, RefusalKind};
 use crate::sys::file_system::if_exists;
@@ -169,7 +170,7 @@ fn is_still_at(file: &File, path: &Path) -> Result<bool> {
 /// The refusal of a process that waited too long for the lock at `path`.
 pub fn busy(path: &Path, what: &str) -> Refusal {
     let mut holder = String::new();
-    let by = match File::open(path).and_then(|file| file.take(16).read_to_string(&mut holder)) {
+    let by = match input::open(path).and_then(|file| file.take(16).read_to_string(&mut holder)) {
         Ok(_) if holder.bytes().all(|b| b.is_ascii_digit()) && !holder.is_empty() => {
             format!(" by process {holder}")
         }

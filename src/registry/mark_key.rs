@@ -1,12 +1,11 @@
 //! The secret of a state directory by which its processes are recognised.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::host::atomic_file;
 use crate::host::process_marks::MarkKey;
+use crate::host::{atomic_file, input};
 use crate::sys::file_system::if_exists;
 use crate::sys::random;
 
@@ -19,7 +18,7 @@ pub fn file(state: &Path) -> PathBuf {
 /// processes that no record names are not found, but none is found that is not a VM's.
 pub fn read(state: &Path) -> Result<Option<MarkKey>> {
     let path = file(state);
-    let bytes = if_exists(fs::read(&path));
+    let bytes = if_exists(input::read_regular(&path));
     let bytes = bytes.with_context(|| format!("cannot read {}", path.display()))?;
     Ok(bytes.and_then(|bytes| bytes.try_into().ok()))
 }

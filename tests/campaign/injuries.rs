@@ -121,6 +121,7 @@ impl Patients {
             ground.state.join("registry.json"),
             ground.state.join("registry.lock"),
             ground.state.join("reserve"),
+            ground.state.join("marks.key"),
             ground.state.join("locks").join(format!("{running}.lock")),
             ground.state.join("locks").join(format!("{resting}.lock")),
             vm(running, "manifest.json"),
@@ -170,6 +171,7 @@ impl Patients {
             &["reap"],
             &["reap", "--rebuild"],
         ];
+        println!("{at}");
         for args in verbs {
             let ended = ground.run(args);
             assert!(ended.code.is_some(), "{at}: {ended:#?}");
@@ -206,6 +208,11 @@ fn no_damaged_file_harms_a_vm_that_runs() {
             let Some(file) = patients.files().get(number).cloned() else { continue };
             let good = fs::read(&file).unwrap();
             let is_registry = file.ends_with("registry.json");
+            // A pipe that a variable names is waited for: a shell's `<(…)` is one.
+            let is_named = file.parent() == patients.ground.path("kept").parent();
+            if is_named && how == "a FIFO" {
+                continue;
+            }
             if !is_registry && !chance.takes_part() {
                 continue;
             }

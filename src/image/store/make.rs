@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::artifacts::{ArtifactsDirectory, LockWait};
 use crate::host::seal::seal;
 use crate::host::tool::ToolInterrupted;
-use crate::host::{atomic_file, clock, directory};
+use crate::host::{atomic_file, clock, directory, input};
 use crate::image::builder::{ImageBuilder, ImageParts, PHASES};
 use crate::image::digest_cache::DigestCache;
 use crate::image::info::{
@@ -101,7 +101,7 @@ pub fn assemble(
     let parts = make(&work, &image, progress)?;
 
     progress.phase("packing the agent and taking digests", PHASES, PHASES);
-    let modules = fs::read(image.join(MODULES)).context("cannot read the modules")?;
+    let modules = input::read_regular(&image.join(MODULES)).context("cannot read the modules")?;
     atomic_file::write_new(&image.join(INITRD), &packed(modules, agent)?)?;
     set_modes_and_sync(&image)?;
     std::thread::sleep(TICK);
@@ -150,7 +150,7 @@ pub fn repack(
     let image = artifacts.image(&profile);
     let mut cache = DigestCache::load(&image);
     locked::check(&image, &info, &mut cache, MODULES)?;
-    let modules = fs::read(image.join(MODULES)).context("cannot read the modules")?;
+    let modules = input::read_regular(&image.join(MODULES)).context("cannot read the modules")?;
     let initrd = packed(modules, agent)?;
     let size = u64::try_from(initrd.len())?;
     let file = FileInfo { size, digest: digest::of_bytes(&initrd) };
