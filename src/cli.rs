@@ -20,6 +20,7 @@ use self::usage::{arguments_before_guest, fail};
 use crate::commands::{self, AppContext};
 use crate::host::{confinement, launcher};
 use crate::import;
+use crate::network;
 use crate::output::{ColorMode, ErrorReport, PrintStyle, Printer};
 use crate::settings::{ConfigFiles, ConfigKey, KEYS, SettingSources, Settings};
 
@@ -51,6 +52,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if args.get(1).is_some_and(|argument| argument == import::ARGUMENT) {
         return exit_after(import::serve());
+    }
+    if args.get(1).is_some_and(|argument| argument == network::ARGUMENT) {
+        return exit_after(network::serve(&args));
     }
     // An invalid settings file must hide neither the help nor a mistake on the command line.
     let config = ConfigFiles::load();

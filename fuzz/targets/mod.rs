@@ -9,6 +9,7 @@
 mod allocation;
 mod archives;
 mod images;
+mod network;
 mod protocol;
 #[cfg(test)]
 mod replay;
@@ -47,6 +48,8 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("firecracker_api", vmm::firecracker_api),
     ("vsock", vmm::vsock_handshake),
     ("text", text::foreign_text),
+    ("guest_frames", network::guest_frames),
+    ("dns", network::dns),
 ];
 
 /// Gives a target its input.

@@ -15,6 +15,8 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
@@ -75,21 +77,22 @@ impl FileReach {
     /// The kernel refuses.
     pub fn confine(&self) -> Result<()> {
         set_no_new_privs(true).context("cannot set no_new_privs")?;
-        drop_capabilities().context("cannot give up capabilities")?;
-        self.restrict_files().context("cannot restrict access to files")?;
+        drop_capabilities(NEEDED).context("cannot give up capabilities")?;
+        self.restrict(false).context("cannot restrict access to files")?;
         SyscallFilter::Parser.apply()
     }
 
-    fn restrict_files(&self) -> Result<()> {
+    fn restrict(&self, with_network: bool) -> Result<()> {
         let all = AccessFs::from_all(ABI::V5);
         let Ok(rules) = file_rules() else { return Ok(()) };
         let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
         let nodes = AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::MakeSock;
         let write = all & !(AccessFs::Execute | AccessFs::IoctlDev | nodes);
+        let mut rules = rules.set_compatibility(CompatLevel::BestEffort).handle_access(all)?;
+        if !with_network {
+            rules = rules.handle_access(AccessNet::from_all(ABI::V4))?;
+        }
         let status = rules
-            .set_compatibility(CompatLevel::BestEffort)
-            .handle_access(all)?
-            .handle_access(AccessNet::from_all(ABI::V4))?
             .scope(Scope::from_all(ABI::V6))?
             .create()?
             .add_rules(path_beneath_rules(&self.readable, read))?
@@ -98,6 +101,31 @@ impl FileReach {
             .restrict_self();
         status.map(drop).map_err(Into::into)
     }
+}
+
+/// Confines this process, which has one thread and has opened all files that it needs, to making connections: it opens
+/// no file, executes nothing and reaches no other process. A system call that it has no use for kills it.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn confine_to_sockets() -> Result<()> {
+    set_no_new_privs(true).context("cannot set no_new_privs")?;
+    // Other processes of its user cannot read its memory.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot forbid dumps")?;
+    drop_capabilities(CapabilitySet::empty()).context("cannot give up capabilities")?;
+    FileReach::default().restrict(true).context("cannot restrict access to files")?;
+    SyscallFilter::Network.apply()
+}
+
+/// Limits the open files of this process, and returns the limit, which may have been lower.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn limit_open_files(most: u64) -> Result<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read a limit")?;
+    let most = most.min(hard);
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot limit open files")?;
+    Ok(most)
 }
 
 /// The start of a set of rules for files, which the kernel must support.
@@ -113,14 +141,14 @@ pub fn can_restrict_files() -> bool {
     file_rules().is_ok()
 }
 
-/// Keeps only the capabilities in [`NEEDED`], also for programs that root executes.
-fn drop_capabilities() -> Result<()> {
-    for capability in CapabilitySet::all().difference(NEEDED).iter() {
+/// Keeps only the capabilities in `needed`, also for programs that root executes.
+fn drop_capabilities(needed: CapabilitySet) -> Result<()> {
+    for capability in CapabilitySet::all().difference(needed).iter() {
         // The kernel may not know it, and root of a container may not remove it.
         let _ = remove_capability_from_bounding_set(capability);
     }
     let _ = clear_ambient_capability_set();
-    let permitted = capabilities(None)?.permitted & NEEDED;
+    let permitted = capabilities(None)?.permitted & needed;
     let inheritable = CapabilitySet::empty();
     Ok(set_capabilities(None, CapabilitySets { effective: permitted, permitted, inheritable })?)
 }

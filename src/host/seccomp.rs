@@ -10,10 +10,8 @@ use seccompiler::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Which system calls a program cannot make. They fail with EPERM, so that a program goes on if it only tried
-/// whether the kernel has them.
-///
-/// No filter lets a program make sockets of other families than `AF_UNIX`.
+/// Which system calls a program cannot make. Except for [`SyscallFilter::Network`], they fail with EPERM, so that a
+/// program goes on if it only tried whether the kernel has them, and the only sockets are those of `AF_UNIX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SyscallFilter {
     /// For a VMM. It may be stacked on the VMM's own, which allows less but begins later.
@@ -22,7 +20,41 @@ pub enum SyscallFilter {
     Jailer,
     /// For a program that parses files from strangers. It can make no socket at all.
     Parser,
+    /// For the process that connects a VM to the network, which knows every call it makes: others kill it. It makes
+    /// sockets of IPv4 and IPv6 only.
+    Network,
 }
+
+/// What [`SyscallFilter::Network`] allows with any arguments.
+const NETWORK: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_pread64,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_connect,
+    libc::SYS_accept4,
+    libc::SYS_shutdown,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_close,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    // Where the kernel cannot serve it without a call.
+    libc::SYS_clock_gettime,
+    libc::SYS_getrandom,
+    // The allocator.
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    // Signals, and the end of the process.
+    libc::SYS_rt_sigreturn,
+    libc::SYS_restart_syscall,
+    libc::SYS_sigaltstack,
+    libc::SYS_exit_group,
+];
 
 /// What none of them uses.
 const UNUSED: &[i64] = &[
@@ -74,6 +106,7 @@ impl SyscallFilter {
 
     fn compile(self) -> Result<BpfProgram, seccompiler::BackendError> {
         let refused = match self {
+            SyscallFilter::Network => return compile_network(),
             SyscallFilter::Vmm | SyscallFilter::Parser => [UNUSED, NAMESPACES].concat(),
             SyscallFilter::Jailer => UNUSED.to_vec(),
         };
@@ -97,6 +130,25 @@ impl SyscallFilter {
         program.extend(BpfProgram::try_from(filter)?);
         Ok(program)
     }
+}
+
+/// The filter of [`SyscallFilter::Network`]. Calls of another architecture and x32 calls are not on its list either.
+fn compile_network() -> Result<BpfProgram, seccompiler::BackendError> {
+    let argument = |number: u8, operator, value: i32| {
+        SeccompCondition::new(number, SeccompCmpArgLen::Dword, operator, value as u64)
+            .and_then(|condition| SeccompRule::new(vec![condition]))
+    };
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        NETWORK.iter().map(|number| (*number, Vec::new())).collect();
+    let families = [libc::AF_INET, libc::AF_INET6];
+    let families = families.map(|family| argument(0, SeccompCmpOp::Eq, family));
+    rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
+    // Debug builds look whether what they close is open.
+    rules.insert(libc::SYS_fcntl, vec![argument(1, SeccompCmpOp::Eq, libc::F_GETFD)?]);
+    let is_data = SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64);
+    rules.insert(libc::SYS_mmap, vec![argument(2, is_data, 0)?]);
+    let (kill, allow) = (SeccompAction::KillProcess, SeccompAction::Allow);
+    SeccompFilter::new(rules, kill, allow, TargetArch::x86_64)?.try_into()
 }
 
 /// The first number of the x32 calls (`__X32_SYSCALL_BIT` of Linux): the same calls again, with 32-bit pointers. They

@@ -6,9 +6,21 @@
 //! ```
 
 pub mod addresses;
+pub mod denials;
 pub mod dns_message;
-pub mod names;
+mod dns_stream;
+pub mod engine;
+mod exchange;
+pub mod line;
+mod names;
+pub mod order;
+mod packet;
 pub mod policy;
-pub mod routes;
-pub mod sockets;
+mod routes;
+mod serve;
+mod sockets;
 pub mod special;
+mod tcp_flow;
+mod timers;
+
+pub use serve::{ARGUMENT, serve};

@@ -8,4 +8,5 @@ mod support;
 mod agent;
 mod image;
 mod launcher;
+mod network;
 mod protocol;

@@ -11,7 +11,7 @@ use imports::{Module, SourceTree};
 /// The rooms, and the rooms that each may import, from the top down. A room imports only rooms further
 /// down, and a permission that a room does not use is taken away.
 const PLAN: &[(&str, &str)] = &[
-    ("cli", "commands host import model output settings"),
+    ("cli", "commands host import model network output settings"),
     ("commands", "archive guest host image import lifecycle model output protocol settings"),
     ("output", "archive guest host image lifecycle model protocol settings sys template"),
     (
@@ -23,7 +23,7 @@ const PLAN: &[(&str, &str)] = &[
     ("import", "archive host image model sys"),
     ("template", "host image model sys"),
     ("image", "host model sys"),
-    ("network", "model"),
+    ("network", "host model sys"),
     ("registry", "host model sys"),
     ("settings", "host model"),
     ("host", "model sys"),

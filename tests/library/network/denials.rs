@@ -1,0 +1,229 @@
+//! What a guest cannot reach, in every form that an address has.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+
+use mayfly::model::NetworkMode;
+use mayfly::network::addresses::{GUEST_V4, GUEST_V6};
+use mayfly::network::line::LinkKind;
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, TcpControl, TcpPacket, TcpRepr,
+    TcpSeqNumber, UdpPacket, UdpRepr,
+};
+
+use super::helper::{Helper, order};
+
+/// IPv4 addresses that `egress` does not reach, of every special range.
+const SPECIAL_V4: [&str; 34] = [
+    "0.0.0.0",
+    "0.1.2.3",
+    "10.0.0.1",
+    "10.255.255.254",
+    "100.64.0.1",
+    "100.100.100.200",
+    "100.127.255.254",
+    "127.0.0.1",
+    "127.1.2.3",
+    "127.255.255.254",
+    "168.63.129.16",
+    "169.254.0.1",
+    "169.254.169.254",
+    "169.254.170.2",
+    "172.16.0.1",
+    "172.17.0.1",
+    "172.31.255.254",
+    "192.0.0.3",
+    "192.0.0.8",
+    "192.0.0.170",
+    "192.0.0.192",
+    "192.0.2.1",
+    "192.88.99.1",
+    "192.168.0.1",
+    "192.168.255.254",
+    "198.18.0.1",
+    "198.19.255.254",
+    "198.51.100.1",
+    "203.0.113.1",
+    "240.0.0.1",
+    "250.1.2.3",
+    "254.255.255.254",
+    "255.255.255.254",
+    "192.0.0.1",
+];
+
+/// IPv6 addresses without an IPv4 address in them.
+const SPECIAL_V6: [&str; 16] = [
+    "::",
+    "::1",
+    "100::1",
+    "2001:2::1",
+    "2001:10::1",
+    "2001:20::1",
+    "2001:db8::1",
+    "3fff::1",
+    "4000::1",
+    "5f00::1",
+    "fc00::1",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "fe80::1",
+    "fec0::1",
+    "fd6d:6179:666c:79::1",
+];
+
+/// The IPv6 addresses that contain an IPv4 address.
+fn encodings(address: Ipv4Addr) -> Vec<IpAddr> {
+    let [a, b, c, d] = address.octets().map(u16::from);
+    let (high, low) = (a << 8 | b, c << 8 | d);
+    let all = [
+        [0, 0, 0, 0, 0, 0xffff, high, low],
+        [0, 0, 0, 0, 0xffff, 0, high, low],
+        [0, 0, 0, 0, 0, 0, high, low],
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low],
+        [0x64, 0xff9b, 1, 0, 0, 0, high, low],
+        [0x2002, high, low, 0, 0, 0, 0, 1],
+        [0x2001, 0, 0, 0, 0, 0, !high, !low],
+    ];
+    all.map(|segments| Ipv6Addr::from(segments).into()).into()
+}
+
+fn ip(to: IpAddr, protocol: IpProtocol, payload: &[u8]) -> Vec<u8> {
+    match to {
+        IpAddr::V4(to) => {
+            let repr = Ipv4Repr {
+                src_addr: GUEST_V4,
+                dst_addr: to,
+                next_header: protocol,
+                payload_len: payload.len(),
+                hop_limit: 64,
+            };
+            let mut bytes = vec![0; repr.buffer_len() + payload.len()];
+            let mut packet = Ipv4Packet::new_unchecked(&mut bytes);
+            repr.emit(&mut packet, &ChecksumCapabilities::default());
+            packet.payload_mut().copy_from_slice(payload);
+            bytes
+        }
+        IpAddr::V6(to) => {
+            let repr = Ipv6Repr {
+                src_addr: GUEST_V6,
+                dst_addr: to,
+                next_header: protocol,
+                payload_len: payload.len(),
+                hop_limit: 64,
+            };
+            let mut bytes = vec![0; repr.buffer_len() + payload.len()];
+            let mut packet = Ipv6Packet::new_unchecked(&mut bytes);
+            repr.emit(&mut packet);
+            packet.payload_mut().copy_from_slice(payload);
+            bytes
+        }
+    }
+}
+
+fn guest_for(to: IpAddr) -> IpAddr {
+    if to.is_ipv4() { GUEST_V4.into() } else { GUEST_V6.into() }
+}
+
+fn syn(to: SocketAddr) -> Vec<u8> {
+    let repr = TcpRepr {
+        src_port: 40_000,
+        dst_port: to.port(),
+        control: TcpControl::Syn,
+        seq_number: TcpSeqNumber(7),
+        ack_number: None,
+        window_len: 1000,
+        window_scale: None,
+        max_seg_size: Some(1400),
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    };
+    let mut bytes = vec![0; repr.buffer_len()];
+    let (from, target) = (guest_for(to.ip()).into(), to.ip().into());
+    let mut packet = TcpPacket::new_unchecked(&mut bytes[..]);
+    repr.emit(&mut packet, &from, &target, &ChecksumCapabilities::default());
+    ip(to.ip(), IpProtocol::Tcp, &bytes)
+}
+
+fn datagram(to: SocketAddr) -> Vec<u8> {
+    let repr = UdpRepr { src_port: 40_000, dst_port: to.port() };
+    let mut bytes = vec![0; repr.header_len() + 4];
+    let (from, target) = (guest_for(to.ip()).into(), to.ip().into());
+    let mut packet = UdpPacket::new_unchecked(&mut bytes[..]);
+    let fill = |payload: &mut [u8]| payload.copy_from_slice(b"data");
+    repr.emit(&mut packet, &from, &target, 4, fill, &ChecksumCapabilities::default());
+    ip(to.ip(), IpProtocol::Udp, &bytes)
+}
+
+#[test]
+fn nothing_special_is_reached_by_tcp_or_udp_in_any_encoding() {
+    // What is really there would answer if it were reached.
+    let listener = TcpListener::bind("[::]:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let socket = UdpSocket::bind(("::", port)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let mut all: Vec<IpAddr> = SPECIAL_V6.iter().map(|text| text.parse().unwrap()).collect();
+    for text in SPECIAL_V4 {
+        let address: Ipv4Addr = text.parse().unwrap();
+        all.push(address.into());
+        all.extend(encodings(address));
+    }
+    for mode in [NetworkMode::Egress, NetworkMode::None] {
+        let order = {
+            let mut order = order(LinkKind::Ip, &["example.org"]);
+            order.mode = mode;
+            order
+        };
+        let mut guest = Helper::start(order, Vec::new());
+        for address in &all {
+            let prohibited = if address.is_ipv4() { (3, 13) } else { (1, 1) };
+            for packet in [syn, datagram] {
+                let packet = packet(SocketAddr::new(*address, port));
+                guest.line.send(&packet);
+                let told = guest.until(|guest| guest.line.unreachable.pop());
+                assert_eq!(told, prohibited, "{address} {mode:?}");
+            }
+        }
+        let denied = guest.until(|guest| {
+            let denied = guest.events().last()?.denied;
+            (denied >= 2 * all.len() as u64).then_some(denied)
+        });
+        assert_eq!(denied, 2 * all.len() as u64);
+    }
+    assert!(listener.accept().is_err());
+    assert!(socket.recv(&mut [0; 4]).is_err());
+}
+
+#[test]
+fn packets_from_other_addresses_and_to_groups_are_ignored() {
+    let mut guest = Helper::with_rules(&["0::/16", "127.0.0.0/8"]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let mut spoofed = syn(listener.local_addr().unwrap());
+    spoofed[15] = 5;
+    // The checksums of a packet from 192.0.0.5.
+    let mut header = Ipv4Packet::new_unchecked(&mut spoofed[..]);
+    header.fill_checksum();
+    let (from, to) = (header.src_addr().into(), header.dst_addr().into());
+    TcpPacket::new_unchecked(header.payload_mut()).fill_checksum(&from, &to);
+    let all = [
+        spoofed,
+        datagram("224.0.0.251:5353".parse().unwrap()),
+        datagram("255.255.255.255:67".parse().unwrap()),
+        datagram("[ff02::fb]:5353".parse().unwrap()),
+        syn("[ff02::1]:80".parse().unwrap()),
+        vec![0x45; 19],
+        vec![0x60; 39],
+        Vec::new(),
+    ];
+    for packet in all {
+        guest.line.send(&packet);
+    }
+    // It is alive, and has seen them.
+    guest.line.send(&datagram("1.1.1.1:1".parse().unwrap()));
+    guest.until(|guest| (guest.line.unreachable.len() == 1).then_some(()));
+    assert_eq!(guest.denied(), ["Udp 1.1.1.1:1 \"not_allowed\" Some(\"1.1.1.1:1\")"]);
+    assert!(listener.accept().is_err());
+}

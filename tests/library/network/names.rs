@@ -1,0 +1,276 @@
+//! Names, which a resolver of these tests knows.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use mayfly::model::NetworkMode;
+use mayfly::network::dns_message::{AddressAnswer, addresses, query};
+use mayfly::network::line::LinkKind;
+use mayfly::network::order::NetworkOrder;
+use simple_dns::rdata::{A, AAAA, RData, TXT};
+use simple_dns::{CLASS, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
+
+use super::helper::{Helper, order};
+use super::{echo, server};
+
+/// A resolver over UDP and TCP, and the questions that it was asked.
+struct FakeResolver {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl FakeResolver {
+    /// One that knows the addresses of some names, and a text of all of these.
+    fn start(known: &[(&str, &[&str])]) -> FakeResolver {
+        let known: HashMap<String, Vec<IpAddr>> = known
+            .iter()
+            .map(|(name, all)| {
+                (name.to_string(), all.iter().map(|one| one.parse().unwrap()).collect())
+            })
+            .collect();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = TcpListener::bind(address).unwrap();
+        let (names, log) = (known.clone(), asked.clone());
+        thread::spawn(move || {
+            let mut buffer = [0; 512];
+            while let Ok((count, from)) = socket.recv_from(&mut buffer) {
+                socket.send_to(&reply(&names, &log, "udp", &buffer[..count]), from).unwrap();
+            }
+        });
+        let log = asked.clone();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut length = [0; 2];
+                stream.read_exact(&mut length).unwrap();
+                let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+                stream.read_exact(&mut message).unwrap();
+                let answer = reply(&known, &log, "tcp", &message);
+                stream.write_all(&(answer.len() as u16).to_be_bytes()).unwrap();
+                stream.write_all(&answer).unwrap();
+            }
+        });
+        FakeResolver { address, asked }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn reply(
+    known: &HashMap<String, Vec<IpAddr>>,
+    asked: &Mutex<Vec<String>>,
+    over: &str,
+    message: &[u8],
+) -> Vec<u8> {
+    let packet = Packet::parse(message).unwrap();
+    let question = packet.questions[0].clone();
+    let name = question.qname.to_string();
+    asked.lock().unwrap().push(format!("{over} {:?} {name}", question.qtype));
+    let mut answer = Packet::new_reply(packet.id());
+    answer.questions.push(question.clone());
+    match known.get(&name) {
+        None => *answer.rcode_mut() = RCODE::NameError,
+        // An answer of many addresses fits only into TCP.
+        Some(all) if all.len() > 4 && over == "udp" => answer.set_flags(PacketFlag::TRUNCATION),
+        Some(all) => {
+            let add = |data| ResourceRecord::new(question.qname.clone(), CLASS::IN, 300, data);
+            for address in all {
+                match (question.qtype, address) {
+                    (QTYPE::TYPE(TYPE::A), IpAddr::V4(address)) => {
+                        answer.answers.push(add(RData::A(A::from(*address))));
+                    }
+                    (QTYPE::TYPE(TYPE::AAAA), IpAddr::V6(address)) => {
+                        answer.answers.push(add(RData::AAAA(AAAA::from(*address))));
+                    }
+                    _ => {}
+                }
+            }
+            if question.qtype == QTYPE::TYPE(TYPE::TXT) {
+                answer.answers.push(add(RData::TXT(TXT::new().with_string("a text").unwrap())));
+            }
+        }
+    }
+    answer.build_bytes_vec().unwrap()
+}
+
+const GATEWAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 0, 1)), 53);
+
+/// A guest whose resolver knows some names.
+fn guest(
+    resolver: &FakeResolver,
+    rules: &[&str],
+    change: impl FnOnce(&mut NetworkOrder),
+) -> Helper {
+    let mut order = order(LinkKind::Ip, rules);
+    order.resolvers = vec![resolver.address];
+    order.hostname = Some("box".parse().unwrap());
+    change(&mut order);
+    Helper::start(order, Vec::new())
+}
+
+/// What the guest is told about the addresses of a name.
+fn look_up(guest: &mut Helper, name: &str, kind: TYPE) -> AddressAnswer {
+    let handle = guest.datagrams(5300);
+    let answer = guest.ask(handle, GATEWAY, &query(name, QTYPE::TYPE(kind), 77));
+    guest.sockets.remove(handle);
+    addresses(&answer, &name.parse().unwrap(), kind, 77).unwrap()
+}
+
+/// The only address of a name.
+fn address_of(guest: &mut Helper, name: &str) -> IpAddr {
+    match look_up(guest, name, TYPE::A) {
+        AddressAnswer::Found(all, _) if all.len() == 1 => all[0],
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[test]
+fn an_allowed_name_has_an_address_of_our_own_that_leads_to_it() {
+    let web = server(echo);
+    let resolver = FakeResolver::start(&[("web.example", &["127.0.0.1"])]);
+    let port = web.port();
+    let rules = [format!("web.example:{port}"), "127.0.0.1".into()];
+    let mut guest = guest(&resolver, &[&rules[0], &rules[1]], |_| {});
+    let own = address_of(&mut guest, "web.example");
+    assert!(
+        matches!(own, IpAddr::V4(own) if own.octets()[..2] == [198, 18] || own.octets()[..2] == [198, 19])
+    );
+    let handle = guest.connect((own, port).into());
+    assert_eq!(guest.exchange(handle, b"hello"), b"hello");
+    // The port is part of the rule.
+    assert!(!guest.is_connected((own, port ^ 1).into()));
+    let expected =
+        format!("Tcp web.example:{0} \"not_allowed\" Some(\"web.example:{0}\")", port ^ 1);
+    assert_eq!(guest.denied(), [expected]);
+    let none = look_up(&mut guest, "web.example", TYPE::AAAA);
+    assert!(matches!(none, AddressAnswer::Found(all, _) if all.is_empty()));
+    assert_eq!(resolver.asked(), ["udp TYPE(A) web.example"]);
+}
+
+#[test]
+fn nothing_is_asked_for_a_name_without_a_rule() {
+    let resolver = FakeResolver::start(&[("secret.evil.example", &["127.0.0.1"])]);
+    let mut guest = guest(&resolver, &["web.example", "*.wild.example"], |_| {});
+    for kind in [TYPE::A, TYPE::AAAA, TYPE::TXT, TYPE::SRV, TYPE::MX] {
+        for name in ["secret.evil.example", "a.web.example", "wild.example"] {
+            let answer = look_up(&mut guest, name, kind);
+            assert_eq!(answer, AddressAnswer::NoSuchName, "{name} {kind:?}");
+        }
+    }
+    assert_eq!(resolver.asked(), [""; 0]);
+    let expected = "Name secret.evil.example \"not_allowed\" Some(\"secret.evil.example\")";
+    assert_eq!(guest.denied()[0], expected);
+    assert_eq!(guest.denied().len(), 3);
+}
+
+#[test]
+fn a_name_that_leads_to_this_host_is_not_reached() {
+    let inside = TcpListener::bind("127.0.0.1:0").unwrap();
+    inside.set_nonblocking(true).unwrap();
+    let port = inside.local_addr().unwrap().port();
+    let all: &[&str] = &["127.0.0.1", "10.0.0.1", "169.254.169.254"];
+    let resolver = FakeResolver::start(&[("rebound.example", all)]);
+    let mut guest = guest(&resolver, &["rebound.example"], |_| {});
+    let own = address_of(&mut guest, "rebound.example");
+    assert!(!guest.is_connected((own, port).into()));
+    assert_eq!(guest.line.unreachable, [(3, 13)]);
+    assert_eq!(guest.denied(), [format!("Tcp rebound.example:{port} \"name_of_denied\" None")]);
+    assert!(inside.accept().is_err());
+}
+
+#[test]
+fn wildcards_search_domains_and_services_are_names_too() {
+    let resolver = FakeResolver::start(&[
+        ("a.b.wild.example", &["127.0.0.1"]),
+        ("intranet.corp.example", &["127.0.0.1"]),
+        ("_https._tcp.web.example", &[]),
+        ("six.example", &["::1"]),
+    ]);
+    let rules = ["*.wild.example", "intranet", "web.example", "six.example"];
+    let mut guest = guest(&resolver, &rules, |order| {
+        order.search = vec!["corp.example".parse().unwrap()];
+    });
+    address_of(&mut guest, "a.b.wild.example");
+    address_of(&mut guest, "intranet");
+    address_of(&mut guest, "six.example");
+    assert_eq!(look_up(&mut guest, "b.wild.example", TYPE::A), AddressAnswer::NoSuchName);
+    let handle = guest.datagrams(5400);
+    let text = query("_HTTPS._tcp.web.example", QTYPE::TYPE(TYPE::TXT), 78);
+    let answer = guest.ask(handle, GATEWAY, &text);
+    let packet = Packet::parse(&answer).unwrap();
+    assert_eq!(packet.questions[0].qname.to_string(), "_HTTPS._tcp.web.example");
+    assert_eq!(packet.answers.len(), 1);
+    assert_eq!(
+        resolver.asked(),
+        [
+            "udp TYPE(A) a.b.wild.example",
+            "udp TYPE(A) intranet.corp.example",
+            "udp TYPE(A) six.example",
+            "udp TYPE(AAAA) six.example",
+            "udp TYPE(A) b.wild.example",
+            "udp TYPE(TXT) _https._tcp.web.example",
+        ]
+    );
+}
+
+#[test]
+fn some_names_need_no_resolver() {
+    let mut guest = Helper::start(
+        {
+            let mut order = order(LinkKind::Ip, &["web.example"]);
+            order.hostname = Some("box".parse().unwrap());
+            order
+        },
+        Vec::new(),
+    );
+    for (name, address) in [("localhost", "127.0.0.1"), ("box", "192.0.0.2"), ("host", "192.0.0.1")]
+    {
+        assert_eq!(address_of(&mut guest, name), address.parse::<IpAddr>().unwrap());
+    }
+    assert_eq!(look_up(&mut guest, "web.example", TYPE::A), AddressAnswer::Failed);
+    assert_eq!(guest.denied(), [""; 0]);
+}
+
+#[test]
+fn names_are_looked_up_over_tcp_too() {
+    let many: Vec<String> = (1..=5).map(|last| format!("127.0.0.{last}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let resolver = FakeResolver::start(&[("many.example", &many)]);
+    let mut guest = guest(&resolver, &["many.example"], |_| {});
+    let handle = guest.connect(GATEWAY);
+    let mut sent = Vec::new();
+    for (id, kind) in [(1, TYPE::A), (2, TYPE::TXT)] {
+        let message = query("many.example", QTYPE::TYPE(kind), id);
+        sent.extend_from_slice(&(message.len() as u16).to_be_bytes());
+        sent.extend_from_slice(&message);
+    }
+    let received = guest.exchange(handle, &sent);
+    let mut answers = HashMap::new();
+    let mut rest = &received[..];
+    while let Some((length, after)) = rest.split_first_chunk::<2>() {
+        let (message, after) = after.split_at(usize::from(u16::from_be_bytes(*length)));
+        let packet = Packet::parse(message).unwrap();
+        answers.insert(packet.id(), packet.answers.len());
+        rest = after;
+    }
+    assert_eq!(answers, HashMap::from([(1, 1), (2, 1)]));
+    let mut asked = resolver.asked();
+    asked.sort();
+    let expected =
+        ["tcp TYPE(A) many.example", "tcp TYPE(TXT) many.example", "udp TYPE(A) many.example"];
+    assert_eq!(asked, expected);
+}
+
+#[test]
+fn with_egress_every_name_is_asked_for_and_answered_as_it_is() {
+    let resolver = FakeResolver::start(&[("any.example", &["1.1.1.1"])]);
+    let mut guest = guest(&resolver, &[], |order| order.mode = NetworkMode::Egress);
+    assert_eq!(address_of(&mut guest, "any.example"), IpAddr::from([1, 1, 1, 1]));
+    assert_eq!(look_up(&mut guest, "no.example", TYPE::A), AddressAnswer::NoSuchName);
+}
