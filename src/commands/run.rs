@@ -13,10 +13,10 @@ use super::flags::keep::KeepFlags;
 use super::flags::start::StartFlags;
 use super::flags::vm::VmFlags;
 use crate::guest::CommandExit;
-use crate::host::process;
 use crate::host::signals::PendingSignals;
+use crate::host::{clock, process};
 use crate::lifecycle::{self, CommandWords, ExecCommand, PhaseTimings, StartCaller, StreamPurpose};
-use crate::model::Refusal;
+use crate::model::{Refusal, TimeSpan};
 use crate::output::{ErrorReport, about_mount};
 use crate::settings::{ConfigKey, ValueOrigin};
 
@@ -123,7 +123,17 @@ pub fn serve(app: &AppContext, mut args: Args) -> Result<u8> {
     })?;
     let (vm, (outcome, failed)) = (run.vm, run.work);
     if run.cleanup.is_none() && !app.printer.style.json {
-        app.printer.note(&format!("mayfly: kept VM {}", vm.vm_id));
+        let all = lifecycle::status_all(&manager, &[])?;
+        let now = clock::now()?;
+        // Another command may have deleted it.
+        if let Some(kept) = all.iter().find(|other| *other.id() == vm.vm_id) {
+            let left = TimeSpan::from_seconds(kept.expiry.remaining(&now).max(0.0));
+            let name = vm.display_name();
+            app.printer.note(&format!(
+                "mayfly: kept VM {name} for {left}: 'mayfly shell {name}' opens a shell in it, \
+                 'mayfly rm {name}' deletes it"
+            ));
+        }
     }
     let mut code = args.command.report(app, &vm, &program, outcome, run.cleanup, &timings)?;
     for error in &failed {

@@ -157,6 +157,11 @@ impl Printer {
     /// Prints a remark about the start of a VM.
     pub fn remark(&self, remark: &StartRemark) {
         match remark {
+            // In JSON, the field `isolation` says it.
+            StartRemark::NotIsolated if self.style.json => {}
+            StartRemark::NotIsolated => {
+                self.note("mayfly: mock does not isolate: commands run on this host as you");
+            }
             StartRemark::Warning(text) => self.note(&format!("mayfly: {text}")),
             StartRemark::Progress(text) => self.note_on_terminal(&format!("mayfly: {text}")),
         }

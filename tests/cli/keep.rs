@@ -85,7 +85,7 @@ fn run_keeps_its_vm_if_told_to_and_names_it() {
     env.run(&["run", "--keep", "--name", "kept", "--", "echo", "hi"]).is(
         0,
         "hi\n",
-        "mayfly: kept VM [..]\n",
+        "mayfly: kept VM [..] for [..]m[..]s: 'mayfly shell [..]' opens a shell in it, 'mayfly rm [..]' deletes it\n",
     );
     assert_eq!(env.status("kept")["state"], "started");
     env.run(&["run", "-q", "--keep", "--name", "other", "--", "echo", "hi"]).prints("hi\n");

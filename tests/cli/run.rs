@@ -1,5 +1,6 @@
 //! `mayfly run`.
 
+use crate::support::answer::NOT_ISOLATED;
 use crate::support::environment::Environment;
 
 #[test]
@@ -103,4 +104,33 @@ fn two_runs_at_once_need_no_lock() {
         }
     });
     assert!(env.ids().is_empty());
+}
+
+#[test]
+fn mock_says_that_it_does_not_isolate() {
+    let env = Environment::mock();
+    let id = env.create(&["--keep"]);
+    let told = |args: &[&str]| {
+        let output = env.command(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(told(&["run", "--", "true"]), NOT_ISOLATED);
+    assert_eq!(told(&["start", &id]), NOT_ISOLATED);
+    assert_eq!(told(&["exec", &id, "--", "true"]), "");
+    // Scripts read it from JSON.
+    assert_eq!(told(&["run", "-q", "--", "true"]), "");
+    assert_eq!(told(&["run", "--json", "--", "true"]), "");
+    env.rm(&id);
+}
+
+#[test]
+fn a_vm_that_is_kept_is_named_with_its_time_and_what_to_type() {
+    let env = Environment::mock();
+    env.run(&["run", "--keep", "--name", "box", "--ttl", "1h", "--", "true"]).is(
+        0,
+        "",
+        "mayfly: kept VM box for 59m[..]s: 'mayfly shell box' opens a shell in it, 'mayfly rm box' deletes it\n",
+    );
+    env.rm("box");
 }

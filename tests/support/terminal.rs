@@ -21,6 +21,7 @@ use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::answer::{NOT_ISOLATED, without};
 use super::processes::{PATIENCE, eventually};
 
 /// Opens both ends of a new terminal: the master and the one that programs use.
@@ -102,7 +103,9 @@ impl Sitting {
                     continue;
                 }
                 let Ok(count @ 1..) = source.read(&mut buffer) else { break };
-                into.lock().unwrap().extend_from_slice(&buffer[..count]);
+                let mut screen = into.lock().unwrap();
+                screen.extend_from_slice(&buffer[..count]);
+                *screen = without(&NOT_ISOLATED.replace('\n', "\r\n"), &screen);
             }
         });
         Sitting {

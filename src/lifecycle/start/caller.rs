@@ -16,6 +16,8 @@ pub struct StartCaller<'a> {
 /// A message for the user while a VM starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartRemark {
+    /// The VM is a process of this host like any other.
+    NotIsolated,
     /// Something unexpected.
     Warning(String),
     /// Something that takes a while.

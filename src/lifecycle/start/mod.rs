@@ -15,7 +15,7 @@ use crate::image::LockedImage;
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::recover::teardown;
 use crate::lifecycle::unexpired::acquire_unexpired;
-use crate::model::{Refusal, RefusalKind, VmId, VmManifest, VmRecord};
+use crate::model::{Isolation, Refusal, RefusalKind, VmId, VmManifest, VmRecord};
 
 /// How to start a VM.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +50,9 @@ pub fn start(
     let (record, _lock) = acquire_unexpired(manager, id)?;
     let backend = manager.backend_of(&record.manifest)?;
     let image = image_to_boot(&record.manifest, image.as_ref())?;
+    if record.manifest.isolation() == Isolation::None {
+        (caller.remark)(StartRemark::NotIsolated);
+    }
     let files = image.map(LockedImage::boot_files);
     manager.change_starting(id, |record| record.begin_start())?;
     caller.timings.end("prepare");
