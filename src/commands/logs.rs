@@ -85,9 +85,24 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     out.print(end)?;
     out.end()?;
     if all.is_empty() {
-        app.printer.note_on_terminal("mayfly: the VM has printed nothing yet");
+        note_empty(app, &manager, &id, log)?;
     }
     Ok(0)
+}
+
+/// Says why a log is empty.
+fn note_empty(app: &AppContext, manager: &VmManager, id: &VmId, log: LogKind) -> Result<()> {
+    let all = lifecycle::status_all(manager, &[])?;
+    let instance = all.iter().find(|vm| vm.id() == id).and_then(|vm| vm.state.instance());
+    let is_copy = instance.is_some_and(|instance| instance.template.is_some());
+    if is_copy && log == LogKind::Console {
+        app.printer.note(
+            "mayfly: the log is empty: the VM started from a template, which had already booted",
+        );
+    } else {
+        app.printer.note_on_terminal("mayfly: the VM has printed nothing yet");
+    }
+    Ok(())
 }
 
 /// Prints a log and then what is added to it. There is nothing to clean up, so signals keep their default
