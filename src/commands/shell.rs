@@ -23,8 +23,10 @@ Examples:
 
 const KEYS: &str = "\
 All keys go to the VM, so Ctrl-C interrupts the program that runs there. At the beginning of a line, mayfly \
-handles two sequences itself, as ssh does: '~.' hangs up, even if the VM no longer answers, and '~' followed \
-by Ctrl-Z returns to your own shell until 'fg'. '~~' sends one tilde.
+handles some sequences itself, as ssh does: '~.' hangs up, even if the VM no longer answers, '~' followed by \
+Ctrl-Z returns to your own shell until 'fg', '~~' sends one tilde, and '~?' lists these.
+
+A minute before the VM expires, the top line of the terminal says so.
 
 If a VM hangs, 'mayfly stop VM' or 'mayfly rm VM' on another terminal ends both the VM and its shell.";
 

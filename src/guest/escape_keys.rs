@@ -1,4 +1,4 @@
-//! The keys `~.` and `~^Z`, typed at the beginning of a line, which are for mayfly and not for the guest.
+//! The keys `~.`, `~^Z` and `~?`, typed at the beginning of a line, which are for mayfly and not for the guest.
 //!
 //! As with ssh, they are the only way out of a guest that does not respond, because the terminal is raw. A
 //! tilde at the beginning of a line is held back until the next key.
@@ -10,7 +10,17 @@ pub(super) enum KeyAction {
     HangUp,
     /// `~` and Ctrl-Z: return to the host's shell until it continues mayfly.
     Suspend,
+    /// `~?`: list them.
+    Help,
 }
+
+/// What `~?` shows on the raw terminal.
+pub(super) const HELP: &[u8] = b"~?\r\n\
+    At the beginning of a line:\r\n\
+    \x20 ~.   hangs up\r\n\
+    \x20 ~^Z  returns to your own shell until 'fg'\r\n\
+    \x20 ~~   sends one tilde\r\n\
+    \x20 ~?   shows this list\r\n";
 
 /// What the last key was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +49,10 @@ impl EscapeKeys {
                     CTRL_Z => {
                         *self = EscapeKeys::LineStart;
                         return Some(KeyAction::Suspend);
+                    }
+                    b'?' => {
+                        *self = EscapeKeys::LineStart;
+                        return Some(KeyAction::Help);
                     }
                     // `~~` sends one tilde, for a mayfly or an ssh in the guest.
                     b'~' => {}
@@ -93,6 +107,8 @@ mod tests {
         assert_eq!(typed(&["ls\r", "~", ".rest"]), ("ls\r".into(), Some(KeyAction::HangUp)));
         assert_eq!(typed(&["ls\n~\u{1a}"]), ("ls\n".into(), Some(KeyAction::Suspend)));
         assert_eq!(typed(&["~\u{1a}", "~."]), (String::new(), Some(KeyAction::HangUp)));
+        assert_eq!(typed(&["~?", "~."]), (String::new(), Some(KeyAction::HangUp)));
+        assert_eq!(typed(&["ls\r~?"]), ("ls\r".into(), Some(KeyAction::Help)));
         assert_eq!(typed(&["~~."]), ("~.".into(), None));
         assert_eq!(typed(&["~\r", "~."]), ("~\r".into(), Some(KeyAction::HangUp)));
     }

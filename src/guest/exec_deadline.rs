@@ -11,6 +11,9 @@ pub(super) const START_LIMIT: Duration = Duration::from_secs(30);
 /// agent needs up to 1.5 s to end all processes of its VM.
 const BACKSTOP: Duration = Duration::from_secs(2);
 
+/// How long before the VM's expiry a command with a terminal is warned.
+const NOTICE: Duration = Duration::from_secs(60);
+
 /// The time limits of one command. They hold whatever the agent and the readers of the output on this host do.
 #[derive(Debug)]
 pub(super) struct ExecDeadline {
@@ -21,7 +24,9 @@ pub(super) struct ExecDeadline {
     /// When to stop waiting for a command that was told to end because one of its streams broke here.
     closing: Option<Instant>,
     /// When the VM expires, as far as known.
-    pub expiry: Option<Instant>,
+    expiry: Option<Instant>,
+    /// Whether it was said that the VM expires soon.
+    was_warned: bool,
     /// Whether the limit had passed at the last look.
     was_over: bool,
 }
@@ -45,6 +50,7 @@ impl ExecDeadline {
             started: false,
             closing: None,
             expiry,
+            was_warned: false,
             was_over: false,
         }
     }
@@ -62,6 +68,34 @@ impl ExecDeadline {
 
     pub fn elapsed(&self) -> Duration {
         self.requested.elapsed()
+    }
+
+    /// Sets when the VM expires: it may have been given more time.
+    pub fn renew(&mut self, expiry: Option<Instant>) {
+        self.expiry = expiry;
+        self.was_warned &= self.expires_soon();
+    }
+
+    /// When to say that the VM expires soon, unless that was said.
+    pub fn warning(&self) -> Option<Instant> {
+        let expiry = self.expiry.filter(|_| self.started && !self.was_warned)?;
+        Some(expiry.checked_sub(NOTICE).unwrap_or(self.requested))
+    }
+
+    /// Whether it is time for that.
+    pub fn warns(&self) -> bool {
+        self.warning().is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// The time left, if it is time for that. It is then said.
+    pub fn warn(&mut self) -> Option<Duration> {
+        let left = self.expiry.filter(|_| self.warns())?.checked_duration_since(Instant::now());
+        self.was_warned = true;
+        left
+    }
+
+    fn expires_soon(&self) -> bool {
+        self.expiry.is_some_and(|at| at.saturating_duration_since(Instant::now()) <= NOTICE)
     }
 
     /// When to stop waiting, and why; `None` is never.

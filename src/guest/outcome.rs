@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::model::{Refusal, RefusalKind};
 use crate::protocol::{AgentFailure, FailureKind, ProcessEnd};
 
 /// The result of a command.
@@ -89,6 +90,15 @@ impl From<ProcessEnd> for CommandExit {
             ProcessEnd::Signal(signal) => CommandExit::Signalled(signal),
         }
     }
+}
+
+/// Why an agent did not start a command.
+pub(super) fn refused(failure: &AgentFailure) -> anyhow::Error {
+    let kind = match failure.kind {
+        FailureKind::Busy => RefusalKind::Busy,
+        _ => RefusalKind::Agent,
+    };
+    Refusal::new(kind, format!("the agent cannot run the command: {}", failure.message)).into()
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ pub trait VmOutlook: Debug + Send {
     /// When it expires. It may be given more time at any moment.
     fn expires(&self) -> Option<Instant>;
 
+    /// Its name, or its id if it has none.
+    fn name(&self) -> &str;
+
     /// Why it is ending or has ended, if mayfly ended it.
     fn ending(&self) -> Option<VmEnding>;
 

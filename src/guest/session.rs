@@ -9,11 +9,12 @@ use std::os::fd::AsFd;
 use super::agent_link::{AgentLink, broken};
 use super::outlook::{VmEnding, VmOutlook};
 use crate::host::agent_channel::AgentChannel;
+use crate::host::signals::SignalNumber;
 use crate::host::wait::WaitLimit;
 use crate::model::{Refusal, RefusalKind};
 use crate::protocol::{
     self, AgentFailure, AgentInfo, FLUSH, FrameKind, Hello, ProtocolViolation, SetupRequest,
-    ShutdownRequest, TtlRequest, VERSION,
+    ShutdownRequest, SignalRequest, TtlRequest, VERSION,
 };
 use crate::sys::poll::PollFlags;
 use crate::sys::random;
@@ -93,6 +94,11 @@ impl AgentSession {
         self.outlook.as_ref()?.expires()
     }
 
+    /// The VM's name, or its id.
+    pub(super) fn name(&self) -> &str {
+        self.outlook.as_ref().map_or("", |outlook| outlook.name())
+    }
+
     /// Why the VM ends.
     pub(super) fn ending(&self) -> Option<VmEnding> {
         self.outlook.as_ref()?.ending()
@@ -133,6 +139,17 @@ impl AgentSession {
     pub fn shutdown(&mut self, grace: Duration, wait: &mut WaitLimit<'_>) -> Result<()> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.ask(FrameKind::Shutdown, &ShutdownRequest { grace_ms }, wait, "shutting down")
+    }
+
+    /// Passes a signal on to the command.
+    pub(super) fn signal(&mut self, signal: SignalNumber) -> Result<()> {
+        let request = SignalRequest { number: signal.number() };
+        let json = serde_json::to_vec(&request).context("encode a signal")?;
+        // If there is no room even for this, the agent does not read.
+        if self.link.outbox.takes_control() {
+            self.link.outbox.push(FrameKind::Signal, self.link.tag, &json);
+        }
+        self.link.flush()
     }
 
     /// Whether the next client can start without `dirty`.

@@ -19,9 +19,9 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use super::agent_link::broken;
-use super::escape_keys::KeyAction;
+use super::escape_keys::{self, KeyAction};
 use super::exec_deadline::{ExecDeadline, ExecLimit};
-use super::outcome::{CapturedOutput, CommandExit};
+use super::outcome::{CapturedOutput, CommandExit, refused};
 use super::output::OutputDrain;
 use super::session::AgentSession;
 use super::stdin::InputFeed;
@@ -30,7 +30,7 @@ use crate::host::signals::{PendingSignals, SignalInterrupt, SignalNumber};
 use crate::model::{Refusal, RefusalKind};
 use crate::protocol::{
     AgentFailure, ExecExit, ExecRequest, ExecStarted, FailureKind, Frame, FrameKind, ProcessEnd,
-    ProtocolViolation, SignalRequest, StdinCredit,
+    ProtocolViolation, StdinCredit,
 };
 use crate::sys::poll::{self, PollFlags};
 use crate::sys::signals::STOPPING;
@@ -134,6 +134,7 @@ impl<'a> StreamPump<'a> {
             if let Some(signal) = self.signalled.filter(|_| session.is_waiting()) {
                 bail!(SignalInterrupt(signal));
             }
+            self.warn(session);
             let ready = self.wait(session, signals)?;
             if ready.contains(&PumpSource::Signals)
                 && let Some(end) = self.pass_on_signals(session, signals)?
@@ -155,6 +156,7 @@ impl<'a> StreamPump<'a> {
                 match self.stdin.pump(&mut session.link) {
                     Ok(None) => {}
                     Ok(Some(KeyAction::HangUp)) => return Ok(self.hang_up(Signal::SIGHUP.into())),
+                    Ok(Some(KeyAction::Help)) => self.say(escape_keys::HELP),
                     Ok(Some(KeyAction::Suspend)) => {
                         if let Some(terminal) = &mut self.terminal {
                             terminal.suspend()?;
@@ -163,7 +165,7 @@ impl<'a> StreamPump<'a> {
                     Err(error) => {
                         self.input_error = Some(error);
                         self.deadline.close(INPUT_GRACE);
-                        send_signal(session, Signal::SIGTERM.into())?;
+                        session.signal(Signal::SIGTERM.into())?;
                     }
                 }
             }
@@ -261,7 +263,7 @@ impl<'a> StreamPump<'a> {
         match result {
             Err(error) if self.lost_reader(&error) => {
                 if self.deadline.close(OUTPUT_GRACE) {
-                    send_signal(session, Signal::SIGPIPE.into())?;
+                    session.signal(Signal::SIGPIPE.into())?;
                 }
                 Ok(())
             }
@@ -292,7 +294,7 @@ impl<'a> StreamPump<'a> {
                 bail!(SignalInterrupt(signal));
             }
             self.signalled = asks_to_stop.then_some(signal).or(self.signalled);
-            send_signal(session, signal)?;
+            session.signal(signal)?;
         }
         Ok(None)
     }
@@ -326,7 +328,7 @@ impl<'a> StreamPump<'a> {
             }
             Some(ExecLimit::Expiry) => {
                 // The VM may have been given more time.
-                self.deadline.expiry = session.expires();
+                self.deadline.renew(session.expires());
                 if self.deadline.exceeded().is_none() {
                     return Ok(None);
                 }
@@ -334,6 +336,23 @@ impl<'a> StreamPump<'a> {
             }
         };
         Ok(Some((exit, self.deadline.elapsed())))
+    }
+
+    /// Says once on the terminal that the VM expires soon.
+    fn warn(&mut self, session: &AgentSession) {
+        let is_time = self.deadline.warns() && self.stderr.ready();
+        let Some(terminal) = self.terminal.as_ref().filter(|_| is_time) else { return };
+        // The VM may have been given more time.
+        self.deadline.renew(session.expires());
+        let left = self.deadline.warn();
+        let notice = left.and_then(|left| terminal.notice(left, session.name()));
+        self.say(notice.unwrap_or_default().as_bytes());
+    }
+
+    fn say(&mut self, text: &[u8]) {
+        if self.stderr.ready() {
+            let _ = self.stderr.take(text);
+        }
     }
 
     fn wait(
@@ -364,7 +383,9 @@ impl<'a> StreamPump<'a> {
         }
         let look = self.signalled.map(|_| Instant::now() + LOOK_INTERVAL);
         let limit = self.deadline.limit().map(|(at, _)| at);
-        poll::ready(&sources, [limit, look].into_iter().flatten().min()).context("poll")
+        let can_warn = self.terminal.is_some() && self.stderr.ready();
+        let warning = self.deadline.warning().filter(|_| can_warn);
+        poll::ready(&sources, [limit, look, warning].into_iter().flatten().min()).context("poll")
     }
 }
 
@@ -376,23 +397,4 @@ enum FrameEffect {
     Wrote(io::Result<()>),
     End(CommandExit, Duration),
     Fail(AgentFailure),
-}
-
-fn send_signal(session: &mut AgentSession, signal: SignalNumber) -> Result<()> {
-    let request = SignalRequest { number: signal.number() };
-    let json = serde_json::to_vec(&request).context("encode a signal")?;
-    let link = &mut session.link;
-    // If there is no room even for this, the agent does not read.
-    if link.outbox.takes_control() {
-        link.outbox.push(FrameKind::Signal, link.tag, &json);
-    }
-    link.flush()
-}
-
-fn refused(failure: &AgentFailure) -> anyhow::Error {
-    let kind = match failure.kind {
-        FailureKind::Busy => RefusalKind::Busy,
-        _ => RefusalKind::Agent,
-    };
-    Refusal::new(kind, format!("the agent cannot run the command: {}", failure.message)).into()
 }

@@ -1,5 +1,7 @@
 //! The user's terminal while a command in a VM has one: it is raw, and the guest's terminal has its size.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 
 use super::agent_link::AgentLink;
@@ -45,6 +47,22 @@ impl AttachedTerminal {
             State::Raw(raw) => Some(raw),
             _ => None,
         }
+    }
+
+    /// What to print to say that the VM expires soon; `None` while another program has the terminal. It takes the
+    /// place of the top line: full-screen programs restore that when they draw it again, and nothing scrolls.
+    pub fn notice(&self, left: Duration, vm: &str) -> Option<String> {
+        let raw = self.raw().filter(|raw| raw.is_ours())?;
+        let left = left.as_secs() + 1;
+        let text = format!(
+            "mayfly: this VM expires in {left}s; 'mayfly extend {vm} 10m' gives it more time"
+        );
+        if std::env::var_os("TERM").is_none_or(|name| name.is_empty() || name == "dumb") {
+            return Some(format!("\x07\r\n{text}\r\n"));
+        }
+        let columns = raw.size().or_usual().columns.into();
+        let text: String = text.chars().take(columns).collect();
+        Some(format!("\x07\x1b7\x1b[H\x1b[2K\x1b[7m{text}\x1b[m\x1b8"))
     }
 
     /// Handles all events of the terminal.

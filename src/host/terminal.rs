@@ -126,6 +126,11 @@ impl RawTerminal {
         self.terminal.size()
     }
 
+    /// As [`HostTerminal::is_ours`].
+    pub fn is_ours(&self) -> bool {
+        self.terminal.is_ours()
+    }
+
     /// Takes the next event, if any.
     pub fn take(&mut self) -> Option<TerminalEvent> {
         self.events.take()

@@ -303,6 +303,54 @@ fn two_keys_leave_a_vm_that_does_not_answer() {
 }
 
 #[test]
+fn escapes_are_listed() {
+    let env = mock();
+    let id = env.start(&[]);
+    let mut sitting = plain_shell(&env, &["shell", &id]);
+    sitting.types("~?");
+    let listed = sitting.sees("~?   shows this list\r\n");
+    assert!(["~.   hangs up", "~^Z ", "~~ "].iter().all(|escape| listed.contains(escape)));
+    sitting.types("echo \"<$((6 * 7))>\"\r");
+    sitting.sees("<42>\r\n");
+    sitting.types("~.");
+    assert_eq!(sitting.ends().0, 129);
+    env.rm(&id);
+}
+
+#[test]
+fn a_minute_before_the_vm_expires_its_terminals_say_so() {
+    let env = mock();
+    let id = env.start(&["--name", "box", "--ttl", "62s"]);
+    let mut sitting = plain_shell(&env, &["shell", "box"]);
+    let notice = sitting.sees("'mayfly extend box 10m' gives it more time");
+    // On the top line, and without scrolling.
+    assert!(notice.contains("\u{7}\u{1b}7\u{1b}[H") && !notice.contains('\n'), "{notice:?}");
+    assert!(notice.contains("mayfly: this VM expires in 60s; "), "{notice:?}");
+    sitting.types("exit\r");
+    let (code, screen) = sitting.ends();
+    assert_eq!((code, screen.matches("expires in").count()), (0, 1));
+    let mut env = env;
+    env.set("TERM", "dumb");
+    let (_, screen) = env.sit(&["exec", "-t", "--keep", "box", "--", "sleep", "0.3"]).ends();
+    assert!(screen.starts_with("\u{7}\r\nmayfly: this VM expires in "), "{screen:?}");
+    env.rm(&id);
+}
+
+#[test]
+fn a_vm_that_is_given_more_time_does_not_warn() {
+    let env = mock();
+    let id = env.start(&["--ttl", "63s"]);
+    let mut sitting = plain_shell(&env, &["shell", &id]);
+    env.run(&["extend", &id, "10m"]).prints(&format!("{id}\n"));
+    // Longer than until the warning.
+    sitting.types("sleep 4; echo \"<$((6 * 7))>\"; exit\r");
+    let (code, screen) = sitting.ends();
+    assert_eq!(code, 0);
+    assert!(screen.contains("<42>") && !screen.contains("expires in"), "{screen:?}");
+    env.rm(&id);
+}
+
+#[test]
 fn ctrl_c_gets_through_a_flood() {
     let env = mock();
     let id = env.start(&[]);

@@ -42,10 +42,11 @@ pub fn attach(
             .map_or(DEFAULT_TERM.into(), WireText::from),
     });
     let screen = std::io::stdout().as_fd().try_clone_to_owned();
+    let notices = std::io::stderr().as_fd().try_clone_to_owned();
     Ok(ExecStreams {
         stdin: Some(StdinSource::Terminal(terminal)),
         stdout: OutputSink::Stream(screen.context("cannot use a standard stream")?),
-        // A terminal has only one output stream.
-        stderr: OutputSink::Capture { limit: 0 },
+        // A terminal has only one output stream: this one is for what mayfly itself says.
+        stderr: OutputSink::Stream(notices.context("cannot use a standard stream")?),
     })
 }

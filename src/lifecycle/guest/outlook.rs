@@ -18,6 +18,8 @@ const DRIFT: f64 = 2.0;
 pub struct RegisteredVm {
     registry: Registry,
     id: VmId,
+    /// Its name, or its id.
+    name: String,
     /// The last that was known, for a VM that was deleted meanwhile.
     expiry: RefCell<VmExpiry>,
     waits: Arc<AtomicBool>,
@@ -27,7 +29,8 @@ impl RegisteredVm {
     /// `waits` tells whether the guest is paused.
     pub fn new(registry: &Registry, record: &VmRecord, waits: Arc<AtomicBool>) -> RegisteredVm {
         let expiry = RefCell::new(record.expiry.clone());
-        RegisteredVm { registry: registry.clone(), id: record.id().clone(), expiry, waits }
+        let (id, name) = (record.id().clone(), record.manifest.display_name().to_owned());
+        RegisteredVm { registry: registry.clone(), id, name, expiry, waits }
     }
 
     /// Its record, unless it was deleted or the registry cannot be read.
@@ -55,6 +58,10 @@ impl VmOutlook for RegisteredVm {
     fn expires(&self) -> Option<Instant> {
         self.latest();
         in_seconds(self.remaining()?)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn ending(&self) -> Option<VmEnding> {

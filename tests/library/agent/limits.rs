@@ -110,6 +110,10 @@ struct Extended {
 }
 
 impl VmOutlook for Extended {
+    fn name(&self) -> &str {
+        "box"
+    }
+
     fn expires(&self) -> Option<Instant> {
         let more = self.asked.fetch_add(1, Ordering::SeqCst).min(1) as u32;
         Some(self.begun + Duration::from_millis(200) + Duration::from_secs(3) * more)
