@@ -77,7 +77,7 @@ impl VerbRow {
 }
 
 /// The verbs below a command, as in "image ls".
-fn verbs(command: &Command, above: &str, found: &mut BTreeSet<String>) {
+pub fn verbs(command: &Command, above: &str, found: &mut BTreeSet<String>) {
     for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
         let name = format!("{above}{}", verb.get_name());
         if verb.has_subcommands() {

@@ -19,6 +19,7 @@ mod doctor;
 mod elsewhere;
 mod env_file;
 mod escapes;
+mod every_verb;
 mod exec;
 mod exec_all;
 mod exec_json;
