@@ -21,7 +21,7 @@ use crate::commands::{self, AppContext};
 use crate::host::{confinement, launcher};
 use crate::import;
 use crate::network;
-use crate::output::{ColorMode, ErrorReport, PrintStyle, Printer};
+use crate::output::{ColorMode, ErrorReport, PrintStyle, Printer, remember_state_dir};
 use crate::settings::{ConfigFiles, ConfigKey, KEYS, SettingSources, Settings};
 
 /// The definition of the command line, for completions and man pages.
@@ -75,10 +75,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage::report(error, &args, color, usable),
     };
     let printer = Printer { style: cli.style };
+    let flags = flags_given(&matches);
+    if let Some(directory) = flags.get("state_dir") {
+        remember_state_dir(directory);
+    }
     let served = config
-        .and_then(|config| {
-            Settings::resolve(cli.settings, SettingSources { flags: flags_given(&matches), config })
-        })
+        .and_then(|config| Settings::resolve(cli.settings, SettingSources { flags, config }))
         .and_then(|settings| cli.command.serve(&AppContext { settings, printer, is_command_bare }));
     match served {
         Ok(code) => code.into(),

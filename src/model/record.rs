@@ -258,7 +258,7 @@ impl VmRecord {
             return Err(self.refuse(&format!("is {}{why}, not started", self.state.name())).hint(
                 match self.state {
                     VmPhase::Created | VmPhase::Stopped { .. } => {
-                        format!("start it with 'mayfly start {}'", self.id())
+                        format!("start it with 'mayfly start {}'", self.manifest.display_name())
                     }
                     _ => "wait for the other operation to end, or see 'mayfly status'".into(),
                 },

@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use serde::Serialize;
 
 use super::escape::escape;
+use super::typed_flags::complete;
 use super::usage_mistake::UsageMistake;
 use super::{bad_value, usage_hint};
 use crate::guest::CommandExit;
@@ -56,7 +57,9 @@ impl ErrorReport {
                 .map(|line| escape(line))
                 .collect::<Vec<_>>()
                 .join("\n"),
-            hint: refusal.and_then(|refusal| refusal.hint.as_deref()).map(escape),
+            hint: refusal
+                .and_then(|refusal| refusal.hint.as_deref())
+                .map(|hint| escape(&complete(hint))),
             exit_code: kind.exit_code(),
         }
     }

@@ -27,6 +27,7 @@ mod setting_view;
 mod shell_word;
 mod standard;
 mod table;
+mod typed_flags;
 mod usage_hint;
 mod usage_mistake;
 mod view;
@@ -51,5 +52,6 @@ pub use shell_word::shell_word;
 pub use table::{
     checks_table, images_table, profiles_table, settings_table, status_rows, templates_table,
 };
+pub use typed_flags::remember_state_dir;
 pub use usage_mistake::UsageMistake;
 pub use view::{CopyView, LogView, VmView, WaitView};

@@ -26,6 +26,12 @@ fn a_misspelt_vm_is_named() {
     assert!(error["hint"].as_str().unwrap().starts_with("did you mean \"web\"? "));
     env.run(&["start", "nginx"])
         .fails(3, "mayfly: no VM \"nginx\"\nhint: 'mayfly status' lists all VMs\n");
+    env.run(&["--state-dir", "other place", "start", "web"])
+        .fails(3, "[..]hint: 'mayfly --state-dir 'other place' status' lists all VMs\n");
+    env.run(&["exec", "web", "--", "true"]).fails(
+        125,
+        "mayfly: VM web is created, not started\nhint: start it with 'mayfly start web'\n",
+    );
     env.clear();
 }
 

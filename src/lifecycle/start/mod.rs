@@ -104,7 +104,7 @@ fn image_to_boot<'a>(
     let gone = |what: &str| {
         let message = format!("the image of profile {:?} {what}", manifest.profile);
         Refusal::new(RefusalKind::Host, message)
-            .hint("delete this VM with 'mayfly rm' and create another")
+            .hint(format!("delete this VM: mayfly rm {}", manifest.display_name()))
     };
     let image = image.ok_or_else(|| gone("is gone"))?;
     if image.id() != manifest.image {
