@@ -35,6 +35,7 @@ pub fn manifest() -> Result<VmManifest> {
         profile: "debian-base".parse()?,
         vcpu_count: 1,
         mem_mib: 1024,
+        disk_mib: None,
         ttl_seconds: 600,
         created_at: 0.0,
         backend: BackendKind::Qemu,

@@ -44,6 +44,7 @@ Environment:
   MAYFLY_PROFILE          --profile of create and run
   MAYFLY_VCPUS            --vcpus of create and run
   MAYFLY_MEM              --mem of create and run
+  MAYFLY_DISK             --disk of create and run
   MAYFLY_TTL              --ttl of create and run
   MAYFLY_WAIT_SLOT        --wait-slot of create and run
   MAYFLY_REQUIRE          --require of create and run

@@ -13,6 +13,7 @@ use super::slot;
 use crate::backend::{self, Backend, BackendRequest, installed_agent};
 use crate::host::{clock, directory, process, socket};
 use crate::image::{LockedImage, ProgressSink};
+use crate::model::profile::DISK_MIB;
 use crate::model::record::reason;
 use crate::model::{
     BackendChoice, Isolation, MemMib, ProcessId, Profile, Refusal, RefusalKind, TimeSpan,
@@ -35,6 +36,8 @@ pub struct CreateRequest {
     pub profile: String,
     pub vcpu_count: Option<u32>,
     pub mem: Option<MemMib>,
+    /// The size of its own disk; by default the image's.
+    pub disk: Option<MemMib>,
     pub ttl: Option<TimeSpan>,
     /// How long to wait for a place among the active VMs.
     pub wait_slot: Option<TimeSpan>,
@@ -85,6 +88,9 @@ pub fn create(
     let ttl_seconds = ttl_seconds(request, profile, &profiles.limits);
     let mut manifest =
         manifest(&id, request, profile, ttl_seconds, backend.as_ref(), image.as_ref());
+    if let Some(image) = &image {
+        manifest.disk_mib = Some(request.disk.map_or_else(|| image.disk_mib(), |disk| Ok(disk.0))?);
+    }
     let mut lock_and_reserve = || {
         // Locked before the VM is in the registry, so that no other command takes it for abandoned. A sweep
         // may see the lock file first and hold the lock for a moment.
@@ -137,6 +143,12 @@ fn check_limits(settings: &Settings, request: &CreateRequest, limits: &VmLimits)
     check("vcpus", "vcpu_count", request.vcpu_count.map(u64::from), limits.vcpu_count, count)?;
     let mem = request.mem.map(|mem| u64::from(mem.0));
     check("mem", "mem_mib", mem, limits.mem_mib, MemMib::shown)?;
+    if let Some(disk) = request.disk
+        && let Some(problem) =
+            DISK_MIB.problem(&settings.source("disk"), disk.0.into(), MemMib::shown)
+    {
+        return Err(Refusal::usage(problem).into());
+    }
     let ttl = request.ttl.map(TimeSpan::seconds);
     check("ttl", "ttl_seconds", ttl, limits.ttl_seconds, TimeSpan::shown)
 }
@@ -234,6 +246,7 @@ fn manifest(
         profile: profile.name.clone(),
         vcpu_count: request.vcpu_count.unwrap_or(profile.vcpu_count),
         mem_mib: request.mem.map_or(profile.mem_mib, |mem| mem.0),
+        disk_mib: None,
         ttl_seconds,
         created_at: 0.0,
         backend: backend.kind(),

@@ -37,6 +37,8 @@ pub struct VmManifest {
     pub profile: ProfileName,
     pub vcpu_count: u32,
     pub mem_mib: u32,
+    /// MiB of its own disk; `None` if it has none.
+    pub disk_mib: Option<u32>,
     /// From its creation.
     pub ttl_seconds: u64,
     /// Unix seconds.
@@ -78,10 +80,7 @@ impl VmManifest {
 
     /// The guest's hostname.
     pub fn hostname(&self) -> String {
-        match &self.name {
-            Some(name) => name.to_string(),
-            None => format!("mayfly-{}", self.vm_id),
-        }
+        self.name.as_ref().map_or_else(|| format!("mayfly-{}", self.vm_id), ToString::to_string)
     }
 }
 
@@ -95,6 +94,7 @@ impl VmManifest {
             profile: "debian-base".parse().unwrap(),
             vcpu_count: 1,
             mem_mib: 256,
+            disk_mib: None,
             ttl_seconds: 60,
             created_at: 0.0,
             backend: BackendKind::Mock,

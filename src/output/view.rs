@@ -23,6 +23,8 @@ pub struct VmView {
     vcpu_count: u32,
     /// MiB of memory.
     mem_mib: u32,
+    /// MiB of its own disk; `null` with `mock`.
+    disk_mib: Option<u32>,
     /// From `created_at` to `expires_at`; grows with `extend`.
     ttl_seconds: u64,
     created_at: f64,
@@ -56,6 +58,7 @@ impl From<&VmRecord> for VmView {
             profile: manifest.profile.to_string(),
             vcpu_count: manifest.vcpu_count,
             mem_mib: manifest.mem_mib,
+            disk_mib: manifest.disk_mib,
             ttl_seconds: manifest.ttl_seconds,
             created_at: manifest.created_at,
             expires_at: record.expiry.expires_at,

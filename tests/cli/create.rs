@@ -41,13 +41,45 @@ fn json_has_the_documented_fields_in_order() {
     assert!(created_at > 1.6e9);
     assert!((vm["expires_at"].as_f64().unwrap() - created_at - 90.0).abs() < 0.01);
     let expected = serde_json::json!({
-        "vm_id": vm["vm_id"], "profile": "debian-git", "vcpu_count": 2, "mem_mib": 2048,
+        "vm_id": vm["vm_id"], "profile": "debian-git", "vcpu_count": 2, "mem_mib": 2048, "disk_mib": null,
         "ttl_seconds": 90, "created_at": created_at, "expires_at": vm["expires_at"],
         "state": "created", "metadata": {}, "name": "ci", "backend": "mock",
         "accelerator": "none", "isolation": "none", "keep": true, "last_error": null,
         "labels": {}, "host": null, "image_digest": null,
     });
     assert_eq!(vm, expected);
+    env.clear();
+}
+
+#[test]
+fn a_vm_has_a_disk_of_the_size_that_was_asked_for() {
+    let mut env = Environment::mock();
+    let range = "must be between 64M and 16384G, not";
+    env.run(&["create", "--disk", "10M"]).fails(2, &format!("mayfly: --disk {range} 10M\n[..]"));
+    env.set("MAYFLY_DISK", "1M");
+    env.run(&["create"]).fails(2, &format!("mayfly: MAYFLY_DISK {range} 1M\n[..]"));
+
+    let env = Environment::qemu();
+    let size = |flags: &[&str]| -> u32 {
+        let df = ["-c", "df -BM --output=size / | tail -1 | tr -dc 0-9"];
+        env.run(&[&["run"], flags, &df].concat()).stdout().parse().unwrap()
+    };
+    let usual = env.run(&["create", "--json"]).json()["disk_mib"].as_u64().unwrap() as u32;
+    let is_about = |size: u32, disk: u32| (disk * 3 / 4..=disk).contains(&size);
+    // The first of a size makes its template, the second is a copy.
+    for flags in [&["--disk", "300M"][..], &["--disk", "300M"], &["--disk", "300M", "--cold"]] {
+        assert!(is_about(size(flags), 300), "{flags:?}");
+    }
+    assert!(is_about(size(&["--disk", "40G"]), 40 << 10));
+    assert!(is_about(size(&[]), usual));
+    let id = env.run(&["create", "--disk", "300M"]).line();
+    assert_eq!(env.status(&id)["disk_mib"], 300);
+    // Its files survive a stop.
+    env.run(&["start", &id]).prints(&format!("{id}\n"));
+    env.run(&["exec", "--keep", &id, "touch", "/root/here"]).prints("");
+    env.run(&["stop", &id]).prints(&format!("{id}\n"));
+    env.run(&["start", &id]).prints(&format!("{id}\n"));
+    env.run(&["exec", "--keep", &id, "ls", "/root"]).prints("here\n");
     env.clear();
 }
 

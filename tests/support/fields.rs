@@ -3,11 +3,12 @@
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 /// The fields of a VM in `--json`, in their documented order.
-pub const VM: [&str; 18] = [
+pub const VM: [&str; 19] = [
     "vm_id",
     "profile",
     "vcpu_count",
     "mem_mib",
+    "disk_mib",
     "ttl_seconds",
     "created_at",
     "expires_at",

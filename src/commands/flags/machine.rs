@@ -29,6 +29,13 @@ pub struct MachineFlags {
     #[arg(long, value_name = "SIZE", env = "MAYFLY_MEM", add = ArgValueCompleter::new(candidates::memory))]
     mem: Option<MemMib>,
 
+    /// Give the VM a disk of SIZE, such as 4G
+    ///
+    /// A bare number is MiB. The default is the size in the profile's image. The disk takes only the space
+    /// that its files need. A size of its own makes a template of its own.
+    #[arg(long, value_name = "SIZE", env = "MAYFLY_DISK", add = ArgValueCompleter::new(candidates::memory))]
+    disk: Option<MemMib>,
+
     /// Fail unless the VM has at least this isolation
     #[arg(long, value_name = "ISOLATION", env = "MAYFLY_REQUIRE", value_enum)]
     require: Option<Isolation>,
@@ -47,6 +54,7 @@ impl MachineFlags {
             profile: self.profile,
             vcpu_count: self.vcpus,
             mem: self.mem,
+            disk: self.disk,
             require: self.require,
             no_jailer: self.no_jailer,
             ..CreateRequest::default()

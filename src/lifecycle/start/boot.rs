@@ -16,6 +16,7 @@ use crate::host::process;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::host::wait::WaitLimit;
 use crate::host::{clock, directory, log, sparse};
+use crate::image::{self, LockedImage};
 use crate::lifecycle::full_disk::FullDiskWatch;
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::recover::{processes, teardown};
@@ -58,6 +59,27 @@ impl BootedVm {
 }
 
 impl VmBoot<'_> {
+    /// Calls `copy` with what the VM's disk is a copy of: the image's disk, or a new one if the VM has another size.
+    pub fn with_disk_seed(
+        &self,
+        image: &LockedImage,
+        copy: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
+        let size = self.record.manifest.disk_mib;
+        let Some(mib) = size.filter(|mib| image.disk_mib().is_ok_and(|usual| *mib != usual)) else {
+            return copy(&image.disk_seed());
+        };
+        let work = self.paths().dir.join("seed");
+        // A killed command may have left one.
+        directory::remove(&work)?;
+        directory::create_new(&work)?;
+        let seed = work.join(image::DISK);
+        let copied = image::make_disk(&work, &seed, mib, &mut image::SilentProgress)
+            .and_then(|()| copy(&seed));
+        directory::remove(&work)?;
+        copied
+    }
+
     /// Makes the VM's disk, as a copy of `seed`.
     pub fn copy_disk(&self, seed: &Path) -> Result<()> {
         let disk = self.paths().disk();

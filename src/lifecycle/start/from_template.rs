@@ -43,9 +43,10 @@ pub fn shape_of(
 ) -> Result<Option<TemplateShape>> {
     let Some(vmm) = backend.shape(manifest)? else { return Ok(None) };
     let VmManifest { vcpu_count, mem_mib, accelerator, nested, .. } = manifest;
+    let disk_mib = manifest.disk_mib.unwrap_or_default();
     let text = format!(
         "image {}\nagent {}\nmayfly {}\nbackend {} {accelerator}\nvcpus {vcpu_count}\n\
-         memory {mem_mib}\nnested {nested}\ncpu {}\nvmm {vmm}",
+         memory {mem_mib}\ndisk {disk_mib}\nnested {nested}\ncpu {}\nvmm {vmm}",
         image.id(),
         image.info().agent.digest,
         env!("CARGO_PKG_VERSION"),
@@ -147,7 +148,8 @@ fn make(
     image: &LockedImage,
     caller: &mut StartCaller<'_>,
 ) -> Result<(), TemplateFailure> {
-    draft.prepare(boot.record.manifest.mem_mib, &image.disk_seed())?;
+    let mem_mib = boot.record.manifest.mem_mib;
+    boot.with_disk_seed(image, |seed| draft.prepare(mem_mib, seed))?;
     let files = draft.files();
     let memory = MemorySource::ToFreeze(&files);
     let booted = boot.launch(memory, None, caller).map_err(TemplateFailure::Boot)?;

@@ -141,7 +141,7 @@ fn bring_up(
             }
         }
     }
-    boot.copy_disk(&image.disk_seed())?;
+    boot.with_disk_seed(image, |seed| boot.copy_disk(seed))?;
     caller.timings.end("disk");
     boot.launch(MemorySource::Fresh, None, caller)
 }

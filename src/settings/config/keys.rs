@@ -41,7 +41,7 @@ pub enum KeyForm {
 }
 
 /// All keys, in the order of the manual.
-pub static KEYS: [ConfigKey; 22] = [
+pub static KEYS: [ConfigKey; 23] = [
     key(
         "backend",
         KeyForm::Choice(words::<BackendChoice>),
@@ -61,6 +61,8 @@ pub static KEYS: [ConfigKey; 22] = [
         .flag("--vcpus of create, run and template build"),
     key("mem", KeyForm::Size, "The memory of a new VM. Overrides its profile.")
         .flag("--mem of create, run and template build"),
+    key("disk", KeyForm::Size, "The size of a new VM's own disk. Overrides its image's.")
+        .flag("--disk of create, run and template build"),
     key("ttl", KeyForm::Span, "How long a new VM lives at most. Overrides its profile.")
         .flag("--ttl of create and run"),
     key(
