@@ -33,6 +33,7 @@ mod import_again;
 mod import_files;
 mod import_forms;
 mod import_sandbox;
+mod inspect;
 mod interruptible;
 mod interrupts;
 mod json_page;
