@@ -26,7 +26,7 @@ pub struct ExecAnswer<'a> {
     stderr_encoding: &'static str,
     /// Whether there was more output.
     truncated: bool,
-    /// That of mayfly: the command's own, or one of those that stand for its end.
+    /// The command's own, or the one that stands for its end.
     exit_code: u8,
     duration_ms: u64,
     /// What ended the command: `exit`, `signal`, `timeout`, `ttl` (its VM expired) or `stopped` (another command

@@ -53,5 +53,5 @@ pub fn inspect(manager: &VmManager, vm: &VmRef) -> Result<VmInspection> {
 /// When a process of this boot started, in Unix seconds.
 fn start_of(process: &ProcessId, now: &ClockReading) -> Option<f64> {
     let since_boot = process.start_ticks as f64 / TICKS;
-    (process.boot_id == now.boot_id).then(|| now.unix - now.boottime + since_boot)
+    (process.boot_id == now.boot_id).then_some(now.unix - now.boottime + since_boot)
 }
