@@ -48,10 +48,8 @@ const NETWORK: &[i64] = &[
     libc::SYS_brk,
     libc::SYS_munmap,
     libc::SYS_mremap,
-    libc::SYS_madvise,
     // Signals, and the end of the process.
     libc::SYS_rt_sigreturn,
-    libc::SYS_restart_syscall,
     libc::SYS_sigaltstack,
     libc::SYS_exit_group,
 ];

@@ -16,6 +16,7 @@ mod names;
 pub mod order;
 mod packet;
 pub mod policy;
+pub mod resolv_conf;
 mod routes;
 mod serve;
 mod sockets;

@@ -7,6 +7,7 @@ mod connections;
 mod denials;
 mod helper;
 mod names;
+mod namespaces;
 mod published;
 
 use std::io::{Read, Write};
