@@ -172,7 +172,7 @@ impl CopyDestination {
             (DestinationKind::Entry { exists: false, ends_in_slash: true, .. }, _)
                 if !source.is_directory =>
             {
-                return Err(no_directory(path).into());
+                Err(no_directory(path).into())
             }
             (DestinationKind::Entry { parent, name, .. }, _) => {
                 Ok(CopyTarget::As { parent: clone(parent)?, name: name.clone() })
@@ -207,7 +207,7 @@ pub fn no_directory(path: &Path) -> io::Error {
 fn open(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match openat(rustix::fs::CWD, path, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Err(no_directory(path).into()),
+        Err(Errno::NOENT) => Err(no_directory(path).into()),
         other => other.with_context(|| format!("cannot open the directory {path:?}")),
     }
 }

@@ -310,7 +310,7 @@ impl Device for LineDevice<'_> {
     }
 
     fn transmit(&mut self, _: Stamp) -> Option<PacketPlace<'_>> {
-        self.out.has_room().then(|| PacketPlace(self.out))
+        self.out.has_room().then_some(PacketPlace(self.out))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
@@ -90,9 +92,20 @@ impl TableLayout {
             let texts: Vec<&str> = rows.iter().map(|row| &*row[column.at].text).collect();
             let title = vec![shape.columns[column.at].0.to_owned()];
             column.cells = std::iter::once(title).chain(fitted(column, &texts)).collect();
+            let lines = column.cells.iter().flatten().map(|line| line.width());
+            column.width = lines.max().unwrap_or(0);
         }
         let tone = |row: usize, column: usize| rows.get(row.wrapping_sub(1))?[column].tone;
-        (0..=rows.len()).map(|row| self.row(&shown, row, |column| tone(row, column))).collect()
+        let mut lines = aligned(&shown).into_iter();
+        let painted_row = |row: usize| {
+            let height = shown.iter().map(|column| column.cells[row].len()).max().unwrap_or(0);
+            let lines = lines.by_ref().take(height).enumerate();
+            let painted = lines.map(|(number, line)| {
+                self.painted(&line, &shown, (row, number), |column| tone(row, column))
+            });
+            painted.collect::<Vec<_>>().join("\n")
+        };
+        (0..=rows.len()).map(painted_row).collect()
     }
 
     /// Text below a table, wrapped to its width.
@@ -127,34 +140,47 @@ impl TableLayout {
         }
     }
 
-    /// The lines of one row.
-    fn row(
+    /// Colours the parts of a line of a row. A table's layout has no colours.
+    fn painted(
         self,
+        line: &str,
         shown: &[ShownColumn],
-        row: usize,
+        (row, number): (usize, usize),
         tone: impl Fn(usize) -> Option<TextTone>,
     ) -> String {
-        let height = shown.iter().map(|column| column.cells[row].len()).max().unwrap_or(0);
-        let line = |line: usize| {
-            let (mut text, mut blanks) = (String::new(), 0);
-            for column in shown {
-                let part = column.cells[row].get(line).map_or("", String::as_str);
-                let free = column.width.saturating_sub(part.width());
-                let before = if column.fit == CellFit::Number { free } else { 0 };
-                blanks += before;
-                if !part.is_empty() {
-                    text.extend(std::iter::repeat_n(' ', std::mem::take(&mut blanks)));
-                    match tone(column.at) {
-                        Some(tone) => text.push_str(&self.paint.paint(tone, part)),
-                        None => text.push_str(part),
-                    }
-                }
-                blanks += free - before + GAP;
+        let (mut text, mut painted, mut begin) = (String::new(), 0, 0);
+        for column in shown {
+            let part = column.cells[row].get(number).map_or("", String::as_str);
+            let free = column.width - part.width();
+            let at = if column.fit == CellFit::Number { begin + free } else { begin };
+            if let Some(tone) = tone(column.at).filter(|_| !part.is_empty()) {
+                text.push_str(&line[painted..at]);
+                text.push_str(&self.paint.paint(tone, part));
+                painted = at + part.len();
             }
-            text
-        };
-        (0..height).map(line).collect::<Vec<_>>().join("\n")
+            begin += part.len() + free + GAP;
+        }
+        text.push_str(&line[painted..]);
+        text
     }
+}
+
+/// The lines of all rows, with their columns below each other.
+fn aligned(shown: &[ShownColumn]) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    let rows = 0..shown.first().map_or(0, |column| column.cells.len());
+    let row = |row: usize| shown.iter().map(move |column| column.cells[row].join("\n"));
+    table.add_rows(rows.map(|number| row(number).collect::<Vec<_>>()));
+    for (place, column) in table.column_iter_mut().zip(shown) {
+        if column.fit == CellFit::Number {
+            place.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    if let Some(first) = table.column_mut(0) {
+        first.set_padding((0, 1));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
 fn measured<const N: usize>(
@@ -263,6 +289,9 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
             line.push_str(rest);
         }
     }
+    while lines.len() > 1 && lines.last().is_some_and(String::is_empty) {
+        lines.pop();
+    }
     lines
 }
 
@@ -356,7 +385,7 @@ mod tests {
         assert_eq!(wrapped("漢字 漢字 漢字", 9), ["漢字 漢字", "漢字"]);
         assert_eq!(wrapped("e\u{301}e\u{301} e\u{301} a", 4), ["e\u{301}e\u{301} e\u{301}", "a"]);
         assert_eq!(wrapped("in /usr/share/mayfly", 12), ["in", "/usr/share/", "mayfly"]);
-        assert_eq!(wrapped("漢字漢字", 1), ["漢", "字", "漢", "字", ""]);
+        assert_eq!(wrapped("漢字漢字", 1), ["漢", "字", "漢", "字"]);
         assert_eq!(wrapped("abcdefgh i", 5), ["abcde", "fgh i"]);
     }
 }

@@ -32,7 +32,7 @@ fn a_thousand_connections_fit_and_more_are_refused() {
     let all: Vec<_> = (0..MOST + 50).map(|_| guest.dial(address, 2048)).collect();
     let open = guest.until(|guest| {
         let states: Vec<State> = all.iter().map(|handle| guest.tcp(*handle).state()).collect();
-        let undecided = states.iter().any(|state| *state == State::SynSent);
+        let undecided = states.contains(&State::SynSent);
         (!undecided).then(|| states.iter().filter(|state| **state == State::Established).count())
     });
     // The one before may still be there.

@@ -369,7 +369,7 @@ impl Device for GuestLine {
     }
 
     fn transmit(&mut self, _: Stamp) -> Option<Place<'_>> {
-        (self.unsent.len() < 1 << 20).then(|| Place(self))
+        (self.unsent.len() < 1 << 20).then_some(Place(self))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
