@@ -114,7 +114,7 @@ fn what_mayfly_says_is_no_part_of_the_commands_stderr() {
         assert!(matches(message, error["message"].as_str().unwrap()), "{json}");
         let text = format!("mayfly: {}\n", error["message"].as_str().unwrap());
         env.run(&[&["exec", &id][..], flags].concat()).fails(code, &text);
-        let all = env.run(&[&["exec", "--all", "--json"][..], &flags].concat());
+        let all = env.run(&[&["exec", "--all", "--json"][..], flags].concat());
         assert_eq!(all.json_of(code)["error"], *error);
         let text = format!("mayfly: {id}: {}\n", error["message"].as_str().unwrap());
         env.run(&[&["exec", "--all"][..], flags].concat()).fails(code, &text);

@@ -43,7 +43,7 @@ fn inspect_shows_everything_and_changes_nothing() {
     );
     assert_eq!(env.run(&["inspect", "--json", "web"]).json()["left_seconds"], 0.0);
     assert_eq!(fs::read(env.registry()).unwrap(), before);
-    env.run(&["reap"]).prints(&"deleted VM [..]\n".to_owned());
+    env.run(&["reap"]).prints("deleted VM [..]\n");
     env.run(&["inspect"]).fails(2, "mayfly: the following required arguments[..]");
 }
 
