@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -11,7 +10,7 @@ use clap_complete::ArgValueCompleter;
 
 use super::AppContext;
 use super::completions::candidates;
-use super::flags::typed_path::typed_path;
+use super::flags::typed_path::{typed_path, vm_path};
 use crate::archive::CopyDestination;
 use crate::host::named_file;
 use crate::host::signals::PendingSignals;
@@ -20,7 +19,6 @@ use crate::lifecycle::{
 };
 use crate::model::{Refusal, VmRef};
 use crate::output::{CopyProgress, CopyView};
-use crate::protocol::WireText;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -191,14 +189,6 @@ impl CopyDirection {
     }
 }
 
-/// Splits `VM:PATH`; `None` unless the part before the first colon can be a VM's name or id.
-fn vm_path(typed: &OsStr) -> Option<(VmRef, WireText)> {
-    let bytes = typed.as_bytes();
-    let colon = bytes.iter().position(|&byte| byte == b':')?;
-    let vm = str::from_utf8(&bytes[..colon]).ok()?.parse().ok()?;
-    Some((vm, WireText::from(OsStr::from_bytes(&bytes[colon + 1..]))))
-}
-
 fn existing_path(typed: &OsStr) -> Result<PathBuf> {
     let path = typed_path(typed, "SRC")?;
     let found = path.symlink_metadata().with_context(|| format!("cannot copy {path:?}"));
@@ -213,22 +203,4 @@ fn archive_stream(stream: impl AsFd + IsTerminal, verb: &str) -> Result<OwnedFd>
         bail!(Refusal::usage(message).hint("redirect it to a file or a pipe"));
     }
     stream.as_fd().try_clone_to_owned().context("cannot use a standard stream")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_vm_path_has_a_possible_vm_before_its_first_colon() {
-        for (typed, vm, path) in
-            [("box:", "box", ""), ("box:/a:b", "box", "/a:b"), ("box:../x", "box", "../x")]
-        {
-            let expected = (vm.parse().unwrap(), WireText::from(path));
-            assert_eq!(vm_path(OsStr::new(typed)), Some(expected), "{typed}");
-        }
-        for typed in ["-", "./a:b", "/a:b", "a_b:c", ":x", "box", "--"] {
-            assert_eq!(vm_path(OsStr::new(typed)), None, "{typed}");
-        }
-    }
 }

@@ -35,7 +35,7 @@ pub use extend::extend;
 pub use guest::{
     AgentConversation, CommandWords, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser,
     ExecCommand, ExecStreams, FinishedCommand, command_defaults, copy_in, copy_out, exec,
-    in_parallel, program_to_run, run_in,
+    in_parallel, list_paths, program_to_run, run_in,
 };
 pub use images::{
     ImportRequest, PruneReport, build_image, import_image, list_templates, prune_images,

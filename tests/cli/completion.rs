@@ -1,12 +1,18 @@
 //! Completion in real shells, by pressing Tab in a terminal.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use crate::support::environment::Environment;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::environment::{Environment, finish};
 use crate::support::live::Live;
 use crate::support::processes::eventually;
 use crate::support::skip::skipped;
@@ -89,7 +95,7 @@ fn there_is_a_script_for_three_shells() {
     let env = Environment::mock();
     for (shell, word) in [
         ("bash", "complete -o"),
-        ("zsh", "compdef _clap_dynamic_completer_mayfly mayfly"),
+        ("zsh", "compdef _mayfly mayfly"),
         ("fish", "complete --keep-order"),
     ] {
         let answer = env.run(&["completions", shell]);
@@ -156,11 +162,8 @@ fn copy_endpoints_complete() {
     let file = env.file("sea & sand", "salt");
     let mut bash = Prompt::bash(&env);
     assert_eq!(bash.offers("mayfly cp se"), ["server:", "sea & sand"]);
-    assert_eq!(
-        bash.offers("mayfly cp server:/tm"),
-        [] as [&str; 0],
-        "what is in a VM is not asked"
-    );
+    assert_eq!(bash.offers("mayfly cp stopped:/tm"), [] as [&str; 0], "it is not started");
+    assert_eq!(env.status("stopped")["state"], "created");
     bash.type_line("mayfly cp sea\t ser\tcopy");
     bash.type_line("mayfly cp server:copy ba\tck");
     bash.close();
@@ -261,7 +264,99 @@ fn text_that_a_shell_would_execute_is_not_offered() {
     env.clear();
 }
 
-/// Completes a name with Tab in another shell, and runs the line.
+/// A directory with files that a VM of the mock backend can see.
+fn guest_files(env: &Environment) -> String {
+    let directory = env.root().join("guest");
+    fs::create_dir_all(directory.join("sub/deep")).unwrap();
+    for name in
+        ["co:lon", "do$(touch never)", "it's", "qu\"ote", "sp ace", ".hidden", "sub/deep/end"]
+    {
+        fs::write(directory.join(name), name).unwrap();
+    }
+    // These are not offered.
+    for name in [&b"x\ny"[..], b"x\ty", b"x\x1b[2J", b"x\xff", "x\u{202e}".as_bytes()] {
+        fs::write(directory.join(OsStr::from_bytes(name)), "").unwrap();
+    }
+    directory.to_str().unwrap().to_owned()
+}
+
+/// Completes paths in a VM with Tab, and runs the lines.
+fn tab_completes_guest_paths(env: &Environment, prompt: &mut Prompt) {
+    env.start(&["--name", "box"]);
+    let guest = guest_files(env);
+    for name in ["co:lon", "do$(touch never)", "it's", "qu\"ote", "sp ace", ".hidden"] {
+        prompt.type_line(&format!("mayfly cp box:{guest}/{}\t copy", &name[..2]));
+        let copy = env.root().join("copy");
+        assert_eq!(fs::read_to_string(&copy).unwrap(), name);
+        fs::remove_file(copy).unwrap();
+    }
+    // Nothing follows the slash of a directory; the next Tab goes on behind a name that needed quoting.
+    fs::rename(format!("{guest}/sub"), format!("{guest}/new 'sub")).unwrap();
+    prompt.type_line(&format!("mayfly cp box:{guest}/ne\tde\te\t copy"));
+    assert_eq!(fs::read_to_string(env.root().join("copy")).unwrap(), "sub/deep/end");
+    prompt.type_line(&format!("mayfly cp copy box:{guest}/ne\tde\tback"));
+    assert!(fs::exists(format!("{guest}/new 'sub/deep/back")).unwrap());
+    // As for copies, a relative path starts in the home directory.
+    prompt.type_line("mayfly cp copy box:relative");
+    prompt.type_line("mayfly cp box:relat\t again");
+    assert!(env.root().join("again").exists());
+    assert!(!env.root().join("never").exists());
+}
+
+#[test]
+fn tab_completes_paths_in_a_vm_in_bash() {
+    let env = Environment::mock();
+    let mut bash = Prompt::bash(&env);
+    tab_completes_guest_paths(&env, &mut bash);
+    let guest = env.root().join("guest").display().to_string();
+    assert_eq!(bash.offers(&format!("mayfly cp box:{guest}/x")), [] as [&str; 0]);
+    assert_eq!(
+        bash.offers(&format!("mayfly cp . box:{guest}/.")),
+        [format!("box:{guest}/.hidden")]
+    );
+    assert_eq!(bash.offers(&format!("mayfly exec box:{guest}/")), [] as [&str; 0]);
+    // Inside quotes, which Tab closes.
+    for (typed, name) in [("\"sp", "sp ace"), ("'do", "do$(touch never)"), ("\"qu", "qu\"ote")] {
+        let (quote, begin) = typed.split_at(1);
+        bash.type_line(&format!("mayfly cp {quote}box:{guest}/{begin}\t copy"));
+        assert_eq!(fs::read_to_string(env.root().join("copy")).unwrap(), name);
+    }
+    bash.type_line(&format!("mayfly cp box:\"{guest}/sp\t other"));
+    assert_eq!(fs::read_to_string(env.root().join("other")).unwrap(), "sp ace");
+    assert!(!env.root().join("never").exists());
+    bash.type_line("COMP_WORDBREAKS=${COMP_WORDBREAKS//:}");
+    assert_eq!(bash.offers(&format!("mayfly cp box:{guest}/it")), [format!("box:{guest}/it's")]);
+    let screen = bash.close();
+    assert!(!screen.contains("\u{1b}[2J") && !screen.contains("rror"), "{screen}");
+    env.clear();
+}
+
+#[test]
+fn a_vm_that_does_not_answer_offers_no_paths() {
+    let env = Environment::mock();
+    let id = env.start(&["--name", "box"]);
+    let offers = |env: &Environment| {
+        let mut command = env.command(&["--", "mayfly", "cp", "box:/e"]);
+        command.env("MAYFLY_COMPLETE", "fish");
+        finish(command, b"")
+    };
+    offers(&env).is(0, "[..]box:/etc/[..]", "");
+    // A suspended agent accepts no connection.
+    let vmm = Pid::from_raw(env.vmm(&id));
+    kill(vmm, Signal::SIGSTOP).unwrap();
+    let begun = Instant::now();
+    offers(&env).is(0, "", "");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    kill(vmm, Signal::SIGCONT).unwrap();
+    offers(&env).is(0, "[..]box:/etc/[..]", "");
+    // A VM that has expired is left as it is.
+    env.expire(&id);
+    offers(&env).is(0, "", "");
+    assert_eq!(env.ids(), [id.as_str()]);
+    env.clear();
+}
+
+/// Completes names with Tab in another shell, and runs the lines.
 fn tab_works(program: &str, flags: &[&str], setup: &str) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     if !std::env::split_paths(&path).any(|directory| directory.join(program).exists()) {
@@ -275,6 +370,7 @@ fn tab_works(program: &str, flags: &[&str], setup: &str) {
     assert_eq!(env.ids(), [kept.as_str()]);
     prompt.type_line("mayfly create --backend=mo\t --name x --profile debian-bu\t");
     assert_eq!(env.status("x")["profile"], "debian-build");
+    tab_completes_guest_paths(&env, &mut prompt);
     let screen = prompt.close();
     assert!(!screen.contains("rror"), "{screen}");
     env.clear();

@@ -63,8 +63,7 @@ impl EnvCompleter for BashCompleter {
         let variable = |name| std::env::var(name).unwrap_or_default();
         let at = variable("COMP_CWORD").parse().unwrap_or(words.len().saturating_sub(1));
         let line = CompletionLine::join(&words, at, &variable("COMP_LINE"));
-        let current = line.words.last().cloned().unwrap_or_default();
-        let known = current.rfind(['=', ':']).map_or(0, |at| at + 1);
+        let (current, known) = (line.words.last().cloned().unwrap_or_default(), line.known);
         let index = line.words.len() - 1;
         let words: Vec<OsString> = line.words.into_iter().map(OsString::from).collect();
         if command_start(tree, &words).is_some() {
@@ -74,9 +73,12 @@ impl EnvCompleter for BashCompleter {
             let value = candidate.get_value().to_string_lossy();
             // A candidate must continue what was typed. One that contains a line break would look like
             // two to bash.
-            let rest = value.strip_prefix(&current[..known]).filter(|rest| !rest.contains('\n'));
+            let rest = current
+                .get(..known)
+                .and_then(|known| value.strip_prefix(known))
+                .filter(|rest| !rest.contains('\n'));
             if let Some(rest) = rest.filter(|_| is_wanted(&value, &current)) {
-                writeln!(out, "{}", quoted(rest))?;
+                writeln!(out, "{}", quoted(rest, line.quote))?;
             }
         }
         Ok(())
@@ -87,6 +89,10 @@ impl EnvCompleter for BashCompleter {
 #[derive(Debug, PartialEq, Eq)]
 pub struct CompletionLine {
     pub words: Vec<String>,
+    /// How much of the last word bash keeps: it replaces only the last piece, after a `=` or `:`.
+    pub known: usize,
+    /// The open quote that the last piece is in. Bash closes it.
+    pub quote: Option<char>,
 }
 
 impl CompletionLine {
@@ -94,18 +100,30 @@ impl CompletionLine {
     /// index of the one at the cursor.
     pub fn join(pieces: &[OsString], at: usize, line: &str) -> CompletionLine {
         let mut words: Vec<String> = Vec::new();
+        let (mut known, mut quote) = (0, None);
         // The unread part of the line, and whether the last piece was a break.
         let mut rest = line;
         let mut was_break = false;
         for piece in pieces.iter().take(at + 1) {
             let piece = piece.to_string_lossy();
             let begins = rest.find(&*piece);
-            let is_next = if piece.is_empty() { rest.is_empty() } else { begins == Some(0) };
+            quote = before_of(rest, begins).filter(|c| ['"', '\''].contains(c));
+            let is_next = if piece.is_empty() {
+                rest.is_empty()
+            } else {
+                begins == Some(quote.map_or(0, char::len_utf8))
+            };
             let is_break = !piece.is_empty() && piece.chars().all(|c| c == '=' || c == ':');
             let belongs = (is_break || was_break) && is_next;
-            match words.last_mut().filter(|_| belongs) {
-                Some(word) => word.push_str(&unquoted(&piece)),
-                None => words.push(unquoted(&piece)),
+            if !belongs {
+                words.push(String::new());
+            }
+            if let Some(word) = words.last_mut() {
+                known = word.len();
+                word.push_str(&unquoted(&piece));
+                if is_break {
+                    known = word.len();
+                }
             }
             rest = begins.map_or(rest, |at| &rest[at + piece.len()..]);
             was_break = is_break;
@@ -113,20 +131,46 @@ impl CompletionLine {
         if words.is_empty() {
             words.push(String::new());
         }
-        CompletionLine { words }
+        CompletionLine { words, known, quote }
     }
 }
 
-/// Text, quoted for a bash command line.
-fn quoted(text: &str) -> String {
+/// The character before the one at `at`.
+fn before_of(text: &str, at: Option<usize>) -> Option<char> {
+    text[..at?].chars().next_back()
+}
+
+/// Text, quoted for a bash command line, perhaps inside quotes that are open.
+fn quoted(text: &str, quote: Option<char>) -> String {
+    match quote {
+        Some('\'') => return text.replace('\'', r"'\''"),
+        Some(_) => {
+            let escaped = |c| ["\"\\$`".contains(c).then_some('\\'), Some(c)].into_iter().flatten();
+            // Inside double quotes, nothing else protects it from the history.
+            return text.chars().flat_map(escaped).collect::<String>().replace('!', r#""'!'""#);
+        }
+        None => {}
+    }
     let is_plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
     let quote = |c| [(!is_plain(c)).then_some('\\'), Some(c)].into_iter().flatten();
     text.chars().flat_map(quote).collect()
 }
 
-/// A piece without quoting characters.
-fn unquoted(piece: &str) -> String {
-    piece.chars().filter(|c| !['\'', '"', '\\'].contains(c)).collect()
+/// A word of a command line without its quoting. The last quotes may be open.
+pub fn unquoted(word: &str) -> String {
+    let (mut text, mut quotes, mut rest) = (String::new(), None, word.chars().peekable());
+    while let Some(c) = rest.next() {
+        match (quotes, c) {
+            (None, '\'' | '"') => quotes = Some(c),
+            (None, '\\') => text.extend(rest.next()),
+            (Some(open), _) if c == open => quotes = None,
+            (Some('"'), '\\') => {
+                text.push(rest.next_if(|next| "\"\\$`".contains(*next)).unwrap_or(c));
+            }
+            _ => text.push(c),
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -154,6 +198,34 @@ mod tests {
         assert_eq!(words("m cp a:/b", &["m", "cp", "a", ":", "/b"]), ["m", "cp", "a:/b"]);
         assert_eq!(words("m cp x a:", &["m", "cp", "x", "a", ":"]), ["m", "cp", "x", "a:"]);
         assert_eq!(words("m rm 'w", &["m", "rm", "w"]), ["m", "rm", "w"]);
+    }
+
+    #[test]
+    fn bash_keeps_what_is_before_the_last_piece() {
+        let known = |line: &str, pieces: &[&str]| {
+            let pieces: Vec<OsString> = pieces.iter().map(OsString::from).collect();
+            CompletionLine::join(&pieces, pieces.len() - 1, line).known
+        };
+        assert_eq!(known("m cp a:/b", &["m", "cp", "a", ":", "/b"]), 2);
+        assert_eq!(known("m cp a:", &["m", "cp", "a", ":"]), 2);
+        // With another COMP_WORDBREAKS, or an escaped colon.
+        assert_eq!(known("m cp a:/b", &["m", "cp", "a:/b"]), 0);
+        assert_eq!(known(r"m cp a:/b\:c", &["m", "cp", "a", ":", r"/b\:c"]), 2);
+    }
+
+    #[test]
+    fn quoting_is_removed() {
+        for (word, text) in [
+            (r"a\ b", "a b"),
+            (r"it\'s", "it's"),
+            (r#""a b"c"#, "a bc"),
+            ("'a b", "a b"),
+            (r#""\"\a""#, r#""\a"#),
+            (r"'\'x", r"\x"),
+            (r"a\", "a"),
+        ] {
+            assert_eq!(unquoted(word), text, "{word}");
+        }
     }
 
     #[test]

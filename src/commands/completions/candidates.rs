@@ -10,6 +10,8 @@ use clap::ValueEnum;
 use clap_complete::CompletionCandidate;
 use clap_complete::engine::{PathCompleter, ValueCompleter};
 
+use super::guest_paths::guest_paths;
+use crate::commands::flags::typed_path::vm_path;
 use crate::lifecycle::{self, VmManager};
 use crate::model::{
     BackendKind, MemMib, StatusSort, TimeSpan, ValueRange, VmLimits, VmPhase, VmRecord,
@@ -131,8 +133,14 @@ pub fn sort_keys(current: &OsStr) -> Vec<CompletionCandidate> {
     matching(current, StatusSort::keys())
 }
 
-/// Sources and destinations of `cp`: VMs, followed by a colon, and local files.
+/// Sources and destinations of `cp`: VMs, followed by a colon, paths in them, and local files.
 pub fn copy_endpoints(current: &OsStr) -> Vec<CompletionCandidate> {
+    if let Some((vm, path)) = vm_path(current) {
+        let typed = current.to_str().unwrap_or_default();
+        let prefix = typed.split_inclusive(':').next().unwrap_or_default();
+        let paths = manager().map(|manager| guest_paths(manager, vm, path)).unwrap_or_default();
+        return paths.iter().map(|path| format!("{prefix}{path}").into()).collect();
+    }
     let vms = running_vms(current).into_iter().map(|vm| {
         let mut end = vm.get_value().to_owned();
         end.push(":");

@@ -2,6 +2,7 @@
 
 mod bash;
 pub(super) mod candidates;
+mod guest_paths;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -22,7 +23,25 @@ pub const VARIABLE: &str = "MAYFLY_COMPLETE";
 
 /// The supported shells.
 const SHELLS: Shells<'static> =
-    Shells(&[&bash::BashCompleter, &FilteredShell(&Zsh), &FilteredShell(&Fish)]);
+    Shells(&[&bash::BashCompleter, &LineShell(&Zsh), &LineShell(&Fish)]);
+
+/// clap's own script adds a space after a directory in a VM, because of the colon before it.
+const ZSH_SCRIPT: &str = r#"#compdef NAME
+_mayfly() {
+    local answer
+    local -a answers whole partial
+    answers=("${(@f)$(
+        _CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=$((CURRENT - 1)) VARIABLE=zsh COMPLETER -- "${words[@]}" 2> /dev/null
+    )}")
+    for answer in $answers; do
+        # The description begins at the first colon that is not escaped.
+        if [[ ${(M)answer##(\\?|[^\\:])#} == *[=/:] ]]; then partial+=("$answer"); else whole+=("$answer"); fi
+    done
+    # A word that is not complete yet gets no space.
+    (( $#partial )) && _describe -V values partial -S ''
+    (( $#whole )) && _describe -V values whole
+}
+if [[ ${funcstack[1]-} == _mayfly ]]; then _mayfly "$@"; else compdef _mayfly NAME; fi"#;
 
 /// Print a shell's completion script
 ///
@@ -75,8 +94,14 @@ fn answer(shell: &str, args: &[OsString], tree: impl Fn() -> Command) -> Result<
     let matches = parser.clone().try_get_matches_from(&words);
     // With '--help' on the line, the parser returns the help instead of flags.
     let matches = matches.or_else(|_| parser.try_get_matches_from(["mayfly"]));
-    if let Ok(flags) = matches.and_then(|matches| SettingOverrides::from_arg_matches(&matches)) {
-        candidates::set_flags(flags);
+    if let Ok(matches) = matches {
+        if let Ok(flags) = SettingOverrides::from_arg_matches(&matches) {
+            candidates::set_flags(flags);
+        }
+        let copy = matches.subcommand_matches("cp");
+        if let Some(user) = copy.and_then(|copy| copy.get_one::<String>("user")) {
+            guest_paths::set_user(user.clone());
+        }
     }
     let directory = std::env::current_dir().ok();
     let (mut tree, mut answer) = (tree(), Vec::new());
@@ -96,10 +121,11 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     Ok(0)
 }
 
-/// Another shell, with candidates filtered by [`candidates::is_wanted`].
-struct FilteredShell(&'static (dyn EnvCompleter + Sync));
+/// A shell that passes words as they were typed and expects a candidate per line. The candidates are filtered by
+/// [`candidates::is_wanted`].
+struct LineShell(&'static (dyn EnvCompleter + Sync));
 
-impl EnvCompleter for FilteredShell {
+impl EnvCompleter for LineShell {
     fn name(&self) -> &'static str {
         self.0.name()
     }
@@ -116,7 +142,11 @@ impl EnvCompleter for FilteredShell {
         completer: &str,
         out: &mut dyn Write,
     ) -> std::io::Result<()> {
-        self.0.write_registration(variable, name, bin, completer, out)
+        if self.name() != Zsh.name() {
+            return self.0.write_registration(variable, name, bin, completer, out);
+        }
+        let script = ZSH_SCRIPT.replace("VARIABLE", variable).replace("COMPLETER", completer);
+        writeln!(out, "{}", script.replace("NAME", name))
     }
 
     fn write_complete(
@@ -126,6 +156,10 @@ impl EnvCompleter for FilteredShell {
         directory: Option<&Path>,
         out: &mut dyn Write,
     ) -> std::io::Result<()> {
+        let mut words = words;
+        // Zsh passes all words as they were typed, fish only the last one.
+        let typed = if self.name() == Zsh.name() { 0 } else { words.len().saturating_sub(1) };
+        words.iter_mut().skip(typed).for_each(remove_quotes);
         // Zsh passes the position of the cursor; fish passes only the words up to it.
         let at = std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|index| index.parse().ok());
         let typed = at.map_or(words.last(), |at: usize| words.get(at)).cloned().unwrap_or_default();
@@ -141,5 +175,12 @@ impl EnvCompleter for FilteredShell {
         let wanted: Vec<&str> =
             answer.lines().filter(|line| candidates::is_wanted(line, &typed)).collect();
         out.write_all(wanted.join("\n").as_bytes())
+    }
+}
+
+/// Turns a word into what the command would receive; one that is not UTF-8 stays as it is.
+fn remove_quotes(word: &mut OsString) {
+    if let Some(text) = word.to_str() {
+        *word = bash::unquoted(text).into();
     }
 }

@@ -4,6 +4,7 @@ mod conversation;
 mod copy;
 pub mod defaults;
 mod exec;
+mod list_paths;
 mod outlook;
 mod parallel;
 
@@ -11,4 +12,5 @@ pub use conversation::AgentConversation;
 pub use copy::{CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser, copy_in, copy_out};
 pub use defaults::{CommandWords, command_defaults, program_to_run};
 pub use exec::{ExecCommand, ExecStreams, FinishedCommand, exec, run_in};
+pub use list_paths::list_paths;
 pub use parallel::in_parallel;
