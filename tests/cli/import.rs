@@ -298,7 +298,7 @@ fn an_imported_profile_has_no_packages() {
     );
     env.profiles("[profiles.other]\nextends = \"app\"\n");
     env.run(&["profiles"])
-        .fails(2, "mayfly: profile \"other\": it extends \"app\", whose image was imported[..]");
+        .fails(2, "mayfly: [..]profiles.toml:2: profile \"other\": it extends \"app\", whose image was imported[..]");
     env.unset("MAYFLY_PROFILES");
 
     fs::write(image(&env, "app").join("image.json"), "{").unwrap();

@@ -10,10 +10,15 @@ use serde_json::Value;
 /// expect it.
 pub const NOT_ISOLATED: &str = "mayfly: mock does not isolate: commands run on this host as you\n";
 
-/// Bytes without the first occurrence of a text.
+/// Bytes without a text, wherever it occurs.
 pub fn without(text: &str, bytes: &[u8]) -> Vec<u8> {
-    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes());
-    at.map_or(bytes.to_vec(), |at| [&bytes[..at], &bytes[at + text.len()..]].concat())
+    let (mut rest, mut kept) = (bytes, Vec::new());
+    while let Some(at) = rest.windows(text.len()).position(|window| window == text.as_bytes()) {
+        kept.extend(&rest[..at]);
+        rest = &rest[at + text.len()..];
+    }
+    kept.extend(rest);
+    kept
 }
 
 /// The result of a command.

@@ -64,7 +64,7 @@ is ".vm_id == \"$vm\" and .disk.bytes > 0 and .network == null" mayfly inspect -
 is '.bytes > 0 and (.groups | any(.kind == "vms" and .count == 1))' mayfly df --json
 is '.files == 1' mayfly cp --json box:/root/here there
 [ "$(< there)" = here ]
-fails 1 mayfly cp --json box:/root/nowhere there 2> error.json
+fails 3 mayfly cp --json box:/root/nowhere there 2> error.json
 # A shell is for people: it wants a terminal, and has nothing to say in JSON.
 fails 125 mayfly shell box < /dev/null 2> error
 fails 3 script --quiet --return --command 'mayfly shell box -- sh -c "exit 3"' /dev/null > error
