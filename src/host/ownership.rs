@@ -148,7 +148,7 @@ pub fn check_kind(
         return Err(refuse(path, "is a symbolic link").hint("put in its place what it leads to"));
     }
     if !is_right(about) {
-        return Err(refuse(path, &format!("is not {kind}")).hint("delete it"));
+        return Err(refuse(path, &format!("is not {kind}")).hint("move it away"));
     }
     Ok(())
 }

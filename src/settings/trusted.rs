@@ -29,7 +29,7 @@ pub fn user_directory() -> Option<PathBuf> {
 /// something else: a pipe, or /dev/null, which is empty.
 ///
 /// # Errors
-/// `Host` if another user could have written it or put it there. It must belong to this user or to root, and only
+/// `Usage` if it is required and no file. `Host` if another user could have written it or put it there. It must belong to this user or to root, and only
 /// they and an ordinary user's own group, which many systems give each user, may write it and the directories
 /// above it.
 pub fn read(path: &Path, required: bool) -> Result<Option<String>> {
@@ -46,6 +46,10 @@ pub fn read(path: &Path, required: bool) -> Result<Option<String>> {
         return Ok(Some(String::new()));
     }
     let is_right = |about: &Metadata| about.is_file() || (required && about.file_type().is_fifo());
+    if required && !is_right(&about) {
+        let refusal = Refusal::usage(format!("{} is not a regular file", path.display()));
+        return Err(refusal.hint("name a file, or /dev/null for none").into());
+    }
     ownership::check_kind(path, &about, is_right, "a regular file")?;
     ownership::check(path, &about)?;
     let text = input::read_text(&file, LIMIT).with_context(cannot)?;

@@ -54,6 +54,8 @@ const ROWS: &[VerbRow] = &[
     VerbRow("rename box other", &[RegistryLock, VmLock, ConfigPipe]),
     VerbRow("status", &[ConfigPipe]),
     VerbRow("status box", &[ConfigPipe]),
+    VerbRow("inspect box", &[ConfigPipe]),
+    VerbRow("df", &[ConfigPipe, ProfilesPipe]),
     VerbRow("reap", &[ConfigPipe, ProfilesPipe]),
     VerbRow("profiles", &[ConfigPipe, ProfilesPipe]),
     VerbRow("config show", &[ConfigPipe, ProfilesPipe]),

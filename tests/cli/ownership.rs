@@ -126,7 +126,7 @@ fn null_stands_for_no_file() {
     env.run(&["config", "show", "mem"]).is(0, "[..]\nmem  1G     profile debian-base\n", "");
     // No other device is a file.
     env.set("MAYFLY_CONFIG", "/dev/zero");
-    env.run(&["status"]).fails(6, "mayfly: /dev/zero is not a regular file\nhint: [..]\n");
+    env.run(&["status"]).fails(2, "mayfly: MAYFLY_CONFIG: /dev/zero is not a regular file\nhint: name a file, or /dev/null for none\n");
 }
 
 #[test]
