@@ -2,9 +2,10 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Read;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result};
 use rustix::fs::{
@@ -25,6 +26,9 @@ pub const CONTENT: &str = "mayfly-cp-content";
 
 /// Bytes moved at a time.
 const CHUNK: usize = 128 * 1024;
+
+/// The size of the blocks that become holes if they contain only zeros.
+const HOLE: usize = 4096;
 
 /// What is kept of the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +139,7 @@ impl TreeBuilder {
     }
 
     /// Creates a file. `content` is its pieces, one after another, given by offset and length; the last one
-    /// may end early. What is between the pieces becomes a hole.
+    /// may end early. What is between the pieces becomes a hole, and so do zeros.
     pub fn write(
         &mut self,
         entry: &TarEntry,
@@ -147,12 +151,12 @@ impl TreeBuilder {
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(self.innermost(), leaf, flags, Mode::from_raw_mode(0o600))
             .map_err(|errno| refused(errno, "create", entry))?;
-        let mut file = File::from(file);
+        let file = File::from(file);
         let written = || format!("cannot write {}", shown(&entry.name));
+        // Where the next byte belongs, and where the last one that was written ends.
+        let (mut position, mut end) = (0, 0);
         for &(offset, length) in pieces {
-            if offset > 0 {
-                file.seek(SeekFrom::Start(offset)).with_context(written)?;
-            }
+            position = offset;
             let mut piece = content.take(length);
             loop {
                 let count = match piece.read(&mut self.chunk) {
@@ -161,14 +165,23 @@ impl TreeBuilder {
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                     Err(error) => return Err(error).context("cannot read the stream"),
                 };
-                file.write_all(&self.chunk[..count]).with_context(written)?;
+                let start = position;
+                let blocks: Vec<&[u8]> = self.chunk[..count].chunks(HOLE).collect();
+                for run in blocks.chunk_by(|one, next| is_zero(one) == is_zero(next)) {
+                    let length: usize = run.iter().map(|block| block.len()).sum();
+                    if !is_zero(run[0]) {
+                        let from = (position - start) as usize;
+                        file.write_all_at(&self.chunk[from..][..length], position)
+                            .with_context(written)?;
+                        end = position + length as u64;
+                    }
+                    position += length as u64;
+                }
             }
         }
-        let end = pieces.last().map_or(0, |&(offset, length)| offset + length);
-        if let EntryKind::File { size } = entry.kind
-            && end < size
-        {
-            file.set_len(size).with_context(written)?;
+        let size = if let EntryKind::File { size } = entry.kind { size } else { 0 };
+        if end < size.max(position) {
+            file.set_len(size.max(position)).with_context(written)?;
         }
         fchmod(&file, Mode::from_raw_mode(entry.mode & !self.umask))
             .and_then(|()| futimens(&file, &entry.modified.stamps()))
@@ -247,6 +260,10 @@ impl EntrySink for TreeBuilder {
             .map_err(|errno| refused(errno, "create the link", entry))?;
         Ok(true)
     }
+}
+
+fn is_zero(block: &[u8]) -> bool {
+    *block == [0; HOLE][..block.len()]
 }
 
 /// A name in a message.
