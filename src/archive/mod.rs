@@ -49,7 +49,7 @@ pub use lenient::{MemberReader, TarMember};
 pub use name::EntryName;
 pub use pack::PackSource;
 pub use place::PlaceConflict;
-pub use quota::{QuotaExceeded, UnpackQuota};
+pub use quota::{ByteCount, QuotaExceeded, UnpackQuota};
 pub use reader::ArchiveReader;
 pub use receive::{EntrySink, receive};
 pub use relay::EntryRelay;

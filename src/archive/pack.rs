@@ -83,9 +83,16 @@ impl PackSource<'_> {
     }
 
     /// The number of bytes in the files at these paths.
-    pub fn total(paths: impl Iterator<Item = Result<PathBuf>>) -> u64 {
-        let size = |path: PathBuf| fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
-        paths.flatten().filter_map(size).map(|metadata| metadata.len()).sum()
+    pub fn total(&self, paths: impl Iterator<Item = Result<PathBuf>>) -> u64 {
+        let files = paths.flatten().filter_map(|path| self.file_at(&path));
+        files.map(|metadata| metadata.len()).sum()
+    }
+
+    /// The metadata of what is sent for a path, if it is a file.
+    pub fn file_at(&self, path: &Path) -> Option<fs::Metadata> {
+        let follow = self.follow && path == self.path;
+        let found = if follow { fs::metadata(path) } else { fs::symlink_metadata(path) };
+        found.ok().filter(fs::Metadata::is_file)
     }
 
     /// Sends the files at these paths, which are in this tree. Files that vanish meanwhile are skipped.

@@ -80,14 +80,14 @@ impl UnpackQuota {
 impl fmt::Display for QuotaExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            QuotaExceeded::Bytes { limit } => write!(f, "it is larger than {}", Size(*limit)),
+            QuotaExceeded::Bytes { limit } => write!(f, "it is larger than {}", ByteCount(*limit)),
             QuotaExceeded::Entries { limit } => write!(f, "it has more than {limit} files"),
             QuotaExceeded::Room { size, free, floor } => write!(
                 f,
                 "there is no room for a file of {}: {} are free, and {} must stay free",
-                Size(*size),
-                Size(*free),
-                Size(*floor)
+                ByteCount(*size),
+                ByteCount(*free),
+                ByteCount(*floor)
             ),
         }
     }
@@ -96,9 +96,10 @@ impl fmt::Display for QuotaExceeded {
 impl std::error::Error for QuotaExceeded {}
 
 /// A number of bytes, shown with a unit.
-struct Size(u64);
+#[derive(Debug, Clone, Copy)]
+pub struct ByteCount(pub u64);
 
-impl fmt::Display for Size {
+impl fmt::Display for ByteCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [&str; 7] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
         let mut unit = 0;
@@ -144,7 +145,7 @@ mod tests {
             (16 << 30, "16 GiB"),
             (u64::MAX, "15 EiB"),
         ] {
-            assert_eq!(Size(bytes).to_string(), text);
+            assert_eq!(ByteCount(bytes).to_string(), text);
         }
     }
 }

@@ -9,13 +9,14 @@ use anyhow::{Context, Result, bail};
 use clap_complete::ArgValueCompleter;
 
 use super::AppContext;
+use super::build_progress::with_build_progress;
 use super::completions::candidates;
 use super::flags::typed_path::{typed_path, vm_path};
 use crate::archive::CopyDestination;
 use crate::host::named_file;
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::{
-    self, AgentConversation, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser,
+    self, AgentConversation, CopyIn, CopyOut, CopyPayload, CopyRoom, CopySize, CopyStore, CopyUser,
 };
 use crate::model::{Refusal, VmRef};
 use crate::output::{CopyProgress, CopyView};
@@ -103,7 +104,13 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
             let session = &mut conversation.session;
             let copied = match direction {
                 CopyDirection::In(_, copy) => {
-                    lifecycle::copy_in(session, copy, &mut signals, &progress)
+                    let room = CopyRoom::of(&manager, &conversation.record.manifest);
+                    with_build_progress(app, &mut signals, |progress| {
+                        let mut size = CopySize::default();
+                        size.add(&copy, progress)?;
+                        Ok(size.check(room, "create")?)
+                    })
+                    .and_then(|()| lifecycle::copy_in(session, copy, &mut signals, &progress))
                 }
                 CopyDirection::Out(_, copy) => {
                     lifecycle::copy_out(session, copy, limits, &mut signals, &progress).map(Some)

@@ -102,6 +102,7 @@ pub fn serve(app: &AppContext, mut args: Args) -> Result<u8> {
     let manager = app.open()?;
     let mut copies = args.copies.prepare(&mut exec, defaults)?;
     let mut signals = PendingSignals::block()?;
+    request.copied = copies.measure(app, &mut signals)?;
     let mut timings = PhaseTimings::begin();
     let command = ExecCommand { exec, streams, keep: Some(true) };
     let options = args.start.options(StreamPurpose::Session);

@@ -179,19 +179,23 @@ pub fn usage(path: &Path) -> DiskUsage {
 }
 
 /// Measures several files and directories. A file that was measured before counts as nothing, also under another name.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct FilesOnce(HashSet<(u64, u64)>);
 
 impl FilesOnce {
+    /// The bytes that one file takes on the disk.
+    pub fn count(&mut self, about: &fs::Metadata) -> u64 {
+        let is_new = self.0.insert((about.dev(), about.ino()));
+        if is_new { about.blocks() * 512 } else { 0 }
+    }
+
     /// The bytes that `path` and its contents take on the disk. What cannot be read counts as nothing.
     pub fn measure(&mut self, path: &Path) -> u64 {
         let mut bytes = 0;
         let mut waiting = vec![path.to_owned()];
         while let Some(path) = waiting.pop() {
             let Ok(about) = fs::symlink_metadata(&path) else { continue };
-            if self.0.insert((about.dev(), about.ino())) {
-                bytes += about.blocks() * 512;
-            }
+            bytes += self.count(&about);
             if about.is_dir() {
                 let inner = fs::read_dir(&path).into_iter().flatten().flatten();
                 waiting.extend(inner.map(|entry| entry.path()));

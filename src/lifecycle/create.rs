@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::guest::defaults;
+use super::guest::{CopyRoom, CopySize, defaults};
 use super::manager::{LOCK_TIMEOUT, VmManager};
 use super::recover::reap::reap_expired;
 use super::remove::remove_settled;
@@ -38,6 +38,8 @@ pub struct CreateRequest {
     pub mem: Option<MemMib>,
     /// The size of its own disk; by default the image's.
     pub disk: Option<MemMib>,
+    /// What will be copied into it.
+    pub copied: CopySize,
     pub ttl: Option<TimeSpan>,
     /// How long to wait for a place among the active VMs.
     pub wait_slot: Option<TimeSpan>,
@@ -58,7 +60,7 @@ pub struct CreateRequest {
 ///
 /// # Errors
 /// `Usage` for values outside the limits, `NotFound` for an unknown profile, `NameTaken`,
-/// `LimitReached`, and `Host` if no backend satisfies the request.
+/// `LimitReached`, also for copies that cannot fit, and `Host` if no backend satisfies the request.
 pub fn create(
     manager: &VmManager,
     request: &CreateRequest,
@@ -76,6 +78,14 @@ pub fn create(
     let wait_slot = request.wait_slot.filter(|limit| !limit.0.is_zero());
     if wait_slot.is_none() {
         check_room(&contents, &profiles.limits)?;
+    }
+    if !request.copied.is_nothing() {
+        let room = if backend.boots_image() {
+            CopyRoom::planned(manager, profile, request.disk)
+        } else {
+            CopyRoom::beside(manager)
+        };
+        request.copied.check(room, "run")?;
     }
     let image = if backend.boots_image() {
         Some(manager.images()?.ensure(profile, &installed_agent()?, progress)?)

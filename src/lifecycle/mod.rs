@@ -33,8 +33,8 @@ pub use create::{CreateRequest, create};
 pub use doctor::{HostDiagnosis, diagnose};
 pub use extend::extend;
 pub use guest::{
-    AgentConversation, CommandWords, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser,
-    ExecCommand, ExecStreams, FinishedCommand, command_defaults, copy_in, copy_out, exec,
+    AgentConversation, CommandWords, CopyIn, CopyOut, CopyPayload, CopyRoom, CopySize, CopyStore,
+    CopyUser, ExecCommand, ExecStreams, FinishedCommand, command_defaults, copy_in, copy_out, exec,
     in_parallel, list_paths, program_to_run, run_in,
 };
 pub use images::{

@@ -1,11 +1,13 @@
 //! `mayfly run --copy-in … --copy-out …`.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
 
 use crate::support::environment::Environment;
+use crate::support::skip::skipped;
 
 /// An environment with a directory `project` in it.
 fn with_project() -> Environment {
@@ -221,4 +223,64 @@ fn a_profile_says_where_copies_go_from_unless_one_goes_in() {
     assert_eq!(read(&env, "out/loud"), "HELLO\n");
     fs::write(project.join("Makefile"), "all:\n\t@pwd | grep -o 'work/.*'\n").unwrap();
     env.run(&["run", "-p", "maker", "--copy-in", "project"]).prints("work/project\n");
+}
+
+#[test]
+fn what_cannot_fit_is_refused_before_a_vm_is_created() {
+    let mut env = with_project();
+    let holes = fs::File::create(env.root().join("project/holes")).unwrap();
+    holes.set_len(85 << 30).unwrap();
+    for name in ["project/large", "more"] {
+        fs::write(env.root().join(name), vec![7; 40 << 20]).unwrap();
+    }
+    // There is no image, and none is built.
+    env.set("MAYFLY_BACKEND", "qemu");
+    env.set("MAYFLY_ACCEL", "tcg");
+    let run = |disk: &str, flags: &[&str]| {
+        let words = ["run", "--disk", disk, "--copy-in", "project", "--copy-in"];
+        env.run(&[&words, flags, &["--", "true"]].concat())
+    };
+    let refused = "mayfly: the files to copy take 81 MiB, and the VM's disk has 64 MiB\n\
+         hint: 'mayfly run --disk 1G' gives a VM a disk that is large enough\n";
+    run("64M", &["more"]).fails(125, refused);
+    run("64M", &["more:/srv/more", "--exclude-ignored"]).fails(125, refused);
+    let error =
+        env.run(&["run", "--json", "--disk", "64M", "--copy-in", ".:x", "true"]).json_error(125);
+    assert_eq!(error["kind"], "limit_reached");
+    assert!(!env.registry().exists(), "a VM was created for nothing");
+
+    // The free space is that of a small file system in a mount namespace of the command.
+    env.set("MAYFLY_BACKEND", "mock");
+    env.set("MAYFLY_ACCEL", "none");
+    let small = env.root().join("small");
+    fs::create_dir(&small).unwrap();
+    env.set("MAYFLY_STATE_DIR", &small);
+    let template = env.command(&["run", "--copy-in", "more", "--", "true"]);
+    let mut command = std::process::Command::new("unshare");
+    let script = "mount -t tmpfs -o size=20m,mode=700 none \"$0\" && exec \"$@\"";
+    command.args(["--mount", "--map-root-user", "sh", "-c", script]).arg(&small);
+    command.arg(template.get_program()).args(template.get_args()).env_clear();
+    command.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = command.current_dir(env.root()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if said.contains("unshare failed") || said.contains("mount: ") {
+        skipped(&format!("nothing can be mounted: {said}"));
+        return;
+    }
+    assert!(said.contains("the files to copy take 40 MiB, and 1"), "{said}");
+    assert!(said.contains("KiB are free in ") || said.contains("MiB are free in "), "{said}");
+    assert_eq!(output.status.code(), Some(125), "{said}");
+}
+
+#[test]
+fn holes_are_not_filled_by_a_copy() {
+    let env = with_project();
+    let holes = fs::File::create(env.root().join("project/holes")).unwrap();
+    holes.write_all_at(b"middle", 5 << 20).unwrap();
+    holes.write_all_at(&[1; 5000], 9 << 20).unwrap();
+    holes.set_len((20 << 20) + 1).unwrap();
+    let project = env.root().join("project");
+    let script = "cmp holes \"$0\"/holes && test $(du -k holes | cut -f1) -lt 1000 && cat src/word";
+    let project = project.to_str().unwrap();
+    env.run(&["run", "--copy-in", "project", "--", "sh", "-c", script, project]).prints("hello\n");
 }

@@ -86,7 +86,7 @@ fn pack(request: &PackRequest) -> Result<()> {
     source.stat()?;
     let mut writer = ArchiveWriter::new(stream(io::stdout())?);
     if request.announce {
-        writer.announce(PackSource::total(source.everything()))?;
+        writer.announce(source.total(source.everything()))?;
     }
     source.pack(source.everything(), &mut writer, &())?;
     writer.finish().context("cannot send the end")?;

@@ -10,11 +10,12 @@ use clap::{Args, ValueHint};
 use super::typed_path::typed_path;
 use crate::archive::{CopyDestination, own_name};
 use crate::commands::AppContext;
+use crate::commands::build_progress::with_build_progress;
 use crate::host::named_file;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::lifecycle::{
-    AgentConversation, CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser, PhaseTimings, VmManager,
-    copy_in, copy_out,
+    AgentConversation, CopyIn, CopyOut, CopyPayload, CopySize, CopyStore, CopyUser, PhaseTimings,
+    VmManager, copy_in, copy_out,
 };
 use crate::model::{CommandDefaults, Refusal};
 use crate::output::CopyProgress;
@@ -27,7 +28,7 @@ pub struct CopyFlags {
     ///
     /// DIR may also be a file. It becomes PATH, or keeps its name, in the home directory. Missing parents are
     /// created. The copies belong to the command's user. Repeatable: the command runs in the first directory,
-    /// unless --workdir names another.
+    /// unless --workdir names another. Copies larger than the VM's disk are refused before it is created.
     #[arg(long, value_name = "DIR[:PATH]", value_hint = ValueHint::AnyPath)]
     copy_in: Vec<OsString>,
 
@@ -106,6 +107,21 @@ impl CopyFlags {
 }
 
 impl PreparedCopies {
+    /// What is copied into the VM.
+    ///
+    /// # Errors
+    /// A file list that git cannot make; a signal.
+    pub fn measure(&self, app: &AppContext, signals: &mut PendingSignals) -> Result<CopySize> {
+        with_build_progress(app, signals, |progress| {
+            let mut size = CopySize::default();
+            for (path, copy) in &self.inward {
+                size.add(copy, progress)
+                    .with_context(|| format!("cannot copy {} into the VM", path.display()))?;
+            }
+            Ok(size)
+        })
+    }
+
     /// Copies everything into the VM.
     ///
     /// # Errors

@@ -9,7 +9,9 @@ mod outlook;
 mod parallel;
 
 pub use conversation::AgentConversation;
-pub use copy::{CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser, copy_in, copy_out};
+pub use copy::{
+    CopyIn, CopyOut, CopyPayload, CopyRoom, CopySize, CopyStore, CopyUser, copy_in, copy_out,
+};
 pub use defaults::{CommandWords, command_defaults, program_to_run};
 pub use exec::{ExecCommand, ExecStreams, FinishedCommand, exec, run_in};
 pub use list_paths::list_paths;

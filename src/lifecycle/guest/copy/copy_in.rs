@@ -73,7 +73,8 @@ fn pack(
     observer: &dyn CopyObserver,
 ) -> Result<CopyTally> {
     let cancel = out.cancel;
-    let listed = if exclude_ignored { Some(unignored(&source, cancel)?) } else { None };
+    let check = || cancel.check().map_err(Error::new);
+    let listed = if exclude_ignored { Some(unignored(&source, &check)?) } else { None };
     let paths = || -> Box<dyn Iterator<Item = Result<PathBuf>> + '_> {
         match &listed {
             Some(listed) => Box::new(listed.iter().cloned().map(Ok)),
@@ -81,10 +82,10 @@ fn pack(
         }
     };
     if observer.is_shown() {
-        observer.total(PackSource::total(paths().take_while(|_| !cancel.is_set())));
+        observer.total(source.total(paths().take_while(|_| !cancel.is_set())));
     }
     let mut writer = ArchiveWriter::new(out);
-    let until_cancelled = paths().map(|path| cancel.check().map_err(Error::new).and(path));
+    let until_cancelled = paths().map(|path| check().and(path));
     let tally = source.pack(until_cancelled, &mut writer, observer)?;
     writer.finish().context("cannot send the end of the archive")?;
     Ok(tally)

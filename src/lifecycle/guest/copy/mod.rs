@@ -6,9 +6,11 @@ mod copy_in;
 mod copy_out;
 mod outcome;
 mod request;
+mod size;
 mod unignored;
 mod worker;
 
 pub use copy_in::copy_in;
 pub use copy_out::copy_out;
 pub use request::{CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser};
+pub use size::{CopyRoom, CopySize};

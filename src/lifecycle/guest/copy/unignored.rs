@@ -12,7 +12,6 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::cancel::CancelEvent;
 use crate::archive::PackSource;
 use crate::host::tool::{ToolFailure, ToolInterrupted, ToolRun};
 use crate::host::which::HostTool;
@@ -36,8 +35,9 @@ const MAX_NESTED: usize = 20;
 /// The paths to send, each directory before its contents.
 ///
 /// # Errors
-/// `Host` if there is a repository, but git is not installed; git's own; [`CancelEvent::check`]'s.
-pub fn unignored(source: &PackSource<'_>, cancel: &CancelEvent) -> Result<Vec<PathBuf>> {
+/// `Host` if there is a repository, but git is not installed; git's own; those of `check`, which says
+/// whether to give up.
+pub fn unignored(source: &PackSource<'_>, check: &dyn Fn() -> Result<()>) -> Result<Vec<PathBuf>> {
     if !source.is_directory()? {
         return Ok(vec![source.path.to_owned()]);
     }
@@ -46,22 +46,19 @@ pub fn unignored(source: &PackSource<'_>, cancel: &CancelEvent) -> Result<Vec<Pa
     let in_repository = whole.ancestors().any(|above| above.join(".git").exists());
     if in_repository {
         let mut listing =
-            GitListing { top: source.path, cancel, found: BTreeSet::new(), real: HashMap::new() };
+            GitListing { top: source.path, check, found: BTreeSet::new(), real: HashMap::new() };
         if listing.add(Path::new(""), 0)? {
             let below = listing.found.into_iter().map(|path| source.path.join(path));
             return Ok(std::iter::once(source.path.to_owned()).chain(below).collect());
         }
     }
-    source
-        .matching(in_repository)
-        .map(|path| cancel.check().map_err(Into::into).and(path))
-        .collect()
+    source.matching(in_repository).map(|path| check().and(path)).collect()
 }
 
 /// What git lists in a directory.
 struct GitListing<'a> {
     top: &'a Path,
-    cancel: &'a CancelEvent,
+    check: &'a dyn Fn() -> Result<()>,
     /// Paths below `top`, with the directories on the way to them.
     found: BTreeSet<PathBuf>,
     /// Which paths below `top` are directories, and not links to some.
@@ -74,7 +71,7 @@ impl GitListing<'_> {
         if nested > MAX_NESTED {
             bail!("{:?} is a repository in too many others", self.top.join(directory));
         }
-        let Some(listed) = ls_files(&self.top.join(directory), self.cancel)? else {
+        let Some(listed) = ls_files(&self.top.join(directory), self.check)? else {
             return Ok(false);
         };
         for name in listed.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
@@ -95,7 +92,7 @@ impl GitListing<'_> {
         let own = self.top.join(directory).join(".git");
         if own.symlink_metadata().is_ok() {
             for path in (PackSource { path: &own, follow: false }).everything() {
-                self.cancel.check()?;
+                (self.check)()?;
                 self.found.insert(path?.strip_prefix(self.top)?.to_owned());
             }
         }
@@ -116,7 +113,7 @@ impl GitListing<'_> {
 
 /// The files in a directory that are tracked or not ignored, each followed by a null byte; `None` if it is in no
 /// repository.
-fn ls_files(directory: &Path, cancel: &CancelEvent) -> Result<Option<Vec<u8>>> {
+fn ls_files(directory: &Path, check: &dyn Fn() -> Result<()>) -> Result<Option<Vec<u8>>> {
     let mut git = ToolRun::new(&GIT.find()?)
         .env("GIT_NO_LAZY_FETCH", "1")
         .env("GIT_OPTIONAL_LOCKS", "0")
@@ -129,12 +126,10 @@ fn ls_files(directory: &Path, cancel: &CancelEvent) -> Result<Option<Vec<u8>>> {
     }
     let listed = git
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-        .read(&|| cancel.is_set());
+        .read(&|| check().is_err());
     match listed {
         Ok(listed) => Ok(Some(listed)),
-        Err(error) if error.is::<ToolInterrupted>() => {
-            Err(cancel.check().err().map_or(error, Into::into))
-        }
+        Err(error) if error.is::<ToolInterrupted>() => Err(check().err().unwrap_or(error)),
         Err(error) => match error.downcast_ref::<ToolFailure>() {
             Some(failure)
                 if failure.tail_contains("not a git repository")
