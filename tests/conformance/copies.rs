@@ -100,8 +100,8 @@ pub fn trees_go_in_and_come_out_as_they_were(bench: &Bench) {
     vm.env
         .run(&["cp", "-u", "nobody", "tree/d0", &format!("{}:/root/theirs", vm.id)])
         .fails(1, "mayfly: [..]in the VM: [..]Permission denied[..]\n");
-    // The VM's disk is full.
-    fs::write(root.join("large"), vec![0; 6 << 20]).unwrap();
+    // The VM's disk is full. Zeros would become holes.
+    fs::write(root.join("large"), vec![1; 6 << 20]).unwrap();
     cp("large", &format!("{}:/run/lock", vm.id))
         .fails(1, "mayfly: [..]in the VM: [..]No space left on device[..]\n");
     vm.sh("ls -A /run/lock").prints("");
