@@ -17,7 +17,7 @@ use crate::model::profile::DISK_MIB;
 use crate::model::record::reason;
 use crate::model::{
     BackendChoice, Isolation, MemMib, ProcessId, Profile, Refusal, RefusalKind, TimeSpan,
-    ValueRange, VmExpiry, VmId, VmLabels, VmLimits, VmManifest, VmName, VmPhase, VmRecord,
+    ValueRange, VmExpiry, VmId, VmLabels, VmLimits, VmManifest, VmName, VmPhase, VmRecord, listed,
 };
 use crate::registry::{RegistryChange, RegistryContents, write_manifest};
 use crate::settings::Settings;
@@ -26,9 +26,6 @@ use crate::sys::random;
 /// Seconds that a VM gets in addition to the time it is needed for, to start and to copy files. The deadline of an
 /// emulated boot is three minutes.
 const PREPARATION: u64 = 300;
-
-/// How many VMs an error names.
-const MAX_NAMES: usize = 10;
 
 /// What a user asked for; `None` means the profile's value.
 #[derive(Debug, Clone, Default)]
@@ -213,23 +210,20 @@ fn check_room(contents: &RegistryContents, limits: &VmLimits) -> Result<(), Refu
     }
     let mut vms: Vec<&VmManifest> = contents.vms.values().map(|vm| &vm.manifest).collect();
     vms.sort_by(|a, b| a.created_at.total_cmp(&b.created_at));
-    let names: Vec<&str> = vms.iter().take(MAX_NAMES).map(|vm| vm.display_name()).collect();
-    let (count, first) = (vms.len(), names.first().copied());
-    let more = match count - names.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
     let refusal = |message| Refusal::new(RefusalKind::LimitReached, message);
-    Err(match first {
+    Err(match vms.first() {
         None => refusal(format!("max active VMs reached ({max})"))
             .hint("MAYFLY_MAX_ACTIVE_VMS allows more"),
-        Some(first) => {
-            let vms =
-                if count == 1 { "there is 1 VM".into() } else { format!("there are {count} VMs") };
-            let list = names.join(", ");
-            refusal(format!("max active VMs reached ({max}): {vms}, {list}{more}")).hint(format!(
-                "'mayfly rm {first}' deletes the oldest, '--wait-slot 10m' waits for a place, \
-                 MAYFLY_MAX_ACTIVE_VMS allows more"
+        Some(oldest) => {
+            let there = match vms.len() {
+                1 => "there is 1 VM".into(),
+                count => format!("there are {count} VMs"),
+            };
+            let names = listed(vms.iter().map(|vm| vm.display_name()));
+            refusal(format!("max active VMs reached ({max}): {there}, {names}")).hint(format!(
+                "'mayfly rm {}' deletes the oldest, '--wait-slot 10m' waits for a place, \
+                 MAYFLY_MAX_ACTIVE_VMS allows more",
+                oldest.display_name()
             ))
         }
     })
