@@ -11,7 +11,8 @@ use super::allocation::bounded;
 use crate::model::{DnsName, NetworkMode};
 use crate::network::dns_message::{self, DnsQuery, OwnAnswer};
 use crate::network::engine::NetworkEngine;
-use crate::network::line::{LineReader, LinkKind, MAX_FRAME};
+use crate::model::LinkKind;
+use crate::network::line::{LineReader, MAX_FRAME};
 use crate::network::order::NetworkOrder;
 
 /// A guest that may reach nothing gets short answers, in frames of the line, and makes the helper keep little.

@@ -8,11 +8,12 @@
 //! - `mayfly.root=initrd` keeps the initial file system as the root and needs no disks.
 //! - `mayfly.poweroff=reboot` ends the VM with a reboot, for VMMs that cannot power off.
 //! - `mayfly.line=vsock` serves vsock connections instead of virtio-serial ports.
+//! - `mayfly.net=ethernet` configures a network card.
 //! - `mayfly.nested` provides `/dev/kvm`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,17 +21,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use nix::errno::Errno;
 use nix::libc;
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::boot::mounts::{self, GuestMounts};
 use super::boot::virtio_ports::SerialPorts;
 use super::boot::{kvm, modules};
 use super::console;
 use super::descriptors::close_on_exec;
+use super::network::{interface, resolver};
 use super::processes::CgroupRoot;
 use super::serve::host_stream::HostStream;
 use super::serve::listener::AgentListener;
@@ -81,10 +81,13 @@ fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>> {
         *power = RebootMode::RB_AUTOBOOT;
     }
     let by_vsock = has("mayfly.line=vsock");
+    let has_card = has("mayfly.net=ethernet");
     let has_pci = fs::read_dir("/sys/bus/pci/devices").is_ok_and(|mut all| all.next().is_some());
     let failures = modules::load(Path::new(MODULES), |module| match module {
         VSOCK_DRIVER => false,
         "virtio_console.ko" => !by_vsock,
+        "virtio_net.ko" | "net_failover.ko" | "failover.ko" => has_card,
+        "tun.ko" => false,
         _ if module.contains("vsock") => by_vsock,
         _ if module.contains("_pci") => has_pci,
         _ => true,
@@ -101,6 +104,9 @@ fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>> {
     };
     mounts::late()?;
     configure();
+    if has_card {
+        report("configure the network", configure_card());
+    }
     if has("mayfly.nested") {
         report("provide /dev/kvm", kvm::provide());
     }
@@ -159,7 +165,7 @@ fn report(what: &str, result: io::Result<()>) {
 
 /// Network, limits and host name. A guest is usable without them, so failures are only reported.
 fn configure() {
-    report("bring up the loopback interface", bring_up_loopback());
+    report("bring up the loopback interface", interface::bring_up("lo"));
     report("oom_score_adj", fs::write("/proc/self/oom_score_adj", "-1000"));
     let (soft, hard) = OPEN_FILES;
     let limit = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
@@ -167,19 +173,10 @@ fn configure() {
     report("host name", nix::unistd::sethostname("mayfly").map_err(io::Error::from));
 }
 
-fn bring_up_loopback() -> io::Result<()> {
-    let socket: OwnedFd =
-        socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    // SAFETY: zeros are valid for this structure of plain data; the request reads name and flags.
-    unsafe {
-        let mut request: libc::ifreq = std::mem::zeroed();
-        request.ifr_name[..2].copy_from_slice(&[b'l' as libc::c_char, b'o' as libc::c_char]);
-        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-        let result =
-            libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request);
-        Errno::result(result)?;
-    }
-    Ok(())
+/// Without a network, a guest can still be looked at, so a failure is only reported.
+fn configure_card() -> io::Result<()> {
+    interface::configure(interface::ETHERNET)?;
+    resolver::write(Path::new("/"))
 }
 
 /// Serves connections from the host on two ports, one for mayfly's own requests and one for commands:

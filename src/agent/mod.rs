@@ -12,6 +12,7 @@ mod console;
 mod descriptors;
 mod host_process;
 mod init;
+mod network;
 mod processes;
 mod serve;
 mod vm;

@@ -9,7 +9,9 @@ use anyhow::{Context, Result, bail};
 use crate::host::agent_channel::AgentChannel;
 use crate::host::launcher::LaunchSpec;
 use crate::host::wait::WaitLimit;
-use crate::model::{Accelerator, BackendKind, BootFiles, FrozenFiles, VmId, VmManifest, VmPaths};
+use crate::model::{
+    Accelerator, BackendKind, BootFiles, FrozenFiles, LinkKind, VmId, VmManifest, VmPaths,
+};
 
 /// One VM as a backend sees it.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +39,8 @@ pub enum MemorySource<'a> {
 pub struct VmmStart {
     pub launch: LaunchSpec,
     pub monitor: MonitorStream,
+    /// The VM's line to its network helper, if it exists before the guest runs.
+    pub line: Option<UnixStream>,
 }
 
 /// A connection to the VMM itself, for starting and freezing its VM; `None` if the VMM has none, or is
@@ -147,6 +151,19 @@ pub trait Backend {
         purpose: StreamPurpose,
         wait: &mut WaitLimit<'_>,
     ) -> Result<DialedStream>;
+
+    /// The kind of its VMs' lines to a network helper; `None` if they cannot have a network.
+    fn network_link(&self) -> Option<LinkKind> {
+        None
+    }
+
+    /// A line to the network interface of a VM whose guest runs. It ends an earlier line.
+    ///
+    /// # Errors
+    /// Those of [`WaitLimit::ready`].
+    fn dial_network(&self, _: BackendVm, _: &mut WaitLimit<'_>) -> Result<UnixStream> {
+        bail!("VMs of this backend have no network")
+    }
 
     /// How long a boot may take before it counts as failed. Emulation is tens of times slower than
     /// hardware, and slower still on a busy host; the limit is there to detect a boot that hangs.

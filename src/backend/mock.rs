@@ -56,7 +56,8 @@ impl Backend for MockBackend {
             ..LaunchProgram::default()
         };
         let log = log::open(&vm.paths.vmm_log(), None)?;
-        Ok(VmmStart { launch: LaunchSpec { program, files, output: None, log }, monitor: None })
+        let launch = LaunchSpec { program, files, output: None, log };
+        Ok(VmmStart { launch, monitor: None, line: None })
     }
 
     fn dial(

@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Result, bail};
 
 /// The modules that the agent needs before it has a root file system: the two virtio transports, disks,
-/// console ports and vsock for its channel, entropy, ext4 and overlayfs for `/`. Some are built into some
+/// console ports and vsock for its channel, entropy, network, ext4 and overlayfs for `/`. Some are built into some
 /// kernels: ext4 into Debian's cloud kernel, vmgenid into its full one.
 ///
 /// In load order, as far as dependencies allow.
-pub const NEEDED: [&str; 14] = [
+pub const NEEDED: [&str; 16] = [
     "virtio_ring",
     "virtio",
     "virtio_mmio",
@@ -24,12 +24,15 @@ pub const NEEDED: [&str; 14] = [
     "overlay",
     "vmw_vsock_virtio_transport",
     "virtio_rng",
+    // A network card, and the interface that replaces one where the VMM has none.
+    "virtio_net",
+    "tun",
     // Tells the guest that it was restored from a template.
     "vmgenid",
 ];
 
 /// Modules that a kernel may lack. If crc32c is a library function, it is a dependency of ext4.
-const OPTIONAL: [&str; 3] = ["vmgenid", "virtio_rng", "crc32c_generic"];
+const OPTIONAL: [&str; 5] = ["vmgenid", "virtio_rng", "crc32c_generic", "virtio_net", "tun"];
 
 /// The files of `wanted` and of their dependencies, dependencies first. `dep` is the text of `modules.dep`,
 /// one `file: dependency…` a line; `builtin` that of `modules.builtin`, the modules in the kernel itself.

@@ -16,8 +16,8 @@ use crate::image::{LockedImage, ProgressSink};
 use crate::model::profile::DISK_MIB;
 use crate::model::record::reason;
 use crate::model::{
-    BackendChoice, Isolation, MemMib, ProcessId, Profile, Refusal, RefusalKind, TimeSpan,
-    ValueRange, VmExpiry, VmId, VmLabels, VmLimits, VmManifest, VmName, VmPhase, VmRecord, listed,
+    AllowRule, BackendChoice, Isolation, MemMib, NetworkMode, NetworkSettings, ProcessId, Profile,
+    PublishedPort, Refusal, RefusalKind, TimeSpan, ValueRange, VmExpiry, VmId, VmLabels, VmLimits, VmManifest, VmName, VmPhase, VmRecord, listed,
 };
 use crate::registry::{RegistryChange, RegistryContents, write_manifest};
 use crate::settings::Settings;
@@ -48,8 +48,17 @@ pub struct CreateRequest {
     pub require: Option<Isolation>,
     /// Start Firecracker without its jailer even as root.
     pub no_jailer: bool,
+    pub network: NetworkRequest,
     /// The process that the VM is deleted with, unless it is kept.
     pub owner: Option<ProcessId>,
+}
+
+/// The network that a user asked for, in addition to the profile's.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkRequest {
+    pub mode: Option<NetworkMode>,
+    pub allow: Vec<AllowRule>,
+    pub publish: Vec<PublishedPort>,
 }
 
 /// Creates a VM: checks the request, deletes expired VMs, builds the image if it is missing, reserves a
@@ -67,6 +76,8 @@ pub fn create(
     check_limits(&manager.settings, request, &profiles.limits)?;
     let profile = manager.settings.profile(&request.profile)?;
     let backend = choose_backend(manager, profile, request)?;
+
+    check_network(request, backend.as_ref())?;
 
     reap_expired(manager)?;
     // Checked again by `reserve`. Checked here so that no image is built in vain.
@@ -199,6 +210,20 @@ fn choose_backend(
         .into())
 }
 
+/// Checks that the backend can give its VMs a network.
+fn check_network(request: &CreateRequest, backend: &dyn Backend) -> Result<(), Refusal> {
+    if network_of(request).is_none() || backend.network_link().is_some() {
+        return Ok(());
+    }
+    let message = format!("VMs of the {} backend have no network", backend.kind());
+    Err(Refusal::new(RefusalKind::Host, message).hint("use '--backend qemu'"))
+}
+
+fn network_of(request: &CreateRequest) -> NetworkSettings {
+    let NetworkRequest { mode, allow, publish } = request.network.clone();
+    NetworkSettings { mode: mode.unwrap_or_default(), allow, publish }
+}
+
 fn check_name(contents: &RegistryContents, request: &CreateRequest) -> Result<(), Refusal> {
     request.name.as_ref().map_or(Ok(()), |name| contents.check_name(name, None))
 }
@@ -260,6 +285,8 @@ fn manifest(
         nested: profile.nested,
         jailed: false,
         vmm_uid: None,
+        network: network_of(request),
+        network_uid: None,
         owner: request.owner.clone().filter(|_| !keep),
         metadata,
         labels: request.labels.clone(),
@@ -281,7 +308,13 @@ fn reserve(
         // Run as root, mayfly gives every VMM a user of its own.
         let has_vmm = !manifest.image.is_empty();
         if has_vmm && nix::unistd::geteuid().is_root() {
-            manifest.vmm_uid = Some(free_uid(contents, &manifest.vm_id, limits.vmm_uid)?);
+            let mut users = free_uids(contents, &manifest.vm_id, limits.vmm_uid);
+            let mut next = || users.next().ok_or_else(|| no_free_uid(limits.vmm_uid));
+            manifest.vmm_uid = Some(next()?);
+            if !manifest.network.is_none() {
+                // What has taken over the VMM can do nothing to the helper.
+                manifest.network_uid = Some(next()?);
+            }
         }
         // The TTL counts from the reservation, without the time spent building an image or waiting for
         // a lock.
@@ -299,23 +332,28 @@ fn reserve(
     })
 }
 
-/// A host user that no other VM's VMM runs as. The search starts at an offset derived from the VM's random
+/// Host users that no other VM's processes run as. The search starts at an offset derived from the VM's random
 /// id, so that VMs of different state directories rarely share a user and users are not reused soon.
-fn free_uid(contents: &RegistryContents, id: &VmId, range: ValueRange) -> Result<u32, Refusal> {
+fn free_uids(
+    contents: &RegistryContents,
+    id: &VmId,
+    range: ValueRange,
+) -> impl Iterator<Item = u32> + use<> {
+    let manifests = contents.vms.values().map(|record| &record.manifest);
     let taken: BTreeSet<u32> =
-        contents.vms.values().filter_map(|record| record.manifest.vmm_uid).collect();
+        manifests.flat_map(|vm| [vm.vmm_uid, vm.network_uid]).flatten().collect();
     let count = range.max - range.min + 1;
     let first = id.number() % count;
-    // One more candidate than there are taken users is enough.
-    let tries = count.min(taken.len() as u64 + 1);
-    (0..tries)
-        .map(|step| (range.min + (first + step) % count) as u32)
-        .find(|uid| !taken.contains(uid))
-        .ok_or_else(|| {
-            let message = format!("all {count} host users for VMMs are taken");
-            Refusal::new(RefusalKind::LimitReached, message)
-                .hint("allow more with limits.vmm_uid in your profiles.toml")
-        })
+    (0..count)
+        .map(move |step| (range.min + (first + step) % count) as u32)
+        .filter(move |uid| !taken.contains(uid))
+}
+
+fn no_free_uid(range: ValueRange) -> Refusal {
+    let count = range.max - range.min + 1;
+    let message = format!("all {count} host users for VMMs are taken");
+    Refusal::new(RefusalKind::LimitReached, message)
+        .hint("allow more with limits.vmm_uid in your profiles.toml")
 }
 
 /// Creates the VM's directory. Its disk is created by the first start, which decides what is on it.

@@ -16,6 +16,7 @@ mod full_disk;
 mod guest;
 mod images;
 mod manager;
+mod network;
 mod observe;
 mod recover;
 mod removal;
@@ -29,7 +30,7 @@ mod timings;
 mod unexpired;
 
 pub use crate::backend::StreamPurpose;
-pub use create::{CreateRequest, create};
+pub use create::{CreateRequest, NetworkRequest, create};
 pub use doctor::{HostDiagnosis, diagnose};
 pub use extend::extend;
 pub use guest::{

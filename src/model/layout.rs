@@ -102,6 +102,16 @@ impl VmPaths {
         self.run.join("qmp")
     }
 
+    /// The socket of the VM's network card, for the network helper.
+    pub fn network(&self) -> PathBuf {
+        self.run.join("net")
+    }
+
+    /// What the network helper denied.
+    pub fn network_log(&self) -> PathBuf {
+        self.dir.join("network.log")
+    }
+
     /// The lock of one agent port.
     pub fn port_claim(&self, number: u32) -> PathBuf {
         self.run.join(format!("port.{number}.lock"))

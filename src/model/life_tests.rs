@@ -142,7 +142,7 @@ impl World {
         self.pids += 1;
         self.gated = Some(self.pids);
         let process = ProcessId { boot_id: self.boot_id(), ..process(self.pids) };
-        self.change(|record| record.launched(VmInstance { process, template: None }))?;
+        self.change(|record| record.launched(VmInstance::new(process)))?;
         self.step()?;
         assert_eq!(self.vmm, None, "two VMMs on one disk");
         self.vmm = self.gated.take();

@@ -12,8 +12,10 @@ pub mod label;
 pub mod layout;
 #[cfg(test)]
 mod life_tests;
+pub mod manifest;
 pub mod name_list;
 pub mod nearest;
+pub mod network;
 pub mod platform;
 pub mod process;
 pub mod profile;
@@ -36,7 +38,9 @@ pub use id::{VmId, VmName, VmRef};
 pub use key_places::KeyPlaces;
 pub use label::{LabelQuery, VmLabel, VmLabels};
 pub use layout::{BootFiles, FrozenFiles, VmPaths};
+pub use manifest::{VmInstance, VmManifest};
 pub use name_list::listed;
+pub use network::{LinkKind, NetworkMode, NetworkProcess, NetworkSettings};
 pub use platform::{Accelerator, BackendChoice, BackendKind, Isolation};
 pub use process::{ProcessId, ProcessLiveness, ProcessPlace};
 pub use profile::{
@@ -44,8 +48,8 @@ pub use profile::{
     VmLimits,
 };
 pub use profile_name::ProfileName;
-pub use published_port::{NetworkMode, PortProtocol, PublishedPort};
-pub use record::{VmInstance, VmManifest, VmPhase, VmRecord};
+pub use published_port::{PortProtocol, PublishedPort};
+pub use record::{VmPhase, VmRecord};
 pub use refusal::{QuotedOutput, Refusal, RefusalKind};
 pub use time::{BootId, ClockReading, VmExpiry};
 pub use units::{MemMib, TimeSpan};

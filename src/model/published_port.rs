@@ -4,23 +4,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::refusal::Refusal;
 
 const FORM: &str = "write [ADDRESS:]HOSTPORT:GUESTPORT, and /udp after it for UDP";
-
-/// What a VM may reach besides what its rules name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NetworkMode {
-    /// Nothing
-    #[default]
-    None,
-    /// The internet, but not this host or its networks
-    Egress,
-}
 
 /// A protocol that has ports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -15,111 +15,14 @@
 //! that a running VM without a process cannot be represented. A transition from another phase is refused
 //! with `WrongState`.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::id::{VmId, VmName};
-use super::label::VmLabels;
-use super::platform::{Accelerator, BackendKind, Isolation};
+use super::manifest::{VmInstance, VmManifest};
+use super::network::NetworkProcess;
 use super::process::{ProcessId, ProcessPlace};
-use super::profile_name::ProfileName;
 use super::refusal::{Refusal, RefusalKind};
 use super::time::{ClockReading, VmExpiry};
-
-/// What a VM is, as its user wants it. It is also written to `vms/<id>/manifest.json`, from which a lost
-/// registry can be rebuilt. Only [`VmRecord::extend`] and [`VmRecord::rename`] change it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VmManifest {
-    pub vm_id: VmId,
-    pub name: Option<VmName>,
-    pub profile: ProfileName,
-    pub vcpu_count: u32,
-    pub mem_mib: u32,
-    /// MiB of its own disk; `None` if it has none.
-    pub disk_mib: Option<u32>,
-    /// From its creation.
-    pub ttl_seconds: u64,
-    /// Unix seconds.
-    pub created_at: f64,
-    pub backend: BackendKind,
-    pub accelerator: Accelerator,
-    pub keep: bool,
-    /// The image's digest; empty if the backend boots no image.
-    pub image: String,
-    /// Whether the guest has hardware virtualization.
-    #[serde(default)]
-    pub nested: bool,
-    /// Whether the VMM runs in Firecracker's jailer.
-    #[serde(default)]
-    pub jailed: bool,
-    /// The host user of the VMM; `None` for the user of the command.
-    pub vmm_uid: Option<u32>,
-    /// The `run` command that the VM belongs to. When that is gone, the VM is a leftover.
-    pub owner: Option<ProcessId>,
-    pub metadata: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "VmLabels::is_empty")]
-    pub labels: VmLabels,
-}
-
-impl VmManifest {
-    pub fn isolation(&self) -> Isolation {
-        self.accelerator.isolation()
-    }
-
-    /// Whether its VMM could be in a jail and is not, because the user wanted that.
-    pub fn lacks_jail(&self) -> bool {
-        self.backend == BackendKind::Firecracker && self.vmm_uid.is_some() && !self.jailed
-    }
-
-    /// Its name, or its id if it has none.
-    pub fn display_name(&self) -> &str {
-        self.name.as_ref().map_or(self.vm_id.as_str(), VmName::as_str)
-    }
-
-    /// The guest's hostname.
-    pub fn hostname(&self) -> String {
-        self.name.as_ref().map_or_else(|| format!("mayfly-{}", self.vm_id), ToString::to_string)
-    }
-}
-
-#[cfg(test)]
-impl VmManifest {
-    /// That of a VM on mock.
-    pub fn sample() -> VmManifest {
-        VmManifest {
-            vm_id: VmId::from_random([1; 16]),
-            name: None,
-            profile: "debian-base".parse().unwrap(),
-            vcpu_count: 1,
-            mem_mib: 256,
-            disk_mib: None,
-            ttl_seconds: 60,
-            created_at: 0.0,
-            backend: BackendKind::Mock,
-            accelerator: Accelerator::None,
-            keep: false,
-            image: String::new(),
-            nested: false,
-            jailed: false,
-            vmm_uid: None,
-            owner: None,
-            metadata: BTreeMap::new(),
-            labels: VmLabels::default(),
-        }
-    }
-}
-
-/// What a command needs to reach a running VM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VmInstance {
-    pub process: ProcessId,
-    /// The template it started from, if it did not boot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub template: Option<String>,
-}
 
 /// Where a VM is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -287,6 +190,17 @@ impl VmRecord {
         let is_ready = matches!(self.state, VmPhase::Starting { instance: None });
         let next = VmPhase::Starting { instance: Some(instance) };
         self.pass_to(next, is_ready, "cannot be launched")
+    }
+
+    /// Records the network helper of a VM that starts or runs, before it serves. Any earlier one is proven gone.
+    pub fn networked(&mut self, network: NetworkProcess) -> Result<(), Refusal> {
+        match &mut self.state {
+            VmPhase::Starting { instance: Some(instance) } | VmPhase::Started { instance } => {
+                instance.network = Some(network);
+                Ok(())
+            }
+            _ => Err(self.refuse_state("cannot be connected to a network")),
+        }
     }
 
     /// Forgets a process that is proven gone, so that another can be launched.

@@ -14,7 +14,7 @@ pub fn process(pid: i32) -> ProcessId {
 }
 
 fn instance(pid: i32) -> VmInstance {
-    VmInstance { process: process(pid), template: None }
+    VmInstance::new(process(pid))
 }
 
 pub fn record(state: VmPhase) -> VmRecord {
@@ -213,7 +213,7 @@ fn a_process_is_elsewhere_on_another_host_or_in_another_pid_namespace() {
 #[test]
 fn what_is_elsewhere_is_shown_so_and_refused_with_its_host() {
     let process = ProcessId { place: Some(place("node-7", "1", 5)), ..process(1) };
-    let instance = VmInstance { process: process.clone(), template: None };
+    let instance = VmInstance::new(process.clone());
     let by_command = VmRecord { command: Some(process), ..record(VmPhase::Creating) };
     for record in [record(VmPhase::Started { instance }), by_command] {
         let seen = observe(record, Some(ProcessLiveness::Elsewhere));

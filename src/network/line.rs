@@ -4,16 +4,15 @@ use std::io;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr};
 
 use super::addresses::GATEWAY_MAC;
+use crate::model::LinkKind;
+pub use crate::protocol::network::MTU;
 
 /// The length before each frame, with the most significant byte first.
 const LENGTH: usize = 4;
 const ETHERNET_HEADER: usize = 14;
-/// The largest IP packet of the line.
-pub const MTU: usize = 65_520;
 /// The largest frame that is accepted.
 pub const MAX_FRAME: usize = ETHERNET_HEADER + 65_535;
 
@@ -24,16 +23,6 @@ const READ_BUFFER: usize = 2 * (LENGTH + MAX_FRAME);
 const FULL: usize = 1 << 20;
 /// What an idle line keeps of its buffer.
 const KEPT: usize = 128 << 10;
-
-/// What the frames of a line are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LinkKind {
-    /// Of a network card.
-    Ethernet,
-    /// Of a TUN interface.
-    Ip,
-}
 
 /// A line that is broken: what follows cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,8 +10,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
-use super::line::LinkKind;
-use crate::model::{AllowRule, DnsName, NetworkMode, PortProtocol};
+use crate::model::{AllowRule, DnsName, LinkKind, NetworkMode, PortProtocol};
 
 /// Everything that a helper must know. The descriptors are open in it under these numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

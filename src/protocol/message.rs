@@ -20,6 +20,8 @@ pub struct SetupRequest {
     pub entropy: String,
     /// Milliseconds after which the agent ends the VM.
     pub ttl_ms: Option<u64>,
+    /// Whether the guest must have a network.
+    pub network: bool,
 }
 
 /// A command to run.

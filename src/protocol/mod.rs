@@ -41,6 +41,7 @@ mod frame;
 mod hello;
 mod inbox;
 mod message;
+pub mod network;
 mod outbox;
 mod secret;
 mod text;

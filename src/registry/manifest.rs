@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(read_vm_files(&paths, &id).unwrap(), None);
         write_manifest(&paths.manifest(), &manifest).unwrap();
         assert_eq!(read_vm_files(&paths, &id).unwrap(), Some((manifest.clone(), None)));
-        let instance = VmInstance { process: process(7), template: None };
+        let instance = VmInstance::new(process(7));
         write_instance(&paths.instance(), &instance).unwrap();
         let whole = Some((manifest.clone(), Some(instance)));
         assert_eq!(read_vm_files(&paths, &id).unwrap(), whole);

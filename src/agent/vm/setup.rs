@@ -14,6 +14,7 @@ use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
 use nix::unistd::sethostname;
 
+use crate::agent::network::interface;
 use crate::protocol::SetupRequest;
 use crate::sys::random;
 
@@ -42,6 +43,10 @@ pub fn apply(setup: &SetupRequest) -> Result<()> {
     credit_entropy(&setup.entropy)?;
     let time = TimeSpec::from_duration(Duration::from_nanos(setup.unix_ns));
     clock_settime(ClockId::CLOCK_REALTIME, time).context("set the clock")?;
+    if setup.network {
+        let found = nix::net::if_::if_nametoindex(interface::ETHERNET);
+        found.context("the image has no driver of network cards")?;
+    }
     set_name(&setup.hostname).context("set the host name")?;
     new_machine_id().context("write /etc/machine-id")
 }

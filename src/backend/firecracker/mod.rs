@@ -123,7 +123,7 @@ impl Backend for FirecrackerBackend {
             output: Some(log::open(&vm.paths.console(), Some(limit))?),
             log: log::open(&vm.paths.vmm_log(), Some(limit))?,
         };
-        Ok(VmmStart { launch, monitor: None })
+        Ok(VmmStart { launch, monitor: None, line: None })
     }
 
     fn shape(&self, manifest: &VmManifest) -> Result<Option<String>> {

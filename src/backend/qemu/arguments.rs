@@ -20,6 +20,8 @@ pub struct InheritedFiles {
     pub monitor: Option<RawFd>,
     /// A listening socket for further QMP connections, one after another.
     pub later_monitor: RawFd,
+    /// A listening socket for the network helper, one after another.
+    pub network: Option<RawFd>,
 }
 
 /// How the guest's memory is mapped from its file.
@@ -41,6 +43,9 @@ pub enum MemoryMapping {
 /// it sees `fsrm`, and its `memmove` then overruns. `la57` adds a fifth level to every page table walk,
 /// for address spaces beyond 128 TiB.
 const EMULATED_CPU: &str = "max,-erms,-fsrm,-la57";
+
+/// The guest's address on its line, the same in every VM. It has the bit of addresses that are given locally.
+const GUEST_MAC: &str = "02:6d:61:79:66:02";
 
 /// Hides virtualization from a guest that did not ask for it, to reduce the attack surface.
 const NOT_NESTED: &str = ",-svm,-vmx";
@@ -98,7 +103,7 @@ pub fn build(
 
     add("-kernel", format!("/proc/self/fd/{}", opened.kernel));
     add("-initrd", format!("/proc/self/fd/{}", opened.initrd));
-    add("-append", kernel_command_line(kvm, nested, tsc_khz));
+    add("-append", kernel_command_line(kvm, nested, opened.network.is_some(), tsc_khz));
 
     // Both layers are explicitly raw, so that QEMU does not probe the format: a guest could write
     // the header of another one to its disk. No file locking: a base image is shared, and a disk is
@@ -133,6 +138,14 @@ pub fn build(
     }
     add("-chardev", format!("socket,id=later,fd={},server=on,wait=off", opened.later_monitor));
     add("-mon", "chardev=later,mode=control".into());
+    if let Some(network) = opened.network {
+        // A listening socket lets another helper take over if one was killed.
+        add(
+            "-netdev",
+            format!("stream,id=network,server=on,addr.type=fd,addr.str={network}"),
+        );
+        add("-device", format!("virtio-net-device,netdev=network,mac={GUEST_MAC}"));
+    }
     for (number, socket) in opened.ports.iter().enumerate() {
         add("-chardev", format!("socket,id=port{number},fd={socket},server=on,wait=off"));
         add("-device", format!("virtserialport,chardev=port{number},name=mayfly.{number}"));
@@ -141,7 +154,7 @@ pub fn build(
     args
 }
 
-fn kernel_command_line(kvm: bool, nested: bool, tsc_khz: u64) -> String {
+fn kernel_command_line(kvm: bool, nested: bool, has_network: bool, tsc_khz: u64) -> String {
     // The kernel's self-tests of its ciphers take a sixth of an emulated boot. They find
     // miscompiled kernels, and this kernel comes from its distribution.
     let mut line = String::from("console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests");
@@ -155,6 +168,9 @@ fn kernel_command_line(kvm: bool, nested: bool, tsc_khz: u64) -> String {
         // QEMU before 8 translates a program's code again for every address it is loaded at. With
         // random addresses, starting a program takes three times as long.
         line.push_str(" norandmaps");
+    }
+    if has_network {
+        line.push_str(" mayfly.net=ethernet");
     }
     if nested {
         line.push_str(" mayfly.nested");
@@ -184,6 +200,7 @@ mod tests {
             memory,
             monitor: memory.map(|_| 18),
             later_monitor: 19,
+            network: None,
         };
         let manifest = VmManifest { vcpu_count: 2, mem_mib: 512, ..VmManifest::sample() };
         let manifest = VmManifest { accelerator, nested, ..manifest };

@@ -29,7 +29,7 @@ use crate::host::tsc::TscCalibration;
 use crate::host::wait::WaitLimit;
 use crate::host::{kvm, log, namespaces, socket, which};
 use crate::model::layout::SESSION_PORTS;
-use crate::model::{Accelerator, BackendKind, VmManifest, VmPaths};
+use crate::model::{Accelerator, BackendKind, LinkKind, VmManifest, VmPaths};
 
 /// Runs `qemu-system-x86_64`.
 #[derive(Debug, Clone)]
@@ -62,6 +62,15 @@ impl Backend for QemuBackend {
                 (Some(ours), Some(theirs))
             }
         };
+        let has_network = !vm.manifest.network.is_none();
+        let network = has_network.then(|| socket::listen(&vm.paths.network())).transpose()?;
+        // A connection waits until QEMU accepts it.
+        let line = match (&network, vm.memory) {
+            (Some(_), MemorySource::Fresh | MemorySource::Frozen(_)) => {
+                socket::connect(&vm.paths.network())?
+            }
+            _ => None,
+        };
         let mut files = Vec::new();
         let mut keep = |file: OwnedFd| -> RawFd {
             let number = file.as_raw_fd();
@@ -86,6 +95,7 @@ impl Backend for QemuBackend {
             },
             monitor: theirs.map(|socket| keep(socket.into())),
             later_monitor: keep(socket::listen(&vm.paths.monitor())?.into()),
+            network: network.map(|socket| keep(socket.into())),
             ports: port::listen(vm.paths)?.into_iter().map(keep).collect(),
         };
         let tsc_khz = match vm.memory {
@@ -111,13 +121,14 @@ impl Backend for QemuBackend {
             ..LaunchProgram::default()
         };
         let log = log::open(&vm.paths.vmm_log(), Some(limit))?;
-        Ok(VmmStart { launch: LaunchSpec { program, files, output: None, log }, monitor })
+        Ok(VmmStart { launch: LaunchSpec { program, files, output: None, log }, monitor, line })
     }
 
     fn shape(&self, manifest: &VmManifest) -> Result<Option<String>> {
         // Descriptors differ between VMs and are not part of the shape.
         let ports = vec![0; SESSION_PORTS as usize + 1];
-        let opened = InheritedFiles { ports, ..InheritedFiles::default() };
+        let network = (!manifest.network.is_none()).then_some(0);
+        let opened = InheritedFiles { ports, network, ..InheritedFiles::default() };
         let arguments = arguments::build(manifest, "", 0, &opened).join(" ");
         Ok(Some(format!("{}\n{arguments}", which::stamp(&self.program)?)))
     }
@@ -161,6 +172,19 @@ impl Backend for QemuBackend {
         port::dial(vm.paths, purpose, wait)
     }
 
+    fn network_link(&self) -> Option<LinkKind> {
+        Some(LinkKind::Ethernet)
+    }
+
+    fn dial_network(&self, vm: BackendVm, wait: &mut WaitLimit<'_>) -> Result<UnixStream> {
+        loop {
+            if let Some(line) = socket::connect(&vm.paths.network())? {
+                return Ok(line);
+            }
+            wait.pause(RETRY_INTERVAL, "its VMM to accept a connection")?;
+        }
+    }
+
     fn boot_deadline(&self) -> Duration {
         match self.accelerator {
             // A boot takes two seconds on an idle machine, and minutes if many boot at once on few cores.
@@ -169,6 +193,9 @@ impl Backend for QemuBackend {
         }
     }
 }
+
+/// The pause between two tries to connect to its network card.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The first version that maps a file privately without opening it for writing.
 const FIRST_READ_ONLY: QemuVersion = QemuVersion(8, 2, 0);

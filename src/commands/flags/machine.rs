@@ -3,6 +3,7 @@
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
+use super::network::NetworkFlags;
 use crate::commands::completions::candidates;
 use crate::lifecycle::CreateRequest;
 use crate::model::{Isolation, MemMib};
@@ -45,6 +46,9 @@ pub struct MachineFlags {
     /// It then has no root directory, control groups or device files of its own.
     #[arg(long, env = "MAYFLY_NO_JAILER", hide_short_help = true)]
     no_jailer: bool,
+
+    #[command(flatten)]
+    network: NetworkFlags,
 }
 
 impl MachineFlags {
@@ -57,6 +61,7 @@ impl MachineFlags {
             disk: self.disk,
             require: self.require,
             no_jailer: self.no_jailer,
+            network: self.network.into_request(),
             ..CreateRequest::default()
         }
     }

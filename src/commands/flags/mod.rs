@@ -7,6 +7,7 @@ pub mod exec_context;
 pub mod guest_command;
 pub mod keep;
 pub mod machine;
+pub mod network;
 pub mod selection;
 pub mod start;
 pub mod stray_word;

@@ -61,7 +61,7 @@ fn add_missing(manager: &VmManager, contents: &mut RegistryContents) -> Result<u
             // processes, because it started all others.
             None => marked
                 .min_by_key(|process| process.start_ticks)
-                .map(|process| VmInstance { process: process.clone(), template: None }),
+                .map(|process| VmInstance::new(process.clone())),
         };
         contents.vms.insert(id, restore(manifest, instance, &boot));
     }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use super::processes;
 use crate::backend::traces;
 use crate::host::lock::FileLock;
-use crate::host::{atomic_file, directory};
+use crate::host::{atomic_file, directory, process};
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::removal::{RemovalReport, RemovedThing};
 use crate::model::{VmManifest, VmPhase, VmRecord};
@@ -19,9 +19,7 @@ pub fn bring_down(
     record: &VmRecord,
     last_error: Option<String>,
 ) -> Result<VmRecord> {
-    if let Some(process) = manager.process_of(record)? {
-        processes::kill(&process)?;
-    }
+    end_processes(record)?;
     clear(manager, &record.manifest)?;
     // A start that was killed while it copied the disk left this file.
     atomic_file::sweep(&manager.paths(record.id()).disk(), false)?;
@@ -29,6 +27,17 @@ pub fn bring_down(
         record.finish_stop(last_error)?;
         Ok(record.clone())
     })
+}
+
+/// Kills the processes on record. The network helper would end by itself, but not at once.
+pub fn end_processes(record: &VmRecord) -> Result<()> {
+    let Some(instance) = record.state.instance() else { return Ok(()) };
+    for process in instance.processes() {
+        if let Some(process) = process::open(process)? {
+            processes::kill(&process)?;
+        }
+    }
+    Ok(())
 }
 
 /// Deletes what outlives a VMM and has no use without it.
@@ -51,9 +60,7 @@ pub fn finish_removal(
     lock: FileLock,
 ) -> Result<RemovalReport> {
     let id = record.id();
-    if let Some(process) = manager.process_of(record)? {
-        processes::kill(&process)?;
-    }
+    end_processes(record)?;
     clear(manager, &record.manifest)?;
     let paths = manager.paths(id);
     directory::remove(&paths.run)?;

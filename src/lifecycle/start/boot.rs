@@ -1,8 +1,9 @@
 //! Starting a VMM, watching it, and waiting until its agent answers.
 
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -15,10 +16,11 @@ use crate::host::launcher::{self, ReleasedChild};
 use crate::host::process;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::host::wait::WaitLimit;
-use crate::host::{clock, directory, log, sparse};
+use crate::host::{atomic_file, clock, directory, log, sparse};
 use crate::image::{self, LockedImage};
 use crate::lifecycle::full_disk::FullDiskWatch;
 use crate::lifecycle::manager::VmManager;
+use crate::lifecycle::network::{BoundPorts, NetworkHelper};
 use crate::lifecycle::recover::{processes, teardown};
 use crate::model::{BootFiles, QuotedOutput, Refusal, RefusalKind, VmInstance, VmPaths, VmRecord};
 use crate::protocol::SetupRequest;
@@ -37,6 +39,8 @@ pub struct VmBoot<'a> {
     pub files: Option<&'a BootFiles>,
     /// What the connection to its agent is for.
     pub purpose: StreamPurpose,
+    /// Its published ports.
+    pub ports: &'a BoundPorts,
 }
 
 /// A VM whose agent answers.
@@ -45,15 +49,15 @@ pub struct BootedVm {
     pub vmm: PidFd,
     pub session: AgentSession,
     monitor: MonitorStream,
-    /// The VMM, which is a child of this process.
-    child: ReleasedChild,
+    /// The VMM and the network helper, which are children of this process.
+    children: Vec<ReleasedChild>,
 }
 
 impl BootedVm {
     /// Closes the connection to the agent. The VMM keeps running.
     pub fn hang_up(self) -> (PidFd, MonitorStream) {
         self.session.hang_up();
-        drop(self.child);
+        drop(self.children);
         (self.vmm, self.monitor)
     }
 }
@@ -106,11 +110,14 @@ impl VmBoot<'_> {
         // Sockets and locks of an earlier start have no use any more.
         directory::remove(&paths.run)?;
         directory::create_new_below(&self.manager.settings.directories.run, &paths.run)?;
+        atomic_file::remove_if_there(&paths.network_log())?;
         let start = self.backend.launch(self.vm_of(&paths, memory))?;
 
         let gated = launcher::spawn(start.launch, &self.manager.mark(id)?)?;
-        let instance =
-            VmInstance { process: gated.process.clone(), template: template.map(str::to_owned) };
+        let instance = VmInstance {
+            template: template.map(str::to_owned),
+            ..VmInstance::new(gated.process.clone())
+        };
         // Before the release: a VMM that cannot be watched and killed must not start.
         let Some(vmm) = process::open(&instance.process)? else {
             return Err(Refusal::new(RefusalKind::Host, "the launcher ended at once").into());
@@ -121,13 +128,17 @@ impl VmBoot<'_> {
         caller.timings.end("launch");
 
         let ready = match released {
-            Ok(child) => self
-                .set_up_agent(memory, &start.monitor, &vmm, caller)
-                .map(|session| (session, child)),
+            Ok(child) => self.bring_up(memory, &start.monitor, start.line, &vmm, caller).map(
+                |(session, helper)| {
+                    (session, std::iter::once(child).chain(helper).collect::<Vec<_>>())
+                },
+            ),
             Err(error) => Err(Refusal::new(RefusalKind::Host, format!("{error:#}")).into()),
         };
         match ready {
-            Ok((session, child)) => Ok(BootedVm { vmm, session, monitor: start.monitor, child }),
+            Ok((session, children)) => {
+                Ok(BootedVm { vmm, session, monitor: start.monitor, children })
+            }
             Err(error) => {
                 let error = self.explain(error);
                 self.end(&vmm).with_context(|| format!("while undoing: {error:#}"))?;
@@ -136,9 +147,10 @@ impl VmBoot<'_> {
         }
     }
 
-    /// Kills a VMM of this start and removes it from the record.
+    /// Kills a VMM of this start and its helper, and removes both from the record.
     pub fn end(&self, vmm: &PidFd) -> Result<()> {
         processes::kill(vmm)?;
+        teardown::end_processes(self.manager.registry.read()?.get(self.record.id())?)?;
         teardown::clear(self.manager, &self.record.manifest)?;
         self.manager.change_starting(self.record.id(), VmRecord::unlaunched)
     }
@@ -158,28 +170,60 @@ impl VmBoot<'_> {
         BackendVm { memory, ..BackendVm::new(&self.record.manifest, paths, self.files) }
     }
 
-    /// Waits for the agent and sends it what it must know before it serves.
-    fn set_up_agent(
+    /// Starts the network helper, waits for the agent and sends it what it must know before it serves.
+    fn bring_up(
         &self,
         memory: MemorySource,
         monitor: &MonitorStream,
+        line: Option<UnixStream>,
         vmm: &PidFd,
         caller: &mut StartCaller<'_>,
-    ) -> Result<AgentSession> {
+    ) -> Result<(AgentSession, Option<ReleasedChild>)> {
         let StartCaller { signals, timings, .. } = caller;
         let _watch = FullDiskWatch::begin(self.manager, self.record);
         let mut wait = self.wait(vmm, signals);
+        // While the VMM starts, which takes longer.
+        let mut helper = line.map(|line| self.start_helper(line)).transpose()?;
+        let paths = self.paths();
+        let vm = self.vm_of(&paths, memory);
         if let MemorySource::Frozen(_) = memory {
-            let paths = self.paths();
-            self.backend.thaw(self.vm_of(&paths, memory), monitor, &mut wait)?;
+            self.backend.thaw(vm, monitor, &mut wait)?;
             timings.end("thaw");
         }
         let mut session =
             self.manager.open_session(self.record, self.backend, self.purpose, &mut wait)?;
         timings.end(if let MemorySource::Frozen(_) = memory { "greet" } else { "boot" });
+        let needs_helper = !matches!(memory, MemorySource::ToFreeze(_)) && self.has_network();
+        if needs_helper && helper.is_none() {
+            helper = Some(self.start_helper(self.backend.dial_network(vm, &mut wait)?)?);
+            timings.end("network");
+        }
         session.setup(&self.setup(memory)?, &mut wait)?;
         timings.end("setup");
-        Ok(session)
+        let Some((process, child)) = helper else { return Ok((session, None)) };
+        if process.wait(Duration::ZERO)? {
+            return Err(Refusal::new(RefusalKind::Host, "the network helper ended at once").into());
+        }
+        Ok((session, Some(child)))
+    }
+
+    fn has_network(&self) -> bool {
+        !self.record.manifest.network.is_none()
+    }
+
+    /// Starts and records the network helper.
+    fn start_helper(&self, line: UnixStream) -> Result<(PidFd, ReleasedChild)> {
+        let link = self.backend.network_link().context("the backend has no network")?;
+        let manifest = &self.record.manifest;
+        let helper = NetworkHelper::spawn(self.manager, manifest, link, line, self.ports)?;
+        let instance = self.manager.change_starting(self.record.id(), |record| {
+            record.networked(helper.record.clone())?;
+            Ok(record.state.instance().cloned())
+        })?;
+        if let Some(instance) = instance {
+            write_instance(&self.paths().instance(), &instance)?;
+        }
+        helper.release()
     }
 
     fn setup(&self, memory: MemorySource) -> Result<SetupRequest> {
@@ -193,6 +237,7 @@ impl VmBoot<'_> {
             hostname: record.manifest.hostname(),
             entropy: BASE64.encode(random::bytes::<64>()?),
             ttl_ms: has_end.then_some((remaining * 1000.0) as u64),
+            network: self.has_network(),
             // Read last, to be as current as possible.
             unix_ns: clock::unix_time().as_nanos() as u64,
         })
@@ -205,7 +250,11 @@ impl VmBoot<'_> {
             return error;
         }
         let paths = self.paths();
-        let logs = [("the VMM", paths.vmm_log()), ("the console", paths.console())];
+        let logs = [
+            ("the VMM", paths.vmm_log()),
+            ("the network helper", paths.network_log()),
+            ("the console", paths.console()),
+        ];
         let quoted = logs.map(|(of, path)| QuotedOutput {
             of: of.into(),
             lines: log::tail(&path, CONSOLE_LINES),

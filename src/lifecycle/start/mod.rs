@@ -13,6 +13,7 @@ use self::from_template::TemplateFailure;
 use crate::backend::{MemorySource, StreamPurpose};
 use crate::image::LockedImage;
 use crate::lifecycle::manager::VmManager;
+use crate::lifecycle::network::BoundPorts;
 use crate::lifecycle::recover::teardown;
 use crate::lifecycle::unexpired::acquire_unexpired;
 use crate::model::{Isolation, Refusal, RefusalKind, VmId, VmManifest, VmRecord};
@@ -54,6 +55,7 @@ pub fn start(
         (caller.remark)(StartRemark::NotIsolated);
     }
     let files = image.map(LockedImage::boot_files);
+    let ports = BoundPorts::bind(&record.manifest.network.publish)?;
     manager.change_starting(id, |record| record.begin_start())?;
     caller.timings.end("prepare");
 
@@ -63,6 +65,7 @@ pub fn start(
         backend: backend.as_ref(),
         files: files.as_ref(),
         purpose: options.purpose,
+        ports: &ports,
     };
     let started = bring_up(&boot, image, options, caller).and_then(|booted| {
         let record = manager.change_starting(id, |record| {

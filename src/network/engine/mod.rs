@@ -24,8 +24,9 @@ use self::key::EngineKey;
 pub use self::state::NetworkEngine;
 use self::state::PublishedEnd;
 use super::addresses::guest_for;
-use super::line::{LineWriter, LinkKind};
+use super::line::LineWriter;
 use super::packet::{IpPacket, answer_arp};
+use crate::model::LinkKind;
 
 /// How many events are taken at once.
 const EVENTS: usize = 128;

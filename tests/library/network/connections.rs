@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mayfly::network::line::LinkKind;
+use mayfly::model::LinkKind;
 use smoltcp::socket::tcp::State;
 
 use super::helper::{Helper, drain, order};

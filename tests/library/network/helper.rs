@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use command_fds::CommandFdExt;
 use mayfly::host::launcher::{HostUser, LaunchBounds, LaunchProgram};
+use mayfly::model::LinkKind;
 use mayfly::network::addresses::{
     GATEWAY_V4, GATEWAY_V6, GUEST_V4, GUEST_V6, PREFIX_V4, PREFIX_V6,
 };
 use mayfly::network::denials::NetworkEvent;
-use mayfly::network::line::{LineReader, LinkKind, MTU};
+use mayfly::network::line::{LineReader, MTU};
 use mayfly::network::order::NetworkOrder;
 use mayfly::sys::poll::{PollFlags, wait_for};
 use nix::unistd::geteuid;

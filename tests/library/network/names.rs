@@ -8,7 +8,7 @@ use std::thread;
 
 use mayfly::model::NetworkMode;
 use mayfly::network::dns_message::{AddressAnswer, addresses, query};
-use mayfly::network::line::LinkKind;
+use mayfly::model::LinkKind;
 use mayfly::network::order::NetworkOrder;
 use simple_dns::rdata::{A, AAAA, RData, TXT};
 use simple_dns::{CLASS, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
 use mayfly::model::NetworkMode;
-use mayfly::network::line::LinkKind;
+use mayfly::model::LinkKind;
 use nix::unistd::geteuid;
 
 use super::echo;

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread;
 
 use mayfly::model::PortProtocol;
-use mayfly::network::line::LinkKind;
+use mayfly::model::LinkKind;
 use mayfly::network::order::PublishedSocket;
 use smoltcp::socket::tcp::State;
 

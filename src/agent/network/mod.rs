@@ -1,0 +1,4 @@
+//! The guest's network: the interface, and the file that tells programs who looks up names.
+
+pub mod interface;
+pub mod resolver;

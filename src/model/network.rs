@@ -1,0 +1,59 @@
+//! The network of a VM: what it may reach, what reaches it, and the process that connects it.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use super::allow_rule::AllowRule;
+use super::platform::display_as_value;
+use super::process::ProcessId;
+use super::published_port::PublishedPort;
+
+/// What a VM may reach besides what its rules name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// Nothing
+    #[default]
+    None,
+    /// The internet, but not this host or its networks
+    Egress,
+}
+
+display_as_value!(NetworkMode);
+
+/// What the frames of a line to a guest are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkKind {
+    /// Of a network card.
+    Ethernet,
+    /// Of a TUN interface.
+    Ip,
+}
+
+/// The network that a user wants for a VM.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSettings {
+    pub mode: NetworkMode,
+    pub allow: Vec<AllowRule>,
+    /// A host port of 0 is chosen at each start.
+    pub publish: Vec<PublishedPort>,
+}
+
+impl NetworkSettings {
+    /// Whether the VM has no network at all.
+    pub fn is_none(&self) -> bool {
+        self.mode == NetworkMode::None && self.allow.is_empty() && self.publish.is_empty()
+    }
+}
+
+/// The process that connects a running VM to the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkProcess {
+    pub process: ProcessId,
+    /// The ports that it listens on, with the real host ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<PublishedPort>,
+}
