@@ -59,7 +59,10 @@ fn a_shell_can_be_typed_in_resized_interrupted_and_left() {
     eventually("the command", || commands(&env).contains(&"sleep 1202".into()));
     sitting.types("\u{1a}");
     sitting.sees("Stopped");
-    sitting.types("kill -KILL %1; wait; (exit 9)\r");
+    sitting.types("kill -KILL %1; wait; echo go''ne; (exit 9)\r");
+    // Before the next prompt, the terminal would not pass on the end of the input as a key.
+    sitting.sees("gone\r\n");
+    sitting.sees("> ");
     sitting.types("\u{4}");
     let (code, _) = sitting.ends();
     assert_eq!(code, 9);
