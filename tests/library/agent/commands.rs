@@ -216,6 +216,7 @@ fn setup(ttl: Option<Duration>) -> SetupRequest {
         hostname: "not-the-hosts".into(),
         entropy: String::new(),
         ttl_ms: ttl.map(|ttl| ttl.as_millis() as u64),
+        network: false,
     }
 }
 
