@@ -99,9 +99,7 @@ fn fill(workspace: &Workspace, size: usize) -> Result<()> {
             };
             let record = VmRecord {
                 expiry: VmExpiry::after(&now, manifest.ttl_seconds),
-                state: VmPhase::Started {
-                    instance: VmInstance { process: alive.clone(), template: None },
-                },
+                state: VmPhase::Started { instance: VmInstance::new(alive.clone()) },
                 manifest,
                 command: None,
                 waits: None,

@@ -45,6 +45,8 @@ pub fn manifest() -> Result<VmManifest> {
         nested: false,
         jailed: false,
         vmm_uid: None,
+        network: Default::default(),
+        network_uid: None,
         owner: None,
         metadata: Default::default(),
         labels: Default::default(),

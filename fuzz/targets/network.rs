@@ -8,10 +8,10 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use simple_dns::{Packet, TYPE};
 
 use super::allocation::bounded;
+use crate::model::LinkKind;
 use crate::model::{DnsName, NetworkMode};
 use crate::network::dns_message::{self, DnsQuery, OwnAnswer};
 use crate::network::engine::NetworkEngine;
-use crate::model::LinkKind;
 use crate::network::line::{LineReader, MAX_FRAME};
 use crate::network::order::NetworkOrder;
 

@@ -17,7 +17,8 @@ use crate::model::profile::DISK_MIB;
 use crate::model::record::reason;
 use crate::model::{
     AllowRule, BackendChoice, Isolation, MemMib, NetworkMode, NetworkSettings, ProcessId, Profile,
-    PublishedPort, Refusal, RefusalKind, TimeSpan, ValueRange, VmExpiry, VmId, VmLabels, VmLimits, VmManifest, VmName, VmPhase, VmRecord, listed,
+    PublishedPort, Refusal, RefusalKind, TimeSpan, ValueRange, VmExpiry, VmId, VmLabels, VmLimits,
+    VmManifest, VmName, VmPhase, VmRecord, listed,
 };
 use crate::registry::{RegistryChange, RegistryContents, write_manifest};
 use crate::settings::Settings;

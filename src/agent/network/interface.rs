@@ -123,7 +123,8 @@ impl InterfaceControl {
     fn send<T>(&self, number: impl TryInto<libc::Ioctl>, request: &T) -> io::Result<()> {
         let number = number.try_into().map_err(|_| io::Error::from(Errno::EINVAL))?;
         // SAFETY: the kernel reads the structure that belongs to the number, and writes nothing.
-        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), number, std::ptr::from_ref(request)) };
+        let result =
+            unsafe { libc::ioctl(self.0.as_raw_fd(), number, std::ptr::from_ref(request)) };
         Errno::result(result)?;
         Ok(())
     }

@@ -140,10 +140,7 @@ pub fn build(
     add("-mon", "chardev=later,mode=control".into());
     if let Some(network) = opened.network {
         // A listening socket lets another helper take over if one was killed.
-        add(
-            "-netdev",
-            format!("stream,id=network,server=on,addr.type=fd,addr.str={network}"),
-        );
+        add("-netdev", format!("stream,id=network,server=on,addr.type=fd,addr.str={network}"));
         add("-device", format!("virtio-net-device,netdev=network,mac={GUEST_MAC}"));
     }
     for (number, socket) in opened.ports.iter().enumerate() {

@@ -92,9 +92,8 @@ impl NetworkHelper {
     /// # Errors
     /// It has ended.
     pub fn release(self) -> Result<(PidFd, ReleasedChild)> {
-        let process = process::open(&self.record.process)?.ok_or_else(|| {
-            Refusal::new(RefusalKind::Host, "the network helper ended at once")
-        })?;
+        let process = process::open(&self.record.process)?
+            .ok_or_else(|| Refusal::new(RefusalKind::Host, "the network helper ended at once"))?;
         Ok((process, self.gated.release()?))
     }
 }

@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use mayfly::model::LinkKind;
 use mayfly::model::NetworkMode;
 use mayfly::network::dns_message::{AddressAnswer, addresses, query};
-use mayfly::model::LinkKind;
 use mayfly::network::order::NetworkOrder;
 use simple_dns::rdata::{A, AAAA, RData, TXT};
 use simple_dns::{CLASS, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};

@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
-use mayfly::model::NetworkMode;
 use mayfly::model::LinkKind;
+use mayfly::model::NetworkMode;
 use nix::unistd::geteuid;
 
 use super::echo;

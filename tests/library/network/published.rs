@@ -5,8 +5,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread;
 
-use mayfly::model::PortProtocol;
 use mayfly::model::LinkKind;
+use mayfly::model::PortProtocol;
 use mayfly::network::order::PublishedSocket;
 use smoltcp::socket::tcp::State;
 
