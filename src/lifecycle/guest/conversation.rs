@@ -8,10 +8,12 @@ use super::defaults;
 use super::outlook::RegisteredVm;
 use crate::backend::StreamPurpose;
 use crate::guest::AgentSession;
+use crate::host::launcher::ReleasedChild;
 use crate::host::signals::PendingSignals;
 use crate::host::wait::WaitLimit;
 use crate::lifecycle::full_disk::{FullDiskWatch, refuse_waiting};
 use crate::lifecycle::manager::{AGENT_TIMEOUT, VmManager};
+use crate::lifecycle::network::replace_lost;
 use crate::lifecycle::start::StartedVm;
 use crate::lifecycle::unexpired::observe_unexpired;
 use crate::model::{VmId, VmRecord};
@@ -24,10 +26,12 @@ pub struct AgentConversation<'a> {
     pub record: VmRecord,
     pub session: AgentSession,
     _watch: FullDiskWatch,
+    /// A network helper that this command has started.
+    _helper: Option<ReleasedChild>,
 }
 
 impl<'a> AgentConversation<'a> {
-    /// Connects to a VM's agent. Holds no lock, so `stop` and `rm` can end it at any time.
+    /// Connects to a VM's agent. Starts the VM's network helper again if that is gone. Holds no lock then, so `stop` and `rm` can end it at any time.
     ///
     /// # Errors
     /// `NotFound`, `Expired`, `WrongState` if the VM is not started; `Host` if it waits for room; `Agent` if its agent does not
@@ -44,14 +48,16 @@ impl<'a> AgentConversation<'a> {
         let watch = FullDiskWatch::begin(manager, &record);
         let mut wait =
             WaitLimit::within(AGENT_TIMEOUT).watching(vmm.as_fd()).interruptible(signals);
+        let helper = replace_lost(manager, &record, &mut wait)?;
         let session = manager.connect(&record, StreamPurpose::Session, &mut wait)?;
-        Ok(AgentConversation::new(manager, record, session, watch))
+        Ok(AgentConversation::new(manager, record, session, watch, helper))
     }
 
     /// The connection that a start has opened.
     pub fn of(manager: &'a VmManager, started: StartedVm) -> AgentConversation<'a> {
         let watch = FullDiskWatch::begin(manager, &started.record);
-        AgentConversation::new(manager, started.record, started.booted.session, watch)
+        let StartedVm { record, booted } = started;
+        AgentConversation::new(manager, record, booted.session, watch, None)
     }
 
     fn new(
@@ -59,10 +65,11 @@ impl<'a> AgentConversation<'a> {
         record: VmRecord,
         mut session: AgentSession,
         watch: FullDiskWatch,
+        helper: Option<ReleasedChild>,
     ) -> Self {
         let vm = RegisteredVm::new(&manager.registry, &record, watch.waits.clone());
         session.watch(Box::new(vm));
-        AgentConversation { manager, record, session, _watch: watch }
+        AgentConversation { manager, record, session, _watch: watch, _helper: helper }
     }
 
     /// Adds the VM's command defaults to a command.

@@ -21,11 +21,20 @@ impl BoundPorts {
     /// # Errors
     /// `Busy` if another process has a port, `Host` if it cannot be had for another reason.
     pub fn bind(ports: &[PublishedPort]) -> Result<BoundPorts> {
-        let bound = ports.iter().map(|&port| {
-            let (socket, address) = bind(port).map_err(|error| refuse(port, &error))?;
-            Ok((PublishedPort { host_port: address.port(), ..port }, socket))
-        });
-        Ok(BoundPorts { sockets: bound.collect::<Result<_, Refusal>>()? })
+        let sockets = ports.iter().map(|&port| bind(port));
+        Ok(BoundPorts { sockets: sockets.collect::<Result<_, Refusal>>()? })
+    }
+
+    /// As [`BoundPorts::bind`], but leaves out the ports that cannot be had, and returns why.
+    pub fn bind_free(ports: &[PublishedPort]) -> (BoundPorts, Vec<Refusal>) {
+        let (mut sockets, mut refused) = (Vec::new(), Vec::new());
+        for &port in ports {
+            match bind(port) {
+                Ok(bound) => sockets.push(bound),
+                Err(refusal) => refused.push(refusal),
+            }
+        }
+        (BoundPorts { sockets }, refused)
     }
 
     /// The ports, with the real host ports.
@@ -34,7 +43,12 @@ impl BoundPorts {
     }
 }
 
-fn bind(port: PublishedPort) -> std::io::Result<(OwnedFd, SocketAddr)> {
+fn bind(port: PublishedPort) -> Result<(PublishedPort, OwnedFd), Refusal> {
+    let (socket, address) = open(port).map_err(|error| refuse(port, &error))?;
+    Ok((PublishedPort { host_port: address.port(), ..port }, socket))
+}
+
+fn open(port: PublishedPort) -> std::io::Result<(OwnedFd, SocketAddr)> {
     let address = SocketAddr::new(port.address, port.host_port);
     Ok(match port.protocol {
         PortProtocol::Tcp => {

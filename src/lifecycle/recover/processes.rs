@@ -51,7 +51,7 @@ fn find(manager: &VmManager, jailed: &[VmId]) -> Result<Vec<(ProcessId, VmId)>> 
 pub fn kill(process: &PidFd) -> Result<()> {
     process.signal(Signal::SIGKILL)?;
     if !process.wait(KILL_TIMEOUT)? {
-        bail!("the VMM was killed but does not end; it may hang in the kernel");
+        bail!("a process was killed but does not end; it may hang in the kernel");
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::host::{atomic_file, clock, directory, log, sparse};
 use crate::image::{self, LockedImage};
 use crate::lifecycle::full_disk::FullDiskWatch;
 use crate::lifecycle::manager::VmManager;
-use crate::lifecycle::network::{BoundPorts, NetworkHelper};
+use crate::lifecycle::network::{BoundPorts, attach};
 use crate::lifecycle::recover::{processes, teardown};
 use crate::model::{BootFiles, QuotedOutput, Refusal, RefusalKind, VmInstance, VmPaths, VmRecord};
 use crate::protocol::SetupRequest;
@@ -183,7 +183,7 @@ impl VmBoot<'_> {
         let _watch = FullDiskWatch::begin(self.manager, self.record);
         let mut wait = self.wait(vmm, signals);
         // While the VMM starts, which takes longer.
-        let mut helper = line.map(|line| self.start_helper(line)).transpose()?;
+        let mut helper = line.map(|line| self.attach_helper(line)).transpose()?;
         let paths = self.paths();
         let vm = self.vm_of(&paths, memory);
         if let MemorySource::Frozen(_) = memory {
@@ -195,7 +195,7 @@ impl VmBoot<'_> {
         timings.end(if let MemorySource::Frozen(_) = memory { "greet" } else { "boot" });
         let needs_helper = !matches!(memory, MemorySource::ToFreeze(_)) && self.has_network();
         if needs_helper && helper.is_none() {
-            helper = Some(self.start_helper(self.backend.dial_network(vm, &mut wait)?)?);
+            helper = Some(self.attach_helper(self.backend.dial_network(vm, &mut wait)?)?);
             timings.end("network");
         }
         session.setup(&self.setup(memory)?, &mut wait)?;
@@ -211,19 +211,8 @@ impl VmBoot<'_> {
         !self.record.manifest.network.is_none()
     }
 
-    /// Starts and records the network helper.
-    fn start_helper(&self, line: UnixStream) -> Result<(PidFd, ReleasedChild)> {
-        let link = self.backend.network_link().context("the backend has no network")?;
-        let manifest = &self.record.manifest;
-        let helper = NetworkHelper::spawn(self.manager, manifest, link, line, self.ports)?;
-        let instance = self.manager.change_starting(self.record.id(), |record| {
-            record.networked(helper.record.clone())?;
-            Ok(record.state.instance().cloned())
-        })?;
-        if let Some(instance) = instance {
-            write_instance(&self.paths().instance(), &instance)?;
-        }
-        helper.release()
+    fn attach_helper(&self, line: UnixStream) -> Result<(PidFd, ReleasedChild)> {
+        attach(self.manager, self.record, self.backend, line, self.ports)
     }
 
     fn setup(&self, memory: MemorySource) -> Result<SetupRequest> {
