@@ -103,6 +103,7 @@ fn fill(workspace: &Workspace, size: usize) -> Result<()> {
                 manifest,
                 command: None,
                 waits: None,
+                network: mayfly::model::NetworkReport::default(),
             };
             contents.vms.insert(record.id().clone(), record);
         }

@@ -11,7 +11,6 @@ Examples:
   mayfly start box
   mayfly cp notes.txt box:
   mayfly exec --keep box ls /
-  mayfly shell box                            on a terminal
   mayfly rm box";
 
 /// For `--help`: everything else. An unindented line that ends in a colon is a heading; indented lines are

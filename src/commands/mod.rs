@@ -12,6 +12,7 @@ pub mod extend;
 pub mod image;
 pub mod inspect;
 pub mod logs;
+pub mod port;
 pub mod profiles;
 pub mod reap;
 pub mod rename;
@@ -58,6 +59,7 @@ pub enum CliCommand {
     #[command(visible_aliases = ["ls", "ps"])]
     Status(status::Args),
     Inspect(inspect::Args),
+    Port(port::Args),
     Df(df::Args),
     Reap(reap::Args),
     Profiles(profiles::Args),
@@ -86,6 +88,7 @@ impl CliCommand {
             CliCommand::Rename(args) => rename::serve(app, args),
             CliCommand::Status(args) => status::serve(app, args),
             CliCommand::Inspect(args) => inspect::serve(app, args),
+            CliCommand::Port(args) => port::serve(app, args),
             CliCommand::Df(args) => df::serve(app, args),
             CliCommand::Reap(args) => reap::serve(app, args),
             CliCommand::Config(args) => config::serve(app, args),

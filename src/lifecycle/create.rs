@@ -16,9 +16,9 @@ use crate::image::{LockedImage, ProgressSink};
 use crate::model::profile::DISK_MIB;
 use crate::model::record::reason;
 use crate::model::{
-    AllowRule, BackendChoice, Isolation, MemMib, NetworkMode, NetworkSettings, ProcessId, Profile,
-    PublishedPort, Refusal, RefusalKind, TimeSpan, ValueRange, VmExpiry, VmId, VmLabels, VmLimits,
-    VmManifest, VmName, VmPhase, VmRecord, listed,
+    AllowRule, BackendChoice, Isolation, MemMib, NetworkMode, NetworkReport, NetworkSettings,
+    ProcessId, Profile, PublishedPort, Refusal, RefusalKind, TimeSpan, ValueRange, VmExpiry, VmId,
+    VmLabels, VmLimits, VmManifest, VmName, VmPhase, VmRecord, listed,
 };
 use crate::registry::{RegistryChange, RegistryContents, write_manifest};
 use crate::settings::Settings;
@@ -327,6 +327,7 @@ fn reserve(
             state: VmPhase::Creating,
             command: Some(process::identify_self()?),
             waits: None,
+            network: NetworkReport::default(),
         };
         contents.vms.insert(manifest.vm_id.clone(), record.clone());
         Ok((record, RegistryChange::Made))

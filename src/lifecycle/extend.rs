@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 
 use super::full_disk::refuse_waiting;
 use super::manager::{AGENT_TIMEOUT, VmManager};
+use super::network::report_on;
 use super::unexpired::acquire_unexpired;
 use crate::backend::StreamPurpose;
 use crate::host::clock;
@@ -32,7 +33,7 @@ pub fn extend(manager: &VmManager, id: &VmId, ttl: TimeSpan) -> Result<VmRecord>
     let now = clock::now()?;
     let mut extended = record.clone();
     if extended.extend(&now, ttl.seconds())? == 0 {
-        return Ok(record);
+        return report_on(manager, record);
     }
     if let VmPhase::Started { .. } = record.state {
         let left = Duration::from_secs_f64(extended.expiry.remaining(&now));
@@ -40,10 +41,11 @@ pub fn extend(manager: &VmManager, id: &VmId, ttl: TimeSpan) -> Result<VmRecord>
     }
     write_manifest(&manager.paths(id).manifest(), &extended.manifest)?;
     // The VM is locked, so the result is the same.
-    manager.change(id, |record| {
+    let extended = manager.change(id, |record| {
         record.extend(&now, ttl.seconds())?;
         Ok(record.clone())
-    })
+    });
+    report_on(manager, extended?)
 }
 
 /// Sets the time after which the guest's agent ends the VM.

@@ -45,7 +45,7 @@ pub use images::{
 pub use manager::VmManager;
 pub use observe::{
     DiskGroup, DiskItem, DiskKind, LogFollower, LogKind, VmInspection, VmWatcher, WaitGoal,
-    WaitOutcome, disk_use, inspect, read_log, status, status_all, wait,
+    WaitOutcome, disk_use, inspect, published_ports, read_log, status, status_all, wait,
 };
 pub use recover::{RebuildOutcome, reap, rebuild};
 pub use removal::{RemovalReport, RemovedThing};

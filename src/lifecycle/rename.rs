@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::manager::VmManager;
+use super::network::report_on;
 use super::unexpired::acquire_unexpired;
 use crate::model::{VmId, VmName, VmRecord};
 use crate::registry::{RegistryChange, write_manifest};
@@ -32,5 +33,5 @@ pub fn rename(manager: &VmManager, id: &VmId, name: &VmName) -> Result<VmRecord>
         // Another VM may get the name next. If a kill prevents this, `reap --rebuild` resolves the conflict.
         let _ = write_manifest(&manifest, &record.manifest);
     }
-    renamed
+    report_on(manager, renamed?)
 }

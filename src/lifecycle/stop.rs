@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::full_disk::go_on;
 use super::manager::VmManager;
+use super::network::report_on;
 use super::recover::settle::acquire;
 use super::recover::{processes, teardown};
 use crate::backend::StreamPurpose;
@@ -22,7 +23,7 @@ const VMM_GRACE: Duration = Duration::from_secs(1);
 pub fn stop(manager: &VmManager, id: &VmId, grace: Duration) -> Result<VmRecord> {
     let (record, _lock) = acquire(manager, id)?;
     match record.state {
-        VmPhase::Stopped { .. } => return Ok(record),
+        VmPhase::Stopped { .. } => return report_on(manager, record),
         // A VM that never ran can be marked as stopped.
         VmPhase::Created => {}
         _ => {
@@ -32,7 +33,7 @@ pub fn stop(manager: &VmManager, id: &VmId, grace: Duration) -> Result<VmRecord>
             }
         }
     }
-    teardown::bring_down(manager, &record, None)
+    report_on(manager, teardown::bring_down(manager, &record, None)?)
 }
 
 fn stop_running(

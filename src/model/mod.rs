@@ -40,7 +40,9 @@ pub use label::{LabelQuery, VmLabel, VmLabels};
 pub use layout::{BootFiles, FrozenFiles, VmPaths};
 pub use manifest::{VmInstance, VmManifest};
 pub use name_list::listed;
-pub use network::{LinkKind, NetworkMode, NetworkProcess, NetworkSettings};
+pub use network::{
+    LinkKind, NetworkMode, NetworkProcess, NetworkReport, NetworkSettings, NetworkState,
+};
 pub use platform::{Accelerator, BackendChoice, BackendKind, Isolation};
 pub use process::{ProcessId, ProcessLiveness, ProcessPlace};
 pub use profile::{
@@ -48,7 +50,7 @@ pub use profile::{
     VmLimits,
 };
 pub use profile_name::ProfileName;
-pub use published_port::{PortProtocol, PublishedPort};
+pub use published_port::{GuestPort, PortProtocol, PublishedPort};
 pub use record::{VmPhase, VmRecord};
 pub use refusal::{QuotedOutput, Refusal, RefusalKind};
 pub use time::{BootId, ClockReading, VmExpiry};

@@ -48,6 +48,25 @@ impl NetworkSettings {
     }
 }
 
+/// How the network of a VM is doing. Only shown, never recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NetworkReport {
+    pub state: NetworkState,
+    /// How many attempts of the guest were denied since its last start.
+    pub denied: u64,
+}
+
+/// Whether a VM is connected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NetworkState {
+    /// It has no network, or does not run.
+    #[default]
+    None,
+    Up,
+    /// The helper of a running VM has ended.
+    Lost,
+}
+
 /// The process that connects a running VM to the network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

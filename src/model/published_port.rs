@@ -89,6 +89,47 @@ impl fmt::Display for PublishedPort {
     }
 }
 
+/// A port of the guest, written `PORT[/udp]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuestPort {
+    pub protocol: PortProtocol,
+    pub number: u16,
+}
+
+impl GuestPort {
+    /// The one that a published port leads to.
+    pub fn of(port: &PublishedPort) -> GuestPort {
+        GuestPort { protocol: port.protocol, number: port.guest_port }
+    }
+}
+
+impl FromStr for GuestPort {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<GuestPort, Refusal> {
+        let refuse = || {
+            Refusal::usage(format!("{text:?} is not a port of the guest"))
+                .hint("write a number from 1 to 65535, and /udp after it for UDP")
+        };
+        let (number, protocol) = match text.split_once('/') {
+            None => (text, PortProtocol::Tcp),
+            Some((number, "tcp")) => (number, PortProtocol::Tcp),
+            Some((number, "udp")) => (number, PortProtocol::Udp),
+            Some(_) => return Err(refuse()),
+        };
+        let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+        let number = number.parse().ok().filter(|&number: &u16| digits && number > 0);
+        Ok(GuestPort { protocol, number: number.ok_or_else(refuse)? })
+    }
+}
+
+impl fmt::Display for GuestPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = if self.protocol == PortProtocol::Udp { "udp" } else { "tcp" };
+        write!(f, "{}/{protocol}", self.number)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -126,6 +167,16 @@ mod tests {
         ] {
             let refusal = text.parse::<PublishedPort>().unwrap_err();
             assert!(refusal.message.contains(why), "{text:?}: {}", refusal.message);
+        }
+    }
+
+    #[test]
+    fn ports_of_the_guest_are_read_as_docker_writes_them() {
+        for (text, full) in [("80", "80/tcp"), ("80/tcp", "80/tcp"), ("53/udp", "53/udp")] {
+            assert_eq!(text.parse::<GuestPort>().unwrap().to_string(), full);
+        }
+        for text in ["", "0", "65536", "+80", "80/sctp", "80/", "/tcp", "a", "80:80"] {
+            assert!(text.parse::<GuestPort>().is_err(), "{text:?}");
         }
     }
 

@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{VmId, VmName};
 use super::manifest::{VmInstance, VmManifest};
-use super::network::NetworkProcess;
+use super::network::{NetworkProcess, NetworkReport};
 use super::process::{ProcessId, ProcessPlace};
+use super::published_port::PublishedPort;
 use super::refusal::{Refusal, RefusalKind};
 use super::time::{ClockReading, VmExpiry};
 
@@ -120,6 +121,9 @@ pub struct VmRecord {
     /// Why the guest of a started VM waits. Only shown, never recorded.
     #[serde(skip)]
     pub waits: Option<String>,
+    /// Only shown, never recorded.
+    #[serde(skip)]
+    pub network: NetworkReport,
 }
 
 impl VmRecord {
@@ -134,6 +138,12 @@ impl VmRecord {
     /// The process that decides what the record means: the VMM, or else the command that changes the VM.
     pub fn process(&self) -> Option<&ProcessId> {
         self.state.instance().map(|instance| &instance.process).or(self.command.as_ref())
+    }
+
+    /// The published ports: those that the helper of a running VM listens on, or else those that its user wants.
+    pub fn published(&self) -> &[PublishedPort] {
+        let network = self.state.instance().and_then(|instance| instance.network.as_ref());
+        network.map_or(&self.manifest.network.publish, |network| &network.published)
     }
 
     /// The error that stopped the VM, or why its guest waits.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::reconcile::{DIED, INTERRUPTED, REBOOTED, RecordRepair, observe, repair};
 use super::record::reason;
 use super::{
-    BootId, ClockReading, ProcessId, ProcessLiveness, ProcessPlace, Refusal, RefusalKind, VmExpiry,
-    VmInstance, VmManifest, VmPhase, VmRecord,
+    BootId, ClockReading, NetworkReport, ProcessId, ProcessLiveness, ProcessPlace, Refusal,
+    RefusalKind, VmExpiry, VmInstance, VmManifest, VmPhase, VmRecord,
 };
 
 pub fn process(pid: i32) -> ProcessId {
@@ -25,6 +25,7 @@ pub fn record(state: VmPhase) -> VmRecord {
         state,
         command: None,
         waits: None,
+        network: NetworkReport::default(),
     }
 }
 

@@ -58,7 +58,7 @@ const VERBS: &[(&str, &[&str], VerbAnswer)] = &[
     ),
     ("", &["save", "export", "commit", "snapshot", "checkpoint", "clone", "diff"], NO_SNAPSHOT),
     ("", &["pause", "unpause", "suspend", "resume", "freeze"], NO_PAUSE),
-    ("", &["port", "network", "net", "expose", "publish"], NO_NETWORK),
+    ("", &["network", "net", "expose", "publish"], NO_NETWORK),
     ("", &["du", "usage"], Line("mayfly df")),
     (
         "",

@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use super::escape::escape;
 use super::layout::{CellFit, TableCell, TableLayout, TableShape};
+use super::network_view::{network_text, port_line};
 use super::table::{ago, size};
 use super::view::VmView;
 use crate::lifecycle::VmInspection;
-use crate::model::{TimeSpan, VmPhase};
+use crate::model::{TimeSpan, VmPhase, VmRecord};
 
 /// Everything about one VM. It has the fields of a VM, and more.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -32,8 +33,10 @@ pub struct InspectionView {
     jailed: bool,
     /// Whether it can run VMs.
     nested: bool,
-    /// Its network; VMs have none yet.
-    network: Option<String>,
+    /// The process that connects it to the network.
+    network_pid: Option<i32>,
+    /// The host user that this process runs as, if that is not you.
+    network_uid: Option<u32>,
     /// Its own disk; `null` before its first start, and with `mock`.
     disk: Option<DiskView>,
     paths: VmPathsView,
@@ -58,6 +61,8 @@ struct VmPathsView {
     disk: PathBuf,
     console_log: PathBuf,
     vmm_log: PathBuf,
+    /// What its network helper denied.
+    network_log: PathBuf,
     /// Where its sockets are.
     sockets: PathBuf,
     /// The directory of its image; `null` if the image was deleted or replaced, and with `mock`.
@@ -77,7 +82,8 @@ impl From<&VmInspection> for InspectionView {
             vmm_uid: record.manifest.vmm_uid,
             jailed: record.manifest.jailed,
             nested: record.manifest.nested,
-            network: None,
+            network_pid: network_pid(record),
+            network_uid: record.manifest.network_uid,
             disk: found
                 .disk
                 .map(|usage| DiskView { bytes: usage.bytes, apparent_bytes: usage.apparent_bytes }),
@@ -86,11 +92,22 @@ impl From<&VmInspection> for InspectionView {
                 disk: paths.disk(),
                 console_log: paths.console(),
                 vmm_log: paths.vmm_log(),
+                network_log: paths.network_log(),
                 sockets: paths.run.clone(),
                 image: found.image.clone(),
             },
         }
     }
+}
+
+fn network_pid(record: &VmRecord) -> Option<i32> {
+    Some(record.state.instance()?.network.as_ref()?.process.pid)
+}
+
+/// Words on one line, if there are any.
+fn list(words: impl Iterator<Item = String>, separator: &str) -> Option<String> {
+    let text = words.collect::<Vec<_>>().join(separator);
+    Some(escape(&text)).filter(|text| !text.is_empty())
 }
 
 const LINES: TableShape<2> = TableShape {
@@ -126,8 +143,11 @@ pub fn inspection_text(layout: TableLayout, found: &VmInspection) -> String {
     let labels = manifest.labels.to_strings().join(" ");
     let metadata: Vec<String> =
         manifest.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let network = &manifest.network;
+    let denied = record.network.denied;
+    let denied = (denied > 0).then(|| format!("{denied} attempts since its start"));
     let jail = if manifest.jailed { ", in a jail" } else { "" };
-    let lines: [(&str, Option<String>); 26] = [
+    let lines: [(&str, Option<String>); 30] = [
         ("VM", Some(manifest.vm_id.to_string())),
         ("Name", manifest.name.as_ref().map(ToString::to_string)),
         ("State", Some(record.state.name().to_owned())),
@@ -139,7 +159,10 @@ pub fn inspection_text(layout: TableLayout, found: &VmInspection) -> String {
         ("Runs on", Some(format!("{}/{}{jail}", manifest.backend, manifest.accelerator))),
         ("Isolation", Some(manifest.isolation().to_string())),
         ("Nested VMs", manifest.nested.then(|| "yes".into())),
-        ("Network", Some("none".into())),
+        ("Network", Some(network_text(record))),
+        ("Allowed", list(network.allow.iter().map(ToString::to_string), " ")),
+        ("Published", list(record.published().iter().map(port_line), ", ")),
+        ("Denied", denied),
         ("Keep", Some(if manifest.keep { "yes" } else { "no: exec deletes it" }.into())),
         ("Created", Some(since(manifest.created_at))),
         ("Started", found.started_at.map(since)),
@@ -149,6 +172,7 @@ pub fn inspection_text(layout: TableLayout, found: &VmInspection) -> String {
         ),
         ("Expires", Some(expires)),
         ("VMM", instance.map(|instance| format!("process {}", instance.process.pid))),
+        ("Helper", network_pid(record).map(|pid| format!("process {pid}, for its network"))),
         ("Image", found.image.clone().and_then(path)),
         ("Digest", Some(manifest.image.clone()).filter(|digest| !digest.is_empty())),
         ("Disk", found.disk.and_then(|_| path(paths.disk()))),

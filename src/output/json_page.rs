@@ -12,12 +12,13 @@ use serde_json::Value;
 
 use super::{
     CopyView, DiskUseView, ErrorReport, ExecAnswer, ImageView, InspectionView, LogView, PathView,
-    ProfileView, PruneView, ReapView, RemovalView, SettingView, TemplateView, VmView, WaitView,
+    PortView, ProfileView, PruneView, ReapView, RemovalView, SettingView, TemplateView, VmView,
+    WaitView,
 };
 use crate::lifecycle::HostDiagnosis;
 
 /// Verbs in the order of the help, and what they print. A word in brackets is an object.
-const VERBS: [(&str, &str); 29] = [
+const VERBS: [(&str, &str); 30] = [
     ("run", "[Command]"),
     ("create", "[VM]"),
     ("start", "[VM] for each; with `--all` an array of [VM]"),
@@ -32,6 +33,7 @@ const VERBS: [(&str, &str); 29] = [
     ("rename", "[VM]"),
     ("status", "array of [VM], with `--watch` again and again; [VM] for each that is named"),
     ("inspect", "[Inspection] for each"),
+    ("port", "array of [Port]"),
     ("df", "[DiskUse]"),
     ("reap", "[Reap]"),
     ("profiles", "array of [Profile]"),
@@ -128,6 +130,7 @@ fn definitions() -> BTreeMap<String, Value> {
         add::<HostDiagnosis>,
         add::<InspectionView>,
         add::<DiskUseView>,
+        add::<PortView>,
     ];
     all.iter().for_each(|add| add(&mut generator));
     generator.take_definitions(true).into_iter().collect()

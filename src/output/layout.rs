@@ -15,6 +15,8 @@ use super::color::{StreamColor, TextTone};
 pub enum CellFit {
     /// Nothing: an id, a number or a keyword.
     Whole,
+    /// As `Whole`, and left out if every cell is a dash.
+    Sparse,
     /// As `Whole`, and aligned to the right.
     Number,
     /// Replaces the middle by an ellipsis.
@@ -87,6 +89,9 @@ impl TableLayout {
     ) -> Vec<String> {
         let mut shown: Vec<ShownColumn> =
             shape.columns.iter().enumerate().map(measured(rows)).collect();
+        shown.retain(|column| {
+            column.fit != CellFit::Sparse || rows.iter().any(|row| row[column.at].text != "-")
+        });
         self.fit(shape, &mut shown);
         for column in &mut shown {
             let texts: Vec<&str> = rows.iter().map(|row| &*row[column.at].text).collect();
@@ -196,7 +201,7 @@ fn measured<const N: usize>(
             [widest, comfortable, little.min(least), least_of_all.min(least)]
         };
         let widths = match fit {
-            CellFit::Whole | CellFit::Number => [widest; 4],
+            CellFit::Whole | CellFit::Sparse | CellFit::Number => [widest; 4],
             CellFit::Name => squeezed(NAME_WIDTHS, widest),
             CellFit::Text => {
                 let words = texts.flat_map(|text| text.split(' '));

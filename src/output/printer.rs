@@ -13,10 +13,12 @@ use super::color::{ColorMode, TextTone};
 use super::error_report::ErrorReport;
 use super::escape::{escape, escape_json};
 use super::layout::TableLayout;
+use super::network_view::host_address;
 use super::standard::{to_stderr, to_stdout};
 use crate::archive::CopyTally;
 use crate::host::terminal::HostTerminal;
 use crate::lifecycle::{PhaseTimings, StartRemark};
+use crate::model::GuestPort;
 use crate::sys::poll::{self, PollFlags};
 
 /// How long a verdict waits for room on standard error.
@@ -161,6 +163,10 @@ impl Printer {
             StartRemark::NotIsolated if self.style.json => {}
             StartRemark::NotIsolated => {
                 self.note("mayfly: mock does not isolate: commands run on this host as you");
+            }
+            StartRemark::Published(port) => {
+                let (host, guest) = (host_address(port), GuestPort::of(port));
+                self.note(&format!("mayfly: published {host} -> {guest}"));
             }
             StartRemark::Warning(text) => self.note(&format!("mayfly: {text}")),
             StartRemark::Progress(text) => self.note_on_terminal(&format!("mayfly: {text}")),

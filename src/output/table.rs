@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 
 use super::color::TextTone;
 use super::escape::escape;
-use super::layout::CellFit::{Name, Number, Text, Whole};
+use super::layout::CellFit::{Name, Number, Sparse, Text, Whole};
 use super::layout::{TableCell, TableLayout, TableShape};
+use super::network_view::network_word;
 use super::printer::Printer;
 use crate::host::directory::DiskUsage;
 use crate::image::ImageInfo;
 use crate::model::{
-    Accelerator, CheckVerdict, ClockReading, HostCheck, ImageRecipe, MemMib, Profile, ProfileName,
-    TimeSpan, VmPhase, VmRecord,
+    Accelerator, CheckVerdict, ClockReading, HostCheck, ImageRecipe, MemMib, NetworkState, Profile,
+    ProfileName, TimeSpan, VmPhase, VmRecord,
 };
 use crate::template::ListedTemplate;
 
-const VMS: TableShape<8> = TableShape {
+const VMS: TableShape<9> = TableShape {
     columns: [
         ("VM", Whole),
         ("NAME", Name),
@@ -24,9 +25,10 @@ const VMS: TableShape<8> = TableShape {
         ("RUNS ON", Text),
         ("ISOLATION", Whole),
         ("SIZE", Whole),
+        ("NET", Sparse),
         ("LEFT", Whole),
     ],
-    optional: &["ISOLATION", "SIZE", "RUNS ON", "PROFILE"],
+    optional: &["ISOLATION", "SIZE", "NET", "RUNS ON", "PROFILE"],
     important: &["NAME"],
 };
 
@@ -56,10 +58,16 @@ pub fn status_rows(printer: Printer, records: &[VmRecord], now: &ClockReading) -
             runs_on.into(),
             manifest.isolation().to_string().into(),
             size(manifest.vcpu_count, manifest.mem_mib).into(),
+            net(record),
             left.into(),
         ]
     });
     printer.layout().rows(&VMS, &rows.collect::<Vec<_>>())
+}
+
+fn net(record: &VmRecord) -> TableCell {
+    let tone = (record.network.state == NetworkState::Lost).then_some(TextTone::Bad);
+    TableCell { tone, ..network_word(record).into() }
 }
 
 fn state(record: &VmRecord) -> TableCell {

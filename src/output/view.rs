@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::escape::{escape, escape_lines};
 use super::exec_answer::encode;
+use super::network_view::NetworkView;
 use crate::archive::CopyTally;
 use crate::lifecycle::{LogKind, WaitOutcome};
 use crate::model::{Accelerator, BackendKind, Isolation, VmId, VmPhase, VmRecord};
@@ -48,6 +49,7 @@ pub struct VmView {
     host: Option<String>,
     /// The digest of the image it was created from; `null` with `mock`.
     image_digest: Option<String>,
+    network: NetworkView,
 }
 
 impl From<&VmRecord> for VmView {
@@ -76,6 +78,7 @@ impl From<&VmRecord> for VmView {
                 _ => None,
             },
             image_digest: Some(manifest.image.clone()).filter(|digest| !digest.is_empty()),
+            network: NetworkView::from(record),
         }
     }
 }

@@ -79,6 +79,7 @@ const ROWS: &[VerbRow] = &[
     row("rename").prints("rename box other", "other\n").may_miss("rename nope other", NO_VM),
     row("status").prints("status box", "[..]box[..]\n").may_miss("status nope", NO_VM),
     row("inspect").prints("inspect box", "[..]box[..]\n").may_miss("inspect nope", NO_VM),
+    row("port").may_do_nothing("port box", "").may_miss("port nope", NO_VM),
     row("reap").may_do_nothing("reap", ""),
     row("df").prints("df", "[..]\n"),
     row("profiles").prints("profiles", "[..]debian-base[..]\n"),

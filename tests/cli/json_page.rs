@@ -168,6 +168,7 @@ fn every_verb_prints_what_the_page_says() {
         ("status", "status", "array of VM"),
         ("status web box nope", "status", "VM for each"),
         ("inspect web box nope", "inspect", "Inspection for each"),
+        ("port web", "port", "array of Port"),
         ("extend box 20m", "extend", "VM for each"),
         ("rename box db", "rename", "VM"),
         ("cp notes web:", "cp", "Copy"),

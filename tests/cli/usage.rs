@@ -3,7 +3,7 @@
 use crate::support::answer::matches;
 use crate::support::environment::Environment;
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 17] = [
     "run",
     "create",
     "start",
@@ -15,6 +15,7 @@ const VERBS: [&str; 16] = [
     "extend",
     "rename",
     "status",
+    "port",
     "reap",
     "profiles",
     "image",
@@ -201,7 +202,6 @@ fn words_of_other_programs_get_a_hint() {
         (&["kill", "box"], 2, "mayfly calls that 'mayfly stop --grace 0s box'"),
         (&["ssh", "box"], 2, "mayfly calls that 'mayfly shell box'"),
         (&["pause", "box"], 2, "a VM cannot be paused; [..]"),
-        (&["port", "box"], 2, "VMs have no network yet"),
         // What is only similar to a verb that deletes is not taken for it.
         (&["rmm"], 2, "'mayfly --help' shows the usage"),
         (&["stopp"], 2, "'mayfly --help' shows the usage"),

@@ -3,7 +3,7 @@
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 /// The fields of a VM in `--json`, in their documented order.
-pub const VM: [&str; 19] = [
+pub const VM: [&str; 20] = [
     "vm_id",
     "profile",
     "vcpu_count",
@@ -23,6 +23,7 @@ pub const VM: [&str; 19] = [
     "labels",
     "host",
     "image_digest",
+    "network",
 ];
 
 /// The fields of a template in `--json`.

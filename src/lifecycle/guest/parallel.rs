@@ -82,7 +82,7 @@ mod tests {
     use nix::sys::signal::Signal;
 
     use super::*;
-    use crate::model::{BootId, VmExpiry, VmManifest, VmPhase};
+    use crate::model::{BootId, NetworkReport, VmExpiry, VmManifest, VmPhase};
 
     fn vms(count: usize) -> Vec<VmRecord> {
         let boot_id = BootId("this".into());
@@ -93,6 +93,7 @@ mod tests {
             state: VmPhase::Created,
             command: None,
             waits: None,
+            network: NetworkReport::default(),
         };
         vec![vm; count]
     }

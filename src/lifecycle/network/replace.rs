@@ -59,9 +59,7 @@ fn replace(
     wait: &mut WaitLimit<'_>,
 ) -> Result<ReleasedChild> {
     let name = record.manifest.display_name();
-    let recorded = record.state.instance().and_then(|instance| instance.network.as_ref());
-    let published = recorded.map_or(&record.manifest.network.publish, |network| &network.published);
-    let (ports, refused) = BoundPorts::bind_free(published);
+    let (ports, refused) = BoundPorts::bind_free(record.published());
     for refusal in refused {
         (manager.say)(&format!(
             "mayfly: VM {name} has a new network helper, but {}; 'mayfly stop {name}', then 'mayfly start {name}' \

@@ -8,6 +8,7 @@ use crate::host::clock;
 use crate::host::directory::{self, DiskUsage};
 use crate::lifecycle::full_disk::why_waiting;
 use crate::lifecycle::manager::VmManager;
+use crate::lifecycle::network::report_on;
 use crate::model::{ClockReading, ProcessId, VmPaths, VmRecord, VmRef};
 
 /// Clock ticks per second in /proc, which are the same on every x86-64 kernel (USER_HZ).
@@ -35,7 +36,7 @@ pub fn inspect(manager: &VmManager, vm: &VmRef) -> Result<VmInspection> {
     let now = clock::now()?;
     let contents = manager.registry.read()?;
     let id = contents.resolve(vm)?;
-    let mut record = manager.observe(contents.get(&id)?.clone(), &now)?;
+    let mut record = report_on(manager, manager.observe(contents.get(&id)?.clone(), &now)?)?;
     record.waits = why_waiting(manager, &record);
     let paths = manager.paths(&id);
     let disk = paths.disk();

@@ -4,6 +4,7 @@ mod activity;
 mod disk_use;
 mod inspect;
 mod logs;
+mod published;
 mod status;
 mod wait;
 
@@ -11,5 +12,6 @@ pub use activity::{VmWatcher, watch_registry};
 pub use disk_use::{DiskGroup, DiskItem, DiskKind, disk_use};
 pub use inspect::{VmInspection, inspect};
 pub use logs::{LogFollower, LogKind, read_log};
+pub use published::published_ports;
 pub use status::{status, status_all};
 pub use wait::{WaitGoal, WaitOutcome, wait};

@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::host::clock;
 use crate::lifecycle::full_disk::{go_on, is_room_scarce, why_waiting};
 use crate::lifecycle::manager::VmManager;
+use crate::lifecycle::network::report_on;
 use crate::lifecycle::unexpired::observe_unexpired;
 use crate::model::{StatusFilter, VmRecord, VmRef};
 
@@ -17,7 +18,7 @@ pub fn status_all(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<V
         .read()?
         .vms
         .values()
-        .map(|record| manager.observe(record.clone(), &now))
+        .map(|record| report_on(manager, manager.observe(record.clone(), &now)?))
         .collect::<Result<_>>()?;
     records.retain(|record| filters.iter().all(|filter| filter.matches(record)));
     if is_room_scarce(manager) {
@@ -36,5 +37,5 @@ pub fn status(manager: &VmManager, vm: &VmRef) -> Result<VmRecord> {
     let id = contents.resolve(vm)?;
     let mut record = observe_unexpired(manager, contents.get(&id)?.clone())?;
     record.waits = go_on(manager, &record);
-    Ok(record)
+    report_on(manager, record)
 }

@@ -8,7 +8,8 @@ use super::processes;
 use crate::host::{clock, directory, process};
 use crate::lifecycle::manager::VmManager;
 use crate::model::{
-    BootId, ProcessLiveness, VmExpiry, VmId, VmInstance, VmManifest, VmName, VmPhase, VmRecord,
+    BootId, NetworkReport, ProcessLiveness, VmExpiry, VmId, VmInstance, VmManifest, VmName,
+    VmPhase, VmRecord,
 };
 use crate::registry::{RegistryChange, RegistryContents, read_vm_files};
 
@@ -104,5 +105,6 @@ fn restore(manifest: VmManifest, instance: Option<VmInstance>, boot: &BootId) ->
     let remaining = expires_at - clock::unix_time().as_secs_f64();
     let expires_boottime = clock::boottime().map_or(0.0, |now| now.as_secs_f64()) + remaining;
     let expiry = VmExpiry { expires_at, expires_boottime, boot_id: boot.clone() };
-    VmRecord { manifest, expiry, state, command: None, waits: None }
+    let network = NetworkReport::default();
+    VmRecord { manifest, expiry, state, command: None, waits: None, network }
 }

@@ -2,6 +2,7 @@
 
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::timings::PhaseTimings;
+use crate::model::PublishedPort;
 
 /// The caller of a start: what interrupts it, and what it learns.
 pub struct StartCaller<'a> {
@@ -18,6 +19,8 @@ pub struct StartCaller<'a> {
 pub enum StartRemark {
     /// The VM is a process of this host like any other.
     NotIsolated,
+    /// A free port of the host was chosen.
+    Published(PublishedPort),
     /// Something unexpected.
     Warning(String),
     /// Something that takes a while.

@@ -13,7 +13,7 @@ use self::from_template::TemplateFailure;
 use crate::backend::{MemorySource, StreamPurpose};
 use crate::image::LockedImage;
 use crate::lifecycle::manager::VmManager;
-use crate::lifecycle::network::BoundPorts;
+use crate::lifecycle::network::{BoundPorts, report_on};
 use crate::lifecycle::recover::teardown;
 use crate::lifecycle::unexpired::acquire_unexpired;
 use crate::model::{Isolation, Refusal, RefusalKind, VmId, VmManifest, VmRecord};
@@ -72,9 +72,9 @@ pub fn start(
             record.finish_start()?;
             Ok(record.clone())
         })?;
-        Ok(StartedVm { record, booted })
+        Ok(StartedVm { record: report_on(manager, record)?, booted })
     });
-    started.or_else(|error| {
+    let started = started.or_else(|error| {
         // Also needed if only the record could not be written: the caller reports that the VM did not
         // start, so it must not run.
         let undo = || {
@@ -83,7 +83,13 @@ pub fn start(
         };
         undo().with_context(|| format!("while undoing: {error:#}"))?;
         Err(error)
-    })
+    })?;
+    for (wanted, port) in record.manifest.network.publish.iter().zip(started.record.published()) {
+        if wanted.host_port == 0 {
+            (caller.remark)(StartRemark::Published(*port));
+        }
+    }
+    Ok(started)
 }
 
 /// The image a VM boots, locked against replacement; `None` if it boots none or the image is gone.

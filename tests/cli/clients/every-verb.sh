@@ -60,7 +60,8 @@ is '.stdout == "here\n"' mayfly exec --json box -- cat /root/here
 is ".vm_id == \"$vm\" and .exit_code == 0" mayfly exec --json --all --label job=7 -- test -e /root/here
 [ "$(mayfly exec --all -- cat /root/here)" = 'box | here' ]
 fails 125 mayfly exec --json --all --label job=8 -- true 2> error.json
-is ".vm_id == \"$vm\" and .disk.bytes > 0 and .network == null" mayfly inspect --json box
+is ".vm_id == \"$vm\" and .disk.bytes > 0 and .network.state == \"none\"" mayfly inspect --json box
+is 'length == 0' mayfly port --json box
 is '.bytes > 0 and (.groups | any(.kind == "vms" and .count == 1))' mayfly df --json
 is '.files == 1' mayfly cp --json box:/root/here there
 [ "$(< there)" = here ]
