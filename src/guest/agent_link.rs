@@ -27,7 +27,7 @@ impl AgentLink {
         channel.stream.set_nonblocking(true)?;
         Ok(AgentLink {
             channel,
-            inbox: FrameInbox::default(),
+            inbox: FrameInbox::new(FrameSide::Agent),
             outbox: FrameOutbox::default(),
             tag: 0,
         })

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::outcome::CapturedOutput;
-use crate::protocol::MAX_PAYLOAD;
+use crate::protocol::MAX_OUTPUT;
 use crate::sys::nonblocking::NonblockingWriter;
 
 /// What to do with a command's output.
@@ -56,7 +56,7 @@ impl OutputDrain {
                 debug_assert!(held.is_empty());
                 let written = target.write(payload)?;
                 if written < payload.len() {
-                    held.reserve_exact(MAX_PAYLOAD);
+                    held.reserve_exact(MAX_OUTPUT);
                     held.extend_from_slice(&payload[written..]);
                     *start = 0;
                 }

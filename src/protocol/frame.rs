@@ -7,8 +7,13 @@ use serde::de::DeserializeOwned;
 /// Bytes before the payload: length, kind, tag.
 pub const HEADER: usize = 4 + 1 + 8;
 
-/// The largest payload of any frame: the default capacity of a Linux pipe, so that one read becomes one frame.
+/// The largest payload of any frame but output: the default capacity of a Linux pipe, so that one read becomes one frame.
 pub const MAX_PAYLOAD: usize = 64 * 1024;
+
+/// The largest payload of output, all that a command's pipe can hold: the fewer frames there are, the less an emulated
+/// guest has to do. The other direction has smaller frames, because what a killed client left unfinished is filled up
+/// with zeros.
+pub const MAX_OUTPUT: usize = 256 * 1024;
 
 /// How many bytes of a stream one frame carries: with the header, exactly 64 KiB. The virtio console moves
 /// bytes in buffers of 32 KiB out of a guest and of 4 KiB into it, and each costs the same however full it is;
@@ -80,9 +85,9 @@ kinds! {
     /// [`ExecStarted`](super::ExecStarted): the command runs.
     Started = 67, Agent, 2..=64;
     /// Bytes from the command's standard output.
-    Stdout = 68, Agent, 1..=MAX_PAYLOAD;
+    Stdout = 68, Agent, 1..=MAX_OUTPUT;
     /// Bytes from the command's standard error.
-    Stderr = 69, Agent, 1..=MAX_PAYLOAD;
+    Stderr = 69, Agent, 1..=MAX_OUTPUT;
     /// [`StdinCredit`](super::StdinCredit) for more standard input.
     StdinCredit = 70, Agent, 2..=64;
     /// [`ExecExit`](super::ExecExit): the command ended and all its output was sent.
@@ -153,6 +158,11 @@ impl FrameHeader {
     }
 }
 
+/// What precedes a frame's payload of `length` bytes.
+pub fn frame_header(kind: FrameKind, tag: u64, length: usize) -> [u8; HEADER] {
+    FrameHeader::encode(kind, tag, length)
+}
+
 impl Frame<'_> {
     /// Parses the JSON payload.
     ///
@@ -193,7 +203,7 @@ mod tests {
     fn kinds_and_codes_agree_and_zero_is_not_a_kind() {
         for &kind in FrameKind::ALL {
             assert_eq!(FrameKind::from_code(kind as u8), Some(kind));
-            assert!(*kind.lengths().end() <= MAX_PAYLOAD);
+            assert!(*kind.lengths().end() <= MAX_OUTPUT);
         }
         assert_eq!(FrameKind::from_code(0), None);
         assert!(FrameHeader::decode(&[0; HEADER], FrameSide::Host, 0).is_err());

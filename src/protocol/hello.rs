@@ -93,7 +93,7 @@ fn find(magic: [u8; 16], bytes: &[u8]) -> (Option<(u32, u64)>, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::frame::MAX_PAYLOAD;
+    use crate::protocol::frame::MAX_OUTPUT;
 
     #[test]
     fn a_hello_is_found_after_any_bytes_and_across_any_cut() {
@@ -121,7 +121,7 @@ mod tests {
     fn a_hello_in_place_of_a_frame_has_an_impossible_length() {
         for magic in [SYNC, ANSWER] {
             let length = u32::from_le_bytes(magic[..4].try_into().unwrap());
-            assert!(length as usize > MAX_PAYLOAD);
+            assert!(length as usize > MAX_OUTPUT);
         }
     }
 }

@@ -2,11 +2,10 @@
 
 use zeroize::Zeroize;
 
-use super::frame::{Frame, FrameHeader, FrameSide, HEADER, MAX_PAYLOAD, ProtocolViolation};
+use super::frame::{
+    Frame, FrameHeader, FrameSide, HEADER, MAX_OUTPUT, MAX_PAYLOAD, ProtocolViolation,
+};
 use super::hello::{Hello, HelloAck};
-
-/// Two of the largest frames: room to complete one while it also holds the beginning of the next.
-const CAPACITY: usize = 2 * (HEADER + MAX_PAYLOAD);
 
 /// Bytes that arrived and were not taken yet. It never grows.
 #[derive(Debug)]
@@ -16,19 +15,23 @@ pub struct FrameInbox {
     end: usize,
 }
 
-impl Default for FrameInbox {
-    fn default() -> Self {
-        FrameInbox { bytes: vec![0; CAPACITY].into(), start: 0, end: 0 }
-    }
-}
-
 impl FrameInbox {
+    /// An inbox for frames from this side. It has room to complete the largest while it also holds the beginning of
+    /// the next.
+    pub fn new(from: FrameSide) -> FrameInbox {
+        let largest = match from {
+            FrameSide::Host => MAX_PAYLOAD,
+            FrameSide::Agent => MAX_OUTPUT,
+        };
+        FrameInbox { bytes: vec![0; 2 * (HEADER + largest)].into(), start: 0, end: 0 }
+    }
+
     /// Where to read the next bytes to; report how many with [`FrameInbox::filled`]. It is never empty if all
     /// complete frames have been taken.
     pub fn space(&mut self) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
-        } else if self.start > 0 && CAPACITY - self.end < HEADER + MAX_PAYLOAD {
+        } else if self.start > 0 && self.bytes.len() - self.end < self.bytes.len() / 2 {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
@@ -37,7 +40,7 @@ impl FrameInbox {
 
     /// Adds `count` bytes that were read into [`FrameInbox::space`].
     pub fn filled(&mut self, count: usize) {
-        assert!(count <= CAPACITY - self.end, "more bytes than there was space");
+        assert!(count <= self.bytes.len() - self.end, "more bytes than there was space");
         self.end += count;
     }
 

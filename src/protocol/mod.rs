@@ -13,7 +13,7 @@
 //! report theirs to each other; the host refuses an agent of another version.
 //!
 //! **Frames.** `len: u32 LE | kind: u8 | tag: u64 LE | payload`. The tag is the session's nonce. `len` counts
-//! the payload and is checked against the kind's limit before anything is allocated. No payload is larger than
+//! the payload and is checked against the kind's limit before anything is allocated. No payload but output is larger than
 //! [`MAX_PAYLOAD`]; a larger request is sent in parts ([`FrameKind::ExecPart`]).
 //!
 //! **Resynchronising.** A frame with a wrong tag, an unknown kind or an impossible length ends the session and
@@ -47,7 +47,8 @@ mod secret;
 mod text;
 
 pub use frame::{
-    Frame, FrameKind, FrameSide, HEADER, MAX_PAYLOAD, ProtocolViolation, STREAM_PAYLOAD,
+    Frame, FrameKind, FrameSide, HEADER, MAX_OUTPUT, MAX_PAYLOAD, ProtocolViolation,
+    STREAM_PAYLOAD, frame_header,
 };
 pub use hello::{Hello, HelloAck, VERSION};
 pub use inbox::FrameInbox;

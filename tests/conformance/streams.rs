@@ -40,6 +40,14 @@ pub fn streams_are_byte_exact(bench: &Bench) {
     assert_eq!(both.code(), 0);
     assert!(both.stdout.len() == 3_000_000 && both.stdout.iter().all(|&b| b == b'o'));
     assert!(both.stderr.len() == 3_000_000 && both.stderr.iter().all(|&b| b == b'e'));
+    // Pages that are partly full, in a pipe of the default size and in the largest that the command may make.
+    let uneven = r#"$| = 1; fcntl STDOUT, 1031, 1 << 20 if $ARGV[0];
+        for (1..9000) { syswrite STDOUT, "u" x ($_ % 900) . "\n" }"#;
+    let expected: String = (1..=9000).map(|n| "u".repeat(n % 900) + "\n").collect();
+    for grown in ["", "1"] {
+        let received = vm.exec(&["perl", "-e", uneven, grown]);
+        assert!(received.stdout == expected.as_bytes(), "{}", received.stdout.len());
+    }
     // A command that does not read all its input does not block.
     vm.feed("head -c 3; exit 5", &sent[..1 << 20]).is(5, "[..]", "");
 }

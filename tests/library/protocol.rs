@@ -12,7 +12,7 @@ fn frames(
     bytes: &[u8],
     pieces: &[usize],
 ) -> (Vec<(FrameKind, Vec<u8>)>, Option<usize>) {
-    let mut inbox = FrameInbox::default();
+    let mut inbox = FrameInbox::new(FrameSide::Agent);
     let mut taken = Vec::new();
     let mut pieces = pieces.iter().cycle();
     let mut at = 0;
@@ -104,7 +104,7 @@ proptest! {
         tag: u64,
     ) {
         let hello = Hello { version: 1, nonce };
-        let mut inbox = FrameInbox::default();
+        let mut inbox = FrameInbox::new(FrameSide::Agent);
         let line = [&junk[..], &hello.encode()].concat();
         inbox.space()[..line.len()].copy_from_slice(&line);
         inbox.filled(line.len());
@@ -116,7 +116,7 @@ proptest! {
 
     #[test]
     fn only_the_awaited_ack_counts(others in prop::collection::vec(any::<u64>(), 0..5), nonce: u64) {
-        let mut inbox = FrameInbox::default();
+        let mut inbox = FrameInbox::new(FrameSide::Agent);
         for other in others.iter().filter(|other| **other != nonce).chain([&nonce]) {
             let ack = HelloAck { version: 1, nonce: *other }.encode();
             inbox.space()[..ack.len()].copy_from_slice(&ack);

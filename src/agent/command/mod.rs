@@ -6,6 +6,7 @@ mod failure;
 mod input;
 mod login;
 mod prepare;
+mod relay;
 mod running;
 mod secrets;
 mod spawn;
@@ -14,4 +15,5 @@ mod terminal;
 mod user;
 
 pub use failure::failure;
+pub use relay::OutputRelay;
 pub use running::RunningCommand;

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use super::failure::failure;
 use super::input::StandardInput;
 use super::prepare::prepare;
+use super::relay::OutputRelay;
 use super::spawn::{SpawnError, SpawnStep};
 use super::stdio::{CommandOutput, CommandStdio};
 use super::{defaults, secrets, spawn, terminal};
@@ -128,17 +129,31 @@ impl RunningCommand {
         self.outputs.iter().flatten().map(|output| &output.source)
     }
 
-    /// Moves output into the outbox while there is room for a full frame.
-    pub fn read_outputs(&mut self, outbox: &mut FrameOutbox, tag: u64) {
+    /// Moves output into the outbox while there is room for a full frame, or a large amount into the relay, if there
+    /// is one and nothing is on its way.
+    pub fn read_outputs(
+        &mut self,
+        outbox: &mut FrameOutbox,
+        mut relay: Option<&mut OutputRelay>,
+        tag: u64,
+    ) {
         for turn in 0..2 {
             let index = (self.first + turn) % 2;
             let Some(output) = &mut self.outputs[index] else { continue };
-            if !outbox.takes_data() {
+            let is_full = relay.as_ref().is_some_and(|relay| !relay.is_empty());
+            if !outbox.takes_data() || is_full {
                 self.first = index;
                 return;
             }
-            let read =
-                outbox.push_with(output.kind, tag, usize::MAX, |room| output.source.read(room));
+            let mut read = Ok(0);
+            if let Some(relay) = relay.as_mut().filter(|_| outbox.is_empty() && !self.has_terminal)
+            {
+                read = relay.take(output.kind, tag, &output.source);
+            }
+            if let Ok(0) = read {
+                read =
+                    outbox.push_with(output.kind, tag, usize::MAX, |room| output.source.read(room));
+            }
             match read {
                 Ok(0) => self.outputs[index] = None,
                 Ok(count) => {

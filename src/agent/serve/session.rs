@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::host_stream::HostStream;
-use crate::agent::command::{RunningCommand, failure};
+use crate::agent::command::{OutputRelay, RunningCommand, failure};
 use crate::agent::console;
 use crate::agent::vm::{AgentContext, shutdown};
 use crate::protocol::{
@@ -55,6 +55,7 @@ pub fn serve(
         received_secrets: false,
         command: None,
         finished: None,
+        relay: (!stream.is_connection()).then(OutputRelay::default),
         shutdown: None,
     };
     session.outbox.push_raw(&HelloAck { version: VERSION, nonce: hello.nonce }.encode());
@@ -86,6 +87,9 @@ struct Session<'a> {
     command: Option<RunningCommand>,
     /// The last command, until its exit is sent and there is time to clean up.
     finished: Option<RunningCommand>,
+    /// Output of the command that is on its way to the port; it was read before what is in the outbox. `None` on a
+    /// connection, where moving pages is no faster.
+    relay: Option<OutputRelay>,
     /// The deadline for sending the answer and the grace period, if the host asked for the VM's end.
     shutdown: Option<(Instant, Duration)>,
 }
@@ -124,7 +128,7 @@ impl Session<'_> {
                 command.input.write_waiting();
             }
             if ready.contains(&PollSource::Output) {
-                command.read_outputs(self.outbox, self.tag);
+                command.read_outputs(self.outbox, self.relay.as_mut(), self.tag);
             }
         }
         if ready.contains(&PollSource::Stream) {
@@ -216,8 +220,9 @@ impl Session<'_> {
 
     /// Updates the command, and sends the credit and the exit that follow from its state.
     fn advance(&mut self) {
+        let is_blocked = !self.outbox.takes_data() || self.is_relaying();
         let Some(command) = &mut self.command else { return };
-        command.update(self.context, !self.outbox.takes_data());
+        command.update(self.context, is_blocked);
         if !self.outbox.takes_control() {
             return;
         }
@@ -242,10 +247,14 @@ impl Session<'_> {
         }
     }
 
+    fn is_relaying(&self) -> bool {
+        self.relay.as_ref().is_some_and(|relay| !relay.is_empty())
+    }
+
     fn wait(&self, stream: &HostStream) -> Vec<PollSource> {
         let mut events = PollFlags::empty();
         events.set(PollFlags::POLLIN, self.outbox.takes_control());
-        events.set(PollFlags::POLLOUT, !self.outbox.is_empty());
+        events.set(PollFlags::POLLOUT, !self.outbox.is_empty() || self.is_relaying());
         let mut sources = vec![(PollSource::Stream, stream.as_fd(), events)];
         let input = self.command.as_ref().and_then(|command| command.input.wants_to_write());
         if let Some(input) = &input {
@@ -256,7 +265,7 @@ impl Session<'_> {
             if !command.has_ended() {
                 sources.push((PollSource::Exit, command.child_exit.as_fd(), PollFlags::POLLIN));
             }
-            if self.outbox.takes_data() {
+            if self.outbox.takes_data() && !self.is_relaying() {
                 let output = |file| (PollSource::Output, File::as_fd(file), PollFlags::POLLIN);
                 sources.extend(command.outputs().map(output));
             }
@@ -285,6 +294,12 @@ impl Session<'_> {
     }
 
     fn flush(&mut self, stream: &HostStream) -> Result<(), SessionEnd> {
+        if let Some(relay) = &mut self.relay {
+            relay.flush(stream).map_err(|_| SessionEnd::ClientGone)?;
+            if !relay.is_empty() {
+                return Ok(());
+            }
+        }
         while !self.outbox.is_empty() {
             match stream.write(self.outbox.pending()) {
                 Ok(count) => self.outbox.sent(count),
