@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::guest::{CopyRoom, CopySize, defaults};
 use super::manager::{LOCK_TIMEOUT, VmManager};
+use super::network::{NetworkRequest, check_backend};
 use super::recover::reap::reap_expired;
 use super::remove::remove_settled;
 use super::slot;
@@ -16,9 +17,9 @@ use crate::image::{LockedImage, ProgressSink};
 use crate::model::profile::DISK_MIB;
 use crate::model::record::reason;
 use crate::model::{
-    AllowRule, BackendChoice, Isolation, MemMib, NetworkMode, NetworkReport, NetworkSettings,
-    ProcessId, Profile, PublishedPort, Refusal, RefusalKind, TimeSpan, ValueRange, VmExpiry, VmId,
-    VmLabels, VmLimits, VmManifest, VmName, VmPhase, VmRecord, listed,
+    BackendChoice, Isolation, MemMib, NetworkReport, ProcessId, Profile, Refusal, RefusalKind,
+    TimeSpan, ValueRange, VmExpiry, VmId, VmLabels, VmLimits, VmManifest, VmName, VmPhase,
+    VmRecord, listed,
 };
 use crate::registry::{RegistryChange, RegistryContents, write_manifest};
 use crate::settings::Settings;
@@ -54,14 +55,6 @@ pub struct CreateRequest {
     pub owner: Option<ProcessId>,
 }
 
-/// The network that a user asked for, in addition to the profile's.
-#[derive(Debug, Clone, Default)]
-pub struct NetworkRequest {
-    pub mode: Option<NetworkMode>,
-    pub allow: Vec<AllowRule>,
-    pub publish: Vec<PublishedPort>,
-}
-
 /// Creates a VM: checks the request, deletes expired VMs, builds the image if it is missing, reserves a
 /// place among the active VMs, and prepares the VM's files.
 ///
@@ -75,10 +68,11 @@ pub fn create(
 ) -> Result<VmRecord> {
     let profiles = manager.settings.profiles()?;
     check_limits(&manager.settings, request, &profiles.limits)?;
+    request.network.check_limit(&manager.settings)?;
     let profile = manager.settings.profile(&request.profile)?;
     let backend = choose_backend(manager, profile, request)?;
 
-    check_network(request, backend.as_ref())?;
+    check_backend(&request.network.over(profile), backend.as_ref())?;
 
     reap_expired(manager)?;
     // Checked again by `reserve`. Checked here so that no image is built in vain.
@@ -211,20 +205,6 @@ fn choose_backend(
         .into())
 }
 
-/// Checks that the backend can give its VMs a network.
-fn check_network(request: &CreateRequest, backend: &dyn Backend) -> Result<(), Refusal> {
-    if network_of(request).is_none() || backend.network_link().is_some() {
-        return Ok(());
-    }
-    let message = format!("VMs of the {} backend have no network", backend.kind());
-    Err(Refusal::new(RefusalKind::Host, message).hint("use '--backend qemu'"))
-}
-
-fn network_of(request: &CreateRequest) -> NetworkSettings {
-    let NetworkRequest { mode, allow, publish } = request.network.clone();
-    NetworkSettings { mode: mode.unwrap_or_default(), allow, publish }
-}
-
 fn check_name(contents: &RegistryContents, request: &CreateRequest) -> Result<(), Refusal> {
     request.name.as_ref().map_or(Ok(()), |name| contents.check_name(name, None))
 }
@@ -286,7 +266,7 @@ fn manifest(
         nested: profile.nested,
         jailed: false,
         vmm_uid: None,
-        network: network_of(request),
+        network: request.network.over(profile),
         network_uid: None,
         owner: request.owner.clone().filter(|_| !keep),
         metadata,

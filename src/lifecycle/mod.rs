@@ -30,7 +30,7 @@ mod timings;
 mod unexpired;
 
 pub use crate::backend::StreamPurpose;
-pub use create::{CreateRequest, NetworkRequest, create};
+pub use create::{CreateRequest, create};
 pub use doctor::{HostDiagnosis, diagnose};
 pub use extend::extend;
 pub use guest::{
@@ -43,6 +43,7 @@ pub use images::{
     remove_image, remove_template,
 };
 pub use manager::VmManager;
+pub use network::NetworkRequest;
 pub use observe::{
     DiskGroup, DiskItem, DiskKind, LogFollower, LogKind, VmInspection, VmWatcher, WaitGoal,
     WaitOutcome, disk_use, inspect, published_ports, read_log, status, status_all, wait,

@@ -41,7 +41,8 @@ pub use layout::{BootFiles, FrozenFiles, VmPaths};
 pub use manifest::{VmInstance, VmManifest};
 pub use name_list::listed;
 pub use network::{
-    LinkKind, NetworkMode, NetworkProcess, NetworkReport, NetworkSettings, NetworkState,
+    LinkKind, NetworkLimit, NetworkMode, NetworkProcess, NetworkReport, NetworkSettings,
+    NetworkState,
 };
 pub use platform::{Accelerator, BackendChoice, BackendKind, Isolation};
 pub use process::{ProcessId, ProcessLiveness, ProcessPlace};

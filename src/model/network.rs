@@ -21,6 +21,20 @@ pub enum NetworkMode {
 
 display_as_value!(NetworkMode);
 
+/// The most network that VMs may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkLimit {
+    /// No network.
+    None,
+    /// What rules name, and published ports.
+    Named,
+    /// The internet, too.
+    Egress,
+}
+
+display_as_value!(NetworkLimit);
+
 /// What the frames of a line to a guest are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -42,6 +56,15 @@ pub struct NetworkSettings {
 }
 
 impl NetworkSettings {
+    /// The least limit that permits it.
+    pub fn needs(&self) -> NetworkLimit {
+        match self.mode {
+            NetworkMode::Egress => NetworkLimit::Egress,
+            NetworkMode::None if self.is_none() => NetworkLimit::None,
+            NetworkMode::None => NetworkLimit::Named,
+        }
+    }
+
     /// Whether the VM has no network at all.
     pub fn is_none(&self) -> bool {
         self.mode == NetworkMode::None && self.allow.is_empty() && self.publish.is_empty()

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::CommandDefaults;
 use super::key_places::KeyPlaces;
+use super::network::{NetworkLimit, NetworkSettings};
 use super::platform::{Isolation, display_as_value};
 use super::profile_name::{ProfileName, is_word};
 
@@ -30,6 +31,8 @@ pub struct Profile {
     pub require: Isolation,
     /// Give the guest hardware virtualization: a working `/dev/kvm`.
     pub nested: bool,
+    /// What its VMs reach, and what reaches them.
+    pub network: NetworkSettings,
     /// Defaults of its commands.
     pub command: CommandDefaults,
 }
@@ -173,6 +176,8 @@ pub struct VmLimits {
     pub ttl_seconds: ValueRange,
     /// The host users that root's VMMs run as, one each.
     pub vmm_uid: ValueRange,
+    /// The most network that VMs may have.
+    pub network: NetworkLimit,
     /// How long a template may be unused before `reap` deletes it.
     pub template_unused_seconds: u64,
     /// How many MiB one copy may bring out of a VM.
@@ -241,6 +246,7 @@ impl Profile {
             keep: false,
             require: Isolation::None,
             nested: false,
+            network: NetworkSettings::default(),
             command: CommandDefaults::default(),
         }
     }

@@ -115,6 +115,13 @@ impl<'a> FileValues<'a> {
         Ok(())
     }
 
+    /// A refusal of the value that `path` names, with its place.
+    pub(super) fn refuse_as(&self, path: &str, refusal: Refusal) -> Refusal {
+        let Some(key) = self.all.iter().find(|key| key.path == path) else { return refusal };
+        let place = place(self.text, self.origin, key.key.start);
+        Refusal { message: format!("{place}: {}: {}", key.shown, refusal.message), ..refusal }
+    }
+
     /// The refusal of a value, which is that of the innermost key.
     pub(super) fn refuse(&self, error: &toml::de::Error) -> Refusal {
         let at = error.span().map_or(0, |span| span.start);

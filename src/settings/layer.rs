@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
 use super::file_values::{FileValues, KnownKey, not_toml, place};
+use super::network_rules::{self, read_rules};
 use crate::model::{
-    CommandDefaults, DebianRecipe, ImageRecipe, ImportRecipe, Isolation, KeyPlaces, Profile,
-    ProfileName, Refusal, ValueRange,
+    CommandDefaults, DebianRecipe, ImageRecipe, ImportRecipe, Isolation, KeyPlaces, NetworkLimit,
+    NetworkMode, NetworkSettings, Profile, ProfileName, Refusal, ValueRange,
 };
 
 /// A key of a table, for the manual and for error messages.
@@ -52,6 +53,8 @@ forms! {
     ValueRange: "{ min = number, max = number }", "a range, such as { min = 1, max = 8 }";
     bool: "true | false", "true or false";
     Isolation: "\"none\" | \"emulated\" | \"hardware\"", "\"none\", \"emulated\" or \"hardware\"";
+    NetworkMode: "\"none\" | \"egress\"", "\"none\" or \"egress\"";
+    NetworkLimit: "\"none\" | \"named\" | \"egress\"", "\"none\", \"named\" or \"egress\"";
 }
 
 /// A table of a file: its keys, described in the manual, and how it is read and merged. The field after `and` is
@@ -98,6 +101,8 @@ table!(LimitsLayer {
     /// The host users that root's VMMs run as, one each, with groups of the same numbers. Nothing else on the
     /// host may use them. At least 1 and at most 2147483647.
     vmm_uid: ValueRange,
+    /// The most network that VMs may have: none, what --allow names along with published ports, or the internet, too.
+    network: NetworkLimit,
     /// 'reap' deletes templates that were not used for this many seconds.
     template_unused_seconds: u64,
     /// How many MiB one copy may bring out of a VM.
@@ -112,7 +117,7 @@ table!(ProfileLayer {
     /// What 'mayfly profiles' shows.
     description: String,
     /// The profile that this one is based on. This one has its fields, unless it sets them itself, and the
-    /// packages of both. The profile of an imported image cannot be extended.
+    /// packages, 'allow' and 'publish' of both. The profile of an imported image cannot be extended.
     extends: String,
     /// Debian packages of the image. The kernel and Debian's essential packages need not be named.
     packages: Vec<String>,
@@ -138,6 +143,13 @@ table!(ProfileLayer {
     require: Isolation,
     /// Whether a VM has a /dev/kvm, to run VMs itself. It then runs on QEMU.
     nested: bool,
+    /// What a VM reaches besides what 'allow' names: nothing, or the internet. --net overrides it, and --net none
+    /// 'allow' and 'publish', too.
+    network: NetworkMode,
+    /// What a VM may reach, as --allow takes it: \"deb.debian.org\", \"192.168.1.7:5432\". --allow adds to it.
+    allow: Vec<String>,
+    /// The VM's ports that this host can reach, as --publish takes them: \"8080:80\". --publish adds to them.
+    publish: Vec<String>,
     /// What 'run' puts before its command.
     entrypoint: Vec<String>,
     /// The command of 'run' if none is given.
@@ -183,6 +195,11 @@ impl ProfileLayer {
             keep: layer.keep.unwrap_or(false),
             require: layer.require.unwrap_or(Isolation::None),
             nested: layer.nested.unwrap_or(false),
+            network: NetworkSettings {
+                mode: layer.network.unwrap_or_default(),
+                allow: read_rules(layer.allow.as_deref())?,
+                publish: read_rules(layer.publish.as_deref())?,
+            },
             command: CommandDefaults {
                 entrypoint: layer.entrypoint.unwrap_or_default(),
                 cmd: layer.cmd.unwrap_or_default(),
@@ -259,11 +276,23 @@ impl ProfilesFile {
         };
         let (limits, profile) = (known(LIMIT_KEYS), known(PROFILE_KEYS));
         let values = FileValues::of(text, origin, whole.get_ref(), &limits, &profile)?;
-        let file = toml::from_str(text).map_err(|error| values.refuse(&error))?;
+        let file: ProfilesFile = toml::from_str(text).map_err(|error| values.refuse(&error))?;
+        file.check_rules(&values)?;
         for value in values.all {
             places.insert(value.path, place(text, origin, value.key.start));
         }
         Ok(file)
+    }
+
+    /// Checks the rules of all profiles here, where their places are known.
+    fn check_rules(&self, values: &FileValues<'_>) -> Result<(), Refusal> {
+        let profiles =
+            self.profiles.iter().map(|(name, layer)| (format!("profiles.{name}"), layer));
+        for (path, layer) in profiles.chain([("defaults".to_owned(), &self.defaults)]) {
+            network_rules::check(layer.allow.as_deref(), layer.publish.as_deref())
+                .map_err(|(key, refusal)| values.refuse_as(&format!("{path}.{key}"), refusal))?;
+        }
+        Ok(())
     }
 
     /// The profiles of imported images.

@@ -7,6 +7,7 @@ mod file_values;
 mod flags;
 mod imported;
 mod layer;
+mod network_rules;
 mod profiles;
 mod resolved;
 mod trusted;

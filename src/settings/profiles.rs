@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 
 use super::directories::home;
 use super::layer::{ProfileLayer, ProfilesFile};
+use super::network_rules::both;
 use super::{imported, trusted};
 use crate::model::{
-    DebianRecipe, KeyPlaces, Profile, ProfileName, ProfileSet, Refusal, RefusalKind, ValueRange,
-    VmLimits,
+    DebianRecipe, KeyPlaces, NetworkLimit, NetworkSettings, Profile, ProfileName, ProfileSet,
+    Refusal, RefusalKind, ValueRange, VmLimits,
 };
 
 /// The file at the top of the repository.
@@ -78,6 +79,7 @@ fn merge_with(lowest: ProfilesFile, texts: &[(String, String)]) -> Result<Profil
         mem_mib: layer.mem_mib.ok_or_else(|| missing("mem_mib"))?,
         ttl_seconds: layer.ttl_seconds.ok_or_else(|| missing("ttl_seconds"))?,
         vmm_uid: layer.vmm_uid.ok_or_else(|| missing("vmm_uid"))?,
+        network: layer.network.ok_or_else(|| missing("network"))?,
         template_unused_seconds: layer
             .template_unused_seconds
             .ok_or_else(|| missing("template_unused_seconds"))?,
@@ -137,9 +139,10 @@ impl MergedFiles {
             ));
         }
         let below = self.inherit(&base, depth + 1)?;
-        let mut packages = below.packages.clone().unwrap_or_default();
-        packages.extend(layer.packages.clone().unwrap_or_default());
-        Ok(ProfileLayer { packages: Some(packages), ..layer.over(below) })
+        let packages = both(below.packages.as_ref(), layer.packages.as_ref());
+        let allow = both(below.allow.as_ref(), layer.allow.as_ref());
+        let publish = both(below.publish.as_ref(), layer.publish.as_ref());
+        Ok(ProfileLayer { packages, allow, publish, ..layer.over(below) })
     }
 
     /// The refusal of a profile, with the place of the key that is wrong.
@@ -168,7 +171,21 @@ fn problem(profile: &Profile, limits: &VmLimits) -> Option<(&'static str, String
     let mem = || limits.mem_mib.problem_of("mem_mib", profile.mem_mib.into());
     let ttl = || limits.ttl_seconds.problem_of("ttl_seconds", profile.ttl_seconds);
     let problem = profile.command.problem().or_else(recipe).or_else(vcpus).or_else(mem);
-    problem.or_else(ttl)
+    problem.or_else(ttl).or_else(|| network_problem(&profile.network, limits.network))
+}
+
+/// The key of a profile that asks for more network than VMs may have, and why.
+fn network_problem(
+    network: &NetworkSettings,
+    limit: NetworkLimit,
+) -> Option<(&'static str, String)> {
+    let key = match network.needs() {
+        needed if needed <= limit => return None,
+        NetworkLimit::Egress => "network",
+        _ if network.allow.is_empty() => "publish",
+        _ => "allow",
+    };
+    Some((key, format!("{key} is more than limits.network permits, which is {limit}")))
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@ mod helper;
 mod ports;
 mod replace;
 mod report;
+mod request;
 
 pub use attach::attach;
 pub use ports::BoundPorts;
 pub use replace::replace_lost;
 pub use report::report_on;
+pub use request::{NetworkRequest, check_backend};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use toml::de::DeValue;
 
-use crate::model::{Accelerator, BackendChoice, Isolation, MemMib, TimeSpan};
+use crate::model::{Accelerator, BackendChoice, Isolation, MemMib, NetworkMode, TimeSpan};
 use crate::settings::directories::home;
 
 /// A key.
@@ -41,7 +41,7 @@ pub enum KeyForm {
 }
 
 /// All keys, in the order of the manual.
-pub static KEYS: [ConfigKey; 23] = [
+pub static KEYS: [ConfigKey; 24] = [
     key(
         "backend",
         KeyForm::Choice(words::<BackendChoice>),
@@ -63,6 +63,12 @@ pub static KEYS: [ConfigKey; 23] = [
         .flag("--mem of create, run and template build"),
     key("disk", KeyForm::Size, "The size of a new VM's own disk. Overrides its image's.")
         .flag("--disk of create, run and template build"),
+    key(
+        "net",
+        KeyForm::Choice(words::<NetworkMode>),
+        "What a new VM reaches. Overrides its profile; 'none' also turns off what that allows and publishes.",
+    )
+    .flag("--net of create, run and template build"),
     key("ttl", KeyForm::Span, "How long a new VM lives at most. Overrides its profile.")
         .flag("--ttl of create and run"),
     key(

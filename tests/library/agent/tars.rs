@@ -171,6 +171,7 @@ fn limits() -> VmLimits {
         mem_mib: any,
         ttl_seconds: any,
         vmm_uid: any,
+        network: NetworkLimit::Egress,
         template_unused_seconds: 0,
         copy_out_mib: 16,
         copy_out_files: 3_000,
