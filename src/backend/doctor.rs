@@ -33,7 +33,8 @@ pub fn examine(programs: &BackendPrograms, accelerator: Option<Accelerator>) -> 
     let choice = if firecracker_works { BackendChoice::Auto } else { BackendChoice::Qemu };
     let works = firecracker_works || qemu.verdict == CheckVerdict::Ok;
     let chosen = select(choice).ok().filter(|_| works);
-    checks.splice(0..0, [kvm_check(&kvm), qemu]);
+    let network = qemu::doctor::network(&programs.qemu);
+    checks.splice(0..0, [kvm_check(&kvm), qemu].into_iter().chain(network));
     BackendReport {
         checks,
         chosen: chosen.map(|backend| (backend.kind(), backend.accelerator().isolation())),

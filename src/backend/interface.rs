@@ -165,6 +165,11 @@ pub trait Backend {
         bail!("VMs of this backend have no network")
     }
 
+    /// What to do about a VMM that has ended, if the last lines it printed tell.
+    fn remedy(&self, _printed: &[String]) -> Option<&'static str> {
+        None
+    }
+
     /// How long a boot may take before it counts as failed. Emulation is tens of times slower than
     /// hardware, and slower still on a busy host; the limit is there to detect a boot that hangs.
     fn boot_deadline(&self) -> Duration;

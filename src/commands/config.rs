@@ -134,6 +134,7 @@ fn profile_value(profile: &Profile, key: &str) -> Option<String> {
         "ttl" => TimeSpan(Duration::from_secs(profile.ttl_seconds)).to_string(),
         "keep" => profile.keep.to_string(),
         "require" => profile.require.to_string(),
+        "net" => profile.network.mode.to_string(),
         "debian_mirror" => profile.recipe.debian()?.mirror.clone()?,
         _ => return None,
     })

@@ -11,6 +11,7 @@ use super::published_port::PublishedPort;
 /// What a VM may reach besides what its rules name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum NetworkMode {
     /// Nothing
     #[default]

@@ -8,7 +8,16 @@ const ANY: &[&str] = &[];
 
 const NO_MOUNTS: &str = "VMs share no directories with the host: 'run --copy-in DIR:PATH' copies one in, \
                          'run --copy-out PATH:DIR' copies one out, and 'mayfly cp' does both";
-const NO_NETWORK: &str = "VMs have no network yet; 'mayfly cp' copies files into and out of a VM";
+const NETWORK: &str = "'--net egress' lets a VM reach the internet, '--allow HOST:PORT' lets it reach one place, and \
+                       without them it has no network";
+const PUBLISH: &str = "'--publish 8080:80' lets this host reach port 80 of a VM at its own port 8080, and port 0 of the \
+                       host takes a free one";
+const NAMES: &str = "a VM's names are looked up as this host looks them up; what is in its /etc/hosts comes first, and \
+                     'host' is this host's loopback, for VMs with '--allow host:PORT'";
+const ALONE: &str = "VMs share no network: two meet at a published port, with '--publish 8080:80' for one and \
+                     '--allow host:8080' for the other";
+const AT_CREATION: &str = "a VM's network is set when it is made: give '--net', '--allow' and '--publish' to 'run' or \
+                           'create'";
 
 /// Verbs, flags, and the hint; the first that matches is given.
 const FLAGS: &[(&[&str], &[&str], &str)] = &[
@@ -27,26 +36,14 @@ const FLAGS: &[(&[&str], &[&str], &str)] = &[
         NO_MOUNTS,
     ),
     (&["rm"], &["--volumes", "--link"], "'rm' deletes the VM's disk without this flag"),
+    (&["start", "exec", "shell"], NETWORK_FLAGS, AT_CREATION),
+    (NEW, &["--network", "--internet"], NETWORK),
+    (NEW, &["-P", "--publish-all", "--expose", "--port", "--forward"], PUBLISH),
+    (NEW, &["--dns", "--dns-search", "--dns-option", "--dns-opt", "--add-host"], NAMES),
     (
-        GUEST,
-        &[
-            "--network",
-            "--net",
-            "--publish",
-            "-P",
-            "--publish-all",
-            "--expose",
-            "--port",
-            "--dns",
-            "--dns-search",
-            "--add-host",
-            "--ip",
-            "--ip6",
-            "--link",
-            "--mac-address",
-            "--network-alias",
-        ],
-        NO_NETWORK,
+        NEW,
+        &["--ip", "--ip6", "--link", "--link-local-ip", "--mac-address", "--network-alias"],
+        ALONE,
     ),
     (NEW, &["--hostname"], "'--name NAME' is the VM's hostname, too"),
     (
@@ -162,12 +159,49 @@ const FLAGS: &[(&[&str], &[&str], &str)] = &[
     (ANY, &["-H", "--host", "--context"], "mayfly has no daemon: it works on this host"),
 ];
 
+/// Flags about the network, mayfly's and docker's.
+const NETWORK_FLAGS: &[&str] = &[
+    "--net",
+    "--network",
+    "--allow",
+    "--publish",
+    "-P",
+    "--publish-all",
+    "--expose",
+    "--port",
+    "--dns",
+    "--dns-search",
+    "--dns-option",
+    "--dns-opt",
+    "--add-host",
+    "--ip",
+    "--ip6",
+    "--link",
+    "--mac-address",
+    "--network-alias",
+];
+
 /// The hint about a flag that the verb does not have.
 pub(super) fn about_flag(verb: &str, flag: &str) -> Option<&'static str> {
     let answers = |verbs: &[&str], flags: &[&str]| {
         (verbs.is_empty() || verbs.contains(&verb)) && flags.contains(&flag)
     };
     FLAGS.iter().find(|(verbs, flags, _)| answers(verbs, flags)).map(|(.., hint)| *hint)
+}
+
+/// The hint about a value of docker's `--net`, which is a kind of network.
+pub(super) fn about_network(value: &str) -> Option<&'static str> {
+    match value {
+        "host" => Some(
+            "a VM never has the host's network: '--net egress' reaches the internet, '--allow host:PORT' a port of \
+             this host",
+        ),
+        "bridge" | "default" | "nat" | "user" | "slirp4netns" | "pasta" => Some(
+            "'--net egress' lets a VM reach the internet, but not this host and its networks; '--allow' names more",
+        ),
+        _ if value.starts_with("container:") => Some(ALONE),
+        _ => None,
+    }
 }
 
 /// The hint about a word that docker's `-v` takes; mayfly's `-v` has no value.
@@ -186,7 +220,8 @@ mod tests {
 
     #[test]
     fn a_flag_is_answered_for_its_verb() {
-        assert_eq!(about_flag("run", "--net"), Some(NO_NETWORK));
+        assert_eq!(about_flag("run", "--network"), Some(NETWORK));
+        assert_eq!(about_flag("exec", "--publish"), Some(AT_CREATION));
         assert_eq!(about_flag("status", "--net"), None);
         assert!(about_flag("stop", "-t").unwrap().contains("--grace"));
         assert!(about_flag("logs", "-t").unwrap().contains("--tail"));

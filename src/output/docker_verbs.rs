@@ -14,7 +14,6 @@ enum VerbAnswer {
 
 use VerbAnswer::{Line, Sentence};
 
-const NO_NETWORK: VerbAnswer = Sentence("VMs have no network yet");
 const NO_REGISTRY: VerbAnswer = Sentence(
     "mayfly uses no registry: 'mayfly image build PROFILE' builds an image here, 'mayfly image import FILE' \
      takes one that 'podman save' wrote",
@@ -58,7 +57,19 @@ const VERBS: &[(&str, &[&str], VerbAnswer)] = &[
     ),
     ("", &["save", "export", "commit", "snapshot", "checkpoint", "clone", "diff"], NO_SNAPSHOT),
     ("", &["pause", "unpause", "suspend", "resume", "freeze"], NO_PAUSE),
-    ("", &["network", "net", "expose", "publish"], NO_NETWORK),
+    (
+        "",
+        &["network", "net", "networks"],
+        Sentence(
+            "each VM has a network of its own: '--net egress' or '--allow HOST:PORT' of 'run' and 'create' opens it",
+        ),
+    ),
+    ("", &["ports"], Line("mayfly port VM")),
+    (
+        "",
+        &["expose", "publish", "forward", "port-forward"],
+        Sentence("ports are published when a VM is made: mayfly create --publish 8080:80"),
+    ),
     ("", &["du", "usage"], Line("mayfly df")),
     (
         "",

@@ -7,7 +7,9 @@ use serde::Serialize;
 use super::escape::escape;
 use crate::host::directory::DiskUsage;
 use crate::image::ImageInfo;
-use crate::model::{Accelerator, BackendKind, ImageRecipe, Isolation, Profile, RootfsFormat};
+use crate::model::{
+    Accelerator, BackendKind, ImageRecipe, Isolation, NetworkMode, Profile, RootfsFormat,
+};
 use crate::template::{ListedTemplate, TemplateInfo};
 
 /// A profile.
@@ -29,6 +31,12 @@ pub struct ProfileView {
     require: Isolation,
     /// Whether its VMs can run VMs.
     nested: bool,
+    /// What its VMs reach besides `allow`.
+    network: NetworkMode,
+    /// What its VMs may reach, as rules of `--allow`.
+    allow: Vec<String>,
+    /// The ports of its VMs that this host reaches, as `--publish` takes them.
+    publish: Vec<String>,
     /// What `run` puts before the words of a command.
     entrypoint: Vec<String>,
     /// The command of `run` if none is given.
@@ -56,6 +64,9 @@ impl ProfileView {
             keep: profile.keep,
             require: profile.require,
             nested: profile.nested,
+            network: profile.network.mode,
+            allow: profile.network.allow.iter().map(ToString::to_string).collect(),
+            publish: profile.network.publish.iter().map(ToString::to_string).collect(),
             entrypoint: command.entrypoint,
             cmd: command.cmd,
             env: command.env,

@@ -21,6 +21,9 @@ pub(super) fn hint(mistake: &UsageMistake<'_>) -> String {
     if let Some(hint) = refusal.and_then(|refusal| refusal.hint.as_deref()) {
         return escape(hint);
     }
+    if let Some(hint) = about_network(mistake) {
+        return hint.to_owned();
+    }
     let hint = about_word(mistake).or_else(|| suggestion(mistake));
     hint.map_or_else(|| usage(mistake.verb), |hint| escape(&hint))
 }
@@ -36,6 +39,13 @@ fn about_mount(mistake: &UsageMistake<'_>) -> Option<&'static str> {
     let word = word.or_else(|| mistake.about(ContextKind::InvalidArg))?;
     let hint = docker_flags::about_mount(word)?;
     (mistake.word_before(word) == Some("-v")).then_some(hint)
+}
+
+/// For docker's '--net host'.
+fn about_network(mistake: &UsageMistake<'_>) -> Option<&'static str> {
+    let is_mode = mistake.argument()?.get_id() == "net";
+    let value = mistake.about(ContextKind::InvalidValue)?;
+    is_mode.then(|| docker_flags::about_network(value)).flatten()
 }
 
 /// For words of docker and similar programs.

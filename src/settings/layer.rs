@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
 use super::file_values::{FileValues, KnownKey, not_toml, place};
-use super::network_rules::{self, read_rules};
+use super::network_rules;
 use crate::model::{
     CommandDefaults, DebianRecipe, ImageRecipe, ImportRecipe, Isolation, KeyPlaces, NetworkLimit,
-    NetworkMode, NetworkSettings, Profile, ProfileName, Refusal, ValueRange,
+    NetworkMode, Profile, ProfileName, Refusal, ValueRange,
 };
 
 /// A key of a table, for the manual and for error messages.
@@ -195,11 +195,7 @@ impl ProfileLayer {
             keep: layer.keep.unwrap_or(false),
             require: layer.require.unwrap_or(Isolation::None),
             nested: layer.nested.unwrap_or(false),
-            network: NetworkSettings {
-                mode: layer.network.unwrap_or_default(),
-                allow: read_rules(layer.allow.as_deref())?,
-                publish: read_rules(layer.publish.as_deref())?,
-            },
+            network: network_rules::settings(layer.network, layer.allow, layer.publish)?,
             command: CommandDefaults {
                 entrypoint: layer.entrypoint.unwrap_or_default(),
                 cmd: layer.cmd.unwrap_or_default(),

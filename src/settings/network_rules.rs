@@ -2,18 +2,34 @@
 
 use std::str::FromStr;
 
-use crate::model::{AllowRule, PublishedPort, Refusal};
+use crate::model::{AllowRule, NetworkMode, NetworkSettings, PublishedPort, Refusal};
+
+/// The network of a complete profile.
+///
+/// # Errors
+/// What is wrong with a rule.
+pub(super) fn settings(
+    mode: Option<NetworkMode>,
+    allow: Option<Vec<String>>,
+    publish: Option<Vec<String>>,
+) -> Result<NetworkSettings, String> {
+    Ok(NetworkSettings {
+        mode: mode.unwrap_or_default(),
+        allow: read_rules(&allow.unwrap_or_default())?,
+        publish: read_rules(&publish.unwrap_or_default())?,
+    })
+}
 
 /// The rules in a list.
 ///
 /// # Errors
 /// What is wrong with the first that is wrong.
-pub(super) fn read_rules<T>(texts: Option<&[String]>) -> Result<Vec<T>, String>
+fn read_rules<T>(texts: &[String]) -> Result<Vec<T>, String>
 where
     T: FromStr<Err = Refusal> + PartialEq,
 {
     let mut rules = Vec::new();
-    for text in texts.unwrap_or_default() {
+    for text in texts {
         let rule = text.parse().map_err(|refusal: Refusal| refusal.message)?;
         // A profile and its base may both have it.
         if !rules.contains(&rule) {

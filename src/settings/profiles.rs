@@ -191,7 +191,7 @@ fn network_problem(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ImageRecipe;
+    use crate::model::{ImageRecipe, NetworkMode};
 
     fn with(text: &str) -> Result<ProfileSet, Refusal> {
         merge(&[("built-in".into(), BUILT_IN.into()), ("extra.toml".into(), text.into())])
@@ -247,6 +247,59 @@ mod tests {
         let packages = &mine.recipe.debian().unwrap().packages;
         assert!(mine.keep && packages.contains(&"jq".to_owned()));
         assert!(packages.contains(&"git".to_owned()));
+    }
+
+    #[test]
+    fn rules_of_a_base_are_added_and_the_mode_is_replaced() {
+        let merged = with(
+            "[profiles.a]\nextends = \"debian-base\"\nnetwork = \"egress\"\nallow = [\"a.example\"]\n\
+             publish = [\"8080:80\"]\n\
+             [profiles.b]\nextends = \"a\"\nnetwork = \"none\"\nallow = [\"B.example:443\", \"a.example\"]\n",
+        )
+        .unwrap();
+        let network = &merged.profiles["b"].network;
+        let allowed: Vec<String> = network.allow.iter().map(ToString::to_string).collect();
+        assert_eq!(allowed, ["a.example", "b.example:443"]);
+        assert_eq!((network.mode, network.publish.len()), (NetworkMode::None, 1));
+        assert!(merged.profiles["debian-base"].network.is_none());
+    }
+
+    #[test]
+    fn a_rule_that_is_wrong_is_named_with_its_place_and_a_remedy() {
+        for (text, place, hint) in [
+            (
+                "[profiles.a]\nextends = \"debian-base\"\nallow = [\"a.example\", \"https://b.example/\"]\n\
+                 [profiles.b]\nextends = \"a\"\nallow = [\"c.example\"]\n",
+                "extra.toml:3: allow in [profiles.a]: cannot allow \"https://b.example/\"",
+                "name the host only",
+            ),
+            ("[defaults]\npublish = [\"80\"]\n", "extra.toml:2: publish in [defaults]: ", "80:80"),
+            ("[defaults]\nnetwork = \"all\"\n", "extra.toml:2: network in [defaults] must be ", ""),
+        ] {
+            let refusal = with(text).unwrap_err();
+            assert!(refusal.message.starts_with(place), "{refusal}");
+            assert!(refusal.hint.unwrap_or_default().contains(hint), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_profile_has_more_network_than_the_limit() {
+        for (limit, keys, problem) in [
+            ("none", "publish = [\"1:1\"]", Some("publish")),
+            ("none", "allow = [\"a.example\"]", Some("allow")),
+            ("named", "network = \"egress\"", Some("network")),
+            ("named", "allow = [\"a.example\"]", None),
+            ("egress", "network = \"egress\"", None),
+        ] {
+            let text = format!(
+                "[limits]\nnetwork = {limit:?}\n[profiles.a]\nextends = \"debian-base\"\n{keys}\n"
+            );
+            let message = with(&text).err().map(|refusal| refusal.message);
+            let expected = problem.map(|key| {
+                format!("extra.toml:5: profile \"a\": {key} is more than limits.network permits, which is {limit}")
+            });
+            assert_eq!(message, expected);
+        }
     }
 
     #[test]

@@ -10,7 +10,9 @@ use super::config::{ConfigFiles, ConfigKey, ValueOrigin};
 use super::directories::MayflyDirectories;
 use super::flags::SettingOverrides;
 use super::profiles;
-use crate::model::{Profile, ProfileName, ProfileSet, Refusal, RefusalKind, ValueRange, listed};
+use crate::model::{
+    Profile, ProfileName, ProfileSet, PublishedPort, Refusal, RefusalKind, ValueRange, listed,
+};
 
 /// The settings of this command.
 #[derive(Debug, Clone)]
@@ -126,8 +128,9 @@ impl Settings {
 pub fn find_profile<'a>(profiles: &'a ProfileSet, name: &str) -> Result<&'a Profile, Refusal> {
     profiles.profiles.get(name).ok_or_else(|| {
         let refusal = Refusal::new(RefusalKind::NotFound, format!("no profile {name:?}"));
-        if is_port_mapping(name) {
-            return refusal.hint("'-p' names a profile, and VMs have no network yet");
+        if let Some(ports) = published_as(name) {
+            return refusal
+                .hint(format!("'-p' names a profile; '--publish {ports}' publishes a port"));
         }
         let known = || profiles.profiles.keys().map(ProfileName::as_str);
         let all = format!("the profiles are {}; see 'mayfly profiles'", listed(known()));
@@ -135,10 +138,30 @@ pub fn find_profile<'a>(profiles: &'a ProfileSet, name: &str) -> Result<&'a Prof
     })
 }
 
-/// Whether it is what docker's `-p` takes, such as `8080:80`.
-fn is_port_mapping(name: &str) -> bool {
-    let port = name
-        .rsplit_once(':')
-        .map(|(_, port)| port.trim_end_matches(['/', 't', 'c', 'p', 'u', 'd']));
-    port.is_some_and(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
+/// What docker's `-p` takes, such as `8080:80`, as `--publish` takes it.
+fn published_as(name: &str) -> Option<PublishedPort> {
+    // Docker chooses the host's port if there is only one.
+    let is_port = name.parse::<u16>().is_ok();
+    let ports = if is_port { format!("0:{name}") } else { name.replacen("::", ":0:", 1) };
+    ports.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_docker_are_recognized() {
+        for (typed, ports) in [
+            ("8080:80", Some("127.0.0.1:8080:80")),
+            ("0.0.0.0:8080:80/udp", Some("0.0.0.0:8080:80/udp")),
+            ("127.0.0.1::80", Some("127.0.0.1:0:80")),
+            ("80", Some("127.0.0.1:0:80")),
+            ("debian-git", None),
+            ("a:80", None),
+        ] {
+            let found = published_as(typed).map(|ports| ports.to_string());
+            assert_eq!(found.as_deref(), ports, "{typed}");
+        }
+    }
 }

@@ -48,6 +48,54 @@ fn a_users_file_changes_fields_and_adds_profiles() {
 }
 
 #[test]
+fn a_limit_on_networks_is_enforced() {
+    let mut env = Environment::mock();
+    env.profiles("[limits]\nnetwork = \"named\"\n");
+    let refusal = |asked: &str, limit: &str| {
+        format!(
+            "mayfly: {asked} is more network than a VM may have, which is {limit}\n\
+             hint: raise [limits] network in [..]:2\n"
+        )
+    };
+    env.run(&["create", "--net", "egress"]).fails(2, &refusal("--net egress", "named"));
+    env.set("MAYFLY_NET", "egress");
+    env.run(&["create"]).fails(2, &refusal("MAYFLY_NET egress", "named"));
+    env.unset("MAYFLY_NET");
+    // The limit allows it, but not the backend.
+    let none =
+        "mayfly: VMs of the mock backend have no network\nhint: use '--backend qemu', [..]\n";
+    env.run(&["create", "--allow", "a.example"]).fails(6, none);
+    env.profiles("[limits]\nnetwork = \"none\"\n");
+    for [flag, value] in [["--allow", "a.example"], ["--publish", "8080:80"]] {
+        env.run(&["create", flag, value]).fails(2, &refusal(flag, "none"));
+    }
+    env.create(&["--net", "none"]);
+    env.clear();
+}
+
+#[test]
+fn a_profiles_network_is_shown_and_can_be_turned_off() {
+    let mut env = Environment::mock();
+    env.profiles(
+        "[profiles.mine]\nextends = \"debian-base\"\nnetwork = \"egress\"\n\
+         allow = [\"192.168.1.7:5432\"]\npublish = [\"8080:80\"]\n",
+    );
+    let list = env.run(&["profiles", "--json"]).json();
+    let mine =
+        list.as_array().unwrap().iter().find(|profile| profile["profile"] == "mine").unwrap();
+    assert_eq!(mine["network"], "egress");
+    assert_eq!(mine["allow"], serde_json::json!(["192.168.1.7:5432"]));
+    assert_eq!(mine["publish"], serde_json::json!(["127.0.0.1:8080:80"]));
+    env.set("MAYFLY_PROFILE", "mine");
+    env.run(&["config", "show", "net"]).is(0, "net  egress  [..]\n", "");
+    env.run(&["create"]).fails(6, "mayfly: VMs of the mock backend have no network\n[..]");
+    env.create(&["--net", "none"]);
+    env.set("MAYFLY_NET", "none");
+    env.create(&[]);
+    env.clear();
+}
+
+#[test]
 fn a_users_limits_are_enforced() {
     let mut env = Environment::mock();
     env.profiles("[limits]\nvcpu_count = { min = 1, max = 2 }\n");

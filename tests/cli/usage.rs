@@ -202,6 +202,7 @@ fn words_of_other_programs_get_a_hint() {
         (&["kill", "box"], 2, "mayfly calls that 'mayfly stop --grace 0s box'"),
         (&["ssh", "box"], 2, "mayfly calls that 'mayfly shell box'"),
         (&["pause", "box"], 2, "a VM cannot be paused; [..]"),
+        (&["expose", "80"], 2, "ports are published when a VM is made: [..]"),
         // What is only similar to a verb that deletes is not taken for it.
         (&["rmm"], 2, "'mayfly --help' shows the usage"),
         (&["stopp"], 2, "'mayfly --help' shows the usage"),
@@ -210,8 +211,15 @@ fn words_of_other_programs_get_a_hint() {
         // Hidden flags are not proposed.
         (&["create", "--accl", "kvm"], 2, "'mayfly create --help' shows the usage"),
         (&["run", "-d", "--", "true"], 125, "a VM in the background is [..]"),
-        (&["run", "--network", "none", "--", "true"], 125, "VMs have no network yet; [..]"),
-        (&["run", "-p", "8080:80", "--", "true"], 125, "'-p' names a profile, [..]"),
+        (&["run", "--network", "none", "--", "true"], 125, "'--net egress' lets a VM reach [..]"),
+        (&["create", "--net", "host"], 2, "a VM never has the host's network: [..]"),
+        (&["create", "--net", "bridge"], 2, "'--net egress' lets a VM reach the internet, [..]"),
+        (&["exec", "--publish", "80:80", "box", "true"], 2, "a VM's network is set when [..]"),
+        (
+            &["run", "-p", "8080:80", "--", "true"],
+            125,
+            "'-p' names a profile; '--publish 127.0.0.1:8080:80' publishes a port",
+        ),
         (&["create", "-v", "/a:/b"], 2, "'-v' prints what happens, and VMs share no [..]"),
         (&["create", "-m", "2g"], 2, "'--mem SIZE' of 'run' and 'create' sets the memory, [..]"),
         (&["stop", "-t", "1", "box"], 2, "'--grace DURATION' is how long the guest has, [..]"),

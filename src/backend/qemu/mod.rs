@@ -185,6 +185,14 @@ impl Backend for QemuBackend {
         }
     }
 
+    fn remedy(&self, printed: &[String]) -> Option<&'static str> {
+        // An older one does not know such a line, and says so before it starts the guest.
+        let is_about_network = |line: &String| line.contains(" -netdev stream");
+        printed.iter().any(is_about_network).then_some(
+            "VMs with a network need QEMU 7.2 or later; 'mayfly doctor' shows which one this is",
+        )
+    }
+
     fn boot_deadline(&self) -> Duration {
         match self.accelerator {
             // A boot takes two seconds on an idle machine, and minutes if many boot at once on few cores.

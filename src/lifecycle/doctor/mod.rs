@@ -1,6 +1,7 @@
 //! `doctor`: what this host can do, and what it lacks.
 
 mod environment;
+mod network;
 
 use serde::Serialize;
 
@@ -35,6 +36,7 @@ pub fn diagnose(manager: &VmManager) -> HostDiagnosis {
     checks.extend(environment::user_namespaces());
     checks.extend(environment::landlock());
     checks.extend(environment::directories(manager));
+    checks.extend(network::checks());
     let (backend, isolation) = chosen.unzip();
     HostDiagnosis { usable: chosen.is_some(), backend, isolation, checks }
 }

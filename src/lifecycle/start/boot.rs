@@ -251,8 +251,10 @@ impl VmBoot<'_> {
         let refusal = Refusal::find(&error);
         let kind = refusal.map_or(RefusalKind::Host, |refusal| refusal.kind);
         let hint = refusal.and_then(|refusal| refusal.hint.clone());
-        let mut hint =
-            hint.unwrap_or_else(|| "'mayfly doctor' checks what this host can do".into());
+        let remedy = || self.backend.remedy(&quoted[0].lines).map(str::to_owned);
+        let mut hint = hint
+            .or_else(remedy)
+            .unwrap_or_else(|| "'mayfly doctor' checks what this host can do".into());
         // A VM that belongs to a command is deleted now, and its log with it.
         if self.record.manifest.owner.is_none() {
             let vm = self.record.manifest.display_name();

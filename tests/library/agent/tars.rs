@@ -14,7 +14,7 @@ use mayfly::guest::AgentSession;
 use mayfly::host::signals::PendingSignals;
 use mayfly::host::wait::WaitLimit;
 use mayfly::lifecycle::{CopyOut, CopyStore, CopyUser, copy_out};
-use mayfly::model::{Refusal, RefusalKind, ValueRange, VmLimits};
+use mayfly::model::{NetworkLimit, Refusal, RefusalKind, ValueRange, VmLimits};
 use mayfly::output::ErrorReport;
 use mayfly::protocol::{FrameKind, FrameOutbox, Hello, HelloAck, STREAM_PAYLOAD, VERSION};
 use tar::{EntryType, Header};
