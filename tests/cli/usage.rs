@@ -214,7 +214,7 @@ fn words_of_other_programs_get_a_hint() {
         (&["run", "--network", "none", "--", "true"], 125, "'--net egress' lets a VM reach [..]"),
         (&["create", "--net", "host"], 2, "a VM never has the host's network: [..]"),
         (&["create", "--net", "bridge"], 2, "'--net egress' lets a VM reach the internet, [..]"),
-        (&["exec", "--publish", "80:80", "box", "true"], 2, "a VM's network is set when [..]"),
+        (&["exec", "--publish", "80:80", "box", "true"], 125, "a VM's network is set when [..]"),
         (
             &["run", "-p", "8080:80", "--", "true"],
             125,

@@ -5,28 +5,30 @@ use clap::Args;
 use crate::lifecycle::NetworkRequest;
 use crate::model::{AllowRule, NetworkMode, PublishedPort};
 
+/// Set for each flag: set for all, it would be that of the flags after them, too.
+const HEADING: &str = "The network";
+
 #[derive(Debug, Args)]
-#[command(next_help_heading = "The network")]
 pub struct NetworkFlags {
-    /// Let the VM reach the internet, or nothing but what --allow names
+    /// Let the VM reach the internet (egress) or nothing (none)
     ///
-    /// A VM never reaches this host, its networks or a cloud's metadata service unless --allow names them.
-    #[arg(long, value_name = "MODE", env = "MAYFLY_NET", value_enum)]
+    /// It never reaches this host, its networks or a cloud's metadata service unless --allow names them. 'none'
+    /// also turns off what the profile allows and publishes.
+    #[arg(long, value_name = "MODE", help_heading = HEADING, env = "MAYFLY_NET", value_enum, hide_possible_values = true)]
     net: Option<NetworkMode>,
 
-    /// Let the VM reach RULE, such as deb.debian.org or 192.168.1.7:5432
+    /// Let the VM reach RULE, such as deb.debian.org
     ///
-    /// RULE is HOST, '*.HOST' for all names below it, an address, a network such as 192.168.1.0/24, or 'host'
-    /// for this host's loopback, each with or without :PORT. Without --net, nothing else is reached. Can be
-    /// given several times.
-    #[arg(long, value_name = "RULE")]
+    /// RULE is HOST, '*.HOST' for all names below it, an address, a network such as 192.168.1.0/24, or 'host' for
+    /// this host's loopback, and may end in :PORT. May be given several times.
+    #[arg(long, value_name = "RULE", help_heading = HEADING)]
     allow: Vec<AllowRule>,
 
-    /// Let this host reach the VM's port GUEST at its own port HOST
+    /// Let this host reach a port of the VM, as in 8080:80
     ///
-    /// PORTS is [ADDRESS:]HOST:GUEST, and /udp after it for UDP. The address is 127.0.0.1 unless another is
-    /// given. If HOST is 0, a free port is taken, which 'mayfly port' shows. Can be given several times.
-    #[arg(long, value_name = "PORTS")]
+    /// PORTS is [ADDRESS:]HOST:GUEST[/udp]. ADDRESS is 127.0.0.1 unless given; if HOST is 0, a free port is taken.
+    /// May be given several times.
+    #[arg(long, value_name = "PORTS", help_heading = HEADING)]
     publish: Vec<PublishedPort>,
 }
 

@@ -22,7 +22,7 @@ pub struct VmFlags {
     #[arg(long, value_name = "DURATION", env = "MAYFLY_TTL", add = ArgValueCompleter::new(candidates::ttls))]
     ttl: Option<TimeSpan>,
 
-    /// If too many VMs exist, wait up to DURATION for a place
+    /// If too many VMs exist, wait up to DURATION
     ///
     /// Commands get places in the order in which they began to wait.
     #[arg(
