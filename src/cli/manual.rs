@@ -47,6 +47,7 @@ Environment:
   MAYFLY_TTL              --ttl of create and run
   MAYFLY_WAIT_SLOT        --wait-slot of create and run
   MAYFLY_REQUIRE          --require of create and run
+  MAYFLY_NET              --net of create and run
   MAYFLY_KEEP             --keep of create, run and exec
   MAYFLY_NO_JAILER        --no-jailer of create and run
   MAYFLY_COLD             --cold of start and run

@@ -87,7 +87,11 @@ fn a_profiles_network_is_shown_and_can_be_turned_off() {
     assert_eq!(mine["allow"], serde_json::json!(["192.168.1.7:5432"]));
     assert_eq!(mine["publish"], serde_json::json!(["127.0.0.1:8080:80"]));
     env.set("MAYFLY_PROFILE", "mine");
-    env.run(&["config", "show", "net"]).is(0, "KEY [..]\nnet [..]egress [..]profile mine[..]\n", "");
+    env.run(&["config", "show", "net"]).is(
+        0,
+        "KEY [..]\nnet [..]egress [..]profile mine[..]\n",
+        "",
+    );
     env.run(&["create"]).fails(6, "mayfly: VMs of the mock backend have no network\n[..]");
     env.create(&["--net", "none"]);
     env.set("MAYFLY_NET", "none");

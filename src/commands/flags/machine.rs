@@ -38,7 +38,13 @@ pub struct MachineFlags {
     disk: Option<MemMib>,
 
     /// Fail unless the VM has at least this isolation
-    #[arg(long, value_name = "ISOLATION", env = "MAYFLY_REQUIRE", value_enum, hide_short_help = true)]
+    #[arg(
+        long,
+        value_name = "ISOLATION",
+        env = "MAYFLY_REQUIRE",
+        value_enum,
+        hide_short_help = true
+    )]
     require: Option<Isolation>,
 
     /// As root, run Firecracker without its jailer

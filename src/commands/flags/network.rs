@@ -10,10 +10,9 @@ const HEADING: &str = "The network";
 
 #[derive(Debug, Args)]
 pub struct NetworkFlags {
-    /// Let the VM reach the internet (egress) or nothing (none)
+    /// Let the VM reach the internet: egress, or none
     ///
-    /// It never reaches this host, its networks or a cloud's metadata service unless --allow names them. 'none'
-    /// also turns off what the profile allows and publishes.
+    /// 'none' also turns off what the profile allows and publishes.
     #[arg(long, value_name = "MODE", help_heading = HEADING, env = "MAYFLY_NET", value_enum, hide_possible_values = true)]
     net: Option<NetworkMode>,
 
