@@ -55,6 +55,7 @@ const ROWS: &[VerbRow] = &[
     VerbRow("status", &[ConfigPipe]),
     VerbRow("status box", &[ConfigPipe]),
     VerbRow("inspect box", &[ConfigPipe]),
+    VerbRow("port box", &[ConfigPipe]),
     VerbRow("df", &[ConfigPipe, ProfilesPipe]),
     VerbRow("reap", &[ConfigPipe, ProfilesPipe]),
     VerbRow("profiles", &[ConfigPipe, ProfilesPipe]),

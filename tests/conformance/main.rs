@@ -23,6 +23,7 @@ mod hostile;
 mod imported;
 mod life;
 mod machine;
+mod network_life;
 mod secrets;
 mod sessions;
 mod streams;
@@ -125,5 +126,17 @@ suite! {
         sessions::a_command_ends_with_its_vm;
         templates::a_cold_start_has_nothing_to_do_with_templates;
         templates::starts_that_race_make_one_template;
+    }
+}
+
+// VMs with a network.
+suite! {
+    backends: {
+        qemu_network = crate::Bench::qemu();
+    }
+    cases: {
+        network_life::a_helper_is_confined_and_ends_with_its_vm;
+        network_life::a_lost_helper_is_replaced_by_the_next_command;
+        network_life::a_rebuilt_registry_knows_the_helper;
     }
 }
