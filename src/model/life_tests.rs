@@ -6,7 +6,8 @@ use super::reconcile::{RecordRepair, repair};
 use super::record::reason;
 use super::state_tests::{now, process, record};
 use super::{
-    BootId, ClockReading, ProcessId, ProcessLiveness, Refusal, VmInstance, VmPhase, VmRecord,
+    BootId, ClockReading, NetworkProcess, ProcessId, ProcessLiveness, Refusal, VmInstance, VmPhase,
+    VmRecord,
 };
 
 /// One VM on one host, and commands that go through the protocol of `lifecycle` step by
@@ -17,6 +18,8 @@ struct World {
     /// A launcher that waits; it ends with its command.
     gated: Option<i32>,
     vmm: Option<i32>,
+    /// The network helper. It may outlive its VMM for a moment, and be killed at any time.
+    helper: Option<i32>,
     boot: u32,
     pids: i32,
     /// Steps until the command is killed.
@@ -37,7 +40,10 @@ enum Event {
     Reap,
     /// Until so many seconds from now.
     Extend(u64),
+    /// Starts a lost helper again.
+    Exec,
     VmmDies,
+    HelperDies,
     Reboot,
     TimePasses(u64),
 }
@@ -53,6 +59,7 @@ impl World {
             record: Some(record),
             gated: None,
             vmm: None,
+            helper: None,
             boot: 0,
             pids: 1,
             steps: 0,
@@ -71,6 +78,9 @@ impl World {
             let known = self.record.as_ref().and_then(|record| record.state.instance());
             let known = known.map(|known| (known.process.pid, known.process.boot_id.clone()));
             assert_eq!(known, Some((vmm, self.boot_id())), "a VMM without a record");
+        }
+        if self.helper.is_some() {
+            assert_eq!(self.helper_on_record(), self.helper, "a helper without a record");
         }
         if let Some(record) = &self.record {
             assert!(record.expiry.expires_at >= self.promise, "less time than was promised");
@@ -105,10 +115,37 @@ impl World {
         })
     }
 
+    fn helper_on_record(&self) -> Option<i32> {
+        let known = self.record.as_ref()?.state.instance()?.network.as_ref()?;
+        (known.process.boot_id == self.boot_id()).then_some(known.process.pid)
+    }
+
+    /// A helper waits, is recorded and then serves. If the command is killed before, the helper ends.
+    fn attach(&mut self) -> Result<(), Interrupted> {
+        self.pids += 1;
+        let pid = self.pids;
+        let process = ProcessId { boot_id: self.boot_id(), ..process(pid) };
+        self.step()?;
+        self.change(|record| record.networked(NetworkProcess { process, published: Vec::new() }))?;
+        self.step()?;
+        assert_eq!(self.helper, None, "two helpers on one line");
+        self.helper = Some(pid);
+        self.step()
+    }
+
+    fn exec(&mut self) -> Result<(), Interrupted> {
+        let is_started = self.record.as_ref().is_some_and(|record| record.running().is_ok());
+        if is_started && self.helper.is_none() { self.attach() } else { Ok(()) }
+    }
+
     fn kill(&mut self) -> Result<(), Interrupted> {
         self.step()?;
         if self.fate() == Some(ProcessLiveness::Alive) {
             (self.vmm, self.gated) = (None, None);
+        }
+        self.step()?;
+        if self.helper_on_record().is_some_and(|known| self.helper == Some(known)) {
+            self.helper = None;
         }
         Ok(())
     }
@@ -148,6 +185,7 @@ impl World {
         self.vmm = self.gated.take();
         self.power_off = None;
         self.step()?;
+        self.attach()?;
         self.power_off = self.record.as_ref().map(|record| record.expiry.expires_at);
         self.change(VmRecord::finish_start)
     }
@@ -181,15 +219,21 @@ impl World {
             }
             Event::Remove => self.remove(),
             Event::Extend(seconds) => self.extend(seconds),
-            Event::Reap | Event::VmmDies | Event::Reboot | Event::TimePasses(_) => Ok(()),
+            Event::Exec => self.exec(),
+            Event::Reap
+            | Event::VmmDies
+            | Event::HelperDies
+            | Event::Reboot
+            | Event::TimePasses(_) => Ok(()),
         }
     }
 
     fn happens(&mut self, event: Event, steps: usize) {
         match event {
             Event::VmmDies => self.vmm = None,
+            Event::HelperDies => self.helper = None,
             Event::Reboot => {
-                self.vmm = None;
+                (self.vmm, self.helper) = (None, None);
                 self.boot += 1;
             }
             Event::TimePasses(seconds) => {
@@ -209,8 +253,9 @@ impl World {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    use Event::{Extend, Reap, Reboot, Remove, Start, Stop, TimePasses, VmmDies};
+    use Event::{Exec, Extend, HelperDies, Reap, Reboot, Remove, Start, Stop, TimePasses, VmmDies};
     prop_oneof![
+        3 => Just(Exec), 2 => Just(HelperDies),
         6 => Just(Start), 4 => Just(Stop), 1 => Just(Remove), 2 => Just(Reap), 2 => Just(VmmDies),
         1 => Just(Reboot), 4 => (1..120u64).prop_map(Extend), 3 => (0..40u64).prop_map(TimePasses),
     ]
@@ -230,6 +275,10 @@ proptest! {
         let mended = world.record.clone();
         let started = mended.as_ref().is_some_and(|record| record.state.name() == "started");
         prop_assert_eq!(world.vmm.is_some(), started);
+        prop_assert!(started || world.helper.is_none(), "a helper outlives its VM");
+        world.happens(Event::Exec, usize::MAX);
+        prop_assert_eq!(world.helper.is_some(), started);
+        let mended = world.record.clone();
         if let Some(record) = &mended {
             prop_assert!(matches!(record.state.name(), "created" | "started" | "stopped"));
         }

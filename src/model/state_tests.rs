@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::reconcile::{DIED, INTERRUPTED, REBOOTED, RecordRepair, observe, repair};
 use super::record::reason;
 use super::{
-    BootId, ClockReading, NetworkReport, ProcessId, ProcessLiveness, ProcessPlace, Refusal,
-    RefusalKind, VmExpiry, VmInstance, VmManifest, VmPhase, VmRecord,
+    BootId, ClockReading, NetworkProcess, NetworkReport, ProcessId, ProcessLiveness, ProcessPlace,
+    Refusal, RefusalKind, VmExpiry, VmInstance, VmManifest, VmPhase, VmRecord,
 };
 
 pub fn process(pid: i32) -> ProcessId {
@@ -15,6 +15,10 @@ pub fn process(pid: i32) -> ProcessId {
 
 fn instance(pid: i32) -> VmInstance {
     VmInstance::new(process(pid))
+}
+
+fn network(pid: i32) -> NetworkProcess {
+    NetworkProcess { process: process(pid), published: vec!["8080:80".parse().unwrap()] }
 }
 
 pub fn record(state: VmPhase) -> VmRecord {
@@ -105,6 +109,18 @@ fn every_operation_from_every_state() {
             [NO, down(), down(), down(), down(), down(), NO, NO, NO, NO],
         );
     }
+    // A helper joins a VMM that is on record, or takes the place of another.
+    let with_helper = || VmInstance { network: Some(network(3)), ..instance(1) };
+    let joined =
+        [starting(Some(with_helper())), Some(VmPhase::Started { instance: with_helper() })];
+    let [in_start, running] = joined;
+    check_operation(
+        |record| {
+            record.networked(network(2))?;
+            record.networked(network(3))
+        },
+        [NO, NO, NO, in_start, running, NO, NO, NO, NO, NO],
+    );
     // A VM at rest may get another name and another end, and nothing else of it changes.
     let at_rest: [Option<VmPhase>; 10] = {
         let mut states = states().map(Some);
@@ -126,6 +142,28 @@ fn every_operation_from_every_state() {
         Ok(())
     };
     check_operation(remove, expected);
+}
+
+#[test]
+fn a_helper_stays_on_record_until_both_processes_are_proven_gone() {
+    let mut record = record(VmPhase::Starting { instance: Some(instance(1)) });
+    record.manifest.network.publish = vec!["0:80".parse().unwrap()];
+    let published = |record: &VmRecord| record.published()[0].host_port;
+    assert_eq!(published(&record), 0);
+    record.networked(network(2)).unwrap();
+    let pids = |record: &VmRecord| -> Vec<i32> {
+        let instance = record.state.instance();
+        instance.into_iter().flat_map(VmInstance::processes).map(|process| process.pid).collect()
+    };
+    let mut removed = record.clone();
+    removed.begin_remove(reason::EXPIRED);
+    assert_eq!(pids(&removed), [1, 2]);
+    record.finish_start().unwrap();
+    assert_eq!((pids(&record), published(&record)), (vec![1, 2], 8080));
+    record.begin_stop().unwrap();
+    assert_eq!(pids(&record), [1, 2]);
+    record.finish_stop(None).unwrap();
+    assert_eq!((pids(&record), published(&record)), (vec![], 0));
 }
 
 #[test]

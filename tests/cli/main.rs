@@ -46,6 +46,7 @@ mod order;
 mod ownership;
 mod pipes;
 mod places;
+mod port;
 mod profiles;
 mod reap;
 mod rename;
