@@ -8,15 +8,18 @@ use clap_complete::ArgValueCompleter;
 
 use super::AppContext;
 use super::completions::candidates;
-use crate::lifecycle::{self, LogFollower, LogKind, VmManager};
+use crate::lifecycle::{self, LogFollower, LogKind, NetworkLogLine, NetworkLogParser, VmManager};
 use crate::model::{Refusal, VmId, VmRef};
-use crate::output::{ForeignText, LogView};
+use crate::output::{ForeignText, LogView, NetworkEntryView, network_log_line};
 
 /// Show what a VM printed on its console
 ///
 /// Also works for a VM that has stopped, expired or failed to start: a log is kept until the next start. A
 /// VM started from a template did not boot, so its log begins later. A VM of the mock backend has no
 /// console; the output of its agent is shown instead.
+///
+/// With --net, what the VM was denied on the network is shown, and the rule that would allow it. Times are UTC. What
+/// is denied again within a minute, or too often, is only counted.
 ///
 /// Because a guest can print anything, escape sequences are shown, not executed, even in a pipe. A log holds
 /// about a megabyte. Once a guest has filled it, further output is lost until 'create' or 'reap' cuts the
@@ -27,6 +30,7 @@ Examples:
   mayfly logs ci
   mayfly logs -f -n 20 ci        the last 20 lines, then new ones
   mayfly logs --vmm ci           what QEMU or Firecracker printed
+  mayfly logs --net ci           what the VM was denied on the network
   mayfly logs --raw ci > console.log")]
 pub struct Args {
     /// Name or id of a VM; the beginning of an id is enough
@@ -40,6 +44,10 @@ pub struct Args {
     /// Show what the VMM itself printed
     #[arg(long)]
     vmm: bool,
+
+    /// Show what the VM was denied on the network
+    #[arg(long, conflicts_with = "vmm")]
+    net: bool,
 
     /// Start with the last N lines
     #[arg(short = 'n', long, value_name = "N")]
@@ -70,19 +78,30 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     }
     let manager = app.open_to_read()?;
     let id = manager.resolve(&args.vm)?;
-    let log = if args.vmm { LogKind::Vmm } else { LogKind::Console };
+    let log = match args {
+        Args { net: true, .. } => LogKind::Network,
+        Args { vmm: true, .. } => LogKind::Vmm,
+        _ => LogKind::Console,
+    };
     if args.follow {
         follow(app, &manager, &id, log, &args)?;
         return Ok(0);
     }
     let all = lifecycle::read_log(&manager, &id, log)?;
-    let end = tail_of(&all, args.tail);
-    if json {
-        app.printer.json(&LogView::new(&id, log, end.to_vec()))?;
+    if json && args.net {
+        let mut parser = NetworkLogParser::default();
+        let mut entries: Vec<NetworkEntryView> =
+            parser.lines(&all).into_iter().chain(parser.rest()).map(Into::into).collect();
+        let first = entries.len() - entries.len().min(args.tail.unwrap_or(usize::MAX));
+        app.printer.json(&entries.split_off(first))?;
         return Ok(0);
     }
-    let mut out = LogPrinter { app, foreign: (!args.raw).then(ForeignText::default) };
-    out.print(end)?;
+    if json {
+        app.printer.json(&LogView::new(&id, log, tail_of(&all, args.tail).to_vec()))?;
+        return Ok(0);
+    }
+    let mut out = LogPrinter::new(app, &args);
+    out.begin(&all, args.tail)?;
     out.end()?;
     if all.is_empty() {
         note_empty(app, &manager, &id, log)?;
@@ -93,8 +112,18 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
 /// Says why a log is empty.
 fn note_empty(app: &AppContext, manager: &VmManager, id: &VmId, log: LogKind) -> Result<()> {
     let all = lifecycle::status_all(manager, &[])?;
-    let instance = all.iter().find(|vm| vm.id() == id).and_then(|vm| vm.state.instance());
+    let vm = all.iter().find(|vm| vm.id() == id);
+    let instance = vm.and_then(|vm| vm.state.instance());
     let is_copy = instance.is_some_and(|instance| instance.template.is_some());
+    if log == LogKind::Network {
+        let has_none = vm.is_some_and(|vm| vm.manifest.network.is_none());
+        app.printer.note_on_terminal(if has_none {
+            "mayfly: the VM has no network: '--net' and '--allow' of 'run' and 'create' give it one"
+        } else {
+            "mayfly: the VM was denied nothing since its last start"
+        });
+        return Ok(());
+    }
     if is_copy && log == LogKind::Console {
         app.printer.note(
             "mayfly: the log is empty: the VM started from a template, which had already booted",
@@ -115,8 +144,8 @@ fn follow(
     args: &Args,
 ) -> Result<()> {
     let (follower, initial) = LogFollower::begin(manager, id, log)?;
-    let mut out = LogPrinter { app, foreign: (!args.raw).then(ForeignText::default) };
-    if !out.print(tail_of(&initial, args.tail))? {
+    let mut out = LogPrinter::new(app, args);
+    if !out.begin(&initial, args.tail)? {
         return Ok(());
     }
     let stdout = std::io::stdout();
@@ -136,26 +165,67 @@ fn tail_of(log: &[u8], lines: Option<usize>) -> &[u8] {
     }
 }
 
-/// Prints the bytes of a log.
+/// Prints a log.
 struct LogPrinter<'a> {
     app: &'a AppContext,
-    /// `None` to print them as they are.
-    foreign: Option<ForeignText>,
+    form: LogForm,
+}
+
+/// How the bytes of a log are printed.
+enum LogForm {
+    /// As they are.
+    Raw,
+    /// Escaped.
+    Text(ForeignText),
+    /// As sentences.
+    Network(NetworkLogParser),
 }
 
 impl LogPrinter<'_> {
+    fn new<'a>(app: &'a AppContext, args: &Args) -> LogPrinter<'a> {
+        let form = match (args.raw, args.net) {
+            (true, _) => LogForm::Raw,
+            (_, true) => LogForm::Network(NetworkLogParser::default()),
+            _ => LogForm::Text(ForeignText::default()),
+        };
+        LogPrinter { app, form }
+    }
+
+    /// Prints the last lines of what is in the log now.
+    fn begin(&mut self, all: &[u8], lines: Option<usize>) -> Result<bool> {
+        if let LogForm::Network(_) = self.form {
+            let text = self.text(all);
+            return self.app.printer.stream(tail_of(&text, lines));
+        }
+        self.print(tail_of(all, lines))
+    }
+
     /// Prints a piece. Returns whether standard output still has a reader.
     fn print(&mut self, piece: &[u8]) -> Result<bool> {
-        match &mut self.foreign {
-            Some(foreign) => self.app.printer.stream(foreign.text(piece).as_bytes()),
-            None => self.app.printer.stream(piece),
+        let text = self.text(piece);
+        self.app.printer.stream(&text)
+    }
+
+    fn text(&mut self, piece: &[u8]) -> Vec<u8> {
+        match &mut self.form {
+            LogForm::Raw => piece.to_vec(),
+            LogForm::Text(foreign) => foreign.text(piece).into_bytes(),
+            LogForm::Network(parser) => sentences(&parser.lines(piece)),
         }
     }
 
     fn end(&mut self) -> Result<()> {
-        let rest = self.foreign.as_mut().map(ForeignText::rest).unwrap_or_default();
-        self.app.printer.stream(rest.as_bytes()).map(drop)
+        let rest = match &mut self.form {
+            LogForm::Raw => Vec::new(),
+            LogForm::Text(foreign) => foreign.rest().into_bytes(),
+            LogForm::Network(parser) => sentences(&parser.rest()),
+        };
+        self.app.printer.stream(&rest).map(drop)
     }
+}
+
+fn sentences(lines: &[NetworkLogLine]) -> Vec<u8> {
+    lines.iter().map(|line| network_log_line(line) + "\n").collect::<String>().into_bytes()
 }
 
 #[cfg(test)]

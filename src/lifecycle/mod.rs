@@ -45,8 +45,9 @@ pub use images::{
 pub use manager::VmManager;
 pub use network::NetworkRequest;
 pub use observe::{
-    DiskGroup, DiskItem, DiskKind, LogFollower, LogKind, VmInspection, VmWatcher, WaitGoal,
-    WaitOutcome, disk_use, inspect, published_ports, read_log, status, status_all, wait,
+    DenialReport, DiskGroup, DiskItem, DiskKind, LogFollower, LogKind, NetworkLogLine,
+    NetworkLogParser, VmInspection, VmWatcher, WaitGoal, WaitOutcome, disk_use, inspect,
+    published_ports, read_log, status, status_all, wait,
 };
 pub use recover::{RebuildOutcome, reap, rebuild};
 pub use removal::{RemovalReport, RemovedThing};

@@ -11,9 +11,9 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
-    CopyView, DiskUseView, ErrorReport, ExecAnswer, ImageView, InspectionView, LogView, PathView,
-    PortView, ProfileView, PruneView, ReapView, RemovalView, SettingView, TemplateView, VmView,
-    WaitView,
+    CopyView, DiskUseView, ErrorReport, ExecAnswer, ImageView, InspectionView, LogView,
+    NetworkEntryView, PathView, PortView, ProfileView, PruneView, ReapView, RemovalView,
+    SettingView, TemplateView, VmView, WaitView,
 };
 use crate::lifecycle::HostDiagnosis;
 
@@ -27,7 +27,10 @@ const VERBS: [(&str, &str); 30] = [
     ("cp", "[Copy]"),
     ("stop", "[VM] for each; with `--all` an array of [VM]"),
     ("rm", "[Removal] for each; with `--all` an array of [Removal]"),
-    ("logs", "[Log]; refuses `--json` with `-f` and `--raw`"),
+    (
+        "logs",
+        "[Log]; with `--net` an array of [NetworkEntry]; refuses `--json` with `-f` and `--raw`",
+    ),
     ("wait", "[Wait] for each; with `--all` an array of [Wait]"),
     ("extend", "[VM] for each; with `--all` an array of [VM]"),
     ("rename", "[VM]"),
@@ -122,6 +125,7 @@ fn definitions() -> BTreeMap<String, Value> {
         add::<WaitView>,
         add::<CopyView>,
         add::<LogView>,
+        add::<NetworkEntryView>,
         add::<ProfileView>,
         add::<ImageView>,
         add::<TemplateView>,

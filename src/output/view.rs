@@ -172,6 +172,7 @@ impl LogView {
         let log = match log {
             LogKind::Console => "console",
             LogKind::Vmm => "vmm",
+            LogKind::Network => "network",
         };
         let (text, text_encoding) = encode(bytes);
         LogView { vm_id: vm_id.to_string(), log, text, text_encoding }

@@ -57,6 +57,56 @@ fn a_log_exists_from_the_first_start_until_the_vm_is_deleted() {
 }
 
 #[test]
+fn denials_of_the_network_are_sentences_with_the_rule_that_would_allow_them() {
+    let env = Environment::mock();
+    let id = env.create(&["--name", "ci"]);
+    env.run(&["logs", "--net", "ci"]).prints("");
+    let log = env.state().join("vms").join(&id).join("network.log");
+    let event = |denied: u64, rest: &str| format!("{{\"time\":60.5,\"denied\":{denied}{rest}}}\n");
+    let a = r#","kind":"tcp","to":"a.example:443","reason":"not_allowed","allow":"a.example:443""#;
+    let b =
+        r#","kind":"tcp","to":"10.0.0.1:80","reason":{"special":"private"},"allow":"10.0.0.1:80""#;
+    let text = [&event(1, a), &event(3, ""), "\x1b[31mpanicked\n", &event(4, b)].concat();
+    fs::write(&log, text).unwrap();
+    let lines = [
+        "1970-01-01T00:01:00Z denied a.example:443; allow it with --allow a.example:443\n",
+        "1970-01-01T00:01:00Z denied 2 more, alike or too many to list\n",
+        "\\u{1b}[31mpanicked\n",
+        "1970-01-01T00:01:00Z denied 10.0.0.1:80, a private address; allow it with --allow 10.0.0.1:80\n",
+    ];
+    env.run(&["logs", "--net", "ci"]).prints(&lines.concat());
+    env.run(&["logs", "--net", "-n", "2", "ci"]).prints(&lines[2..].concat());
+    env.run(&["logs", "--net", "-f", "-n", "1", "ci"]).prints(lines[3]);
+    let entries = env.run(&["logs", "--net", "--json", "-n", "2", "ci"]).json();
+    let none = serde_json::Value::Null;
+    let expected = json!([
+        {
+            "time": none, "denied": 0, "kind": none, "to": none, "reason": none, "allow": none,
+            "text": "\u{1b}[31mpanicked",
+        },
+        {
+            "time": 60.5, "denied": 1, "kind": "tcp", "to": "10.0.0.1:80", "reason": "private",
+            "allow": "10.0.0.1:80", "text": none,
+        },
+    ]);
+    assert_eq!(entries, expected);
+    env.run(&["logs", "--net", "--vmm", "ci"]).fails(2, "mayfly: [..]\n[..]");
+    env.clear();
+}
+
+#[test]
+fn a_flood_of_denials_is_trimmed_by_reap() {
+    let env = Environment::mock();
+    let id = env.create(&[]);
+    let path = env.state().join("vms").join(&id).join("network.log");
+    fs::write(&path, "{\"time\":1.0,\"denied\":1}\n".repeat(40_000)).unwrap();
+    env.run(&["reap"]).prints("");
+    let length = path.metadata().unwrap().len();
+    assert_eq!(length, log::MAX_BYTES / 8);
+    env.clear();
+}
+
+#[test]
 fn escape_sequences_of_a_guest_are_escaped() {
     let env = Environment::mock();
     let id = env.start(&[]);

@@ -1,4 +1,4 @@
-//! `logs`: what a VM and its VMM printed.
+//! `logs`: what a VM, its VMM and its network helper printed.
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -20,6 +20,8 @@ pub enum LogKind {
     Console,
     /// What the VMM itself printed.
     Vmm,
+    /// What the network helper denied, a line of JSON each, and what it said at its end.
+    Network,
 }
 
 /// The whole content of a log; empty if the VM was never started. An expired VM still has a log.
@@ -106,5 +108,6 @@ fn path(manager: &VmManager, record: &VmRecord, log: LogKind) -> PathBuf {
     match log {
         LogKind::Console => traces(record.manifest.backend).console(&paths),
         LogKind::Vmm => paths.vmm_log(),
+        LogKind::Network => paths.network_log(),
     }
 }

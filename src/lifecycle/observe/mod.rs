@@ -1,6 +1,7 @@
 //! Looking at VMs without changing them: what they are, what they print, and when that changes.
 
 mod activity;
+mod denials;
 mod disk_use;
 mod inspect;
 mod logs;
@@ -9,6 +10,7 @@ mod status;
 mod wait;
 
 pub use activity::{VmWatcher, watch_registry};
+pub use denials::{DenialReport, NetworkLogLine, NetworkLogParser};
 pub use disk_use::{DiskGroup, DiskItem, DiskKind, disk_use};
 pub use inspect::{VmInspection, inspect};
 pub use logs::{LogFollower, LogKind, read_log};

@@ -123,10 +123,10 @@ fn would_delete(
     Ok(unfinished.or(removal_reason(record, now)?.map(str::to_owned)))
 }
 
-/// A guest may write to its console as long as it runs, so the logs are trimmed.
+/// A guest may write to its console and be denied things as long as it runs, so the logs are trimmed.
 fn trim_logs(manager: &VmManager, id: &VmId) {
     let paths = manager.paths(id);
-    for path in [paths.console(), paths.vmm_log()] {
+    for path in [paths.console(), paths.vmm_log(), paths.network_log()] {
         log::trim(&path);
     }
 }
