@@ -8,6 +8,7 @@ use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRe
 
 use super::addresses::GATEWAY_MAC;
 use crate::model::LinkKind;
+use crate::protocol::network::GUEST_MAC;
 pub use crate::protocol::network::MTU;
 
 /// The length before each frame, with the most significant byte first.
@@ -90,14 +91,14 @@ pub struct LineWriter {
 
 impl LineWriter {
     pub fn new(link: LinkKind) -> LineWriter {
-        LineWriter { link, guest: EthernetAddress::BROADCAST, buffer: Vec::new(), sent: 0 }
+        LineWriter { link, guest: EthernetAddress(GUEST_MAC), buffer: Vec::new(), sent: 0 }
     }
 
     pub fn link(&self) -> LinkKind {
         self.link
     }
 
-    /// Takes note of the guest's address on an Ethernet line.
+    /// Takes note of the guest's address on an Ethernet line, which the guest may change.
     pub fn set_guest(&mut self, address: EthernetAddress) {
         self.guest = address;
     }

@@ -15,6 +15,9 @@ pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0x6179, 0x666c, 0x79, 0, 
 pub const GUEST_V6: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0x6179, 0x666c, 0x79, 0, 0, 0, 2);
 pub const PREFIX_V6: u8 = 64;
 
+/// The address of the guest's network card, the same in every VM. It has the bit of addresses that are given locally.
+pub const GUEST_MAC: [u8; 6] = [0x02, 0x6d, 0x61, 0x79, 0x66, 0x02];
+
 /// The largest IP packet of the line.
 pub const MTU: usize = 65_520;
 

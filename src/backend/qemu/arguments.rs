@@ -3,6 +3,7 @@
 use std::os::fd::RawFd;
 
 use crate::model::{Accelerator, VmManifest};
+use crate::protocol::network::GUEST_MAC;
 
 /// The open files that QEMU inherits, by their descriptor numbers.
 #[derive(Debug, Default)]
@@ -43,9 +44,6 @@ pub enum MemoryMapping {
 /// it sees `fsrm`, and its `memmove` then overruns. `la57` adds a fifth level to every page table walk,
 /// for address spaces beyond 128 TiB.
 const EMULATED_CPU: &str = "max,-erms,-fsrm,-la57";
-
-/// The guest's address on its line, the same in every VM. It has the bit of addresses that are given locally.
-const GUEST_MAC: &str = "02:6d:61:79:66:02";
 
 /// Hides virtualization from a guest that did not ask for it, to reduce the attack surface.
 const NOT_NESTED: &str = ",-svm,-vmx";
@@ -139,9 +137,10 @@ pub fn build(
     add("-chardev", format!("socket,id=later,fd={},server=on,wait=off", opened.later_monitor));
     add("-mon", "chardev=later,mode=control".into());
     if let Some(network) = opened.network {
+        let mac = GUEST_MAC.map(|byte| format!("{byte:02x}")).join(":");
         // A listening socket lets another helper take over if one was killed.
         add("-netdev", format!("stream,id=network,server=on,addr.type=fd,addr.str={network}"));
-        add("-device", format!("virtio-net-device,netdev=network,mac={GUEST_MAC}"));
+        add("-device", format!("virtio-net-device,netdev=network,mac={mac}"));
     }
     for (number, socket) in opened.ports.iter().enumerate() {
         add("-chardev", format!("socket,id=port{number},fd={socket},server=on,wait=off"));

@@ -18,6 +18,7 @@ use mayfly::network::addresses::{
 use mayfly::network::denials::NetworkEvent;
 use mayfly::network::line::{LineReader, MTU};
 use mayfly::network::order::NetworkOrder;
+use mayfly::protocol::network::GUEST_MAC;
 use mayfly::sys::poll::{PollFlags, wait_for};
 use nix::unistd::geteuid;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -106,7 +107,7 @@ impl Helper {
         };
         let hardware = match link {
             LinkKind::Ip => HardwareAddress::Ip,
-            LinkKind::Ethernet => HardwareAddress::Ethernet(EthernetAddress([2, 0, 0, 0, 0, 0x42])),
+            LinkKind::Ethernet => HardwareAddress::Ethernet(EthernetAddress(GUEST_MAC)),
         };
         let mut interface = Interface::new(Config::new(hardware), &mut line, Stamp::ZERO);
         interface.update_ip_addrs(|addresses| {
@@ -314,7 +315,13 @@ impl GuestLine {
     fn fill(&mut self) {
         while let Ok(1..) = self.reader.fill(&self.line) {
             while let Some(frame) = self.reader.next_frame().unwrap() {
-                let packet = if self.link == LinkKind::Ethernet { &frame[14..] } else { frame };
+                let packet = if self.link == LinkKind::Ethernet {
+                    // Linux takes no connections from frames for all.
+                    assert_ne!(frame[..6], [0xff; 6]);
+                    &frame[14..]
+                } else {
+                    frame
+                };
                 match (packet[0] >> 4, packet[9], packet[6]) {
                     (4, 1, _) if packet[20] == 3 => self.unreachable.push((3, packet[21])),
                     (6, _, 58) if packet[40] == 1 => self.unreachable.push((1, packet[41])),
