@@ -8,7 +8,7 @@
 //! - `mayfly.root=initrd` keeps the initial file system as the root and needs no disks.
 //! - `mayfly.poweroff=reboot` ends the VM with a reboot, for VMMs that cannot power off.
 //! - `mayfly.line=vsock` serves vsock connections instead of virtio-serial ports.
-//! - `mayfly.net=ethernet` configures a network card.
+//! - `mayfly.net=ethernet` configures a network card, `mayfly.net=tun` a TUN interface with a line by vsock.
 //! - `mayfly.nested` provides `/dev/kvm`.
 
 use std::fs::{self, File, OpenOptions};
@@ -30,12 +30,13 @@ use super::boot::virtio_ports::SerialPorts;
 use super::boot::{kvm, modules};
 use super::console;
 use super::descriptors::close_on_exec;
-use super::network::{interface, resolver};
+use super::network::{interface, resolver, tun};
 use super::processes::CgroupRoot;
 use super::serve::host_stream::HostStream;
 use super::serve::listener::AgentListener;
 use super::serve::threads::{accept_in_thread, serve_in_thread};
 use super::vm::{AgentContext, AgentMode, shutdown};
+use crate::protocol::network::VSOCK_NETWORK;
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 
 /// How long a device may take to appear after its driver was loaded. Drivers usually find it while they
@@ -82,12 +83,13 @@ fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>> {
     }
     let by_vsock = has("mayfly.line=vsock");
     let has_card = has("mayfly.net=ethernet");
+    let has_tun = has("mayfly.net=tun");
     let has_pci = fs::read_dir("/sys/bus/pci/devices").is_ok_and(|mut all| all.next().is_some());
     let failures = modules::load(Path::new(MODULES), |module| match module {
         VSOCK_DRIVER => false,
         "virtio_console.ko" => !by_vsock,
         "virtio_net.ko" | "net_failover.ko" | "failover.ko" => has_card,
-        "tun.ko" => false,
+        "tun.ko" => has_tun,
         _ if module.contains("vsock") => by_vsock,
         _ if module.contains("_pci") => has_pci,
         _ => true,
@@ -106,6 +108,9 @@ fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>> {
     configure();
     if has_card {
         report("configure the network", configure_card());
+    }
+    if has_tun && let Err(error) = configure_tun() {
+        console::print(&format!("configure the network: {error:#}"));
     }
     if has("mayfly.nested") {
         report("provide /dev/kvm", kvm::provide());
@@ -174,6 +179,11 @@ fn configure() {
 }
 
 /// Without a network, a guest can still be looked at, so a failure is only reported.
+fn configure_tun() -> Result<()> {
+    tun::serve_in_thread(AgentListener::vsock(VSOCK_NETWORK)?)?;
+    Ok(resolver::write(Path::new("/"))?)
+}
+
 fn configure_card() -> io::Result<()> {
     interface::configure(interface::ETHERNET)?;
     resolver::write(Path::new("/"))

@@ -13,7 +13,7 @@ use crate::protocol::network::{
     GATEWAY_V4, GATEWAY_V6, GUEST_V4, GUEST_V6, MTU, PREFIX_V4, PREFIX_V6,
 };
 
-/// The interface that leads to the helper.
+/// The interface that leads to the network helper: a card, or a TUN interface of the same name.
 pub const ETHERNET: &str = "eth0";
 
 /// Gives the interface its addresses, brings it up and sends everything through it.
@@ -130,7 +130,8 @@ impl InterfaceControl {
     }
 }
 
-fn request_for(name: &str) -> libc::ifreq {
+/// A request about the interface of this name.
+pub fn request_for(name: &str) -> libc::ifreq {
     // SAFETY: zeros are valid for this structure of plain data.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {

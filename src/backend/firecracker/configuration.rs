@@ -48,7 +48,7 @@ struct Configuration {
 struct BootSource {
     kernel_image_path: &'static str,
     initrd_path: &'static str,
-    boot_args: &'static str,
+    boot_args: String,
 }
 
 #[derive(Serialize)]
@@ -82,12 +82,13 @@ struct Logger {
 
 /// The text of the file.
 pub fn build(manifest: &VmManifest) -> String {
+    let mut boot_args = BOOT_ARGS.to_owned();
+    if !manifest.network.is_none() {
+        // Without a network card: the agent has an interface of its own, whose packets come by vsock.
+        boot_args.push_str(" mayfly.net=tun");
+    }
     let configuration = Configuration {
-        boot_source: BootSource {
-            kernel_image_path: KERNEL,
-            initrd_path: INITRD,
-            boot_args: BOOT_ARGS,
-        },
+        boot_source: BootSource { kernel_image_path: KERNEL, initrd_path: INITRD, boot_args },
         // In the order of the guest's device names. The agent mounts the root file system, not the
         // kernel, so no drive is the root device.
         drives: [drive("root", ROOTFS, true), drive("disk", DISK, false)],

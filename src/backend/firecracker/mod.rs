@@ -12,6 +12,7 @@ mod snapshot;
 mod version;
 pub(crate) mod vsock;
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,7 +30,10 @@ use crate::host::kvm::KvmSupport;
 use crate::host::launcher::LaunchSpec;
 use crate::host::wait::WaitLimit;
 use crate::host::{cgroup, directory, log, namespaces, sparse, which};
-use crate::model::{Accelerator, BackendKind, Refusal, RefusalKind, VmId, VmManifest, VmPaths};
+use crate::model::{
+    Accelerator, BackendKind, LinkKind, Refusal, RefusalKind, VmId, VmManifest, VmPaths,
+};
+use crate::protocol::network::VSOCK_NETWORK;
 use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
 use crate::sys::kernel;
 
@@ -170,6 +174,15 @@ impl Backend for FirecrackerBackend {
         let stream = vsock::connect(&socket, owner, port, wait)?;
         // Every connection is new, so it carries nothing of an earlier client.
         Ok(DialedStream { channel: AgentChannel { stream, claim: Some(lock) }, dirty: false })
+    }
+
+    fn network_link(&self) -> Option<LinkKind> {
+        Some(LinkKind::Ip)
+    }
+
+    fn dial_network(&self, vm: BackendVm, wait: &mut WaitLimit<'_>) -> Result<UnixStream> {
+        let (socket, owner) = socket(vm, configuration::VSOCK);
+        vsock::connect(&socket, owner, VSOCK_NETWORK, wait)
     }
 
     fn boot_deadline(&self) -> Duration {
