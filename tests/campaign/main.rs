@@ -19,6 +19,7 @@ mod injuries;
 mod kills;
 mod ledger;
 mod machine_faults;
+mod network;
 mod power;
 mod power_disk;
 mod power_images;

@@ -50,7 +50,7 @@ pub fn sweep(manager: &VmManager, dry_run: bool, swept: &mut Vec<String>) -> Res
         directory::remove(&paths.dir)?;
         lock.remove()?;
     }
-    let mut files = sweep_manifests(manager, dry_run)?;
+    let mut files = sweep_unfinished(manager, dry_run)?;
     files.extend(manager.registry.sweep(dry_run)?);
     files.extend(slot::sweep(manager, dry_run)?);
     if directories.artifacts.exists() {
@@ -76,18 +76,20 @@ fn unknown(manager: &VmManager, id: &VmId, why: &anyhow::Error) -> Refusal {
     ))
 }
 
-/// Deletes half-written manifests of killed commands.
-fn sweep_manifests(manager: &VmManager, dry_run: bool) -> Result<Vec<PathBuf>> {
+/// Deletes half-written manifests and instances of killed commands.
+fn sweep_unfinished(manager: &VmManager, dry_run: bool) -> Result<Vec<PathBuf>> {
     let mut swept = Vec::new();
     for id in manager.registry.read()?.vms.keys() {
-        let manifest = manager.paths(id).manifest();
-        // Looked at without the lock first, which is enough for nearly all VMs.
-        let mut unfinished = atomic_file::sweep(&manifest, true)?;
-        if unfinished.is_some() && !dry_run {
-            let Some(_lock) = manager.registry.try_lock_vm(id)? else { continue };
-            unfinished = atomic_file::sweep(&manifest, false)?;
+        let paths = manager.paths(id);
+        for file in [paths.manifest(), paths.instance()] {
+            // Looked at without the lock first, which is enough for nearly all VMs.
+            let mut unfinished = atomic_file::sweep(&file, true)?;
+            if unfinished.is_some() && !dry_run {
+                let Some(_lock) = manager.registry.try_lock_vm(id)? else { continue };
+                unfinished = atomic_file::sweep(&file, false)?;
+            }
+            swept.extend(unfinished);
         }
-        swept.extend(unfinished);
     }
     Ok(swept)
 }
