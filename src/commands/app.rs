@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::lifecycle::VmManager;
+use crate::lifecycle::{DenialNotes, VmManager};
 use crate::output::{PrintStyle, Printer};
 use crate::settings::Settings;
 
@@ -20,6 +20,12 @@ impl AppContext {
     pub fn open(&self) -> Result<VmManager> {
         let say = |line: &str| Printer { style: PrintStyle::default() }.verdict(line);
         Ok(VmManager { say, ..VmManager::open(self.settings.clone())? })
+    }
+
+    /// How to tell what a VM is denied while a command runs in it.
+    pub fn denial_notes(&self) -> DenialNotes {
+        let is_silent = self.printer.style.json || self.printer.style.quiet;
+        if is_silent { DenialNotes::Silent } else { DenialNotes::Plain }
     }
 
     /// Whether there is a profile of this name.

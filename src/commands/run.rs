@@ -104,7 +104,7 @@ pub fn serve(app: &AppContext, mut args: Args) -> Result<u8> {
     let mut signals = PendingSignals::block()?;
     request.copied = copies.measure(app, &mut signals)?;
     let mut timings = PhaseTimings::begin();
-    let command = ExecCommand { exec, streams, keep: Some(true) };
+    let command = ExecCommand { exec, streams, keep: Some(true), denials: app.denial_notes() };
     let options = args.start.options(StreamPurpose::Session);
     let mut remark = |remark| app.printer.remark(&remark);
     let mut caller =

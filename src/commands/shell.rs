@@ -67,7 +67,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     let id = manager.resolve(&args.vm)?;
     let mut timings = PhaseTimings::begin();
     // Leaving a shell does not mean being done with the VM.
-    let command = ExecCommand { exec, streams, keep: Some(true) };
+    let command = ExecCommand { exec, streams, keep: Some(true), denials: app.denial_notes() };
     let finished = lifecycle::exec(&manager, &id, command, &mut signals, &mut timings)?;
     app.printer.timings(&timings);
     let error = ErrorReport::of_exit(&finished.outcome.exit, None, true);

@@ -81,8 +81,14 @@ impl AgentSession {
         self.link.send(FrameKind::Exec, &json, &mut wait)?;
         let ended = pump.run(self, io.signals);
         self.link.outbox.wipe();
-        let (exit, duration) = self.explain(ended, &pump)?;
+        let explained = self.explain(ended, &pump);
+        let shown = std::mem::take(&mut pump.notices.shown);
+        // From here on the terminal is as it was.
         let [stdout, stderr] = pump.captured();
+        if let Some(outlook) = &self.outlook {
+            outlook.conclusion(shown).iter().for_each(|line| outlook.tell(line));
+        }
+        let (exit, duration) = explained?;
         Ok(CommandOutcome { exit, stdout, stderr, duration })
     }
 

@@ -14,6 +14,15 @@ const BACKSTOP: Duration = Duration::from_secs(2);
 /// How long before the VM's expiry a command with a terminal is warned.
 const NOTICE: Duration = Duration::from_secs(60);
 
+/// How often to look whether the guest is paused, when a command was told to end.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a command may take to end after its output lost its reader.
+pub(super) const OUTPUT_GRACE: Duration = Duration::from_millis(500);
+
+/// How long a command may take to end and clean up after its input could not be read.
+pub(super) const INPUT_GRACE: Duration = Duration::from_secs(5);
+
 /// The time limits of one command. They hold whatever the agent and the readers of the output on this host do.
 #[derive(Debug)]
 pub(super) struct ExecDeadline {

@@ -12,6 +12,7 @@ mod agent_link;
 mod escape_keys;
 mod exec;
 mod exec_deadline;
+mod notices;
 mod outcome;
 mod outlook;
 mod output;

@@ -1,6 +1,7 @@
 //! What a session must know about its VM.
 
 use std::fmt::Debug;
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use super::outcome::CommandExit;
@@ -15,6 +16,24 @@ pub trait VmOutlook: Debug + Send {
 
     /// Why it is ending or has ended, if mayfly ended it.
     fn ending(&self) -> Option<VmEnding>;
+
+    /// Readable when there may be news for the user; `None` if there are none.
+    fn news_source(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// News since the last call, a line each.
+    fn news(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What to tell after the command, of which `shown` could be seen only for a moment.
+    fn conclusion(&self, shown: Vec<String>) -> Vec<String> {
+        shown
+    }
+
+    /// Tells the user a line.
+    fn tell(&self, _line: &str) {}
 
     /// Whether the guest is paused, so that it cannot end a command.
     fn is_waiting(&self) -> bool {

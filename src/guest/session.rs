@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::agent_link::{AgentLink, broken};
 use super::outlook::{VmEnding, VmOutlook};
@@ -102,6 +102,11 @@ impl AgentSession {
     /// Why the VM ends.
     pub(super) fn ending(&self) -> Option<VmEnding> {
         self.outlook.as_ref()?.ending()
+    }
+
+    /// Readable when there may be news of the VM.
+    pub(super) fn news_source(&self) -> Option<BorrowedFd<'_>> {
+        self.outlook.as_ref()?.news_source()
     }
 
     /// Whether the guest is paused.

@@ -20,7 +20,8 @@ use nix::sys::signal::Signal;
 
 use super::agent_link::broken;
 use super::escape_keys::{self, KeyAction};
-use super::exec_deadline::{ExecDeadline, ExecLimit};
+use super::exec_deadline::{ExecDeadline, ExecLimit, INPUT_GRACE, LOOK_INTERVAL, OUTPUT_GRACE};
+use super::notices::SessionNotices;
 use super::outcome::{CapturedOutput, CommandExit, refused};
 use super::output::OutputDrain;
 use super::session::AgentSession;
@@ -34,15 +35,6 @@ use crate::protocol::{
 };
 use crate::sys::poll::{self, PollFlags};
 use crate::sys::signals::STOPPING;
-
-/// How often to look whether the guest is paused, when a command was told to end.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long a command may take to end after its output lost its reader.
-const OUTPUT_GRACE: Duration = Duration::from_millis(500);
-
-/// How long a command may take to end and clean up after its input could not be read.
-const INPUT_GRACE: Duration = Duration::from_secs(5);
 
 /// A requested command and its streams.
 pub(super) struct StreamPump<'a> {
@@ -58,6 +50,7 @@ pub(super) struct StreamPump<'a> {
     signalled: Option<SignalNumber>,
     /// Whether the VM was ending when the command did, by its agent.
     pub vm_ending: bool,
+    pub notices: SessionNotices,
 }
 
 /// What the loop waits for.
@@ -68,6 +61,7 @@ enum PumpSource {
     Link,
     Stdin,
     Output,
+    News,
 }
 
 impl<'a> StreamPump<'a> {
@@ -90,6 +84,7 @@ impl<'a> StreamPump<'a> {
             input_error: None,
             signalled: None,
             vm_ending: false,
+            notices: SessionNotices::default(),
         }
     }
 
@@ -147,6 +142,12 @@ impl<'a> StreamPump<'a> {
                 }
                 // Before keys that were typed at the new size.
                 terminal.report_size(&mut session.link)?;
+            }
+            if ready.contains(&PumpSource::News) {
+                let outlook = session.outlook.as_deref();
+                let terminal = self.terminal.as_ref();
+                let news = outlook.map(|outlook| self.notices.news(outlook, terminal));
+                self.say(news.unwrap_or_default().as_bytes());
             }
             if ready.contains(&PumpSource::Output) {
                 let drained = self.stdout.drain().and_then(|()| self.stderr.drain());
@@ -342,11 +343,8 @@ impl<'a> StreamPump<'a> {
     fn warn(&mut self, session: &AgentSession) {
         let is_time = self.deadline.warns() && self.stderr.ready();
         let Some(terminal) = self.terminal.as_ref().filter(|_| is_time) else { return };
-        // The VM may have been given more time.
-        self.deadline.renew(session.expires());
-        let left = self.deadline.warn();
-        let notice = left.and_then(|left| terminal.notice(left, session.name()));
-        self.say(notice.unwrap_or_default().as_bytes());
+        let notice = SessionNotices::expiry(session, &mut self.deadline, terminal);
+        self.say(notice.as_bytes());
     }
 
     fn say(&mut self, text: &[u8]) {
@@ -381,6 +379,8 @@ impl<'a> StreamPump<'a> {
                 [&self.stdout, &self.stderr].into_iter().filter_map(OutputDrain::waits_for);
             sources.extend(outputs.map(|output| (PumpSource::Output, output, PollFlags::POLLOUT)));
         }
+        let news = session.news_source();
+        sources.extend(news.map(|news| (PumpSource::News, news, PollFlags::POLLIN)));
         let look = self.signalled.map(|_| Instant::now() + LOOK_INTERVAL);
         let limit = self.deadline.limit().map(|(at, _)| at);
         let can_warn = self.terminal.is_some() && self.stderr.ready();

@@ -49,20 +49,26 @@ impl AttachedTerminal {
         }
     }
 
-    /// What to print to say that the VM expires soon; `None` while another program has the terminal. It takes the
-    /// place of the top line: full-screen programs restore that when they draw it again, and nothing scrolls.
+    /// What to print to say that the VM expires soon; `None` while another program has the terminal.
     pub fn notice(&self, left: Duration, vm: &str) -> Option<String> {
-        let raw = self.raw().filter(|raw| raw.is_ours())?;
         let left = left.as_secs() + 1;
-        let text = format!(
+        let banner = self.banner(&format!(
             "mayfly: this VM expires in {left}s; 'mayfly extend {vm} 10m' gives it more time"
-        );
+        ))?;
+        Some(format!("\x07{banner}"))
+    }
+
+    /// What to print to show a line, whose text was not escaped; `None` while another program has the terminal. It takes the place of the top
+    /// line: full-screen programs restore that when they draw it again, and nothing scrolls.
+    pub fn banner(&self, text: &str) -> Option<String> {
+        let raw = self.raw().filter(|raw| raw.is_ours())?;
+        let text: String = text.chars().filter(|c| !c.is_control()).collect();
         if std::env::var_os("TERM").is_none_or(|name| name.is_empty() || name == "dumb") {
-            return Some(format!("\x07\r\n{text}\r\n"));
+            return Some(format!("\r\n{text}\r\n"));
         }
         let columns = raw.size().or_usual().columns.into();
         let text: String = text.chars().take(columns).collect();
-        Some(format!("\x07\x1b7\x1b[H\x1b[2K\x1b[7m{text}\x1b[m\x1b8"))
+        Some(format!("\x1b7\x1b[H\x1b[2K\x1b[7m{text}\x1b[m\x1b8"))
     }
 
     /// Handles all events of the terminal.

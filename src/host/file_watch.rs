@@ -78,6 +78,13 @@ impl FileWatch {
     }
 }
 
+/// Readable when a watched file has changed.
+impl AsFd for FileWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::{self, OpenOptions};

@@ -11,7 +11,9 @@ use crate::guest::{CommandOutcome, OutputSink};
 use crate::host::clock;
 use crate::host::signals::PendingSignals;
 use crate::host::thread;
-use crate::lifecycle::{self, ExecCommand, ExecStreams, FinishedCommand, PhaseTimings, VmManager};
+use crate::lifecycle::{
+    self, DenialNotes, ExecCommand, ExecStreams, FinishedCommand, PhaseTimings, VmManager,
+};
 use crate::model::{Refusal, RefusalKind, VmPhase, VmRecord};
 use crate::output::{ErrorReport, OutputDeadline, PrefixedLines, SharedStream, WritePatience};
 use crate::protocol::ExecRequest;
@@ -98,7 +100,12 @@ impl VmBatch<'_> {
         let [signals, for_stdout, for_stderr] = signals;
         let mut exec = |stdout, stderr| {
             let streams = ExecStreams { stdin: None, stdout, stderr };
-            let command = ExecCommand { exec: self.exec.clone(), streams, keep: self.keep };
+            let denials = match self.app.denial_notes() {
+                DenialNotes::Silent => DenialNotes::Silent,
+                _ => DenialNotes::Named,
+            };
+            let command =
+                ExecCommand { exec: self.exec.clone(), streams, keep: self.keep, denials };
             lifecycle::exec(self.manager, vm.id(), command, signals, &mut timings)
         };
         let finished = if self.app.printer.style.json {

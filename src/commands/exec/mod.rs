@@ -84,7 +84,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     };
     let (exec, streams) = args.command.prepare(app)?;
     let program = exec.program.clone();
-    let command = ExecCommand { exec, streams, keep };
+    let command = ExecCommand { exec, streams, keep, denials: app.denial_notes() };
     let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
     let id = manager.resolve(&vm)?;

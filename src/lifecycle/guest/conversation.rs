@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use anyhow::Result;
 
 use super::defaults;
+use super::denial_watch::{DenialNotes, DenialWatch};
 use super::outlook::RegisteredVm;
 use crate::backend::StreamPurpose;
 use crate::guest::AgentSession;
@@ -25,7 +26,7 @@ pub struct AgentConversation<'a> {
     manager: &'a VmManager,
     pub record: VmRecord,
     pub session: AgentSession,
-    _watch: FullDiskWatch,
+    watch: FullDiskWatch,
     /// A network helper that this command has started.
     _helper: Option<ReleasedChild>,
 }
@@ -67,9 +68,20 @@ impl<'a> AgentConversation<'a> {
         watch: FullDiskWatch,
         helper: Option<ReleasedChild>,
     ) -> Self {
-        let vm = RegisteredVm::new(&manager.registry, &record, watch.waits.clone());
-        session.watch(Box::new(vm));
-        AgentConversation { manager, record, session, _watch: watch, _helper: helper }
+        session.watch(Box::new(RegisteredVm::new(manager, &record, watch.waits.clone())));
+        AgentConversation { manager, record, session, watch, _helper: helper }
+    }
+
+    /// Tells what the VM is denied on the network from now on. `kept` says whether the VM outlives the command.
+    pub fn tell_denials(&mut self, notes: DenialNotes, kept: bool) {
+        let (manager, record) = (self.manager, &self.record);
+        if record.manifest.network.is_none() {
+            return;
+        }
+        let log = manager.paths(record.id()).network_log();
+        let denials = DenialWatch::begin(&log, record.manifest.display_name(), notes, kept);
+        let vm = RegisteredVm::new(manager, record, self.watch.waits.clone());
+        self.session.watch(Box::new(vm.telling(denials)));
     }
 
     /// Adds the VM's command defaults to a command.

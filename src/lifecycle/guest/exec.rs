@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::conversation::AgentConversation;
+use super::denial_watch::DenialNotes;
 use crate::guest::{CommandExit, CommandOutcome, ExecIo, OutputSink, StdinSource};
 use crate::host::signals::PendingSignals;
 use crate::lifecycle::manager::VmManager;
@@ -20,6 +21,8 @@ pub struct ExecCommand {
     pub streams: ExecStreams,
     /// Whether to keep the VM; `None` leaves it to its record.
     pub keep: Option<bool>,
+    /// How to tell what the VM is denied on the network.
+    pub denials: DenialNotes,
 }
 
 /// Our ends of a command's three streams.
@@ -77,7 +80,11 @@ pub fn run_in(
     signals: &mut PendingSignals,
     timings: &mut PhaseTimings,
 ) -> Result<CommandOutcome> {
-    let ExecCommand { mut exec, streams, .. } = command;
+    let ExecCommand { mut exec, streams, keep, denials } = command;
+    // `run` keeps the VM of its own by other means.
+    let kept = conversation.record.manifest.owner.is_none()
+        && keep.unwrap_or(conversation.record.manifest.keep);
+    conversation.tell_denials(denials, kept);
     conversation.add_defaults(&mut exec)?;
     let ExecStreams { stdin, stdout, stderr } = streams;
     let io = ExecIo { stdin, stdout, stderr, signals };

@@ -1,12 +1,15 @@
 //! What the registry says about a VM while a command runs in it.
 
 use std::cell::RefCell;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::denial_watch::DenialWatch;
 use crate::guest::{VmEnding, VmOutlook};
 use crate::host::clock;
+use crate::lifecycle::manager::VmManager;
 use crate::model::{VmExpiry, VmId, VmPhase, VmRecord};
 use crate::registry::Registry;
 
@@ -23,14 +26,22 @@ pub struct RegisteredVm {
     /// The last that was known, for a VM that was deleted meanwhile.
     expiry: RefCell<VmExpiry>,
     waits: Arc<AtomicBool>,
+    denials: Option<DenialWatch>,
+    say: fn(&str),
 }
 
 impl RegisteredVm {
     /// `waits` tells whether the guest is paused.
-    pub fn new(registry: &Registry, record: &VmRecord, waits: Arc<AtomicBool>) -> RegisteredVm {
+    pub fn new(manager: &VmManager, record: &VmRecord, waits: Arc<AtomicBool>) -> RegisteredVm {
         let expiry = RefCell::new(record.expiry.clone());
         let (id, name) = (record.id().clone(), record.manifest.display_name().to_owned());
-        RegisteredVm { registry: registry.clone(), id, name, expiry, waits }
+        let (registry, say) = (manager.registry.clone(), manager.say);
+        RegisteredVm { registry, id, name, expiry, waits, denials: None, say }
+    }
+
+    /// The same, which also tells what the VM is denied.
+    pub fn telling(self, denials: Option<DenialWatch>) -> RegisteredVm {
+        RegisteredVm { denials, ..self }
     }
 
     /// Its record, unless it was deleted or the registry cannot be read.
@@ -75,6 +86,23 @@ impl VmOutlook for RegisteredVm {
             _ => Some(VmEnding::Stopped),
         }
     }
+
+    fn news_source(&self) -> Option<BorrowedFd<'_>> {
+        self.denials.as_ref()?.source()
+    }
+
+    fn news(&self) -> Vec<String> {
+        self.denials.as_ref().map(DenialWatch::news).unwrap_or_default()
+    }
+
+    fn conclusion(&self, shown: Vec<String>) -> Vec<String> {
+        self.denials.as_ref().map_or(Vec::new(), |denials| denials.conclusion(shown))
+    }
+
+    fn tell(&self, line: &str) {
+        (self.say)(line);
+    }
+
     fn is_waiting(&self) -> bool {
         self.waits.load(Ordering::Relaxed)
     }
