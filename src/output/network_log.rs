@@ -68,7 +68,7 @@ pub fn network_log_line(line: &NetworkLogLine) -> String {
     escape(&match line {
         NetworkLogLine::Denied(report) => format!("{} {}", at(report.time), report.sentence()),
         NetworkLogLine::More { time, count } => {
-            format!("{} denied {count} more, alike or too many to list", at(*time))
+            format!("{} denied {count} more, repeated or too many to list", at(*time))
         }
         NetworkLogLine::Text(text) => text.clone(),
     })
@@ -84,7 +84,7 @@ mod tests {
         assert!(!network_log_line(&text).contains(['\u{1b}', '\r']));
         for time in [f64::MAX, -1.0, 0.0] {
             let line = network_log_line(&NetworkLogLine::More { time, count: 2 });
-            assert!(line.ends_with("Z denied 2 more, alike or too many to list"), "{line}");
+            assert!(line.ends_with("Z denied 2 more, repeated or too many to list"), "{line}");
         }
     }
 }

@@ -70,7 +70,7 @@ fn denials_of_the_network_are_sentences_with_the_rule_that_would_allow_them() {
     fs::write(&log, text).unwrap();
     let lines = [
         "1970-01-01T00:01:00Z denied a.example:443; allow it with --allow a.example:443\n",
-        "1970-01-01T00:01:00Z denied 2 more, alike or too many to list\n",
+        "1970-01-01T00:01:00Z denied 2 more, repeated or too many to list\n",
         "\\u{1b}[31mpanicked\n",
         "1970-01-01T00:01:00Z denied 10.0.0.1:80, a private address; allow it with --allow 10.0.0.1:80\n",
     ];
