@@ -114,6 +114,7 @@ fn drive(drive_id: &'static str, path_on_host: &'static str, is_read_only: bool)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{NetworkMode, NetworkSettings};
 
     #[test]
     fn a_vm() {
@@ -143,5 +144,9 @@ mod tests {
         });
         let built: serde_json::Value = serde_json::from_str(&build(&manifest)).unwrap();
         assert_eq!(built, golden);
+
+        let network = NetworkSettings { mode: NetworkMode::Egress, ..Default::default() };
+        let text = build(&VmManifest { network, ..manifest });
+        assert!(text.contains("mayfly.net=tun") && !text.contains("network-interfaces"), "{text}");
     }
 }
