@@ -23,6 +23,7 @@ mod hostile;
 mod imported;
 mod life;
 mod machine;
+mod network;
 mod network_life;
 mod secrets;
 mod sessions;
@@ -85,6 +86,8 @@ suite! {
         machine::memory_that_runs_out_costs_the_command_only;
         machine::orphans_are_reaped;
         machine::the_guest_knows_its_name_and_the_time;
+        network::a_guest_reaches_what_is_allowed_and_nothing_else;
+        network::published_ports_lead_into_the_guest_after_every_start;
         secrets::a_secret_is_seen_by_its_command_and_found_nowhere;
         sessions::a_killed_client_leaves_nothing_for_the_next;
         sessions::several_commands_run_at_once;
@@ -122,6 +125,8 @@ suite! {
         life::a_vmm_that_hangs_at_its_start_is_waited_for;
         life::a_vmm_that_is_killed_leaves_a_vm_that_can_start_again;
         life::run_does_it_all_at_once;
+        network::a_guest_reaches_what_is_allowed_and_nothing_else;
+        network::published_ports_lead_into_the_guest_after_every_start;
         secrets::a_secret_is_seen_by_its_command_and_found_nowhere;
         sessions::a_command_ends_with_its_vm;
         templates::a_cold_start_has_nothing_to_do_with_templates;

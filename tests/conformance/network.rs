@@ -1,0 +1,150 @@
+//! What a VM's network does: rules, names, published ports.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::bench::Bench;
+use crate::support::live::Live;
+use crate::support::processes::{eventually, lives};
+
+/// Answers every connection to TCP port 80 and every datagram to UDP port 53 with what was sent, in capital letters.
+const SERVERS: &str = r#"
+    use IO::Socket::INET;
+    $| = 1;
+    my $tcp = IO::Socket::INET->new(LocalPort => 80, Listen => 8, ReuseAddr => 1) or die "tcp: $!";
+    my $udp = IO::Socket::INET->new(LocalPort => 53, Proto => "udp") or die "udp: $!";
+    if (fork) {
+        print "ready\n";
+        while (my $client = $tcp->accept) { my $line = <$client>; print $client uc $line; close $client }
+    } else {
+        while ($udp->recv(my $text, 1500)) { $udp->send(uc $text) }
+    }
+"#;
+
+/// How long the host waits for one answer of a guest.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+pub fn a_guest_reaches_what_is_allowed_and_nothing_else(bench: &Bench) {
+    if bench.skips("a process of the host has the host's network") {
+        return;
+    }
+    let env = &bench.env;
+    let port = serve_greeting();
+    let closed = unused_port();
+    let (allow, allow_closed) = (format!("host:{port}"), format!("host:{closed}"));
+    let id = env.start(&["--keep", "--mem", "256M", "--allow", &allow, "--allow", &allow_closed]);
+    let bash = |line: &str| env.run(&["exec", &id, "--", "bash", "-c", line]);
+    let connect = |to: &str| bash(&format!("exec 3<>/dev/tcp/{to} && echo hello >&3 && cat <&3"));
+    let network = env.status(&id)["network"].clone();
+    assert_eq!((&network["mode"], &network["state"]), (&"none".into(), &"up".into()), "{network}");
+
+    connect(&format!("192.0.0.1/{port}")).prints("host heard hello\n");
+    // By name, which is the guest's only other way to find the gateway.
+    connect(&format!("host/{port}")).prints("host heard hello\n");
+    // The host's own answer.
+    connect(&format!("192.0.0.1/{closed}")).is(1, "", "[..]Connection refused\n[..]");
+    // What no rule allows is denied at once: a lost packet would be sent again after a second, for minutes.
+    for denied in ["192.0.0.1/1", "10.1.2.3/80", "169.254.169.254/80", "127.1.2.3/80", "8.8.8.8/53"]
+    {
+        let answer = connect(denied);
+        // The guest's own loopback answers for itself.
+        let why = if denied.starts_with("127") { "Connection refused" } else { "No route to host" };
+        answer.is(1, "", &format!("[..]{why}\n[..]"));
+    }
+    connect("nowhere.example/80").is(1, "", "[..]Name or service not known\n[..]");
+    bash("cat /proc/net/dev | grep -c eth0; cat /sys/class/net/eth0/mtu").prints("1\n65520\n");
+    env.rm(&id);
+    assert_eq!(env.leftovers(), Vec::<String>::new());
+}
+
+pub fn published_ports_lead_into_the_guest_after_every_start(bench: &Bench) {
+    if bench.skips("a process of the host has the host's network") {
+        return;
+    }
+    let env = &bench.env;
+    let id = env.create(&["--keep", "--mem", "256M", "--publish", "0:80", "--publish", "0:53/udp"]);
+    for _ in 0..2 {
+        // It names the published ports on standard error.
+        env.run(&["start", &id]).is(0, &format!("{id}\n"), "[..]");
+        let helper = env.run(&["inspect", "--json", &id]).json()["network_pid"].as_i64();
+        let helper = helper.expect("a VM with a network has a helper") as i32;
+        let servers = start_servers(bench, &id);
+        let network = env.status(&id)["network"].clone();
+        assert_eq!(ask_tcp(host_port(&network, "tcp"), "one\n"), "ONE\n");
+        assert_eq!(ask_tcp(host_port(&network, "tcp"), "two\n"), "TWO\n");
+        assert_eq!(ask_udp(host_port(&network, "udp"), "datagram"), "DATAGRAM");
+        assert!(lives(helper));
+        env.run(&["stop", &id]).is(0, &format!("{id}\n"), "");
+        drop(servers);
+        eventually("the helper's end", || !lives(helper));
+        assert_eq!(env.status(&id)["network"]["state"], "none");
+    }
+    env.run(&["start", &id]).is(0, &format!("{id}\n"), "[..]");
+    let helper =
+        env.run(&["inspect", "--json", &id]).json()["network_pid"].as_i64().unwrap() as i32;
+    env.rm(&id);
+    assert!(!lives(helper), "rm returned before the helper was gone");
+    assert_eq!(env.leftovers(), Vec::<String>::new());
+}
+
+/// A server on the host's loopback that repeats the first line of each connection, as long as the test runs.
+fn serve_greeting() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut line = [0; 6];
+            if stream.read_exact(&mut line).is_ok() {
+                let _ = stream.write_all(&[b"host heard ", &line[..]].concat());
+            }
+        }
+    });
+    port
+}
+
+/// A port on which nothing listens.
+fn unused_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn start_servers(bench: &Bench, id: &str) -> Live {
+    let mut servers = bench.env.live(&["exec", id, "--", "perl", "-e", SERVERS]);
+    servers.says("ready");
+    servers
+}
+
+fn host_port(network: &Value, protocol: &str) -> u16 {
+    let published = network["publish"].as_array().expect("a list of ports");
+    let port = published.iter().find(|port| port["proto"] == protocol);
+    let port = port.unwrap_or_else(|| panic!("no port of {protocol} in {network}"));
+    let number = port["host_port"].as_u64().unwrap() as u16;
+    assert_ne!(number, 0, "{network}");
+    number
+}
+
+fn ask_tcp(port: u16, line: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(ANSWER_LIMIT)).unwrap();
+    stream.write_all(line.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Datagrams can be lost, so it asks again.
+fn ask_udp(port: u16, text: &str) -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(("127.0.0.1", port)).unwrap();
+    socket.set_read_timeout(Some(ANSWER_LIMIT / 10)).unwrap();
+    for _ in 0..10 {
+        socket.send(text.as_bytes()).unwrap();
+        let mut buffer = [0; 1500];
+        if let Ok(count) = socket.recv(&mut buffer) {
+            return String::from_utf8_lossy(&buffer[..count]).into_owned();
+        }
+    }
+    panic!("no answer to datagrams from port {port}");
+}
