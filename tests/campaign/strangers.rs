@@ -1,4 +1,4 @@
-//! Other processes with the pid of a VMM: mayfly must not signal them.
+//! Other processes with the pid of a VMM or a network helper: mayfly must not signal them.
 
 use std::fs;
 use std::process::Child;
@@ -12,11 +12,12 @@ use super::ground::Ground;
 use super::procfs;
 use super::support::skip::skipped;
 
-/// Kills a VMM and records the identity of another process in its place.
+/// Kills a VMM and records the identity of another process in its place, and in that of a network helper.
 fn forge(ground: &Ground, id: &str, phase: &str, process: &ProcessId) {
     procfs::end(ground.vmm(id).unwrap());
     let mut contents = serde_json::to_value(ground.registry()).unwrap();
-    let mut state = serde_json::json!({ "phase": phase, "instance": { "process": process } });
+    let instance = serde_json::json!({ "process": process, "network": { "process": process } });
+    let mut state = serde_json::json!({ "phase": phase, "instance": instance });
     if phase == "removing" {
         state["reason"] = "explicit_delete".into();
     }

@@ -42,6 +42,7 @@ mod labels;
 mod logs;
 mod names;
 mod nearest;
+mod network_helper;
 mod order;
 mod ownership;
 mod pipes;
