@@ -16,7 +16,7 @@ use crate::network::denials::{AttemptKind, DeniedAttempt, printable};
 use crate::network::dns_message::{self, AddressAnswer, DnsQuery, OwnAnswer};
 use crate::network::exchange::DnsExchange;
 use crate::network::names::TIME_TO_LIVE;
-use crate::network::packet::send_datagram;
+use crate::network::packet::{IpPacket, send_datagram};
 use crate::network::policy::DenyReason;
 use crate::sys::random;
 
@@ -53,6 +53,10 @@ impl NetworkEngine {
         let Some(name) = query.name.clone() else {
             return self.dns_deny(client, &query, now);
         };
+        if query.kind == QTYPE::TYPE(TYPE::PTR) {
+            // Programs ask for the names of addresses that they already have; nothing was attempted that a rule could allow.
+            return self.dns_answer(client, &query, OwnAnswer::NoSuchName);
+        }
         let is_listed = self.policy.knows_name(&name);
         let is_service =
             || without_service(&name).is_some_and(|name| self.policy.knows_name(&name));
@@ -258,6 +262,14 @@ impl NetworkEngine {
     ) {
         match waiter {
             NameWaiter::Nothing => {}
+            NameWaiter::Packet(bytes) => {
+                // Without an address, it would wait again.
+                if self.names.resolved(name, now).is_some()
+                    && let Some(packet) = IpPacket::parse(&bytes)
+                {
+                    self.udp_packet(&packet, now);
+                }
+            }
             NameWaiter::Tcp(id) => self.tcp_resolved(id, now),
             NameWaiter::Query(client, query) => {
                 let has_some = self.names.resolved(name, now).map(|found| !found.is_empty());

@@ -24,7 +24,9 @@ pub(super) enum DnsClient {
 pub(super) enum NameWaiter {
     Query(DnsClient, DnsQuery),
     Tcp(u64),
-    /// A datagram, which is sent again.
+    /// A packet with a datagram.
+    Packet(Vec<u8>),
+    /// A datagram that the guest sends again.
     Nothing,
 }
 

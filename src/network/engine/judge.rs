@@ -63,10 +63,16 @@ impl NetworkEngine {
     }
 
     /// Reports that all addresses of a name are denied.
-    pub(super) fn deny_name(&mut self, name: &DnsName, port: u16, quoted: &[u8], now: Instant) {
+    pub(super) fn deny_name(
+        &mut self,
+        kind: AttemptKind,
+        (name, port): (&DnsName, u16),
+        quoted: &[u8],
+        now: Instant,
+    ) {
         let reason = DenyReason::NameOfDenied;
         let to = format!("{name}:{port}");
-        let attempt = DeniedAttempt { kind: AttemptKind::Tcp, to, reason, allow: None };
+        let attempt = DeniedAttempt { kind, to, reason, allow: None };
         self.denials.deny(attempt, now);
         self.unreachable(Unreachable::Prohibited, quoted);
     }

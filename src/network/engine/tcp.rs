@@ -147,7 +147,7 @@ impl NetworkEngine {
         let permitted: Vec<SocketAddr> =
             all.into_iter().filter(|&to| self.policy.to_address_of_name(to).is_ok()).collect();
         if permitted.is_empty() && has_some {
-            return self.deny_name(&name, port, packet.quoted(), now);
+            return self.deny_name(AttemptKind::Tcp, (&name, port), packet.quoted(), now);
         }
         let syn = packet.whole.to_vec();
         self.tcp_connect(id, entry.key, permitted, syn);

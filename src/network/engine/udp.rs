@@ -24,6 +24,8 @@ const IDLE_QUESTION: Duration = Duration::from_secs(10);
 const QUESTIONS: [u16; 2] = [53, 123];
 /// How many datagrams are received at once.
 const RECEIVES: usize = 32;
+/// The longest packet that waits for an address, in bytes. Questions and first messages are shorter.
+const MOST_KEPT: usize = 2048;
 /// The largest datagram.
 const LARGEST: usize = 65_536;
 
@@ -61,8 +63,8 @@ impl NetworkEngine {
         };
     }
 
-    /// The address that datagrams for a destination go to now. A datagram for a name that must be looked up first is
-    /// lost; the guest sends it again.
+    /// The address that datagrams for a destination go to now; `None` if there is none, or a name must be looked up
+    /// first. A short packet waits for that; the guest sends others again.
     fn udp_destination(
         &mut self,
         to: Destination,
@@ -78,7 +80,11 @@ impl NetworkEngine {
             Destination::Name(name) => name,
         };
         let Some(addresses) = self.names.resolved(&name, now) else {
-            self.resolve(&name, NameWaiter::Nothing, now);
+            if packet.whole.len() <= MOST_KEPT {
+                self.resolve(&name, NameWaiter::Packet(packet.whole.to_vec()), now);
+            } else {
+                self.resolve(&name, NameWaiter::Nothing, now);
+            }
             return None;
         };
         let all: Vec<SocketAddr> =
@@ -86,7 +92,7 @@ impl NetworkEngine {
         let has_some = !all.is_empty();
         let found = all.into_iter().find(|&to| self.policy.to_address_of_name(to).is_ok());
         if found.is_none() && has_some {
-            self.deny_name(&name, far.port(), packet.quoted(), now);
+            self.deny_name(AttemptKind::Udp, (&name, far.port()), packet.quoted(), now);
         }
         found
     }

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use mayfly::model::LinkKind;
 use mayfly::model::NetworkMode;
@@ -182,6 +183,54 @@ fn a_name_that_leads_to_this_host_is_not_reached() {
     assert_eq!(guest.line.unreachable, [(3, 13)]);
     assert_eq!(guest.denied(), [format!("Tcp rebound.example:{port} \"name_of_denied\" None")]);
     assert!(inside.accept().is_err());
+    let handle = guest.datagrams(5300);
+    guest.send(handle, SocketAddr::new(own, port + 1), b"over UDP");
+    guest.until(|guest| (guest.line.unreachable.len() == 2).then_some(()));
+    let denied = format!("Udp rebound.example:{} \"name_of_denied\" None", port + 1);
+    assert_eq!(guest.denied()[1], denied);
+}
+
+#[test]
+fn a_datagram_waits_until_its_name_is_looked_up() {
+    let echo = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = echo.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((count, from)) = echo.recv_from(&mut buffer) {
+            echo.send_to(&buffer[..count], from).unwrap();
+        }
+    });
+    let resolver = FakeResolver::start(&[("time.example", &["127.0.0.1"])]);
+    let rules = ["time.example", "127.0.0.0/8"];
+    let mut before = guest(&resolver, &rules, |_| {});
+    let own = address_of(&mut before, "time.example");
+    // A helper that takes over knows the name's address of our own, but not its real one.
+    let mut after = guest(&resolver, &rules, |_| {});
+    let handle = after.datagrams(5300);
+    assert_eq!(after.ask(handle, (own, port).into(), b"what time is it?"), b"what time is it?");
+    // One that leads nowhere is not looked up for ever.
+    let nowhere = FakeResolver::start(&[]);
+    let mut guest = guest(&nowhere, &rules, |_| {});
+    let handle = guest.datagrams(5400);
+    guest.send(handle, SocketAddr::new(own, port), b"what time is it?");
+    guest.until(|_| (!nowhere.asked().is_empty()).then_some(()));
+    assert_eq!(
+        look_up(&mut guest, "host", TYPE::A),
+        AddressAnswer::Found(vec![GATEWAY.ip()], Duration::from_secs(60))
+    );
+    assert!(nowhere.asked().len() <= 2, "{:?}", nowhere.asked());
+}
+
+#[test]
+fn the_name_of_an_address_is_no_denial() {
+    let resolver = FakeResolver::start(&[]);
+    let mut guest = guest(&resolver, &["web.example"], |_| {});
+    let name = "1.0.0.10.in-addr.arpa";
+    let handle = guest.datagrams(5300);
+    let answer = guest.ask(handle, GATEWAY, &query(name, QTYPE::TYPE(TYPE::PTR), 77));
+    assert_eq!(Packet::parse(&answer).unwrap().rcode(), RCODE::NameError);
+    assert_eq!(guest.denied(), [""; 0]);
+    assert_eq!(resolver.asked(), [""; 0]);
 }
 
 #[test]
