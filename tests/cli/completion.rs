@@ -120,6 +120,8 @@ fn verbs_flags_and_their_values_complete() {
     assert_eq!(bash.offers("mayfly run --require h"), ["hardware"]);
     assert_eq!(bash.offers("mayfly run --vcpus "), ["1", "2", "4", "8"]);
     assert_eq!(bash.offers("mayfly run --mem 1"), ["1G", "16G"]);
+    assert_eq!(bash.offers("mayfly run --net "), ["none", "egress"]);
+    assert_eq!(bash.offers("mayfly run --allow "), ["host"]);
     assert_eq!(bash.offers("mayfly run --ttl 1"), ["1m", "10m", "1h"]);
     assert_eq!(bash.offers("mayfly run --env MAYFLY_BA"), ["MAYFLY_BACKEND"]);
     assert_eq!(bash.offers("mayfly status --sort p"), ["profile"]);

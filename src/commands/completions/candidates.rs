@@ -1,6 +1,7 @@
 //! Candidates for completion: names of VMs, profiles and so on, and values of flags. Completing changes
 //! nothing, and yields nothing on an error, because a prompt is no place to report one.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
@@ -103,7 +104,7 @@ pub fn vms_not_running(current: &OsStr) -> Vec<CompletionCandidate> {
 /// Labels of VMs.
 pub fn labels(current: &OsStr) -> Vec<CompletionCandidate> {
     let labels = all_vms().into_iter().flat_map(|record| record.manifest.labels.to_strings());
-    let labels: std::collections::BTreeSet<String> = labels.collect();
+    let labels: BTreeSet<String> = labels.collect();
     matching(current, labels)
 }
 
@@ -171,6 +172,18 @@ pub fn profiles(current: &OsStr) -> Vec<CompletionCandidate> {
     let profiles = profiles.into_iter().flat_map(|profiles| profiles.profiles.values());
     let described = profiles.map(|profile| (&profile.name, Some(profile.description.clone())));
     matching_described(current, described)
+}
+
+/// This host, and the rules of profiles and of VMs that exist.
+pub fn allow_rules(current: &OsStr) -> Vec<CompletionCandidate> {
+    let manager = manager();
+    let profiles = manager.as_ref().and_then(|manager| manager.settings.profiles().ok());
+    let of_profiles = profiles.into_iter().flat_map(|profiles| profiles.profiles.values());
+    let vms = all_vms();
+    let of_vms = vms.iter().map(|vm| &vm.manifest.network);
+    let networks = of_profiles.map(|profile| &profile.network).chain(of_vms);
+    let rules = networks.flat_map(|network| network.allow.iter().map(ToString::to_string));
+    matching(current, rules.chain(["host".into()]).collect::<BTreeSet<String>>())
 }
 
 /// Names of profiles whose image is built.

@@ -1,7 +1,9 @@
 //! The flags for a VM's network.
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
+use crate::commands::completions::candidates;
 use crate::lifecycle::NetworkRequest;
 use crate::model::{AllowRule, NetworkMode, PublishedPort};
 
@@ -20,7 +22,10 @@ pub struct NetworkFlags {
     ///
     /// RULE is HOST, '*.HOST' for all names below it, an address, a network such as 192.168.1.0/24, or 'host' for
     /// this host's loopback, and may end in :PORT. May be given several times.
-    #[arg(long, value_name = "RULE", help_heading = HEADING)]
+    #[arg(
+        long, value_name = "RULE", help_heading = HEADING,
+        add = ArgValueCompleter::new(candidates::allow_rules)
+    )]
     allow: Vec<AllowRule>,
 
     /// Let this host reach a port of the VM, as in 8080:80
