@@ -48,8 +48,9 @@ fn isolation() {
 fn files_of_profiles_and_settings() {
     let [short] = blocks_of("README.md", "toml").try_into().unwrap();
     let [settings] = blocks_of("docs/configuration.md", "toml").try_into().unwrap();
-    let [long, commands] = blocks_of("docs/profiles.md", "toml").try_into().unwrap();
-    let merged = [short, long, commands].map(|block| {
+    let [long, commands, network] = blocks_of("docs/profiles.md", "toml").try_into().unwrap();
+    let [recipe] = blocks_of("docs/network.md", "toml").try_into().unwrap();
+    let merged = [short, long, commands, network, recipe].map(|block| {
         merge(&[("built-in".to_owned(), BUILT_IN.to_owned()), (block.page, block.text)]).unwrap()
     });
     for merged in &merged[..2] {
@@ -58,6 +59,8 @@ fn files_of_profiles_and_settings() {
     }
     assert_eq!(merged[1].limits.max_active_vms, 8);
     assert_eq!(merged[2].profiles["calculator"].command.entrypoint, ["bc", "-q"]);
+    assert_eq!(merged[3].profiles["web"].network.allow.len(), 2);
+    assert_eq!(merged[4].profiles["ci"].network.allow.len(), 4);
     let show = "MAYFLY_BACKEND= MAYFLY_CONFIG=config.toml mayfly config show backend mem ttl";
     let shown = Shell::new("mock", None)
         .ok(&format!("cat > config.toml << 'END'\n{}\nEND\n{show}", settings.text));
