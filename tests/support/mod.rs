@@ -14,6 +14,7 @@ pub mod logs;
 pub mod processes;
 pub mod programs;
 pub mod skip;
+pub mod special_addresses;
 pub mod terminal;
 pub mod timers;
 pub mod traces;
