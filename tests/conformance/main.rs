@@ -93,6 +93,9 @@ suite! {
         network_denials::no_special_address_is_reached_in_any_encoding;
         network_load::copies_of_a_template_hear_only_their_own_servers;
         network_load::fifty_clients_of_a_guest_get_what_they_sent;
+        network_life::a_helper_is_confined_and_ends_with_its_vm;
+        network_life::a_lost_helper_is_replaced_by_the_next_command;
+        network_life::a_rebuilt_registry_knows_the_helper;
         secrets::a_secret_is_seen_by_its_command_and_found_nowhere;
         sessions::a_killed_client_leaves_nothing_for_the_next;
         sessions::several_commands_run_at_once;
@@ -132,21 +135,10 @@ suite! {
         life::run_does_it_all_at_once;
         network::a_guest_reaches_what_is_allowed_and_nothing_else;
         network::published_ports_lead_into_the_guest_after_every_start;
+        network_life::a_lost_helper_is_replaced_by_the_next_command;
         secrets::a_secret_is_seen_by_its_command_and_found_nowhere;
         sessions::a_command_ends_with_its_vm;
         templates::a_cold_start_has_nothing_to_do_with_templates;
         templates::starts_that_race_make_one_template;
-    }
-}
-
-// VMs with a network.
-suite! {
-    backends: {
-        qemu_network = crate::Bench::qemu();
-    }
-    cases: {
-        network_life::a_helper_is_confined_and_ends_with_its_vm;
-        network_life::a_lost_helper_is_replaced_by_the_next_command;
-        network_life::a_rebuilt_registry_knows_the_helper;
     }
 }
