@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
@@ -90,6 +91,16 @@ pub fn open(process: &ProcessId) -> Result<Option<PidFd>> {
     }
     check_proc()?;
     PidFd::open(process.pid, process.start_ticks)
+}
+
+/// Whether there is a process with the pid of a recorded one that /proc does not show. Where `hidepid` is in use, it shows
+/// an ordinary user no process that cannot be dumped, as network helpers are. Whether it is the recorded one is unknown.
+pub fn is_hidden(process: &ProcessId) -> Result<bool> {
+    if process.boot_id != clock::boot_id()? || Path::new(&format!("/proc/{}", process.pid)).exists()
+    {
+        return Ok(false);
+    }
+    Ok(PidFd::exists(process.pid))
 }
 
 #[cfg(test)]

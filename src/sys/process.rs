@@ -125,6 +125,13 @@ impl PidFd {
         Ok(is_it.then_some(PidFd(fd)))
     }
 
+    /// Whether there is a process with this pid.
+    pub fn exists(pid: i32) -> bool {
+        let pid = Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw);
+        let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        process.is_some_and(|process| !PidFd(process).wait(Duration::ZERO).unwrap_or(false))
+    }
+
     /// Sends a signal. A process that has ended is no error.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let signal = rustix::process::Signal::from_named_raw(signal as i32);

@@ -6,6 +6,7 @@
 mod support;
 
 mod agent;
+mod hidden;
 mod image;
 mod launcher;
 mod network;

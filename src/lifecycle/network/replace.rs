@@ -11,15 +11,20 @@ use crate::host::signals::SignalInterrupt;
 use crate::host::wait::WaitLimit;
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::recover::settle::acquire;
-use crate::model::{Refusal, VmPhase, VmRecord};
+use crate::model::{ProcessId, Refusal, VmPhase, VmRecord};
 
 /// Whether a started VM should have a network helper and has none.
 pub fn is_lost(record: &VmRecord) -> Result<bool> {
     let VmPhase::Started { instance } = &record.state else { return Ok(false) };
     Ok(match &instance.network {
-        Some(network) => process::open(&network.process)?.is_none(),
+        Some(network) => !may_live(&network.process)?,
         None => !record.manifest.network.is_none(),
     })
+}
+
+/// Whether a helper on record lives, or cannot be seen.
+pub fn may_live(helper: &ProcessId) -> Result<bool> {
+    Ok(process::open(helper)?.is_some() || process::is_hidden(helper)?)
 }
 
 /// Starts another helper for a VM that has lost its own. The VM's lock must not be held. A command that needs no

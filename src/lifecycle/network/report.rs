@@ -5,9 +5,8 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Deserialize;
 
-use super::replace::is_lost;
+use super::replace::{is_lost, may_live};
 use crate::host::log::LogReader;
-use crate::host::process;
 use crate::lifecycle::manager::VmManager;
 use crate::model::{NetworkReport, NetworkState, VmRecord};
 
@@ -29,8 +28,7 @@ fn state_of(record: &VmRecord) -> Result<NetworkState> {
     }
     let network = record.state.instance().and_then(|instance| instance.network.as_ref());
     let Some(network) = network else { return Ok(NetworkState::None) };
-    let is_up = process::open(&network.process)?.is_some();
-    Ok(if is_up { NetworkState::Up } else { NetworkState::None })
+    Ok(if may_live(&network.process)? { NetworkState::Up } else { NetworkState::None })
 }
 
 /// The number in a line of the log, whatever else is in it.
