@@ -11,6 +11,7 @@
 //! - `mayfly.net=ethernet` configures a network card, `mayfly.net=tun` a TUN interface with a line by vsock.
 //! - `mayfly.nested` provides `/dev/kvm`.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -109,13 +110,13 @@ fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>> {
     if has_card {
         report("configure the network", configure_card());
     }
-    if has_tun && let Err(error) = configure_tun() {
-        console::print(&format!("configure the network: {error:#}"));
-    }
     if has("mayfly.nested") {
         report("provide /dev/kvm", kvm::provide());
     }
     shutdown::block_signals().context("set up signals")?;
+    if has_tun {
+        report("configure the network", configure_tun());
+    }
     let mode = AgentMode::Guest {
         cgroups: CgroupRoot::prepare(Path::new(mounts::CGROUPS)),
         mounts,
@@ -162,9 +163,9 @@ fn reasons(failures: &[String]) -> String {
     if failures.is_empty() { String::new() } else { format!(" ({})", failures.join("; ")) }
 }
 
-fn report(what: &str, result: io::Result<()>) {
+fn report(what: &str, result: Result<(), impl fmt::Display>) {
     if let Err(error) = result {
-        console::print(&format!("{what}: {error}"));
+        console::print(&format!("{what}: {error:#}"));
     }
 }
 
@@ -178,15 +179,16 @@ fn configure() {
     report("host name", nix::unistd::sethostname("mayfly").map_err(io::Error::from));
 }
 
-/// Without a network, a guest can still be looked at, so a failure is only reported.
-fn configure_tun() -> Result<()> {
-    tun::serve_in_thread(AgentListener::vsock(VSOCK_NETWORK)?)?;
-    Ok(resolver::write(Path::new("/"))?)
-}
-
+/// A failure is only reported: the host learns at the setup that there is no interface.
 fn configure_card() -> io::Result<()> {
     interface::configure(interface::ETHERNET)?;
     resolver::write(Path::new("/"))
+}
+
+/// As [`configure_card`]; it starts threads.
+fn configure_tun() -> Result<()> {
+    tun::serve_in_thread(AgentListener::vsock(VSOCK_NETWORK)?)?;
+    resolver::write(Path::new("/")).context("name the resolver")
 }
 
 /// Serves connections from the host on two ports, one for mayfly's own requests and one for commands:

@@ -113,11 +113,16 @@ pub fn read(directory: &Path) -> Result<Option<ImageInfo>> {
 /// The refusal of a damaged image, with a remedy.
 pub fn damaged(directory: &Path, why: &str) -> Refusal {
     let profile = directory.file_name().unwrap_or_default().to_string_lossy();
-    let remedy = if directory.join(IMPORTED_PROFILE).exists() {
+    Refusal::new(RefusalKind::Host, format!("the image of {profile} is damaged: {why}"))
+        .hint(remedy(directory))
+}
+
+/// How the image in `directory` is made again.
+pub fn remedy(directory: &Path) -> String {
+    let profile = directory.file_name().unwrap_or_default().to_string_lossy();
+    if directory.join(IMPORTED_PROFILE).exists() {
         format!("import it again: mayfly image import SOURCE {profile}")
     } else {
         format!("rebuild it: mayfly image build --force {profile}")
-    };
-    Refusal::new(RefusalKind::Host, format!("the image of {profile} is damaged: {why}"))
-        .hint(remedy)
+    }
 }

@@ -21,5 +21,8 @@ pub const GUEST_MAC: [u8; 6] = [0x02, 0x6d, 0x61, 0x79, 0x66, 0x02];
 /// The largest IP packet of the line.
 pub const MTU: usize = 65_520;
 
+/// Why an agent cannot give its guest a network. Images of earlier versions have no drivers for it.
+pub const NO_DRIVER: &str = "the image has no driver for a network";
+
 /// The vsock port on which the agent serves the line, on backends without a network card.
 pub const VSOCK_NETWORK: u32 = 1026;

@@ -16,6 +16,7 @@ use nix::unistd::sethostname;
 
 use crate::agent::network::interface;
 use crate::protocol::SetupRequest;
+use crate::protocol::network::NO_DRIVER;
 use crate::sys::random;
 
 /// Bytes of entropy: the generator's key has 256 bits.
@@ -45,7 +46,7 @@ pub fn apply(setup: &SetupRequest) -> Result<()> {
     clock_settime(ClockId::CLOCK_REALTIME, time).context("set the clock")?;
     if setup.network {
         let found = nix::net::if_::if_nametoindex(interface::ETHERNET);
-        found.context("the image has no driver of network cards")?;
+        found.context(NO_DRIVER)?;
     }
     set_name(&setup.hostname).context("set the host name")?;
     new_machine_id().context("write /etc/machine-id")

@@ -24,6 +24,7 @@ use crate::lifecycle::network::{BoundPorts, attach};
 use crate::lifecycle::recover::{processes, teardown};
 use crate::model::{BootFiles, QuotedOutput, Refusal, RefusalKind, VmInstance, VmPaths, VmRecord};
 use crate::protocol::SetupRequest;
+use crate::protocol::network::NO_DRIVER;
 use crate::registry::write_instance;
 use crate::sys::process::PidFd;
 use crate::sys::random;
@@ -193,13 +194,16 @@ impl VmBoot<'_> {
         let mut session =
             self.manager.open_session(self.record, self.backend, self.purpose, &mut wait)?;
         timings.end(if let MemorySource::Frozen(_) = memory { "greet" } else { "boot" });
+        session
+            .setup(&self.setup(memory)?, &mut wait)
+            .map_err(|error| self.with_image_remedy(error))?;
+        timings.end("setup");
+        // A guest that has no interface has said so by now, and does not serve the line.
         let needs_helper = !matches!(memory, MemorySource::ToFreeze(_)) && self.has_network();
         if needs_helper && helper.is_none() {
             helper = Some(self.attach_helper(self.backend.dial_network(vm, &mut wait)?)?);
             timings.end("network");
         }
-        session.setup(&self.setup(memory)?, &mut wait)?;
-        timings.end("setup");
         let Some((process, child)) = helper else { return Ok((session, None)) };
         if process.wait(Duration::ZERO)? {
             return Err(Refusal::new(RefusalKind::Host, "the network helper ended at once").into());
@@ -230,6 +234,17 @@ impl VmBoot<'_> {
             // Read last, to be as current as possible.
             unix_ns: clock::unix_time().as_nanos() as u64,
         })
+    }
+
+    /// Tells how the image gets a driver for a network, if the agent found none.
+    fn with_image_remedy(&self, error: anyhow::Error) -> anyhow::Error {
+        let image = self.files.and_then(|files| files.rootfs.parent());
+        match (Refusal::find(&error), image) {
+            (Some(refusal), Some(image)) if refusal.message.contains(NO_DRIVER) => {
+                refusal.clone().hint(image::remedy(image)).into()
+            }
+            _ => error,
+        }
     }
 
     /// Adds the last output of the guest and of the VMM to the error of a failed boot.
