@@ -1,9 +1,12 @@
 //! What a VM's network does: rules, names, published ports.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
 
+use mayfly::image::digest;
 use serde_json::Value;
 
 use crate::bench::Bench;
@@ -89,6 +92,45 @@ pub fn published_ports_lead_into_the_guest_after_every_start(bench: &Bench) {
     env.rm(&id);
     assert!(!lives(helper), "rm returned before the helper was gone");
     assert_eq!(env.leftovers(), Vec::<String>::new());
+}
+
+pub fn an_image_without_drivers_is_an_error_with_a_remedy(bench: &Bench) {
+    if bench.skips("a process of the host has no drivers") {
+        return;
+    }
+    let bench = bench.apart();
+    let env = &bench.env;
+    forget_drivers(&env.images().join("debian-base"));
+    let id = env.create(&["--keep", "--mem", "256M", "--net", "egress"]);
+    for flags in [&["start", &id][..], &["start", "--cold", &id]] {
+        let answer = env.run(flags);
+        let message =
+            "did not start: the agent failed at setting up: the image has no driver for a network";
+        assert!(answer.code() == 6 && answer.stderr().contains(message), "{answer}");
+        let hint = "\nhint: rebuild it: mayfly image build --force debian-base; ";
+        assert!(answer.stderr().contains(hint), "{answer}");
+    }
+    // Without a network it does.
+    env.run(&["run", "--mem", "256M", "--", "echo", "fine"]).is(0, "fine\n", "");
+    env.rm(&id);
+    assert_eq!(env.leftovers(), Vec::<String>::new());
+}
+
+/// Makes an image like those of earlier versions: its list of drivers lacks those of a network.
+fn forget_drivers(image: &Path) {
+    let path = image.join("initrd.img");
+    let mut initrd = fs::read(&path).unwrap();
+    for driver in [&b"\nvirtio_net.ko\n"[..], b"\ntun.ko\n"] {
+        let at = initrd.windows(driver.len()).position(|part| part == driver);
+        initrd[at.expect("the list has it") + 1] = b'-';
+    }
+    fs::write(&path, &initrd).unwrap();
+    // As in an older image, there is no seal that would tell of the change.
+    let path = image.join("image.json");
+    let mut info: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    info.as_object_mut().unwrap().remove("seal");
+    info["files"]["initrd.img"]["digest"] = digest::of_bytes(&initrd).into();
+    fs::write(&path, info.to_string()).unwrap();
 }
 
 /// A server on the host's loopback that repeats the first line of each connection, as long as the test runs.
