@@ -27,6 +27,7 @@ mod network;
 mod network_denials;
 mod network_life;
 mod network_load;
+mod network_notes;
 mod secrets;
 mod sessions;
 mod streams;
@@ -97,6 +98,7 @@ suite! {
         network_life::a_helper_is_confined_and_ends_with_its_vm;
         network_life::a_lost_helper_is_replaced_by_the_next_command;
         network_life::a_rebuilt_registry_knows_the_helper;
+        network_notes::denials_are_told_to_attached_commands_and_logged;
         secrets::a_secret_is_seen_by_its_command_and_found_nowhere;
         sessions::a_killed_client_leaves_nothing_for_the_next;
         sessions::several_commands_run_at_once;
