@@ -22,7 +22,8 @@ Examples:
   vm=$(mayfly create)                        keep its id in a variable
   mayfly create --name ci --ttl 30m --keep   named 'ci', kept after 'exec'
   mayfly create --label job=nightly --label commit=3f2a91
-  mayfly create --profile debian-build --vcpus 2 --mem 4G")]
+  mayfly create --profile debian-build --vcpus 2 --mem 4G
+  mayfly create --name web --publish 8080:80 --keep")]
 pub struct Args {
     #[command(flatten)]
     vm: VmFlags,

@@ -21,7 +21,7 @@ pub struct NetworkFlags {
     /// Let the VM reach RULE, such as deb.debian.org
     ///
     /// RULE is HOST, '*.HOST' for all names below it, an address, a network such as 192.168.1.0/24, or 'host' for
-    /// this host's loopback, and may end in :PORT. May be given several times.
+    /// this host's loopback, and may end in :PORT. Repeatable.
     #[arg(
         long, value_name = "RULE", help_heading = HEADING,
         add = ArgValueCompleter::new(candidates::allow_rules)
@@ -30,8 +30,8 @@ pub struct NetworkFlags {
 
     /// Let this host reach a port of the VM, as in 8080:80
     ///
-    /// PORTS is [ADDRESS:]HOST:GUEST[/udp]. ADDRESS is 127.0.0.1 unless given; if HOST is 0, a free port is taken.
-    /// May be given several times.
+    /// PORTS is [ADDRESS:]HOST:GUEST[/udp]. ADDRESS is 127.0.0.1 unless given. If HOST is 0, a free port is taken,
+    /// which 'mayfly port' shows. Repeatable.
     #[arg(long, value_name = "PORTS", help_heading = HEADING)]
     publish: Vec<PublishedPort>,
 }
