@@ -101,7 +101,7 @@ table!(LimitsLayer {
     /// The host users that root's VMMs run as, one each, with groups of the same numbers. Nothing else on the
     /// host may use them. At least 1 and at most 2147483647.
     vmm_uid: ValueRange,
-    /// The most network that VMs may have: none, what --allow names along with published ports, or the internet, too.
+    /// The most network that VMs may have: none, only what rules name and published ports, or the internet as well.
     network: NetworkLimit,
     /// 'reap' deletes templates that were not used for this many seconds.
     template_unused_seconds: u64,
@@ -143,12 +143,12 @@ table!(ProfileLayer {
     require: Isolation,
     /// Whether a VM has a /dev/kvm, to run VMs itself. It then runs on QEMU.
     nested: bool,
-    /// What a VM reaches besides what 'allow' names: nothing, or the internet. --net overrides it, and --net none
-    /// 'allow' and 'publish', too.
+    /// What a VM reaches besides what 'allow' names: nothing, or the internet. --net overrides it; --net none also
+    /// turns off 'allow' and 'publish'.
     network: NetworkMode,
-    /// What a VM may reach, as --allow takes it: \"deb.debian.org\", \"192.168.1.7:5432\". --allow adds to it.
+    /// What a VM may reach, as --allow takes it: "deb.debian.org", "192.168.1.7:5432". --allow adds to it.
     allow: Vec<String>,
-    /// The VM's ports that this host can reach, as --publish takes them: \"8080:80\". --publish adds to them.
+    /// The VM's ports that this host can reach, as --publish takes them: "8080:80". --publish adds to them.
     publish: Vec<String>,
     /// What 'run' puts before its command.
     entrypoint: Vec<String>,
