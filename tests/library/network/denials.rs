@@ -1,6 +1,6 @@
 //! What a guest cannot reach, in every form that an address has.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use mayfly::model::LinkKind;
 use mayfly::model::NetworkMode;
