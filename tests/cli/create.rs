@@ -46,6 +46,7 @@ fn json_has_the_documented_fields_in_order() {
         "state": "created", "metadata": {}, "name": "ci", "backend": "mock",
         "accelerator": "none", "isolation": "none", "keep": true, "last_error": null,
         "labels": {}, "host": null, "image_digest": null,
+        "network": { "mode": "none", "allow": [], "publish": [], "state": "none", "denied": 0 },
     });
     assert_eq!(vm, expected);
     env.clear();
