@@ -97,7 +97,7 @@ $(HALVES): $(IMAGES)
 
 # The output of the campaigns. Each prints a line with what it did, and how often.
 SOAKED := target/soak.log
-SOAKS := soak-campaigns soak-templates soak-lies soak-copies soak-firecracker
+SOAKS := soak-campaigns soak-templates soak-lies soak-copies soak-packages soak-firecracker
 
 .PHONY: soak
 soak: ## run the crash and load campaigns at full size (an hour and a half)
@@ -125,6 +125,11 @@ soak-lies:
 soak-copies:
 	$(SAY) 'copies of 5,000 files and 500 MB'
 	MAYFLY_TEST_COPY=1 $(CARGO) test --locked --test conformance trees_go_in
+
+soak-packages:
+	$(SAY) 'pip, npm, cargo and git in a guest, with the mirrors of this machine'
+	@scripts/need python3=python3
+	MAYFLY_TEST_PACKAGES=1 $(CARGO) test --locked --test conformance packages::every
 
 soak-firecracker:
 	@MAYFLY_CAMPAIGN=1.0 MAYFLY_TEST_LAIN=20 MAYFLY_TEST_COPIES=20 MAYFLY_TEST_DAMAGED=9 \

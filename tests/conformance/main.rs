@@ -28,6 +28,7 @@ mod network_denials;
 mod network_life;
 mod network_load;
 mod network_notes;
+mod packages;
 mod secrets;
 mod sessions;
 mod streams;
