@@ -91,6 +91,7 @@ suite! {
         machine::orphans_are_reaped;
         machine::the_guest_knows_its_name_and_the_time;
         network::a_guest_reaches_what_is_allowed_and_nothing_else;
+        network::a_guest_that_misuses_its_interface_keeps_its_agent;
         network::an_image_without_drivers_is_an_error_with_a_remedy;
         network::published_ports_lead_into_the_guest_after_every_start;
         network_denials::no_special_address_is_reached_in_any_encoding;
@@ -138,7 +139,6 @@ suite! {
         life::a_vmm_that_is_killed_leaves_a_vm_that_can_start_again;
         life::run_does_it_all_at_once;
         network::a_guest_reaches_what_is_allowed_and_nothing_else;
-        network::an_image_without_drivers_is_an_error_with_a_remedy;
         network::published_ports_lead_into_the_guest_after_every_start;
         network_life::a_lost_helper_is_replaced_by_the_next_command;
         secrets::a_secret_is_seen_by_its_command_and_found_nowhere;

@@ -94,6 +94,38 @@ pub fn published_ports_lead_into_the_guest_after_every_start(bench: &Bench) {
     assert_eq!(env.leftovers(), Vec::<String>::new());
 }
 
+pub fn a_guest_that_misuses_its_interface_keeps_its_agent(bench: &Bench) {
+    if bench.skips("a process of the host has the host's network") {
+        return;
+    }
+    let env = &bench.env;
+    let port = serve_greeting();
+    let id = env.start(&["--keep", "--mem", "256M", "--allow", &format!("host:{port}")]);
+    let bash = |line: &str| env.run(&["exec", &id, "--", "bash", "-c", line]);
+    let hello = format!("exec 3<>/dev/tcp/host/{port} && echo hello >&3 && cat <&3");
+    // Packets that are longer than any that the line may carry.
+    let oversized = r#"
+        use IO::Socket::INET;
+        my $socket = IO::Socket::INET->new(PeerAddr => "192.0.0.1", PeerPort => 9, Proto => "udp") or die;
+        $socket->send("x" x 65507) for 1..20;
+    "#;
+    bash(&format!("ip link set eth0 mtu 65535 && perl -e '{oversized}'")).is(0, "", "[..]");
+    bash(&hello).is(0, "host heard hello\n", "[..]");
+    bash("ip link set eth0 down && ip link set eth0 up && ip route add default via 192.0.0.1")
+        .is(0, "", "[..]");
+    bash(&hello).is(0, "host heard hello\n", "[..]");
+    // A network card stays, but an interface of software does not.
+    let gone = bash("ip link delete eth0").code() == 0;
+    assert_eq!(gone, bench.backend == "firecracker");
+    let answer = bash(&hello);
+    assert_eq!(answer.code() == 0, !gone, "{answer}");
+    // It is back after another start.
+    env.run(&["stop", &id]).is(0, &format!("{id}\n"), "");
+    env.run(&["start", &id]).is(0, &format!("{id}\n"), "");
+    bash(&hello).prints("host heard hello\n");
+    env.rm(&id);
+}
+
 pub fn an_image_without_drivers_is_an_error_with_a_remedy(bench: &Bench) {
     if bench.skips("a process of the host has no drivers") {
         return;
