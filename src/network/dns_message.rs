@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use simple_dns::rdata::{A, AAAA, RData};
+use simple_dns::rdata::{A, AAAA, PTR, RData};
 use simple_dns::{
     CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, ResourceRecord, TYPE,
 };
@@ -39,10 +39,14 @@ pub enum AddressAnswer {
 }
 
 /// What is answered to a guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OwnAnswer {
     Addresses(Option<Ipv4Addr>, Option<Ipv6Addr>),
+    /// The name of an address.
+    Pointer(DnsName),
     NoSuchName,
+    /// Such questions are not answered.
+    Refused,
     /// Nothing was found out; the guest may try again.
     Failure,
 }
@@ -69,6 +73,21 @@ impl DnsQuery {
         is_query.then_some(DnsQuery { id: packet.id(), name, spelled, kind: question.qtype })
     }
 
+    /// The address whose name is asked for.
+    pub fn pointer_address(&self) -> Option<IpAddr> {
+        if self.kind != QTYPE::TYPE(TYPE::PTR) {
+            return None;
+        }
+        let name = self.spelled.to_ascii_lowercase();
+        if let Some(reversed) = name.strip_suffix(".in-addr.arpa") {
+            let octets: Vec<&str> = reversed.rsplit('.').collect();
+            return octets.join(".").parse().ok().map(IpAddr::V4);
+        }
+        let digits: String = name.strip_suffix(".ip6.arpa")?.rsplit('.').collect();
+        let bits = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32)?;
+        Some(Ipv6Addr::from(bits).into())
+    }
+
     /// An answer that no resolver is asked for.
     pub fn answer(&self, answer: OwnAnswer, time_to_live: Duration) -> Vec<u8> {
         let mut packet = Packet::new_reply(self.id);
@@ -80,14 +99,17 @@ impl DnsQuery {
         match answer {
             OwnAnswer::NoSuchName => *packet.rcode_mut() = RCODE::NameError,
             OwnAnswer::Failure => *packet.rcode_mut() = RCODE::ServerFailure,
+            OwnAnswer::Refused => *packet.rcode_mut() = RCODE::Refused,
+            OwnAnswer::Pointer(ref target) => {
+                let data = RData::PTR(PTR(Name::new_unchecked(target.as_str())));
+                packet.answers.push(ResourceRecord::new(name, CLASS::IN, seconds, data));
+            }
             OwnAnswer::Addresses(v4, v6) => {
                 let v4 = v4.map(|address| RData::A(A::from(address)));
                 let v6 = v6.map(|address| RData::AAAA(AAAA::from(address)));
-                let data =
-                    [(TYPE::A, v4), (TYPE::AAAA, v6)].into_iter().filter_map(|(kind, data)| {
-                        let wanted = self.kind == QTYPE::TYPE(kind) || self.kind == QTYPE::ANY;
-                        data.filter(|_| wanted)
-                    });
+                let data = [(TYPE::A, v4), (TYPE::AAAA, v6)]
+                    .into_iter()
+                    .filter_map(|(kind, data)| data.filter(|_| self.kind == QTYPE::TYPE(kind)));
                 packet.answers.extend(
                     data.map(|data| ResourceRecord::new(name.clone(), CLASS::IN, seconds, data)),
                 );
@@ -123,6 +145,17 @@ impl DnsQuery {
         bytes.get_mut(HEADER..HEADER + wire.len())?.copy_from_slice(&wire);
         is_ours.then_some(bytes)
     }
+}
+
+/// The answer to a query that is not understood; `None` if the message is no query. It repeats no question.
+pub fn refusal(message: &[u8]) -> Option<Vec<u8>> {
+    const RESPONSE: u8 = 0x80;
+    /// The kind of query, and the wish for recursion.
+    const REPEATED: u8 = 0x79;
+    const REFUSED: u8 = 5;
+    let &[high, low, flags, ..] = message.get(..HEADER)? else { return None };
+    let is_query = flags & RESPONSE == 0;
+    is_query.then(|| vec![high, low, RESPONSE | flags & REPEATED, REFUSED, 0, 0, 0, 0, 0, 0, 0, 0])
 }
 
 /// A query for a resolver.
@@ -187,7 +220,7 @@ mod tests {
         let minute = Duration::from_secs(60);
         let own = OwnAnswer::Addresses(Some(four), None);
         let found = AddressAnswer::Found(vec![four.into()], minute);
-        assert_eq!(answer_of(&asked.answer(own, minute), TYPE::A), found);
+        assert_eq!(answer_of(&asked.answer(own.clone(), minute), TYPE::A), found);
         let six = ask("example.org", TYPE::AAAA);
         let AddressAnswer::Found(none, _) = answer_of(&six.answer(own, minute), TYPE::AAAA) else {
             panic!("no answer without data");

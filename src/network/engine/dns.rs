@@ -42,8 +42,14 @@ impl NetworkEngine {
     /// Answers a question of the guest, now or when a resolver has.
     pub(super) fn dns_query(&mut self, client: DnsClient, message: &[u8], now: Instant) {
         let Some(query) = DnsQuery::parse(message) else {
-            return self.dns_reply(client, None);
+            return self.dns_reply(client, dns_message::refusal(message).as_deref());
         };
+        if query.kind == QTYPE::ANY {
+            return self.dns_answer(client, &query, OwnAnswer::Refused);
+        }
+        if let Some(name) = self.dns_pointer(&query, now) {
+            return self.dns_answer(client, &query, OwnAnswer::Pointer(name));
+        }
         if let Some(answer) = query.name.as_ref().and_then(|name| self.dns.local(name)) {
             return self.dns_answer(client, &query, answer);
         }
@@ -65,12 +71,18 @@ impl NetworkEngine {
                 self.dns_relay(client, query, now);
             }
             _ if !is_listed => self.dns_deny(client, &query, now),
-            QTYPE::TYPE(TYPE::A | TYPE::AAAA) | QTYPE::ANY => {
+            QTYPE::TYPE(TYPE::A | TYPE::AAAA) => {
                 self.resolve(&name, NameWaiter::Query(client, query), now);
             }
             // Others contain addresses, or names that no rule allows.
             _ => self.dns_answer(client, &query, OwnAnswer::Addresses(None, None)),
         }
+    }
+
+    /// The name at an address of our own, if it is asked for.
+    fn dns_pointer(&mut self, query: &DnsQuery, now: Instant) -> Option<DnsName> {
+        let address = query.pointer_address()?;
+        self.dns.local_pointer(address).or_else(|| self.names.name_at(address, now))
     }
 
     fn dns_deny(&mut self, client: DnsClient, query: &DnsQuery, now: Instant) {
@@ -248,7 +260,7 @@ impl NetworkEngine {
 
     fn lookup_ended(&mut self, name: &DnsName, otherwise: OwnAnswer, now: Instant) {
         for waiter in self.dns.waiting.remove(name).unwrap_or_default() {
-            self.name_resolved(name, waiter, otherwise, now);
+            self.name_resolved(name, waiter, otherwise.clone(), now);
         }
     }
 

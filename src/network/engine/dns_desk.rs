@@ -1,13 +1,15 @@
 //! Questions to resolvers that wait for answers.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use simple_dns::TYPE;
 
 use super::key::FlowKey;
 use crate::model::DnsName;
-use crate::network::addresses::{GATEWAY_V4, GATEWAY_V6, GUEST_V4, GUEST_V6};
+use crate::network::addresses::{
+    GATEWAY_V4, GATEWAY_V6, GUEST_V4, GUEST_V6, guest_for, is_gateway,
+};
 use crate::network::dns_message::{DnsQuery, OwnAnswer};
 use crate::network::exchange::DnsExchange;
 
@@ -76,12 +78,21 @@ impl DnsDesk {
         };
         Some(OwnAnswer::Addresses(Some(v4), Some(v6)))
     }
+
+    /// The name of an address that needs no resolver.
+    pub fn local_pointer(&self, address: IpAddr) -> Option<DnsName> {
+        if address.is_loopback() {
+            return "localhost".parse().ok();
+        }
+        if is_gateway(address) {
+            return "host".parse().ok();
+        }
+        self.hostname.clone().filter(|_| address == guest_for(address))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use super::*;
 
     #[test]

@@ -119,6 +119,23 @@ fn nothing_special_is_reached_by_tcp_or_udp_in_any_encoding() {
 }
 
 #[test]
+fn connections_of_an_earlier_helper_end_at_once() {
+    let mut guest = Helper::with_rules(&["127.0.0.1"]);
+    for flags in [0x10, 0x18, 0x11, 0x12] {
+        let mut packet = syn("127.0.0.1:80".parse().unwrap());
+        // Acknowledged data, its end, and the answer to a connection from a published port.
+        packet[33] = flags;
+        let mut header = Ipv4Packet::new_unchecked(&mut packet[..]);
+        let (from, to) = (header.src_addr().into(), header.dst_addr().into());
+        TcpPacket::new_unchecked(header.payload_mut()).fill_checksum(&from, &to);
+        guest.line.send(&packet);
+        let reset = guest.until(|guest| guest.line.resets.pop());
+        assert_eq!(reset, 40_000, "{flags:#x}");
+    }
+    assert_eq!(guest.denied(), [""; 0]);
+}
+
+#[test]
 fn packets_from_other_addresses_and_to_groups_are_ignored() {
     let mut guest = Helper::with_rules(&["0::/16", "127.0.0.0/8"]);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

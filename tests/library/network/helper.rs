@@ -104,6 +104,7 @@ impl Helper {
             received: VecDeque::new(),
             unsent: Vec::new(),
             unreachable: Vec::new(),
+            resets: Vec::new(),
         };
         let hardware = match link {
             LinkKind::Ip => HardwareAddress::Ip,
@@ -309,6 +310,8 @@ pub struct GuestLine {
     unsent: Vec<u8>,
     /// Types and codes of the errors that were received.
     pub unreachable: Vec<(u8, u8)>,
+    /// Ports of the guest whose connections were reset.
+    pub resets: Vec<u16>,
 }
 
 impl GuestLine {
@@ -324,6 +327,9 @@ impl GuestLine {
                 };
                 match (packet[0] >> 4, packet[9], packet[6]) {
                     (4, 1, _) if packet[20] == 3 => self.unreachable.push((3, packet[21])),
+                    (4, 6, _) if packet[33] & 4 != 0 => {
+                        self.resets.push(u16::from_be_bytes([packet[22], packet[23]]));
+                    }
                     (6, _, 58) if packet[40] == 1 => self.unreachable.push((1, packet[41])),
                     _ => {}
                 }

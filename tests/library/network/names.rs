@@ -1,9 +1,7 @@
 //! Names, which a resolver of these tests knows.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -11,94 +9,13 @@ use mayfly::model::LinkKind;
 use mayfly::model::NetworkMode;
 use mayfly::network::dns_message::{AddressAnswer, addresses, query};
 use mayfly::network::order::NetworkOrder;
-use simple_dns::rdata::{A, AAAA, RData, TXT};
-use simple_dns::{CLASS, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
+use simple_dns::rdata::RData;
+use simple_dns::{Packet, QTYPE, RCODE, TYPE};
 
 use super::helper::{Helper, order};
+use super::resolver::FakeResolver;
 use super::{echo, server};
-
-/// A resolver over UDP and TCP, and the questions that it was asked.
-struct FakeResolver {
-    address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl FakeResolver {
-    /// One that knows the addresses of some names, and a text of all of these.
-    fn start(known: &[(&str, &[&str])]) -> FakeResolver {
-        let known: HashMap<String, Vec<IpAddr>> = known
-            .iter()
-            .map(|(name, all)| {
-                (name.to_string(), all.iter().map(|one| one.parse().unwrap()).collect())
-            })
-            .collect();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
-        let listener = TcpListener::bind(address).unwrap();
-        let (names, log) = (known.clone(), asked.clone());
-        thread::spawn(move || {
-            let mut buffer = [0; 512];
-            while let Ok((count, from)) = socket.recv_from(&mut buffer) {
-                socket.send_to(&reply(&names, &log, "udp", &buffer[..count]), from).unwrap();
-            }
-        });
-        let log = asked.clone();
-        thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                let mut length = [0; 2];
-                stream.read_exact(&mut length).unwrap();
-                let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
-                stream.read_exact(&mut message).unwrap();
-                let answer = reply(&known, &log, "tcp", &message);
-                stream.write_all(&(answer.len() as u16).to_be_bytes()).unwrap();
-                stream.write_all(&answer).unwrap();
-            }
-        });
-        FakeResolver { address, asked }
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-fn reply(
-    known: &HashMap<String, Vec<IpAddr>>,
-    asked: &Mutex<Vec<String>>,
-    over: &str,
-    message: &[u8],
-) -> Vec<u8> {
-    let packet = Packet::parse(message).unwrap();
-    let question = packet.questions[0].clone();
-    let name = question.qname.to_string();
-    asked.lock().unwrap().push(format!("{over} {:?} {name}", question.qtype));
-    let mut answer = Packet::new_reply(packet.id());
-    answer.questions.push(question.clone());
-    match known.get(&name) {
-        None => *answer.rcode_mut() = RCODE::NameError,
-        // An answer of many addresses fits only into TCP.
-        Some(all) if all.len() > 4 && over == "udp" => answer.set_flags(PacketFlag::TRUNCATION),
-        Some(all) => {
-            let add = |data| ResourceRecord::new(question.qname.clone(), CLASS::IN, 300, data);
-            for address in all {
-                match (question.qtype, address) {
-                    (QTYPE::TYPE(TYPE::A), IpAddr::V4(address)) => {
-                        answer.answers.push(add(RData::A(A::from(*address))));
-                    }
-                    (QTYPE::TYPE(TYPE::AAAA), IpAddr::V6(address)) => {
-                        answer.answers.push(add(RData::AAAA(AAAA::from(*address))));
-                    }
-                    _ => {}
-                }
-            }
-            if question.qtype == QTYPE::TYPE(TYPE::TXT) {
-                answer.answers.push(add(RData::TXT(TXT::new().with_string("a text").unwrap())));
-            }
-        }
-    }
-    answer.build_bytes_vec().unwrap()
-}
+use crate::support::special_addresses;
 
 const GATEWAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 0, 1)), 53);
 
@@ -219,6 +136,117 @@ fn a_datagram_waits_until_its_name_is_looked_up() {
         AddressAnswer::Found(vec![GATEWAY.ip()], Duration::from_secs(60))
     );
     assert!(nowhere.asked().len() <= 2, "{:?}", nowhere.asked());
+}
+
+/// What a message of the guest is answered.
+fn ask(guest: &mut Helper, message: &[u8]) -> Vec<u8> {
+    let handle = guest.datagrams(5500);
+    let answer = guest.ask(handle, GATEWAY, message);
+    guest.sockets.remove(handle);
+    answer
+}
+
+#[test]
+fn an_allowed_name_leads_to_no_special_address() {
+    let all: Vec<String> = special_addresses::all().iter().map(IpAddr::to_string).collect();
+    let names: Vec<String> = (0..all.len()).map(|place| format!("n{place}.example")).collect();
+    let lists: Vec<[&str; 1]> = all.iter().map(|text| [text.as_str()]).collect();
+    let known: Vec<(&str, &[&str])> =
+        names.iter().zip(&lists).map(|(name, list)| (name.as_str(), &list[..])).collect();
+    let resolver = FakeResolver::start(&known);
+    let inside = TcpListener::bind("[::]:0").unwrap();
+    inside.set_nonblocking(true).unwrap();
+    let port = inside.local_addr().unwrap().port();
+    let socket = UdpSocket::bind(("::", port)).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let mut guest = guest(&resolver, &["*.example"], |_| {});
+    let handle = guest.datagrams(5400);
+    for (name, address) in names.iter().zip(&all) {
+        let own = SocketAddr::new(address_of(&mut guest, name), port);
+        assert!(!guest.is_connected(own), "{address}");
+        assert_eq!(guest.line.unreachable.pop(), Some((3, 13)), "{address}");
+        guest.send(handle, own, b"data");
+        let told = guest.until(|guest| guest.line.unreachable.pop());
+        assert_eq!(told, (3, 13), "{address}");
+    }
+    assert!(inside.accept().is_err());
+    assert!(socket.recv(&mut [0; 4]).is_err());
+}
+
+#[test]
+fn addresses_of_our_own_have_names() {
+    let resolver = FakeResolver::start(&[("web.example", &["127.0.0.1"])]);
+    let mut guest = guest(&resolver, &["web.example"], |_| {});
+    let IpAddr::V4(own) = address_of(&mut guest, "web.example") else { panic!("no IPv4") };
+    let [a, b, c, d] = own.octets();
+    let gateway = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.9.7.0.0.c.6.6.6.9.7.1.6.d.6.d.f.ip6.arpa";
+    for (name, expected) in [
+        (&*format!("{d}.{c}.{b}.{a}.in-addr.arpa"), "web.example"),
+        ("1.0.0.192.IN-ADDR.arpa", "host"),
+        ("2.0.0.192.in-addr.arpa", "box"),
+        ("1.0.0.127.in-addr.arpa", "localhost"),
+        (gateway, "host"),
+    ] {
+        let answer = ask(&mut guest, &query(name, QTYPE::TYPE(TYPE::PTR), 77));
+        let packet = Packet::parse(&answer).unwrap();
+        let RData::PTR(found) = &packet.answers[0].rdata else { panic!("{name}: {packet:?}") };
+        assert_eq!(found.0.to_string(), expected, "{name}");
+        assert_eq!(packet.questions[0].qname.to_string(), name);
+    }
+    assert_eq!(resolver.asked(), ["udp TYPE(A) web.example"]);
+}
+
+#[test]
+fn unusual_questions_are_refused_at_once() {
+    let resolver = FakeResolver::start(&[("web.example", &["127.0.0.1"])]);
+    for mode in [NetworkMode::None, NetworkMode::Egress] {
+        let mut guest = guest(&resolver, &["web.example"], |order| order.mode = mode);
+        let usual = query("web.example", QTYPE::TYPE(TYPE::A), 77);
+        let mut two = usual.clone();
+        two[5] = 2;
+        two.extend_from_slice(&usual[12..]);
+        let mut chaos = usual.clone();
+        *chaos.last_mut().unwrap() = 3;
+        let mut notify = usual.clone();
+        notify[2] |= 4 << 3;
+        let any = query("web.example", QTYPE::ANY, 77);
+        for message in [&two, &chaos, &notify, &any, &usual[..12].to_vec()] {
+            let answer = ask(&mut guest, message);
+            let refused = (answer[..2] == [0, 77], answer[2] & 0xf8, answer[3] & 15);
+            assert_eq!(refused, (true, 0x80 | message[2] & 0x78, 5), "{message:?}");
+        }
+    }
+    assert_eq!(resolver.asked(), [""; 0]);
+}
+
+#[test]
+fn programs_that_use_all_of_dns_are_answered() {
+    let resolver =
+        FakeResolver::start(&[("web.example", &["127.0.0.1"]), ("six.example", &["::1"])]);
+    let long = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
+    let rules = ["web.example", "six.example", &long, "xn--mnchen-3ya.example"];
+    let mut guest = guest(&resolver, &rules, |_| {});
+    // With EDNS0: its record says which size of answers the guest takes.
+    let mut message = query("wEb.eXample", QTYPE::TYPE(TYPE::A), 77);
+    message[11] = 1;
+    message.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+    let answer = ask(&mut guest, &message);
+    let packet = Packet::parse(&answer).unwrap();
+    assert_eq!(packet.questions[0].qname.to_string(), "wEb.eXample");
+    assert_eq!(packet.answers[0].name.to_string(), "wEb.eXample");
+    // No data of this kind, rather than no such name: the program goes on with the other kind.
+    for name in ["web.example", "six.example"] {
+        for kind in [TYPE::AAAA, TYPE::HTTPS, TYPE::SVCB, TYPE::CNAME] {
+            let answer = look_up(&mut guest, name, kind);
+            assert!(matches!(answer, AddressAnswer::Found(all, _) if all.is_empty()), "{kind:?}");
+        }
+    }
+    for name in [&*long, "XN--mnchen-3ya.example"] {
+        assert_eq!(look_up(&mut guest, name, TYPE::A), AddressAnswer::NoSuchName, "{name}");
+    }
+    assert!(resolver.asked().contains(&format!("udp TYPE(A) {long}")));
+    assert!(resolver.asked().iter().all(|asked| !asked.contains("HTTPS")));
+    assert_eq!(guest.denied(), [""; 0]);
 }
 
 #[test]

@@ -14,13 +14,18 @@ use crate::support::skip::skipped;
 
 /// The internet has an address that looks public, and one of a metadata service. The last two are the router's.
 const INTERNET: [&str; 4] = ["9.9.9.9", "169.254.169.254", "172.30.0.2", "9.8.7.2"];
+/// The same over IPv6.
+const INTERNET_V6: [&str; 4] = ["2620:fe::9", "fd00:ec2::254", "fd33::2", "2620:9:8:7::2"];
 const INTERNET_SETUP: &str = "ip link set lo up && ip addr add 9.9.9.9/32 dev lo && \
-     ip addr add 169.254.169.254/32 dev lo && exec \"$@\"";
+     ip addr add 169.254.169.254/32 dev lo && ip addr add 2620:fe::9/128 dev lo && \
+     ip addr add fd00:ec2::254/128 dev lo && exec \"$@\"";
 const HOST_SETUP: &str = "ip link set lo up && ip link add v0 type veth peer name v1 netns $INTERNET && \
-     ip addr add 172.30.0.1/24 dev v0 && ip addr add 9.8.7.1/24 dev v0 && ip link set v0 up && \
+     ip addr add 172.30.0.1/24 dev v0 && ip addr add 9.8.7.1/24 dev v0 && \
+     ip addr add fd33::1/64 dev v0 nodad && ip addr add 2620:9:8:7::1/64 dev v0 nodad && ip link set v0 up && \
      nsenter -t $INTERNET -n sh -c 'ip addr add 172.30.0.2/24 dev v1 && \
-     ip addr add 9.8.7.2/24 dev v1 && ip link set v1 up' && \
-     ip route add default via 172.30.0.2 && exec \"$@\"";
+     ip addr add 9.8.7.2/24 dev v1 && ip addr add fd33::2/64 dev v1 nodad && \
+     ip addr add 2620:9:8:7::2/64 dev v1 nodad && ip link set v1 up' && \
+     ip route add default via 172.30.0.2 && ip -6 route add default via fd33::2 && exec \"$@\"";
 
 /// Runs a test of this file in a network namespace of its own, after `setup`.
 fn namespace(setup: &str, test: &str) -> Command {
@@ -59,7 +64,7 @@ fn egress_reaches_the_internet_and_nothing_nearer() {
 #[test]
 #[ignore = "the test above runs it in a namespace"]
 fn internet() {
-    let listener = TcpListener::bind("0.0.0.0:7").unwrap();
+    let listener = TcpListener::bind("[::]:7").unwrap();
     std::thread::spawn(move || listener.incoming().flatten().for_each(echo));
     println!("\ninternet is ready");
     let _ = std::io::stdin().read(&mut [0]);
@@ -71,10 +76,10 @@ fn internet() {
 fn host() {
     let at = |address: &str| SocketAddr::new(address.parse().unwrap(), 7);
     // This host reaches them all.
-    for address in INTERNET {
+    for address in INTERNET.into_iter().chain(INTERNET_V6) {
         TcpStream::connect(at(address)).unwrap();
     }
-    let _listener = TcpListener::bind("0.0.0.0:7").unwrap();
+    let _listener = TcpListener::bind("[::]:7").unwrap();
     let with = |rules: &[&str]| {
         let mut order = order(LinkKind::Ip, rules);
         order.mode = NetworkMode::Egress;
@@ -95,6 +100,23 @@ fn host() {
             r#"Tcp 9.8.7.2:7 "next_door" Some("9.8.7.2:7")"#,
             r#"Tcp 9.8.7.1:7 "own_address" Some("9.8.7.1:7")"#,
             r#"Tcp 172.30.0.1:7 {"special":"private"} Some("172.30.0.1:7")"#,
+        ]
+    );
+    let mut guest = with(&[]);
+    let handle = guest.connect(at("2620:fe::9"));
+    assert_eq!(guest.exchange(handle, b"hello"), b"hello");
+    for address in ["fd00:ec2::254", "fd33::2", "2620:9:8:7::2", "2620:9:8:7::1", "fd33::1"] {
+        assert!(!guest.is_connected(at(address)), "{address}");
+    }
+    assert_eq!(guest.line.unreachable, [(1, 1); 5]);
+    assert_eq!(
+        guest.denied(),
+        [
+            r#"Tcp [fd00:ec2::254]:7 {"special":"private"} Some("[fd00:ec2::254]:7")"#,
+            r#"Tcp [fd33::2]:7 {"special":"private"} Some("[fd33::2]:7")"#,
+            r#"Tcp [2620:9:8:7::2]:7 "next_door" Some("[2620:9:8:7::2]:7")"#,
+            r#"Tcp [2620:9:8:7::1]:7 "own_address" Some("[2620:9:8:7::1]:7")"#,
+            r#"Tcp [fd33::1]:7 {"special":"private"} Some("[fd33::1]:7")"#,
         ]
     );
     let mut guest = with(&["172.30.0.0/24:7"]);

@@ -12,6 +12,7 @@ use smoltcp::socket::tcp::State;
 
 use super::bytes;
 use super::helper::{Helper, drain, order};
+use crate::support::skip::skipped;
 
 /// A guest with this socket published as its port 80.
 fn publishing(socket: OwnedFd, protocol: PortProtocol) -> Helper {
@@ -67,6 +68,23 @@ fn fifty_clients_get_what_the_guest_serves() {
         assert!(all[0] == number && all[1..] == data, "client {number}");
     }
     servers.clear();
+}
+
+#[test]
+fn a_port_of_an_ipv6_address_leads_to_the_guest_too() {
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        return skipped("this host has no IPv6");
+    };
+    let address = listener.local_addr().unwrap();
+    let mut guest = publishing(listener.into(), PortProtocol::Tcp);
+    let handle = guest.listen(80);
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(b"hello").unwrap();
+    let mut received = Vec::new();
+    guest.until(|guest| {
+        drain(guest.tcp(handle), &mut received);
+        (received == b"hello").then_some(())
+    });
 }
 
 #[test]
