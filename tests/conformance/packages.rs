@@ -65,6 +65,8 @@ fn every_package_manager_works_in_a_guest() {
     }
     let mut env = Environment::qemu();
     env.profiles(MANAGERS);
+    // It says on standard error what it does.
+    assert_eq!(env.run(&["image", "build", "managers"]).code(), 0);
     let machine = ["-p", "managers"];
     let run = |script: &str| follow_denials(&env, &machine, script);
     let pip = "pip install -q --no-deps --break-system-packages tomli 2> /dev/null; \
