@@ -13,6 +13,7 @@ mod cold;
 mod exec;
 mod host;
 mod memory;
+mod network;
 mod options;
 mod parallel;
 mod plot;
@@ -112,6 +113,9 @@ fn measure_qemu(
     }
     if options.wants(Part::Stream) {
         streams::measure(workspace, &launcher, options, signals, report)?;
+    }
+    if options.wants(Part::Network) {
+        network::measure(workspace, &launcher, options, signals, report)?;
     }
     Ok(())
 }

@@ -73,6 +73,8 @@ pub enum Part {
     Exec,
     /// Output and input of a command
     Stream,
+    /// Runs with a network, its throughput and its memory
+    Network,
     /// The parts from cold to parallel with Firecracker, on a KVM host
     Firecracker,
 }
@@ -85,8 +87,15 @@ impl Options {
 
     /// Whether any part boots a VM.
     pub fn wants_vms(&self) -> bool {
-        let parts =
-            [Part::Cold, Part::Warm, Part::Memory, Part::Parallel, Part::Exec, Part::Stream];
+        let parts = [
+            Part::Cold,
+            Part::Warm,
+            Part::Memory,
+            Part::Parallel,
+            Part::Exec,
+            Part::Stream,
+            Part::Network,
+        ];
         parts.into_iter().any(|part| self.wants(part))
     }
 }

@@ -17,7 +17,9 @@ use mayfly::host::launcher::LaunchSpec;
 use mayfly::host::wait::WaitLimit;
 use mayfly::host::{directory, socket, sparse};
 use mayfly::image::{ImageStore, LockedImage, ProgressLines};
-use mayfly::model::{BackendChoice, BootFiles, FrozenFiles, VmManifest, VmPaths};
+use mayfly::model::{
+    BackendChoice, BootFiles, FrozenFiles, NetworkMode, NetworkSettings, VmManifest, VmPaths,
+};
 use mayfly::settings::load_profiles;
 use mayfly::template::TemplateShape;
 
@@ -35,6 +37,10 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 /// The name in the guest of a port that the agent does not use.
 const RAW_PORT: &str = "raw";
+
+/// QEMU's user-mode network, in which the guest has the address of mayfly's guests, and the gateway is the host's loopback.
+const USER_NETWORK: &str =
+    "user,id=network,net=192.0.0.0/29,host=192.0.0.1,dns=192.0.0.3,dhcpstart=192.0.0.2";
 
 /// Boots and restores bare VMs on one backend.
 pub struct BareLauncher {
@@ -95,6 +101,22 @@ impl BareLauncher {
         if raw {
             add_raw_port(&mut start.launch, &paths)?;
         }
+        let begun = Instant::now();
+        let (vmm, session) = self.bring_up(machine, start)?;
+        Ok(BareVm { _vmm: vmm, ready_ms: ms_since(begun), session, paths })
+    }
+
+    /// Boots a VM on QEMU whose network is QEMU's own user-mode network, with the addresses of mayfly's.
+    pub fn boot_with_network(&self, workspace: &Workspace) -> Result<BareVm> {
+        let paths = self.prepare_directories(workspace)?;
+        sparse::clone_file(&self.image.disk_seed(), &paths.disk())?;
+        let network = NetworkSettings { mode: NetworkMode::Egress, ..NetworkSettings::default() };
+        let manifest = VmManifest { network, ..self.manifest.clone() };
+        let machine = BackendVm::new(&manifest, &paths, Some(&self.boot));
+        let mut start = self.backend.launch(machine)?;
+        let args = &mut start.launch.program.args;
+        let line = args.iter_mut().find(|argument| argument.starts_with("stream,id=network,"));
+        *line.context("the VM has no line to replace")? = USER_NETWORK.into();
         let begun = Instant::now();
         let (vmm, session) = self.bring_up(machine, start)?;
         Ok(BareVm { _vmm: vmm, ready_ms: ms_since(begun), session, paths })
