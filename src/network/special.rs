@@ -200,6 +200,7 @@ mod tests {
                 [0x64, 0xff9b, 1, 0, 0, 0, high, low],
                 [0x2002, high, low, 0, 0, 0, 0, 1],
                 [0x2001, 0, 0, 0, 0, 0, !high, !low],
+                [0xfe80, 0, 0, 0, 0, 0x5efe, high, low],
             ] {
                 prop_assert!(special_range(Ipv6Addr::from(segments).into()).is_some());
             }

@@ -72,7 +72,6 @@ fn encodings(address: Ipv4Addr) -> Vec<IpAddr> {
         [0x64, 0xff9b, 1, 0, 0, 0, high, low],
         [0x2002, high, low, 0, 0, 0, 0, 1],
         [0x2001, 0, 0, 0, 0, 0, !high, !low],
-        [0xfe80, 0, 0, 0, 0, 0x5efe, high, low],
     ];
     all.map(|segments| Ipv6Addr::from(segments).into()).into()
 }
