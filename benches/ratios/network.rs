@@ -76,6 +76,9 @@ pub fn measure(
     memory(workspace, report)
 }
 
+/// The host's end of a connection, which returns what it measured.
+type ServedEnd = fn(TcpStream, usize) -> Result<f64>;
+
 /// Throughput and round trips.
 fn connections(
     workspace: &Workspace,
@@ -90,7 +93,7 @@ fn connections(
     let port = listener.local_addr()?.port().to_string();
     let bytes = options.mib << 20;
     let count = bytes.to_string();
-    let kinds: [(_, fn(TcpStream, usize) -> Result<f64>, _, _); 3] = [
+    let kinds: [(_, ServedEnd, _, _); 3] = [
         ("out", receive, Unit::MegabytesPerSecond, Goal::Rate(1.0)),
         ("in", send, Unit::MegabytesPerSecond, Goal::Rate(1.0)),
         ("round trip", go_back_and_forth, Unit::Ms, Goal::None),
