@@ -1,5 +1,6 @@
 //! The interface of the backends, with its arguments and results.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,9 +44,17 @@ pub struct VmmStart {
     pub line: Option<UnixStream>,
 }
 
-/// A connection to the VMM itself, for starting and freezing its VM; `None` if the VMM has none, or is
-/// reached in another way.
-pub type MonitorStream = Option<UnixStream>;
+/// What is needed to start and freeze a VM by its VMM; `None` if the VMM needs nothing, or is reached in another
+/// way.
+pub type MonitorStream = Option<VmmMonitor>;
+
+/// A connection to a VMM itself.
+#[derive(Debug)]
+pub struct VmmMonitor {
+    pub stream: UnixStream,
+    /// The socket that the VMM listens on for the network helper.
+    pub network: Option<OwnedFd>,
+}
 
 impl<'a> BackendVm<'a> {
     /// A VM that boots.

@@ -10,7 +10,7 @@ pub(crate) mod monitor;
 use std::fs::{File, OpenOptions, Permissions};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use self::arguments::{InheritedFiles, MemoryMapping};
 use self::monitor::{QemuVersion, QmpClient};
 use super::interface::{
     Backend, BackendVm, DialedStream, MemorySource, MonitorStream, StreamPurpose, VmTraces,
-    VmmStart,
+    VmmMonitor, VmmStart,
 };
 use super::port;
 use crate::host::launcher::{HostUser, LaunchBounds, LaunchProgram, LaunchSpec};
@@ -71,6 +71,9 @@ impl Backend for QemuBackend {
             }
             _ => None,
         };
+        let network_of_monitor =
+            network.as_ref().map(UnixListener::try_clone).transpose()?.map(OwnedFd::from);
+        let monitor = monitor.map(|stream| VmmMonitor { stream, network: network_of_monitor });
         let mut files = Vec::new();
         let mut keep = |file: OwnedFd| -> RawFd {
             let number = file.as_raw_fd();
@@ -146,7 +149,7 @@ impl Backend for QemuBackend {
             .mode(0o600)
             .open(&files.state)
             .with_context(|| format!("cannot create {}", files.state.display()))?;
-        let mut qemu = QmpClient::open(monitor.as_ref(), wait)?;
+        let mut qemu = QmpClient::open(monitor.as_ref().map(|monitor| &monitor.stream), wait)?;
         qemu.keep_memory_apart()?;
         qemu.save(state)?;
         if qemu.version() >= FIRST_READ_ONLY {
@@ -158,8 +161,11 @@ impl Backend for QemuBackend {
 
     fn thaw(&self, vm: BackendVm, monitor: &MonitorStream, wait: &mut WaitLimit<'_>) -> Result<()> {
         let files = vm.frozen_files()?;
-        let mut qemu = QmpClient::open(monitor.as_ref(), wait)?;
+        let mut qemu = QmpClient::open(monitor.as_ref().map(|monitor| &monitor.stream), wait)?;
         qemu.keep_memory_apart()?;
+        if let Some(network) = monitor.as_ref().and_then(|monitor| monitor.network.as_ref()) {
+            qemu.wait_until_it_listens(network)?;
+        }
         qemu.load(open(&files.state, false)?)
     }
 

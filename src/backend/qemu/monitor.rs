@@ -14,6 +14,7 @@ use qapi::qmp::{
     RunState,
 };
 use qapi::{Command, ExecuteError, Qmp, Stream};
+use rustix::fs::{OFlags, fcntl_getfl};
 
 use crate::host::wait::WaitLimit;
 use crate::model::{Refusal, RefusalKind};
@@ -177,6 +178,20 @@ impl<'a, 'w> QmpClient<'a, 'w> {
         self.qmp.execute(command).map_err(|error| self.error(C::NAME, error))
     }
 
+    /// Waits until QEMU listens on a VM's network socket, for which it has a thread that a busy host may delay.
+    ///
+    /// Until then, QEMU 7.2 sends what comes from the guest to a connection that does not exist, and crashes. QEMU makes
+    /// the socket non-blocking when it begins to listen, and that flag is the same for all copies of the socket.
+    ///
+    /// # Errors
+    /// The errors of [`WaitLimit::pause`].
+    pub fn wait_until_it_listens(&mut self, socket: impl AsFd) -> Result<()> {
+        while !fcntl_getfl(&socket)?.contains(OFlags::NONBLOCK) {
+            self.pause(POLL_INTERVAL, "QEMU to listen for its network helper")?;
+        }
+        Ok(())
+    }
+
     fn pause(&mut self, length: Duration, what: &str) -> Result<()> {
         self.reader().wait.pause(length, what)
     }
@@ -247,6 +262,7 @@ impl Write for QmpWriter<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
     use std::thread::spawn;
 
     use super::*;
@@ -259,6 +275,22 @@ mod tests {
             qemu.keep_memory_apart()?;
             qemu.load(std::fs::File::open("/dev/null").unwrap())
         })
+    }
+
+    #[test]
+    fn a_vm_with_a_network_goes_on_only_when_qemu_listens() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = UnixListener::bind(dir.path().join("net")).unwrap();
+        let theirs = socket.try_clone().unwrap();
+        let begun = Instant::now();
+        let qemu = spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            theirs.set_nonblocking(true).unwrap();
+        });
+        ask(&[GREETING, r#"{"return":{}}"#], |client| client.wait_until_it_listens(&socket))
+            .unwrap();
+        assert!(begun.elapsed() >= Duration::from_millis(50));
+        qemu.join().unwrap();
     }
 
     /// The result of `work` if QEMU answers with these lines, the first as its greeting and one for each command.

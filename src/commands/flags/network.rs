@@ -30,8 +30,8 @@ pub struct NetworkFlags {
 
     /// Let this host reach a port of the VM, as in 8080:80
     ///
-    /// PORTS is [ADDRESS:]HOST:GUEST[/udp]. ADDRESS is 127.0.0.1 unless given. If HOST is 0, a free port is taken,
-    /// which 'mayfly port' shows. Repeatable.
+    /// PORTS is HOST:GUEST or ADDRESS:HOST:GUEST, and may end in /udp. ADDRESS is 127.0.0.1 unless given. If HOST is
+    /// 0, a free port is taken, which 'mayfly port' shows. Repeatable.
     #[arg(long, value_name = "PORTS", help_heading = HEADING)]
     publish: Vec<PublishedPort>,
 }
