@@ -39,7 +39,7 @@ Examples:
   mayfly run uname -a
   mayfly run                              a shell in a new VM
   mayfly run --profile debian-build --mem 4G make --version
-  mayfly run --timeout 30s --allow deb.debian.org -c 'apt-get update; exit 3'
+  mayfly run --timeout 30s --net egress -c 'apt-get update; exit 3'
   mayfly run -p debian-build --copy-in . --copy-out build make
   mayfly run -p nginx                     the command of an imported image")]
 #[command(

@@ -146,7 +146,7 @@ table!(ProfileLayer {
     /// What a VM reaches besides what 'allow' names: nothing, or the internet. --net overrides it; --net none also
     /// turns off 'allow' and 'publish'.
     network: NetworkMode,
-    /// What a VM may reach, as --allow takes it: "deb.debian.org", "192.168.1.7:5432". --allow adds to it.
+    /// What a VM may reach, as --allow takes it: "example.org", "192.168.1.7:5432". --allow adds to it.
     allow: Vec<String>,
     /// The VM's ports that this host can reach, as --publish takes them: "8080:80". --publish adds to them.
     publish: Vec<String>,

@@ -18,7 +18,7 @@ pub struct NetworkFlags {
     #[arg(long, value_name = "MODE", help_heading = HEADING, env = "MAYFLY_NET", value_enum, hide_possible_values = true)]
     net: Option<NetworkMode>,
 
-    /// Let the VM reach RULE, such as deb.debian.org
+    /// Let the VM reach RULE, such as example.org
     ///
     /// RULE is HOST, '*.HOST' for all names below it, an address, a network such as 192.168.1.0/24, or 'host' for
     /// this host's loopback, and may end in :PORT. Repeatable.

@@ -60,7 +60,7 @@ fn files_of_profiles_and_settings() {
     assert_eq!(merged[1].limits.max_active_vms, 8);
     assert_eq!(merged[2].profiles["calculator"].command.entrypoint, ["bc", "-q"]);
     assert_eq!(merged[3].profiles["web"].network.allow.len(), 2);
-    assert_eq!(merged[4].profiles["ci"].network.allow.len(), 4);
+    assert_eq!(merged[4].profiles["ci"].network.allow.len(), 3);
     let show = "MAYFLY_BACKEND= MAYFLY_CONFIG=config.toml mayfly config show backend mem ttl";
     let shown = Shell::new("mock", None)
         .ok(&format!("cat > config.toml << 'END'\n{}\nEND\n{show}", settings.text));
