@@ -66,7 +66,7 @@ impl FileLock {
         Self::try_lock(path, fs2::FileExt::try_lock_shared, |_| {})
     }
 
-    /// As [`FileLock::try_share`], in a directory that this user cannot write. Whoever can write it may still
+    /// As [`FileLock::try_share`], in a directory that this user cannot write. A user who can write it may still
     /// exclude this command, if this user can read the lock's file. If not, nothing is locked: on a file system
     /// that is read-only for everyone, nothing can change.
     ///

@@ -1,4 +1,4 @@
-//! Whose files decide what mayfly does: only this user's and root's, where nobody else can put others in their
+//! Whose files decide what mayfly does: only this user's and root's, where no other user can put others in their
 //! place.
 
 use std::collections::VecDeque;

@@ -1,7 +1,7 @@
 //! Waiting for a place among the active VMs, in order of arrival.
 //!
 //! Each waiting command holds the lock of a file, its ticket, whose name has the time of its arrival. It tries to get a
-//! place when no earlier ticket is locked. A killed command releases its lock, so nobody waits for it.
+//! place when no earlier ticket is locked. A killed command releases its lock, so no command waits for it.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -57,7 +57,7 @@ pub fn read(path: &Path, required: bool) -> Result<Option<String>> {
     text.ok_or_else(too_large).map(Some).map_err(Into::into)
 }
 
-/// Whether it is /dev/null, which everyone can write, and nobody can change. Its number is in
+/// Whether it is /dev/null, which every user can write, and none can change. Its number is in
 /// `Documentation/admin-guide/devices.txt` of Linux.
 fn is_null(about: &Metadata) -> bool {
     about.file_type().is_char_device() && about.rdev() == makedev(1, 3)

@@ -154,7 +154,7 @@ fn what_another_user_could_have_written_is_rebuilt() {
         }
         assert!(matches!(templates.claim(&shape).unwrap(), TemplateClaim::Ready(_)));
     }
-    // A VMM that runs as another user must open the memory, and nobody else can enter the directory.
+    // A VMM that runs as another user must open the memory, and no other user can enter the directory.
     set_mode(&place.join("memory"), 0o666);
     assert_eq!(
         templates.list().unwrap()[0].info.as_ref().map(|info| &info.name),

@@ -84,7 +84,7 @@ impl CommandStdio {
 }
 
 /// Lets the command open its end of a pipe by a name, such as `/dev/stdout`. It belongs to the command's user.
-/// The programs that the command starts as other users need `others`; nobody else has a name for it, because
+/// The programs that the command starts as other users need `others`; no other process has a name for it, because
 /// `/proc` shows the descriptors of a process to its own user only.
 fn give(pipe: &OwnedFd, account: Option<&UserAccount>, others: Mode) -> io::Result<()> {
     if let Some(UserAccount { ids, .. }) = account {

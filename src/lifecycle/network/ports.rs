@@ -1,4 +1,4 @@
-//! The published ports of a VM, which are bound before anything else starts: whoever cannot have a port learns it
+//! The published ports of a VM. They are bound before anything else starts, so that a port that is in use is reported
 //! at once.
 
 use std::io::ErrorKind;

@@ -183,7 +183,7 @@ impl NetworkEngine {
             match exchange.proceed() {
                 Ok(message) => {
                     if !is_answer(task, *id, &message) {
-                        // Of somebody else, who guesses.
+                        // Another sender has guessed.
                         continue;
                     }
                     let Some((task, id, exchange)) = self.dns_take(key) else { return };

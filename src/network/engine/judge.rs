@@ -23,7 +23,7 @@ pub(super) enum Destination {
 }
 
 impl NetworkEngine {
-    /// The destination of a packet, or `None` if it is denied: then the guest and whoever watches are told.
+    /// The destination of a packet, or `None` if it is denied: then the guest is told, and it is in the log.
     pub(super) fn judge(
         &mut self,
         kind: AttemptKind,
