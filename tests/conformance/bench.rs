@@ -103,6 +103,14 @@ impl Bench {
         starts_cold() || self.skips("a process of the host cannot be frozen")
     }
 
+    /// Returns whether the case is only repeated because all VMs boot, which makes no difference to it.
+    pub fn repeats(&self) -> bool {
+        if starts_cold() {
+            eprintln!("skipped: it does not depend on how VMs start");
+        }
+        starts_cold()
+    }
+
     /// Another bench of the same backend, with its own templates.
     pub fn apart(&self) -> Bench {
         let mut bench = match self.backend {
