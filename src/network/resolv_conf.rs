@@ -4,6 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::model::DnsName;
 
+/// The file that names the host's resolvers.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 const PORT: u16 = 53;
 /// As many as the C library uses.
 const MOST_SERVERS: usize = 3;

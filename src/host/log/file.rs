@@ -25,18 +25,26 @@ pub fn limit(largest: u64) -> u64 {
 /// # Errors
 /// The file cannot be opened or emptied, or is a symbolic link.
 pub fn open(path: &Path, limit: Option<u64>) -> Result<File> {
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW)
-        .open(path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+    let file = open_to_append(path)?;
     let hole = limit.map_or(0, |limit| limit - MAX_BYTES);
     // In two steps, because the second alone would keep the old content.
     let emptied = file.set_len(0).and_then(|()| file.set_len(hole));
     emptied.with_context(|| format!("cannot empty {}", path.display()))?;
     Ok(file)
+}
+
+/// Opens a log for appending, and creates it if it is missing.
+///
+/// # Errors
+/// The file cannot be opened, or is a symbolic link.
+pub fn open_to_append(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))
 }
 
 /// The last `lines` lines of a log, or of its last 16 KiB; empty if there is no log. Each line is cut at 200

@@ -8,5 +8,5 @@
 mod file;
 mod reader;
 
-pub use file::{MAX_BYTES, limit, open, tail, trim};
+pub use file::{MAX_BYTES, limit, open, open_to_append, tail, trim};
 pub use reader::LogReader;

@@ -3,10 +3,7 @@
 use std::fs;
 
 use crate::model::{CheckVerdict, HostCheck};
-use crate::network::resolv_conf::ResolverConfig;
-
-/// The host's resolvers.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+use crate::network::resolv_conf::{RESOLV_CONF, ResolverConfig};
 
 /// The routes of IPv4 and IPv6, and the words of a line that begin a default route.
 const ROUTES: [(&str, usize); 2] = [("/proc/self/net/route", 1), ("/proc/self/net/ipv6_route", 0)];

@@ -1,10 +1,9 @@
 //! Starting the network helper of a VM.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -17,11 +16,8 @@ use crate::lifecycle::manager::VmManager;
 use crate::model::{LinkKind, NetworkProcess, Refusal, RefusalKind, VmManifest};
 use crate::network;
 use crate::network::order::{NetworkOrder, PublishedSocket};
-use crate::network::resolv_conf::ResolverConfig;
+use crate::network::resolv_conf::{RESOLV_CONF, ResolverConfig};
 use crate::sys::process::PidFd;
-
-/// The host's resolvers.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// A helper that waits to be recorded.
 #[derive(Debug)]
@@ -43,7 +39,8 @@ impl NetworkHelper {
         ports: &BoundPorts,
     ) -> Result<NetworkHelper> {
         line.set_nonblocking(true)?;
-        let log = open_log(&manager.paths(&manifest.vm_id).network_log())?;
+        // It continues the log of an earlier helper of the same start.
+        let log = log::open_to_append(&manager.paths(&manifest.vm_id).network_log())?;
         let mut files = Vec::new();
         let mut keep = |file: OwnedFd| -> RawFd {
             let number = file.as_raw_fd();
@@ -96,15 +93,4 @@ impl NetworkHelper {
             .ok_or_else(|| Refusal::new(RefusalKind::Host, "the network helper ended at once"))?;
         Ok((process, self.gated.release()?))
     }
-}
-
-/// The log of a helper. It continues that of an earlier one of the same start.
-fn open_log(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW)
-        .open(path)
-        .with_context(|| format!("cannot open {}", path.display()))
 }
