@@ -158,6 +158,12 @@ pub fn answer_arp(frame: &[u8], out: &mut LineWriter) {
     reply.emit(&mut ArpPacket::new_unchecked(&mut bytes[header..]));
 }
 
+/// What is in the packet that begins with `quoted`.
+pub fn quoted_protocol(quoted: &[u8]) -> Option<IpProtocol> {
+    let place = if quoted.first()? >> 4 == 4 { 9 } else { 6 };
+    quoted.get(place).map(|byte| IpProtocol::from(*byte))
+}
+
 /// Tells the guest that the packet that begins with `quoted` did not arrive.
 pub fn send_unreachable(out: &mut LineWriter, reason: Unreachable, quoted: &[u8]) {
     let is_v4 = quoted.first().is_some_and(|byte| byte >> 4 == 4);

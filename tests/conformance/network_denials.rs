@@ -44,8 +44,7 @@ pub fn no_special_address_is_reached_in_any_encoding(bench: &Bench) {
     let env = &bench.env;
     for flags in [["--net", "egress"], ["--allow", "name.example"]] {
         let id = env.start(&[&["--keep", "--mem", "256M"], &flags[..]].concat());
-        // An attempt that is not answered takes two minutes. One whose answer comes too early takes a second: Linux then sends
-        // again.
+        // An attempt that is not answered takes two minutes.
         let port = port.to_string();
         let args = ["exec", "-i", "--timeout", "200s", &id, "--", "perl", "-e", ATTEMPTS, &port];
         let answer = env.feed(&args, input.as_bytes());

@@ -76,7 +76,7 @@ fn encodings(address: Ipv4Addr) -> Vec<IpAddr> {
     all.map(|segments| Ipv6Addr::from(segments).into()).into()
 }
 
-/// All of them, those of IPv4 also in their encodings.
+/// All of them, those of IPv4 also in their encodings. Each is there once.
 pub fn all() -> Vec<IpAddr> {
     let mut all: Vec<IpAddr> = V6.iter().map(|text| text.parse().unwrap()).collect();
     for text in V4 {
@@ -84,5 +84,7 @@ pub fn all() -> Vec<IpAddr> {
         all.push(address.into());
         all.extend(encodings(address));
     }
+    all.sort_unstable();
+    all.dedup();
     all
 }

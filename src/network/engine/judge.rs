@@ -9,7 +9,7 @@ use super::state::NetworkEngine;
 use crate::model::DnsName;
 use crate::network::addresses::is_gateway;
 use crate::network::denials::{AttemptKind, DeniedAttempt};
-use crate::network::packet::{IpPacket, Unreachable, send_unreachable};
+use crate::network::packet::{IpPacket, Unreachable};
 use crate::network::policy::DenyReason;
 use crate::network::special::{SpecialRange, is_v4_in_disguise};
 
@@ -75,12 +75,6 @@ impl NetworkEngine {
         let attempt = DeniedAttempt { kind, to, reason, allow: None };
         self.denials.deny(attempt, now);
         self.unreachable(Unreachable::Prohibited, quoted);
-    }
-
-    pub(super) fn unreachable(&mut self, reason: Unreachable, quoted: &[u8]) {
-        if self.out.has_room() {
-            send_unreachable(&mut self.out, reason, quoted);
-        }
     }
 
     /// Only the gateway answers echoes.

@@ -20,6 +20,8 @@ pub(super) enum EngineKey {
     Tcp(u64),
     Udp(u64),
     Dns(u64),
+    /// An error that is told again.
+    Refusal(u64),
 }
 
 impl EngineKey {
@@ -30,6 +32,7 @@ impl EngineKey {
             EngineKey::Tcp(id) => (2, id),
             EngineKey::Udp(id) => (3, id),
             EngineKey::Dns(id) => (4, id),
+            EngineKey::Refusal(id) => (5, id),
         };
         EventData::new_u64(id << 3 | kind)
     }
@@ -41,7 +44,8 @@ impl EngineKey {
             1 => EngineKey::Published(id as usize),
             2 => EngineKey::Tcp(id),
             3 => EngineKey::Udp(id),
-            _ => EngineKey::Dns(id),
+            4 => EngineKey::Dns(id),
+            _ => EngineKey::Refusal(id),
         }
     }
 }

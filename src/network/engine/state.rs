@@ -10,6 +10,7 @@ use rustix::event::epoll::{self, EventFlags};
 
 use super::dns_desk::DnsDesk;
 use super::key::EngineKey;
+use super::refusals::Refusals;
 use super::tcp_table::TcpTable;
 use super::udp_table::UdpTable;
 use crate::model::PortProtocol;
@@ -47,6 +48,7 @@ pub struct NetworkEngine {
     pub(super) tcp: TcpTable,
     pub(super) udp: UdpTable,
     pub(super) dns: DnsDesk,
+    pub(super) refusals: Refusals,
 }
 
 impl NetworkEngine {
@@ -90,6 +92,7 @@ impl NetworkEngine {
             tcp: TcpTable::new(usize::try_from(open_files)?.saturating_sub(OTHER_FILES)),
             udp: UdpTable::default(),
             dns: DnsDesk::new(order.resolvers, order.search, order.hostname),
+            refusals: Refusals::default(),
         };
         let both = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         engine.watch(&engine.line, EngineKey::Line, both)?;

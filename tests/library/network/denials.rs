@@ -1,6 +1,7 @@
 //! What a guest cannot reach, in every form that an address has.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
 
 use mayfly::model::LinkKind;
 use mayfly::model::NetworkMode;
@@ -13,6 +14,9 @@ use smoltcp::wire::{
 
 use super::helper::{Helper, order};
 use crate::support::special_addresses;
+
+/// An error is told again sooner.
+const QUIET: Duration = Duration::from_millis(500);
 
 fn ip(to: IpAddr, protocol: IpProtocol, payload: &[u8]) -> Vec<u8> {
     match to {
@@ -116,6 +120,45 @@ fn nothing_special_is_reached_by_tcp_or_udp_in_any_encoding() {
     }
     assert!(listener.accept().is_err());
     assert!(socket.recv(&mut [0; 4]).is_err());
+}
+
+/// What the guest has been told when nothing more comes.
+fn told(guest: &mut Helper) -> usize {
+    let all = |guest: &Helper| guest.line.unreachable.len() + guest.line.repeated;
+    let mut seen = (0, Instant::now());
+    guest.until(|guest| {
+        if all(guest) != seen.0 {
+            seen = (all(guest), Instant::now());
+        }
+        (seen.1.elapsed() > QUIET).then_some(seen.0)
+    })
+}
+
+#[test]
+fn the_denial_of_a_connection_is_told_again_for_a_guest_that_dropped_it() {
+    let mut guest = Helper::with_rules(&[]);
+    for (number, to) in ["9.9.9.9:80", "[2620:fe::9]:80"].iter().enumerate() {
+        let to = to.parse().unwrap();
+        guest.line.send(&syn(to));
+        guest.until(|guest| (guest.line.repeated == 2 * (number + 1)).then_some(()));
+        // Linux takes each error about a datagram.
+        guest.line.send(&datagram(to));
+        assert_eq!(told(&mut guest), 4 * (number + 1));
+    }
+    assert_eq!(guest.line.unreachable, [(3, 13), (3, 13), (1, 1), (1, 1)]);
+    guest.until(|guest| (guest.events().last()?.denied == 4).then_some(()));
+}
+
+#[test]
+fn a_flood_of_denied_connections_is_not_told_again() {
+    let mut guest = Helper::with_rules(&[]);
+    for port in 1..=5000 {
+        guest.line.send(&syn(SocketAddr::new([9, 9, 9, 9].into(), port)));
+    }
+    let told = told(&mut guest);
+    assert_eq!(guest.line.unreachable.len(), 5000);
+    assert!(guest.line.repeated < 5000, "{told}");
+    assert!(guest.resident() < 8 << 10, "{} KiB", guest.resident());
 }
 
 #[test]

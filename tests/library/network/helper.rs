@@ -104,6 +104,8 @@ impl Helper {
             received: VecDeque::new(),
             unsent: Vec::new(),
             unreachable: Vec::new(),
+            about_connections: Vec::new(),
+            repeated: 0,
             resets: Vec::new(),
         };
         let hardware = match link {
@@ -308,8 +310,12 @@ pub struct GuestLine {
     reader: LineReader,
     received: VecDeque<Vec<u8>>,
     unsent: Vec<u8>,
-    /// Types and codes of the errors that were received.
+    /// Types and codes of the errors that were received. Those about connections are told again, and are here once.
     pub unreachable: Vec<(u8, u8)>,
+    /// The beginnings of SYNs that errors were about.
+    about_connections: Vec<Vec<u8>>,
+    /// How many errors were told again.
+    pub repeated: usize,
     /// Ports of the guest whose connections were reset.
     pub resets: Vec<u16>,
 }
@@ -317,25 +323,38 @@ pub struct GuestLine {
 impl GuestLine {
     fn fill(&mut self) {
         while let Ok(1..) = self.reader.fill(&self.line) {
-            while let Some(frame) = self.reader.next_frame().unwrap() {
+            while let Some(frame) = self.reader.next_frame().unwrap().map(<[u8]>::to_vec) {
                 let packet = if self.link == LinkKind::Ethernet {
                     // Linux takes no connections from frames for all.
                     assert_ne!(frame[..6], [0xff; 6]);
                     &frame[14..]
                 } else {
-                    frame
+                    &frame
                 };
                 match (packet[0] >> 4, packet[9], packet[6]) {
-                    (4, 1, _) if packet[20] == 3 => self.unreachable.push((3, packet[21])),
+                    (4, 1, _) if packet[20] == 3 => self.told((3, packet[21]), &packet[28..]),
                     (4, 6, _) if packet[33] & 4 != 0 => {
                         self.resets.push(u16::from_be_bytes([packet[22], packet[23]]));
                     }
-                    (6, _, 58) if packet[40] == 1 => self.unreachable.push((1, packet[41])),
+                    (6, _, 58) if packet[40] == 1 => self.told((1, packet[41]), &packet[48..]),
                     _ => {}
                 }
-                self.received.push_back(frame.to_vec());
+                self.received.push_back(frame);
             }
         }
+    }
+
+    fn told(&mut self, error: (u8, u8), quoted: &[u8]) {
+        let protocol = if quoted[0] >> 4 == 4 { quoted[9] } else { quoted[6] };
+        let is_about_connection = protocol == 6;
+        if is_about_connection && self.about_connections.iter().any(|known| known == quoted) {
+            self.repeated += 1;
+            return;
+        }
+        if is_about_connection {
+            self.about_connections.push(quoted.to_vec());
+        }
+        self.unreachable.push(error);
     }
 
     /// Sends a frame.
