@@ -26,7 +26,7 @@ RUN := qemu-system-x86_64=qemu-system-x86
 IMAGE := mmdebstrap=mmdebstrap mke2fs=e2fsprogs dpkg-deb=dpkg unshare=util-linux newuidmap=uidmap \
 	/usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
 # What `make bench` compares mayfly with.
-COMPARE := bwrap=bubblewrap crun=crun
+COMPARE := bwrap=bubblewrap crun=crun passt=passt
 TEST := jq=jq strace=strace bash=bash zsh=zsh fish=fish ps=procps script=bsdutils vi=vim-tiny less=less git=git xargs=findutils cron=cron \
 	umoci=umoci /bin/busybox=busybox-static systemd-analyze=systemd yq=yq zstd=zstd \
 	/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1=libfaketime

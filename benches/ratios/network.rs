@@ -1,4 +1,4 @@
-//! VMs with a network: what it adds to a run, and how fast it is against QEMU's own user-mode network.
+//! VMs with a network: what it adds to a run, and how fast it is against QEMU's own user-mode network and passt.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use mayfly::host::signals::PendingSignals;
 use nix::sys::socket::{Backlog, listen, setsockopt, sockopt};
 
-use crate::bare::BareLauncher;
+use crate::bare::{BareLauncher, BareNetwork};
 use crate::options::Options;
 use crate::report::{Goal, Report, Row, Unit};
 use crate::samples::{Samples, in_turns, ms_since};
@@ -50,7 +50,7 @@ const CONNECTIONS: usize = 1024;
 const ROUND_TRIPS: usize = 300;
 
 /// Compares a warm run with and without a network, and a VM's connections through mayfly's helper with those of a bare
-/// VM through QEMU's own network; and measures the helper's memory.
+/// VM through other networks; and measures the helper's memory.
 pub fn measure(
     workspace: &Workspace,
     launcher: &BareLauncher,
@@ -72,32 +72,43 @@ pub fn measure(
         floor,
         goal: Goal::Extra(15.0),
     });
-    connections(workspace, launcher, options, signals, report)?;
+    connections(workspace, launcher, &BareNetwork::User, options, signals, report)?;
+    match BareNetwork::passt() {
+        Ok(passt) => connections(workspace, launcher, &passt, options, signals, report)?,
+        Err(error) => eprintln!("bench: passt is not measured: {error:#}"),
+    }
     memory(workspace, report)
 }
 
 /// The host's end of a connection, which returns what it measured.
 type ServedEnd = fn(TcpStream, usize) -> Result<f64>;
 
-/// Throughput and round trips.
+/// Throughput and round trips, against another network. Each direction is to be faster than through QEMU's; passt, which
+/// filters nothing, favours one of them, so both are compared together.
 fn connections(
     workspace: &Workspace,
     launcher: &BareLauncher,
+    other: &BareNetwork,
     options: &Options,
     signals: &mut PendingSignals,
     report: &mut Report,
 ) -> Result<()> {
     let vm = workspace.start_vm(&[QEMU, ALLOW].concat(), &[])?;
-    let mut bare = launcher.boot_with_network(workspace)?;
+    let mut bare = launcher.boot_with_network(workspace, other)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port().to_string();
     let bytes = options.mib << 20;
     let count = bytes.to_string();
+    let each = match other {
+        BareNetwork::User => Goal::Rate(1.0),
+        BareNetwork::Passt(_) => Goal::None,
+    };
     let kinds: [(_, ServedEnd, _, _); 3] = [
-        ("out", receive, Unit::MegabytesPerSecond, Goal::Rate(1.0)),
-        ("in", send, Unit::MegabytesPerSecond, Goal::Rate(1.0)),
+        ("out", receive, Unit::MegabytesPerSecond, each),
+        ("in", send, Unit::MegabytesPerSecond, each),
         ("round trip", go_back_and_forth, Unit::Ms, Goal::None),
     ];
+    let mut rates = Vec::new();
     for (what, serve, unit, goal) in kinds {
         let script = ["perl", "-e", CLIENT, &port, what, &count];
         let [ours, floor] = in_turns(
@@ -113,9 +124,24 @@ fn connections(
                 },
             ],
         )?;
-        let (name, floor_name) = (format!("network, {what}"), "QEMU's user-mode network".into());
+        if unit == Unit::MegabytesPerSecond {
+            rates.push([ours.clone(), floor.clone()]);
+        }
+        let (name, floor_name) = (format!("network, {what}"), other.name().into());
         report.add(Row { name, unit, ours, floor_name, floor, goal });
     }
+    let [ours, floor] = [0, 1].map(|side| {
+        let [out, into] = [&rates[0][side], &rates[1][side]];
+        Samples(out.0.iter().zip(&into.0).map(|(one, other)| one + other).collect())
+    });
+    report.add(Row {
+        name: "network, out and in together".into(),
+        unit: Unit::MegabytesPerSecond,
+        ours,
+        floor_name: other.name().into(),
+        floor,
+        goal: Goal::Rate(1.0),
+    });
     Ok(())
 }
 

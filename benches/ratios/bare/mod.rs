@@ -1,6 +1,7 @@
 //! The floor of measurements with VMs: a VMM with the arguments and files that mayfly gives it, without
 //! mayfly.
 
+mod network;
 mod vm;
 mod vmm;
 
@@ -23,6 +24,7 @@ use mayfly::model::{
 use mayfly::settings::load_profiles;
 use mayfly::template::TemplateShape;
 
+pub use self::network::BareNetwork;
 pub use self::vm::{BareVm, exec, open};
 use self::vmm::Vmm;
 use crate::programs;
@@ -37,10 +39,6 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 /// The name in the guest of a port that the agent does not use.
 const RAW_PORT: &str = "raw";
-
-/// QEMU's user-mode network, in which the guest has the address of mayfly's guests, and the gateway is the host's loopback.
-const USER_NETWORK: &str =
-    "user,id=network,net=192.0.0.0/29,host=192.0.0.1,dns=192.0.0.3,dhcpstart=192.0.0.2";
 
 /// Boots and restores bare VMs on one backend.
 pub struct BareLauncher {
@@ -103,23 +101,25 @@ impl BareLauncher {
         }
         let begun = Instant::now();
         let (vmm, session) = self.bring_up(machine, start)?;
-        Ok(BareVm { _vmm: vmm, ready_ms: ms_since(begun), session, paths })
+        Ok(BareVm { _vmm: vmm, _network: None, ready_ms: ms_since(begun), session, paths })
     }
 
-    /// Boots a VM on QEMU whose network is QEMU's own user-mode network, with the addresses of mayfly's.
-    pub fn boot_with_network(&self, workspace: &Workspace) -> Result<BareVm> {
+    /// Boots a VM on QEMU with a network that is not mayfly's, but has the same addresses.
+    pub fn boot_with_network(
+        &self,
+        workspace: &Workspace,
+        network: &BareNetwork,
+    ) -> Result<BareVm> {
         let paths = self.prepare_directories(workspace)?;
         sparse::clone_file(&self.image.disk_seed(), &paths.disk())?;
-        let network = NetworkSettings { mode: NetworkMode::Egress, ..NetworkSettings::default() };
-        let manifest = VmManifest { network, ..self.manifest.clone() };
+        let settings = NetworkSettings { mode: NetworkMode::Egress, ..NetworkSettings::default() };
+        let manifest = VmManifest { network: settings, ..self.manifest.clone() };
         let machine = BackendVm::new(&manifest, &paths, Some(&self.boot));
         let mut start = self.backend.launch(machine)?;
-        let args = &mut start.launch.program.args;
-        let line = args.iter_mut().find(|argument| argument.starts_with("stream,id=network,"));
-        *line.context("the VM has no line to replace")? = USER_NETWORK.into();
+        let process = network.attach(&mut start)?;
         let begun = Instant::now();
         let (vmm, session) = self.bring_up(machine, start)?;
-        Ok(BareVm { _vmm: vmm, ready_ms: ms_since(begun), session, paths })
+        Ok(BareVm { _vmm: vmm, _network: process, ready_ms: ms_since(begun), session, paths })
     }
 
     /// Starts a copy of a frozen VM and waits for the agent. The time includes copying the disk, which
@@ -135,7 +135,8 @@ impl BareLauncher {
         let start = self.backend.launch(machine)?;
         let begun = Instant::now();
         let (vmm, session) = self.bring_up(machine, start)?;
-        Ok(BareVm { _vmm: vmm, ready_ms: copied_ms + ms_since(begun), session, paths })
+        let ready_ms = copied_ms + ms_since(begun);
+        Ok(BareVm { _vmm: vmm, _network: None, ready_ms, session, paths })
     }
 
     /// Makes the directories of a VM, and deletes the previous VM's disk.

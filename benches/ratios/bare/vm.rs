@@ -12,6 +12,7 @@ use mayfly::host::wait::WaitLimit;
 use mayfly::model::VmPaths;
 use mayfly::protocol::{ExecProgram, ExecRequest, WireText};
 
+use super::network::NetworkProcess;
 use super::vmm::Vmm;
 use super::{LIMIT, RAW_PORT};
 
@@ -19,6 +20,7 @@ use super::{LIMIT, RAW_PORT};
 #[derive(Debug)]
 pub struct BareVm {
     pub(super) _vmm: Vmm,
+    pub(super) _network: Option<NetworkProcess>,
     pub(super) paths: VmPaths,
     /// Milliseconds from its start to the agent's answer.
     pub ready_ms: f64,
