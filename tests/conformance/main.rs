@@ -27,6 +27,7 @@ mod network;
 mod network_denials;
 mod network_life;
 mod network_load;
+mod network_names;
 mod network_notes;
 mod packages;
 mod secrets;
@@ -95,6 +96,7 @@ suite! {
         network::an_image_without_drivers_is_an_error_with_a_remedy;
         network::published_ports_lead_into_the_guest_after_every_start;
         network_denials::no_special_address_is_reached_in_any_encoding;
+        network_names::a_guest_looks_up_names_as_its_rules_say;
         network_load::copies_of_a_template_hear_only_their_own_servers;
         network_load::fifty_clients_of_a_guest_get_what_they_sent;
         network_life::a_helper_is_confined_and_ends_with_its_vm;

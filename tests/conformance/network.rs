@@ -166,7 +166,7 @@ fn forget_drivers(image: &Path) {
 }
 
 /// A server on the host's loopback that repeats the first line of each connection, as long as the test runs.
-fn serve_greeting() -> u16 {
+pub fn serve_greeting() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {

@@ -13,6 +13,7 @@ pub mod live;
 pub mod logs;
 pub mod processes;
 pub mod programs;
+pub mod resolver;
 pub mod skip;
 pub mod special_addresses;
 pub mod terminal;

@@ -9,7 +9,6 @@ mod helper;
 mod names;
 mod namespaces;
 mod published;
-mod resolver;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -13,8 +13,8 @@ use simple_dns::rdata::RData;
 use simple_dns::{Packet, QTYPE, RCODE, TYPE};
 
 use super::helper::{Helper, order};
-use super::resolver::FakeResolver;
 use super::{echo, server};
+use crate::support::resolver::FakeResolver;
 use crate::support::special_addresses;
 
 const GATEWAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 0, 1)), 53);
