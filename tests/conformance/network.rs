@@ -10,6 +10,7 @@ use mayfly::image::digest;
 use serde_json::Value;
 
 use crate::bench::Bench;
+use crate::support::environment::Environment;
 use crate::support::live::Live;
 use crate::support::processes::{eventually, lives};
 
@@ -64,6 +65,27 @@ pub fn a_guest_reaches_what_is_allowed_and_nothing_else(bench: &Bench) {
     assert_eq!(env.leftovers(), Vec::<String>::new());
 }
 
+pub fn a_vm_that_boots_has_its_network(bench: &Bench) {
+    if bench.skips("a process of the host does not boot") {
+        return;
+    }
+    let port = serve_greeting();
+    let allow = format!("host:{port}");
+    let flags = ["run", "--cold", "--mem", "256M", "--allow", &allow, "--", "bash", "-c"];
+    bench.env.run(&[&flags[..], &[&hello(port)]].concat()).prints("host heard hello\n");
+}
+
+/// Firecracker's VMs use the other driver. The VM of this test is one in which they run.
+#[test]
+fn a_full_kernel_has_the_drivers_of_both_interfaces() {
+    let env = Environment::qemu_with("debian-kvm");
+    let port = serve_greeting();
+    let allow = format!("host:{port}");
+    let script = format!("modprobe tun && test -c /dev/net/tun && {}", hello(port));
+    let flags = ["run", "--cold", "-p", "debian-kvm", "--mem", "512M", "--allow", &allow, "-c"];
+    env.run(&[&flags[..], &[&script]].concat()).prints("host heard hello\n");
+}
+
 pub fn published_ports_lead_into_the_guest_after_every_start(bench: &Bench) {
     if bench.skips("a process of the host has the host's network") {
         return;
@@ -102,7 +124,7 @@ pub fn a_guest_that_misuses_its_interface_keeps_its_agent(bench: &Bench) {
     let port = serve_greeting();
     let id = env.start(&["--keep", "--mem", "256M", "--allow", &format!("host:{port}")]);
     let bash = |line: &str| env.run(&["exec", &id, "--", "bash", "-c", line]);
-    let hello = format!("exec 3<>/dev/tcp/host/{port} && echo hello >&3 && cat <&3");
+    let hello = hello(port);
     // Packets that are longer than any that the line may carry.
     let oversized = r#"
         use IO::Socket::INET;
@@ -163,6 +185,11 @@ fn forget_drivers(image: &Path) {
     info.as_object_mut().unwrap().remove("seal");
     info["files"]["initrd.img"]["digest"] = digest::of_bytes(&initrd).into();
     fs::write(&path, info.to_string()).unwrap();
+}
+
+/// A line of bash that prints what the host's server answers.
+fn hello(port: u16) -> String {
+    format!("exec 3<>/dev/tcp/host/{port} && echo hello >&3 && cat <&3")
 }
 
 /// A server on the host's loopback that repeats the first line of each connection, as long as the test runs.
