@@ -21,8 +21,10 @@ pub struct DnsQuery {
     id: u16,
     /// The name in the spelling of hosts; `None` is one that no host has.
     pub name: Option<DnsName>,
-    /// The name as the guest spelled it, for answers and logs.
+    /// The name as the guest spelled it, for logs. Bytes that are no text are lost.
     pub spelled: String,
+    /// The name as the guest spelled it, for answers.
+    asked: Name<'static>,
     pub kind: QTYPE,
 }
 
@@ -68,9 +70,10 @@ impl DnsQuery {
         let is_query = !packet.has_flags(PacketFlag::RESPONSE)
             && packet.opcode() == simple_dns::OPCODE::StandardQuery
             && matches!(question.qclass, QCLASS::CLASS(CLASS::IN));
-        let spelled = question.qname.to_string();
+        let asked = question.qname.clone().into_owned();
+        let spelled = asked.to_string();
         let name = spelled.parse().ok();
-        is_query.then_some(DnsQuery { id: packet.id(), name, spelled, kind: question.qtype })
+        is_query.then_some(DnsQuery { id: packet.id(), name, spelled, asked, kind: question.qtype })
     }
 
     /// The address whose name is asked for.
@@ -92,7 +95,7 @@ impl DnsQuery {
     pub fn answer(&self, answer: OwnAnswer, time_to_live: Duration) -> Vec<u8> {
         let mut packet = Packet::new_reply(self.id);
         packet.set_flags(PacketFlag::RECURSION_DESIRED | PacketFlag::RECURSION_AVAILABLE);
-        let name = Name::new(&self.spelled).unwrap_or_else(|_| Name::new_unchecked(""));
+        let name = self.asked.clone();
         let question = Question::new(name.clone(), self.kind, QCLASS::CLASS(CLASS::IN), false);
         packet.questions.push(question);
         let seconds = time_to_live.as_secs() as u32;
@@ -120,8 +123,10 @@ impl DnsQuery {
 
     /// The query for a resolver: only what was understood of it, so that a guest cannot hide anything in it.
     pub fn forwarded(&self, id: u16) -> Vec<u8> {
-        let name = self.name.as_ref().map_or(self.spelled.as_str(), DnsName::as_str);
-        query(name, self.kind, id)
+        match &self.name {
+            Some(name) => query(name.as_str(), self.kind, id),
+            None => query_for(self.asked.clone(), self.kind, id),
+        }
     }
 
     /// A resolver's answer to [`DnsQuery::forwarded`], as an answer to this query. `None` if it is another one.
@@ -132,12 +137,11 @@ impl DnsQuery {
         let is_ours = packet.id() == id
             && packet.has_flags(PacketFlag::RESPONSE)
             && *qtype == self.kind
-            && qname.to_string().eq_ignore_ascii_case(&self.spelled);
-        let spelled = Name::new(&self.spelled).ok()?;
+            && is_same(qname, &self.asked);
         let mut wire = Vec::new();
-        for label in spelled.get_labels() {
+        for label in self.asked.as_bytes() {
             wire.push(label.len() as u8);
-            wire.extend_from_slice(label.as_ref());
+            wire.extend_from_slice(label);
         }
         let mut bytes = message.to_vec();
         bytes[..2].copy_from_slice(&self.id.to_be_bytes());
@@ -160,11 +164,20 @@ pub fn refusal(message: &[u8]) -> Option<Vec<u8>> {
 
 /// A query for a resolver.
 pub fn query(name: &str, kind: QTYPE, id: u16) -> Vec<u8> {
+    query_for(Name::new(name).unwrap_or_else(|_| Name::new_unchecked("")), kind, id)
+}
+
+fn query_for(name: Name<'_>, kind: QTYPE, id: u16) -> Vec<u8> {
     let mut packet = Packet::new_query(id);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
-    let name = Name::new(name).unwrap_or_else(|_| Name::new_unchecked(""));
     packet.questions.push(Question::new(name, kind, QCLASS::CLASS(CLASS::IN), false));
     packet.build_bytes_vec().unwrap_or_default()
+}
+
+fn is_same(one: &Name<'_>, other: &Name<'_>) -> bool {
+    let labels =
+        |name: &Name<'_>| name.as_bytes().map(<[u8]>::to_ascii_lowercase).collect::<Vec<_>>();
+    labels(one) == labels(other)
 }
 
 /// Reads a resolver's answer about addresses; `None` if it is to another question.
@@ -257,6 +270,21 @@ mod tests {
         assert_eq!(relayed[..2], [0, 7]);
         assert_eq!(relayed[12..], query("eXaMpLe.org", QTYPE::TYPE(TYPE::TXT), 7)[12..]);
         assert_eq!(asked.relayed(&reply, 10), None);
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_is_repeated_byte_for_byte() {
+        let mut message = query(&["a"; 63].concat(), QTYPE::TYPE(TYPE::TXT), 7);
+        message[20..22].copy_from_slice(&[0x9f, 0xa4]);
+        let asked = DnsQuery::parse(&message).unwrap();
+        assert_eq!(asked.name, None);
+        let question = &message[12..];
+        let answer = asked.answer(OwnAnswer::NoSuchName, Duration::ZERO);
+        assert_eq!(answer[12..], *question);
+        let mut reply = asked.forwarded(9);
+        assert_eq!(reply[12..], *question);
+        reply[2] |= 0x80;
+        assert_eq!(asked.relayed(&reply, 9).unwrap()[12..], *question);
     }
 
     #[test]
