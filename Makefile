@@ -28,7 +28,7 @@ IMAGE := mmdebstrap=mmdebstrap mke2fs=e2fsprogs dpkg-deb=dpkg unshare=util-linux
 # What `make bench` compares mayfly with.
 COMPARE := bwrap=bubblewrap crun=crun passt=passt
 TEST := jq=jq strace=strace bash=bash zsh=zsh fish=fish ps=procps script=bsdutils vi=vim-tiny less=less git=git xargs=findutils cron=cron \
-	umoci=umoci /bin/busybox=busybox-static systemd-analyze=systemd yq=yq zstd=zstd \
+	python3=python3 umoci=umoci /bin/busybox=busybox-static systemd-analyze=systemd yq=yq zstd=zstd \
 	/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1=libfaketime
 
 SAY := @printf '\n== %s\n'
@@ -127,8 +127,7 @@ soak-copies:
 	MAYFLY_TEST_COPY=1 $(CARGO) test --locked --test conformance trees_go_in
 
 soak-packages:
-	$(SAY) 'pip, npm, cargo and git in a guest, with the mirrors of this machine'
-	@scripts/need python3=python3
+	$(SAY) 'npm and cargo in a guest, with the mirrors of this machine'
 	MAYFLY_TEST_PACKAGES=1 $(CARGO) test --locked --test conformance packages::every
 
 soak-firecracker:
