@@ -93,6 +93,7 @@ suite! {
         machine::the_guest_knows_its_name_and_the_time;
         network::a_guest_reaches_what_is_allowed_and_nothing_else;
         network::a_guest_that_misuses_its_interface_keeps_its_agent;
+        network::a_port_that_cannot_be_had_is_an_error_with_a_remedy;
         network::a_vm_that_boots_has_its_network;
         network::an_image_without_drivers_is_an_error_with_a_remedy;
         network::published_ports_lead_into_the_guest_after_every_start;

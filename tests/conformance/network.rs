@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mayfly::image::digest;
+use nix::unistd::geteuid;
 use serde_json::Value;
 
 use crate::bench::Bench;
@@ -113,6 +114,39 @@ pub fn published_ports_lead_into_the_guest_after_every_start(bench: &Bench) {
         env.run(&["inspect", "--json", &id]).json()["network_pid"].as_i64().unwrap() as i32;
     env.rm(&id);
     assert!(!lives(helper), "rm returned before the helper was gone");
+    assert_eq!(env.leftovers(), Vec::<String>::new());
+}
+
+pub fn a_port_that_cannot_be_had_is_an_error_with_a_remedy(bench: &Bench) {
+    if bench.repeats() || bench.skips("a process of the host has the host's network") {
+        return;
+    }
+    let env = &bench.env;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let number = taken.local_addr().unwrap().port();
+    let taken_udp = UdpSocket::bind(("127.0.0.1", number)).unwrap();
+    let busy = format!("127.0.0.1:{number}: another process has it\nhint: '--publish 0:80' takes");
+    let away = "198.51.100.77:8080: it is not an address of this host\nhint: 'ip address' shows";
+    let low = "127.0.0.1:1: ports below 1024 need privileges here\nhint: publish a higher port";
+    for (port, code, said) in [
+        (format!("{number}:80"), 5, format!("TCP port {busy}")),
+        (format!("{number}:80/udp"), 5, format!("UDP port {busy}")),
+        ("198.51.100.77:8080:80".into(), 6, format!("TCP port {away}")),
+        ("1:80".into(), 6, format!("TCP port {low}")),
+    ] {
+        let id = env.create(&["--keep", "--mem", "256M", "--publish", &port]);
+        // Root without this privilege.
+        let words = ["--bounding-set=-net_bind_service", "mayfly", "start", &id];
+        let answer = match (geteuid().is_root(), port.starts_with("1:")) {
+            (true, true) => env.run_client("setpriv", &words),
+            _ => env.run(&["start", &id]),
+        };
+        assert_eq!(answer.code(), code, "{answer}");
+        assert!(answer.stderr().contains(&format!("cannot publish {said}")), "{answer}");
+        assert_eq!(env.status(&id)["state"], "created");
+        env.rm(&id);
+    }
+    drop((taken, taken_udp));
     assert_eq!(env.leftovers(), Vec::<String>::new());
 }
 

@@ -161,6 +161,9 @@ pub fn a_helper_is_confined_and_ends_with_its_vm(bench: &Bench) {
         assert!(user.split_whitespace().all(|uid| uid != "0"), "{user}");
         let shown = env.run(&["inspect", "--json", &id]).json();
         assert_eq!(user.split_whitespace().next().unwrap(), shown["network_uid"].to_string());
+        let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+        assert_eq!(namespace(first), namespace(std::process::id() as i32));
+        assert_ne!(namespace(vmm), namespace(first), "the VMM has the network itself");
     }
 
     // Of a VMM that is killed.

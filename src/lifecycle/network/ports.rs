@@ -80,7 +80,10 @@ fn refuse(port: PublishedPort, error: &std::io::Error) -> Refusal {
                 .hint(format!("publish a higher port, such as {}:{}", 8000, port.guest_port))
         }
         ErrorKind::AddrNotAvailable => {
-            refuse(RefusalKind::Host, "it is not an address of this host")
+            refuse(RefusalKind::Host, "it is not an address of this host").hint(format!(
+                "'ip address' shows them; without one, '--publish {}:{}' is for 127.0.0.1",
+                port.host_port, port.guest_port
+            ))
         }
         _ => refuse(RefusalKind::Host, &error.to_string()),
     }

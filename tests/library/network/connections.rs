@@ -178,8 +178,19 @@ fn the_helper_ends_with_its_line() {
     // It is at work.
     guest.send(handle, ([1, 1, 1, 1], 1), b"x");
     guest.until(|guest| guest.line.unreachable.pop());
-    let begun = Instant::now();
     guest.line.line.shutdown(Shutdown::Both).unwrap();
+    ends(guest);
+}
+
+#[test]
+fn a_frame_that_is_too_long_ends_the_helper_before_it_is_read() {
+    let mut guest = Helper::with_rules(&[]);
+    guest.line.line.write_all(&u32::MAX.to_be_bytes()).unwrap();
+    ends(guest);
+}
+
+fn ends(mut guest: Helper) {
+    let begun = Instant::now();
     while !guest.has_ended() {
         assert!(begun.elapsed() < Duration::from_secs(10));
         thread::sleep(Duration::from_millis(1));

@@ -33,7 +33,7 @@ fn guest(
 }
 
 /// What the guest is told about the addresses of a name.
-fn look_up(guest: &mut Helper, name: &str, kind: TYPE) -> AddressAnswer {
+pub fn look_up(guest: &mut Helper, name: &str, kind: TYPE) -> AddressAnswer {
     let handle = guest.datagrams(5300);
     let answer = guest.ask(handle, GATEWAY, &query(name, QTYPE::TYPE(kind), 77));
     guest.sockets.remove(handle);
@@ -41,7 +41,7 @@ fn look_up(guest: &mut Helper, name: &str, kind: TYPE) -> AddressAnswer {
 }
 
 /// The only address of a name.
-fn address_of(guest: &mut Helper, name: &str) -> IpAddr {
+pub fn address_of(guest: &mut Helper, name: &str) -> IpAddr {
     match look_up(guest, name, TYPE::A) {
         AddressAnswer::Found(all, _) if all.len() == 1 => all[0],
         other => panic!("{name}: {other:?}"),
@@ -322,8 +322,12 @@ fn names_are_looked_up_over_tcp_too() {
     let mut guest = guest(&resolver, &["many.example"], |_| {});
     let handle = guest.connect(GATEWAY);
     let mut sent = Vec::new();
-    for (id, kind) in [(1, TYPE::A), (2, TYPE::TXT)] {
-        let message = query("many.example", QTYPE::TYPE(kind), id);
+    for (id, name, kind) in [
+        (1, "many.example", TYPE::A),
+        (2, "many.example", TYPE::TXT),
+        (3, "secret.evil.example", TYPE::TXT),
+    ] {
+        let message = query(name, QTYPE::TYPE(kind), id);
         sent.extend_from_slice(&(message.len() as u16).to_be_bytes());
         sent.extend_from_slice(&message);
     }
@@ -333,10 +337,15 @@ fn names_are_looked_up_over_tcp_too() {
     while let Some((length, after)) = rest.split_first_chunk::<2>() {
         let (message, after) = after.split_at(usize::from(u16::from_be_bytes(*length)));
         let packet = Packet::parse(message).unwrap();
-        answers.insert(packet.id(), packet.answers.len());
+        answers.insert(packet.id(), (packet.rcode(), packet.answers.len()));
         rest = after;
     }
-    assert_eq!(answers, HashMap::from([(1, 1), (2, 1)]));
+    let expected = HashMap::from([
+        (1, (RCODE::NoError, 1)),
+        (2, (RCODE::NoError, 1)),
+        (3, (RCODE::NameError, 0)),
+    ]);
+    assert_eq!(answers, expected);
     let mut asked = resolver.asked();
     asked.sort();
     let expected =

@@ -6,10 +6,14 @@ use std::process::{Command, Stdio};
 
 use mayfly::model::LinkKind;
 use mayfly::model::NetworkMode;
+use mayfly::network::dns_message::AddressAnswer;
 use nix::unistd::geteuid;
+use simple_dns::TYPE;
 
 use super::echo;
 use super::helper::{Helper, order};
+use super::names::{address_of, look_up};
+use crate::support::resolver::FakeResolver;
 use crate::support::skip::skipped;
 
 /// The internet has an address that looks public, and one of a metadata service. The last two are the router's.
@@ -119,6 +123,19 @@ fn host() {
             r#"Tcp [fd33::1]:7 {"special":"private"} Some("[fd33::1]:7")"#,
         ]
     );
+    // A name that is allowed opens neither its address nor other names and ports there.
+    let resolver =
+        FakeResolver::start(&[("web.example", &["9.9.9.9"]), ("near.example", &["9.9.9.9"])]);
+    let mut order = order(LinkKind::Ip, &["web.example:7"]);
+    order.resolvers = vec![resolver.address];
+    let mut guest = Helper::start(order, Vec::new());
+    let own = address_of(&mut guest, "web.example");
+    let handle = guest.connect(SocketAddr::new(own, 7));
+    assert_eq!(guest.exchange(handle, b"hello"), b"hello");
+    assert!(!guest.is_connected(at("9.9.9.9")));
+    assert!(!guest.is_connected(SocketAddr::new(own, 8)));
+    let near = look_up(&mut guest, "near.example", TYPE::A);
+    assert_eq!(near, AddressAnswer::NoSuchName);
     let mut guest = with(&["172.30.0.0/24:7"]);
     let handle = guest.connect(at("172.30.0.2"));
     assert_eq!(guest.exchange(handle, b"hello"), b"hello");
