@@ -17,9 +17,9 @@ use crate::image::{LockedImage, ProgressSink};
 use crate::model::profile::DISK_MIB;
 use crate::model::record::reason;
 use crate::model::{
-    BackendChoice, Isolation, MemMib, NetworkReport, ProcessId, Profile, Refusal, RefusalKind,
-    TimeSpan, ValueRange, VmExpiry, VmId, VmLabels, VmLimits, VmManifest, VmName, VmPhase,
-    VmRecord, listed,
+    BackendChoice, Isolation, MemMib, NetworkReport, NetworkSettings, ProcessId, Profile, Refusal,
+    RefusalKind, TimeSpan, ValueRange, VmExpiry, VmId, VmLabels, VmLimits, VmManifest, VmName,
+    VmPhase, VmRecord, listed,
 };
 use crate::registry::{RegistryChange, RegistryContents, write_manifest};
 use crate::settings::Settings;
@@ -72,7 +72,8 @@ pub fn create(
     let profile = manager.settings.profile(&request.profile)?;
     let backend = choose_backend(manager, profile, request)?;
 
-    check_backend(&request.network.over(profile), backend.as_ref())?;
+    let network = request.network.over(profile);
+    check_backend(&network, backend.as_ref())?;
 
     reap_expired(manager)?;
     // Checked again by `reserve`. Checked here so that no image is built in vain.
@@ -100,7 +101,7 @@ pub fn create(
     socket::check_length(&manager.paths(&id).longest_socket())?;
     let ttl_seconds = ttl_seconds(request, profile, &profiles.limits);
     let mut manifest =
-        manifest(&id, request, profile, ttl_seconds, backend.as_ref(), image.as_ref());
+        manifest(&id, request, profile, ttl_seconds, network, backend.as_ref(), image.as_ref());
     if let Some(image) = &image {
         manifest.disk_mib = Some(request.disk.map_or_else(|| image.disk_mib(), |disk| Ok(disk.0))?);
     }
@@ -240,6 +241,7 @@ fn manifest(
     request: &CreateRequest,
     profile: &Profile,
     ttl_seconds: u64,
+    network: NetworkSettings,
     backend: &dyn Backend,
     image: Option<&LockedImage>,
 ) -> VmManifest {
@@ -266,7 +268,7 @@ fn manifest(
         nested: profile.nested,
         jailed: false,
         vmm_uid: None,
-        network: request.network.over(profile),
+        network,
         network_uid: None,
         owner: request.owner.clone().filter(|_| !keep),
         metadata,

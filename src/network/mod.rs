@@ -17,7 +17,7 @@ pub mod order;
 mod packet;
 pub mod policy;
 pub mod resolv_conf;
-mod routes;
+pub mod routes;
 mod serve;
 mod sockets;
 pub mod special;

@@ -36,15 +36,39 @@ impl HostRoutes {
         }
     }
 
+    /// Whether this host has a route to everywhere.
+    pub fn has_default(&self) -> bool {
+        self.read().iter().any(|route| route.prefix == 0)
+    }
+
+    fn read(&self) -> Vec<HostRoute> {
+        let v4 = self.v4.as_ref().map(read_whole).unwrap_or_default();
+        let v6 = self.v6.as_ref().map(read_whole).unwrap_or_default();
+        v4.lines().filter_map(route_v4).chain(v6.lines().filter_map(route_v6)).collect()
+    }
+
     fn refresh(&mut self) {
         if self.read_at.is_some_and(|at| at.elapsed() < FRESH) {
             return;
         }
-        let v4 = self.v4.as_ref().map(read_whole).unwrap_or_default();
-        let v6 = self.v6.as_ref().map(read_whole).unwrap_or_default();
-        self.networks = v4.lines().filter_map(network_v4).collect();
-        self.networks.extend(v6.lines().filter_map(network_v6));
+        let near = self.read().into_iter().filter(HostRoute::is_neighbourhood);
+        self.networks = near.map(|route| (route.network, route.prefix)).collect();
         self.read_at = Some(Instant::now());
+    }
+}
+
+/// A route of the kernel's that leaves this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct HostRoute {
+    network: IpAddr,
+    prefix: u32,
+    has_gateway: bool,
+}
+
+impl HostRoute {
+    fn is_neighbourhood(&self) -> bool {
+        let least = if self.network.is_ipv4() { LEAST_PREFIX_V4 } else { LEAST_PREFIX_V6 };
+        !self.has_gateway && self.prefix >= least
     }
 }
 
@@ -81,24 +105,25 @@ fn read_whole(file: &File) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The network of a line of `/proc/net/route` that needs no gateway.
-fn network_v4(line: &str) -> Option<(IpAddr, u32)> {
+/// Reads a line of `/proc/net/route`.
+fn route_v4(line: &str) -> Option<HostRoute> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
-    let [_, network, "00000000", _, _, _, _, mask, ..] = words[..] else { return None };
+    let [device, network, gateway, _, _, _, _, mask, ..] = words[..] else { return None };
     // In the byte order of the machine.
     let number = |word: &str| u32::from_str_radix(word, 16).ok().map(u32::swap_bytes);
-    let prefix = number(mask)?.leading_ones();
-    (prefix >= LEAST_PREFIX_V4).then_some((Ipv4Addr::from(number(network)?).into(), prefix))
+    let network = Ipv4Addr::from(number(network)?).into();
+    let (prefix, has_gateway) = (number(mask)?.leading_ones(), number(gateway)? != 0);
+    (device != "lo").then_some(HostRoute { network, prefix, has_gateway })
 }
 
-/// The network of a line of `/proc/net/ipv6_route` that needs no gateway.
-fn network_v6(line: &str) -> Option<(IpAddr, u32)> {
+/// Reads a line of `/proc/net/ipv6_route`. Every host has a default route through `lo`, which refuses.
+fn route_v6(line: &str) -> Option<HostRoute> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let [network, prefix, _, _, gateway, _, _, _, _, device] = words[..] else { return None };
     let number = |word: &str| u128::from_str_radix(word, 16).ok();
-    let prefix = u32::from_str_radix(prefix, 16).ok()?;
-    let is_neighbour = number(gateway)? == 0 && device != "lo" && prefix >= LEAST_PREFIX_V6;
-    is_neighbour.then_some((Ipv6Addr::from(number(network)?).into(), prefix))
+    let network = Ipv6Addr::from(number(network)?).into();
+    let (prefix, has_gateway) = (u32::from_str_radix(prefix, 16).ok()?, number(gateway)? != 0);
+    (device != "lo").then_some(HostRoute { network, prefix, has_gateway })
 }
 
 #[cfg(test)]
@@ -106,20 +131,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn routes_without_a_gateway_are_found() {
+    fn neighbourhoods_and_default_routes_are_found() {
         let title =
             "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
         let default = "eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0";
         let local = "eth0\t0000A8C0\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0";
         let line_to_provider = "ppp0\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0";
-        assert_eq!(network_v4(title), None);
-        assert_eq!(network_v4(default), None);
-        assert_eq!(network_v4(line_to_provider), None);
-        assert_eq!(network_v4(local), Some(("192.168.0.0".parse().unwrap(), 16)));
+        assert_eq!(route_v4(title), None);
+        assert_eq!(route_v4(""), None);
+        let [default, line_to_provider, local] =
+            [default, line_to_provider, local].map(|line| route_v4(line).unwrap());
+        assert_eq!([default, line_to_provider, local].map(|route| route.prefix), [0, 0, 16]);
+        let near = [default, line_to_provider, local].map(|route| route.is_neighbourhood());
+        assert_eq!(near, [false, false, true]);
+        assert_eq!(local.network, "192.168.0.0".parse::<IpAddr>().unwrap());
         let six = "20010db8000000000000000000000000 20 00000000000000000000000000000000 00 \
                    00000000000000000000000000000000 00000100 00000001 00000000 00000001 eth0";
-        assert_eq!(network_v6(six), Some(("2001:db8::".parse().unwrap(), 32)));
-        assert_eq!(network_v6(&six.replace("eth0", "lo")), None);
+        let network = "2001:db8::".parse().unwrap();
+        assert_eq!(route_v6(six), Some(HostRoute { network, prefix: 32, has_gateway: false }));
+        assert!(route_v6(six).unwrap().is_neighbourhood());
+        assert_eq!(route_v6(&six.replace("eth0", "lo")), None);
         assert!(has_prefix("192.168.9.9".parse().unwrap(), "192.168.0.0".parse().unwrap(), 16));
         assert!(!has_prefix("192.169.9.9".parse().unwrap(), "192.168.0.0".parse().unwrap(), 16));
     }

@@ -373,6 +373,12 @@ fn tab_works(program: &str, flags: &[&str], setup: &str) {
     prompt.type_line("mayfly create --backend=mo\t --name x --profile debian-bu\t");
     assert_eq!(env.status("x")["profile"], "debian-build");
     tab_completes_guest_paths(&env, &mut prompt);
+    // Instead of running it, prints the line. Ctrl-A goes to its begin.
+    let words = env.root().join("words");
+    let line = format!("mayfly run --net egr\t --allow hos\t > {}", words.display());
+    prompt.type_line(&format!("{line}\u{1}printf '%s\\n' "));
+    let words = fs::read_to_string(words).unwrap();
+    assert_eq!(words, "mayfly\nrun\n--net\negress\n--allow\nhost\n");
     let screen = prompt.close();
     assert!(!screen.contains("rror"), "{screen}");
     env.clear();

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::bench::Bench;
 use crate::support::environment::Environment;
+use crate::support::greeting::{self, HEARD};
 use crate::support::live::Live;
 use crate::support::processes::{eventually, lives};
 
@@ -37,18 +38,18 @@ pub fn a_guest_reaches_what_is_allowed_and_nothing_else(bench: &Bench) {
         return;
     }
     let env = &bench.env;
-    let port = serve_greeting();
+    let port = greeting::serve();
     let closed = unused_port();
     let (allow, allow_closed) = (format!("host:{port}"), format!("host:{closed}"));
     let id = env.start(&["--keep", "--mem", "256M", "--allow", &allow, "--allow", &allow_closed]);
     let bash = |line: &str| env.run(&["exec", &id, "--", "bash", "-c", line]);
     let connect = |to: &str| bash(&format!("exec 3<>/dev/tcp/{to} && echo hello >&3 && cat <&3"));
-    let network = env.status(&id)["network"].clone();
+    let network = env.network(&id);
     assert_eq!((&network["mode"], &network["state"]), (&"none".into(), &"up".into()), "{network}");
 
-    connect(&format!("192.0.0.1/{port}")).prints("host heard hello\n");
+    connect(&format!("192.0.0.1/{port}")).prints(HEARD);
     // By name, which is the guest's only other way to find the gateway.
-    connect(&format!("host/{port}")).prints("host heard hello\n");
+    connect(&format!("host/{port}")).prints(HEARD);
     // The host's own answer.
     connect(&format!("192.0.0.1/{closed}")).is(1, "", "[..]Connection refused\n[..]");
     // What no rule allows is denied at once: a lost packet would be sent again after a second, for minutes.
@@ -70,21 +71,21 @@ pub fn a_vm_that_boots_has_its_network(bench: &Bench) {
     if bench.skips("a process of the host does not boot") {
         return;
     }
-    let port = serve_greeting();
+    let port = greeting::serve();
     let allow = format!("host:{port}");
     let flags = ["run", "--cold", "--mem", "256M", "--allow", &allow, "--", "bash", "-c"];
-    bench.env.run(&[&flags[..], &[&hello(port)]].concat()).prints("host heard hello\n");
+    bench.env.run(&[&flags[..], &[&greeting::ask(port)]].concat()).prints(HEARD);
 }
 
 /// Firecracker's VMs use the other driver. The VM of this test is one in which they run.
 #[test]
 fn a_full_kernel_has_the_drivers_of_both_interfaces() {
     let env = Environment::qemu_with("debian-kvm");
-    let port = serve_greeting();
+    let port = greeting::serve();
     let allow = format!("host:{port}");
-    let script = format!("modprobe tun && test -c /dev/net/tun && {}", hello(port));
+    let script = format!("modprobe tun && test -c /dev/net/tun && {}", greeting::ask(port));
     let flags = ["run", "--cold", "-p", "debian-kvm", "--mem", "512M", "--allow", &allow, "-c"];
-    env.run(&[&flags[..], &[&script]].concat()).prints("host heard hello\n");
+    env.run(&[&flags[..], &[&script]].concat()).prints(HEARD);
 }
 
 pub fn published_ports_lead_into_the_guest_after_every_start(bench: &Bench) {
@@ -96,10 +97,9 @@ pub fn published_ports_lead_into_the_guest_after_every_start(bench: &Bench) {
     for _ in 0..2 {
         // It names the published ports on standard error.
         env.run(&["start", &id]).is(0, &format!("{id}\n"), "[..]");
-        let helper = env.run(&["inspect", "--json", &id]).json()["network_pid"].as_i64();
-        let helper = helper.expect("a VM with a network has a helper") as i32;
+        let helper = env.network_helper(&id);
         let servers = start_servers(bench, &id);
-        let network = env.status(&id)["network"].clone();
+        let network = env.network(&id);
         assert_eq!(ask_tcp(host_port(&network, "tcp"), "one\n"), "ONE\n");
         assert_eq!(ask_tcp(host_port(&network, "tcp"), "two\n"), "TWO\n");
         assert_eq!(ask_udp(host_port(&network, "udp"), "datagram"), "DATAGRAM");
@@ -107,11 +107,10 @@ pub fn published_ports_lead_into_the_guest_after_every_start(bench: &Bench) {
         env.run(&["stop", &id]).is(0, &format!("{id}\n"), "");
         drop(servers);
         eventually("the helper's end", || !lives(helper));
-        assert_eq!(env.status(&id)["network"]["state"], "none");
+        assert_eq!(env.network(&id)["state"], "none");
     }
     env.run(&["start", &id]).is(0, &format!("{id}\n"), "[..]");
-    let helper =
-        env.run(&["inspect", "--json", &id]).json()["network_pid"].as_i64().unwrap() as i32;
+    let helper = env.network_helper(&id);
     env.rm(&id);
     assert!(!lives(helper), "rm returned before the helper was gone");
     assert_eq!(env.leftovers(), Vec::<String>::new());
@@ -155,10 +154,10 @@ pub fn a_guest_that_misuses_its_interface_keeps_its_agent(bench: &Bench) {
         return;
     }
     let env = &bench.env;
-    let port = serve_greeting();
+    let port = greeting::serve();
     let id = env.start(&["--keep", "--mem", "256M", "--allow", &format!("host:{port}")]);
     let bash = |line: &str| env.run(&["exec", &id, "--", "bash", "-c", line]);
-    let hello = hello(port);
+    let hello = greeting::ask(port);
     // Packets that are longer than any that the line may carry.
     let oversized = r#"
         use IO::Socket::INET;
@@ -166,10 +165,10 @@ pub fn a_guest_that_misuses_its_interface_keeps_its_agent(bench: &Bench) {
         $socket->send("x" x 65507) for 1..20;
     "#;
     bash(&format!("ip link set eth0 mtu 65535 && perl -e '{oversized}'")).is(0, "", "[..]");
-    bash(&hello).is(0, "host heard hello\n", "[..]");
+    bash(&hello).is(0, HEARD, "[..]");
     bash("ip link set eth0 down && ip link set eth0 up && ip route add default via 192.0.0.1")
         .is(0, "", "[..]");
-    bash(&hello).is(0, "host heard hello\n", "[..]");
+    bash(&hello).is(0, HEARD, "[..]");
     // A network card stays, but an interface of software does not.
     let gone = bash("ip link delete eth0").code() == 0;
     assert_eq!(gone, bench.backend == "firecracker");
@@ -178,7 +177,7 @@ pub fn a_guest_that_misuses_its_interface_keeps_its_agent(bench: &Bench) {
     // It is back after another start.
     env.run(&["stop", &id]).is(0, &format!("{id}\n"), "");
     env.run(&["start", &id]).is(0, &format!("{id}\n"), "");
-    bash(&hello).prints("host heard hello\n");
+    bash(&hello).prints(HEARD);
     env.rm(&id);
 }
 
@@ -219,26 +218,6 @@ fn forget_drivers(image: &Path) {
     info.as_object_mut().unwrap().remove("seal");
     info["files"]["initrd.img"]["digest"] = digest::of_bytes(&initrd).into();
     fs::write(&path, info.to_string()).unwrap();
-}
-
-/// A line of bash that prints what the host's server answers.
-fn hello(port: u16) -> String {
-    format!("exec 3<>/dev/tcp/host/{port} && echo hello >&3 && cat <&3")
-}
-
-/// A server on the host's loopback that repeats the first line of each connection, as long as the test runs.
-pub fn serve_greeting() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut line = [0; 6];
-            if stream.read_exact(&mut line).is_ok() {
-                let _ = stream.write_all(&[b"host heard ", &line[..]].concat());
-            }
-        }
-    });
-    port
 }
 
 /// A port on which nothing listens.

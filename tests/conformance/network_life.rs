@@ -1,16 +1,16 @@
 //! The network helper beside its VMM, from the VM's start to its end.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
-use serde_json::Value;
 
 use crate::bench::Bench;
+use crate::support::greeting::{self, HEARD};
 use crate::support::processes::{eventually, lives, status_field};
 
 /// Lets a server of the guest on port 80 say `guest`.
@@ -25,38 +25,12 @@ fn helper_grace(bench: &Bench) -> Duration {
     Duration::from_secs(if bench.backend == "firecracker" { 10 } else { 1 })
 }
 
-/// A server on the host's loopback that says `host` to whoever connects, as long as the test runs.
-fn host_server() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            let _ = connection.and_then(|mut connection| connection.write_all(b"host"));
-        }
-    });
-    port
-}
-
-/// What a guest's shell reads from a port of the host's loopback.
-fn ask_host(port: u16) -> String {
-    format!("cat < /dev/tcp/192.0.0.1/{port}")
-}
-
 /// What the host reads from a published port; empty if the guest does not listen yet.
 fn ask_guest(port: u16) -> String {
     let mut text = String::new();
     let connection = TcpStream::connect(("127.0.0.1", port));
     let _ = connection.and_then(|mut connection| connection.read_to_string(&mut text));
     text
-}
-
-fn helper(bench: &Bench, id: &str) -> i32 {
-    let pid = bench.env.run(&["inspect", "--json", id]).json()["network_pid"].as_i64();
-    pid.expect("there is a helper") as i32
-}
-
-fn network(bench: &Bench, id: &str) -> Value {
-    bench.env.status(id)["network"].clone()
 }
 
 #[track_caller]
@@ -70,15 +44,15 @@ pub fn a_lost_helper_is_replaced_by_the_next_command(bench: &Bench) {
         return;
     }
     let env = &bench.env;
-    let port = host_server();
+    let port = greeting::serve();
     let allow = format!("host:{port}");
     let flags = ["--keep", "--mem", "256M", "--allow", &allow, "--publish", "0:80"];
     let id = env.create(&flags);
-    assert_eq!(network(bench, &id)["state"], "none");
+    assert_eq!(env.network(&id)["state"], "none");
     env.run(&["port", &id]).fails(4, "mayfly: [..]is created, not started\n[..]");
     let said = "mayfly: published 127.0.0.1:[..] -> 80/tcp\n";
     env.run(&["start", &id]).is(0, &format!("{id}\n"), said);
-    let published = network(bench, &id)["publish"][0]["host_port"].as_u64().unwrap() as u16;
+    let published = env.network(&id)["publish"][0]["host_port"].as_u64().unwrap() as u16;
     let address = format!("127.0.0.1:{published}\n");
     env.run(&["port", &id]).prints(&format!("80/tcp -> {address}"));
     env.run(&["port", &id, "80"]).prints(&address);
@@ -88,17 +62,17 @@ pub fn a_lost_helper_is_replaced_by_the_next_command(bench: &Bench) {
     let exec = |line: &str| env.run(&["exec", &id, "--", "bash", "-c", line]);
     let mut server = env.live(&["exec", &id, "--", "perl", "-e", SERVER]);
     server.says("ready");
-    exec(&ask_host(port)).prints("host");
+    exec(&greeting::ask(port)).prints(HEARD);
     assert_eq!(ask_guest(published), "guest");
     // Denied.
     exec(DENIED).fails(1, "[..]No route to host\n");
     // A guest on a busy host may try several times.
-    let denied = || network(bench, &id)["denied"].as_u64().unwrap();
+    let denied = || env.network(&id)["denied"].as_u64().unwrap();
     eventually("a count", || denied() >= 1);
 
-    let first = helper(bench, &id);
+    let first = env.network_helper(&id);
     kill_and_wait(first);
-    assert_eq!(network(bench, &id)["state"], "lost");
+    assert_eq!(env.network(&id)["state"], "lost");
     let of_first = denied();
     let shown = env.run(&["status"]);
     assert!(shown.stdout().contains("  lost  "), "{shown}");
@@ -110,21 +84,21 @@ pub fn a_lost_helper_is_replaced_by_the_next_command(bench: &Bench) {
     );
     // Whatever the command is. The server was there all the time.
     exec("true").prints("");
-    let second = helper(bench, &id);
+    let second = env.network_helper(&id);
     assert_ne!(second, first);
-    assert_eq!(network(bench, &id)["state"], "up");
-    exec(&ask_host(port)).prints("host");
+    assert_eq!(env.network(&id)["state"], "up");
+    exec(&greeting::ask(port)).prints(HEARD);
     assert_eq!(ask_guest(published), "guest");
-    assert_eq!(helper(bench, &id), second, "one is enough");
+    assert_eq!(env.network_helper(&id), second, "one is enough");
     exec(DENIED).fails(1, "[..]No route to host\n");
     eventually("the sum", || denied() > of_first);
 
     // Commands at the same time start one helper. Its port was taken meanwhile.
     kill_and_wait(second);
     let taken = TcpListener::bind(("127.0.0.1", published)).unwrap();
-    let both = [0, 1].map(|_| env.live(&["exec", &id, "--", "bash", "-c", &ask_host(port)]));
+    let both = [0, 1].map(|_| env.live(&["exec", &id, "--", "bash", "-c", &greeting::ask(port)]));
     let both = both.map(|live| live.end());
-    both.iter().for_each(|answer| assert_eq!((answer.code(), answer.stdout()), (0, "host")));
+    both.iter().for_each(|answer| assert_eq!((answer.code(), answer.stdout()), (0, HEARD)));
     let said: String = both.iter().map(|answer| answer.stderr()).collect();
     assert_eq!(said.matches("another process has it").count(), 1, "{said}");
     assert!(said.contains(&format!("'mayfly stop {id}'")), "{said}");
@@ -132,9 +106,9 @@ pub fn a_lost_helper_is_replaced_by_the_next_command(bench: &Bench) {
     drop(taken);
     server.kill();
     env.run(&["stop", &id]).prints(&format!("{id}\n"));
-    assert_eq!(network(bench, &id)["state"], "none");
+    assert_eq!(env.network(&id)["state"], "none");
     env.run(&["start", &id]).is(0, &format!("{id}\n"), "mayfly: published [..]\n");
-    assert_eq!(network(bench, &id)["publish"].as_array().unwrap().len(), 1);
+    assert_eq!(env.network(&id)["publish"].as_array().unwrap().len(), 1);
     env.rm(&id);
     assert_eq!(env.leftovers(), Vec::<String>::new());
 }
@@ -145,7 +119,7 @@ pub fn a_helper_is_confined_and_ends_with_its_vm(bench: &Bench) {
     }
     let env = &bench.env;
     let id = env.start(&["--keep", "--mem", "256M", "--net", "egress"]);
-    let (vmm, first) = (env.vmm(&id), helper(bench, &id));
+    let (vmm, first) = (env.vmm(&id), env.network_helper(&id));
     for (field, expected) in [("Seccomp", "2"), ("NoNewPrivs", "1")] {
         assert_eq!(status_field(first, field), expected, "{field}");
     }
@@ -176,11 +150,11 @@ pub fn a_helper_is_confined_and_ends_with_its_vm(bench: &Bench) {
 
     // Of one that is stopped, though the helper hangs: it is on record. Processes are also found by their
     // environment, but not without the key, and an ordinary user cannot read that of a helper at all.
-    let second = helper(bench, &id);
+    let second = env.network_helper(&id);
     let key = env.state().join("marks.key");
     let secret = fs::read(&key).unwrap();
     for verb in ["stop", "rm"] {
-        let pid = helper(bench, &id);
+        let pid = env.network_helper(&id);
         kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
         fs::remove_file(&key).unwrap();
         env.run(&[verb, &id]).prints(&format!("{id}\n"));
@@ -207,7 +181,7 @@ pub fn a_helper_is_confined_and_ends_with_its_vm(bench: &Bench) {
     ]);
     live.says("ready");
     let id = env.ids().remove(0);
-    let (vmm, pid) = (env.vmm(&id), helper(bench, &id));
+    let (vmm, pid) = (env.vmm(&id), env.network_helper(&id));
     live.kill();
     assert!(lives(vmm) && lives(pid), "only 'reap' ends them");
     env.run(&["reap"]).prints(&format!("deleted VM {id}\n"));
@@ -220,17 +194,17 @@ pub fn a_rebuilt_registry_knows_the_helper(bench: &Bench) {
         return;
     }
     let env = &bench.env;
-    let port = host_server();
+    let port = greeting::serve();
     let id = env.start(&["--keep", "--mem", "256M", "--allow", &format!("host:{port}")]);
-    let pid = helper(bench, &id);
+    let pid = env.network_helper(&id);
     fs::write(env.registry(), "damaged").unwrap();
     env.run(&["reap", "--rebuild"]).is(0, "", "mayfly: registry rebuilt with 1 VMs\n");
-    assert_eq!((helper(bench, &id), &network(bench, &id)["state"]), (pid, &"up".into()));
+    assert_eq!((env.network_helper(&id), &env.network(&id)["state"]), (pid, &"up".into()));
     kill_and_wait(pid);
     fs::write(env.registry(), "damaged").unwrap();
     env.run(&["reap", "--rebuild"]).is(0, "", "mayfly: registry rebuilt with 1 VMs\n");
-    assert_eq!(network(bench, &id)["state"], "lost");
-    env.run(&["exec", &id, "--", "bash", "-c", &ask_host(port)]).prints("host");
+    assert_eq!(env.network(&id)["state"], "lost");
+    env.run(&["exec", &id, "--", "bash", "-c", &greeting::ask(port)]).prints(HEARD);
     env.rm(&id);
     assert_eq!(env.leftovers(), Vec::<String>::new());
 }

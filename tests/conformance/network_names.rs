@@ -7,8 +7,8 @@ use std::path::Path;
 use nix::unistd::geteuid;
 
 use crate::bench::Bench;
-use crate::network::serve_greeting;
 use crate::support::answer::Answer;
+use crate::support::greeting::{self, HEARD};
 use crate::support::resolver::{FakeResolver, Known};
 
 /// The longest name.
@@ -91,7 +91,7 @@ pub fn a_guest_looks_up_names_as_its_rules_say(bench: &Bench) {
 
 fn with_names_allowed(bench: &Bench, resolver: &FakeResolver, resolvers: &Path) {
     let env = &bench.env;
-    let port = serve_greeting().to_string();
+    let port = greeting::serve().to_string();
     let connected = [
         "web.example",
         "alias.example",
@@ -110,7 +110,7 @@ fn with_names_allowed(bench: &Bench, resolver: &FakeResolver, resolvers: &Path) 
     start(bench, &id, resolvers).prints(&format!("{id}\n"));
 
     let script = ["exec", &id, "--", "bash", "-ec", CONNECT, "sh", &port];
-    let heard = "host heard hello\n".repeat(connected.len());
+    let heard = HEARD.repeat(connected.len());
     env.run(&[&script[..], &connected].concat()).prints(&heard);
     let asked = [
         "web.example",

@@ -267,6 +267,19 @@ impl Environment {
         pid.as_i64().map(|pid| pid as i32)
     }
 
+    /// The process that connects a VM to the network.
+    #[track_caller]
+    pub fn network_helper(&self, id: &str) -> i32 {
+        let pid = self.run(&["inspect", "--json", id]).json()["network_pid"].as_i64();
+        pid.expect("there is a helper") as i32
+    }
+
+    /// What `status` says about the network of a VM.
+    #[track_caller]
+    pub fn network(&self, id: &str) -> Value {
+        self.status(id)["network"].clone()
+    }
+
     /// Changes the registry, which then has the last schema without a seal.
     #[track_caller]
     pub fn edit_registry(&self, edit: impl FnOnce(&mut Value)) {

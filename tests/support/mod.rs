@@ -8,6 +8,7 @@ pub mod command_lines;
 mod dispositions;
 pub mod environment;
 pub mod fields;
+pub mod greeting;
 pub mod images;
 pub mod live;
 pub mod logs;
