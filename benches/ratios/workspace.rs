@@ -48,6 +48,7 @@ pub fn manifest() -> Result<VmManifest> {
         network: Default::default(),
         network_uid: None,
         owner: None,
+        in_pool: false,
         metadata: Default::default(),
         labels: Default::default(),
     })

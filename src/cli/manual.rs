@@ -6,7 +6,6 @@ Examples:
   mayfly run uname -a                         run a command in a VM of its own
   mayfly run                                  a shell in a VM of its own
   mayfly run -p debian-build cc --version     in a VM with a compiler
-
   mayfly create --name box --keep             the same, step by step:
   mayfly start box
   mayfly cp notes.txt box:
@@ -50,13 +49,14 @@ Environment:
   MAYFLY_NET              --net of create and run
   MAYFLY_KEEP             --keep of create, run and exec
   MAYFLY_NO_JAILER        --no-jailer of create and run
-  MAYFLY_COLD             --cold of start and run
+  MAYFLY_COLD             --cold of create, start and run
   MAYFLY_GRACE            --grace of stop
   MAYFLY_COLOR            --color
   MAYFLY_ARTIFACTS_DIR    directory of images and templates
   MAYFLY_RUNTIME_DIR      directory of sockets; its path must be short
   MAYFLY_PROFILES         one more profiles file, which overrides the others
   MAYFLY_MAX_ACTIVE_VMS   how many VMs may exist
+  MAYFLY_POOL             how many VMs of a kind to keep waiting in the pool
   MAYFLY_ACCEL            kvm or tcg: the accelerator that new VMs must have
   MAYFLY_QEMU_BIN         the program to run as qemu-system-x86_64
   MAYFLY_FIRECRACKER_BIN  the program to run as firecracker

@@ -6,8 +6,7 @@ use super::AppContext;
 use crate::host::signals::PendingSignals;
 use crate::host::tool;
 use crate::image::ProgressSink;
-use crate::lifecycle::{CreateRequest, VmManager, create};
-use crate::model::VmRecord;
+use crate::lifecycle::{CreateRequest, NewVm, VmManager, create};
 use crate::output::BuildProgress;
 
 /// Does `work` and shows its progress on standard error.
@@ -26,12 +25,12 @@ pub fn with_build_progress<T>(
     result
 }
 
-/// Creates a VM, and builds its image if it is missing.
+/// Creates a VM, or takes one from the pool. Builds its image if it is missing.
 pub fn create_vm(
     app: &AppContext,
     manager: &VmManager,
     request: &CreateRequest,
     signals: &mut PendingSignals,
-) -> Result<VmRecord> {
+) -> Result<NewVm> {
     with_build_progress(app, signals, |progress| create(manager, request, progress))
 }

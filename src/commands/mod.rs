@@ -12,6 +12,7 @@ pub mod extend;
 pub mod image;
 pub mod inspect;
 pub mod logs;
+pub mod pool;
 pub mod port;
 pub mod profiles;
 pub mod reap;
@@ -66,6 +67,7 @@ pub enum CliCommand {
     Config(config::Args),
     Image(image::Args),
     Template(template::Args),
+    Pool(pool::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
 }
@@ -95,6 +97,7 @@ impl CliCommand {
             CliCommand::Profiles(args) => profiles::serve(app, args),
             CliCommand::Image(args) => image::serve(app, args),
             CliCommand::Template(args) => template::serve(app, args),
+            CliCommand::Pool(args) => pool::serve(app, args),
             CliCommand::Doctor(args) => doctor::serve(app, args),
             CliCommand::Completions(args) => completions::serve(app, args),
         }

@@ -12,10 +12,13 @@ use super::flags::guest_command::CommandFlags;
 use super::flags::keep::KeepFlags;
 use super::flags::start::StartFlags;
 use super::flags::vm::VmFlags;
+use super::pool::refill;
 use crate::guest::CommandExit;
 use crate::host::signals::PendingSignals;
 use crate::host::{clock, process};
-use crate::lifecycle::{self, CommandWords, ExecCommand, PhaseTimings, StartCaller, StreamPurpose};
+use crate::lifecycle::{
+    self, CommandWords, CreateRequest, ExecCommand, PhaseTimings, StartCaller, StreamPurpose,
+};
 use crate::model::{Refusal, TimeSpan};
 use crate::output::{ErrorReport, about_mount};
 use crate::settings::{ConfigKey, ValueOrigin};
@@ -109,7 +112,9 @@ pub fn serve(app: &AppContext, mut args: Args) -> Result<u8> {
     let mut remark = |remark| app.printer.remark(&remark);
     let mut caller =
         StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
-    let create = |signals: &mut PendingSignals| create_vm(app, &manager, &request, signals);
+    let create = |signals: &mut PendingSignals, pool| {
+        create_vm(app, &manager, &CreateRequest { pool, ..request.clone() }, signals)
+    };
     let run = lifecycle::run(&manager, options, &mut caller, create, |agent, signals, timings| {
         copies.copy_in(app, agent, signals, timings)?;
         let outcome = lifecycle::run_in(agent, command, signals, timings)?;
@@ -122,7 +127,7 @@ pub fn serve(app: &AppContext, mut args: Args) -> Result<u8> {
         };
         Ok((outcome, failed))
     })?;
-    let (vm, (outcome, failed)) = (run.vm, run.work);
+    let (vm, (outcome, failed)) = (run.vm.manifest.clone(), run.work);
     if run.cleanup.is_none() && !app.printer.style.json {
         let all = lifecycle::status_all(&manager, &[])?;
         let now = clock::now()?;
@@ -145,6 +150,7 @@ pub fn serve(app: &AppContext, mut args: Args) -> Result<u8> {
             code = failure.exit_code;
         }
     }
+    refill(app, &manager, &run.vm, &request);
     Ok(code)
 }
 

@@ -110,7 +110,7 @@ fn build(app: &AppContext, machine: MachineFlags) -> Result<u8> {
     let mut remark = |remark| app.printer.remark(&remark);
     let mut caller =
         StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
-    let create = |signals: &mut PendingSignals| create_vm(app, &manager, &request, signals);
+    let create = |signals: &mut PendingSignals, _| create_vm(app, &manager, &request, signals);
     let started = lifecycle::run(&manager, options, &mut caller, create, |agent, _, _| {
         Ok(agent.record.clone())
     })?;

@@ -88,6 +88,13 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot remove {}", path.display()))
 }
 
+/// Syncs the content of a file that is already there.
+pub fn sync(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .with_context(|| format!("cannot sync {}", path.display()))
+}
+
 /// Syncs the directory of `path`, so that the entry survives a power failure.
 pub fn sync_directory_of(path: &Path) -> Result<()> {
     let parent = path.parent().context("a file has a directory")?;

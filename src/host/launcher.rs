@@ -107,11 +107,12 @@ pub struct GatedChild {
     child: Child,
 }
 
-/// Starts a child that waits for its program. Both have the mark of their VM.
+/// Starts a child that waits for its program. Both have the mark of their VM, if they belong to one.
 #[expect(clippy::disallowed_methods, reason = "this is where VMMs are started")]
-pub fn spawn(launch: LaunchSpec, mark: &ProcessMark) -> Result<GatedChild> {
+pub fn spawn(launch: LaunchSpec, mark: Option<&ProcessMark>) -> Result<GatedChild> {
     let mut program = launch.program;
-    program.env.extend(mark.variables());
+    let marks = || mark.into_iter().flat_map(ProcessMark::variables);
+    program.env.extend(marks());
     program.files = launch.files.iter().map(AsRawFd::as_raw_fd).collect();
     let output = match launch.output {
         Some(output) => output,
@@ -121,7 +122,7 @@ pub fn spawn(launch: LaunchSpec, mark: &ProcessMark) -> Result<GatedChild> {
     command
         .arg(ARGUMENT)
         .env_clear()
-        .envs(mark.variables())
+        .envs(marks())
         .stdin(Stdio::piped())
         .stdout(output)
         .stderr(launch.log)

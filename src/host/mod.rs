@@ -14,6 +14,7 @@ pub mod kvm;
 pub mod launcher;
 pub mod lock;
 pub mod log;
+pub mod memory;
 pub mod named_file;
 pub mod namespaces;
 pub mod ownership;

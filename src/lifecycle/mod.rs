@@ -18,6 +18,7 @@ mod images;
 mod manager;
 mod network;
 mod observe;
+mod pool;
 mod recover;
 mod removal;
 mod remove;
@@ -30,7 +31,7 @@ mod timings;
 mod unexpired;
 
 pub use crate::backend::StreamPurpose;
-pub use create::{CreateRequest, create};
+pub use create::{CreateRequest, NewVm, PoolUse, create, kind_of};
 pub use doctor::{HostDiagnosis, diagnose};
 pub use extend::extend;
 pub use guest::{
@@ -47,13 +48,14 @@ pub use network::NetworkRequest;
 pub use observe::{
     DenialReport, DiskGroup, DiskItem, DiskKind, LogFollower, LogKind, NetworkLogLine,
     NetworkLogParser, VmInspection, VmWatcher, WaitGoal, WaitOutcome, disk_use, inspect,
-    published_ports, read_log, status, status_all, wait,
+    published_ports, read_log, status, status_all, status_everything, wait,
 };
+pub use pool::{FillLock, drain, fill, list as list_pool, waiting};
 pub use recover::{RebuildOutcome, reap, rebuild};
 pub use removal::{RemovalReport, RemovedThing};
 pub use remove::{remove, remove_if_there};
 pub use rename::rename;
-pub use run::{FinishedRun, run};
+pub use run::{FinishedRun, create_started, run};
 pub use start::{StartCaller, StartOptions, StartRemark, StartedVm, start};
 pub use stop::stop;
 pub use timings::PhaseTimings;

@@ -6,8 +6,8 @@ use super::reconcile::{RecordRepair, repair};
 use super::record::reason;
 use super::state_tests::{now, process, record};
 use super::{
-    BootId, ClockReading, NetworkProcess, ProcessId, ProcessLiveness, Refusal, VmInstance, VmPhase,
-    VmRecord,
+    BootId, ClockReading, NetworkProcess, ProcessId, ProcessLiveness, Refusal, VmInstance,
+    VmManifest, VmPhase, VmRecord,
 };
 
 /// One VM on one host, and commands that go through the protocol of `lifecycle` step by
@@ -40,6 +40,10 @@ enum Event {
     Reap,
     /// Until so many seconds from now.
     Extend(u64),
+    /// Leaves a started VM to the pool.
+    Offer,
+    /// Takes a VM that waits in the pool, for so many seconds.
+    Take(u64),
     /// Starts a lost helper again.
     Exec,
     VmmDies,
@@ -84,6 +88,8 @@ impl World {
         }
         if let Some(record) = &self.record {
             assert!(record.expiry.expires_at >= self.promise, "less time than was promised");
+            let at_rest = record.state.name() != "pooled" || record.manifest.owner.is_none();
+            assert!(at_rest, "a pooled VM with an owner");
             let runs = self.vmm.is_some() && matches!(record.state, VmPhase::Started { .. });
             let end = record.expiry.expires_at;
             assert!(!runs || self.power_off.unwrap() >= end, "a guest that ends too early");
@@ -190,6 +196,19 @@ impl World {
         self.change(VmRecord::finish_start)
     }
 
+    /// The taker's life begins with the take, the guest learns of it after that.
+    fn take(&mut self, seconds: u64) -> Result<(), Interrupted> {
+        let now = self.now();
+        self.step()?;
+        let record = self.record.as_mut().ok_or(Interrupted)?;
+        let wanted = VmManifest { ttl_seconds: seconds, ..record.manifest.clone() };
+        record.take(&wanted, &now).map_err(|_| Interrupted)?;
+        self.promise = record.expiry.expires_at;
+        self.step()?;
+        self.power_off = self.record.as_ref().map(|record| record.expiry.expires_at);
+        self.change(VmRecord::finish_start)
+    }
+
     fn extend(&mut self, seconds: u64) -> Result<(), Interrupted> {
         let now = self.now();
         let mut extended = self.record.clone().ok_or(Interrupted)?;
@@ -220,6 +239,8 @@ impl World {
             Event::Remove => self.remove(),
             Event::Extend(seconds) => self.extend(seconds),
             Event::Exec => self.exec(),
+            Event::Offer => self.change(VmRecord::offer),
+            Event::Take(seconds) => self.take(seconds),
             Event::Reap
             | Event::VmmDies
             | Event::HelperDies
@@ -253,11 +274,14 @@ impl World {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    use Event::{Exec, Extend, HelperDies, Reap, Reboot, Remove, Start, Stop, TimePasses, VmmDies};
+    use Event::{
+        Exec, Extend, HelperDies, Offer, Reap, Reboot, Remove, Start, Stop, Take, TimePasses,
+        VmmDies,
+    };
     prop_oneof![
         3 => Just(Exec), 2 => Just(HelperDies),
         6 => Just(Start), 4 => Just(Stop), 1 => Just(Remove), 2 => Just(Reap), 2 => Just(VmmDies),
-        1 => Just(Reboot), 4 => (1..120u64).prop_map(Extend), 3 => (0..40u64).prop_map(TimePasses),
+        3 => Just(Offer), 3 => (1..120u64).prop_map(Take), 1 => Just(Reboot), 4 => (1..120u64).prop_map(Extend), 3 => (0..40u64).prop_map(TimePasses),
     ]
 }
 
@@ -273,14 +297,15 @@ proptest! {
         // This command is not killed.
         world.happens(Event::Reap, usize::MAX);
         let mended = world.record.clone();
-        let started = mended.as_ref().is_some_and(|record| record.state.name() == "started");
-        prop_assert_eq!(world.vmm.is_some(), started);
-        prop_assert!(started || world.helper.is_none(), "a helper outlives its VM");
+        let state = mended.as_ref().map(|record| record.state.name());
+        let started = state == Some("started");
+        prop_assert_eq!(world.vmm.is_some(), started || state == Some("pooled"));
+        prop_assert!(world.vmm.is_some() || world.helper.is_none(), "a helper outlives its VM");
         world.happens(Event::Exec, usize::MAX);
-        prop_assert_eq!(world.helper.is_some(), started);
+        prop_assert!(world.helper.is_some() == started || state == Some("pooled"));
         let mended = world.record.clone();
         if let Some(record) = &mended {
-            prop_assert!(matches!(record.state.name(), "created" | "started" | "stopped"));
+            prop_assert!(matches!(record.state.name(), "created" | "started" | "stopped" | "pooled"));
         }
         world.happens(Event::Reap, usize::MAX);
         prop_assert_eq!(world.record, mended);

@@ -12,7 +12,7 @@ use super::process::ProcessId;
 use super::profile_name::ProfileName;
 
 /// What a VM is, as its user wants it. It is also written to `vms/<id>/manifest.json`, from which a lost
-/// registry can be rebuilt. Only `VmRecord::extend` and `VmRecord::rename` change it.
+/// registry can be rebuilt. Only `extend`, `rename`, `offer` and `take` of `VmRecord` change it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VmManifest {
@@ -47,6 +47,9 @@ pub struct VmManifest {
     pub network_uid: Option<u32>,
     /// The `run` command that the VM belongs to. When that is gone, the VM is a leftover.
     pub owner: Option<ProcessId>,
+    /// It is for the pool and not for a user: its owner fills the pool, and without an owner it waits there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_pool: bool,
     pub metadata: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "VmLabels::is_empty")]
     pub labels: VmLabels,
@@ -96,6 +99,7 @@ impl VmManifest {
             network: NetworkSettings::default(),
             network_uid: None,
             owner: None,
+            in_pool: false,
             metadata: BTreeMap::new(),
             labels: VmLabels::default(),
         }

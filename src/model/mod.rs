@@ -17,6 +17,7 @@ pub mod name_list;
 pub mod nearest;
 pub mod network;
 pub mod platform;
+pub mod pool_kind;
 pub mod process;
 pub mod profile;
 pub mod profile_name;
@@ -45,6 +46,7 @@ pub use network::{
     NetworkState,
 };
 pub use platform::{Accelerator, BackendChoice, BackendKind, Isolation};
+pub use pool_kind::PoolKind;
 pub use process::{ProcessId, ProcessLiveness, ProcessPlace};
 pub use profile::{
     DebianRecipe, ImageRecipe, ImportRecipe, Profile, ProfileSet, RootfsFormat, ValueRange,

@@ -180,6 +180,8 @@ pub struct VmLimits {
     pub network: NetworkLimit,
     /// How long a template may be unused before `reap` deletes it.
     pub template_unused_seconds: u64,
+    /// How long a VM waits in the pool.
+    pub pool_ttl_seconds: u64,
     /// How many MiB one copy may bring out of a VM.
     pub copy_out_mib: u64,
     /// How many files and directories one copy may bring out of a VM.

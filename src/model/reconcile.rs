@@ -30,6 +30,8 @@ pub fn repair(state: &VmPhase, process: Option<ProcessLiveness>) -> RecordRepair
         // Only a command there can tell.
         (_, Some(Elsewhere)) | (VmPhase::Elsewhere { .. }, _) => RecordRepair::Keep,
         (VmPhase::Removing { .. }, _) => RecordRepair::Remove,
+        (VmPhase::Pooled { .. }, Some(Alive)) => RecordRepair::Keep,
+        (VmPhase::Pooled { .. }, _) => RecordRepair::RollBack,
         (_, Some(OtherBoot)) => RecordRepair::Stop(Some(REBOOTED)),
         (VmPhase::Creating, _) => RecordRepair::RollBack,
         (VmPhase::Created | VmPhase::Stopped { .. }, _) => RecordRepair::Keep,
@@ -40,7 +42,7 @@ pub fn repair(state: &VmPhase, process: Option<ProcessLiveness>) -> RecordRepair
     }
 }
 
-/// The record as a reader must see it: a `started` VM whose VMM is gone is stopped, and what cannot be seen
+/// The record as a reader must see it: a `started` or `pooled` VM whose VMM is gone is stopped, and what cannot be seen
 /// from here is elsewhere. Operations under way are shown as recorded, because only the VM's lock
 /// distinguishes them from abandoned ones.
 pub fn observe(mut record: VmRecord, process: Option<ProcessLiveness>) -> VmRecord {
@@ -52,6 +54,10 @@ pub fn observe(mut record: VmRecord, process: Option<ProcessLiveness>) -> VmReco
         && let RecordRepair::Stop(error) = repair(&record.state, process)
     {
         record.state = VmPhase::Stopped { last_error: error.map(str::to_owned) };
+    } else if let VmPhase::Pooled { .. } = record.state
+        && repair(&record.state, process) != RecordRepair::Keep
+    {
+        record.state = VmPhase::Stopped { last_error: Some(DIED.into()) };
     }
     record
 }

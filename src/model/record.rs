@@ -8,12 +8,14 @@
 //!                                                   │
 //!                                                   ▼
 //!                                               (no record)
+//!
+//!   started ──▶ pooled ──▶ starting, as the VM of the command that takes it
 //! ```
 //!
 //! `creating`, `starting`, `stopping` and `removing` mean that an operation is under way or was
 //! abandoned; the table in [`super::reconcile`] says what to do then. A phase owns the data it needs, so
 //! that a running VM without a process cannot be represented. A transition from another phase is refused
-//! with `WrongState`.
+//! with `WrongState`. A `pooled` VM waits for a command that needs one like it.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,10 @@ pub enum VmPhase {
     Stopping {
         instance: VmInstance,
     },
+    /// It runs, and belongs to nobody yet.
+    Pooled {
+        instance: VmInstance,
+    },
     Stopped {
         last_error: Option<String>,
     },
@@ -57,12 +63,13 @@ pub enum VmPhase {
 
 impl VmPhase {
     /// All names.
-    pub const NAMES: [&str; 8] = [
+    pub const NAMES: [&str; 9] = [
         "creating",
         "created",
         "starting",
         "started",
         "stopping",
+        "pooled",
         "stopped",
         "removing",
         "elsewhere",
@@ -76,6 +83,7 @@ impl VmPhase {
             VmPhase::Starting { .. } => "starting",
             VmPhase::Started { .. } => "started",
             VmPhase::Stopping { .. } => "stopping",
+            VmPhase::Pooled { .. } => "pooled",
             VmPhase::Stopped { .. } => "stopped",
             VmPhase::Removing { .. } => "removing",
             VmPhase::Elsewhere { .. } => "elsewhere",
@@ -96,7 +104,9 @@ impl VmPhase {
     /// The recorded process.
     pub fn instance(&self) -> Option<&VmInstance> {
         match self {
-            VmPhase::Started { instance } | VmPhase::Stopping { instance } => Some(instance),
+            VmPhase::Started { instance }
+            | VmPhase::Stopping { instance }
+            | VmPhase::Pooled { instance } => Some(instance),
             VmPhase::Starting { instance } | VmPhase::Removing { instance, .. } => {
                 instance.as_ref()
             }
@@ -173,6 +183,7 @@ impl VmRecord {
                     VmPhase::Created | VmPhase::Stopped { .. } => {
                         format!("start it with 'mayfly start {}'", self.manifest.display_name())
                     }
+                    VmPhase::Pooled { .. } => IN_POOL.into(),
                     _ => "wait for the other operation to end, or see 'mayfly status'".into(),
                 },
             ));
@@ -260,12 +271,54 @@ impl VmRecord {
         Ok(())
     }
 
+    /// started → pooled: its owner, who has filled the pool, leaves it to the next command.
+    pub fn offer(&mut self) -> Result<(), Refusal> {
+        let VmPhase::Started { instance } = &self.state else {
+            return Err(self.refuse_state("cannot wait in the pool"));
+        };
+        self.state = VmPhase::Pooled { instance: instance.clone() };
+        self.manifest.owner = None;
+        Ok(())
+    }
+
+    /// pooled → starting, as the VM that `wanted` describes, whose life begins now. It keeps its id and the users
+    /// that its processes run as.
+    pub fn take(&mut self, wanted: &VmManifest, now: &ClockReading) -> Result<(), Refusal> {
+        let VmPhase::Pooled { instance } = &self.state else {
+            return Err(self.refuse_state("cannot be taken from the pool"));
+        };
+        self.state = VmPhase::Starting { instance: Some(instance.clone()) };
+        self.manifest = VmManifest {
+            vm_id: self.manifest.vm_id.clone(),
+            vmm_uid: self.manifest.vmm_uid,
+            network_uid: self.manifest.network_uid,
+            created_at: now.unix,
+            in_pool: false,
+            ..wanted.clone()
+        };
+        self.expiry = VmExpiry::after(now, wanted.ttl_seconds);
+        Ok(())
+    }
+
+    /// Refuses what only makes sense for a VM of a user.
+    ///
+    /// # Errors
+    /// `WrongState` if it waits in the pool.
+    pub fn check_not_pooled(&self, what: &str) -> Result<(), Refusal> {
+        match self.state {
+            VmPhase::Pooled { .. } => Err(self.refuse_state(what)),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether no operation is under way or was abandoned.
     pub fn is_at_rest(&self) -> bool {
-        matches!(self.state, VmPhase::Created | VmPhase::Started { .. } | VmPhase::Stopped { .. })
+        use VmPhase::{Created, Pooled, Started, Stopped};
+        matches!(self.state, Created | Started { .. } | Stopped { .. } | Pooled { .. })
     }
 
     fn check_at_rest(&self, what: &str) -> Result<(), Refusal> {
+        self.check_not_pooled(what)?;
         if self.is_at_rest() { Ok(()) } else { Err(self.refuse_state(what)) }
     }
 
@@ -289,13 +342,21 @@ impl VmRecord {
     }
 
     fn refuse_state(&self, what: &str) -> Refusal {
-        self.refuse(&format!("{what}: it is {}", self.state.name()))
+        let refusal = self.refuse(&format!("{what}: it is {}", self.state.name()));
+        match self.state {
+            VmPhase::Pooled { .. } => refusal.hint(IN_POOL),
+            _ => refusal,
+        }
     }
 
     fn refuse(&self, what: &str) -> Refusal {
         Refusal::new(RefusalKind::WrongState, format!("VM {} {what}", self.manifest.display_name()))
     }
 }
+
+/// What to do about a VM that waits in the pool.
+const IN_POOL: &str =
+    "it waits for the next 'run' of its kind; 'mayfly pool drain' deletes such VMs";
 
 /// The refusal to do anything with a VM that is elsewhere.
 pub fn elsewhere(name: &str, place: &ProcessPlace) -> Refusal {

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use super::reconcile::{DIED, INTERRUPTED, REBOOTED, RecordRepair, observe, repair};
 use super::record::reason;
 use super::{
-    BootId, ClockReading, NetworkProcess, NetworkReport, ProcessId, ProcessLiveness, ProcessPlace,
-    Refusal, RefusalKind, VmExpiry, VmInstance, VmManifest, VmPhase, VmRecord,
+    BootId, ClockReading, NetworkMode, NetworkProcess, NetworkReport, PoolKind, ProcessId,
+    ProcessLiveness, ProcessPlace, Refusal, RefusalKind, VmExpiry, VmInstance, VmManifest, VmPhase,
+    VmRecord,
 };
 
 pub fn process(pid: i32) -> ProcessId {
@@ -47,7 +48,7 @@ fn stopped(last_error: Option<&str>) -> VmPhase {
 }
 
 /// Every state, with and without the data it may have.
-fn states() -> [VmPhase; 10] {
+fn states() -> [VmPhase; 11] {
     [
         VmPhase::Creating,
         VmPhase::Created,
@@ -59,13 +60,14 @@ fn states() -> [VmPhase; 10] {
         stopped(Some("it broke")),
         removing(None, reason::EXPIRED),
         removing(Some(instance(1)), reason::EXPIRED),
+        VmPhase::Pooled { instance: instance(1) },
     ]
 }
 
 /// The state after one operation on each of [`states`]; `None` if it is refused.
 fn check_operation(
     operation: impl Fn(&mut VmRecord) -> Result<(), Refusal>,
-    expected: [Option<VmPhase>; 10],
+    expected: [Option<VmPhase>; 11],
 ) {
     for (before, expected) in states().into_iter().zip(expected) {
         let mut record = record(before.clone());
@@ -87,26 +89,26 @@ fn every_operation_from_every_state() {
     const NO: Option<VmPhase> = None;
 
     let created = Some(VmPhase::Created);
-    check_operation(VmRecord::finish_create, [created, NO, NO, NO, NO, NO, NO, NO, NO, NO]);
+    check_operation(VmRecord::finish_create, [created, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO]);
     check_operation(
         VmRecord::begin_start,
-        [NO, starting(None), NO, NO, NO, NO, starting(None), starting(None), NO, NO],
+        [NO, starting(None), NO, NO, NO, NO, starting(None), starting(None), NO, NO, NO],
     );
     let launched = starting(Some(instance(2)));
     check_operation(
         |record| record.launched(instance(2)),
-        [NO, NO, launched, NO, NO, NO, NO, NO, NO, NO],
+        [NO, NO, launched, NO, NO, NO, NO, NO, NO, NO, NO],
     );
-    check_operation(VmRecord::finish_start, [NO, NO, NO, started(), NO, NO, NO, NO, NO, NO]);
+    check_operation(VmRecord::finish_start, [NO, NO, NO, started(), NO, NO, NO, NO, NO, NO, NO]);
     check_operation(
         |record| record.begin_stop().map(|ended| assert_eq!(ended, instance(1))),
-        [NO, NO, NO, stopping(), stopping(), stopping(), NO, NO, NO, NO],
+        [NO, NO, NO, stopping(), stopping(), stopping(), NO, NO, NO, NO, NO],
     );
     for error in [None, Some("why")] {
         let down = || Some(stopped(error));
         check_operation(
             |record| record.finish_stop(error.map(str::to_owned)),
-            [NO, down(), down(), down(), down(), down(), NO, NO, NO, NO],
+            [NO, down(), down(), down(), down(), down(), NO, NO, NO, NO, NO],
         );
     }
     // A helper joins a VMM that is on record, or takes the place of another.
@@ -119,22 +121,30 @@ fn every_operation_from_every_state() {
             record.networked(network(2))?;
             record.networked(network(3))
         },
-        [NO, NO, NO, in_start, running, NO, NO, NO, NO, NO],
+        [NO, NO, NO, in_start, running, NO, NO, NO, NO, NO, NO],
     );
     // A VM at rest may get another name and another end, and nothing else of it changes.
-    let at_rest: [Option<VmPhase>; 10] = {
+    let at_rest: [Option<VmPhase>; 11] = {
         let mut states = states().map(Some);
-        for index in [0, 2, 3, 5, 8, 9] {
+        for index in [0, 2, 3, 5, 8, 9, 10] {
             states[index] = None;
         }
         states
     };
     check_operation(|record| record.rename("ci".parse().unwrap()), at_rest.clone());
     check_operation(|record| record.extend(&now(0.0), 90).map(|by| assert_eq!(by, 30)), at_rest);
+    let pooled = Some(VmPhase::Pooled { instance: instance(1) });
+    check_operation(VmRecord::offer, [NO, NO, NO, NO, pooled, NO, NO, NO, NO, NO, NO]);
+    let taken = starting(Some(instance(1)));
+    check_operation(
+        |record| record.take(&VmManifest::sample(), &now(0.0)),
+        [NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, taken],
+    );
     // Always possible, and the first reason stays.
     let going = |instance| Some(removing(instance, reason::EXPLICIT));
-    let mut expected: [Option<VmPhase>; 10] = std::array::from_fn(|_| going(None));
+    let mut expected: [Option<VmPhase>; 11] = std::array::from_fn(|_| going(None));
     expected[3..6].fill_with(|| going(Some(instance(1))));
+    expected[10] = going(Some(instance(1)));
     expected[8] = Some(removing(None, reason::EXPIRED));
     expected[9] = Some(removing(Some(instance(1)), reason::EXPIRED));
     let remove = |record: &mut VmRecord| {
@@ -142,6 +152,85 @@ fn every_operation_from_every_state() {
         Ok(())
     };
     check_operation(remove, expected);
+}
+
+#[test]
+fn a_taken_vm_is_the_takers_but_for_its_id_and_the_users_of_its_processes() {
+    let mut pooled = record(VmPhase::Started { instance: instance(1) });
+    pooled.manifest.owner = Some(process(5));
+    pooled.manifest.in_pool = true;
+    pooled.manifest.vmm_uid = Some(7);
+    pooled.manifest.network_uid = Some(8);
+    pooled.offer().unwrap();
+    assert_eq!(pooled.manifest.owner, None);
+    let refusal = pooled.running().unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::WrongState);
+    assert!(refusal.hint.unwrap().contains("pool drain"));
+
+    let wanted = VmManifest {
+        vm_id: "0123456789ab".parse().unwrap(),
+        name: Some("ci".parse().unwrap()),
+        ttl_seconds: 90,
+        keep: true,
+        owner: Some(process(6)),
+        ..VmManifest::sample()
+    };
+    let mut taken = pooled.clone();
+    taken.take(&wanted, &now(30.0)).unwrap();
+    let expected = VmManifest {
+        vm_id: pooled.manifest.vm_id.clone(),
+        vmm_uid: Some(7),
+        network_uid: Some(8),
+        created_at: 30.0,
+        ..wanted
+    };
+    assert_eq!(taken.manifest, expected);
+    assert_eq!((taken.expiry.expires_at, taken.has_expired(&now(119.0))), (120.0, false));
+}
+
+#[test]
+fn only_a_vm_that_differs_in_nothing_fixed_fits() {
+    let template = Some("t");
+    let waiting = |change: &dyn Fn(&mut VmManifest)| {
+        let mut waiting = record(VmPhase::Pooled {
+            instance: VmInstance { template: template.map(str::to_owned), ..instance(1) },
+        });
+        waiting.manifest.image = "abc".into();
+        change(&mut waiting.manifest);
+        waiting
+    };
+    let same = waiting(&|_| {});
+    let kind = PoolKind::of(&same.manifest, template).unwrap();
+    assert!(kind.fits(&same, &now(0.0)) && !kind.fits(&same, &now(56.0)), "it ends soon");
+    assert!(!kind.fits(&record(VmPhase::Started { instance: instance(1) }), &now(0.0)));
+    // These are set when it is taken.
+    let other = waiting(&|vm| (vm.ttl_seconds, vm.keep, vm.vmm_uid) = (900, true, Some(7)));
+    assert!(kind.fits(&other, &now(0.0)));
+    assert_eq!(PoolKind::of(&other.manifest, template).unwrap().text(), kind.text());
+    let differences: [&dyn Fn(&mut VmManifest); 9] = [
+        &|vm| vm.profile = "other".parse().unwrap(),
+        &|vm| vm.image = "abd".into(),
+        &|vm| vm.vcpu_count = 2,
+        &|vm| vm.mem_mib = 512,
+        &|vm| vm.disk_mib = Some(1024),
+        &|vm| vm.nested = true,
+        &|vm| vm.jailed = true,
+        &|vm| vm.network.mode = NetworkMode::Egress,
+        &|vm| vm.network.allow = vec!["example.org".parse().unwrap()],
+    ];
+    for (index, change) in differences.iter().enumerate() {
+        let other = waiting(change);
+        assert!(!kind.fits(&other, &now(0.0)), "difference {index}");
+        let others = PoolKind::of(&other.manifest, template).unwrap();
+        assert!(others.fits(&other, &now(0.0)) && others.text() != kind.text());
+    }
+    let of_other_template = PoolKind::of(&same.manifest, Some("u")).unwrap();
+    assert!(!of_other_template.fits(&same, &now(0.0)));
+    let mut publishing = same.manifest.clone();
+    publishing.network.publish = vec!["0:80".parse().unwrap()];
+    assert_eq!(PoolKind::of(&publishing, template), None);
+    assert_eq!(PoolKind::of(&same.manifest, None), None, "it boots");
+    assert!(PoolKind::of(&VmManifest::sample(), None).is_some(), "mock");
 }
 
 #[test]
@@ -195,7 +284,7 @@ fn every_state_with_every_fate_of_its_process() {
     let broken = || Stop(Some(INTERRUPTED));
     let rebooted = || Stop(Some(REBOOTED));
     // Without a recorded process, then alive, dead, and of another boot.
-    let table: [[RecordRepair; 4]; 10] = [
+    let table: [[RecordRepair; 4]; 11] = [
         [RollBack, RollBack, RollBack, rebooted()],
         [Keep, Keep, Keep, rebooted()],
         [broken(), broken(), broken(), rebooted()],
@@ -206,6 +295,8 @@ fn every_state_with_every_fate_of_its_process() {
         [Keep, Keep, Keep, rebooted()],
         [Remove, Remove, Remove, Remove],
         [Remove, Remove, Remove, Remove],
+        // No user has it yet.
+        [RollBack, Keep, RollBack, RollBack],
     ];
     for (state, row) in states().into_iter().zip(table) {
         for (fate, expected) in
@@ -282,6 +373,7 @@ fn check_observed(state: &VmPhase, fate: Option<ProcessLiveness>, verdict: &Reco
     let seen = observe(record(state.clone()), fate).state;
     match (state, verdict) {
         (VmPhase::Started { .. }, RecordRepair::Stop(error)) => assert_eq!(seen, stopped(*error)),
+        (VmPhase::Pooled { .. }, RecordRepair::RollBack) => assert_eq!(seen, stopped(Some(DIED))),
         _ => assert_eq!(&seen, state),
     }
 }

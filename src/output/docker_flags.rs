@@ -134,11 +134,7 @@ const FLAGS: &[(&[&str], &[&str], &str)] = &[
         &["-a", "--archive", "-p", "--preserve"],
         "modes and times are kept without this flag; owners are not",
     ),
-    (
-        &["status"],
-        &["-a", "--all"],
-        "all VMs are listed without this flag, those that have stopped, too",
-    ),
+    (&["status"], &["-a"], "all VMs are listed without this flag, those that have stopped, too"),
     (&["status"], &["-f"], "'--filter KEY=VALUE' lists VMs that match"),
     (ANY, &["--format"], "'--json' prints all fields; 'jq' picks some of them"),
     (ANY, &["--no-trunc"], "nothing is cut short in a pipe or with --json"),

@@ -18,7 +18,7 @@ use super::{
 use crate::lifecycle::HostDiagnosis;
 
 /// Verbs in the order of the help, and what they print. A word in brackets is an object.
-const VERBS: [(&str, &str); 30] = [
+const VERBS: [(&str, &str); 33] = [
     ("run", "[Command]"),
     ("create", "[VM]"),
     ("start", "[VM] for each; with `--all` an array of [VM]"),
@@ -50,6 +50,9 @@ const VERBS: [(&str, &str); 30] = [
     ("template build", "[Template]"),
     ("template ls", "array of [Template]"),
     ("template rm", "[Removal] for each; with `--all` an array of [Removal]"),
+    ("pool fill", "[VM] for each that was started"),
+    ("pool ls", "array of [VM]"),
+    ("pool drain", "array of [Removal]"),
     ("doctor", "[Host]"),
     ("completions", "refuses `--json`: a shell's script is not data"),
 ];

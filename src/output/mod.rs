@@ -54,7 +54,8 @@ pub use screen::TerminalScreen;
 pub use setting_view::{PathView, SettingOrigin, SettingView};
 pub use shell_word::shell_word;
 pub use table::{
-    checks_table, images_table, profiles_table, settings_table, status_rows, templates_table,
+    checks_table, images_table, pool_table, profiles_table, settings_table, status_rows,
+    templates_table,
 };
 pub use typed_flags::remember_state_dir;
 pub use usage_mistake::UsageMistake;

@@ -12,7 +12,7 @@ use crate::host::directory::DiskUsage;
 use crate::image::ImageInfo;
 use crate::model::{
     Accelerator, CheckVerdict, ClockReading, HostCheck, ImageRecipe, MemMib, NetworkState, Profile,
-    ProfileName, TimeSpan, VmPhase, VmRecord,
+    ProfileName, TimeSpan, VmManifest, VmPhase, VmRecord,
 };
 use crate::template::ListedTemplate;
 
@@ -39,30 +39,61 @@ pub fn status_rows(printer: Printer, records: &[VmRecord], now: &ClockReading) -
     }
     let rows = records.iter().map(|record| {
         let manifest = &record.manifest;
-        let runs_on = match manifest.accelerator {
-            Accelerator::None => manifest.backend.to_string(),
-            // Only shown for root: an ordinary user's VMs never have a jail.
-            accelerator if manifest.lacks_jail() => {
-                format!("{}/{accelerator}, no jail", manifest.backend)
-            }
-            accelerator => format!("{}/{accelerator}", manifest.backend),
-        };
-        let left = record.expiry.remaining(now);
-        let left =
-            if left > 0.0 { TimeSpan::from_seconds(left).to_string() } else { "expired".into() };
         [
             manifest.vm_id.to_string().into(),
             manifest.name.as_ref().map_or("-".into(), ToString::to_string).into(),
             manifest.profile.to_string().into(),
             state(record),
-            runs_on.into(),
+            runs_on(manifest).into(),
             manifest.isolation().to_string().into(),
             size(manifest.vcpu_count, manifest.mem_mib).into(),
             net(record),
-            left.into(),
+            left(record, now).into(),
         ]
     });
     printer.layout().rows(&VMS, &rows.collect::<Vec<_>>())
+}
+
+const POOL: TableShape<6> = TableShape {
+    columns: [
+        ("VM", Whole),
+        ("PROFILE", Name),
+        ("RUNS ON", Text),
+        ("SIZE", Whole),
+        ("NET", Sparse),
+        ("LEFT", Whole),
+    ],
+    optional: &["NET", "RUNS ON"],
+    important: &["PROFILE"],
+};
+
+/// A row for each VM that waits in the pool.
+pub fn pool_table(layout: TableLayout, records: &[VmRecord], now: &ClockReading) -> String {
+    let rows = records.iter().map(|record| -> [TableCell; 6] {
+        let VmManifest { vm_id, profile, vcpu_count, mem_mib, .. } = &record.manifest;
+        let size = size(*vcpu_count, *mem_mib);
+        let cells = [vm_id.to_string(), profile.to_string(), runs_on(&record.manifest), size];
+        let [id, profile, runs_on, size] = cells.map(TableCell::from);
+        [id, profile, runs_on, size, net(record), left(record, now).into()]
+    });
+    layout.rows(&POOL, &rows.collect::<Vec<_>>()).join("\n")
+}
+
+fn runs_on(manifest: &VmManifest) -> String {
+    match manifest.accelerator {
+        Accelerator::None => manifest.backend.to_string(),
+        // Only shown for root: an ordinary user's VMs never have a jail.
+        accelerator if manifest.lacks_jail() => {
+            format!("{}/{accelerator}, no jail", manifest.backend)
+        }
+        accelerator => format!("{}/{accelerator}", manifest.backend),
+    }
+}
+
+/// How long a VM has to live.
+fn left(record: &VmRecord, now: &ClockReading) -> String {
+    let left = record.expiry.remaining(now);
+    if left > 0.0 { TimeSpan::from_seconds(left).to_string() } else { "expired".into() }
 }
 
 fn net(record: &VmRecord) -> TableCell {

@@ -30,8 +30,8 @@ pub struct VmView {
     ttl_seconds: u64,
     created_at: f64,
     expires_at: f64,
-    /// `creating`, `created`, `starting`, `started`, `stopping`, `stopped`, `removing`, or `elsewhere`: it belongs
-    /// to another host or container, which `host` names.
+    /// `creating`, `created`, `starting`, `started`, `stopping`, `stopped`, `removing`; `pooled`: it waits in the
+    /// pool; or `elsewhere`: it belongs to another host or container, which `host` names.
     state: &'static str,
     /// What mayfly notes about the VM.
     metadata: BTreeMap<String, String>,

@@ -74,4 +74,7 @@ pub struct SettingOverrides {
 
     #[arg(long, global = true, hide = true, value_name = "N", env = "MAYFLY_MAX_ACTIVE_VMS")]
     pub max_active_vms: Option<u32>,
+
+    #[arg(long, global = true, hide = true, value_name = "N", env = "MAYFLY_POOL")]
+    pub pool: Option<u32>,
 }

@@ -98,11 +98,12 @@ table!(LimitsLayer {
     mem_mib: ValueRange,
     /// How many seconds a VM may live, and how much time 'extend' may give it.
     ttl_seconds: ValueRange,
-    /// The host users that root's VMMs run as, one each, with groups of the same numbers. Nothing else on the
-    /// host may use them. At least 1 and at most 2147483647.
+    /// The host users of root's VMMs, one each, and groups. Nothing else may use them. From 1 to 2147483647.
     vmm_uid: ValueRange,
     /// The most network that VMs may have: none, only what rules name and published ports, or the internet as well.
     network: NetworkLimit,
+    /// How many seconds a VM waits in the pool before it ends.
+    pool_ttl_seconds: u64,
     /// 'reap' deletes templates that were not used for this many seconds.
     template_unused_seconds: u64,
     /// How many MiB one copy may bring out of a VM.

@@ -83,6 +83,7 @@ fn merge_with(lowest: ProfilesFile, texts: &[(String, String)]) -> Result<Profil
         template_unused_seconds: layer
             .template_unused_seconds
             .ok_or_else(|| missing("template_unused_seconds"))?,
+        pool_ttl_seconds: layer.pool_ttl_seconds.ok_or_else(|| missing("pool_ttl_seconds"))?,
         copy_out_mib: layer.copy_out_mib.ok_or_else(|| missing("copy_out_mib"))?,
         copy_out_files: layer.copy_out_files.ok_or_else(|| missing("copy_out_files"))?,
         copy_out_free_mib: layer.copy_out_free_mib.ok_or_else(|| missing("copy_out_free_mib"))?,

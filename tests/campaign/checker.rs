@@ -100,7 +100,7 @@ impl Ground {
             let id = record.id().to_string();
             match &record.state {
                 VmPhase::Created | VmPhase::Stopped { .. } => {}
-                VmPhase::Started { instance } => {
+                VmPhase::Started { instance } | VmPhase::Pooled { instance } => {
                     let pid = instance.process.pid;
                     let lives = marked.iter().any(|process| process.pid == pid);
                     assert!(lives, "after {after}: {id} is started without a VMM");

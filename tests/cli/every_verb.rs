@@ -100,6 +100,9 @@ const ROWS: &[VerbRow] = &[
     row("template rm")
         .may_do_nothing("template rm --all", "")
         .may_miss("template rm nope", "no template \"nope\""),
+    row("pool fill").prints("pool fill", "[..]\n").may_miss("pool fill -p nope", NO_PROFILE),
+    row("pool ls").prints("pool ls", "[..]\n"),
+    row("pool drain").may_do_nothing("pool drain", "").may_miss("pool drain -p nope", NO_PROFILE),
     // Its result depends on the host.
     row("doctor"),
     row("completions").prints("completions bash", "[..]\n"),
@@ -193,6 +196,7 @@ fn every_outcome(json: bool) {
             expect(run(&env, line), 0, stdout, None);
         }
         fs::remove_file(file).unwrap();
+        env.run(&["pool", "drain"]).is(0, "[..]", "[..]");
         env.clear();
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));

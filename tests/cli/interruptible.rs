@@ -69,6 +69,9 @@ const ROWS: &[VerbRow] = &[
     VerbRow("template build", &[RegistryLock, ImageLock, ConfigPipe, ProfilesPipe]),
     VerbRow("template ls", &[ConfigPipe]),
     VerbRow("template rm --all", &[ConfigPipe]),
+    VerbRow("pool fill", &[RegistryLock, ImageLock, ConfigPipe, ProfilesPipe]),
+    VerbRow("pool ls", &[ConfigPipe]),
+    VerbRow("pool drain", &[ConfigPipe]),
     VerbRow("doctor", &[ConfigPipe]),
     VerbRow("completions bash", &[ConfigPipe]),
 ];

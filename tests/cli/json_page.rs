@@ -199,6 +199,9 @@ fn every_verb_prints_what_the_page_says() {
         ("template ls", "template ls", "array of Template"),
         ("template rm -f nope", "template rm", "Removal for each"),
         ("template rm --all", "template rm", "array of Removal"),
+        ("pool fill -n 2", "pool fill", "VM for each"),
+        ("pool ls", "pool ls", "array of VM"),
+        ("pool drain", "pool drain", "array of Removal"),
     ] {
         page.holds(&env.run(&words(line)), verb, of_type);
     }

@@ -47,6 +47,7 @@ mod order;
 mod ownership;
 mod pipes;
 mod places;
+mod pool;
 mod port;
 mod profiles;
 mod reap;

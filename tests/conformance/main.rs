@@ -30,6 +30,7 @@ mod network_load;
 mod network_names;
 mod network_notes;
 mod packages;
+mod pool;
 mod secrets;
 mod sessions;
 mod streams;
@@ -105,6 +106,10 @@ suite! {
         network_life::a_lost_helper_is_replaced_by_the_next_command;
         network_life::a_rebuilt_registry_knows_the_helper;
         network_notes::denials_are_told_to_attached_commands_and_logged;
+        pool::a_network_waits_with_its_vm;
+        pool::a_race_for_the_pool_has_as_many_winners_as_vms;
+        pool::a_waiting_vm_ends_by_itself_and_a_kept_one_lives_on;
+        pool::taken_vms_are_machines_of_their_own;
         secrets::a_secret_is_seen_by_its_command_and_found_nowhere;
         sessions::a_killed_client_leaves_nothing_for_the_next;
         sessions::several_commands_run_at_once;

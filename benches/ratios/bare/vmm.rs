@@ -48,7 +48,7 @@ impl Vmm {
     }
 
     pub fn in_jail(launch: LaunchSpec, id: &VmId) -> Result<Vmm> {
-        let gated = launcher::spawn(launch, &ProcessMark::new("bench", &[0; 32]))?;
+        let gated = launcher::spawn(launch, Some(&ProcessMark::new("bench", &[0; 32])))?;
         let process = process::open(&gated.process)?.context("the launcher ended early")?;
         Ok(Vmm::InJail { process, _released: gated.release()?, id: id.clone() })
     }

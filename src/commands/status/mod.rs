@@ -15,7 +15,7 @@ use crate::output::{VmView, status_rows};
 
 /// List all VMs, or the ones named
 ///
-/// An expired VM that is named is deleted and reported as an error. The list of all VMs shows which have
+/// VMs that wait in the pool are listed only with --all. An expired VM that is named is deleted and reported as an error. The list of all VMs shows which have
 /// expired and changes nothing. With -q, only ids are printed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -23,6 +23,7 @@ Examples:
   mayfly status
   mayfly status ci
   mayfly status --filter state=started --label job=nightly --sort=-mem
+  mayfly status --all               with the VMs that wait in the pool
   mayfly status --watch
   mayfly status -q --filter 'name=ci-*' | xargs -r mayfly stop
   mayfly status --json | jq -r '.[] | select(.state == \"started\").vm_id'")]
@@ -47,6 +48,10 @@ pub struct Args {
         add = ArgValueCompleter::new(candidates::labels)
     )]
     labels: Vec<LabelQuery>,
+
+    /// List also the VMs of the pool
+    #[arg(long, conflicts_with = "vms")]
+    all: bool,
 
     /// Sort by KEY, or by -KEY in reverse
     ///
@@ -102,7 +107,8 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
 fn list(manager: &VmManager, args: &Args) -> Result<Vec<VmRecord>> {
     let labels = args.labels.iter().cloned().map(StatusFilter::Label);
     let filters: Vec<_> = args.filters.iter().cloned().chain(labels).collect();
-    let mut all = lifecycle::status_all(manager, &filters)?;
+    let list = if args.all { lifecycle::status_everything } else { lifecycle::status_all };
+    let mut all = list(manager, &filters)?;
     args.sort.apply(&mut all, &clock::now()?);
     Ok(all)
 }

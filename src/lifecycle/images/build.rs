@@ -83,11 +83,12 @@ pub(super) fn refuse_if_needed(
         .into())
 }
 
-/// The VMs that were created from the image of a profile.
+/// The VMs that were created from the image of a profile. Those of the pool need it only until they run.
 pub(super) fn users_of(manager: &VmManager, profile: &ProfileName) -> Result<Vec<VmManifest>> {
     let contents = manager.registry.read()?;
     let is_user = |record: &&VmRecord| {
-        record.manifest.profile == *profile && !record.manifest.image.is_empty()
+        let vm = &record.manifest;
+        vm.profile == *profile && !vm.image.is_empty() && !vm.in_pool
     };
     Ok(contents.vms.values().filter(is_user).map(|record| record.manifest.clone()).collect())
 }

@@ -79,7 +79,7 @@ impl NetworkHelper {
             ..LaunchProgram::default()
         };
         let launch = LaunchSpec { program, files, output: None, log };
-        let gated = launcher::spawn(launch, &manager.mark(&manifest.vm_id)?)?;
+        let gated = launcher::spawn(launch, Some(&manager.mark(&manifest.vm_id)?))?;
         let record = NetworkProcess { process: gated.process.clone(), published: ports.ports() };
         Ok(NetworkHelper { record, gated })
     }

@@ -15,5 +15,5 @@ pub use disk_use::{DiskGroup, DiskItem, DiskKind, disk_use};
 pub use inspect::{VmInspection, inspect};
 pub use logs::{LogFollower, LogKind, read_log};
 pub use published::published_ports;
-pub use status::{status, status_all};
+pub use status::{status, status_all, status_everything};
 pub use wait::{WaitGoal, WaitOutcome, wait};

@@ -9,9 +9,15 @@ use crate::lifecycle::network::report_on;
 use crate::lifecycle::unexpired::observe_unexpired;
 use crate::model::{StatusFilter, VmRecord, VmRef};
 
-/// All VMs that match every filter, oldest first. Asks each VM whether it waits only if
-/// there is little room.
+/// The VMs of users that match every filter, oldest first. Asks each VM whether it waits only if there is little room.
 pub fn status_all(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<VmRecord>> {
+    let mut records = status_everything(manager, filters)?;
+    records.retain(|record| !record.manifest.in_pool);
+    Ok(records)
+}
+
+/// The same, with the VMs of the pool.
+pub fn status_everything(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<VmRecord>> {
     let now = clock::now()?;
     let mut records: Vec<VmRecord> = manager
         .registry

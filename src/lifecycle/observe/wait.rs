@@ -48,6 +48,9 @@ pub fn wait(
     loop {
         let activity = VmActivity::of(manager, id)?;
         let now = clock::now()?;
+        activity
+            .record()
+            .map_or(Ok(()), |record| record.check_not_pooled("cannot be waited for"))?;
         if let Some(reached) = reached(&activity, goal, id, &now)? {
             return Ok(reached);
         }

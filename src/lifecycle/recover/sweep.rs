@@ -9,7 +9,7 @@ use super::processes;
 use crate::backend::all_traces;
 use crate::host::{atomic_file, directory};
 use crate::lifecycle::manager::VmManager;
-use crate::lifecycle::slot;
+use crate::lifecycle::{pool, slot};
 use crate::model::{Refusal, RefusalKind, VmId};
 use crate::registry::read_vm_files;
 
@@ -53,6 +53,7 @@ pub fn sweep(manager: &VmManager, dry_run: bool, swept: &mut Vec<String>) -> Res
     let mut files = sweep_unfinished(manager, dry_run)?;
     files.extend(manager.registry.sweep(dry_run)?);
     files.extend(slot::sweep(manager, dry_run)?);
+    files.extend(pool::sweep(manager, dry_run)?);
     if directories.artifacts.exists() {
         files.extend(manager.images()?.sweep(dry_run)?);
     }

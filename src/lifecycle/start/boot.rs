@@ -6,28 +6,25 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::caller::StartCaller;
+use super::identity;
 use crate::backend::{Backend, BackendVm, MemorySource, MonitorStream, StreamPurpose};
 use crate::guest::AgentSession;
 use crate::host::launcher::{self, ReleasedChild};
 use crate::host::process;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::host::wait::WaitLimit;
-use crate::host::{atomic_file, clock, directory, log, sparse};
+use crate::host::{atomic_file, directory, log, sparse};
 use crate::image::{self, LockedImage};
 use crate::lifecycle::full_disk::FullDiskWatch;
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::network::{BoundPorts, attach};
 use crate::lifecycle::recover::{processes, teardown};
 use crate::model::{BootFiles, QuotedOutput, Refusal, RefusalKind, VmInstance, VmPaths, VmRecord};
-use crate::protocol::SetupRequest;
 use crate::protocol::network::NO_DRIVER;
 use crate::registry::write_instance;
 use crate::sys::process::PidFd;
-use crate::sys::random;
 
 /// Lines of the console shown when a boot fails: enough for a kernel panic.
 const CONSOLE_LINES: usize = 20;
@@ -55,6 +52,11 @@ pub struct BootedVm {
 }
 
 impl BootedVm {
+    /// A VM that another command has started.
+    pub fn of(vmm: PidFd, session: AgentSession) -> BootedVm {
+        BootedVm { vmm, session, monitor: None, children: Vec::new() }
+    }
+
     /// Closes the connection to the agent. The VMM keeps running.
     pub fn hang_up(self) -> (PidFd, MonitorStream) {
         self.session.hang_up();
@@ -114,7 +116,7 @@ impl VmBoot<'_> {
         atomic_file::remove_if_there(&paths.network_log())?;
         let start = self.backend.launch(self.vm_of(&paths, memory))?;
 
-        let gated = launcher::spawn(start.launch, &self.manager.mark(id)?)?;
+        let gated = launcher::spawn(start.launch, Some(&self.manager.mark(id)?))?;
         let instance = VmInstance {
             template: template.map(str::to_owned),
             ..VmInstance::new(gated.process.clone())
@@ -195,7 +197,12 @@ impl VmBoot<'_> {
             self.manager.open_session(self.record, self.backend, self.purpose, &mut wait)?;
         timings.end(if let MemorySource::Frozen(_) = memory { "greet" } else { "boot" });
         session
-            .setup(&self.setup(memory)?, &mut wait)
+            // A VM to be frozen is set up only so that its copies have done so before. They get their own
+            // settings.
+            .setup(
+                &identity::of(self.record, !matches!(memory, MemorySource::ToFreeze(_)))?,
+                &mut wait,
+            )
             .map_err(|error| self.with_image_remedy(error))?;
         timings.end("setup");
         // A guest that has no interface has said so by now, and does not serve the line.
@@ -217,23 +224,6 @@ impl VmBoot<'_> {
 
     fn attach_helper(&self, line: UnixStream) -> Result<(PidFd, ReleasedChild)> {
         attach(self.manager, self.record, self.backend, line, self.ports)
-    }
-
-    fn setup(&self, memory: MemorySource) -> Result<SetupRequest> {
-        let record = self.record;
-        let remaining = record.expiry.remaining(&clock::now()?).max(0.0);
-        // A VM to be frozen is set up only so that its copies have done so before. They get their own
-        // settings.
-        let has_end = !matches!(memory, MemorySource::ToFreeze(_));
-        Ok(SetupRequest {
-            vm_id: record.id().to_string(),
-            hostname: record.manifest.hostname(),
-            entropy: BASE64.encode(random::bytes::<64>()?),
-            ttl_ms: has_end.then_some((remaining * 1000.0) as u64),
-            network: self.has_network(),
-            // Read last, to be as current as possible.
-            unix_ns: clock::unix_time().as_nanos() as u64,
-        })
     }
 
     /// Tells how the image gets a driver for a network, if the agent found none.

@@ -181,7 +181,8 @@ fn freeze(
     frozen
 }
 
-fn warm_up(session: &mut AgentSession, signals: &mut PendingSignals) -> Result<()> {
+/// Runs a command in a guest, to nowhere.
+pub fn warm_up(session: &mut AgentSession, signals: &mut PendingSignals) -> Result<()> {
     let exec = ExecRequest::of(ExecProgram::Shell(WireText::from(WARM_UP)));
     let nowhere = || OutputSink::Capture { limit: 0 };
     let io = ExecIo { stdin: None, stdout: nowhere(), stderr: nowhere(), signals };

@@ -2,9 +2,13 @@
 
 mod boot;
 mod caller;
+mod from_pool;
 mod from_template;
+mod identity;
 
 pub use self::caller::{StartCaller, StartRemark};
+pub use self::from_pool::greet;
+pub use self::from_template::{shape_of, warm_up};
 
 use anyhow::{Context, Result};
 
@@ -49,6 +53,7 @@ pub fn start(
     // Before the VM's lock: image locks come first in the lock order.
     let image = image_of(manager, id)?;
     let (record, _lock) = acquire_unexpired(manager, id)?;
+    record.check_not_pooled("cannot be started")?;
     let backend = manager.backend_of(&record.manifest)?;
     let image = image_to_boot(&record.manifest, image.as_ref())?;
     if record.manifest.isolation() == Isolation::None {

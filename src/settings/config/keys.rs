@@ -41,7 +41,7 @@ pub enum KeyForm {
 }
 
 /// All keys, in the order of the manual.
-pub static KEYS: [ConfigKey; 24] = [
+pub static KEYS: [ConfigKey; 25] = [
     key(
         "backend",
         KeyForm::Choice(words::<BackendChoice>),
@@ -56,19 +56,19 @@ pub static KEYS: [ConfigKey; 24] = [
     ),
     key("profile", KeyForm::Text, "The profile of new VMs.")
         .built_in("debian-base")
-        .flag("--profile of create, run and template build"),
+        .flag("--profile of create, run, template build and pool fill"),
     key("vcpus", KeyForm::Count, "The number of virtual CPUs of a new VM. Overrides its profile.")
-        .flag("--vcpus of create, run and template build"),
+        .flag("--vcpus of create, run, template build and pool fill"),
     key("mem", KeyForm::Size, "The memory of a new VM. Overrides its profile.")
-        .flag("--mem of create, run and template build"),
+        .flag("--mem of create, run, template build and pool fill"),
     key("disk", KeyForm::Size, "The size of a new VM's own disk. Overrides its image's.")
-        .flag("--disk of create, run and template build"),
+        .flag("--disk of create, run, template build and pool fill"),
     key(
         "net",
         KeyForm::Choice(words::<NetworkMode>),
         "What a new VM reaches. Overrides its profile; 'none' also turns off what that allows and publishes.",
     )
-    .flag("--net of create, run and template build"),
+    .flag("--net of create, run, template build and pool fill"),
     key("ttl", KeyForm::Span, "How long a new VM lives at most. Overrides its profile.")
         .flag("--ttl of create and run"),
     key(
@@ -89,13 +89,13 @@ pub static KEYS: [ConfigKey; 24] = [
         KeyForm::Choice(words::<Isolation>),
         "The least isolation that a new VM may have, in addition to what its profile requires.",
     )
-    .flag("--require of create, run and template build"),
+    .flag("--require of create, run, template build and pool fill"),
     key("no_jailer", KeyForm::Switch, "Whether root runs Firecracker without its jailer.")
         .built_in("false")
-        .flag("--no-jailer of create, run and template build"),
+        .flag("--no-jailer of create, run, template build and pool fill"),
     key("cold", KeyForm::Switch, "Whether VMs boot instead of starting from templates.")
         .built_in("false")
-        .flag("--cold of start and run"),
+        .flag("--cold of create, start and run"),
     key("grace", KeyForm::Span, "How long a guest has to shut down before it is killed.")
         .built_in("10s")
         .flag("--grace of stop"),
@@ -112,6 +112,13 @@ pub static KEYS: [ConfigKey; 24] = [
         KeyForm::Count,
         "How many VMs may exist. Overrides limits.max_active_vms in profiles.toml.",
     ),
+    key(
+        "pool",
+        KeyForm::Count,
+        "How many VMs of a kind to keep waiting. 'run' and 'create --start' start more after they have used one, in the \
+                background. 0 is none.",
+    )
+    .built_in("0"),
     key("state_dir", KeyForm::Path, "The directory of the registry and the VMs' disks.")
         .flag("--state-dir"),
     key("artifacts_dir", KeyForm::Path, "The directory of images and templates."),

@@ -36,6 +36,12 @@ fails 3 mayfly image rm --json debian-git 2> error.json
 template=$(mayfly template build --json | jq --raw-output .template)
 is "any(.template == \"$template\" and (.damaged | not))" mayfly template ls --json
 
+# A VM that waits for the next command.
+waiting=$(mayfly pool fill --json | jq --raw-output .vm_id)
+is "map(.vm_id) == [\"$waiting\"] and .[0].state == \"pooled\"" mayfly pool ls --json
+is ".vm_id == \"$waiting\" and .timings_ms.pool > 0" mayfly run --json -- true
+is 'length == 0' mayfly pool drain --json
+
 # One command in a VM of its own.
 is '.exit_code == 0 and .stdout == "hello\n" and .cleanup.deleted' mayfly run --json -- echo hello
 fails 3 mayfly run --json -c 'echo no >&2; exit 3' > answer.json

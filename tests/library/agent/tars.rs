@@ -172,6 +172,7 @@ fn limits() -> VmLimits {
         ttl_seconds: any,
         vmm_uid: any,
         network: NetworkLimit::Egress,
+        pool_ttl_seconds: 0,
         template_unused_seconds: 0,
         copy_out_mib: 16,
         copy_out_files: 3_000,

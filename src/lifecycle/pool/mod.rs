@@ -1,0 +1,11 @@
+//! VMs that were started, have run a command, and wait for a user.
+//!
+//! A command that fills the pool owns its VM until it waits, as `run` does, so that a killed one leaves nothing. A
+//! waiting VM belongs to nobody. It ends by itself, at the end of its life.
+
+mod fill;
+mod list;
+pub mod take;
+
+pub use fill::{FillLock, fill, sweep, waiting};
+pub use list::{drain, list};
