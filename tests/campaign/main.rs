@@ -20,6 +20,7 @@ mod kills;
 mod ledger;
 mod machine_faults;
 mod network;
+mod pool;
 mod power;
 mod power_disk;
 mod power_images;
