@@ -17,6 +17,7 @@ mod network;
 mod options;
 mod parallel;
 mod plot;
+mod pool;
 #[path = "../../tests/support/programs.rs"]
 mod programs;
 mod registry;
@@ -101,6 +102,11 @@ fn measure_qemu(
         };
         let times = warm::measure(workspace, &comparison, options, signals, report)?;
         plot::draw(&times, &options.plot)?;
+    }
+    if options.wants(Part::Pool)
+        && let Some(template) = template::of(workspace, &launcher, QEMU)?
+    {
+        pool::measure(workspace, &launcher, QEMU, &template, options, signals, report)?;
     }
     if options.wants(Part::Memory) {
         memory::measure(workspace, QEMU, report)?;

@@ -29,6 +29,10 @@ pub struct Options {
     )]
     pub parallel: Vec<usize>,
 
+    /// How many runs to take, a second apart, while the pool is filled again
+    #[arg(long, env = "MAYFLY_BENCH_POOL", default_value_t = 20, value_name = "N")]
+    pub pool_runs: usize,
+
     /// The kernel that virtme-ng boots; the host's by default
     #[arg(long, env = "MAYFLY_BENCH_KERNEL", value_name = "FILE")]
     pub kernel: Option<PathBuf>,
@@ -65,6 +69,8 @@ pub enum Part {
     Cold,
     /// run -- true in a fresh VM from a template, and other tools
     Warm,
+    /// run -- true in a VM that waited in the pool
+    Pool,
     /// Memory of VMs from a template
     Memory,
     /// run -- true many times, several at a time
@@ -90,6 +96,7 @@ impl Options {
         let parts = [
             Part::Cold,
             Part::Warm,
+            Part::Pool,
             Part::Memory,
             Part::Parallel,
             Part::Exec,

@@ -85,7 +85,8 @@ pub fn measure(
     Ok(times)
 }
 
-fn from_restore_to_end(mut vm: BareVm, signals: &mut PendingSignals) -> Result<f64> {
+/// What a bare VMM takes from its start until `true` has ended and it is killed.
+pub fn from_restore_to_end(mut vm: BareVm, signals: &mut PendingSignals) -> Result<f64> {
     let (ready, begun) = (vm.ready_ms, Instant::now());
     vm.exec(&["true"], signals)?;
     drop(vm);
