@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use smoltcp::wire::IpProtocol;
 
+use super::key::EngineKey;
 use super::state::NetworkEngine;
 use crate::model::DnsName;
 use crate::network::addresses::is_gateway;
 use crate::network::denials::{AttemptKind, DeniedAttempt};
-use crate::network::packet::{IpPacket, Unreachable};
+use crate::network::packet::{IpPacket, Unreachable, send_unreachable};
 use crate::network::policy::DenyReason;
 use crate::network::special::{SpecialRange, is_v4_in_disguise};
 
@@ -75,6 +76,27 @@ impl NetworkEngine {
         let attempt = DeniedAttempt { kind, to, reason, allow: None };
         self.denials.deny(attempt, now);
         self.unreachable(Unreachable::Prohibited, quoted);
+    }
+
+    /// Tells the guest that the packet that begins with `quoted` did not arrive.
+    pub(super) fn unreachable(&mut self, reason: Unreachable, quoted: &[u8]) {
+        if self.out.has_room() {
+            send_unreachable(&mut self.out, reason, quoted);
+        }
+        let id = self.new_id();
+        if let Some(pause) = self.repeated_errors.add(id, reason, quoted) {
+            self.timers.set(EngineKey::RepeatedError(id), Instant::now() + pause);
+        }
+    }
+
+    pub(super) fn repeated_error_due(&mut self, id: u64, now: Instant) {
+        let Some((error, pause)) = self.repeated_errors.next(id) else { return };
+        if self.out.has_room() {
+            send_unreachable(&mut self.out, error.reason, &error.quoted);
+        }
+        if let Some(pause) = pause {
+            self.timers.set(EngineKey::RepeatedError(id), now + pause);
+        }
     }
 
     /// Only the gateway answers echoes.

@@ -21,7 +21,7 @@ pub(super) enum EngineKey {
     Udp(u64),
     Dns(u64),
     /// An error that is told again.
-    Refusal(u64),
+    RepeatedError(u64),
 }
 
 impl EngineKey {
@@ -32,7 +32,7 @@ impl EngineKey {
             EngineKey::Tcp(id) => (2, id),
             EngineKey::Udp(id) => (3, id),
             EngineKey::Dns(id) => (4, id),
-            EngineKey::Refusal(id) => (5, id),
+            EngineKey::RepeatedError(id) => (5, id),
         };
         EventData::new_u64(id << 3 | kind)
     }
@@ -45,7 +45,7 @@ impl EngineKey {
             2 => EngineKey::Tcp(id),
             3 => EngineKey::Udp(id),
             4 => EngineKey::Dns(id),
-            _ => EngineKey::Refusal(id),
+            _ => EngineKey::RepeatedError(id),
         }
     }
 }

@@ -4,7 +4,7 @@ mod dns;
 mod dns_desk;
 mod judge;
 mod key;
-mod refusals;
+mod repeated_errors;
 mod state;
 mod tcp;
 mod tcp_table;
@@ -108,7 +108,7 @@ impl NetworkEngine {
             EngineKey::Tcp(id) => self.tcp_event(id, readable, writable, now),
             EngineKey::Udp(id) => self.udp_event(id, now),
             EngineKey::Dns(id) => self.dns_event(id, now),
-            EngineKey::Refusal(_) => {}
+            EngineKey::RepeatedError(_) => {}
         }
     }
 
@@ -117,7 +117,7 @@ impl NetworkEngine {
             EngineKey::Tcp(id) => self.tcp.make_ready(id),
             EngineKey::Udp(id) => self.udp_due(id, now),
             EngineKey::Dns(id) => self.dns_due(id, now),
-            EngineKey::Refusal(id) => self.refusal_due(id, now),
+            EngineKey::RepeatedError(id) => self.repeated_error_due(id, now),
             EngineKey::Line | EngineKey::Published(_) => {}
         }
     }

@@ -10,7 +10,7 @@ use rustix::event::epoll::{self, EventFlags};
 
 use super::dns_desk::DnsDesk;
 use super::key::EngineKey;
-use super::refusals::Refusals;
+use super::repeated_errors::RepeatedErrors;
 use super::tcp_table::TcpTable;
 use super::udp_table::UdpTable;
 use crate::model::PortProtocol;
@@ -48,7 +48,7 @@ pub struct NetworkEngine {
     pub(super) tcp: TcpTable,
     pub(super) udp: UdpTable,
     pub(super) dns: DnsDesk,
-    pub(super) refusals: Refusals,
+    pub(super) repeated_errors: RepeatedErrors,
 }
 
 impl NetworkEngine {
@@ -92,7 +92,7 @@ impl NetworkEngine {
             tcp: TcpTable::new(usize::try_from(open_files)?.saturating_sub(OTHER_FILES)),
             udp: UdpTable::default(),
             dns: DnsDesk::new(order.resolvers, order.search, order.hostname),
-            refusals: Refusals::default(),
+            repeated_errors: RepeatedErrors::default(),
         };
         let both = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         engine.watch(&engine.line, EngineKey::Line, both)?;
