@@ -48,6 +48,20 @@ const EMULATED_CPU: &str = "max,-erms,-fsrm,-la57";
 /// Hides virtualization from a guest that did not ask for it, to reduce the attack surface.
 const NOT_NESTED: &str = ",-svm,-vmx";
 
+/// Features of the network card for what never happens here: the line has one peer, does not go down, and is not moved.
+/// Without them, each copy of a template executes 14 ms less of code that the emulator has not translated yet: the driver
+/// asks for no announcement, and does not look at the link. The `ctrl_` ones depend on `ctrl_vq`.
+const UNUSED_NETWORK_FEATURES: [&str; 8] = [
+    "status",
+    "guest_announce",
+    "ctrl_vq",
+    "ctrl_rx",
+    "ctrl_rx_extra",
+    "ctrl_vlan",
+    "ctrl_mac_addr",
+    "ctrl_guest_offloads",
+];
+
 /// The arguments, without the program's name. `tsc_khz` is the rate of the host's time stamp counter, and
 /// `name` part of the process's name.
 pub fn build(
@@ -140,7 +154,8 @@ pub fn build(
         let mac = GUEST_MAC.map(|byte| format!("{byte:02x}")).join(":");
         // A listening socket lets another helper take over if one was killed.
         add("-netdev", format!("stream,id=network,server=on,addr.type=fd,addr.str={network}"));
-        add("-device", format!("virtio-net-device,netdev=network,mac={mac}"));
+        let off = UNUSED_NETWORK_FEATURES.map(|feature| format!(",{feature}=off")).concat();
+        add("-device", format!("virtio-net-device,netdev=network,mac={mac}{off}"));
     }
     for (number, socket) in opened.ports.iter().enumerate() {
         add("-chardev", format!("socket,id=port{number},fd={socket},server=on,wait=off"));
