@@ -15,7 +15,7 @@ use crate::template::TemplateInfo;
 
 /// `registry.json`, as it is and sealed: without a seal, an older schema is read.
 pub fn registry(input: &[u8]) {
-    for bytes in [input.to_vec(), seal(input)] {
+    for bytes in [input.to_vec(), seal(input.to_vec())] {
         match bounded(memory(&bytes), || RegistryContents::parse(&bytes)) {
             Ok(contents) => {
                 assert!(contents.vms.iter().all(|(id, record)| id == record.id()));

@@ -12,10 +12,15 @@ const AFTER: &str = "\"}\n";
 const DIGITS: usize = 64;
 
 /// Adds the seal to a JSON object that has members.
-pub fn seal(object: &[u8]) -> Vec<u8> {
-    let digest = random::to_hex(&Sha256::digest(object));
-    let open = object.strip_suffix(b"}").unwrap_or(object);
-    [open, BEFORE.as_bytes(), digest.as_bytes(), AFTER.as_bytes()].concat()
+pub fn seal(mut object: Vec<u8>) -> Vec<u8> {
+    let digest = random::to_hex(&Sha256::digest(&object));
+    if object.last() == Some(&b'}') {
+        object.pop();
+    }
+    for part in [BEFORE, &digest, AFTER] {
+        object.extend_from_slice(part.as_bytes());
+    }
+    object
 }
 
 /// Takes the seal off; `None` if the bytes do not end in one.
@@ -31,7 +36,8 @@ pub fn unseal(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
         return Ok(None);
     }
     let object = [object, b"}"].concat();
-    if seal(&object) != bytes {
+    let digest = random::to_hex(&Sha256::digest(&object));
+    if end[BEFORE.len()..] != [digest.as_bytes(), AFTER.as_bytes()].concat() {
         return Err("it does not match its seal".into());
     }
     Ok(Some(object))
@@ -44,7 +50,7 @@ mod tests {
     #[test]
     fn a_sealed_object_is_json_and_gives_back_what_was_sealed() {
         let object = br#"{"a":{"seal":"b"}}"#;
-        let sealed = seal(object);
+        let sealed = seal(object.to_vec());
         let json: serde_json::Value = serde_json::from_slice(&sealed).unwrap();
         assert_eq!(json["seal"].as_str().unwrap().len(), DIGITS);
         assert_eq!(unseal(&sealed), Ok(Some(object.to_vec())));

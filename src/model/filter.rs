@@ -6,8 +6,9 @@ use std::str::FromStr;
 use clap::ValueEnum;
 
 use super::label::LabelQuery;
+use super::phase::VmPhase;
 use super::platform::BackendKind;
-use super::record::{VmPhase, VmRecord};
+use super::record::VmRecord;
 use super::refusal::{Refusal, RefusalKind};
 use super::time::ClockReading;
 

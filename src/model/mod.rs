@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod name_list;
 pub mod nearest;
 pub mod network;
+pub mod phase;
 pub mod platform;
 pub mod pool_kind;
 pub mod process;
@@ -45,6 +46,7 @@ pub use network::{
     LinkKind, NetworkLimit, NetworkMode, NetworkProcess, NetworkReport, NetworkSettings,
     NetworkState,
 };
+pub use phase::VmPhase;
 pub use platform::{Accelerator, BackendChoice, BackendKind, Isolation};
 pub use pool_kind::PoolKind;
 pub use process::{ProcessId, ProcessLiveness, ProcessPlace};
@@ -54,7 +56,7 @@ pub use profile::{
 };
 pub use profile_name::ProfileName;
 pub use published_port::{GuestPort, PortProtocol, PublishedPort};
-pub use record::{VmPhase, VmRecord};
+pub use record::VmRecord;
 pub use refusal::{QuotedOutput, Refusal, RefusalKind};
 pub use time::{BootId, ClockReading, VmExpiry};
 pub use units::{MemMib, TimeSpan};

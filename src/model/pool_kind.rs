@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::manifest::VmManifest;
-use super::record::{VmPhase, VmRecord};
+use super::phase::VmPhase;
+use super::record::VmRecord;
 use super::time::ClockReading;
 
 /// Seconds that a VM must have left to be taken, so that it does not end while it is.

@@ -3,8 +3,9 @@
 //! Two pure functions over one table: [`observe`] is what a reader is shown, and [`repair`] is what the
 //! holder of the VM's lock must do about an operation that was not finished.
 
+use super::phase::VmPhase;
 use super::process::ProcessLiveness;
-use super::record::{VmPhase, VmRecord};
+use super::record::VmRecord;
 
 /// What the holder of the VM's lock must do so that the record is true.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -22,101 +22,11 @@ use serde::{Deserialize, Serialize};
 use super::id::{VmId, VmName};
 use super::manifest::{VmInstance, VmManifest};
 use super::network::{NetworkProcess, NetworkReport};
+use super::phase::VmPhase;
 use super::process::{ProcessId, ProcessPlace};
 use super::published_port::PublishedPort;
 use super::refusal::{Refusal, RefusalKind};
 use super::time::{ClockReading, VmExpiry};
-
-/// Where a VM is in its life.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "phase", rename_all = "snake_case", deny_unknown_fields)]
-pub enum VmPhase {
-    Creating,
-    Created,
-    /// `instance` is set once the launcher's identity is known, before it becomes the VMM.
-    Starting {
-        instance: Option<VmInstance>,
-    },
-    Started {
-        instance: VmInstance,
-    },
-    Stopping {
-        instance: VmInstance,
-    },
-    /// It runs, and belongs to nobody yet.
-    Pooled {
-        instance: VmInstance,
-    },
-    Stopped {
-        last_error: Option<String>,
-    },
-    Removing {
-        instance: Option<VmInstance>,
-        reason: String,
-    },
-    /// It runs, or a command changes it, where this command cannot look. Only shown, never recorded.
-    #[serde(skip)]
-    Elsewhere {
-        place: ProcessPlace,
-    },
-}
-
-impl VmPhase {
-    /// All names.
-    pub const NAMES: [&str; 9] = [
-        "creating",
-        "created",
-        "starting",
-        "started",
-        "stopping",
-        "pooled",
-        "stopped",
-        "removing",
-        "elsewhere",
-    ];
-
-    /// The name a user sees in `state`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            VmPhase::Creating => "creating",
-            VmPhase::Created => "created",
-            VmPhase::Starting { .. } => "starting",
-            VmPhase::Started { .. } => "started",
-            VmPhase::Stopping { .. } => "stopping",
-            VmPhase::Pooled { .. } => "pooled",
-            VmPhase::Stopped { .. } => "stopped",
-            VmPhase::Removing { .. } => "removing",
-            VmPhase::Elsewhere { .. } => "elsewhere",
-        }
-    }
-
-    /// Whether the VM runs, is starting or is stopping; elsewhere it may.
-    pub fn is_up(&self) -> bool {
-        matches!(
-            self,
-            VmPhase::Starting { .. }
-                | VmPhase::Started { .. }
-                | VmPhase::Stopping { .. }
-                | VmPhase::Elsewhere { .. }
-        )
-    }
-
-    /// The recorded process.
-    pub fn instance(&self) -> Option<&VmInstance> {
-        match self {
-            VmPhase::Started { instance }
-            | VmPhase::Stopping { instance }
-            | VmPhase::Pooled { instance } => Some(instance),
-            VmPhase::Starting { instance } | VmPhase::Removing { instance, .. } => {
-                instance.as_ref()
-            }
-            VmPhase::Creating
-            | VmPhase::Created
-            | VmPhase::Stopped { .. }
-            | VmPhase::Elsewhere { .. } => None,
-        }
-    }
-}
 
 /// One VM in the registry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -61,7 +61,7 @@ impl RegistryContents {
 
     /// The text of a registry file.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        Ok(seal(&serde_json::to_vec(self).context("cannot serialize the registry")?))
+        Ok(seal(serde_json::to_vec(self).context("cannot serialize the registry")?))
     }
 
     /// The id of the VM that a user typed.

@@ -24,7 +24,7 @@ pub fn write_instance(path: &Path, instance: &VmInstance) -> Result<()> {
 }
 
 fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>> {
-    Ok(seal(&serde_json::to_vec(value).context("cannot serialize a VM's description")?))
+    Ok(seal(serde_json::to_vec(value).context("cannot serialize a VM's description")?))
 }
 
 /// The manifest of the VM `id`, and the process that was last started for it; `None` if there is no manifest,
@@ -89,8 +89,7 @@ mod tests {
         assert!(read_vm_files(&paths, &other).is_err());
         let sealed = to_bytes(&manifest).unwrap();
         let with_more = [b"{\"later\":1,", &serde_json::to_vec(&manifest).unwrap()[1..]].concat();
-        for bad in
-            [b"".to_vec(), b"{".to_vec(), seal(&with_more), sealed[..sealed.len() / 2].into()]
+        for bad in [b"".to_vec(), b"{".to_vec(), seal(with_more), sealed[..sealed.len() / 2].into()]
         {
             fs::write(paths.manifest(), &bad).unwrap();
             assert!(read_vm_files(&paths, &id).is_err(), "{bad:?}");

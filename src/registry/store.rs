@@ -121,6 +121,16 @@ impl Registry {
         }
     }
 
+    /// As [`Registry::read`], for a command that reads once: the content is not kept, so its owner need not copy it.
+    ///
+    /// # Errors
+    /// Those of [`Registry::read`].
+    pub fn take(&self) -> Result<RegistryContents> {
+        let contents = self.read()?;
+        *self.seen() = None;
+        Ok(Arc::unwrap_or_clone(contents))
+    }
+
     /// The registry file, if there is one.
     fn bytes(&self) -> Result<Option<(FileVersion, Vec<u8>)>> {
         ownership::check_file(&self.file())?;
@@ -139,10 +149,7 @@ impl Registry {
         change: impl FnOnce(&mut RegistryContents) -> Result<(T, RegistryChange)>,
     ) -> Result<T> {
         let _lock = self.lock()?;
-        let contents = self.read()?;
-        // Forget the other copy, so that `unwrap_or_clone` need not clone.
-        *self.seen() = None;
-        let mut contents = Arc::unwrap_or_clone(contents);
+        let mut contents = self.take()?;
         let (result, changed) = change(&mut contents)?;
         match changed {
             RegistryChange::Made => self.commit(contents, atomic_file::replace)?,

@@ -267,7 +267,7 @@ fn set_mode(path: &Path, name: &str) -> Result<()> {
 }
 
 fn write_info(image: &Path, info: &ImageInfo) -> Result<()> {
-    let sealed = seal(&serde_json::to_vec_pretty(info)?);
+    let sealed = seal(serde_json::to_vec_pretty(info)?);
     atomic_file::replace(&image.join(INFO), &sealed).map(drop)
 }
 

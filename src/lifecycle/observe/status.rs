@@ -21,10 +21,10 @@ pub fn status_everything(manager: &VmManager, filters: &[StatusFilter]) -> Resul
     let now = clock::now()?;
     let mut records: Vec<VmRecord> = manager
         .registry
-        .read()?
+        .take()?
         .vms
-        .values()
-        .map(|record| report_on(manager, manager.observe(record.clone(), &now)?))
+        .into_values()
+        .map(|record| report_on(manager, manager.observe(record, &now)?))
         .collect::<Result<_>>()?;
     records.retain(|record| filters.iter().all(|filter| filter.matches(record)));
     if is_room_scarce(manager) {

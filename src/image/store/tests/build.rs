@@ -168,7 +168,7 @@ fn a_damaged_description_is_an_error_until_the_image_is_rebuilt() {
     fixture.ensure().unwrap().verify().unwrap();
 
     // An image of another version is rebuilt.
-    fs::write(&path, seal(br#"{"schema":999}"#)).unwrap();
+    fs::write(&path, seal(br#"{"schema":999}"#.to_vec())).unwrap();
     assert!(fixture.store().find(&image_name()).unwrap().is_none());
     fixture.ensure().unwrap();
     assert_eq!(fixture.builds(), 3);
