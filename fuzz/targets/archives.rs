@@ -9,8 +9,8 @@ use super::allocation::bounded;
 use super::check_error;
 use super::scratch::FuzzScratch;
 use crate::archive::{
-    self, ArchiveReader, ArchiveWriter, CompressionFormat, EntryKind, FileTime, MemberReader,
-    TarEntry, TarMember, TreeBuilder, UnpackQuota, UnpackRules, pax, receive,
+    self, ArchiveReader, ArchiveWriter, CompressionFormat, EntryKind, EntryOutput, FileTime,
+    MemberReader, TarEntry, TarMember, TreeBuilder, UnpackQuota, UnpackRules, pax, receive,
 };
 
 /// What a reader may hold: an extended header of 1 MiB, its parts, and those that hold for all members.

@@ -19,6 +19,8 @@ mod compression;
 mod content;
 mod destination;
 mod entry;
+mod entry_output;
+mod erofs;
 mod extract;
 mod leftovers;
 mod lenient;
@@ -44,6 +46,8 @@ pub use destination::{
     own_name,
 };
 pub use entry::{EntryKind, FileTime, TarEntry};
+pub use entry_output::EntryOutput;
+pub use erofs::ErofsImage;
 pub use extract::extract;
 pub use lenient::{MemberReader, TarMember};
 pub use name::EntryName;

@@ -1,7 +1,7 @@
 //! Writing a tree of files as a stream.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -11,9 +11,9 @@ use rustix::io::Errno;
 
 use super::content;
 use super::entry::{EntryKind, FileTime, TarEntry};
+use super::entry_output::EntryOutput;
 use super::name::EntryName;
 use super::tally::{CopyObserver, CopyTally};
-use super::writer::ArchiveWriter;
 use crate::sys::file_system::{self, PATH_MAX};
 
 /// A tree to send. If its path is a symbolic link, `follow` sends what that leads to.
@@ -96,10 +96,10 @@ impl PackSource<'_> {
     }
 
     /// Sends the files at these paths, which are in this tree. Files that vanish meanwhile are skipped.
-    pub fn pack<W: Write>(
+    pub fn pack(
         &self,
         paths: impl Iterator<Item = Result<PathBuf>>,
-        writer: &mut ArchiveWriter<W>,
+        output: &mut dyn EntryOutput,
         watch: &dyn CopyObserver,
     ) -> Result<CopyTally> {
         let mut tally = CopyTally::default();
@@ -112,17 +112,17 @@ impl PackSource<'_> {
             let name = path.strip_prefix(self.path).context("a path outside of the tree")?;
             let name = EntryName::parse(name.as_os_str().as_bytes())
                 .with_context(|| format!("cannot copy {path:?}"))?;
-            self.add(&path, name, &mut head, writer, watch, &mut tally)?;
+            self.add(&path, name, &mut head, output, watch, &mut tally)?;
         }
         Ok(tally)
     }
 
-    fn add<W: Write>(
+    fn add(
         &self,
         path: &Path,
         name: EntryName,
         head: &mut Vec<u8>,
-        writer: &mut ArchiveWriter<W>,
+        output: &mut dyn EntryOutput,
         watch: &dyn CopyObserver,
         tally: &mut CopyTally,
     ) -> Result<()> {
@@ -173,13 +173,13 @@ impl PackSource<'_> {
         let (mode, modified) = (found.st_mode & 0o777, FileTime::of(&found));
         let entry = TarEntry { name, kind, mode, modified };
         match &mut content {
-            Some(content) => match writer.file(&entry, &mut head.chain(content), watch) {
+            Some(content) => match output.file(&entry, &mut head.chain(content), watch) {
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                     bail!("{path:?} became shorter while it was copied")
                 }
                 result => result.with_context(|| format!("cannot send {path:?}"))?,
             },
-            None => writer.entry(&entry).with_context(|| format!("cannot send {path:?}"))?,
+            None => output.entry(&entry).with_context(|| format!("cannot send {path:?}"))?,
         }
         match entry.kind {
             EntryKind::Special => tally.skip(entry.name, &entry.kind),

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::broken::ArchiveError;
 use super::entry::TarEntry;
+use super::entry_output::EntryOutput;
 use super::receive::EntrySink;
 use super::writer::ArchiveWriter;
 

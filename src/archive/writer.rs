@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use tar::{EntryType, Header};
 
 use super::entry::{EntryKind, FileTime, TarEntry};
+use super::entry_output::EntryOutput;
 use super::pax;
 use super::tally::CopyObserver;
 
@@ -35,44 +36,6 @@ impl<W: Write> ArchiveWriter<W> {
         let mut records = Vec::new();
         pax::push(&mut records, pax::TOTAL, bytes.to_string().as_bytes());
         self.extension(EntryType::XGlobalHeader, &records)
-    }
-
-    /// Writes an entry without content.
-    pub fn entry(&mut self, entry: &TarEntry) -> io::Result<()> {
-        debug_assert!(!matches!(entry.kind, EntryKind::File { .. }), "a file has content");
-        self.header(entry)
-    }
-
-    /// Writes a file: as many bytes of `content` as its entry says.
-    ///
-    /// # Errors
-    /// Those of the stream and of `content`; [`io::ErrorKind::UnexpectedEof`] if it is shorter.
-    pub fn file(
-        &mut self,
-        entry: &TarEntry,
-        content: &mut dyn Read,
-        watch: &dyn CopyObserver,
-    ) -> io::Result<()> {
-        let EntryKind::File { size } = entry.kind else { unreachable!("only a file has content") };
-        self.header(entry)?;
-        let mut left = size;
-        while left > 0 {
-            if self.filled == BUFFER {
-                self.flush()?;
-            }
-            let room = &mut self.buffer[self.filled..];
-            let wanted = room.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let count = match content.read(&mut room[..wanted]) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            self.filled += count;
-            left -= count as u64;
-            watch.moved(count as u64);
-        }
-        self.pad(size)
     }
 
     /// Ends the stream, and returns what it was written to.
@@ -174,6 +137,41 @@ impl<W: Write> ArchiveWriter<W> {
         self.out.write_all(&self.buffer[..self.filled])?;
         self.filled = 0;
         Ok(())
+    }
+}
+
+impl<W: Write> EntryOutput for ArchiveWriter<W> {
+    fn entry(&mut self, entry: &TarEntry) -> io::Result<()> {
+        debug_assert!(!matches!(entry.kind, EntryKind::File { .. }), "a file has content");
+        self.header(entry)
+    }
+
+    fn file(
+        &mut self,
+        entry: &TarEntry,
+        content: &mut dyn Read,
+        watch: &dyn CopyObserver,
+    ) -> io::Result<()> {
+        let EntryKind::File { size } = entry.kind else { unreachable!("only a file has content") };
+        self.header(entry)?;
+        let mut left = size;
+        while left > 0 {
+            if self.filled == BUFFER {
+                self.flush()?;
+            }
+            let room = &mut self.buffer[self.filled..];
+            let wanted = room.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let count = match content.read(&mut room[..wanted]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.filled += count;
+            left -= count as u64;
+            watch.moved(count as u64);
+        }
+        self.pad(size)
     }
 }
 

@@ -9,7 +9,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::host::agent_channel::AgentChannel;
 use crate::host::launcher::LaunchSpec;
+use crate::host::sparse;
 use crate::host::wait::WaitLimit;
+use crate::model::layout::FILES_DISK_SIZE;
 use crate::model::{
     Accelerator, BackendKind, BootFiles, FrozenFiles, LinkKind, VmId, VmManifest, VmPaths,
 };
@@ -68,6 +70,14 @@ impl<'a> BackendVm<'a> {
             MemorySource::ToFreeze(files) => files.disk.clone(),
             MemorySource::Fresh | MemorySource::Frozen(_) => self.paths.disk(),
         }
+    }
+
+    /// The disk with the files that are copied into it, which it can only read. A frozen VM has that of the VM for
+    /// which it is made, empty.
+    pub(super) fn files_disk(&self) -> Result<PathBuf> {
+        let path = self.paths.files_disk();
+        sparse::open_sized(&path, FILES_DISK_SIZE)?;
+        Ok(path)
     }
 
     /// The files of the frozen VM, if this VM becomes or continues one.

@@ -1,5 +1,6 @@
 //! `mayfly run`.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 
 use anyhow::{Result, bail};
@@ -17,7 +18,8 @@ use crate::guest::CommandExit;
 use crate::host::signals::PendingSignals;
 use crate::host::{clock, process};
 use crate::lifecycle::{
-    self, CommandWords, CreateRequest, ExecCommand, PhaseTimings, StartCaller, StreamPurpose,
+    self, CommandWords, CreateRequest, DiskCopyPlan, ExecCommand, PhaseTimings, StartCaller,
+    StreamPurpose,
 };
 use crate::model::{Refusal, TimeSpan};
 use crate::output::{ErrorReport, about_mount};
@@ -112,11 +114,17 @@ pub fn serve(app: &AppContext, mut args: Args) -> Result<u8> {
     let mut remark = |remark| app.printer.remark(&remark);
     let mut caller =
         StartCaller { signals: &mut signals, timings: &mut timings, remark: &mut remark };
+    // The files are read while the VM starts.
+    let (plan, begun) = (copies.disk_copy(), Cell::new(None));
     let create = |signals: &mut PendingSignals, pool| {
-        create_vm(app, &manager, &CreateRequest { pool, ..request.clone() }, signals)
+        let new = create_vm(app, &manager, &CreateRequest { pool, ..request.clone() }, signals)?;
+        // If it cannot be begun, the files are sent instead.
+        let begin = |plan: DiskCopyPlan| plan.begin(&manager, new.record()).ok().flatten();
+        begun.set(plan.clone().and_then(begin));
+        Ok(new)
     };
     let run = lifecycle::run(&manager, options, &mut caller, create, |agent, signals, timings| {
-        copies.copy_in(app, agent, signals, timings)?;
+        copies.copy_in(app, begun.take(), agent, signals, timings)?;
         let outcome = lifecycle::run_in(agent, command, signals, timings)?;
         let failed = match outcome.exit {
             // A command that did not start has made nothing to copy, and a VM that has ended sends nothing.

@@ -1,8 +1,8 @@
 //! Sparse files: copying them, and making files sparse.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -82,6 +82,25 @@ fn copy_data(from: &File, to: &File) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Opens a file for writing. If it is missing, it is created, without content. It becomes `size` bytes long, if it
+/// is not. Everybody who can enter its directory may read it.
+pub fn open_sized(path: &Path, size: u64) -> Result<File> {
+    let opened = || {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(path)?;
+        if file.metadata()?.len() != size {
+            file.set_permissions(Permissions::from_mode(0o644))?;
+            file.set_len(size)?;
+        }
+        Ok::<_, std::io::Error>(file)
+    };
+    opened().with_context(|| format!("cannot create {}", path.display()))
 }
 
 /// Calls `visit` with the start and end of each part of `file` that is not a hole, in order. On a file system

@@ -36,8 +36,8 @@ pub use doctor::{HostDiagnosis, diagnose};
 pub use extend::extend;
 pub use guest::{
     AgentConversation, CommandWords, CopyIn, CopyOut, CopyPayload, CopyRoom, CopySize, CopyStore,
-    CopyUser, DenialNotes, ExecCommand, ExecStreams, FinishedCommand, command_defaults, copy_in,
-    copy_out, exec, in_parallel, list_paths, program_to_run, run_in,
+    CopyUser, DenialNotes, DiskCopy, DiskCopyPlan, ExecCommand, ExecStreams, FinishedCommand,
+    command_defaults, copy_in, copy_out, exec, in_parallel, list_paths, program_to_run, run_in,
 };
 pub use images::{
     ImportRequest, PruneReport, build_image, import_image, list_templates, prune_images,

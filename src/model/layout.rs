@@ -26,6 +26,10 @@ pub const CONTROL_PORT: u32 = 0;
 /// The longest path of a Unix socket: `sun_path` has 108 bytes, the last of which is zero.
 pub const MAX_SOCKET_PATH: usize = 107;
 
+/// The size in bytes of a VM's files disk. It is part of what a template remembers, so it is always the same. The file
+/// takes only what is written to it.
+pub const FILES_DISK_SIZE: u64 = 64 << 30;
+
 /// The two directories of a VM: one for its files, one for its sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmPaths {
@@ -55,6 +59,11 @@ impl VmPaths {
     /// The VM's writable disk.
     pub fn disk(&self) -> PathBuf {
         self.dir.join("disk.img")
+    }
+
+    /// A disk that the VM can only read, for the files that `run` copies into it.
+    pub fn files_disk(&self) -> PathBuf {
+        self.dir.join("files.img")
     }
 
     /// What the guest's serial console printed.

@@ -120,6 +120,9 @@ pub enum UnpackInput {
     },
     /// A tar archive, to be unpacked in the directory at the path.
     Archive,
+    /// Nothing: the files are in the file system on the VM's files disk, which becomes the directory at the path. Only
+    /// root can ask for this, once in a VM, and only if nothing is there. Missing parent directories are created.
+    Disk,
 }
 
 /// A signal for the command's process group.

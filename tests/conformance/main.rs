@@ -23,6 +23,7 @@ mod hostile;
 mod imported;
 mod life;
 mod machine;
+mod mounted_copies;
 mod network;
 mod network_denials;
 mod network_life;
@@ -92,6 +93,10 @@ suite! {
         machine::memory_that_runs_out_costs_the_command_only;
         machine::orphans_are_reaped;
         machine::the_guest_knows_its_name_and_the_time;
+        mounted_copies::a_large_tree_is_mounted_as_it_was;
+        mounted_copies::a_mounted_tree_can_be_changed;
+        mounted_copies::an_interrupted_copy_leaves_no_vm;
+        mounted_copies::what_is_there_stays_and_is_merged_with;
         network::a_guest_reaches_what_is_allowed_and_nothing_else;
         network::a_guest_that_misuses_its_interface_keeps_its_agent;
         network::a_port_that_cannot_be_had_is_an_error_with_a_remedy;

@@ -17,6 +17,8 @@ use crate::sys::{descriptor, file_system};
 pub const ROOT_DISK: &str = "/dev/vda";
 /// The VM's own disk.
 pub const OWN_DISK: &str = "/dev/vdb";
+/// The disk with files that the host copies into the VM, which can only read it.
+pub const FILES_DISK: &str = "/dev/vdc";
 
 /// What must be flushed and remounted read-only at the end.
 #[derive(Debug, Default)]

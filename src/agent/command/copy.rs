@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::failure::failure;
+use super::mounted_copy;
 use crate::archive::{
     self, ArchiveReader, ArchiveWriter, CopyDestination, CopySource, CopyTarget, EntryKind,
     PackSource, StagingDirectory, UnpackQuota, UnpackRules, extract, receive,
@@ -96,6 +97,9 @@ fn pack(request: &PackRequest) -> Result<()> {
 fn unpack(request: &UnpackRequest) -> Result<()> {
     on_signals(SigHandler::Handler(ask_to_stop), &STOPPING)?;
     let path = path(&request.path);
+    if let UnpackInput::Disk = request.input {
+        return mounted_copy::mount(path);
+    }
     if let UnpackInput::Tree { parents: true, .. } = request.input {
         archive::make_parents(path)?;
     }
@@ -111,6 +115,7 @@ fn unpack(request: &UnpackRequest) -> Result<()> {
             extract(input, &mut tree)?;
             target
         }
+        UnpackInput::Disk => unreachable!("it was handled above"),
         UnpackInput::Tree { name, contents, .. } => {
             let mut reader = ArchiveReader::new(input);
             let (root, _) = receive(&mut reader, &mut tree, &mut UnpackQuota::unlimited(), &())

@@ -5,6 +5,7 @@ mod defaults;
 mod failure;
 mod input;
 mod login;
+mod mounted_copy;
 mod prepare;
 mod relay;
 mod running;

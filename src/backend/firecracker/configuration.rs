@@ -12,6 +12,8 @@ pub const KERNEL: &str = "vmlinux";
 pub const INITRD: &str = "initrd.img";
 pub const ROOTFS: &str = "rootfs.ext4";
 pub const DISK: &str = "disk.img";
+/// The files disk.
+pub const FILES: &str = "files.img";
 /// A frozen VM's memory.
 pub const MEMORY: &str = "memory";
 /// The state of a frozen VM's CPUs and devices.
@@ -37,7 +39,7 @@ const BOOT_ARGS: &str = "console=ttyS0 quiet reboot=k panic=-1 pci=off 8250.nr_u
 #[serde(rename_all = "kebab-case")]
 struct Configuration {
     boot_source: BootSource,
-    drives: [Drive; 2],
+    drives: [Drive; 3],
     machine_config: MachineConfig,
     vsock: Vsock,
     entropy: Entropy,
@@ -91,7 +93,11 @@ pub fn build(manifest: &VmManifest) -> String {
         boot_source: BootSource { kernel_image_path: KERNEL, initrd_path: INITRD, boot_args },
         // In the order of the guest's device names. The agent mounts the root file system, not the
         // kernel, so no drive is the root device.
-        drives: [drive("root", ROOTFS, true), drive("disk", DISK, false)],
+        drives: [
+            drive("root", ROOTFS, true),
+            drive("disk", DISK, false),
+            drive("files", FILES, true),
+        ],
         machine_config: MachineConfig {
             vcpu_count: manifest.vcpu_count,
             mem_size_mib: manifest.mem_mib,
@@ -135,6 +141,10 @@ mod tests {
                 {
                     "drive_id": "disk", "path_on_host": "disk.img", "is_root_device": false,
                     "is_read_only": false, "cache_type": "Writeback",
+                },
+                {
+                    "drive_id": "files", "path_on_host": "files.img", "is_root_device": false,
+                    "is_read_only": true, "cache_type": "Unsafe",
                 },
             ],
             "machine-config": { "vcpu_count": 2, "mem_size_mib": 512 },

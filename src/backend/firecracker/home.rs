@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
-use super::configuration::{self, API, DISK, INITRD, KERNEL, MEMORY, ROOTFS, STATE};
+use super::configuration::{self, API, DISK, FILES, INITRD, KERNEL, MEMORY, ROOTFS, STATE};
 use crate::backend::interface::{BackendVm, MemorySource};
 use crate::host::cgroup::{self, CgroupHierarchy};
 use crate::host::launcher::{BindAccess, BindMount, HostUser, LaunchBounds, LaunchProgram};
@@ -60,7 +60,7 @@ pub fn prepare(
         write_file(&files.state, b"", 0o600)?;
     }
 
-    let files = files(vm, boot);
+    let files = files(vm, boot)?;
     let mut bounds = LaunchBounds { file_size: Some(file_size), ..LaunchBounds::default() };
     let Some(uid) = manifest.vmm_uid else {
         // A VMM of an ordinary user can open the files itself.
@@ -127,9 +127,12 @@ pub fn reclaim(manifest: &VmManifest, files: &FrozenFiles) -> Result<()> {
 }
 
 /// The files in a VMM's home: their paths, their names there, and how they may be accessed.
-fn files(vm: BackendVm, boot: &BootFiles) -> Vec<(PathBuf, &'static str, BindAccess)> {
-    let mut files =
-        vec![(boot.rootfs.clone(), ROOTFS, BindAccess::Read), (vm.disk(), DISK, BindAccess::Write)];
+fn files(vm: BackendVm, boot: &BootFiles) -> Result<Vec<(PathBuf, &'static str, BindAccess)>> {
+    let mut files = vec![
+        (boot.rootfs.clone(), ROOTFS, BindAccess::Read),
+        (vm.disk(), DISK, BindAccess::Write),
+        (vm.files_disk()?, FILES, BindAccess::Read),
+    ];
     if boots(vm.memory) {
         files.push((boot.kernel.clone(), KERNEL, BindAccess::Read));
         files.push((boot.initrd.clone(), INITRD, BindAccess::Read));
@@ -143,7 +146,7 @@ fn files(vm: BackendVm, boot: &BootFiles) -> Vec<(PathBuf, &'static str, BindAcc
         files.push((frozen.memory.clone(), MEMORY, access));
         files.push((frozen.state.clone(), STATE, access));
     }
-    files
+    Ok(files)
 }
 
 fn boots(memory: MemorySource) -> bool {
@@ -368,9 +371,10 @@ mod tests {
         let fresh = BackendVm::new(&manifest, &paths, Some(&boot));
         let files = frozen(dir.path());
         let programs = JailPrograms { firecracker: "/usr/bin/firecracker".into(), jailer: None };
-        let to_boot = ["config.json", "disk.img", "initrd.img", "rootfs.ext4", "vmlinux"];
-        let to_freeze = [&to_boot[..3], &["memory", "rootfs.ext4", "state", "vmlinux"]].concat();
-        let to_thaw = ["disk.img", "memory", "rootfs.ext4", "state"];
+        let to_boot =
+            ["config.json", "disk.img", "files.img", "initrd.img", "rootfs.ext4", "vmlinux"];
+        let to_freeze = [&to_boot[..4], &["memory", "rootfs.ext4", "state", "vmlinux"]].concat();
+        let to_thaw = ["disk.img", "files.img", "memory", "rootfs.ext4", "state"];
         let cases: [(MemorySource, &[&str]); 4] = [
             (MemorySource::Fresh, &to_boot),
             (MemorySource::Fresh, &to_boot),

@@ -12,6 +12,8 @@ pub struct InheritedFiles {
     pub initrd: RawFd,
     pub rootfs: RawFd,
     pub disk: RawFd,
+    /// The files disk.
+    pub files: RawFd,
     pub console: RawFd,
     /// Listening sockets, the control port first.
     pub ports: Vec<RawFd>,
@@ -120,10 +122,11 @@ pub fn build(
     // Both layers are explicitly raw, so that QEMU does not probe the format: a guest could write
     // the header of another one to its disk. No file locking: a base image is shared, and a disk is
     // guarded by the VM's lock.
-    for (set, (node, file, read_only)) in
-        [("root", opened.rootfs, true), ("disk", opened.disk, false)].into_iter().enumerate()
-    {
-        let set = set + 1;
+    for (set, node, file, read_only) in [
+        (1, "root", opened.rootfs, true),
+        (2, "disk", opened.disk, false),
+        (4, "files", opened.files, true),
+    ] {
         let mode = if read_only { "read-only=on" } else { "discard=unmap" };
         add("-add-fd", format!("fd={file},set={set}"));
         add(
@@ -206,6 +209,7 @@ mod tests {
             initrd: 11,
             rootfs: 12,
             disk: 13,
+            files: 20,
             console: 14,
             ports: vec![15, 16],
             memory,
@@ -236,6 +240,10 @@ mod tests {
             -blockdev driver=file,node-name=disk-file,filename=/dev/fdset/2,locking=off,discard=unmap \
             -blockdev driver=raw,node-name=disk,file=disk-file,discard=unmap \
             -device virtio-blk-device,drive=disk,werror=enospc \
+            -add-fd fd=20,set=4 \
+            -blockdev driver=file,node-name=files-file,filename=/dev/fdset/4,locking=off,read-only=on \
+            -blockdev driver=raw,node-name=files,file=files-file,read-only=on \
+            -device virtio-blk-device,drive=files \
             -add-fd fd=14,set=3 -chardev file,id=console,path=/dev/fdset/3,append=on \
             -serial chardev:console -device virtio-rng-device -device virtio-serial-device \
             -chardev socket,id=later,fd=19,server=on,wait=off \

@@ -85,6 +85,7 @@ impl Backend for QemuBackend {
             initrd: keep(open(&boot.initrd, false)?),
             rootfs: keep(open(&boot.rootfs, false)?),
             disk: keep(open(&vm.disk(), true)?),
+            files: keep(open(&vm.files_disk()?, false)?),
             console: keep(log::open(&vm.paths.console(), Some(limit))?.into()),
             memory: match vm.memory {
                 MemorySource::Fresh => None,

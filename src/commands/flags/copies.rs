@@ -14,12 +14,15 @@ use crate::commands::build_progress::with_build_progress;
 use crate::host::named_file;
 use crate::host::signals::{PendingSignals, SignalInterrupt};
 use crate::lifecycle::{
-    AgentConversation, CopyIn, CopyOut, CopyPayload, CopySize, CopyStore, CopyUser, PhaseTimings,
-    VmManager, copy_in, copy_out,
+    AgentConversation, CopyIn, CopyOut, CopyPayload, CopySize, CopyStore, CopyUser, DiskCopy,
+    DiskCopyPlan, PhaseTimings, VmManager, copy_in, copy_out,
 };
 use crate::model::{CommandDefaults, Refusal};
 use crate::output::CopyProgress;
 use crate::protocol::{ExecRequest, WireText};
+
+/// The weight of a copy that is as fast when it is mounted as when it is sent.
+const MOUNTED_WEIGHT: u64 = 4 << 20;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Files")]
@@ -52,6 +55,8 @@ pub struct CopyFlags {
 #[derive(Debug)]
 pub struct PreparedCopies {
     inward: Vec<(OsString, CopyIn)>,
+    /// Which of them is large enough to be written to the files disk.
+    on_disk: Option<(usize, DiskCopyPlan)>,
     /// Paths in the VM, and where they are copied to.
     outward: Vec<(OsString, PathBuf, CopyUser)>,
 }
@@ -102,43 +107,67 @@ impl CopyFlags {
             let run_as = CopyUser { user: user.clone(), cwd: exec.cwd.clone() };
             outward.push((path.to_owned(), to, run_as));
         }
-        Ok(PreparedCopies { inward, outward })
+        Ok(PreparedCopies { inward, on_disk: None, outward })
     }
 }
 
 impl PreparedCopies {
-    /// What is copied into the VM.
+    /// What is copied into the VM. Also finds out which of the copies is large.
     ///
     /// # Errors
     /// A file list that git cannot make; a signal.
-    pub fn measure(&self, app: &AppContext, signals: &mut PendingSignals) -> Result<CopySize> {
+    pub fn measure(&mut self, app: &AppContext, signals: &mut PendingSignals) -> Result<CopySize> {
         with_build_progress(app, signals, |progress| {
             let mut size = CopySize::default();
-            for (path, copy) in &self.inward {
+            let mut heaviest = MOUNTED_WEIGHT;
+            for (index, (path, copy)) in self.inward.iter().enumerate() {
+                let (weight, bytes) = (size.weight(), size.bytes());
                 size.add(copy, progress)
                     .with_context(|| format!("cannot copy {} into the VM", path.display()))?;
+                let weight = size.weight() - weight;
+                if weight >= heaviest
+                    && let Some(plan) = DiskCopyPlan::of(copy, size.bytes() - bytes)
+                {
+                    (self.on_disk, heaviest) = (Some((index, plan)), weight);
+                }
             }
             Ok(size)
         })
     }
 
-    /// Copies everything into the VM.
+    /// The copy to begin with as soon as there is a VM.
+    pub fn disk_copy(&self) -> Option<DiskCopyPlan> {
+        self.on_disk.as_ref().map(|(_, plan)| plan.clone())
+    }
+
+    /// Copies everything into the VM. `begun` is the copy that was begun by [`PreparedCopies::disk_copy`].
     ///
     /// # Errors
     /// The first copy that fails.
     pub fn copy_in(
         &mut self,
         app: &AppContext,
+        mut begun: Option<DiskCopy>,
         conversation: &mut AgentConversation<'_>,
         signals: &mut PendingSignals,
         timings: &mut PhaseTimings,
     ) -> Result<()> {
+        let on_disk = self.on_disk.as_ref().map(|(index, _)| *index);
         let any = !self.inward.is_empty();
-        for (path, copy) in self.inward.drain(..) {
+        for (index, (path, copy)) in self.inward.drain(..).enumerate() {
             let shown = path.display().to_string();
             let progress = CopyProgress::new(app.printer, &shown);
-            let tally = copy_in(&mut conversation.session, copy, signals, &progress)
-                .with_context(|| format!("cannot copy {shown} into the VM"))?;
+            let session = &mut conversation.session;
+            let begun = if on_disk == Some(index) { begun.take() } else { None };
+            let mounted = match begun {
+                Some(begun) => begun.finish(session, signals, &progress),
+                None => Ok(None),
+            };
+            let tally = match mounted {
+                Ok(None) => copy_in(session, copy, signals, &progress),
+                mounted => mounted,
+            };
+            let tally = tally.with_context(|| format!("cannot copy {shown} into the VM"))?;
             drop(progress);
             tally.iter().for_each(|tally| app.printer.skipped(tally));
         }

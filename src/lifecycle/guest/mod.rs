@@ -11,7 +11,8 @@ mod parallel;
 
 pub use conversation::AgentConversation;
 pub use copy::{
-    CopyIn, CopyOut, CopyPayload, CopyRoom, CopySize, CopyStore, CopyUser, copy_in, copy_out,
+    CopyIn, CopyOut, CopyPayload, CopyRoom, CopySize, CopyStore, CopyUser, DiskCopy, DiskCopyPlan,
+    copy_in, copy_out,
 };
 pub use defaults::{CommandWords, command_defaults, program_to_run};
 pub use denial_watch::DenialNotes;

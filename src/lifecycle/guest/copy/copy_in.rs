@@ -10,7 +10,7 @@ use super::outcome::{ERROR_LIMIT, check_outcome};
 use super::request::{CopyIn, CopyPayload, request};
 use super::unignored::unignored;
 use super::worker::with_worker;
-use crate::archive::{ArchiveWriter, CopyObserver, CopyTally, PackSource, own_name};
+use crate::archive::{ArchiveWriter, CopyObserver, CopyTally, EntryOutput, PackSource, own_name};
 use crate::guest::{AgentSession, CommandOutcome, ExecIo, OutputSink, StdinSource};
 use crate::host::signals::PendingSignals;
 use crate::protocol::{ExecProgram, ExecRequest, UnpackInput, UnpackRequest, WireText};
@@ -33,7 +33,7 @@ pub fn copy_in(
         |input| request(ExecProgram::Unpack(UnpackRequest { path: to, input }), run_as, true);
     match payload {
         CopyPayload::Archive(archive) => {
-            let outcome = exec(session, &unpack(UnpackInput::Archive), archive, signals)?;
+            let outcome = exec(session, &unpack(UnpackInput::Archive), Some(archive), signals)?;
             check_outcome(&outcome).map(|()| None)
         }
         CopyPayload::Tree { path, follow, contents, exclude_ignored } => {
@@ -61,7 +61,7 @@ fn tree(
         cancel,
         signals,
         || pack(source, exclude_ignored, CancellablePipe { pipe: write.into(), cancel }, observer),
-        |signals| exec(session, unpack, read, signals),
+        |signals| exec(session, unpack, Some(read), signals),
         Ok,
     )
 }
@@ -73,6 +73,20 @@ fn pack(
     observer: &dyn CopyObserver,
 ) -> Result<CopyTally> {
     let cancel = out.cancel;
+    let mut writer = ArchiveWriter::new(out);
+    let tally = pack_into(&mut writer, source, exclude_ignored, cancel, observer)?;
+    writer.finish().context("cannot send the end of the archive")?;
+    Ok(tally)
+}
+
+/// Writes a tree to `output`, until `cancel` is set.
+pub fn pack_into(
+    output: &mut dyn EntryOutput,
+    source: PackSource<'_>,
+    exclude_ignored: bool,
+    cancel: &CancelEvent,
+    observer: &dyn CopyObserver,
+) -> Result<CopyTally> {
     let check = || cancel.check().map_err(Error::new);
     let listed = if exclude_ignored { Some(unignored(&source, &check)?) } else { None };
     let paths = || -> Box<dyn Iterator<Item = Result<PathBuf>> + '_> {
@@ -84,22 +98,20 @@ fn pack(
     if observer.is_shown() {
         observer.total(source.total(paths().take_while(|_| !cancel.is_set())));
     }
-    let mut writer = ArchiveWriter::new(out);
     let until_cancelled = paths().map(|path| check().and(path));
-    let tally = source.pack(until_cancelled, &mut writer, observer)?;
-    writer.finish().context("cannot send the end of the archive")?;
-    Ok(tally)
+    source.pack(until_cancelled, output, observer)
 }
 
-fn exec(
+/// Runs a copy in the VM, with this input.
+pub fn exec(
     session: &mut AgentSession,
     unpack: &ExecRequest,
-    input: OwnedFd,
+    input: Option<OwnedFd>,
     signals: &mut PendingSignals,
 ) -> Result<CommandOutcome> {
     let captured = || OutputSink::Capture { limit: ERROR_LIMIT };
     let io = ExecIo {
-        stdin: Some(StdinSource::Bytes(input)),
+        stdin: input.map(StdinSource::Bytes),
         stdout: captured(),
         stderr: captured(),
         signals,

@@ -4,6 +4,7 @@
 mod cancel;
 mod copy_in;
 mod copy_out;
+mod disk_copy;
 mod outcome;
 mod request;
 mod size;
@@ -12,5 +13,6 @@ mod worker;
 
 pub use copy_in::copy_in;
 pub use copy_out::copy_out;
+pub use disk_copy::{DiskCopy, DiskCopyPlan};
 pub use request::{CopyIn, CopyOut, CopyPayload, CopyStore, CopyUser};
 pub use size::{CopyRoom, CopySize};

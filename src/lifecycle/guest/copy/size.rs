@@ -18,6 +18,9 @@ use crate::sys::file_system;
 /// Where a guest's memory is, and not its disk.
 const IN_MEMORY: [&str; 2] = ["/dev", "/run"];
 
+/// A guest creates a file in the time in which it writes this many bytes.
+const BYTES_PER_FILE: u64 = 1 << 16;
+
 /// The bytes that copies take on the VM's disk. Holes do not count, nor does a file that was counted under another
 /// name.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +30,8 @@ pub struct CopySize {
     /// To absolute paths, which on the mock backend are anywhere on the host.
     absolute: u64,
     counted: FilesOnce,
+    /// How many there are.
+    files: u64,
 }
 
 /// What bounds the copies into a VM, in bytes.
@@ -63,6 +68,7 @@ impl CopySize {
         let sum = if to.is_absolute() { &mut self.absolute } else { &mut self.relative };
         for path in paths {
             check()?;
+            self.files += 1;
             let file = path.ok().and_then(|path| source.file_at(&path));
             // Some file systems reserve more than a file needs.
             *sum += file.map_or(0, |file| self.counted.count(&file).min(file.len()));
@@ -70,8 +76,18 @@ impl CopySize {
         Ok(())
     }
 
+    /// Bytes in files.
+    pub fn bytes(&self) -> u64 {
+        self.relative + self.absolute
+    }
+
+    /// How long a guest takes to create the files, in the bytes that it writes in this time.
+    pub fn weight(&self) -> u64 {
+        self.bytes() + self.files * BYTES_PER_FILE
+    }
+
     pub fn is_nothing(&self) -> bool {
-        self.relative + self.absolute == 0
+        self.bytes() == 0
     }
 
     /// Refuses copies that cannot fit. `verb` is one that makes a VM with a larger disk.
