@@ -10,6 +10,7 @@
 
 mod bare;
 mod cold;
+mod copies;
 mod exec;
 mod host;
 mod memory;
@@ -114,6 +115,9 @@ fn measure_qemu(
     if options.wants(Part::Parallel) {
         parallel::measure(workspace, QEMU, options, report)?;
     }
+    if options.wants(Part::Copies) {
+        copies::measure(workspace, QEMU, 1.5, options, report)?;
+    }
     if options.wants(Part::Exec) {
         exec::measure(workspace, options, signals, report)?;
     }
@@ -142,6 +146,7 @@ fn measure_firecracker(
             warm::measure(workspace, &comparison, options, signals, report)?;
         }
     }
+    copies::measure(workspace, FIRECRACKER, 2.0, options, report)?;
     memory::measure(workspace, FIRECRACKER, report)?;
     parallel::measure(workspace, FIRECRACKER, options, report)
 }

@@ -75,6 +75,8 @@ pub enum Part {
     Memory,
     /// run -- true many times, several at a time
     Parallel,
+    /// run --copy-in of many files
+    Copies,
     /// exec in a running VM
     Exec,
     /// Output and input of a command
@@ -99,6 +101,7 @@ impl Options {
             Part::Pool,
             Part::Memory,
             Part::Parallel,
+            Part::Copies,
             Part::Exec,
             Part::Stream,
             Part::Network,
