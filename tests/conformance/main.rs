@@ -95,6 +95,7 @@ suite! {
         machine::the_guest_knows_its_name_and_the_time;
         mounted_copies::a_large_tree_is_mounted_as_it_was;
         mounted_copies::a_mounted_tree_can_be_changed;
+        mounted_copies::a_vm_of_the_pool_mounts_what_was_written_after_its_start;
         mounted_copies::an_interrupted_copy_leaves_no_vm;
         mounted_copies::what_is_there_stays_and_is_merged_with;
         network::a_guest_reaches_what_is_allowed_and_nothing_else;

@@ -142,6 +142,21 @@ pub fn what_is_there_stays_and_is_merged_with(bench: &Bench) {
         .prints("nobody\nnobody\nnobody\n");
 }
 
+pub fn a_vm_of_the_pool_mounts_what_was_written_after_its_start(bench: &Bench) {
+    if bench.skips("nothing is mounted on the host") || bench.lacks_templates() {
+        return;
+    }
+    let tree = bench.env.root().join("tree");
+    make_tree(&tree);
+    bench.env.run(&["pool", "fill", "-q", "--mem", "256M", "-n", "1"]).is(0, "[..]", "");
+    let id = bench.env.run(&["pool", "ls", "-q"]).line();
+    let mut words = run("tree", &format!("{LIST}; {MOUNTED}")).to_vec();
+    words.insert(1, "--json".into());
+    let answer = bench.env.run(&words).json();
+    assert_eq!(answer["vm_id"], *id, "{answer}");
+    assert_eq!(answer["stdout"], format!("{}1\n", listed(&tree)), "{answer}");
+}
+
 pub fn an_interrupted_copy_leaves_no_vm(bench: &Bench) {
     if bench.skips("nothing is mounted on the host") {
         return;
