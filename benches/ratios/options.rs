@@ -11,7 +11,7 @@ pub struct Options {
     #[arg(value_enum)]
     parts: Vec<Part>,
 
-    /// How many pairs of boots to take
+    /// How many pairs of boots to take, and how many rounds with the pool
     #[arg(long, env = "MAYFLY_BENCH_PAIRS", default_value_t = 7, value_name = "N")]
     pub pairs: usize,
 

@@ -54,7 +54,8 @@ pub fn fill(
 ) -> Result<VmRecord> {
     let record = create(caller.signals)?;
     let id = record.id();
-    let filled = check_memory(record.manifest.mem_mib).and_then(|()| {
+    let memory = check_memory(memory::available_mib(), record.manifest.mem_mib);
+    let filled = memory.map_err(Into::into).and_then(|()| {
         let started = start(manager, id, options, caller)?;
         let mut session = started.booted.session;
         warm_up(&mut session, caller.signals)?;
@@ -71,9 +72,9 @@ pub fn fill(
     })
 }
 
-fn check_memory(mem_mib: u32) -> Result<()> {
-    // What cannot be found out does not forbid it.
-    let Some(available) = memory::available_mib() else { return Ok(()) };
+/// Refuses a VM if the host has too little memory. What cannot be found out does not forbid it.
+fn check_memory(available: Option<u64>, mem_mib: u32) -> Result<(), Refusal> {
+    let Some(available) = available else { return Ok(()) };
     if available >= u64::from(mem_mib) + FREE_MIB {
         return Ok(());
     }
@@ -82,8 +83,7 @@ fn check_memory(mem_mib: u32) -> Result<()> {
         "{available} MiB of memory are available, too little for another VM of {wanted} beside {kept} for the host"
     );
     Err(Refusal::new(RefusalKind::LimitReached, message)
-        .hint("'mayfly pool drain' frees what waiting VMs use")
-        .into())
+        .hint("'mayfly pool drain' frees what waiting VMs use"))
 }
 
 /// The right to fill the pool with VMs of one kind. Dropping it gives it to the next command.
@@ -139,4 +139,21 @@ pub fn sweep(manager: &VmManager, dry_run: bool) -> Result<Vec<PathBuf>> {
         swept.push(path);
     }
     Ok(swept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_vm_is_added_that_could_leave_the_host_too_little_memory() {
+        assert_eq!(check_memory(None, 1024), Ok(()));
+        assert_eq!(check_memory(Some(1024 + FREE_MIB), 1024), Ok(()));
+        let refusal = check_memory(Some(1024 + FREE_MIB - 1), 1024).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::LimitReached);
+        assert_eq!(
+            refusal.message,
+            "1535 MiB of memory are available, too little for another VM of 1G beside 512M for the host"
+        );
+    }
 }
