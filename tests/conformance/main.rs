@@ -153,6 +153,7 @@ suite! {
         life::a_vmm_that_hangs_at_its_start_is_waited_for;
         life::a_vmm_that_is_killed_leaves_a_vm_that_can_start_again;
         life::run_does_it_all_at_once;
+        mounted_copies::a_large_tree_is_mounted_as_it_was;
         network::a_guest_reaches_what_is_allowed_and_nothing_else;
         network::published_ports_lead_into_the_guest_after_every_start;
         network_life::a_lost_helper_is_replaced_by_the_next_command;
