@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::Value;
 
 use crate::support::environment::Environment;
 use crate::support::live::Live;
-use crate::support::processes::{eventually, lives};
+use crate::support::processes::{self, eventually, lives};
 
 /// Fills the pool, and returns the ids.
 fn fill(env: &Environment, flags: &[&str]) -> Vec<String> {
@@ -290,6 +293,39 @@ fn a_run_fills_the_pool_again_and_its_output_ends_at_once() {
         env.leftovers().is_empty()
     });
     assert!(!env.state().join("pool.log").exists());
+}
+
+#[test]
+fn a_refill_holds_nothing_of_the_command_before_it() {
+    let mut env = refilling();
+    // Whoever reads the profiles waits for a writer, first the command and then its refill.
+    let pipe = env.root().join("profiles");
+    mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    env.set("MAYFLY_PROFILES", &pipe);
+    let mut live = env.live(&["run", "--", "echo", "here"]);
+    fs::write(&pipe, "").unwrap();
+    live.says("here\n");
+    live.end().is(0, "here\n", "");
+    let refills = || {
+        let ours = format!("MAYFLY_STATE_DIR={}", env.state().display());
+        let all = processes::with_environment(ours.as_bytes());
+        all.into_iter().filter(|(_, line)| line.contains("--refill")).collect::<Vec<_>>()
+    };
+    eventually("a refill that waits", || refills().len() == 1);
+    let proc = PathBuf::from(format!("/proc/{}", refills()[0].0));
+    for file in fs::read_dir(proc.join("fd")).unwrap().flatten() {
+        let target = fs::read_link(file.path()).unwrap();
+        assert!(target == Path::new("/dev/null") || target == pipe, "{target:?} is open");
+    }
+    assert_eq!(fs::read_link(proc.join("cwd")).unwrap(), Path::new("/"));
+    let stat = fs::read_to_string(proc.join("stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    assert_eq!(fields[3], refills()[0].0.to_string(), "its session");
+    fs::write(&pipe, "").unwrap();
+    eventually("the end of the refill", || refills().is_empty());
+    env.unset("MAYFLY_PROFILES");
+    env.run(&["pool", "drain"]).is(0, "[..]", "");
+    assert_eq!(env.leftovers(), [""; 0]);
 }
 
 #[test]
