@@ -21,7 +21,7 @@ pub enum VmPhase {
     Stopping {
         instance: VmInstance,
     },
-    /// It runs, and belongs to nobody yet.
+    /// It runs, and waits for a command that takes it.
     Pooled {
         instance: VmInstance,
     },

@@ -73,7 +73,7 @@ fn fill(app: &AppContext, machine: MachineFlags, count: u32) -> Result<bool> {
     Ok(true)
 }
 
-/// Nobody watches the build of an image, so there is none.
+/// A refill builds no image, because no user would see the progress.
 struct NoBuild;
 
 impl ProgressSink for NoBuild {
