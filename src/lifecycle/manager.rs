@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::liveness::liveness_of;
 use crate::backend::{self, Backend, BackendPrograms, BackendVm, StreamPurpose};
 use crate::guest::AgentSession;
 use crate::host::directory::{self, DiskUsage};
@@ -14,8 +15,7 @@ use crate::host::wait::WaitLimit;
 use crate::image::{ImageInfo, ImageStore};
 use crate::model::layout::TEMPLATES;
 use crate::model::{
-    ClockReading, ProcessLiveness, Refusal, RefusalKind, VmId, VmManifest, VmPaths, VmRecord,
-    VmRef, reconcile,
+    ClockReading, Refusal, RefusalKind, VmId, VmManifest, VmPaths, VmRecord, VmRef, reconcile,
 };
 use crate::registry::{Registry, RegistryChange};
 use crate::settings::{MayflyDirectories, Settings};
@@ -205,28 +205,4 @@ impl VmManager {
             Refusal::new(RefusalKind::WrongState, message).into()
         })
     }
-}
-
-/// How long after its end a VM that is elsewhere counts as gone: its agent powers it off at its end, by a
-/// clock that may be slow, and then a command there may delete it.
-const GONE_AFTER: f64 = 60.0;
-
-/// The state of the process on record; `None` if no process is recorded.
-///
-/// Without one, a VM is elsewhere if a command on another host is changing it, because hosts may not see each
-/// other's locks.
-pub fn liveness_of(record: &VmRecord, now: &ClockReading) -> Result<Option<ProcessLiveness>> {
-    let boot = &now.boot_id;
-    let liveness = match (record.state.instance(), &record.command) {
-        (Some(instance), _) => Some(process::liveness(&instance.process, boot)?),
-        (None, Some(command)) if command.is_on_another_host(process::here()?, boot) => {
-            Some(ProcessLiveness::Elsewhere)
-        }
-        _ => None,
-    };
-    let is_over = record.expiry.remaining(now) <= -GONE_AFTER;
-    Ok(match liveness {
-        Some(ProcessLiveness::Elsewhere) if is_over => Some(ProcessLiveness::Dead),
-        liveness => liveness,
-    })
 }

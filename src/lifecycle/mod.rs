@@ -15,6 +15,7 @@ mod extend;
 mod full_disk;
 mod guest;
 mod images;
+mod liveness;
 mod manager;
 mod network;
 mod observe;

@@ -4,10 +4,11 @@ use anyhow::Result;
 
 use crate::host::clock;
 use crate::lifecycle::full_disk::{go_on, is_room_scarce, why_waiting};
+use crate::lifecycle::liveness::liveness_of_all;
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::network::report_on;
 use crate::lifecycle::unexpired::observe_unexpired;
-use crate::model::{StatusFilter, VmRecord, VmRef};
+use crate::model::{StatusFilter, VmRecord, VmRef, reconcile};
 
 /// The VMs of users that match every filter, oldest first. Asks each VM whether it waits only if there is little room.
 pub fn status_all(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<VmRecord>> {
@@ -19,13 +20,13 @@ pub fn status_all(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<V
 /// The same, with the VMs of the pool.
 pub fn status_everything(manager: &VmManager, filters: &[StatusFilter]) -> Result<Vec<VmRecord>> {
     let now = clock::now()?;
-    let mut records: Vec<VmRecord> = manager
-        .registry
-        .take()?
-        .vms
-        .into_values()
-        .map(|record| report_on(manager, manager.observe(record, &now)?))
-        .collect::<Result<_>>()?;
+    let records: Vec<VmRecord> = manager.registry.take()?.vms.into_values().collect();
+    let processes = liveness_of_all(&records, &now)?;
+    let mut records = records
+        .into_iter()
+        .zip(processes)
+        .map(|(record, process)| report_on(manager, reconcile::observe(record, process)))
+        .collect::<Result<Vec<_>>>()?;
     records.retain(|record| filters.iter().all(|filter| filter.matches(record)));
     if is_room_scarce(manager) {
         records.iter_mut().for_each(|record| record.waits = why_waiting(manager, record));

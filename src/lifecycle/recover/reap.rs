@@ -8,7 +8,8 @@ use super::settle::{SettledVm, settle};
 use super::{processes, sweep};
 use crate::host::{clock, log, process};
 use crate::lifecycle::images::templates;
-use crate::lifecycle::manager::{VmManager, liveness_of};
+use crate::lifecycle::liveness::{is_elsewhere, liveness_of};
+use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::removal::{RemovalReport, RemovedThing};
 use crate::lifecycle::remove::remove_settled;
 use crate::model::reconcile::{RecordRepair, repair};
@@ -75,11 +76,6 @@ pub fn reap_expired(manager: &VmManager) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Whether a VM belongs to another host or pid namespace, so that only a command there may touch it.
-fn is_elsewhere(record: &VmRecord, now: &ClockReading) -> Result<bool> {
-    Ok(liveness_of(record, now)? == Some(ProcessLiveness::Elsewhere))
 }
 
 /// Why a VM that is not elsewhere must be deleted, if it must.
