@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::trace::Point;
 
 /// The default share of a full campaign.
-const DEFAULT_SHARE: f64 = 0.1;
+const DEFAULT_SHARE: f64 = 0.06;
 
 /// `full` times the share, at least one.
 pub fn share_of(full: usize) -> usize {

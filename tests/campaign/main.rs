@@ -1,7 +1,7 @@
 //! Crash campaigns: the real programs are killed and get errors at every moment that can be reached. After each fault,
 //! `reap` must put everything in order, and the same verb must succeed again.
 //!
-//! `MAYFLY_CAMPAIGN` is the share of the full size (1.0 is all; the default is a tenth). `MAYFLY_CAMPAIGN_SEED` repeats
+//! `MAYFLY_CAMPAIGN` is the share of the full size (1.0 is all; the default is 0.06). `MAYFLY_CAMPAIGN_SEED` repeats
 //! a run whose seed a failure printed.
 #![expect(clippy::disallowed_methods, reason = "tests start the programs they test by themselves")]
 
