@@ -1,6 +1,6 @@
 //! What a tree of files can be written as.
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 
 use super::entry::TarEntry;
 use super::tally::CopyObserver;
@@ -20,4 +20,19 @@ pub trait EntryOutput {
         content: &mut dyn Read,
         watch: &dyn CopyObserver,
     ) -> io::Result<()>;
+}
+
+/// Reads the next bytes of a file's content, of which `left` are missing: at least one, and at most what fits into `room`.
+///
+/// # Errors
+/// Those of `content`; [`io::ErrorKind::UnexpectedEof`] if it has ended.
+pub fn read_content(content: &mut dyn Read, room: &mut [u8], left: u64) -> io::Result<usize> {
+    let wanted = room.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+    loop {
+        match content.read(&mut room[..wanted]) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use tar::{EntryType, Header};
 
 use super::entry::{EntryKind, FileTime, TarEntry};
-use super::entry_output::EntryOutput;
+use super::entry_output::{EntryOutput, read_content};
 use super::pax;
 use super::tally::CopyObserver;
 
@@ -159,14 +159,7 @@ impl<W: Write> EntryOutput for ArchiveWriter<W> {
             if self.filled == BUFFER {
                 self.flush()?;
             }
-            let room = &mut self.buffer[self.filled..];
-            let wanted = room.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let count = match content.read(&mut room[..wanted]) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
+            let count = read_content(content, &mut self.buffer[self.filled..], left)?;
             self.filled += count;
             left -= count as u64;
             watch.moved(count as u64);

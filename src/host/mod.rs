@@ -29,6 +29,7 @@ pub mod sparse;
 pub mod terminal;
 pub mod thread;
 pub mod tool;
+pub mod transient_lock;
 pub mod tsc;
 pub mod wait;
 pub mod which;

@@ -12,6 +12,7 @@ use super::manager::VmManager;
 use super::observe::watch_registry;
 use crate::host::lock::FileLock;
 use crate::host::tool::ToolInterrupted;
+use crate::host::transient_lock::TransientLock;
 use crate::host::{clock, directory};
 use crate::image::ProgressSink;
 use crate::model::layout::LOCKS;
@@ -21,7 +22,7 @@ use crate::model::{Refusal, RefusalKind, TimeSpan};
 const TICK: Duration = Duration::from_millis(250);
 
 /// The end of a ticket's name.
-const SUFFIX: &str = ".ticket";
+pub const SUFFIX: &str = ".ticket";
 
 /// Calls `attempt` until it does not fail with `LimitReached`, but for at most `limit`, and only after the commands
 /// that have waited for longer.
@@ -74,8 +75,7 @@ pub fn in_turn<T>(
 struct SlotTicket {
     directory: PathBuf,
     name: String,
-    /// Taken when it is dropped.
-    lock: Option<FileLock>,
+    _lock: TransientLock,
 }
 
 impl SlotTicket {
@@ -85,8 +85,8 @@ impl SlotTicket {
             let (arrived, pid) = (clock::unix_time().as_nanos(), std::process::id());
             let name = format!("{arrived:024}-{pid}{SUFFIX}");
             // A command that looks for dead tickets may hold the lock of a new one for a moment.
-            if let Some(lock) = FileLock::try_acquire(&directory.join(&name))? {
-                return Ok(SlotTicket { directory, name, lock: Some(lock) });
+            if let Some(lock) = TransientLock::try_acquire(&directory.join(&name))? {
+                return Ok(SlotTicket { directory, name, _lock: lock });
             }
         }
     }
@@ -103,26 +103,4 @@ impl SlotTicket {
         }
         Ok(count)
     }
-}
-
-impl Drop for SlotTicket {
-    fn drop(&mut self) {
-        // A ticket that stays is not locked, so it is a dead one.
-        self.lock.take().map(FileLock::remove);
-    }
-}
-
-/// Deletes the tickets of killed commands, or with `dry_run` only finds them, and returns them.
-pub fn sweep(manager: &VmManager, dry_run: bool) -> Result<Vec<PathBuf>> {
-    let directory = manager.settings.directories.state.join(LOCKS);
-    let mut swept = Vec::new();
-    for name in directory::names(&directory)?.iter().filter(|name| name.ends_with(SUFFIX)) {
-        let path = directory.join(name);
-        let Some(dead) = FileLock::try_acquire(&path)? else { continue };
-        if !dry_run {
-            dead.remove()?;
-        }
-        swept.push(path);
-    }
-    Ok(swept)
 }

@@ -20,7 +20,7 @@ use std::os::unix::fs::FileExt;
 
 use self::layout::{BLOCK, FileType, INODE, Inode};
 use super::entry::{EntryKind, TarEntry};
-use super::entry_output::EntryOutput;
+use super::entry_output::{EntryOutput, read_content};
 use super::tally::CopyObserver;
 
 /// Bytes written at a time.
@@ -227,17 +227,11 @@ impl EntryOutput for ErofsImage<'_> {
             let room = self.room()?.min(usize::try_from(left).unwrap_or(usize::MAX));
             let filled = self.buffer.len();
             self.buffer.resize(filled + room, 0);
-            let read = content.read(&mut self.buffer[filled..]);
+            let read = read_content(content, &mut self.buffer[filled..], left);
             self.buffer.truncate(filled + read.as_ref().map_or(0, |count| *count));
-            match read {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(count) => {
-                    left -= count as u64;
-                    watch.moved(count as u64);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+            let count = read? as u64;
+            left -= count;
+            watch.moved(count);
         }
         self.pad();
         Ok(())

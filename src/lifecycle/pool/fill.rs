@@ -1,16 +1,14 @@
 //! Filling the pool: starting a VM, warming it up, and leaving it there.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use crate::host::clock;
-use crate::host::directory;
-use crate::host::lock::FileLock;
 use crate::host::memory;
 use crate::host::signals::PendingSignals;
+use crate::host::transient_lock::TransientLock;
 use crate::host::wait::WaitLimit;
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::remove::remove_if_there;
@@ -27,7 +25,7 @@ const FREE_MIB: u64 = 512;
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The end of the name of a lock's file.
-const SUFFIX: &str = ".fill";
+pub const SUFFIX: &str = ".fill";
 
 /// How many VMs of a kind wait.
 pub fn waiting(manager: &VmManager, kind: &PoolKind) -> Result<usize> {
@@ -88,14 +86,15 @@ fn check_memory(available: Option<u64>, mem_mib: u32) -> Result<(), Refusal> {
 
 /// The right to fill the pool with VMs of one kind. Dropping it gives it to the next command.
 #[derive(Debug)]
-pub struct FillLock(Option<FileLock>);
+pub struct FillLock(#[expect(dead_code, reason = "held until it is dropped")] TransientLock);
 
 impl FillLock {
     /// The lock of a kind; `None` if another command has it.
     pub fn try_acquire(manager: &VmManager, kind: &PoolKind) -> Result<Option<FillLock>> {
         let digest = random::to_hex(&Sha256::digest(kind.text()));
-        let path = directory_of(manager).join(format!("{}{SUFFIX}", &digest[..16]));
-        Ok(FileLock::try_acquire(&path)?.map(|lock| FillLock(Some(lock))))
+        let locks = manager.settings.directories.state.join(LOCKS);
+        let path = locks.join(format!("{}{SUFFIX}", &digest[..16]));
+        Ok(TransientLock::try_acquire(&path)?.map(FillLock))
     }
 
     /// Waits for the lock of a kind until a signal arrives.
@@ -113,32 +112,6 @@ impl FillLock {
             }
         }
     }
-}
-
-impl Drop for FillLock {
-    fn drop(&mut self) {
-        // A file that stays is swept.
-        self.0.take().map(FileLock::remove);
-    }
-}
-
-fn directory_of(manager: &VmManager) -> PathBuf {
-    manager.settings.directories.state.join(LOCKS)
-}
-
-/// Deletes the locks of killed commands, or with `dry_run` only finds them, and returns them.
-pub fn sweep(manager: &VmManager, dry_run: bool) -> Result<Vec<PathBuf>> {
-    let directory = directory_of(manager);
-    let mut swept = Vec::new();
-    for name in directory::names(&directory)?.iter().filter(|name| name.ends_with(SUFFIX)) {
-        let path = directory.join(name);
-        let Some(dead) = FileLock::try_acquire(&path)? else { continue };
-        if !dry_run {
-            dead.remove()?;
-        }
-        swept.push(path);
-    }
-    Ok(swept)
 }
 
 #[cfg(test)]

@@ -7,5 +7,5 @@ mod fill;
 mod list;
 pub mod take;
 
-pub use fill::{FillLock, fill, sweep, waiting};
+pub use fill::{FillLock, SUFFIX, fill, waiting};
 pub use list::{drain, list};

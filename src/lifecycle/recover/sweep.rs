@@ -7,9 +7,10 @@ use anyhow::Result;
 
 use super::processes;
 use crate::backend::all_traces;
-use crate::host::{atomic_file, directory};
+use crate::host::{atomic_file, directory, transient_lock};
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::{pool, slot};
+use crate::model::layout::LOCKS;
 use crate::model::{Refusal, RefusalKind, VmId};
 use crate::registry::read_vm_files;
 
@@ -52,8 +53,9 @@ pub fn sweep(manager: &VmManager, dry_run: bool, swept: &mut Vec<String>) -> Res
     }
     let mut files = sweep_unfinished(manager, dry_run)?;
     files.extend(manager.registry.sweep(dry_run)?);
-    files.extend(slot::sweep(manager, dry_run)?);
-    files.extend(pool::sweep(manager, dry_run)?);
+    for suffix in [slot::SUFFIX, pool::SUFFIX] {
+        files.extend(transient_lock::sweep(&directories.state.join(LOCKS), suffix, dry_run)?);
+    }
     if directories.artifacts.exists() {
         files.extend(manager.images()?.sweep(dry_run)?);
     }
