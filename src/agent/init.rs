@@ -1,7 +1,7 @@
 //! The first process of a guest: its boot, from the start of the agent to the first session.
 //!
 //! ```text
-//! /proc /sys /dev ▶ modules ▶ disks ▶ root ▶ other mounts ▶ loopback, limits, cgroups ▶ ports
+//! /proc /sys /dev ▶ timer ▶ modules ▶ disks ▶ root ▶ other mounts ▶ loopback, limits, cgroups ▶ ports
 //! ```
 //!
 //! Options on the kernel's command line:
@@ -28,7 +28,7 @@ use nix::sys::resource::{Resource, setrlimit};
 
 use super::boot::mounts::{self, GuestMounts};
 use super::boot::virtio_ports::SerialPorts;
-use super::boot::{kvm, modules};
+use super::boot::{kvm, modules, timer};
 use super::console;
 use super::descriptors::close_on_exec;
 use super::network::{interface, resolver, tun};
@@ -38,7 +38,7 @@ use super::serve::listener::AgentListener;
 use super::serve::threads::{accept_in_thread, serve_in_thread};
 use super::vm::{AgentContext, AgentMode, shutdown};
 use crate::protocol::network::VSOCK_NETWORK;
-use crate::protocol::{VSOCK_CONTROL, VSOCK_SESSION};
+use crate::protocol::{LATE_TIMER, VSOCK_CONTROL, VSOCK_SESSION};
 
 /// How long a device may take to appear after its driver was loaded. Drivers usually find it while they
 /// load, so only slow emulation needs this. It is shorter than the host's limit on a boot.
@@ -76,6 +76,10 @@ pub fn run() -> ExitCode {
 fn boot(power: &mut RebootMode) -> Result<Arc<AgentContext>> {
     mounts::early()?;
     use_console();
+    // Before anything waits, and before a disk is changed: the host boots the same VM again.
+    if !timer::keeps_time() {
+        bail!(LATE_TIMER);
+    }
     let options = fs::read("/proc/cmdline").unwrap_or_default();
     let options = String::from_utf8_lossy(&options);
     let has = |option: &str| options.split_whitespace().any(|word| word == option);

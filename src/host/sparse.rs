@@ -38,6 +38,20 @@ pub fn clone_file_synced(source: &Path, dest: &Path) -> Result<()> {
     clone_as(source, dest, |copy| Ok(copy.sync_all()?))
 }
 
+/// Makes all of a file a hole.
+///
+/// # Errors
+/// The file system's.
+pub fn clear(path: &Path) -> Result<()> {
+    let clear = || -> std::io::Result<()> {
+        let file = OpenOptions::new().write(true).open(path)?;
+        let size = file.metadata()?.len();
+        file.set_len(0)?;
+        file.set_len(size)
+    };
+    clear().with_context(|| format!("cannot empty {}", path.display()))
+}
+
 fn clone_as(source: &Path, dest: &Path, finish: fn(&File) -> Result<()>) -> Result<()> {
     if dest.symlink_metadata().is_ok() {
         bail!("cannot create {}: it exists", dest.display());

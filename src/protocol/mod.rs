@@ -67,6 +67,9 @@ pub const VSOCK_CONTROL: u32 = 1024;
 /// The vsock port for commands.
 pub const VSOCK_SESSION: u32 = 1025;
 
+/// What a guest says on its console if it does not boot because its timer is late.
+pub const LATE_TIMER: &str = "the guest's timer is late, because the host was busy";
+
 /// Bytes of standard input that may be in transit or buffered in the agent: four full frames, so that a pipe
 /// keeps flowing while credit travels back.
 pub const STDIN_WINDOW: usize = 4 * STREAM_PAYLOAD;

@@ -46,21 +46,49 @@ impl ProcessStat {
         .transpose()
     }
 
-    /// Parses a line of `PID (NAME) STATE PPID ...`, see proc_pid_stat(5). NAME may be any bytes, blanks,
-    /// parentheses and newlines included; only the last parenthesis ends it.
     fn parse(line: &[u8]) -> Option<ProcessStat> {
         let open = line.iter().position(|&byte| byte == b'(')?;
-        let close = line.iter().rposition(|&byte| byte == b')')?;
-        let text = |bytes| str::from_utf8(bytes).ok();
-        let fields: Vec<&str> = text(line.get(close + 1..)?)?.split_ascii_whitespace().collect();
+        let fields = stat_fields(line)?;
         Some(ProcessStat {
-            pid: text(&line[..open])?.trim_end().parse().ok()?,
+            pid: str::from_utf8(&line[..open]).ok()?.trim_end().parse().ok()?,
             is_dead: matches!(*fields.first()?, "Z" | "X" | "x"),
             parent: fields.get(1)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
             has_terminal: *fields.get(4)? != "0",
             start_ticks: fields.get(19)?.parse().ok()?,
         })
+    }
+}
+
+/// The fields of a line of `PID (NAME) STATE PPID ...` from STATE on, see proc_pid_stat(5). NAME may be any bytes, blanks,
+/// parentheses and newlines included; only the last parenthesis ends it.
+fn stat_fields(line: &[u8]) -> Option<Vec<&str>> {
+    let close = line.iter().rposition(|&byte| byte == b')')?;
+    Some(str::from_utf8(line.get(close + 1..)?).ok()?.split_ascii_whitespace().collect())
+}
+
+/// What all threads of a process are doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadActivity {
+    /// Clock ticks of processor time that the living ones have used.
+    pub cpu_ticks: u64,
+    /// Whether each of them waits for something but a processor.
+    pub all_sleep: bool,
+}
+
+impl ThreadActivity {
+    /// `None` if there is no such process, or only another user may look at it.
+    pub fn read(pid: i32) -> Option<ThreadActivity> {
+        let mut activity = ThreadActivity { cpu_ticks: 0, all_sleep: true };
+        for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+            let line = fs::read(thread.ok()?.path().join("stat")).ok()?;
+            let fields = stat_fields(&line)?;
+            activity.all_sleep &= *fields.first()? == "S";
+            for ticks in fields.get(11..13)? {
+                activity.cpu_ticks += ticks.parse::<u64>().ok()?;
+            }
+        }
+        Some(activity)
     }
 }
 
@@ -187,6 +215,15 @@ mod tests {
         for cut_off in [&line[..40], b"9 (a", b"9 )(", b""] {
             assert_eq!(ProcessStat::parse(cut_off), None);
         }
+    }
+
+    #[test]
+    fn a_thread_that_computes_is_no_sleep() {
+        let me = std::process::id() as i32;
+        let before = ThreadActivity::read(me).unwrap();
+        assert!(!before.all_sleep, "this thread runs");
+        while ThreadActivity::read(me).unwrap().cpu_ticks == before.cpu_ticks {}
+        assert_eq!(ThreadActivity::read(-1), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 
 use crate::bench::Bench;
 use crate::support::fields;
-use crate::support::processes::{eventually, lives};
+use crate::support::processes::{eventually, lives, processor_time};
 use crate::support::timers::{fdinfo, timer};
 
 pub fn a_vm_goes_through_its_life(bench: &Bench) {
@@ -150,6 +150,47 @@ pub fn a_vmm_that_hangs_at_its_start_is_waited_for(bench: &Bench) {
     kill(vmm, Signal::SIGCONT).unwrap();
     start.end().prints(&format!("{id}\n"));
     bench.env.run(&["exec", &id, "--", "echo", "late"]).prints("late\n");
+    bench.env.rm(&id);
+}
+
+/// Clock ticks of processor time after which the kernel of an emulated guest is about to measure its timer, and after which
+/// it has done so.
+const MEASURES: std::ops::Range<u64> = 30..80;
+
+pub fn a_guest_that_is_not_run_while_it_measures_its_timer_boots_again(bench: &Bench) {
+    if bench.accelerator != "tcg" {
+        eprintln!("skipped on {}: its processors are not emulated", bench.backend);
+        return;
+    }
+    if bench.repeats() {
+        return;
+    }
+    let id = bench.env.create(&["--keep", "--mem", "256M"]);
+    let mut start = bench.env.live(&["start", "--cold", &id]);
+    let mut first = None;
+    eventually("a VMM on record", || {
+        first = bench.env.vmm_if_any(&id);
+        first.is_some()
+    });
+    let vmm = Pid::from_raw(first.unwrap());
+    while let Some(ticks) = processor_time(vmm.as_raw()).filter(|&ticks| ticks < MEASURES.end)
+        && start.is_running()
+    {
+        if MEASURES.contains(&ticks) {
+            // It may have ended.
+            let _ = kill(vmm, Signal::SIGSTOP);
+            std::thread::sleep(Duration::from_millis(150));
+            let _ = kill(vmm, Signal::SIGCONT);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    start.end().prints(&format!("{id}\n"));
+    // At the right rate, the timer counts 1 GHz / 16, in units of 2^-32 per nanosecond.
+    let line = "sed -n '/^Clock Event Device: lapic/,/mult:/s/.*mult: *//p' /proc/timer_list";
+    let answer = bench.env.run(&["exec", "--keep", &id, "--", "sh", "-c", line]);
+    let rate: f64 = answer.stdout().trim().parse().unwrap();
+    assert!(rate < 1.2 * (1_u64 << 28) as f64, "timers are late: {rate}");
+    bench.env.run(&["exec", "--keep", &id, "--timeout", "10s", "--", "sleep", "0.1"]).prints("");
     bench.env.rm(&id);
 }
 

@@ -83,6 +83,7 @@ suite! {
         hardening::the_image_stays_as_it_was_built;
         hostile::an_agent_that_lies_at_its_setup_does_not_start_a_vm;
         hostile::no_lie_of_an_agent_is_believed_or_waited_for;
+        life::a_guest_that_is_not_run_while_it_measures_its_timer_boots_again;
         life::a_vm_goes_through_its_life;
         life::a_vm_that_powers_itself_off_is_stopped;
         life::a_vmm_that_hangs_at_its_start_is_waited_for;

@@ -27,6 +27,15 @@ pub fn lives(pid: i32) -> bool {
     })
 }
 
+/// The processor time that a process has used, in clock ticks; `None` if it has ended.
+#[must_use]
+pub fn processor_time(pid: i32) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat).into_owned();
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    Some(fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum())
+}
+
 /// A field of a process's `status`, trimmed.
 #[track_caller]
 pub fn status_field(pid: i32, field: &str) -> String {

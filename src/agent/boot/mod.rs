@@ -4,4 +4,5 @@ pub mod kvm;
 pub mod modules;
 pub mod mounts;
 mod run_directories;
+pub mod timer;
 pub mod virtio_ports;

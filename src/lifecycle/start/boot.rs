@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::caller::StartCaller;
+use super::caller::{StartCaller, StartRemark};
 use super::identity;
+use super::stall::StallWatch;
 use crate::backend::{Backend, BackendVm, MemorySource, MonitorStream, StreamPurpose};
 use crate::guest::AgentSession;
 use crate::host::launcher::{self, ReleasedChild};
@@ -22,12 +23,29 @@ use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::network::{BoundPorts, attach};
 use crate::lifecycle::recover::{processes, teardown};
 use crate::model::{BootFiles, QuotedOutput, Refusal, RefusalKind, VmInstance, VmPaths, VmRecord};
+use crate::protocol::LATE_TIMER;
 use crate::protocol::network::NO_DRIVER;
 use crate::registry::write_instance;
 use crate::sys::process::PidFd;
 
 /// Lines of the console shown when a boot fails: enough for a kernel panic.
 const CONSOLE_LINES: usize = 20;
+
+/// How often a guest that stops while it boots is booted in all.
+const MAX_BOOTS: usize = 3;
+
+/// Why a guest did not boot.
+struct BootFailure {
+    error: anyhow::Error,
+    /// Whether the guest stopped because the host did not run it in time.
+    has_stopped: bool,
+}
+
+impl From<anyhow::Error> for BootFailure {
+    fn from(error: anyhow::Error) -> BootFailure {
+        BootFailure { error, has_stopped: false }
+    }
+}
 
 /// A VM that is being started. Its lock is held, and its record says `starting`.
 pub struct VmBoot<'a> {
@@ -98,7 +116,8 @@ impl VmBoot<'_> {
         sparse::clone_file_synced(seed, &disk)
     }
 
-    /// Starts the VMM with this memory and waits for the agent. Records `template` as the VM's template.
+    /// Starts the VMM with this memory and waits for the agent. Records `template` as the VM's template. A guest that
+    /// stops while it boots is booted again.
     ///
     /// # Errors
     /// Any error of the VMM, the agent or the host. The VMM is then killed, and no process is on
@@ -109,6 +128,32 @@ impl VmBoot<'_> {
         template: Option<&str>,
         caller: &mut StartCaller<'_>,
     ) -> Result<BootedVm> {
+        let mut more = match memory {
+            // It would stop again: what is wrong is in the template.
+            MemorySource::Frozen(_) => 0,
+            MemorySource::Fresh | MemorySource::ToFreeze(_) => MAX_BOOTS - 1,
+        };
+        loop {
+            match self.launch_once(memory, template, caller) {
+                Err(failure) if failure.has_stopped && more > 0 => {
+                    more -= 1;
+                    let message = "the guest stopped because this host is busy, and boots again";
+                    (caller.remark)(StartRemark::Progress(message.into()));
+                    if let MemorySource::ToFreeze(files) = memory {
+                        sparse::clear(&files.memory)?;
+                    }
+                }
+                result => return result.map_err(|failure| failure.error),
+            }
+        }
+    }
+
+    fn launch_once(
+        &self,
+        memory: MemorySource,
+        template: Option<&str>,
+        caller: &mut StartCaller<'_>,
+    ) -> Result<BootedVm, BootFailure> {
         let (id, paths) = (self.record.id(), self.paths());
         // Sockets and locks of an earlier start have no use any more.
         directory::remove(&paths.run)?;
@@ -123,13 +168,16 @@ impl VmBoot<'_> {
         };
         // Before the release: a VMM that cannot be watched and killed must not start.
         let Some(vmm) = process::open(&instance.process)? else {
-            return Err(Refusal::new(RefusalKind::Host, "the launcher ended at once").into());
+            let ended = Refusal::new(RefusalKind::Host, "the launcher ended at once");
+            return Err(BootFailure::from(anyhow::Error::from(ended)));
         };
         write_instance(&paths.instance(), &instance)?;
         self.manager.change_starting(id, |record| record.launched(instance.clone()))?;
         let released = gated.release();
         caller.timings.end("launch");
 
+        let disk = FullDiskWatch::begin(self.manager, self.record);
+        let stall = StallWatch::begin(&instance.process, disk.waits.clone())?;
         let ready = match released {
             Ok(child) => self.bring_up(memory, &start.monitor, start.line, &vmm, caller).map(
                 |(session, helper)| {
@@ -143,11 +191,19 @@ impl VmBoot<'_> {
                 Ok(BootedVm { vmm, session, monitor: start.monitor, children })
             }
             Err(error) => {
+                let has_stopped = stall.has_ended_it() || self.has_late_timer();
+                let error = if stall.has_ended_it() { stall.error() } else { error };
                 let error = self.explain(error);
                 self.end(&vmm).with_context(|| format!("while undoing: {error:#}"))?;
-                Err(error)
+                Err(BootFailure { error, has_stopped })
             }
         }
+    }
+
+    /// Whether the guest has refused to boot because its timer is late.
+    fn has_late_timer(&self) -> bool {
+        let console = log::tail(&self.paths().console(), CONSOLE_LINES);
+        console.iter().any(|line| line.contains(LATE_TIMER))
     }
 
     /// Kills a VMM of this start and its helper, and removes both from the record.
@@ -183,7 +239,6 @@ impl VmBoot<'_> {
         caller: &mut StartCaller<'_>,
     ) -> Result<(AgentSession, Option<ReleasedChild>)> {
         let StartCaller { signals, timings, .. } = caller;
-        let _watch = FullDiskWatch::begin(self.manager, self.record);
         let mut wait = self.wait(vmm, signals);
         // While the VMM starts, which takes longer.
         let mut helper = line.map(|line| self.attach_helper(line)).transpose()?;

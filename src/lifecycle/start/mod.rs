@@ -5,6 +5,7 @@ mod caller;
 mod from_pool;
 mod from_template;
 mod identity;
+mod stall;
 
 pub use self::caller::{StartCaller, StartRemark};
 pub use self::from_pool::greet;
