@@ -110,6 +110,13 @@ impl Ground {
         self.in_memory = Some(in_memory);
     }
 
+    /// A ground with another backend.
+    pub fn of_machines(backend: &str) -> Ground {
+        let mut ground = Ground::new();
+        ground.run_machines(backend);
+        ground
+    }
+
     /// Uses another backend, with templates of its own.
     pub fn run_machines(&mut self, backend: &str) {
         images::apart("debian-base", &self.artifacts());

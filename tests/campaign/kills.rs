@@ -264,17 +264,11 @@ fn killed_commands_succeed_when_tried_again() {
 
 #[test]
 fn killed_commands_of_qemu_vms_leave_nothing() {
-    campaign(&real_machines("qemu"), "qemu", share_of_slow(200), 1);
+    campaign(&Ground::of_machines("qemu"), "qemu", share_of_slow(200), 1);
 }
 
 #[test]
 #[ignore = "needs root, KVM and a machine of its own; make test-firecracker runs it"]
 fn killed_commands_of_jailed_vms_leave_nothing() {
-    campaign(&real_machines("firecracker"), "firecracker", share_of_slow(50), 1);
-}
-
-fn real_machines(backend: &str) -> Ground {
-    let mut ground = Ground::new();
-    ground.run_machines(backend);
-    ground
+    campaign(&Ground::of_machines("firecracker"), "firecracker", share_of_slow(50), 1);
 }

@@ -54,8 +54,7 @@ fn killed_starts_of_qemu_vms_leave_whole_disks() {
         return;
     }
     let mut chance = Chance::new("kills at calls, qemu");
-    let mut ground = Ground::new();
-    ground.run_machines("qemu");
+    let ground = Ground::of_machines("qemu");
     let mut tried = 0;
     for case in CASES {
         for point in points(&ground, case, &mut chance) {

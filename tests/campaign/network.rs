@@ -24,8 +24,7 @@ fn helper_grace(ground: &Ground) -> Duration {
 const FLAGS: [&str; 6] = ["--net", "egress", "--publish", "0:80", "--publish", "0:53/udp"];
 
 fn ground(backend: &str) -> Ground {
-    let mut ground = Ground::new();
-    ground.run_machines(backend);
+    let ground = Ground::of_machines(backend);
     // Makes the template.
     ground.ok(&[&["run"], &FLAGS[..], &["--", "true"]].concat());
     ground

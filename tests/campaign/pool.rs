@@ -7,7 +7,7 @@ use std::time::Duration;
 use mayfly::model::VmPhase;
 use nix::sys::signal::Signal;
 
-use super::chance::{Chance, share_of};
+use super::chance::{Chance, share_of, share_of_slow};
 use super::ground::{Begun, Ended, Ground};
 use super::procfs;
 
@@ -27,16 +27,25 @@ fn waiting(ground: &Ground, chance: &mut Chance) -> Option<i32> {
 
 #[test]
 fn no_vm_of_the_pool_is_used_twice_or_lost_whoever_is_killed() {
-    let ground = Ground::new();
+    campaign(&Ground::new(), share_of(200), Duration::from_millis(120));
+}
+
+#[test]
+fn no_qemu_vm_of_the_pool_is_used_twice_or_lost_whoever_is_killed() {
+    campaign(&Ground::of_machines("qemu"), share_of_slow(200), Duration::from_millis(1500));
+}
+
+/// Kills a filler, a taker or a VMM in each round, at most `longest` after it has begun.
+fn campaign(ground: &Ground, rounds: usize, longest: Duration) {
     let mut chance = Chance::new("kills, pool");
     let (mut used, mut taken) = (BTreeSet::new(), 0);
-    for round in 0..share_of(200) {
+    for round in 0..rounds {
         let begin = |args: &[&str]| ground.begin(&mut ground.mayfly(args));
         let take = || begin(&["run", "-v", "--", "sh", "-c", USE]);
         let filler = begin(&["pool", "fill", "-n", "4"]);
         // The pool is empty in the first round.
         let takers: Vec<Begun> = (0..3).map(|_| take()).collect();
-        let pause = chance.pause(Duration::from_millis(120));
+        let pause = chance.pause(longest);
         let victim = chance.below(3);
         let mut ended: Vec<Ended> = Vec::new();
         let end = |begun: Begun, is_victim| {
@@ -44,7 +53,7 @@ fn no_vm_of_the_pool_is_used_twice_or_lost_whoever_is_killed() {
         };
         if victim == 2 {
             std::thread::sleep(pause);
-            if let Some(vmm) = waiting(&ground, &mut chance) {
+            if let Some(vmm) = waiting(ground, &mut chance) {
                 procfs::signal(vmm, Signal::SIGKILL);
             }
         }

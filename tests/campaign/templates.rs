@@ -66,16 +66,14 @@ fn campaign(ground: &Ground, rounds: usize, chance: &mut Chance) {
 
 #[test]
 fn killed_template_builds_and_copies_leave_nothing() {
-    let mut ground = Ground::new();
-    ground.run_machines("qemu");
+    let ground = Ground::of_machines("qemu");
     campaign(&ground, share_of(14), &mut Chance::new("templates, qemu"));
 }
 
 #[test]
 #[ignore = "needs root, KVM and a machine of its own; make test-firecracker runs it"]
 fn killed_template_builds_and_copies_of_jailed_vms_leave_nothing() {
-    let mut ground = Ground::new();
-    ground.run_machines("firecracker");
+    let ground = Ground::of_machines("firecracker");
     campaign(&ground, share_of(8), &mut Chance::new("templates, firecracker"));
 }
 
@@ -85,8 +83,7 @@ fn a_disk_whose_copy_was_killed_is_copied_again() {
     if !trace::is_possible() {
         return;
     }
-    let mut ground = Ground::new();
-    ground.run_machines("qemu");
+    let ground = Ground::of_machines("qemu");
     run(&ground);
     for verb in [&["start"][..], &["start", "--cold"]] {
         let id = ground.created();
