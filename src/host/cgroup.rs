@@ -84,6 +84,31 @@ pub fn groups(name: &str) -> Vec<PathBuf> {
     mounts().unwrap_or_default().into_iter().map(at).filter(|path| path.exists()).collect()
 }
 
+/// Whether the kernel has ended a process in this process's group, because the memory limit of the group or of one above
+/// it was reached.
+pub fn has_lacked_memory() -> bool {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    mounts().unwrap_or_default().iter().any(|mount| {
+        let (file, group) = match mount.hierarchy {
+            CgroupHierarchy::V1 => ("memory.oom_control", group_of(&groups, "memory")),
+            CgroupHierarchy::V2 => ("memory.events", group_of(&groups, "")),
+        };
+        let Some(group) = group else { return false };
+        let counts = fs::read_to_string(mount.at.join(group.trim_start_matches('/')).join(file));
+        let counts = counts.unwrap_or_default();
+        let killed = counts.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        killed.is_some_and(|count| count != "0")
+    })
+}
+
+/// This process's group of a controller, in the text of `/proc/self/cgroup`; version 2 has no name for its only one.
+fn group_of<'a>(groups: &'a str, controller: &str) -> Option<&'a str> {
+    groups.lines().find_map(|line| {
+        let (controllers, group) = line.split_once(':')?.1.split_once(':')?;
+        controllers.split(',').any(|one| one == controller).then_some(group)
+    })
+}
+
 fn mounts() -> Result<Vec<Mount>> {
     Ok(parse(&fs::read("/proc/self/mounts").context("cannot read the list of mounts")?))
 }
@@ -137,6 +162,14 @@ mod tests {
             mount(CgroupHierarchy::V2, "/sys/my cgroup", "rw,relatime"),
         ];
         assert_eq!(parse(text), expected);
+    }
+
+    #[test]
+    fn the_group_of_a_controller_is_found() {
+        let groups = "5:cpu,cpuacct:/a:b\n3:memory:/jobs/7\n0::/user.slice\n";
+        assert_eq!(group_of(groups, "memory"), Some("/jobs/7"));
+        assert_eq!(group_of(groups, "cpuacct"), Some("/a:b"));
+        assert_eq!((group_of(groups, ""), group_of("", "")), (Some("/user.slice"), None));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -26,6 +26,7 @@ use super::process;
 use super::process_marks::ProcessMark;
 use super::seccomp::SyscallFilter;
 use crate::model::ProcessId;
+use crate::sys::signals::STOPPING;
 
 /// The hidden argument that makes mayfly the launcher.
 pub const ARGUMENT: &str = "__launcher";
@@ -58,6 +59,9 @@ pub struct LaunchBounds {
     pub binds: Vec<BindMount>,
     /// Which system calls it cannot make.
     pub syscalls: Option<SyscallFilter>,
+    /// Keeps [`STOPPING`] signals from it. Its VM belongs to a command, which a job's end reaches as well: the command
+    /// passes it on to the guest, which may then save its work.
+    pub is_stopped_by_owner: bool,
 }
 
 /// A file that is mounted over another.
@@ -149,6 +153,14 @@ pub struct ReleasedChild {
     child: Child,
 }
 
+impl ReleasedChild {
+    /// The signal that has killed it.
+    pub fn killed_by(&mut self) -> Option<Signal> {
+        let status = self.child.try_wait().ok()??;
+        Signal::try_from(status.signal()?).ok()
+    }
+}
+
 impl Drop for ReleasedChild {
     fn drop(&mut self) {
         let _ = self.child.try_wait();
@@ -222,7 +234,10 @@ fn apply_bounds(bounds: &LaunchBounds) -> Result<()> {
         blocked.add(Signal::SIGXFSZ);
         setrlimit(Resource::RLIMIT_FSIZE, most, most).context("cannot limit the size of files")?;
     }
-    // mayfly has blocked others, such as SIGTERM, which the program must not inherit.
+    if bounds.is_stopped_by_owner {
+        STOPPING.into_iter().for_each(|signal| blocked.add(signal));
+    }
+    // mayfly has blocked others, such as SIGTERM, which no other program must inherit.
     blocked.thread_set_mask().context("cannot set the signals")?;
     if let Some(most) = bounds.open_files {
         setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot limit open files")?;

@@ -40,9 +40,13 @@ pub fn run<T>(
     let done = started.and_then(|started| {
         let record = started.record.clone();
         let mut conversation = AgentConversation::of(manager, started);
-        let done = work(&mut conversation, caller.signals, caller.timings)?;
-        conversation.end();
-        Ok((record, done))
+        match work(&mut conversation, caller.signals, caller.timings) {
+            Ok(done) => {
+                conversation.end();
+                Ok((record, done))
+            }
+            Err(error) => Err(conversation.explain(error)),
+        }
     });
     let is_kept = record.keep;
     let cleanup = (!is_kept).then(|| remove_if_there(manager, &id, reason::POST_EXEC));

@@ -54,9 +54,11 @@ fn stop_running(
             return Ok(());
         }
     }
-    vmm.signal(Signal::SIGTERM)?;
-    if vmm.wait(VMM_GRACE)? {
-        return Ok(());
+    if !record.manifest.is_stopped_by_owner() {
+        vmm.signal(Signal::SIGTERM)?;
+        if vmm.wait(VMM_GRACE)? {
+            return Ok(());
+        }
     }
     processes::kill(vmm)
 }

@@ -65,6 +65,12 @@ impl VmManifest {
         self.backend == BackendKind::Firecracker && self.vmm_uid.is_some() && !self.jailed
     }
 
+    /// Whether its processes leave it to a command to end them when everything is asked to stop. Those of the pool do not,
+    /// because their VM may wait for a command still.
+    pub fn is_stopped_by_owner(&self) -> bool {
+        self.owner.is_some() && !self.in_pool
+    }
+
     /// Its name, or its id if it has none.
     pub fn display_name(&self) -> &str {
         self.name.as_ref().map_or(self.vm_id.as_str(), VmName::as_str)

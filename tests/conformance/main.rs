@@ -121,6 +121,8 @@ suite! {
         sessions::a_killed_client_leaves_nothing_for_the_next;
         sessions::several_commands_run_at_once;
         sessions::a_command_ends_with_its_vm;
+        sessions::the_end_of_a_job_reaches_the_guest;
+        sessions::what_killed_a_vmm_is_named;
         streams::input_ends_when_it_ends;
         streams::streams_are_byte_exact;
         templates::a_template_with_a_changed_byte_is_rebuilt;

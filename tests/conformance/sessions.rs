@@ -1,5 +1,8 @@
 //! Several commands in one VM.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::bench::Bench;
 use crate::support::live::Live;
 
@@ -70,4 +73,34 @@ pub fn a_command_ends_with_its_vm(bench: &Bench) {
     let live = start(&vm);
     vm.env.rm(&vm.id);
     live.end().is(125, "ready\n", stopped);
+}
+
+/// The VM of a `run` that has begun, and its VMM.
+fn vm_of_run(bench: &Bench, run: &mut Live) -> Pid {
+    run.says("ready");
+    let ids = bench.env.ids();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    Pid::from_raw(bench.env.vmm(&ids[0]))
+}
+
+/// A job scheduler ends a job by a signal to each of its processes.
+pub fn the_end_of_a_job_reaches_the_guest(bench: &Bench) {
+    if bench.skips("the signal ends the agent as well") {
+        return;
+    }
+    let line = "trap 'sleep 0.3; echo saved; exit 9' TERM; echo ready; while :; do sleep 0.1; done";
+    let mut run = bench.env.live(&["run", "--mem", "256M", "--", "sh", "-c", line]);
+    let vmm = vm_of_run(bench, &mut run);
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+        kill(vmm, signal).unwrap();
+    }
+    run.signal(Signal::SIGTERM);
+    run.end().is(9, "ready\nsaved\n", "");
+}
+
+pub fn what_killed_a_vmm_is_named(bench: &Bench) {
+    let mut run =
+        bench.env.live(&["run", "--mem", "256M", "--", "sh", "-c", "echo ready; exec sleep 4404"]);
+    kill(vm_of_run(bench, &mut run), Signal::SIGKILL).unwrap();
+    run.end().is(125, "ready\n", "mayfly: SIGKILL killed the VMM of VM [..]\nhint: [..]\n");
 }

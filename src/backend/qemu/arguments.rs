@@ -64,6 +64,10 @@ const UNUSED_NETWORK_FEATURES: [&str; 8] = [
     "ctrl_guest_offloads",
 ];
 
+/// MiB of translated code that an emulator keeps. A boot takes 50. When it is full, the emulator begins again, which costs
+/// little beside translating so much. QEMU's default is 1024.
+const TRANSLATED_MIB: u32 = 256;
+
 /// The arguments, without the program's name. `tsc_khz` is the rate of the host's time stamp counter, and
 /// `name` part of the process's name.
 pub fn build(
@@ -100,7 +104,8 @@ pub fn build(
     // QEMU's own firmware for this machine. The default, SeaBIOS, comes from another package and
     // loses one of the ACPI tables with newer QEMUs.
     add("-bios", "qboot.rom".into());
-    add("-accel", if kvm { "kvm".into() } else { "tcg,thread=multi".into() });
+    let emulated = || format!("tcg,thread=multi,tb-size={TRANSLATED_MIB}");
+    add("-accel", if kvm { "kvm".into() } else { emulated() });
     let cpu = if kvm { "host" } else { EMULATED_CPU };
     let without = if nested { "" } else { NOT_NESTED };
     add("-cpu", format!("{cpu}{without}"));
@@ -226,7 +231,7 @@ mod tests {
     fn an_emulated_vm() {
         let golden = "\
             -name mayfly-0123456789ab -M microvm,acpi=on,rtc=on,isa-serial=on -bios qboot.rom \
-            -accel tcg,thread=multi -cpu max,-erms,-fsrm,-la57,-svm,-vmx -smp 2 -m 512M -nodefaults -no-user-config -no-reboot \
+            -accel tcg,thread=multi,tb-size=256 -cpu max,-erms,-fsrm,-la57,-svm,-vmx -smp 2 -m 512M -nodefaults -no-user-config -no-reboot \
             -display none \
             -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
             -kernel /proc/self/fd/10 -initrd /proc/self/fd/11 \

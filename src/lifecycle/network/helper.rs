@@ -75,7 +75,11 @@ impl NetworkHelper {
             args: vec![network::ARGUMENT.into(), number.to_string()],
             cwd: PathBuf::from("/"),
             user,
-            bounds: LaunchBounds { file_size: Some(log::MAX_BYTES), ..LaunchBounds::default() },
+            bounds: LaunchBounds {
+                file_size: Some(log::MAX_BYTES),
+                is_stopped_by_owner: manifest.is_stopped_by_owner(),
+                ..LaunchBounds::default()
+            },
             ..LaunchProgram::default()
         };
         let launch = LaunchSpec { program, files, output: None, log };

@@ -65,8 +65,8 @@ pub struct BootedVm {
     pub vmm: PidFd,
     pub session: AgentSession,
     monitor: MonitorStream,
-    /// The VMM and the network helper, which are children of this process.
-    children: Vec<ReleasedChild>,
+    /// The VMM and the network helper, if they are children of this process.
+    pub children: Vec<ReleasedChild>,
 }
 
 impl BootedVm {
@@ -159,7 +159,9 @@ impl VmBoot<'_> {
         directory::remove(&paths.run)?;
         directory::create_new_below(&self.manager.settings.directories.run, &paths.run)?;
         atomic_file::remove_if_there(&paths.network_log())?;
-        let start = self.backend.launch(self.vm_of(&paths, memory))?;
+        let mut start = self.backend.launch(self.vm_of(&paths, memory))?;
+        start.launch.program.bounds.is_stopped_by_owner =
+            self.record.manifest.is_stopped_by_owner();
 
         let gated = launcher::spawn(start.launch, Some(&self.manager.mark(id)?))?;
         let instance = VmInstance {
