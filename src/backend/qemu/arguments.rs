@@ -126,7 +126,8 @@ pub fn build(
 
     // Both layers are explicitly raw, so that QEMU does not probe the format: a guest could write
     // the header of another one to its disk. No file locking: a base image is shared, and a disk is
-    // guarded by the VM's lock.
+    // guarded by the VM's lock. QEMU would drop the host's cached pages of these files at the start of a copy, as if
+    // another host had written them, and the next guest would read the image from the disk again.
     for (set, node, file, read_only) in [
         (1, "root", opened.rootfs, true),
         (2, "disk", opened.disk, false),
@@ -137,7 +138,8 @@ pub fn build(
         add(
             "-blockdev",
             format!(
-                "driver=file,node-name={node}-file,filename=/dev/fdset/{set},locking=off,{mode}"
+                "driver=file,node-name={node}-file,filename=/dev/fdset/{set},locking=off,\
+                 drop-cache=off,{mode}"
             ),
         );
         add("-blockdev", format!("driver=raw,node-name={node},file={node}-file,{mode}"));
@@ -238,15 +240,15 @@ mod tests {
             -append console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests \
             tsc_early_khz=2596000 tsc=reliable mitigations=off norandmaps \
             -add-fd fd=12,set=1 \
-            -blockdev driver=file,node-name=root-file,filename=/dev/fdset/1,locking=off,read-only=on \
+            -blockdev driver=file,node-name=root-file,filename=/dev/fdset/1,locking=off,drop-cache=off,read-only=on \
             -blockdev driver=raw,node-name=root,file=root-file,read-only=on \
             -device virtio-blk-device,drive=root \
             -add-fd fd=13,set=2 \
-            -blockdev driver=file,node-name=disk-file,filename=/dev/fdset/2,locking=off,discard=unmap \
+            -blockdev driver=file,node-name=disk-file,filename=/dev/fdset/2,locking=off,drop-cache=off,discard=unmap \
             -blockdev driver=raw,node-name=disk,file=disk-file,discard=unmap \
             -device virtio-blk-device,drive=disk,werror=enospc \
             -add-fd fd=20,set=4 \
-            -blockdev driver=file,node-name=files-file,filename=/dev/fdset/4,locking=off,read-only=on \
+            -blockdev driver=file,node-name=files-file,filename=/dev/fdset/4,locking=off,drop-cache=off,read-only=on \
             -blockdev driver=raw,node-name=files,file=files-file,read-only=on \
             -device virtio-blk-device,drive=files \
             -add-fd fd=14,set=3 -chardev file,id=console,path=/dev/fdset/3,append=on \
