@@ -31,9 +31,11 @@ const GUEST_CID: u32 = 3;
 
 /// A VM ends by a reboot through the keyboard controller, the only way that Firecracker supports. The
 /// controller is also the only device of a PC that it has, so the kernel is told not to look for
-/// others. Without the kernel's self-tests of its ciphers, a boot takes a sixth less.
+/// others. Without the kernel's self-tests of its ciphers, a boot takes a sixth less. AppArmor and Tomoyo have no policy in
+/// a guest.
 const BOOT_ARGS: &str = "console=ttyS0 quiet reboot=k panic=-1 pci=off 8250.nr_uarts=1 \
-    i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests mayfly.line=vsock mayfly.poweroff=reboot";
+    i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests lsm=landlock,yama \
+    mayfly.line=vsock mayfly.poweroff=reboot";
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -130,8 +132,8 @@ mod tests {
                 "kernel_image_path": "vmlinux",
                 "initrd_path": "initrd.img",
                 "boot_args": "console=ttyS0 quiet reboot=k panic=-1 pci=off 8250.nr_uarts=1 \
-                    i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests mayfly.line=vsock \
-                    mayfly.poweroff=reboot",
+                    i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests lsm=landlock,yama \
+                    mayfly.line=vsock mayfly.poweroff=reboot",
             },
             "drives": [
                 {

@@ -177,8 +177,10 @@ pub fn build(
 
 fn kernel_command_line(kvm: bool, nested: bool, has_network: bool, tsc_khz: u64) -> String {
     // The kernel's self-tests of its ciphers take a sixth of an emulated boot. They find
-    // miscompiled kernels, and this kernel comes from its distribution.
-    let mut line = String::from("console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests");
+    // miscompiled kernels, and this kernel comes from its distribution. AppArmor and Tomoyo, which have no
+    // policy in a guest, would be asked about every file and program all the same.
+    let mut line =
+        String::from("console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests lsm=landlock,yama");
     if !kvm {
         // A microvm has no PIT, HPET or PM timer to calibrate the counter with: about half of the emulated
         // boots hang in that loop unless the rate is given. For the same reason, the kernel would check the
@@ -237,7 +239,7 @@ mod tests {
             -display none \
             -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
             -kernel /proc/self/fd/10 -initrd /proc/self/fd/11 \
-            -append console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests \
+            -append console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests lsm=landlock,yama \
             tsc_early_khz=2596000 tsc=reliable mitigations=off norandmaps \
             -add-fd fd=12,set=1 \
             -blockdev driver=file,node-name=root-file,filename=/dev/fdset/1,locking=off,drop-cache=off,read-only=on \
