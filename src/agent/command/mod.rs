@@ -1,5 +1,6 @@
 //! One command: from its request to its exit status.
 
+mod clone_into;
 pub mod copy;
 mod defaults;
 mod failure;

@@ -29,7 +29,10 @@ pub fn prepare(
     let usual_path = defaults::path(context);
     let path = variables.iter().find(|(name, _)| name == "PATH");
     let path = path.map_or(usual_path.clone(), |(_, path)| path.clone());
-    let shell = defaults::shell(account);
+    let shell = match request.program {
+        ExecProgram::Login => defaults::shell(account),
+        _ => OsString::default(),
+    };
     let script =
         login::script(&request.program, &shell, &request.env, account).map_err(|error| {
             failure(FailureKind::Busy, format!("cannot set its variables: {error}"))

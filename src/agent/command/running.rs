@@ -91,10 +91,10 @@ impl RunningCommand {
         let mut plan = prepare(request, account.as_ref(), context, stdio, secrets.as_mut())?;
         let mut cgroup = None;
         if let Some(cgroups) = context.cgroups() {
-            let (created, procs) = cgroups.create().map_err(|error| {
+            let (created, directory) = cgroups.create().map_err(|error| {
                 failure(FailureKind::Busy, format!("cannot create a cgroup: {error}"))
             })?;
-            (cgroup, plan.cgroup) = (Some(created), Some(procs));
+            (cgroup, plan.cgroup) = (Some(created), Some(directory));
         }
         let program = match &request.program {
             // A login shell's argv[0] is not its path.

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int};
 use nix::unistd::Pid;
 
+use super::clone_into;
 use super::login::SCRIPT_FD;
 use super::user::UserIds;
 use crate::agent::processes::{ChildExit, ChildReaper};
@@ -33,7 +35,7 @@ pub struct SpawnPlan {
     pub secrets: Option<OwnedFd>,
     /// What a login shell reads after its profile, as [`SCRIPT_FD`].
     pub script: Option<OwnedFd>,
-    /// The `cgroup.procs` of the cgroup to join, open for writing.
+    /// The directory of the cgroup to run in.
     pub cgroup: Option<OwnedFd>,
     /// Whether to undo the agent's protection from the out-of-memory killer.
     pub reset_oom_score: bool,
@@ -75,20 +77,29 @@ pub struct SpawnError {
 pub fn spawn(plan: SpawnPlan, reaper: &ChildReaper) -> Result<(Pid, Arc<ChildExit>), SpawnError> {
     let argv = pointers(&plan.argv);
     let envp = pointers(&plan.envp);
-    let mut child = Child { plan: &plan, argv: &argv, envp: &envp, failure: None };
-    // Aligned to 16 bytes, as the C calling convention requires.
-    let mut stack = vec![0_u128; STACK / size_of::<u128>()];
-    let top = stack.as_mut_ptr_range().end;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let mut child = Child { plan: &plan, argv: &argv, envp: &envp, joins: false, failure: None };
+    // Aligned to 16 bytes, as the C calling convention requires. On this thread's stack, because memory for it would
+    // have to be allocated, and would be new to the guest, for each command.
+    let mut stack = [const { MaybeUninit::<u128>::uninit() }; STACK / size_of::<u128>()];
     let adopted = reaper.adopt(|| {
+        let argument = (&raw mut child).cast::<libc::c_void>();
         // SAFETY: the child runs `run_child` on its own stack, which is large enough. The pointer to
         // `child` stays valid because this thread waits until the child has executed the command or
         // ended. The child only makes system calls, without allocations, locks or destructors, and
         // this program has no signal handler that could run in it.
-        let pid = unsafe {
-            libc::clone(run_child, top.cast(), flags, (&raw mut child).cast::<libc::c_void>())
-        };
-        Errno::result(pid).map(Pid::from_raw)
+        unsafe {
+            if let Some(cgroup) = &plan.cgroup {
+                match clone_into::cgroup(cgroup, &mut stack, run_child, argument) {
+                    Err(error) if clone_into::is_missing(error) => {
+                        ptr::write_volatile(&raw mut child.joins, true);
+                    }
+                    cloned => return cloned,
+                }
+            }
+            let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+            let top = stack.as_mut_ptr_range().end;
+            Errno::result(libc::clone(run_child, top.cast(), flags, argument)).map(Pid::from_raw)
+        }
     });
     let (pid, child_exit) = adopted.map_err(|errno| SpawnError { step: SpawnStep::Fork, errno })?;
     // SAFETY: the child wrote it before this thread continued. The read is volatile because the
@@ -107,6 +118,8 @@ struct Child<'a> {
     plan: &'a SpawnPlan,
     argv: &'a [*const c_char],
     envp: &'a [*const c_char],
+    /// Whether it must join the cgroup itself.
+    joins: bool,
     failure: Option<SpawnError>,
 }
 
@@ -130,8 +143,10 @@ impl Child<'_> {
         unsafe {
             libc::setsid();
             default_signals();
-            if let Some(cgroup) = &plan.cgroup {
-                let joined = libc::write(cgroup.as_raw_fd(), c"0".as_ptr().cast(), 1);
+            if let Some(cgroup) = plan.cgroup.as_ref().filter(|_| self.joins) {
+                let name = c"cgroup.procs".as_ptr();
+                let file = libc::openat(cgroup.as_raw_fd(), name, libc::O_WRONLY | libc::O_CLOEXEC);
+                let joined = libc::write(file, c"0".as_ptr().cast(), 1);
                 Errno::result(joined).map_err(at(SpawnStep::Cgroup))?;
             }
             if plan.reset_oom_score {
@@ -166,9 +181,18 @@ impl Child<'_> {
 
     unsafe fn exec(&self) -> Errno {
         let mut denied = None;
+        let is_searched = self.plan.candidates.len() > 1;
         for candidate in &self.plan.candidates {
-            // SAFETY: both arrays end with a null pointer.
+            // SAFETY: the structure is the kernel's to fill; both arrays end with a null pointer.
             unsafe {
+                let mut about = MaybeUninit::<libc::stat>::uninit();
+                // An execution that fails costs the kernel more than looking first.
+                if is_searched
+                    && libc::stat(candidate.as_ptr(), about.as_mut_ptr()) != 0
+                    && matches!(Errno::last(), Errno::ENOENT | Errno::ENOTDIR)
+                {
+                    continue;
+                }
                 libc::execve(candidate.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr());
             }
             match Errno::last() {

@@ -87,7 +87,10 @@ impl CommandStdio {
 /// The programs that the command starts as other users need `others`; no other process has a name for it, because
 /// `/proc` shows the descriptors of a process to its own user only.
 fn give(pipe: &OwnedFd, account: Option<&UserAccount>, others: Mode) -> io::Result<()> {
-    if let Some(UserAccount { ids, .. }) = account {
+    // What root's agent makes is root's.
+    if let Some(UserAccount { ids, .. }) = account
+        && (ids.uid, ids.gid) != (0, 0)
+    {
         // Without the rights to do this, the agent cannot become the user either.
         let _ = fchown(pipe, Some(Uid::from_raw(ids.uid)), Some(Gid::from_raw(ids.gid)));
     }

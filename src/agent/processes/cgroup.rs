@@ -1,7 +1,7 @@
 //! A cgroup for each command: it kills everything the command started, and limits how many processes
 //! commands can have.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ pub struct CgroupRoot {
     spare: Mutex<Option<Created>>,
 }
 
-/// A cgroup and its `cgroup.procs`: a process that writes `0` to it joins.
+/// A cgroup and its directory.
 type Created = (CommandCgroup, OwnedFd);
 
 #[derive(Debug, Default)]
@@ -90,8 +90,8 @@ impl CgroupRoot {
         if let Some(limit) = self.tasks_per_command {
             let _ = fs::write(path.join("pids.max"), limit.to_string());
         }
-        let procs = OpenOptions::new().write(true).open(path.join("cgroup.procs"))?;
-        Ok((CommandCgroup { path, counts: Arc::clone(&self.counts) }, procs.into()))
+        let directory = File::open(&path)?;
+        Ok((CommandCgroup { path, counts: Arc::clone(&self.counts) }, directory.into()))
     }
 
     /// Kills everything in all cgroups of commands.

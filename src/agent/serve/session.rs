@@ -59,7 +59,7 @@ pub fn serve(
         shutdown: None,
     };
     session.outbox.push_raw(&HelloAck { version: VERSION, nonce: hello.nonce }.encode());
-    session.answer(FrameKind::AgentInfo, &context.info());
+    session.answer(FrameKind::AgentInfo, &context.info);
     let end = loop {
         if let Err(end) = session.turn(stream, inbox) {
             break end;

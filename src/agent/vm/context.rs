@@ -23,6 +23,8 @@ use crate::sys::kernel;
 pub struct AgentContext {
     pub reaper: Arc<ChildReaper>,
     pub mode: AgentMode,
+    /// What the agent tells every client about itself.
+    pub info: AgentInfo,
     /// Expires at the end of the TTL. Its clock also counts while the machine is suspended. A VM that is
     /// never reaped ends by itself, and then uses a disk but no CPU.
     pub(super) ttl: TimerFd,
@@ -47,8 +49,11 @@ impl AgentContext {
     /// The kernel has no timer for the TTL.
     pub fn new(mode: AgentMode) -> Result<Arc<AgentContext>> {
         let ttl = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC);
+        let init = matches!(mode, AgentMode::Guest { .. });
+        let (version, kernel) = (env!("CARGO_PKG_VERSION").into(), kernel::release());
         Ok(Arc::new(AgentContext {
             mode,
+            info: AgentInfo { version, kernel, init },
             ttl: ttl.context("create a timer")?,
             reaper: ChildReaper::start().context("start the thread that collects children")?,
             vm_id: Mutex::new(std::env::var_os("MAYFLY_VM")),
@@ -56,15 +61,9 @@ impl AgentContext {
         }))
     }
 
-    /// What the agent tells every client about itself.
-    pub fn info(&self) -> AgentInfo {
-        let kernel = kernel::release();
-        AgentInfo { version: env!("CARGO_PKG_VERSION").into(), kernel, init: self.is_guest() }
-    }
-
     /// Whether the agent is the first process of a guest.
     pub fn is_guest(&self) -> bool {
-        matches!(self.mode, AgentMode::Guest { .. })
+        self.info.init
     }
 
     /// The cgroups of commands, if there are any.
