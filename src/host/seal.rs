@@ -28,19 +28,32 @@ pub fn seal(mut object: Vec<u8>) -> Vec<u8> {
 /// # Errors
 /// They were not sealed as they are, for display.
 pub fn unseal(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    Ok(sealed_part(bytes)?.map(|members| [members, b"}"].concat()))
+}
+
+/// Checks the seal, without copying what it is for; `false` if the bytes do not end in one.
+///
+/// # Errors
+/// As for [`unseal`].
+pub fn has_seal(bytes: &[u8]) -> Result<bool, String> {
+    Ok(sealed_part(bytes)?.is_some())
+}
+
+/// The object that was sealed, without its last byte.
+fn sealed_part(bytes: &[u8]) -> Result<Option<&[u8]>, String> {
     let start = bytes.len().checked_sub(BEFORE.len() + DIGITS + AFTER.len());
-    let Some((object, end)) = start.and_then(|start| bytes.split_at_checked(start)) else {
+    let Some((members, end)) = start.and_then(|start| bytes.split_at_checked(start)) else {
         return Ok(None);
     };
     if !end.starts_with(BEFORE.as_bytes()) {
         return Ok(None);
     }
-    let object = [object, b"}"].concat();
-    let digest = random::to_hex(&Sha256::digest(&object));
+    let digest = Sha256::new().chain_update(members).chain_update(b"}").finalize();
+    let digest = random::to_hex(&digest);
     if end[BEFORE.len()..] != [digest.as_bytes(), AFTER.as_bytes()].concat() {
         return Err("it does not match its seal".into());
     }
-    Ok(Some(object))
+    Ok(Some(members))
 }
 
 #[cfg(test)]
@@ -54,8 +67,10 @@ mod tests {
         let json: serde_json::Value = serde_json::from_slice(&sealed).unwrap();
         assert_eq!(json["seal"].as_str().unwrap().len(), DIGITS);
         assert_eq!(unseal(&sealed), Ok(Some(object.to_vec())));
+        assert_eq!(has_seal(&sealed), Ok(true));
         for unsealed in [&object[..], b"{}", b""] {
             assert_eq!(unseal(unsealed), Ok(None));
+            assert_eq!(has_seal(unsealed), Ok(false));
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use crate::host::seal::{seal, unseal};
+use crate::host::seal::{has_seal, seal};
 use crate::model::{Refusal, RefusalKind, VmId, VmName, VmRecord, VmRef};
 
 /// The layout of the file that this program writes. A newer one is refused. An older one is read, because
@@ -19,9 +20,11 @@ pub const SCHEMA: u32 = 3;
 /// The first schema whose files have a seal.
 const SEALED: u32 = 3;
 
+/// The first guess of how many bytes a record takes as JSON. Memory that is reserved in vain is never touched.
+const RECORD_SIZE: usize = 2048;
+
 /// The registry's content.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RegistryContents {
     pub schema: u32,
     /// Grows by one with every change.
@@ -41,27 +44,31 @@ impl RegistryContents {
     /// `Failure` if it is damaged, or a newer mayfly wrote it.
     pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
         // A newer mayfly may seal in another way, so its files are told by the schema alone.
-        let unsealed = unseal(bytes).or_else(|why| check_schema(bytes).and(Err(damage(&why))))?;
+        let is_sealed =
+            has_seal(bytes).or_else(|why| check_schema(bytes).and(Err(damage(&why))))?;
         // Parsed only once, because it may hold many VMs. The schema matters if that fails.
-        let json = unsealed.as_deref().unwrap_or(bytes);
-        let parsed = serde_json::from_slice::<RegistryContents>(json);
+        let parsed = serde_json::from_slice::<SealedContents>(bytes);
         if !parsed.as_ref().is_ok_and(|contents| contents.schema <= SCHEMA) {
             check_schema(bytes)?;
         }
-        let contents = parsed.map_err(|error| damage(&error.to_string()))?;
-        if unsealed.is_none() && contents.schema >= SEALED {
+        let parsed = parsed.map_err(|error| damage(&error.to_string()))?;
+        if !is_sealed && parsed.schema >= SEALED {
             return Err(damage("it has no seal"));
         }
+        let SealedContents { generation, vms, .. } = parsed;
+        let contents = RegistryContents { schema: SCHEMA, generation, vms };
         match contents.vms.iter().find(|(id, record)| *id != record.id()) {
             // A command would find one VM and change the other.
             Some((id, record)) => Err(damage(&format!("VM {} is listed as VM {id}", record.id()))),
-            None => Ok(RegistryContents { schema: SCHEMA, ..contents }),
+            None => Ok(contents),
         }
     }
 
     /// The text of a registry file.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        Ok(seal(serde_json::to_vec(self).context("cannot serialize the registry")?))
+        let mut json = Vec::with_capacity((self.vms.len() + 1) * RECORD_SIZE);
+        serde_json::to_writer(&mut json, self).context("cannot serialize the registry")?;
+        Ok(seal(json))
     }
 
     /// The id of the VM that a user typed.
@@ -99,6 +106,17 @@ impl RegistryContents {
         Err(Refusal::new(RefusalKind::NameTaken, message)
             .hint(format!("choose another name, or delete it with 'mayfly rm {name}'")))
     }
+}
+
+/// The registry's content as it is in the file, whose seal was checked.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SealedContents {
+    schema: u32,
+    generation: u64,
+    vms: BTreeMap<VmId, VmRecord>,
+    #[serde(default, rename = "seal")]
+    _seal: IgnoredAny,
 }
 
 /// What files of all schemas have.
