@@ -68,7 +68,7 @@ pub fn frames(input: &[u8]) {
 }
 
 fn received(bytes: &[u8], step: usize, from: FrameSide) -> Received {
-    let mut inbox = FrameInbox::new(FrameSide::Host);
+    let mut inbox = FrameInbox::default();
     let mut all = Received::new();
     let mut rest = bytes;
     while !rest.is_empty() {

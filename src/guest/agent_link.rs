@@ -27,7 +27,7 @@ impl AgentLink {
         channel.stream.set_nonblocking(true)?;
         Ok(AgentLink {
             channel,
-            inbox: FrameInbox::new(FrameSide::Agent),
+            inbox: FrameInbox::default(),
             outbox: FrameOutbox::default(),
             tag: 0,
         })

@@ -1,7 +1,7 @@
 //! The two fixed-size records that open a session.
 
 /// The protocol's version. Any change to the kinds, their payloads or their meaning increases it.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The first bytes of a [`Hello`]. They are arbitrary; the first four, read as a frame's length, exceed every
 /// limit, so that a `Hello` where a frame is expected is noticed at once.

@@ -26,7 +26,8 @@
 //! **Flow control.** Output has none of its own: an agent that cannot write stops reading the
 //! command's pipes, and the command blocks. Input has credit ([`STDIN_WINDOW`]): the agent always
 //! reads the stream and never holds more than the window, so a signal is not stuck behind input that
-//! the command does not read. The end of input is a frame, never a half-closed stream.
+//! the command does not read. The end of input is a frame, never a half-closed stream. Input that is followed by
+//! an invalid frame is dropped: a flush may have completed it.
 //!
 //! **Terminals.** A command with a terminal has a single stream of output, `Stdout`, and no end of input: keys
 //! are input like any other, so Ctrl-C travels as a byte and becomes a signal in the guest. When the session
@@ -70,9 +71,9 @@ pub const VSOCK_SESSION: u32 = 1025;
 /// What a guest says on its console if it does not boot because its timer is late.
 pub const LATE_TIMER: &str = "the guest's timer is late, because the host was busy";
 
-/// Bytes of standard input that may be in transit or buffered in the agent: four full frames, so that a pipe
-/// keeps flowing while credit travels back.
-pub const STDIN_WINDOW: usize = 4 * STREAM_PAYLOAD;
+/// Bytes of standard input that may be in transit or buffered in the agent: twice what it takes from its stream at a
+/// time, so that the stream keeps flowing while the command reads and credit travels back.
+pub const STDIN_WINDOW: usize = 16 * STREAM_PAYLOAD;
 
 /// The most bytes of one request. Linux accepts 2 MiB of arguments and environment together at the default
 /// stack limit; this is half of it.

@@ -1,7 +1,7 @@
 //! The frame decoder with arbitrary bytes in arbitrary pieces.
 
 use mayfly::protocol::{
-    FrameInbox, FrameKind, FrameOutbox, FrameSide, Hello, HelloAck, MAX_PAYLOAD,
+    FLUSH, FrameInbox, FrameKind, FrameOutbox, FrameSide, Hello, HelloAck, MAX_PAYLOAD, VERSION,
 };
 use proptest::prelude::*;
 
@@ -12,7 +12,7 @@ fn frames(
     bytes: &[u8],
     pieces: &[usize],
 ) -> (Vec<(FrameKind, Vec<u8>)>, Option<usize>) {
-    let mut inbox = FrameInbox::new(FrameSide::Agent);
+    let mut inbox = FrameInbox::default();
     let mut taken = Vec::new();
     let mut pieces = pieces.iter().cycle();
     let mut at = 0;
@@ -104,7 +104,7 @@ proptest! {
         tag: u64,
     ) {
         let hello = Hello { version: 1, nonce };
-        let mut inbox = FrameInbox::new(FrameSide::Agent);
+        let mut inbox = FrameInbox::default();
         let line = [&junk[..], &hello.encode()].concat();
         inbox.space()[..line.len()].copy_from_slice(&line);
         inbox.filled(line.len());
@@ -116,12 +116,53 @@ proptest! {
 
     #[test]
     fn only_the_awaited_ack_counts(others in prop::collection::vec(any::<u64>(), 0..5), nonce: u64) {
-        let mut inbox = FrameInbox::new(FrameSide::Agent);
+        let mut inbox = FrameInbox::default();
         for other in others.iter().filter(|other| **other != nonce).chain([&nonce]) {
             let ack = HelloAck { version: 1, nonce: *other }.encode();
             inbox.space()[..ack.len()].copy_from_slice(&ack);
             inbox.filled(ack.len());
         }
         prop_assert_eq!(inbox.find_ack(nonce), Some(HelloAck { version: 1, nonce }));
+    }
+}
+
+/// An inbox with these bytes.
+fn inbox_of(bytes: &[u8]) -> FrameInbox {
+    let mut inbox = FrameInbox::default();
+    inbox.space()[..bytes.len()].copy_from_slice(bytes);
+    inbox.filled(bytes.len());
+    inbox
+}
+
+#[test]
+fn input_is_taken_at_once_up_to_another_frame_or_an_incomplete_one() {
+    let input = |byte: u8| (FrameKind::Stdin, vec![byte; 1000]);
+    let bytes = encode(7, &[input(1), input(2), (FrameKind::StdinEof, vec![]), input(3), input(4)]);
+    let mut inbox = inbox_of(&bytes[..bytes.len() - 1]);
+    let taken = |inbox: &mut FrameInbox| {
+        let payloads = inbox.next_payloads(FrameKind::Stdin, 7).unwrap();
+        payloads.iter().map(|payload| (payload.len(), payload[0])).collect::<Vec<_>>()
+    };
+    assert_eq!(taken(&mut inbox), [(1000, 1), (1000, 2)]);
+    assert_eq!(taken(&mut inbox), []);
+    let end = inbox.next_frame(FrameSide::Host, 7).unwrap().unwrap();
+    assert_eq!(end.kind, FrameKind::StdinEof);
+    assert_eq!(taken(&mut inbox), [(1000, 3)]);
+    assert_eq!(inbox.next_frame(FrameSide::Host, 7), Ok(None));
+    inbox.space()[0] = 4;
+    inbox.filled(1);
+    assert_eq!(taken(&mut inbox), [(1000, 4)]);
+    assert!(inbox.is_empty());
+}
+
+#[test]
+fn input_that_a_flush_completed_is_not_taken() {
+    let frame = encode(7, &[(FrameKind::Stdin, vec![1; 1000])]);
+    let hello = Hello { version: VERSION, nonce: 8 };
+    for cut in [frame.len(), frame.len() - 1, 500] {
+        let mut inbox = inbox_of(&[&frame[..cut], &[0; FLUSH], &hello.encode()].concat());
+        assert!(inbox.next_payloads(FrameKind::Stdin, 7).is_err());
+        assert_eq!(inbox.find_hello(), Some(hello));
+        assert!(inbox.is_empty());
     }
 }

@@ -110,7 +110,7 @@ struct HostLine {
 
 impl HostLine {
     fn new(stream: File, is_port: bool) -> HostLine {
-        HostLine { stream, is_port, inbox: FrameInbox::new(FrameSide::Host), nonce: 0 }
+        HostLine { stream, is_port, inbox: FrameInbox::default(), nonce: 0 }
     }
 
     fn wait(&self, events: PollFlags) {

@@ -2,14 +2,20 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Write;
+use std::io::{IoSlice, Write};
 use std::os::fd::AsFd;
 
-use crate::protocol::{STDIN_WINDOW, STREAM_PAYLOAD};
+use rustix::pipe::fcntl_setpipe_size;
+
+use crate::protocol::STDIN_WINDOW;
 use crate::sys::nonblocking::would_block;
 
 /// Bytes of credit that are returned at once: a frame for every small read would cost more than its data.
-const CREDIT_BATCH: usize = STREAM_PAYLOAD;
+const CREDIT_BATCH: usize = STDIN_WINDOW / 4;
+
+/// How many bytes the pipe of a large input holds, so that the command and the agent take turns less often. It is what
+/// Linux allows to every user.
+const LARGE_PIPE: usize = 1 << 20;
 
 /// A command's standard input.
 #[derive(Debug)]
@@ -24,6 +30,8 @@ pub struct StandardInput {
     credit: usize,
     /// Bytes the command took that the host has no new credit for yet.
     taken: usize,
+    /// Whether the pipe was enlarged, or could not be.
+    is_large: bool,
 }
 
 impl StandardInput {
@@ -35,24 +43,31 @@ impl StandardInput {
             waiting: VecDeque::new(),
             credit: STDIN_WINDOW,
             taken: 0,
+            is_large: false,
         }
     }
 
-    /// Takes bytes from the host. `false` if it had no credit for them.
-    pub fn feed(&mut self, bytes: &[u8]) -> bool {
-        let Some(credit) = self.credit.checked_sub(bytes.len()) else {
+    /// Takes pieces of input from the host. `false` if it had no credit for them.
+    pub fn feed(&mut self, mut pieces: &mut [IoSlice<'_>]) -> bool {
+        let length = pieces.iter().map(|piece| piece.len()).sum();
+        let Some(credit) = self.credit.checked_sub(length) else {
             return false;
         };
         self.credit = credit;
         // If the command has closed its input, the bytes are lost, as with any pipe. The host gets no
         // credit for them, so it stops sending.
-        if !self.at_end {
-            // Written directly if nothing waits: in an emulated guest, copying is the main cost.
-            let count = if self.waiting.is_empty() { write(&mut self.pipe, bytes) } else { 0 };
-            self.taken += count;
-            if self.pipe.is_some() {
-                self.waiting.extend(&bytes[count..]);
+        if self.at_end {
+            return true;
+        }
+        // Written directly if nothing waits: in an emulated guest, copying is the main cost.
+        if self.waiting.is_empty() {
+            self.write(&mut pieces);
+            if !pieces.is_empty() && self.enlarge() {
+                self.write(&mut pieces);
             }
+        }
+        if self.pipe.is_some() {
+            pieces.iter().for_each(|piece| self.waiting.extend(&piece[..]));
         }
         true
     }
@@ -75,18 +90,15 @@ impl StandardInput {
 
     /// Writes as many of the waiting bytes as the pipe takes.
     pub fn write_waiting(&mut self) {
-        while !self.waiting.is_empty() {
-            let count = write(&mut self.pipe, self.waiting.as_slices().0);
-            if count == 0 {
-                break;
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let (first, second) = waiting.as_slices();
+        let count = self.write(&mut &mut [IoSlice::new(first), IoSlice::new(second)][..]);
+        waiting.drain(..count);
+        if self.pipe.is_some() {
+            self.waiting = waiting;
+            if self.at_end && self.waiting.is_empty() {
+                self.pipe = None;
             }
-            self.waiting.drain(..count);
-            self.taken += count;
-        }
-        if self.pipe.is_none() {
-            self.waiting = VecDeque::new();
-        } else if self.at_end && self.waiting.is_empty() {
-            self.pipe = None;
         }
     }
 
@@ -100,17 +112,32 @@ impl StandardInput {
         self.credit += bytes;
         Some(bytes as u32)
     }
-}
 
-/// Writes as many bytes as the pipe takes, and returns how many. Closes the pipe if the command did.
-fn write(pipe: &mut Option<File>, bytes: &[u8]) -> usize {
-    let Some(file) = pipe else { return 0 };
-    match file.write(bytes) {
-        Ok(count) => count,
-        Err(error) if would_block(&error) => 0,
-        Err(_) => {
-            *pipe = None;
-            0
+    /// Writes as many bytes as the pipe takes, removes them from `pieces` and returns their number. Closes the pipe if the
+    /// command did.
+    fn write(&mut self, pieces: &mut &mut [IoSlice<'_>]) -> usize {
+        let mut written = 0;
+        while !pieces.is_empty()
+            && let Some(file) = &mut self.pipe
+        {
+            match file.write_vectored(pieces) {
+                Ok(0) => break,
+                Ok(count) => {
+                    written += count;
+                    IoSlice::advance_slices(pieces, count);
+                }
+                Err(error) if would_block(&error) => break,
+                Err(_) => self.pipe = None,
+            }
         }
+        self.taken += written;
+        written
+    }
+
+    /// Enlarges a full pipe, once. `false` if it has the same size as before.
+    fn enlarge(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_large, true)
+            // A terminal has no size, and a user may have used up what the kernel grants to pipes.
+            && self.pipe.as_ref().is_some_and(|pipe| fcntl_setpipe_size(pipe, LARGE_PIPE).is_ok())
     }
 }

@@ -2,6 +2,7 @@
 //! protocol. It uses one thread, one `poll` and buffers of fixed size.
 
 use std::fs::File;
+use std::io::IoSlice;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -106,9 +107,14 @@ enum PollSource {
 impl Session<'_> {
     /// Handles what the host sent, reports what the command did, and waits for more of both.
     fn turn(&mut self, stream: &HostStream, inbox: &mut FrameInbox) -> Result<(), SessionEnd> {
-        while self.outbox.takes_control()
-            && let Some(frame) = inbox.next_frame(FrameSide::Host, self.tag)?
-        {
+        while self.outbox.takes_control() {
+            // All that has arrived at once: if the command read each frame by itself, an emulated guest would mostly
+            // switch between the two processes.
+            let mut input = inbox.next_payloads(FrameKind::Stdin, self.tag)?;
+            if !input.is_empty() {
+                self.feed(&mut input)?;
+            }
+            let Some(frame) = inbox.next_frame(FrameSide::Host, self.tag)? else { break };
             self.handle(&frame)?;
         }
         if std::mem::take(&mut self.received_secrets) {
@@ -152,12 +158,7 @@ impl Session<'_> {
                 self.secrets.add(frame.payload)?;
             }
             FrameKind::ExecPart | FrameKind::Exec => self.collect_exec(frame)?,
-            // The command may have ended before its input or a signal arrives.
-            FrameKind::Stdin => {
-                if self.command.as_mut().is_some_and(|command| !command.input.feed(frame.payload)) {
-                    return Err(ProtocolViolation::Unexpected(FrameKind::Stdin));
-                }
-            }
+            FrameKind::Stdin => self.feed(&mut [IoSlice::new(frame.payload)])?,
             FrameKind::StdinEof => {
                 if let Some(command) = &mut self.command {
                     command.input.finish();
@@ -187,6 +188,14 @@ impl Session<'_> {
             _ => return Err(ProtocolViolation::WrongSide(frame.kind)),
         }
         Ok(())
+    }
+
+    /// Passes input on to the command, which may have ended before it arrived.
+    fn feed(&mut self, input: &mut [IoSlice<'_>]) -> Result<(), ProtocolViolation> {
+        if self.command.as_mut().is_none_or(|command| command.input.feed(input)) {
+            return Ok(());
+        }
+        Err(ProtocolViolation::Unexpected(FrameKind::Stdin))
     }
 
     /// Collects the parts of a request, and starts its command with the last one.

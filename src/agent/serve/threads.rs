@@ -10,10 +10,10 @@ use super::host_stream::HostStream;
 use super::listener::AgentListener;
 use super::session::{self, SessionEnd};
 use crate::agent::vm::AgentContext;
-use crate::protocol::{FrameInbox, FrameOutbox, FrameSide};
+use crate::protocol::{FrameInbox, FrameOutbox};
 use crate::sys::nonblocking::would_block;
 
-/// Connections served at once; others wait. Each needs a thread and half a MiB of buffers.
+/// Connections served at once; others wait. Each needs a thread and at most 700 KiB of buffers.
 const MAX_CONNECTIONS: usize = 64;
 
 /// Starts a thread that accepts connections, and starts a thread for each of them.
@@ -61,7 +61,7 @@ pub fn serve_in_thread(stream: HostStream, context: &Arc<AgentContext>) -> Resul
 /// Serves a stream's clients one after the other: for ever on a port, until the end of a connection.
 fn serve(stream: &HostStream, context: &AgentContext) {
     // Reused by all sessions: they are large, and creating them takes some milliseconds.
-    let (mut inbox, mut outbox) = (FrameInbox::new(FrameSide::Host), FrameOutbox::default());
+    let (mut inbox, mut outbox) = (FrameInbox::default(), FrameOutbox::default());
     loop {
         if let Some(hello) = inbox.find_hello() {
             let end = session::serve(hello, stream, &mut inbox, &mut outbox, context);

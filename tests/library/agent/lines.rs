@@ -56,6 +56,32 @@ fn two_hundred_clients_die_in_mid_frame_and_the_next_is_exact() {
 }
 
 #[test]
+fn a_command_never_reads_the_zeros_that_complete_its_clients_last_frame() {
+    let (agent, mut line) = Agent::on_port();
+    let seen = || std::fs::read(agent.dir.path().join("seen")).unwrap_or_default();
+    for missing in [1, 100, 3000] {
+        let nonce = missing as u64;
+        let mut bytes = Hello { version: VERSION, nonce }.encode().to_vec();
+        let request = ExecRequest { stdin: true, ..sh("exec cat >seen") };
+        let request = serde_json::to_vec(&request).unwrap();
+        for (kind, payload) in [
+            (FrameKind::Exec, &request[..]),
+            (FrameKind::Stdin, &[b'x'; 50_000]),
+            (FrameKind::Stdin, &[b'y'; 40_000]),
+        ] {
+            let mut outbox = FrameOutbox::default();
+            outbox.push(kind, nonce, payload);
+            bytes.extend(outbox.pending());
+        }
+        line.write_all(&bytes[..bytes.len() - missing]).unwrap();
+        eventually("the complete frame", || seen().len() == 50_000);
+        exact_after(true, &line);
+        assert!(seen() == [b'x'; 50_000]);
+        std::fs::remove_file(agent.dir.path().join("seen")).unwrap();
+    }
+}
+
+#[test]
 fn a_client_that_follows_at_a_frame_boundary_is_served_at_once() {
     let (_agent, line) = Agent::on_port();
     let mut first = open(line.try_clone().unwrap(), false);

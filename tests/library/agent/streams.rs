@@ -9,6 +9,7 @@ use mayfly::guest::{CommandExit, CommandOutcome, ExecIo, OutputSink, StdinSource
 use mayfly::host::signals::{PendingSignals, SignalInterrupt};
 use mayfly::protocol::ExecRequest;
 use nix::libc;
+use sha2::{Digest, Sha256};
 
 use super::harness::{Agent, argv, eventually, input, lives, sh, stdout, try_run};
 
@@ -117,6 +118,37 @@ fn the_end_of_input_is_told_after_all_of_it() {
     let request = with_stdin(sh("sleep 0.1; wc -c"));
     let outcome = try_run(&mut agent.session(), &request, Some(input(bytes))).unwrap();
     assert_eq!(stdout(&outcome).trim(), "3000001");
+}
+
+#[test]
+fn input_is_exact_however_it_is_written_and_read() {
+    let agent = Agent::start();
+    let bytes = noise(6 << 20);
+    for (largest, reader) in [
+        (200_000, "cat"),
+        (200_000, "sleep 0.3; cat"),
+        (70_000, "for n in 1 2 3 4 5; do sleep 0.02; dd bs=99999 count=1 status=none; done; cat"),
+        (5_000, "dd bs=1001 status=none"),
+    ] {
+        let (read, mut write) = std::io::pipe().unwrap();
+        let request = with_stdin(sh(&format!("({reader}) | sha256sum")));
+        let mut command = Background::start(&agent, request, Some(read.into()));
+        let mut rest = &bytes[..];
+        for turn in 1.. {
+            // Pieces of any size from one byte, in no order.
+            let (piece, after) = rest.split_at((turn * 7919 % largest + 1).min(rest.len()));
+            write.write_all(piece).unwrap();
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        drop(write);
+        let sum = Sha256::digest(&bytes);
+        let sum: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(command.line(), format!("{sum}  -"), "{reader}");
+        assert_eq!(command.outcome().unwrap().exit, CommandExit::Exited(0));
+    }
 }
 
 #[test]
