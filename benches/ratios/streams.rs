@@ -30,7 +30,6 @@ pub fn measure(
 ) -> Result<()> {
     let bytes = options.mib << 20;
     let fill = format!("head -c {bytes} /dev/zero > {BIG_FILE}");
-    let count = bytes.to_string();
 
     let vm = workspace.start_vm(QEMU, &[])?;
     timed(&mut vm.exec(&[], &["sh", "-c", &fill]))?;
@@ -51,16 +50,22 @@ pub fn measure(
     let (unit, goal) = (Unit::MegabytesPerSecond, Goal::Rate(0.8));
     report.add(Row { name: "output".into(), unit, ours, floor_name: floor_name(), floor, goal });
 
-    let into = format!("head -c {count} {device} > /dev/null");
-    let theirs = ["head", "-c", &count];
+    let into = format!("head -c {bytes} {device} > /dev/null");
+    // What it reads must not come back as output.
+    let theirs = format!("head -c {bytes} > /dev/null");
     let [ours, floor] = in_turns(
         options.pairs,
-        [&mut || rate(bytes, || write_input(&mut vm.exec(&["-i"], &theirs), bytes)), &mut || {
-            // After the guest has closed the port, QEMU may lose the first bytes that are sent to it, until
-            // data for another port makes QEMU check all ports.
-            bare.exec(&["true"], signals)?;
-            rate(bytes, || with_transfer(&mut bare, &into, signals, || write(&raw, bytes)))
-        }],
+        [
+            &mut || {
+                rate(bytes, || write_input(&mut vm.exec(&["-i"], &["sh", "-c", &theirs]), bytes))
+            },
+            &mut || {
+                // After the guest has closed the port, QEMU may lose the first bytes that are sent to it, until
+                // data for another port makes QEMU check all ports.
+                bare.exec(&["true"], signals)?;
+                rate(bytes, || with_transfer(&mut bare, &into, signals, || write(&raw, bytes)))
+            },
+        ],
     )?;
     report.add(Row { name: "input".into(), unit, ours, floor_name: floor_name(), floor, goal });
     Ok(())

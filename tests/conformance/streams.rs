@@ -48,6 +48,11 @@ pub fn streams_are_byte_exact(bench: &Bench) {
         let received = vm.exec(&["perl", "-e", uneven, grown]);
         assert!(received.stdout == expected.as_bytes(), "{}", received.stdout.len());
     }
+    // A command that reads late, and little at a time.
+    let slow = "(sleep 0.2; dd bs=1001 count=999 status=none; cat) | sha256sum";
+    let sum = Sha256::digest(&sent[..3 << 20]);
+    let sum: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+    vm.feed(slow, &sent[..3 << 20]).prints(&format!("{sum}  -\n"));
     // A command that does not read all its input does not block.
     vm.feed("head -c 3; exit 5", &sent[..1 << 20]).is(5, "[..]", "");
 }
