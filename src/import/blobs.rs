@@ -122,6 +122,16 @@ impl PackedFiles {
         self.find(name).is_ok()
     }
 
+    /// Whether there is a directory of this name; in an archive, one with files.
+    pub fn has_directory(&self, name: &str) -> bool {
+        match self {
+            PackedFiles::Archive(_, files) => files.keys().any(|file| file.starts_with(name)),
+            PackedFiles::Directory(root) => open_beneath(root, Path::new(name))
+                .and_then(|opened| opened.metadata())
+                .is_ok_and(|about| about.is_dir()),
+        }
+    }
+
     /// Finds a file by its name.
     ///
     /// # Errors
@@ -175,6 +185,19 @@ impl PackedFiles {
         }
         Ok(content)
     }
+}
+
+/// Whether a directory has no entries.
+///
+/// # Errors
+/// It is not a directory, or cannot be read.
+pub fn is_empty_directory(directory: &File) -> io::Result<bool> {
+    for entry in rustix::fs::Dir::read_from(directory)? {
+        if ![c".", c".."].contains(&entry?.file_name()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn no_archive(error: &anyhow::Error) -> Refusal {

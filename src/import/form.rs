@@ -15,6 +15,9 @@ pub const INDEX: &str = "index.json";
 pub const LAYOUT: &str = "oci-layout";
 pub const MANIFEST: &str = "manifest.json";
 
+/// Where a layout has its blobs.
+const BLOBS: &str = "blobs";
+
 /// The content of `oci-layout`.
 #[derive(Deserialize)]
 struct OciLayout {
@@ -52,6 +55,11 @@ pub fn of(packed: &PackedFiles) -> Result<Option<RootfsFormat>, Refusal> {
     if layers.any(|layer| packed.has(&format!("{layer}/layer.tar"))) {
         return Err(Refusal::usage("it was saved by a version of docker before 1.10")
             .hint("load it with docker or podman, and save it again"));
+    }
+    if packed.has_directory(BLOBS) {
+        return Err(Refusal::usage(format!("it is an incomplete image: it has no {INDEX}")).hint(
+            "save the image again; '--from dir' or '--from tar' imports the files as they are",
+        ));
     }
     Ok(None)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::blobs::PackedFiles;
+use super::blobs::{PackedFiles, is_empty_directory};
 use super::budget::{UnpackBounds, UnpackBudget};
 use super::cancellable::CancellableInput;
 use super::form;
@@ -134,6 +134,9 @@ impl NamedSource {
     }
 
     fn look_at_directory(&self, directory: File) -> Result<ImportPlan> {
+        if is_empty_directory(&directory)? {
+            bail!(Refusal::usage("the directory is empty"));
+        }
         let packed = PackedFiles::Directory(OwnedFd::from(directory.try_clone()?));
         let found = if self.form.is_some() { self.form } else { form::of(&packed)? };
         match found {

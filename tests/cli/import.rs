@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,13 @@ fn environment() -> Environment {
 fn write(env: &Environment, name: &str, bytes: &[u8]) -> String {
     let path = env.root().join(name);
     fs::write(&path, bytes).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A new directory with one inside, if that has a name.
+fn directory(env: &Environment, name: &str, inside: &str) -> String {
+    let path = env.root().join(name);
+    fs::create_dir_all(path.join(inside)).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
@@ -233,6 +240,11 @@ fn impossible_imports_are_refused_before_anything_is_done() {
     let archive = write(&env, "app.tar", &oci(&[("v1", &small())]));
     let text = write(&env, "notes.txt", b"no archive at all");
     let empty = write(&env, "empty.tar", b"");
+    let bare = directory(&env, "bare", "");
+    let started = directory(&env, "started", "blobs");
+    let half = directory(&env, "half", "blobs/sha256");
+    fs::write(Path::new(&half).join("blobs/sha256/0a1b"), "a layer").unwrap();
+    let blobs = write(&env, "blobs.tar", &layer(&[("blobs/sha256/0a1b", "a layer")]));
     env.run(&["image", "import", "/no/x.tar"])
         .fails(3, "mayfly: cannot open /no/x.tar: No such file or directory\n");
     for (args, message) in [
@@ -248,6 +260,19 @@ fn impossible_imports_are_refused_before_anything_is_done() {
             "cannot import [..]: it is not an archive of a root file system: [..]\nhint: see 'mayfly image import --help' for what can be imported\n",
         ),
         (&[&empty], "cannot import [..]: the archive is empty\n"),
+        (&[&bare], "cannot import [..]bare: the directory is empty\n"),
+        (
+            &[&started],
+            "cannot import [..]: it is an incomplete image: it has no index.json\nhint: [..]",
+        ),
+        (
+            &[&half],
+            "cannot import [..]: it is an incomplete image: it has no index.json\nhint: [..]",
+        ),
+        (
+            &[&blobs],
+            "cannot import [..]: it is an incomplete image: it has no index.json\nhint: [..]",
+        ),
     ] {
         let words = [&["image", "import"], args].concat();
         env.run(&words).fails(2, &format!("mayfly: {message}"));
