@@ -8,6 +8,7 @@
 //! - [`commands`] has a file for each verb: its flags, a call of `lifecycle`, and what is printed.
 //! - [`output`] prints: tables, JSON, progress and errors.
 //! - [`lifecycle`] does what the verbs ask for: it creates, starts, stops and removes VMs.
+//! - [`pull`] fetches container images from registries.
 //! - [`import`] makes images from root file systems and container images.
 //! - [`template`] stores frozen VMs, which new VMs start as copies of.
 //! - [`image`] builds and stores the images that VMs boot.
@@ -47,6 +48,7 @@ pub mod model;
 pub mod network;
 pub mod output;
 pub mod protocol;
+pub mod pull;
 pub mod registry;
 pub mod settings;
 pub mod sys;

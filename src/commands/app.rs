@@ -7,7 +7,7 @@ use crate::output::{PrintStyle, Printer};
 use crate::settings::Settings;
 
 /// The settings that apply to this command line, and how to print.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct AppContext {
     pub settings: Settings,
     pub printer: Printer,

@@ -26,6 +26,7 @@ Examples:
   mayfly create --name ci --ttl 30m --keep   named 'ci', kept after 'exec'
   mayfly create --label job=nightly --label commit=3f2a91
   mayfly create --profile debian-build --vcpus 2 --mem 4G
+  mayfly create --image alpine:3.19          a container image
   mayfly create --start --name box           ready for 'exec' at once
   mayfly create --name web --publish 8080:80 --keep")]
 pub struct Args {
@@ -50,12 +51,13 @@ pub struct Args {
     stray: StrayWord,
 }
 
-pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
+pub fn serve(app: &AppContext, mut args: Args) -> Result<u8> {
     args.stray.check(app, "create", |word| match (word, word.parse::<VmName>()) {
         ("no" | "false" | "off" | "0", _) => "'--keep=no' needs the '='".into(),
         (_, Ok(name)) => format!("'mayfly create --name {name}' names the VM"),
         (_, Err(_)) => "'--name' names the VM, '-p' its profile".into(),
     })?;
+    let app = &args.vm.provide_image(app)?;
     let request = args.vm.into_request(args.keep, None)?;
     let manager = app.open()?;
     let mut signals = PendingSignals::block()?;

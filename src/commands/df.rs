@@ -8,7 +8,7 @@ use crate::output::{DiskUseView, disk_use_text};
 
 /// Show what takes disk space, and what could be freed
 ///
-/// Totals images, templates, VMs, what crashes left, and mayfly's own files, with the command that deletes what is not
+/// Totals images, templates, downloads, VMs, what crashes left, and mayfly's own files, with the command that deletes what is not
 /// needed. A VM's space is freed by 'rm' at any time. Files that images share count once. With -v or --json, each image,
 /// template and VM is listed, too.
 #[derive(Debug, clap::Args)]

@@ -45,7 +45,7 @@ pub const GUEST_VERBS: [&str; 3] = ["run", "exec", "shell"];
 /// All verbs, in the order of the help.
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
-    Run(run::Args),
+    Run(Box<run::Args>),
     Create(create::Args),
     Start(start::Args),
     Exec(exec::Args),
@@ -76,7 +76,7 @@ impl CliCommand {
     /// Runs the verb and returns the exit code.
     pub fn serve(self, app: &AppContext) -> Result<u8> {
         match self {
-            CliCommand::Run(args) => run::serve(app, args),
+            CliCommand::Run(args) => run::serve(app, *args),
             CliCommand::Create(args) => create::serve(app, args),
             CliCommand::Start(args) => start::serve(app, args),
             CliCommand::Exec(args) => exec::serve(app, args),

@@ -27,8 +27,8 @@ use crate::settings::{ConfigKey, ValueOrigin};
 
 /// Run a command in a new VM, and leave nothing behind
 ///
-/// Does what 'create', 'start', 'exec' and 'rm' do, and returns the command's exit code. Builds a missing image
-/// first. The VM is deleted whatever happens, even after Ctrl-C. If mayfly itself is killed, the next 'mayfly
+/// Does what 'create', 'start', 'exec' and 'rm' do, and returns the command's exit code. Builds or pulls a missing
+/// image first. The VM is deleted whatever happens, even after Ctrl-C. If mayfly itself is killed, the next 'mayfly
 /// reap' deletes it.
 ///
 /// The VM lives at least as long as --timeout, and without --ttl five minutes more.
@@ -43,10 +43,9 @@ use crate::settings::{ConfigKey, ValueOrigin};
 Examples:
   mayfly run uname -a
   mayfly run                              a shell in a new VM
-  mayfly run --profile debian-build --mem 4G make --version
   mayfly run --timeout 30s --net egress -c 'apt-get update; exit 3'
   mayfly run -p debian-build --copy-in . --copy-out build make
-  mayfly run -p nginx                     the command of an imported image")]
+  mayfly run --image nginx                the command of a container image")]
 #[command(
     override_usage = "mayfly run [OPTIONS] [CMD [ARG]...]\n       mayfly run [OPTIONS] -c STRING"
 )]
@@ -86,6 +85,7 @@ pub fn serve(app: &AppContext, mut args: Args) -> Result<u8> {
     {
         bail!(Refusal::usage(format!("{first:?} is not a command")).hint(hint));
     }
+    let app = &args.vm.provide_image(app)?;
     let mut request =
         args.vm.into_request(args.keep.keep(app)?, Some(process::identify_self()?))?;
     request.needed = args.command.timeout();

@@ -100,7 +100,8 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
 }
 
 /// Starts a VM, which makes the template, and deletes it.
-fn build(app: &AppContext, machine: MachineFlags) -> Result<u8> {
+fn build(app: &AppContext, mut machine: MachineFlags) -> Result<u8> {
+    let app = &machine.provide_image(app)?;
     let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
     let mut timings = PhaseTimings::begin();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::info::PulledContent;
 use super::progress::ProgressSink;
 use crate::model::{DebianRecipe, ImageRecipe};
 
@@ -17,6 +18,8 @@ pub struct ImageParts {
     /// As in `uname -r`.
     pub kernel_release: String,
     pub recipe: ImageRecipe,
+    /// `None` unless it was pulled.
+    pub pulled: Option<PulledContent>,
 }
 
 /// Makes kernels and file systems from recipes.

@@ -43,6 +43,9 @@ pub struct ImageInfo {
     pub schema: u32,
     pub profile: ProfileName,
     pub recipe: ImageRecipe,
+    /// `None` unless it was pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulled: Option<PulledContent>,
     /// As in `uname -r` in the guest.
     pub kernel_release: String,
     /// Unix seconds.
@@ -50,6 +53,16 @@ pub struct ImageInfo {
     pub agent: InitrdAgent,
     /// By file name.
     pub files: BTreeMap<String, FileInfo>,
+}
+
+/// What a reference meant when an image was pulled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PulledContent {
+    /// Of the index or manifest that the registry has under the reference, as docker shows it.
+    pub digest: String,
+    /// The digests of everything that was fetched.
+    pub blobs: Vec<String>,
 }
 
 /// The agent in an initrd.
@@ -120,7 +133,10 @@ pub fn damaged(directory: &Path, why: &str) -> Refusal {
 /// How the image in `directory` is made again.
 pub fn remedy(directory: &Path) -> String {
     let profile = directory.file_name().unwrap_or_default().to_string_lossy();
-    if directory.join(IMPORTED_PROFILE).exists() {
+    // The table [pulled] or [imported] is the file's first.
+    let of_others = input::read_regular(&directory.join(IMPORTED_PROFILE)).ok();
+    let is_pulled = |text: &Vec<u8>| text.split(|&byte| byte == b'\n').any(|l| l == b"[pulled]");
+    if of_others.as_ref().is_some_and(|text| !is_pulled(text)) {
         format!("import it again: mayfly image import SOURCE {profile}")
     } else {
         format!("rebuild it: mayfly image build --force {profile}")

@@ -29,7 +29,9 @@ mod store;
 pub use builder::{ImageBuilder, ImageParts, PHASES};
 pub use debian::{DebianBuilder, tools};
 pub use file_systems::{FileSystemSize, make_disk, make_root_for};
-pub use info::{DISK, FileInfo, ImageInfo, InitrdAgent, KERNEL, MODULES, ROOTFS, remedy};
+pub use info::{
+    DISK, FileInfo, ImageInfo, InitrdAgent, KERNEL, MODULES, PulledContent, ROOTFS, remedy,
+};
 pub use locked::{ImageVerification, LockedImage};
 pub use progress::{ProgressLines, ProgressSink, SilentProgress};
 pub use store::{ImageStore, check_agent};

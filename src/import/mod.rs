@@ -18,7 +18,7 @@ mod fixups;
 pub(crate) mod form;
 mod late_times;
 pub(crate) mod layer;
-mod manifest;
+pub(crate) mod manifest;
 mod path;
 mod progress;
 pub(crate) mod rootfs;
@@ -87,7 +87,6 @@ pub fn make(
 ) -> Result<ImportResult> {
     let ImageImport { named, source, kernel, disk_mib } = import;
     let bounds = named.bounds;
-    progress.phase(&format!("reading {}", named.shown()), 1, PHASES);
     let plan = named.prepare(source, work, progress)?;
 
     progress.phase("unpacking files", 2, PHASES);

@@ -183,7 +183,10 @@ fn pick<'a>(all: &'a [BlobDescriptor], wanted: Option<&str>) -> Result<Vec<&'a B
 }
 
 /// The entry for linux/amd64. If there is none, one without a platform: its configuration has it.
-fn for_us(candidates: &[BlobDescriptor]) -> Result<BlobDescriptor, Refusal> {
+///
+/// # Errors
+/// `Host` if all are for other machines.
+pub fn for_us(candidates: &[BlobDescriptor]) -> Result<BlobDescriptor, Refusal> {
     let is_ours = |one: &&BlobDescriptor| one.platform.as_ref().is_some_and(ImagePlatform::is_ours);
     let has_none = |one: &&BlobDescriptor| one.platform.is_none();
     if let Some(found) = candidates.iter().find(is_ours).or(candidates.iter().find(has_none)) {

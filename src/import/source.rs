@@ -28,6 +28,8 @@ const CHUNK: usize = 1 << 17;
 pub struct NamedSource {
     /// `None` is standard input.
     pub path: Option<PathBuf>,
+    /// Its name in messages, if not the path.
+    pub title: Option<String>,
     /// `None` to detect it.
     pub form: Option<RootfsFormat>,
     /// The name of an image in an archive.
@@ -58,9 +60,10 @@ pub enum ImportSource {
 impl NamedSource {
     /// Its name in messages.
     pub fn shown(&self) -> String {
-        match &self.path {
-            Some(path) => path.display().to_string(),
-            None => "standard input".into(),
+        match (&self.title, &self.path) {
+            (Some(title), _) => title.clone(),
+            (None, Some(path)) => path.display().to_string(),
+            (None, None) => "standard input".into(),
         }
     }
 

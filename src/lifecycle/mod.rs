@@ -41,8 +41,9 @@ pub use guest::{
     command_defaults, copy_in, copy_out, exec, in_parallel, list_paths, program_to_run, run_in,
 };
 pub use images::{
-    ImportRequest, PruneReport, build_image, import_image, list_templates, prune_images,
-    remove_image, remove_template,
+    ImageWish, ImportRequest, PruneReport, PullOutcome, PullPolicy, PullRequest, build_image,
+    import_image, list_templates, provide_image, prune_images, pull_image, remove_image,
+    remove_template,
 };
 pub use manager::VmManager;
 pub use network::NetworkRequest;

@@ -13,6 +13,9 @@ pub const LOCKS: &str = "locks";
 /// In the artifacts directory, beside the images: the templates.
 pub const TEMPLATES: &str = "templates";
 
+/// In the artifacts directory, beside the images: what was fetched from registries.
+pub const BLOBS: &str = "blobs";
+
 /// In the artifacts directory, beside the images: programs that are preferred to those on `PATH`.
 pub const PROGRAMS: &str = "bin";
 

@@ -7,6 +7,7 @@ pub mod command;
 pub mod dns_name;
 pub mod filter;
 pub mod id;
+pub mod image_reference;
 pub mod key_places;
 pub mod label;
 pub mod layout;
@@ -37,6 +38,7 @@ pub use command::CommandDefaults;
 pub use dns_name::DnsName;
 pub use filter::{StatusFilter, StatusSort};
 pub use id::{VmId, VmName, VmRef};
+pub use image_reference::ImageReference;
 pub use key_places::KeyPlaces;
 pub use label::{LabelQuery, VmLabel, VmLabels};
 pub use layout::{BootFiles, FrozenFiles, VmPaths};
@@ -51,8 +53,8 @@ pub use platform::{Accelerator, BackendChoice, BackendKind, Isolation};
 pub use pool_kind::PoolKind;
 pub use process::{ProcessId, ProcessLiveness, ProcessPlace};
 pub use profile::{
-    DebianRecipe, ImageRecipe, ImportRecipe, Profile, ProfileSet, RootfsFormat, ValueRange,
-    VmLimits,
+    DebianRecipe, ImageRecipe, ImportRecipe, Profile, ProfileSet, PullRecipe, RootfsFormat,
+    ValueRange, VmLimits,
 };
 pub use profile_name::ProfileName;
 pub use published_port::{GuestPort, PortProtocol, PublishedPort};

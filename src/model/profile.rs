@@ -6,13 +6,17 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::command::CommandDefaults;
+use super::image_reference::ImageReference;
 use super::key_places::KeyPlaces;
 use super::network::{NetworkLimit, NetworkSettings};
 use super::platform::{Isolation, display_as_value};
 use super::profile_name::{ProfileName, is_word};
 
-/// The file in an imported image's directory that holds its profile.
+/// The file in an imported or pulled image's directory that holds its profile.
 pub const IMPORTED_PROFILE: &str = "profile.toml";
+
+/// The profile whose image has the kernel of images that have none, if the user chooses no other.
+pub const KERNEL_OF: &str = "debian-base";
 
 /// A complete profile, merged from all files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct Profile {
     pub description: String,
     /// What its image is made of.
     pub recipe: ImageRecipe,
+    /// Whether a user's file says which image is pulled for it.
+    pub names_image: bool,
     pub vcpu_count: u32,
     /// MiB of memory.
     pub mem_mib: u32,
@@ -43,6 +49,8 @@ pub struct Profile {
 pub enum ImageRecipe {
     /// Imported, so that it cannot be built again.
     Imported(ImportRecipe),
+    /// Pulled from a registry.
+    Pulled(PullRecipe),
     #[serde(untagged)]
     Debian(DebianRecipe),
 }
@@ -64,6 +72,18 @@ pub struct ImportRecipe {
     pub kernel: String,
 }
 
+/// What is pulled from a registry. The reference may mean another image later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PullRecipe {
+    pub reference: ImageReference,
+    /// The profile whose image has the kernel.
+    pub kernel_of: String,
+    /// MiB of each VM's own disk; `None` for that of the profile with the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_mib: Option<u32>,
+}
+
 /// The forms in which a root file system can be imported, as values of `--from`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -81,20 +101,36 @@ pub enum RootfsFormat {
 
 display_as_value!(RootfsFormat);
 
+impl PullRecipe {
+    /// As [`DebianRecipe::problem`].
+    pub fn problem(&self) -> Option<(&'static str, String)> {
+        self.disk_mib.and_then(|mib| DISK_MIB.problem_of("disk_mib", mib.into()))
+    }
+}
+
 impl ImageRecipe {
-    /// The recipe, unless the image was imported.
+    /// The recipe of an image of packages.
     pub fn debian(&self) -> Option<&DebianRecipe> {
         match self {
             ImageRecipe::Debian(recipe) => Some(recipe),
-            ImageRecipe::Imported(_) => None,
+            ImageRecipe::Imported(_) | ImageRecipe::Pulled(_) => None,
         }
     }
 
-    /// The package of the kernel that its VMs boot.
-    pub fn kernel(&self) -> &str {
+    /// The recipe of an image from a registry.
+    pub fn pulled(&self) -> Option<&PullRecipe> {
         match self {
-            ImageRecipe::Debian(recipe) => &recipe.kernel,
-            ImageRecipe::Imported(import) => &import.kernel,
+            ImageRecipe::Pulled(recipe) => Some(recipe),
+            ImageRecipe::Imported(_) | ImageRecipe::Debian(_) => None,
+        }
+    }
+
+    /// The package of the kernel that its VMs boot; `None` if the recipe only names another profile.
+    pub fn kernel(&self) -> Option<&str> {
+        match self {
+            ImageRecipe::Debian(recipe) => Some(&recipe.kernel),
+            ImageRecipe::Imported(import) => Some(&import.kernel),
+            ImageRecipe::Pulled(_) => None,
         }
     }
 }
@@ -242,6 +278,7 @@ impl Profile {
                 root_mib: 512,
                 disk_mib: 1024,
             }),
+            names_image: false,
             vcpu_count: 1,
             mem_mib: 256,
             ttl_seconds: 60,

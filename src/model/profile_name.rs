@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::id::text_type;
-use super::layout::{PROGRAMS, TEMPLATES};
+use super::layout::{BLOBS, PROGRAMS, TEMPLATES};
 use super::refusal::{Refusal, RefusalKind};
 
 /// The longest name, so that a file name made of it and a prefix or suffix is not too long either.
@@ -19,11 +19,23 @@ pub struct ProfileName(String);
 
 text_type!(ProfileName);
 
+impl ProfileName {
+    /// A name made of a text: in lower case, and with hyphens for all characters but letters and digits.
+    ///
+    /// # Errors
+    /// `Usage` if that is empty or too long.
+    pub fn of_words(text: &str) -> Result<ProfileName, Refusal> {
+        let text = text.to_lowercase();
+        let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit()));
+        words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-").parse()
+    }
+}
+
 impl FromStr for ProfileName {
     type Err = Refusal;
 
     fn from_str(text: &str) -> Result<Self, Refusal> {
-        let why = if [PROGRAMS, TEMPLATES].contains(&text) {
+        let why = if [BLOBS, PROGRAMS, TEMPLATES].contains(&text) {
             "mayfly keeps other files under this name"
         } else if text.len() > MAX_LENGTH {
             "it is longer than 63 bytes"
@@ -61,7 +73,7 @@ mod tests {
         }
         let bad = ["", ".", "..", "../x", "a/b", ".hidden", "-x", "a b", "A", "a_b", "a.b", "é"];
         let long = "a".repeat(MAX_LENGTH + 1);
-        for bad in bad.into_iter().chain([PROGRAMS, TEMPLATES, &long]) {
+        for bad in bad.into_iter().chain([BLOBS, PROGRAMS, TEMPLATES, &long]) {
             let refusal = bad.parse::<ProfileName>().unwrap_err();
             assert!(refusal.message.contains("cannot be a profile name"), "{refusal}");
         }

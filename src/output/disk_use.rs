@@ -23,7 +23,7 @@ pub struct DiskUseView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct DiskGroupView {
-    /// `images`, `templates`, `vms`, `leftovers` (of crashes) or `other` (registry, reserve, locks and digests).
+    /// `images`, `templates`, `blobs` (downloads that images were made of), `vms`, `leftovers` (of crashes) or `other` (registry, reserve, locks and digests).
     kind: &'static str,
     count: usize,
     bytes: u64,
@@ -97,6 +97,7 @@ fn name(kind: DiskKind) -> &'static str {
     match kind {
         DiskKind::Images => "images",
         DiskKind::Templates => "templates",
+        DiskKind::Blobs => "blobs",
         DiskKind::Vms => "vms",
         DiskKind::Leftovers => "leftovers",
         DiskKind::Other => "other",
@@ -106,6 +107,7 @@ fn name(kind: DiskKind) -> &'static str {
 fn command(kind: DiskKind) -> Option<&'static str> {
     match kind {
         DiskKind::Images => Some("mayfly image prune --all"),
+        DiskKind::Blobs => Some("mayfly image prune"),
         DiskKind::Templates => Some("mayfly template rm --all"),
         DiskKind::Vms | DiskKind::Leftovers => Some("mayfly reap"),
         DiskKind::Other => None,

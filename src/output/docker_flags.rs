@@ -47,18 +47,6 @@ const FLAGS: &[(&[&str], &[&str], &str)] = &[
     ),
     (NEW, &["--hostname"], "'--name NAME' is the VM's hostname, too"),
     (
-        NEW,
-        &["--image"],
-        "'--profile PROFILE' says what the VM boots, and 'mayfly profiles' lists profiles; \
-         'mayfly image import FILE' makes one of a container image",
-    ),
-    (
-        NEW,
-        &["--pull"],
-        "a missing image is built without this flag; 'mayfly image build --force PROFILE' builds it again, with \
-         the newest packages",
-    ),
-    (
         GUEST,
         &["-m", "--memory", "--memory-swap", "--memory-reservation", "--ram"],
         "'--mem SIZE' of 'run' and 'create' sets the memory, as in '--mem 2G'",
@@ -141,8 +129,8 @@ const FLAGS: &[(&[&str], &[&str], &str)] = &[
     (
         &["image build"],
         &["-t", "--tag", "--file", "--build-arg", "--target"],
-        "an image is built from a profile's packages, not from a Dockerfile; 'mayfly image import FILE' takes a \
-         container image",
+        "an image is built from a profile's packages, not from a Dockerfile; 'mayfly image pull REF' and 'mayfly \
+         image import FILE' take a container image",
     ),
     (
         &["image build"],

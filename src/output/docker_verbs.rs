@@ -15,8 +15,8 @@ enum VerbAnswer {
 use VerbAnswer::{Line, Sentence};
 
 const NO_REGISTRY: VerbAnswer = Sentence(
-    "mayfly uses no registry: 'mayfly image build PROFILE' builds an image here, 'mayfly image import FILE' \
-     takes one that 'podman save' wrote",
+    "mayfly only pulls from registries, with 'mayfly image pull REF'; skopeo does the rest: 'skopeo login', \
+     'skopeo copy', 'skopeo list-tags'",
 );
 const NO_SNAPSHOT: VerbAnswer =
     Sentence("a VM's disk cannot be saved; 'mayfly cp VM:PATH DIR' copies files out of it");
@@ -50,11 +50,8 @@ const VERBS: &[(&str, &[&str], VerbAnswer)] = &[
     ("", &["version"], Line("mayfly --version")),
     ("", &["man"], Line("man mayfly")),
     ("", &["settings", "env"], Line("mayfly config show")),
-    (
-        "",
-        &["pull", "push", "login", "logout", "search", "tag", "manifest", "registry"],
-        NO_REGISTRY,
-    ),
+    ("", &["pull"], Line("mayfly image pull REF")),
+    ("", &["push", "login", "logout", "search", "tag", "manifest", "registry"], NO_REGISTRY),
     ("", &["save", "export", "commit", "snapshot", "checkpoint", "clone", "diff"], NO_SNAPSHOT),
     ("", &["pause", "unpause", "suspend", "resume", "freeze"], NO_PAUSE),
     (
@@ -115,7 +112,7 @@ const VERBS: &[(&str, &[&str], VerbAnswer)] = &[
     ),
     ("image", &["load", "add"], Line("mayfly image import FILE")),
     ("image", &["gc", "clean", "cleanup", "purge"], Line("mayfly image prune")),
-    ("image", &["pull", "push", "tag", "search"], NO_REGISTRY),
+    ("image", &["push", "tag", "search"], NO_REGISTRY),
     (
         "image",
         &["save", "export"],

@@ -81,19 +81,21 @@ impl ProfileView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct RecipeView {
-    /// The package of its kernel.
-    kernel: String,
-    /// The Debian release; `null` if it was imported.
+    /// The package of its kernel; `null` if it is that of another profile.
+    kernel: Option<String>,
+    /// The container image that is pulled, with its registry; `null` if it is not pulled.
+    image: Option<String>,
+    /// The Debian release; `null` if it is not made of packages.
     suite: Option<String>,
     /// Where its packages come from, if the profile says so.
     mirror: Option<String>,
-    /// Packages beyond the essential ones and the kernel; `null` if it was imported.
+    /// Packages beyond the essential ones and the kernel; `null` if it is not made of packages.
     packages: Option<Vec<String>>,
-    /// MiB of the root file system; `null` if it was imported.
+    /// MiB of the root file system; `null` if it is not made of packages.
     root_mib: Option<u32>,
-    /// MiB of each VM's own disk; `null` if it was imported.
+    /// MiB of each VM's own disk; `null` if it is not made of packages.
     disk_mib: Option<u32>,
-    /// Where it was imported from; `null` if it was built here.
+    /// Where it was imported from; `null` if it was built here or pulled.
     imported: Option<ImportView>,
 }
 
@@ -114,14 +116,15 @@ impl From<&ImageRecipe> for RecipeView {
     fn from(recipe: &ImageRecipe) -> RecipeView {
         let debian = recipe.debian();
         RecipeView {
-            kernel: recipe.kernel().to_owned(),
+            kernel: recipe.kernel().map(str::to_owned),
+            image: recipe.pulled().map(|pull| pull.reference.to_string()),
             suite: debian.map(|debian| debian.suite.clone()),
             mirror: debian.and_then(|debian| debian.mirror.clone()),
             packages: debian.map(|debian| debian.packages.clone()),
             root_mib: debian.map(|debian| debian.root_mib),
             disk_mib: debian.map(|debian| debian.disk_mib),
             imported: match recipe {
-                ImageRecipe::Debian(_) => None,
+                ImageRecipe::Debian(_) | ImageRecipe::Pulled(_) => None,
                 ImageRecipe::Imported(import) => Some(ImportView {
                     source: import.source.clone(),
                     form: import.form,
@@ -141,6 +144,10 @@ pub struct ImageView {
     profile: String,
     /// Identifies its kernel, root file system and empty disk.
     image_digest: String,
+    /// The container image that was pulled or imported, as the registry or archive calls it.
+    reference: Option<String>,
+    /// The digest of what `reference` meant then.
+    digest: Option<String>,
     recipe: RecipeView,
     /// As `uname -r` prints it in a VM.
     kernel_release: String,
@@ -168,9 +175,18 @@ impl ImageView {
             let view = ImageFileView { apparent_bytes: file.size, digest: file.digest.clone() };
             (name.clone(), view)
         });
+        let (reference, digest) = match &info.recipe {
+            ImageRecipe::Imported(import) => (import.reference.clone(), import.digest.clone()),
+            recipe => (
+                recipe.pulled().map(|pull| pull.reference.to_string()),
+                info.pulled.as_ref().map(|pulled| pulled.digest.clone()),
+            ),
+        };
         ImageView {
             profile: info.profile.to_string(),
             image_digest: info.id(),
+            reference,
+            digest,
             recipe: RecipeView::from(&info.recipe),
             kernel_release: info.kernel_release.clone(),
             created_at: info.built_at,

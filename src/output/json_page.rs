@@ -18,7 +18,7 @@ use super::{
 use crate::lifecycle::HostDiagnosis;
 
 /// Verbs in the order of the help, and what they print. A word in brackets is an object.
-const VERBS: [(&str, &str); 33] = [
+const VERBS: [(&str, &str); 34] = [
     ("run", "[Command]"),
     ("create", "[VM]"),
     ("start", "[VM] for each; with `--all` an array of [VM]"),
@@ -43,6 +43,7 @@ const VERBS: [(&str, &str); 33] = [
     ("config show", "array of [Setting]"),
     ("config path", "[Path]"),
     ("image build", "[Image]"),
+    ("image pull", "[Image]"),
     ("image import", "[Image]"),
     ("image ls", "array of [Image]"),
     ("image rm", "[Removal] for each"),

@@ -179,7 +179,7 @@ pub fn images_table(layout: TableLayout, images: &[(ImageInfo, DiskUsage)]) -> S
     let rows = images.iter().map(|(image, usage)| {
         [
             image.profile.to_string(),
-            made_of(&image.recipe),
+            made_of(image),
             escape(&image.kernel_release),
             format!("{} MB", usage.bytes / 1_000_000),
             image.id().chars().take(12).collect(),
@@ -189,10 +189,15 @@ pub fn images_table(layout: TableLayout, images: &[(ImageInfo, DiskUsage)]) -> S
 }
 
 /// The origin of an image, in a word or two.
-fn made_of(recipe: &ImageRecipe) -> String {
-    match recipe {
+fn made_of(image: &ImageInfo) -> String {
+    match &image.recipe {
         ImageRecipe::Debian(recipe) => escape(&recipe.suite),
         ImageRecipe::Imported(import) => format!("imported ({})", import.form),
+        ImageRecipe::Pulled(pull) => {
+            let digits = image.pulled.iter().filter_map(|pulled| pulled.digest.split_once(':'));
+            let short: String = digits.flat_map(|(_, digits)| digits.chars().take(12)).collect();
+            format!("{} ({})", pull.reference, escape(&short))
+        }
     }
 }
 

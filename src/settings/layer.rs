@@ -8,8 +8,8 @@ use toml::de::DeTable;
 use super::file_values::{FileValues, KnownKey, not_toml, place};
 use super::network_rules;
 use crate::model::{
-    CommandDefaults, DebianRecipe, ImageRecipe, ImportRecipe, Isolation, KeyPlaces, NetworkLimit,
-    NetworkMode, Profile, ProfileName, Refusal, ValueRange,
+    ImageRecipe, ImageReference, Isolation, KeyPlaces, NetworkLimit, NetworkMode, ProfileName,
+    Refusal, ValueRange,
 };
 
 /// A key of a table, for the manual and for error messages.
@@ -118,8 +118,11 @@ table!(ProfileLayer {
     /// What 'mayfly profiles' shows.
     description: String,
     /// The profile that this one is based on. This one has its fields, unless it sets them itself, and the
-    /// packages, 'allow' and 'publish' of both. The profile of an imported image cannot be extended.
+    /// packages, 'allow' and 'publish' of both. Profiles that 'image import' and 'image pull' made cannot be extended.
     extends: String,
+    /// The container image to pull instead of packages, as 'image pull' takes it: "alpine:3.19". 'create' and 'run' pull
+    /// it if it is missing, and 'image build' pulls it again. Its kernel is that of debian-base.
+    image: String,
     /// Debian packages of the image. The kernel and Debian's essential packages need not be named.
     packages: Vec<String>,
     /// The Debian suite of the image.
@@ -162,8 +165,8 @@ table!(ProfileLayer {
     /// The directory of commands. Without it, the user's home directory.
     workdir: String,
 } and
-/// Where the image was imported from; not a key of users' files.
-imported: ImportRecipe);
+/// What the image was imported or pulled from; not a key of users' files.
+origin: ImageRecipe);
 
 impl ProfileLayer {
     pub(super) fn over(mut self, mut lower: ProfileLayer) -> ProfileLayer {
@@ -173,74 +176,6 @@ impl ProfileLayer {
             }
         }
         self.or(lower)
-    }
-
-    /// The complete profile, with `defaults` for what it does not set; or what is wrong with it.
-    pub(super) fn complete(
-        self,
-        name: &ProfileName,
-        defaults: &ProfileLayer,
-    ) -> Result<Profile, String> {
-        if self.imported.is_some() {
-            self.refuse_ingredients()?;
-        }
-        let layer = self.over(defaults.clone());
-        let missing = |field: &str| format!("it has no {field}");
-        Ok(Profile {
-            name: name.clone(),
-            recipe: layer.recipe()?,
-            description: layer.description.unwrap_or_default(),
-            vcpu_count: layer.vcpu_count.ok_or_else(|| missing("vcpu_count"))?,
-            mem_mib: layer.mem_mib.ok_or_else(|| missing("mem_mib"))?,
-            ttl_seconds: layer.ttl_seconds.ok_or_else(|| missing("ttl_seconds"))?,
-            keep: layer.keep.unwrap_or(false),
-            require: layer.require.unwrap_or(Isolation::None),
-            nested: layer.nested.unwrap_or(false),
-            network: network_rules::settings(layer.network, layer.allow, layer.publish)?,
-            command: CommandDefaults {
-                entrypoint: layer.entrypoint.unwrap_or_default(),
-                cmd: layer.cmd.unwrap_or_default(),
-                env: layer.env.unwrap_or_default(),
-                user: layer.user,
-                workdir: layer.workdir,
-            },
-        })
-    }
-
-    fn recipe(&self) -> Result<ImageRecipe, String> {
-        if let Some(import) = &self.imported {
-            return Ok(ImageRecipe::Imported(import.clone()));
-        }
-        let missing = |field: &str| format!("it has no {field}");
-        let mut packages = self.packages.clone().unwrap_or_default();
-        packages.sort();
-        packages.dedup();
-        Ok(ImageRecipe::Debian(DebianRecipe {
-            suite: self.suite.clone().ok_or_else(|| missing("suite"))?,
-            mirror: self.mirror.clone(),
-            kernel: self.kernel.clone().ok_or_else(|| missing("kernel"))?,
-            packages,
-            root_mib: self.root_mib.ok_or_else(|| missing("root_mib"))?,
-            disk_mib: self.disk_mib.ok_or_else(|| missing("disk_mib"))?,
-        }))
-    }
-
-    /// What an imported image is made of cannot be changed here.
-    fn refuse_ingredients(&self) -> Result<(), String> {
-        let given = [
-            ("extends", self.extends.is_some()),
-            ("packages", self.packages.is_some()),
-            ("suite", self.suite.is_some()),
-            ("mirror", self.mirror.is_some()),
-            ("kernel", self.kernel.is_some()),
-            ("root_mib", self.root_mib.is_some()),
-            ("disk_mib", self.disk_mib.is_some()),
-        ];
-        given.iter().find(|(_, is_given)| *is_given).map_or(Ok(()), |(field, _)| {
-            Err(format!(
-                "its image was imported, so no file can give it {field}; choose another name"
-            ))
-        })
     }
 }
 
@@ -292,8 +227,19 @@ impl ProfilesFile {
         Ok(())
     }
 
-    /// The profiles of imported images.
-    pub(super) fn imported(profiles: BTreeMap<ProfileName, ProfileLayer>) -> ProfilesFile {
+    /// The profiles of imported and pulled images, without those for which this file names another image.
+    pub(super) fn fitting(
+        &self,
+        mut profiles: BTreeMap<ProfileName, ProfileLayer>,
+    ) -> ProfilesFile {
+        profiles.retain(|name, layer| {
+            let named = self.profiles.get(name).and_then(|own| own.image.as_ref());
+            let pulled = layer.origin.as_ref().and_then(ImageRecipe::pulled);
+            named.is_none_or(|image| {
+                let reference = image.parse::<ImageReference>().ok();
+                reference.is_some() && pulled.map(|pull| &pull.reference) == reference.as_ref()
+            })
+        });
         ProfilesFile { profiles, ..ProfilesFile::default() }
     }
 

@@ -1,6 +1,7 @@
 //! What the user set: directories, programs, profiles, and defaults of flags. In order of precedence: flags,
 //! variables, files, built-in defaults.
 
+mod complete_profile;
 pub(crate) mod config;
 mod directories;
 mod file_values;
@@ -17,7 +18,7 @@ pub use config::{
 };
 pub use directories::MayflyDirectories;
 pub use flags::SettingOverrides;
-pub use imported::{ImportedDefaults, text as imported_profile};
+pub use imported::{ImportedDefaults, defaults_of as imported_defaults, text as imported_profile};
 pub use layer::{LIMIT_KEYS, PROFILE_KEYS, ProfileKey, ProfilesFile};
 pub use profiles::{BUILT_IN, load as load_profiles, merge};
 pub use resolved::{SettingSources, Settings, find_profile};

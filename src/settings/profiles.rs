@@ -10,7 +10,7 @@ use super::layer::{ProfileLayer, ProfilesFile};
 use super::network_rules::both;
 use super::{imported, trusted};
 use crate::model::{
-    DebianRecipe, KeyPlaces, NetworkLimit, NetworkSettings, Profile, ProfileName, ProfileSet,
+    ImageRecipe, KeyPlaces, NetworkLimit, NetworkSettings, Profile, ProfileName, ProfileSet,
     Refusal, RefusalKind, ValueRange, VmLimits,
 };
 
@@ -50,8 +50,7 @@ pub fn load(artifacts: &Path, extra: Option<(&Path, &str)>) -> Result<ProfileSet
             texts.push((path.display().to_string(), text));
         }
     }
-    let imported = ProfilesFile::imported(imported::read_all(artifacts)?);
-    Ok(merge_with(imported, &texts)?)
+    Ok(merge_with(imported::read_all(artifacts)?, &texts)?)
 }
 
 /// Merges `(origin, text)` pairs, later ones taking precedence, and checks the result.
@@ -59,17 +58,27 @@ pub fn load(artifacts: &Path, extra: Option<(&Path, &str)>) -> Result<ProfileSet
 /// # Errors
 /// `Usage`, with the file and line, or with the profile and field.
 pub fn merge(texts: &[(String, String)]) -> Result<ProfileSet, Refusal> {
-    merge_with(ProfilesFile::default(), texts)
+    merge_with(BTreeMap::new(), texts)
 }
 
-/// Merges `(origin, text)` pairs on top of a lowest layer, and checks the result.
-fn merge_with(lowest: ProfilesFile, texts: &[(String, String)]) -> Result<ProfileSet, Refusal> {
-    let (mut merged, mut places) = (lowest, KeyPlaces::default());
+/// Merges `(origin, text)` pairs on top of the profiles of images, and checks the result.
+fn merge_with(
+    of_images: BTreeMap<ProfileName, ProfileLayer>,
+    texts: &[(String, String)],
+) -> Result<ProfileSet, Refusal> {
+    let (mut merged, mut places) = (ProfilesFile::default(), KeyPlaces::default());
     for (origin, text) in texts {
         // What is built in cannot be changed where it is.
         let places = if text == BUILT_IN { &mut KeyPlaces::default() } else { &mut places };
         merged = ProfilesFile::parse(text, origin, places)?.over(merged);
     }
+    if merged.defaults.image.is_some() {
+        let place = places.get("defaults.image").unwrap_or("[defaults]");
+        let message = format!("{place}: image in [defaults] would be that of every profile");
+        return Err(Refusal::usage(message).hint("name it in the profiles that it is for"));
+    }
+    let of_images = merged.fitting(of_images);
+    let merged = merged.over(of_images);
     let refuse = |why: String| Refusal::new(RefusalKind::Usage, why);
     let missing = |key: &str| refuse(format!("no profile file sets limits.{key}"));
     let layer = merged.limits;
@@ -115,7 +124,7 @@ impl MergedFiles {
     fn profile(&self, name: &ProfileName, limits: &VmLimits) -> Result<Profile, Refusal> {
         let whole = self.inherit(name.as_str(), 0)?;
         let profile = whole.complete(name, &self.defaults);
-        let profile = profile.map_err(|why| self.invalid(name.as_str(), "", why))?;
+        let profile = profile.map_err(|(key, why)| self.invalid(name.as_str(), key, why))?;
         match problem(&profile, limits) {
             Some((key, why)) => Err(self.invalid(name.as_str(), key, why)),
             None => Ok(profile),
@@ -134,9 +143,10 @@ impl MergedFiles {
         if depth >= all.len() {
             return invalid("it extends itself".into());
         }
-        if all[base.as_str()].imported.is_some() {
+        let below = &all[base.as_str()];
+        if below.origin.is_some() && below.image.is_none() {
             return invalid(format!(
-                "it extends {base:?}, whose image was imported, so it cannot be extended"
+                "it extends {base:?}, whose image was imported or pulled, so it cannot be extended"
             ));
         }
         let below = self.inherit(&base, depth + 1)?;
@@ -167,7 +177,11 @@ impl MergedFiles {
 
 /// The key of a profile that is wrong, and why.
 fn problem(profile: &Profile, limits: &VmLimits) -> Option<(&'static str, String)> {
-    let recipe = || profile.recipe.debian().and_then(DebianRecipe::problem);
+    let recipe = || match &profile.recipe {
+        ImageRecipe::Debian(recipe) => recipe.problem(),
+        ImageRecipe::Pulled(recipe) => recipe.problem(),
+        ImageRecipe::Imported(_) => None,
+    };
     let vcpus = || limits.vcpu_count.problem_of("vcpu_count", profile.vcpu_count.into());
     let mem = || limits.mem_mib.problem_of("mem_mib", profile.mem_mib.into());
     let ttl = || limits.ttl_seconds.problem_of("ttl_seconds", profile.ttl_seconds);
@@ -192,7 +206,7 @@ fn network_problem(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ImageRecipe, NetworkMode};
+    use crate::model::NetworkMode;
 
     fn with(text: &str) -> Result<ProfileSet, Refusal> {
         merge(&[("built-in".into(), BUILT_IN.into()), ("extra.toml".into(), text.into())])
@@ -248,6 +262,40 @@ mod tests {
         let packages = &mine.recipe.debian().unwrap().packages;
         assert!(mine.keep && packages.contains(&"jq".to_owned()));
         assert!(packages.contains(&"git".to_owned()));
+    }
+
+    #[test]
+    fn a_profile_is_a_container_image_with_limits() {
+        let merged = with(
+            "[profiles.a]\nimage = \"alpine:3.19\"\nmem_mib = 512\ndisk_mib = 64\n\
+             [profiles.b]\nextends = \"a\"\nmem_mib = 300\n",
+        )
+        .unwrap();
+        for (name, mem) in [("a", 512), ("b", 300)] {
+            let recipe = merged.profiles[name].recipe.pulled().unwrap();
+            assert_eq!(recipe.reference.to_string(), "docker.io/library/alpine:3.19");
+            assert_eq!((&*recipe.kernel_of, recipe.disk_mib), ("debian-base", Some(64)));
+            assert_eq!(merged.profiles[name].mem_mib, mem);
+        }
+        for (keys, problem) in [
+            (
+                "packages = [\"jq\"]",
+                "3: profile \"a\": 'image' and \"packages\" exclude each other",
+            ),
+            ("kernel = \"linux-image-amd64\"", "3: profile \"a\": 'image' and \"kernel\" "),
+            ("disk_mib = 1", "3: profile \"a\": disk_mib must be between 64 and "),
+            // It has the packages of its base.
+            ("extends = \"debian-base\"", "1: profile \"a\": 'image' and \"packages\" exclude"),
+        ] {
+            let refusal = with(&format!("[profiles.a]\nimage = \"x.y/z\"\n{keys}\n")).unwrap_err();
+            assert!(refusal.message.starts_with(&format!("extra.toml:{problem}")), "{refusal}");
+        }
+        let refusal = with("[profiles.a]\nimage = \"-x\"\n").unwrap_err();
+        assert!(
+            refusal.message.starts_with("extra.toml:2: profile \"a\": \"-x\" does not"),
+            "{refusal}"
+        );
+        assert!(with("[defaults]\nimage = \"alpine\"\n").is_err());
     }
 
     #[test]
@@ -308,10 +356,10 @@ mod tests {
         let merged = with("[profiles.mine]\nextends = \"debian-kvm\"\n").unwrap();
         let kernel = |name: &str| merged.profiles[name].recipe.kernel();
         for name in ["debian-base", "debian-git", "debian-build"] {
-            assert_eq!(kernel(name), "linux-image-cloud-amd64");
+            assert_eq!(kernel(name), Some("linux-image-cloud-amd64"));
         }
-        assert_eq!(kernel("debian-kvm"), "linux-image-amd64");
-        assert_eq!(kernel("mine"), "linux-image-amd64");
+        assert_eq!(kernel("debian-kvm"), Some("linux-image-amd64"));
+        assert_eq!(kernel("mine"), Some("linux-image-amd64"));
     }
 
     /// Otherwise images whose `image.json` names no kernel would be rebuilt.

@@ -40,6 +40,11 @@ impl Settings {
         Ok(Settings { directories, flags, sources, profiles: OnceLock::new() })
     }
 
+    /// The same settings, which read the profile files again.
+    pub fn reread(&self) -> Settings {
+        Settings { profiles: OnceLock::new(), ..self.clone() }
+    }
+
     /// A key's value as its flag has it, and where it comes from. `None` if it is not set and has no built-in
     /// default.
     pub fn explain(&self, key: &ConfigKey) -> (Option<OsString>, ValueOrigin) {

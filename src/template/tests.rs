@@ -22,6 +22,7 @@ pub fn image(profile: &str, agent: &str) -> ImageInfo {
         schema: 1,
         profile: profile.parse().unwrap(),
         recipe: serde_json::from_str(recipe).unwrap(),
+        pulled: None,
         kernel_release: "6.1".into(),
         built_at: 0.0,
         agent: InitrdAgent { version: "0.1.0".into(), digest: agent.into() },

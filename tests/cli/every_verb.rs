@@ -88,6 +88,7 @@ const ROWS: &[VerbRow] = &[
         .may_miss("config show memm", "no key \"memm\""),
     row("config path").prints("config path", "[..]config.toml\n"),
     row("image build").may_miss("image build nope", NO_PROFILE),
+    row("image pull").may_miss("image pull box --kernel-of nope", NO_PROFILE),
     row("image import")
         .may_miss("image import nope.tar", "cannot open [..]nope.tar: No such file or directory"),
     row("image ls").prints("image ls", "[..]"),

@@ -244,7 +244,7 @@ fn impossible_imports_are_refused_before_anything_is_done() {
     let started = directory(&env, "started", "blobs");
     let half = directory(&env, "half", "blobs/sha256");
     fs::write(Path::new(&half).join("blobs/sha256/0a1b"), "a layer").unwrap();
-    let blobs = write(&env, "blobs.tar", &layer(&[("blobs/sha256/0a1b", "a layer")]));
+    let blobs = write(&env, "unfinished.tar", &layer(&[("blobs/sha256/0a1b", "a layer")]));
     env.run(&["image", "import", "/no/x.tar"])
         .fails(3, "mayfly: cannot open /no/x.tar: No such file or directory\n");
     for (args, message) in [
@@ -319,7 +319,7 @@ fn an_imported_profile_has_no_packages() {
     env.profiles("[profiles.app]\npackages = [\"jq\"]\n");
     env.run(&["profiles"]).fails(
         2,
-        "mayfly: [..]:1: profile \"app\": its image was imported, so no file can give it packages[..]",
+        "mayfly: [..]:2: profile \"app\": its image was imported, so no file can give it packages[..]",
     );
     env.profiles("[profiles.other]\nextends = \"app\"\n");
     env.run(&["profiles"])

@@ -62,6 +62,7 @@ const ROWS: &[VerbRow] = &[
     VerbRow("config show", &[ConfigPipe, ProfilesPipe]),
     VerbRow("config path", &[ConfigPipe]),
     VerbRow("image build debian-git", ALL),
+    VerbRow("image pull 127.0.0.1:1/app", &[ConfigPipe, ProfilesPipe]),
     VerbRow("image import tree mine", &[ImageLock, ConfigPipe, ProfilesPipe]),
     VerbRow("image ls", &[ConfigPipe]),
     VerbRow("image rm --force debian-base", &[ImageLock, ConfigPipe]),

@@ -160,7 +160,7 @@ fn usage_errors_are_2_and_for_exec_and_run_125() {
     ] {
         env.run(args).fails(2, &format!("mayfly: {message}\nhint: {hint}\n"));
     }
-    env.run(&["image"]).fails(2, "Build, import[..]\nUsage: mayfly image [..]\n  prune [..]");
+    env.run(&["image"]).fails(2, "Build, pull[..]\nUsage: mayfly image [..]\n  prune [..]");
     let no_vm = "the following required arguments were not provided: <VM>";
     let not_a_vm = "\"a/b\" is not a VM id or name";
     let shell = "'mayfly shell ci' gives you a shell, and keeps the VM";

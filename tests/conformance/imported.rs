@@ -44,7 +44,7 @@ fn an_image_that_umoci_made_boots_and_runs_its_command() {
 }
 
 /// An OCI archive of two layers; the upper one deletes a file of the lower one.
-fn archive(env: &Environment) -> String {
+pub fn archive(env: &Environment) -> String {
     let root = env.root();
     let layout = root.join("layout");
     let image = format!("{}:v1", layout.display());

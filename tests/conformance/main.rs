@@ -32,6 +32,7 @@ mod network_names;
 mod network_notes;
 mod packages;
 mod pool;
+mod pulled;
 mod secrets;
 mod sessions;
 mod streams;

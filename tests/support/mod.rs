@@ -14,6 +14,7 @@ pub mod live;
 pub mod logs;
 pub mod processes;
 pub mod programs;
+pub mod registry;
 pub mod resolver;
 pub mod skip;
 pub mod special_addresses;

@@ -192,6 +192,15 @@ pub fn images(current: &OsStr) -> Vec<CompletionCandidate> {
     matching(current, images.into_iter().map(|(image, _)| image.profile))
 }
 
+/// References of images that were pulled.
+pub fn references(current: &OsStr) -> Vec<CompletionCandidate> {
+    let images = manager().and_then(|manager| manager.list_images().ok()).unwrap_or_default();
+    let references = images.iter().filter_map(|(image, _)| image.recipe.pulled());
+    let references: std::collections::BTreeSet<String> =
+        references.map(|pull| pull.reference.to_string()).collect();
+    matching(current, references)
+}
+
 fn limits() -> Option<VmLimits> {
     Some(manager()?.settings.profiles().ok()?.limits.clone())
 }

@@ -5,6 +5,7 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use super::machine::MachineFlags;
+use crate::commands::AppContext;
 use crate::commands::completions::candidates;
 use crate::lifecycle::CreateRequest;
 use crate::model::{ProcessId, TimeSpan, VmLabel, VmLabels, VmName};
@@ -45,6 +46,11 @@ pub struct VmFlags {
 }
 
 impl VmFlags {
+    /// As [`MachineFlags::provide_image`].
+    pub fn provide_image(&mut self, app: &AppContext) -> Result<AppContext> {
+        self.machine.provide_image(app)
+    }
+
     /// The request for a VM.
     ///
     /// # Errors

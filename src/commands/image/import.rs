@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap_complete::ArgValueCompleter;
 
+use super::own_profile::OwnProfileFlags;
 use crate::commands::AppContext;
 use crate::commands::build_progress::with_build_progress;
 use crate::commands::completions::candidates;
 use crate::host::signals::PendingSignals;
-use crate::import::{NamedSource, UnpackBounds};
+use crate::import::NamedSource;
 use crate::lifecycle::{self, ImportRequest};
-use crate::model::{MemMib, ProfileName, Refusal, RootfsFormat, TimeSpan};
+use crate::model::{ProfileName, Refusal, RootfsFormat};
 use crate::output::ImageView;
-use crate::settings::ImportedDefaults;
 
 /// Make an image and a profile from a root file system or container image
 ///
@@ -58,29 +58,8 @@ pub struct Args {
     )]
     kernel_of: String,
 
-    /// Give its VMs N virtual CPUs
-    #[arg(long, value_name = "N")]
-    vcpus: Option<u32>,
-
-    /// Give its VMs SIZE of memory, such as 512M or 2G
-    #[arg(long, value_name = "SIZE")]
-    mem: Option<MemMib>,
-
-    /// Let its VMs live for at most DURATION, such as 90s or 1h
-    #[arg(long, value_name = "DURATION")]
-    ttl: Option<TimeSpan>,
-
-    /// Give its VMs disks of SIZE; unwritten parts take no space
-    #[arg(long, value_name = "SIZE")]
-    disk: Option<MemMib>,
-
-    /// Unpack at most SIZE
-    #[arg(long, value_name = "SIZE", default_value = "64G")]
-    max_size: MemMib,
-
-    /// Replace an image of this name even if VMs need it to start again
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    own: OwnProfileFlags,
 }
 
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
@@ -93,27 +72,22 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
                     .hint("name it: mayfly image import - NAME")
             );
         }
-        None => default_name(&args.source).parse()?,
+        None => default_name(&args.source)?,
     };
     let named = NamedSource {
         path: if is_stdin { None } else { Some(std::path::absolute(&args.source)?) },
+        title: None,
         form: args.from,
         reference: args.reference,
-        bounds: UnpackBounds { bytes: u64::from(args.max_size.0) << 20, ..UnpackBounds::default() },
-    };
-    let defaults = ImportedDefaults {
-        description: String::new(),
-        vcpu_count: args.vcpus,
-        mem_mib: args.mem.map(|mem| mem.0),
-        ttl_seconds: args.ttl.map(TimeSpan::seconds),
+        bounds: args.own.bounds(),
     };
     let request = ImportRequest {
         named,
         name,
-        defaults,
-        disk_mib: args.disk.map(|disk| disk.0),
+        defaults: args.own.defaults(),
+        disk_mib: args.own.disk_mib(),
         kernel_of: args.kernel_of,
-        force: args.force,
+        force: args.own.force,
     };
     let manager = app.open()?;
     let mut signals = PendingSignals::block()?;
@@ -127,7 +101,7 @@ pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
 
 /// A name for the profile: the last part of a path in lower case, without an archive's extensions, and with
 /// hyphens for all characters but letters and digits.
-fn default_name(source: &Path) -> String {
+fn default_name(source: &Path) -> Result<ProfileName, Refusal> {
     let named = source.canonicalize().ok();
     let last = named.as_deref().unwrap_or(source).file_name().unwrap_or_default();
     let last = last.to_string_lossy().to_lowercase();
@@ -139,8 +113,7 @@ fn default_name(source: &Path) -> String {
     {
         stem = rest;
     }
-    let words = stem.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit()));
-    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
+    ProfileName::of_words(stem)
 }
 
 #[cfg(test)]
@@ -156,7 +129,7 @@ mod tests {
             (".tar", "tar"),
             ("a..b.tgz", "a-b"),
         ] {
-            assert_eq!(default_name(Path::new(source)), name, "{source}");
+            assert_eq!(default_name(Path::new(source)).unwrap().as_str(), name, "{source}");
         }
     }
 }

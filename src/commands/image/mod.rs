@@ -1,7 +1,9 @@
-//! `mayfly image build`, `import`, `ls`, `rm` and `prune`.
+//! `mayfly image build`, `pull`, `import`, `ls`, `rm` and `prune`.
 
 mod import;
+mod own_profile;
 mod prune;
+mod pull;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -16,15 +18,16 @@ use crate::lifecycle::{self, RemovalReport, RemovedThing};
 use crate::model::ProfileName;
 use crate::output::{ImageView, RemovalView, images_table};
 
-/// Build, import, list and delete the images VMs boot
+/// Build, pull, import, list and delete the images VMs boot
 ///
 /// An image is built from Debian packages, once for each profile; 'create' and 'run' build a missing image
-/// themselves. It can also be imported, for example from a container image.
+/// themselves. It can also be a container image, pulled from a registry or imported from a file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   mayfly image build                  debian-base
   mayfly image build debian-build
+  mayfly image pull alpine            from docker.io
   mayfly image import alpine.tar      written by 'skopeo copy' or 'podman save'
   mayfly image ls
   mayfly image rm debian-git
@@ -40,7 +43,8 @@ enum Action {
     ///
     /// Installs Debian packages into a directory and makes file systems from it. This needs the network
     /// and takes half a minute or more. An image is out of date when its profile names other packages;
-    /// newer versions of the packages are installed with --force.
+    /// newer versions of the packages are installed with --force. The image of a profile with the key 'image'
+    /// is pulled instead.
     #[command(after_help = "\
 Examples:
   mayfly image build                         debian-base
@@ -57,6 +61,8 @@ Examples:
         #[arg(short, long)]
         force: bool,
     },
+
+    Pull(pull::Args),
 
     Import(import::Args),
 
@@ -94,6 +100,7 @@ Examples:
 pub fn serve(app: &AppContext, args: Args) -> Result<u8> {
     match args.action {
         Action::Build { profile, force } => build(app, &profile, force),
+        Action::Pull(args) => pull::serve(app, args),
         Action::Import(args) => import::serve(app, args),
         Action::Ls => list(app),
         Action::Rm { images, force } => remove(app, &images, force),

@@ -9,8 +9,9 @@ use crate::output::PruneView;
 /// Delete images that nothing needs
 ///
 /// Deletes images that no VM here was made from and no profile needs: the profile no longer exists or now
-/// names other packages. Also deletes templates whose image is gone, and what killed builds left. An
-/// imported image comes with its profile, and stays until 'image rm'. Prints what is deleted.
+/// names other packages or another container image. Also deletes templates whose image is gone, downloads
+/// that are part of no image, and what killed builds left. An image that was imported or pulled comes with its
+/// profile, and stays until 'image rm'. Prints what is deleted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -29,7 +29,8 @@ pub fn request(machine: MachineFlags) -> Result<CreateRequest> {
 }
 
 /// Fills the pool up to `count` VMs, and prints each.
-pub fn serve(app: &AppContext, machine: MachineFlags, count: usize) -> Result<u8> {
+pub fn serve(app: &AppContext, mut machine: MachineFlags, count: usize) -> Result<u8> {
+    let app = &machine.provide_image(app)?;
     let (manager, request) = (app.open()?, request(machine)?);
     let mut signals = PendingSignals::block()?;
     let kind = with_build_progress(app, &mut signals, |progress| {

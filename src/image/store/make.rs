@@ -22,7 +22,7 @@ use crate::image::info::{
 use crate::image::progress::ProgressSink;
 use crate::image::scratch::{ScratchDirectory, profile_of};
 use crate::image::{digest, initrd, locked, static_program};
-use crate::model::{ImageRecipe, Profile, ProfileName, Refusal, RefusalKind};
+use crate::model::{ImageRecipe, ImportRecipe, Profile, ProfileName, Refusal, RefusalKind};
 
 /// The agent's name in the cache of digests.
 pub const AGENT: &str = "agent";
@@ -65,17 +65,19 @@ pub fn no_agent(path: &Path, error: &anyhow::Error) -> Refusal {
     .hint("install mayfly-agent beside mayfly, as 'make install' and 'cargo install' do")
 }
 
-/// The refusal to build an imported image.
+/// The refusal to build an image that others packed.
 pub fn cannot_be_made(profile: &Profile) -> Refusal {
-    let (name, from) = match &profile.recipe {
-        ImageRecipe::Imported(import) => (&profile.name, import.source.as_str()),
-        ImageRecipe::Debian(_) => (&profile.name, "SOURCE"),
-    };
-    Refusal::new(
-        RefusalKind::WrongState,
-        format!("the image of {name} was imported, and cannot be built"),
-    )
-    .hint(format!("import it again: mayfly image import {from} {name}"))
+    let name = &profile.name;
+    let refuse = |why| Refusal::new(RefusalKind::WrongState, format!("the image of {name} {why}"));
+    match &profile.recipe {
+        ImageRecipe::Pulled(pull) => refuse("has not been pulled")
+            .hint(format!("pull it: mayfly image pull {} {name}", pull.reference)),
+        ImageRecipe::Imported(ImportRecipe { source, .. }) => {
+            refuse("was imported, and cannot be built")
+                .hint(format!("import it again: mayfly image import {source} {name}"))
+        }
+        ImageRecipe::Debian(_) => refuse("cannot be built"),
+    }
 }
 
 /// Whether a killed command may have left an initrd that `image.json` does not describe.
@@ -118,6 +120,7 @@ pub fn assemble(
         schema: SCHEMA,
         profile: name.clone(),
         recipe: parts.recipe,
+        pulled: parts.pulled,
         kernel_release: parts.kernel_release,
         built_at: clock::unix_time().as_secs_f64(),
         agent: agent.info(),

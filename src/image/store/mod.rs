@@ -183,7 +183,8 @@ impl ImageStore {
 
     /// Makes the image `name`, with the agent at `agent`, of the parts that `make` puts into its second
     /// directory: those of [`ImageBuilder::build`]. The first is for temporary files. An existing image of
-    /// that name is used until the new one is complete.
+    /// that name is used until the new one is complete. If it `is_current` when other commands that make it have ended,
+    /// nothing is made.
     ///
     /// # Errors
     /// Those of [`ImageStore::build`] and of `make`.
@@ -192,10 +193,17 @@ impl ImageStore {
         name: &ProfileName,
         agent: &Path,
         progress: &mut dyn ProgressSink,
+        is_current: impl FnOnce(&ImageInfo) -> bool,
         make: impl FnOnce(&Path, &Path, &mut dyn ProgressSink) -> Result<ImageParts>,
     ) -> Result<ImageInfo> {
         let agent = AgentProgram::read(agent)?;
         let _build = self.artifacts.lock_build(name, LockWait::UntilCancelled, progress)?;
+        // A damaged one is replaced.
+        if let Ok(Some(info)) = self.info(name)
+            && is_current(&info)
+        {
+            return Ok(info);
+        }
         make::assemble(&self.artifacts, self.builder.as_ref(), name, &agent, progress, make)?;
         self.info(name)?.context("the image was deleted meanwhile")
     }
@@ -271,7 +279,7 @@ impl ImageStore {
         let (artifacts, builder) = (&self.artifacts, self.builder.as_ref());
         let build = |work: &Path, image: &Path, progress: &mut dyn ProgressSink| {
             let kernel_release = builder.build(recipe, work, image, progress)?;
-            Ok(ImageParts { kernel_release, recipe: profile.recipe.clone() })
+            Ok(ImageParts { kernel_release, recipe: profile.recipe.clone(), pulled: None })
         };
         make::assemble(artifacts, builder, &profile.name, agent, progress, build)
     }

@@ -10,6 +10,7 @@ use crate::backend::{self, BackendReport, installed_agent};
 use crate::host::which::HostTool;
 use crate::image;
 use crate::model::{BackendKind, CheckVerdict, HostCheck, Isolation};
+use crate::pull::SKOPEO;
 
 /// What this host can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,6 +34,7 @@ pub fn diagnose(manager: &VmManager) -> HostDiagnosis {
     let chosen = chosen.filter(|_| agent.verdict == CheckVerdict::Ok);
     checks.push(agent);
     checks.extend(image::tools().iter().map(tool));
+    checks.push(tool(&SKOPEO));
     checks.extend(environment::user_namespaces());
     checks.extend(environment::landlock());
     checks.extend(environment::directories(manager));
@@ -47,7 +49,7 @@ fn agent() -> anyhow::Result<String> {
     Ok(path.display().to_string())
 }
 
-/// A tool is needed to build images, not to use them.
+/// A tool is needed to build or pull images, not to use them.
 fn tool(tool: &HostTool) -> HostCheck {
     HostCheck::of(
         tool.program,

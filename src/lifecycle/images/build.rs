@@ -2,14 +2,16 @@
 
 use anyhow::Result;
 
+use super::pull::{PullRequest, pull_image};
 use super::templates;
+use super::users::refuse_if_needed;
 use crate::backend::installed_agent;
 use crate::image::{ImageInfo, ProgressSink};
 use crate::lifecycle::manager::VmManager;
-use crate::model::{ProfileName, Refusal, RefusalKind, VmManifest, VmRecord, listed};
+use crate::model::{ProfileName, Refusal, RefusalKind};
 use crate::settings::find_profile;
 
-/// Builds the image of a profile if it is missing or out of date; with `force`, even if it is up to date.
+/// Builds or pulls the image of a profile if it is missing or out of date; with `force`, even if it is up to date.
 /// Deletes the templates of an older image.
 ///
 /// # Errors
@@ -23,6 +25,17 @@ pub fn build_image(
 ) -> Result<ImageInfo> {
     let profiles = manager.settings.profiles()?;
     let profile = find_profile(profiles, profile)?;
+    if let Some(recipe) = profile.recipe.pulled() {
+        let is_there = || {
+            let info = manager.images().ok()?.info(&profile.name).ok()??;
+            (info.recipe == profile.recipe).then_some(())
+        };
+        if force || is_there().is_none() {
+            let (reference, name) = (recipe.reference.clone(), Some(profile.name.clone()));
+            let request = PullRequest { rebuild: force, ..PullRequest::new(reference, name) };
+            return Ok(pull_image(manager, &request, progress)?.into_info());
+        }
+    }
     if force {
         refuse_if_needed(manager, &profile.name, "rebuilding")?;
     }
@@ -61,34 +74,4 @@ pub fn remove_image(manager: &VmManager, profile: &ProfileName, force: bool) -> 
     }
     templates::prune_superseded(manager, profile)?;
     Ok(deleted)
-}
-
-/// A VM's disk is a layer over the root file system it was created with, so the VM cannot start on
-/// another. A running VM has its files open and is not affected.
-pub(super) fn refuse_if_needed(
-    manager: &VmManager,
-    profile: &ProfileName,
-    doing: &str,
-) -> Result<()> {
-    let users = users_of(manager, profile)?;
-    if users.is_empty() {
-        return Ok(());
-    }
-    let (profile, names) = (profile.as_str(), users.iter().map(VmManifest::display_name));
-    let listed = listed(names.clone());
-    let message = format!("{doing} the image of {profile:?} would strand its VMs: {listed}");
-    let names = names.collect::<Vec<_>>().join(" ");
-    Err(Refusal::new(RefusalKind::WrongState, message)
-        .hint(format!("delete them first: mayfly rm {names}"))
-        .into())
-}
-
-/// The VMs that were created from the image of a profile. Those of the pool need it only until they run.
-pub(super) fn users_of(manager: &VmManager, profile: &ProfileName) -> Result<Vec<VmManifest>> {
-    let contents = manager.registry.read()?;
-    let is_user = |record: &&VmRecord| {
-        let vm = &record.manifest;
-        vm.profile == *profile && !vm.image.is_empty() && !vm.in_pool
-    };
-    Ok(contents.vms.values().filter(is_user).map(|record| record.manifest.clone()).collect())
 }

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 
-use super::build::refuse_if_needed;
 use super::templates;
+use super::users::refuse_if_needed;
 use crate::backend::installed_agent;
 use crate::host::atomic_file;
-use crate::image::{ImageInfo, ImageParts, ProgressSink};
+use crate::image::{ImageInfo, ImageParts, PHASES, ProgressSink};
 use crate::import::{self, NamedSource};
 use crate::lifecycle::manager::VmManager;
 use crate::model::profile::{DISK_MIB, IMPORTED_PROFILE};
@@ -55,31 +55,29 @@ pub fn import_image(
     }
     let kernel = images.ensure(kernel_of, &agent, progress)?;
     kernel.verify()?;
-    let disk_mib = match (request.disk_mib, &kernel_of.recipe) {
-        (Some(mib), _) => mib,
-        (None, ImageRecipe::Debian(recipe)) => recipe.disk_mib,
-        (None, ImageRecipe::Imported(_)) => kernel.disk_mib()?,
-    };
+    let disk_mib = request.disk_mib.map_or_else(|| kernel.disk_mib(), Ok)?;
+    let shown = named.shown();
     let path = named.path.as_ref().map_or_else(|| "-".into(), |path| path.display().to_string());
-    let info = images.build_with(&name, &agent, progress, |work, into, progress| {
+    let is_current = |_: &ImageInfo| false;
+    let info = images.build_with(&name, &agent, progress, is_current, |work, into, progress| {
+        progress.phase(&format!("reading {shown}"), 1, PHASES);
         let what = import::ImageImport { named, source, kernel: &kernel, disk_mib };
         let imported = import::make(what, work, into, progress)?;
+        let kernel = kernel.info();
         let recipe = ImportRecipe {
             source: path,
             form: imported.form,
             reference: imported.reference,
             digest: imported.digest,
-            kernel: kernel.info().recipe.kernel().to_owned(),
+            kernel: kernel.recipe.kernel().unwrap_or(&kernel.kernel_release).to_owned(),
         };
         if defaults.description.is_empty() {
             defaults.description = description(&recipe);
         }
+        let recipe = ImageRecipe::Imported(recipe);
         let profile = settings::imported_profile(&defaults, &recipe, &imported.command)?;
         atomic_file::write_new(&into.join(IMPORTED_PROFILE), profile.as_bytes())?;
-        Ok(ImageParts {
-            kernel_release: imported.kernel_release,
-            recipe: ImageRecipe::Imported(recipe),
-        })
+        Ok(ImageParts { kernel_release: imported.kernel_release, recipe, pulled: None })
     })?;
     templates::prune_superseded(manager, &name)?;
     Ok(info)
@@ -98,17 +96,17 @@ fn description(import: &ImportRecipe) -> String {
 }
 
 fn check_name(profiles: &ProfileSet, name: &ProfileName) -> Result<(), Refusal> {
-    match profiles.profiles.get(name).map(|profile| &profile.recipe) {
-        Some(ImageRecipe::Debian(_)) => {
-            let message = format!("{:?} is already a profile of Debian packages", name.as_str());
-            Err(Refusal::new(RefusalKind::NameTaken, message)
-                .hint("choose another name: mayfly image import SOURCE NAME"))
-        }
-        _ => Ok(()),
-    }
+    let of_what = match profiles.profiles.get(name).map(|profile| &profile.recipe) {
+        Some(ImageRecipe::Debian(_)) => "of Debian packages",
+        Some(ImageRecipe::Pulled(_)) => "of an image from a registry",
+        Some(ImageRecipe::Imported(_)) | None => return Ok(()),
+    };
+    let message = format!("{:?} is already a profile {of_what}", name.as_str());
+    Err(Refusal::new(RefusalKind::NameTaken, message)
+        .hint("choose another name: mayfly image import SOURCE NAME"))
 }
 
-fn check_defaults(
+pub(super) fn check_defaults(
     settings: &Settings,
     defaults: &ImportedDefaults,
     disk_mib: Option<u32>,

@@ -12,12 +12,15 @@ use crate::lifecycle::recover::reap;
 use crate::lifecycle::removal::{RemovalReport, RemovedThing};
 use crate::model::ProfileName;
 use crate::model::layout::TEMPLATES;
+use crate::pull::BlobStore;
 
 /// A kind of things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskKind {
     Images,
     Templates,
+    /// What was fetched from registries.
+    Blobs,
     Vms,
     /// What crashes left.
     Leftovers,
@@ -85,6 +88,12 @@ pub fn disk_use(manager: &VmManager) -> Result<Vec<DiskGroup>> {
     add(DiskKind::Images, images.into_iter().map(image).map(&mut measure).collect());
     let listed = list_templates(manager)?.into_iter().map(|listed| template(listed.name));
     add(DiskKind::Templates, listed.map(&mut measure).collect());
+    let blobs = BlobStore::new(&directories.artifacts).list()?.into_iter().map(|blob| {
+        let name = blob.path.display().to_string();
+        let is_reclaimable = pruned_names.contains(&name);
+        (RemovedThing::Leftover(name), blob.path, is_reclaimable)
+    });
+    add(DiskKind::Blobs, blobs.map(&mut measure).collect());
     let mut vms = Vec::new();
     for record in manager.registry.read()?.vms.values() {
         let id = record.id();

@@ -109,6 +109,8 @@ is '.exit_code == 0 and .stdout == "hello /srv\n"' mayfly run --json --cold --pr
 head --bytes=100K app.tar > cut.tar
 fails 2 mayfly image import --json cut.tar 2> error.json
 [ "$(kind error.json)" = usage ]
+fails 6 mayfly image pull --json 127.0.0.1:1/other 2> error.json
+[ "$(kind error.json)" = host ]
 is '.deletions == []' mayfly image prune --json
 is .deleted mayfly image rm --json app
 

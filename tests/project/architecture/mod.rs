@@ -16,10 +16,11 @@ const PLAN: &[(&str, &str)] = &[
     ("output", "archive guest host image lifecycle model protocol settings sys template"),
     (
         "lifecycle",
-        "archive backend guest host image import model network protocol registry settings sys template",
+        "archive backend guest host image import model network protocol pull registry settings sys template",
     ),
     ("guest", "host model protocol sys"),
     ("backend", "host model protocol sys"),
+    ("pull", "host image import model sys"),
     ("import", "archive host image model sys"),
     ("template", "host image model sys"),
     ("image", "host model sys"),

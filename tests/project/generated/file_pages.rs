@@ -117,7 +117,7 @@ A profile names what is in an image, and what its VMs have by default. The file 
 [defaults] for fields that a profile does not set, and a table [profiles.NAME] for each profile. All tables and \
 keys are optional, but a profile that is not built in needs packages, or extends another.
 
-mayfly reads, in this order: its built-in file, the profiles of imported images, the system's file, the user's \
+mayfly reads, in this order: its built-in file, the profiles of imported and pulled images, the system's file, the user's \
 file, and the file that MAYFLY_PROFILES names. They are merged key by key, and later files override earlier \
 ones; a list such as packages replaces an earlier one as a whole. The flags of a command and config.toml \
 override profiles, but of the limits only max_active_vms. 'mayfly profiles --json' prints the result.
@@ -135,7 +135,7 @@ The keys of [limits]. A value out of range is an error with exit code 2 (125 fro
 exit code 5 (125 from run).";
 
 const FIELDS: &str = "\
-The keys of [profiles.NAME] and of [defaults]. The profile of an imported image can have all but extends, packages, \
+The keys of [profiles.NAME] and of [defaults]. The profile of an imported or pulled image can have all but extends, packages, \
 suite, mirror, kernel, root_mib and disk_mib.";
 
 pub const PROFILES_EXAMPLE: &str = "\

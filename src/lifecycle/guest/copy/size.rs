@@ -12,7 +12,7 @@ use crate::host::tool::ToolInterrupted;
 use crate::image::ProgressSink;
 use crate::lifecycle::manager::VmManager;
 use crate::model::profile::DISK_MIB;
-use crate::model::{ImageRecipe, MemMib, Profile, Refusal, RefusalKind, VmManifest};
+use crate::model::{ImageRecipe, MemMib, Profile, PullRecipe, Refusal, RefusalKind, VmManifest};
 use crate::sys::file_system;
 
 /// Where a guest's memory is, and not its disk.
@@ -141,7 +141,8 @@ impl CopyRoom {
     pub fn planned(manager: &VmManager, profile: &Profile, disk: Option<MemMib>) -> CopyRoom {
         let of_image = || match &profile.recipe {
             ImageRecipe::Debian(recipe) => Some(recipe.disk_mib),
-            ImageRecipe::Imported(_) => {
+            ImageRecipe::Pulled(PullRecipe { disk_mib: Some(mib), .. }) => Some(*mib),
+            ImageRecipe::Imported(_) | ImageRecipe::Pulled(_) => {
                 manager.images().ok()?.find(&profile.name).ok()??.disk_mib().ok()
             }
         };
