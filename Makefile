@@ -30,7 +30,8 @@ COMPARE := bwrap=bubblewrap crun=crun passt=passt
 TEST := jq=jq strace=strace bash=bash zsh=zsh fish=fish ps=procps script=bsdutils vi=vim-tiny less=less git=git xargs=findutils cron=cron \
 	python3=python3 umoci=umoci /bin/busybox=busybox-static systemd-analyze=systemd yq=yq zstd=zstd \
 	/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1=libfaketime \
-	skopeo=skopeo docker-registry=docker-registry openssl=openssl
+	skopeo=skopeo docker-registry=docker-registry openssl=openssl \
+	slurmctld=slurmctld slurmd=slurmd sbatch=slurm-client munged=munge
 
 SAY := @printf '\n== %s\n'
 
