@@ -71,9 +71,18 @@ impl RegistryContents {
         Ok(seal(json))
     }
 
-    /// The id of the VM that a user typed.
+    /// The id of the VM that a user typed. VMs of the pool, which most lists do not show, make no prefix ambiguous.
     pub fn resolve(&self, vm: &VmRef) -> Result<VmId, Refusal> {
-        vm.resolve(self.vms.iter().map(|(id, record)| (id, record.manifest.name.as_ref())))
+        let among = |in_pool| {
+            let chosen =
+                self.vms.iter().filter(move |(_, record)| record.manifest.in_pool == in_pool);
+            vm.resolve(chosen.map(|(id, record)| (id, record.manifest.name.as_ref())))
+        };
+        let listed = among(false);
+        match &listed {
+            Err(refusal) if refusal.kind == RefusalKind::NotFound => among(true).or(listed),
+            _ => listed,
+        }
     }
 
     /// The record of `id`.
@@ -151,6 +160,8 @@ pub fn gone(id: &VmId) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::state_tests::record;
+    use crate::model::{VmManifest, VmPhase};
 
     #[test]
     fn damage_is_an_error_and_never_an_empty_registry() {
@@ -200,6 +211,23 @@ mod tests {
                 assert!(RegistryContents::parse(&bytes).is_err(), "byte {at}, bit {bit}");
             }
         }
+    }
+
+    #[test]
+    fn a_vm_of_the_pool_makes_no_prefix_ambiguous() {
+        let mut contents = RegistryContents::empty();
+        for (id, in_pool) in
+            [("a1aaaaaaaaaa", false), ("a2aaaaaaaaaa", true), ("a3aaaaaaaaaa", true)]
+        {
+            let manifest =
+                VmManifest { vm_id: id.parse().unwrap(), in_pool, ..VmManifest::sample() };
+            let record = VmRecord { manifest, ..record(VmPhase::Created) };
+            contents.vms.insert(id.parse().unwrap(), record);
+        }
+        let resolve = |typed: &str| contents.resolve(&typed.parse().unwrap());
+        assert_eq!(resolve("a").unwrap().as_str(), "a1aaaaaaaaaa");
+        assert_eq!(resolve("a3").unwrap().as_str(), "a3aaaaaaaaaa");
+        assert_eq!(resolve("b").unwrap_err().kind, RefusalKind::NotFound);
     }
 
     #[test]
