@@ -6,13 +6,13 @@ use anyhow::Result;
 use mayfly::host::signals::PendingSignals;
 use mayfly::template::LockedTemplate;
 
-use crate::bare::{BareLauncher, BareVm};
+use crate::bare::{BareLauncher, BareVm, BusyboxGuest};
 use crate::cold::COLD;
 use crate::options::Options;
 use crate::report::{Goal, Report, Row, Unit};
 use crate::samples::{Sampler, Samples, all_in_turns, in_turns, ms_since};
 use crate::tools::{ComparedTool, Tool};
-use crate::workspace::{Workspace, name_of_run, timed};
+use crate::workspace::{QEMU, Workspace, name_of_run, timed};
 
 /// Rounds with tools that take half a minute.
 const SLOW_ROUNDS: usize = 3;
@@ -53,9 +53,14 @@ pub fn measure(
     let mut cold = || timed(&mut workspace.run_true(kind, COLD));
     let (slow, quick): (Vec<_>, Vec<_>) = others.iter().partition(|other| other.tool.is_slow());
     let mut quick_takes: Vec<_> = quick.iter().map(|other| || other.take()).collect();
+    let busybox = busybox(workspace, comparison);
+    let mut answer = || launcher.busybox_answer(workspace, busybox.as_ref().expect("it is taken"));
 
     let mut takes: Vec<Sampler> = vec![&mut warm, &mut floor, &mut cold];
     takes.extend(quick_takes.iter_mut().map(|take| take as Sampler));
+    if busybox.is_some() {
+        takes.push(&mut answer);
+    }
     let mut taken = all_in_turns(options.rounds, &mut takes)?.into_iter();
     let mut next = || taken.next().expect("each sampler has samples");
     let mut times = RunTimes { warm: next(), floor: next(), cold: next(), others: Vec::new() };
@@ -76,6 +81,9 @@ pub fn measure(
         add(&times.warm, other.tool.name(), &samples, Goal::None);
         times.others.push((other.tool, samples));
     }
+    if busybox.is_some() {
+        add(&times.warm, "busybox in place of the agent", &next(), Goal::Ratio(1.2));
+    }
     for other in slow {
         let rounds = options.rounds.min(SLOW_ROUNDS);
         let [beside, samples] = in_turns(rounds, [&mut warm, &mut || other.take()])?;
@@ -83,6 +91,15 @@ pub fn measure(
         times.others.push((other.tool, samples));
     }
     Ok(times)
+}
+
+/// A guest with busybox in place of the agent, for VMs on QEMU.
+fn busybox(workspace: &Workspace, comparison: &WarmComparison) -> Option<BusyboxGuest> {
+    if comparison.kind != QEMU {
+        return None;
+    }
+    let made = comparison.launcher.freeze_busybox(workspace);
+    made.inspect_err(|error| eprintln!("bench: busybox is not measured: {error:#}")).ok()
 }
 
 /// What a bare VMM takes from its start until `true` has ended and it is killed.

@@ -1,6 +1,7 @@
 //! The floor of measurements with VMs: a VMM with the arguments and files that mayfly gives it, without
 //! mayfly.
 
+mod busybox;
 mod network;
 mod vm;
 mod vmm;
@@ -24,6 +25,7 @@ use mayfly::model::{
 use mayfly::settings::load_profiles;
 use mayfly::template::TemplateShape;
 
+pub use self::busybox::BusyboxGuest;
 pub use self::network::BareNetwork;
 pub use self::vm::{BareVm, exec, open};
 use self::vmm::Vmm;

@@ -47,7 +47,8 @@ impl BareVm {
     }
 }
 
-fn connect(path: &Path) -> Result<UnixStream> {
+/// A connection to a port of a VM that is starting.
+pub(super) fn connect(path: &Path) -> Result<UnixStream> {
     socket::connect(path)?.context("the VMM accepts no connections")
 }
 
