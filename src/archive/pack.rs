@@ -1,12 +1,14 @@
 //! Writing a tree of files as a stream.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
+use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, lstat, openat, stat};
+use rustix::fs::{Advice, FileType, Mode, OFlags, Stat, fadvise, fstat, lstat, openat, stat};
 use rustix::io::Errno;
 
 use super::content;
@@ -15,6 +17,13 @@ use super::entry_output::EntryOutput;
 use super::name::EntryName;
 use super::tally::{CopyObserver, CopyTally};
 use crate::sys::file_system::{self, PATH_MAX};
+
+/// How many files are opened before they are sent, so that they are read from the disk while others are sent. Waiting
+/// for each would take an emulated guest longer than sending it.
+const AHEAD: usize = 16;
+
+/// How many bytes of each are read from the disk meanwhile. What follows is read ahead as in any file.
+const READ_AHEAD: u64 = 128 * 1024;
 
 /// A tree to send. If its path is a symbolic link, `follow` sends what that leads to.
 #[derive(Debug, Clone, Copy)]
@@ -104,89 +113,120 @@ impl PackSource<'_> {
     ) -> Result<CopyTally> {
         let mut tally = CopyTally::default();
         let mut head = Vec::new();
-        for path in paths {
-            let path = path?;
-            if path.as_os_str().len() >= PATH_MAX {
-                bail!(TOO_LONG);
+        let mut paths = paths.fuse();
+        let mut waiting = VecDeque::new();
+        loop {
+            while waiting.len() < AHEAD
+                && let Some(path) = paths.next()
+            {
+                waiting.extend(self.open(path?)?);
             }
-            let name = path.strip_prefix(self.path).context("a path outside of the tree")?;
-            let name = EntryName::parse(name.as_os_str().as_bytes())
-                .with_context(|| format!("cannot copy {path:?}"))?;
-            self.add(&path, name, &mut head, output, watch, &mut tally)?;
+            let Some(next) = waiting.pop_front() else { return Ok(tally) };
+            send(next, &mut head, output, watch, &mut tally)?;
         }
-        Ok(tally)
     }
 
-    fn add(
-        &self,
-        path: &Path,
-        name: EntryName,
-        head: &mut Vec<u8>,
-        output: &mut dyn EntryOutput,
-        watch: &dyn CopyObserver,
-        tally: &mut CopyTally,
-    ) -> Result<()> {
+    /// Looks at what is at a path, and opens it if it is a file. `None` if it has vanished.
+    fn open(&self, path: PathBuf) -> Result<Option<FoundFile>> {
+        if path.as_os_str().len() >= PATH_MAX {
+            bail!(TOO_LONG);
+        }
+        let name = path.strip_prefix(self.path).context("a path outside of the tree")?;
+        let name = EntryName::parse(name.as_os_str().as_bytes())
+            .with_context(|| format!("cannot copy {path:?}"))?;
         let is_root = name.is_root();
-        let cannot =
-            |errno: Errno| anyhow::Error::new(errno).context(format!("cannot read {path:?}"));
         let follow = is_root && self.follow;
-        let found = if follow { stat(path) } else { lstat(path) };
-        let found = match found {
-            Err(Errno::NOENT) if !is_root => return Ok(()),
-            other => other.map_err(cannot)?,
+        let stat = if follow { stat(&path) } else { lstat(&path) };
+        let stat = match stat {
+            Err(Errno::NOENT) if !is_root => return Ok(None),
+            other => other.map_err(|errno| unreadable(errno, &path))?,
         };
         let mut content = None;
-        let mut found = found;
-        if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile {
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
             // If it has become a FIFO meanwhile, opening it must not block.
             let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             flags.set(OFlags::NOFOLLOW, !follow);
-            let file = match openat(rustix::fs::CWD, path, flags, Mode::empty()) {
-                Err(Errno::NOENT) if !is_root => return Ok(()),
-                other => other.map_err(cannot)?,
+            let file = match openat(rustix::fs::CWD, &path, flags, Mode::empty()) {
+                Err(Errno::NOENT) if !is_root => return Ok(None),
+                other => other.map_err(|errno| unreadable(errno, &path))?,
             };
-            found = fstat(&file).map_err(cannot)?;
+            // Only a hint, which some file systems do not take.
+            let _ = fadvise(&file, 0, NonZeroU64::new(READ_AHEAD), Advice::WillNeed);
             content = Some(File::from(file));
         }
-        let kind = match (FileType::from_raw_mode(found.st_mode), &mut content) {
-            (FileType::RegularFile, Some(content)) => {
-                let claimed = u64::try_from(found.st_size).unwrap_or(0);
-                let size =
-                    content::measure(content, claimed, head).map_err(|error| match error.kind() {
-                        ErrorKind::WouldBlock => anyhow!("it has no end"),
-                        ErrorKind::FileTooLarge => {
-                            anyhow!("its size is unknown, and it has more than 64 MiB")
-                        }
-                        _ => error.into(),
-                    });
-                EntryKind::File { size: size.with_context(|| format!("cannot read {path:?}"))? }
-            }
-            (FileType::Directory, None) => EntryKind::Directory,
-            (FileType::Symlink, None) => {
-                let target =
-                    fs::read_link(path).with_context(|| format!("cannot read {path:?}"))?;
-                EntryKind::Link { target: target.as_os_str().as_bytes().to_vec() }
-            }
-            (_, None) => EntryKind::Special,
-            _ => bail!("{path:?} changed while it was copied"),
-        };
-        let (mode, modified) = (found.st_mode & 0o777, FileTime::of(&found));
-        let entry = TarEntry { name, kind, mode, modified };
-        match &mut content {
-            Some(content) => match output.file(&entry, &mut head.chain(content), watch) {
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                    bail!("{path:?} became shorter while it was copied")
-                }
-                result => result.with_context(|| format!("cannot send {path:?}"))?,
-            },
-            None => output.entry(&entry).with_context(|| format!("cannot send {path:?}"))?,
-        }
-        match entry.kind {
-            EntryKind::Special => tally.skip(entry.name, &entry.kind),
-            _ => tally.count(&entry.kind),
-        }
-        Ok(())
+        Ok(Some(FoundFile { path, name, stat, content }))
     }
+}
+
+/// What is to be sent next.
+#[derive(Debug)]
+struct FoundFile {
+    path: PathBuf,
+    name: EntryName,
+    /// What was there before it was opened.
+    stat: Stat,
+    /// Only of a file.
+    content: Option<File>,
+}
+
+/// Sends an entry. A file is looked at again, because it may have been changed since it was opened.
+fn send(
+    next: FoundFile,
+    head: &mut Vec<u8>,
+    output: &mut dyn EntryOutput,
+    watch: &dyn CopyObserver,
+    tally: &mut CopyTally,
+) -> Result<()> {
+    let FoundFile { path, name, stat: mut found, mut content } = next;
+    if let Some(content) = &content {
+        found = fstat(content).map_err(|errno| unreadable(errno, &path))?;
+    }
+    let kind = match (FileType::from_raw_mode(found.st_mode), &mut content) {
+        (FileType::RegularFile, Some(content)) => {
+            let claimed = u64::try_from(found.st_size).unwrap_or(0);
+            let size =
+                content::measure(content, claimed, head).map_err(|error| match error.kind() {
+                    ErrorKind::WouldBlock => anyhow!("it has no end"),
+                    ErrorKind::FileTooLarge => {
+                        anyhow!("its size is unknown, and it has more than 64 MiB")
+                    }
+                    _ => error.into(),
+                });
+            EntryKind::File { size: size.with_context(|| format!("cannot read {path:?}"))? }
+        }
+        (FileType::Directory, None) => EntryKind::Directory,
+        (FileType::Symlink, None) => {
+            let target = match fs::read_link(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound && !name.is_root() => {
+                    return Ok(());
+                }
+                other => other.with_context(|| format!("cannot read {path:?}"))?,
+            };
+            EntryKind::Link { target: target.as_os_str().as_bytes().to_vec() }
+        }
+        (_, None) => EntryKind::Special,
+        _ => bail!("{path:?} changed while it was copied"),
+    };
+    let (mode, modified) = (found.st_mode & 0o777, FileTime::of(&found));
+    let entry = TarEntry { name, kind, mode, modified };
+    match &mut content {
+        Some(content) => match output.file(&entry, &mut head.chain(content), watch) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                bail!("{path:?} became shorter while it was copied")
+            }
+            result => result.with_context(|| format!("cannot send {path:?}"))?,
+        },
+        None => output.entry(&entry).with_context(|| format!("cannot send {path:?}"))?,
+    }
+    match entry.kind {
+        EntryKind::Special => tally.skip(entry.name, &entry.kind),
+        _ => tally.count(&entry.kind),
+    }
+    Ok(())
+}
+
+fn unreadable(errno: Errno, path: &Path) -> anyhow::Error {
+    anyhow::Error::new(errno).context(format!("cannot read {path:?}"))
 }
 
 /// Whether a directory is in another file system than `device`, one that shows the kernel's state or devices.
@@ -211,5 +251,58 @@ fn skip_vanished<E: std::error::Error + Send + Sync + 'static>(
             Some(Err(anyhow!(TOO_LONG)))
         }
         Err(error) => Some(Err(anyhow::Error::new(error).context("cannot read everything"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Deletes all but itself when the first file comes, and notes what came.
+    struct Deleter<'a> {
+        tree: &'a Path,
+        files: usize,
+        links: usize,
+    }
+
+    impl EntryOutput for Deleter<'_> {
+        fn entry(&mut self, entry: &TarEntry) -> io::Result<()> {
+            self.links += usize::from(matches!(entry.kind, EntryKind::Link { .. }));
+            Ok(())
+        }
+
+        fn file(
+            &mut self,
+            entry: &TarEntry,
+            content: &mut dyn Read,
+            _: &dyn CopyObserver,
+        ) -> io::Result<()> {
+            if self.files == 0 {
+                fs::read_dir(self.tree)?.try_for_each(|found| fs::remove_file(found?.path()))?;
+                self.links = 0;
+            }
+            self.files += 1;
+            let mut text = String::new();
+            content.read_to_string(&mut text)?;
+            assert_eq!(text.as_bytes(), entry.name.to_bytes());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_vanishes_is_left_out_unless_it_is_open() {
+        let tree = tempfile::tempdir().unwrap();
+        for number in 0..3 * AHEAD {
+            let name = format!("f{number}");
+            fs::write(tree.path().join(&name), &name).unwrap();
+            symlink(&name, tree.path().join(format!("l{number}"))).unwrap();
+        }
+        let source = PackSource { path: tree.path(), follow: false };
+        let mut output = Deleter { tree: tree.path(), files: 0, links: 0 };
+        source.pack(source.everything(), &mut output, &()).unwrap();
+        assert!((1..=AHEAD).contains(&output.files), "{}", output.files);
+        assert_eq!(output.links, 0);
     }
 }
