@@ -163,13 +163,15 @@ fn jobs_that_are_cancelled_at_any_moment_leave_nothing() {
 #[test]
 fn an_epilog_ends_what_a_job_has_left() {
     let Some(slurm) = Slurm::start_with(Hooks::Installed) else { return };
-    let line = "echo $MAYFLY_STATE_DIR; vm=$(mayfly create --keep --mem 256M) && mayfly start $vm";
+    let line = "echo $MAYFLY_STATE_DIR; vm=$(mayfly create --keep --mem 256M) && mayfly start $vm\n\
+                mayfly status -q --filter label=slurm.job=$SLURM_JOB_ID --filter label=slurm.task=0";
     let job = slurm.submit(&[], line);
     assert_eq!(slurm.end(&job), [("COMPLETED".to_owned(), "0:0".to_owned())]);
     let printed = slurm.printed(&job, NO_ARRAY);
     let (state, run) = (slurm.jobs_state(), slurm.jobs_run());
     assert!(printed.starts_with(&format!("{}/{job}\n", state.display())), "{printed}");
-    assert_eq!(printed.lines().count(), 2, "{printed}");
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(lines.len() == 3 && lines[1] == lines[2], "{printed}");
     eventually("an epilog that is done", || {
         [&state, &run].iter().all(|directory| directory.read_dir().unwrap().next().is_none())
     });

@@ -5,6 +5,7 @@ pub mod env_and_secrets;
 pub mod env_file;
 pub mod exec_context;
 pub mod guest_command;
+mod job_labels;
 pub mod keep;
 pub mod machine;
 pub mod network;

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
+use super::job_labels::job_labels;
 use super::machine::MachineFlags;
 use crate::commands::AppContext;
 use crate::commands::completions::candidates;
@@ -60,7 +61,9 @@ impl VmFlags {
         keep: Option<bool>,
         owner: Option<ProcessId>,
     ) -> Result<CreateRequest> {
-        let labels = VmLabels::collect(self.labels)?;
+        let with_job = job_labels().into_iter().chain(self.labels.iter().cloned());
+        // A label of the user's replaces the job's, and there may be no room for both.
+        let labels = VmLabels::collect(with_job).or_else(|_| VmLabels::collect(self.labels))?;
         let (ttl, wait_slot, name) = (self.ttl, self.wait_slot, self.name);
         Ok(CreateRequest {
             ttl,
