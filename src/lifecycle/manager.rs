@@ -160,7 +160,7 @@ impl VmManager {
         id: &VmId,
         change: impl FnOnce(&mut VmRecord) -> Result<T, Refusal>,
     ) -> Result<T> {
-        self.change_durably(id, RegistryChange::Made, change)
+        self.change_durably(id, RegistryChange::to, change)
     }
 
     /// Changes the record of a VM that is starting. After a reboot of the host, such a VM counts as stopped.
@@ -169,13 +169,13 @@ impl VmManager {
         id: &VmId,
         change: impl FnOnce(&mut VmRecord) -> Result<T, Refusal>,
     ) -> Result<T> {
-        self.change_durably(id, RegistryChange::OfThisBoot, change)
+        self.change_durably(id, |_| RegistryChange::OfThisBoot, change)
     }
 
     fn change_durably<T>(
         &self,
         id: &VmId,
-        made: RegistryChange,
+        made: impl FnOnce(&VmManifest) -> RegistryChange,
         change: impl FnOnce(&mut VmRecord) -> Result<T, Refusal>,
     ) -> Result<T> {
         let me = process::identify_self()?;
@@ -183,7 +183,7 @@ impl VmManager {
             let record = contents.get_mut(id)?;
             let changed = change(record)?;
             record.command = (!record.is_at_rest()).then_some(me);
-            Ok((changed, made))
+            Ok((changed, made(&record.manifest)))
         })
     }
 

@@ -12,9 +12,13 @@ use crate::host::seal::{seal, unseal};
 use crate::model::{Refusal, RefusalKind, VmId, VmInstance, VmManifest, VmPaths};
 use crate::sys::file_system::if_exists;
 
-/// Writes the manifest, and replaces an earlier one as a whole.
+/// Writes the manifest, and replaces an earlier one as a whole. After a power failure, a VM that belongs to a command is
+/// deleted with or without one, so its directory is not synced.
 pub fn write_manifest(path: &Path, manifest: &VmManifest) -> Result<()> {
-    atomic_file::replace(path, &to_bytes(manifest)?).map(drop)
+    let belongs_to_command = manifest.owner.is_some();
+    let replace =
+        if belongs_to_command { atomic_file::replace_unsynced } else { atomic_file::replace };
+    replace(path, &to_bytes(manifest)?).map(drop)
 }
 
 /// Writes down which process becomes the VMM, before it does. After a power failure there is none, so the

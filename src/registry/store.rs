@@ -15,7 +15,7 @@ use crate::host::lock::FileLock;
 use crate::host::process_marks::MarkKey;
 use crate::host::{atomic_file, directory, ownership};
 use crate::model::layout::{LOCKS, VMS};
-use crate::model::{Refusal, RefusalKind, VmId};
+use crate::model::{Refusal, RefusalKind, VmId, VmManifest};
 use crate::sys::file_system::if_exists;
 
 /// How long an update waits for the registry. Commands hold its lock for milliseconds, so this is enough
@@ -30,6 +30,13 @@ pub enum RegistryChange {
     /// All commands see it, but a power cut may undo it. It only means something in this boot of the host.
     OfThisBoot,
     Nothing,
+}
+
+impl RegistryChange {
+    /// A change of a VM's record. After a power cut, a VM that belongs to a command is deleted, whatever its record says.
+    pub fn to(vm: &VmManifest) -> RegistryChange {
+        if vm.owner.is_some() { RegistryChange::OfThisBoot } else { RegistryChange::Made }
+    }
 }
 
 /// The registry of one state directory.

@@ -320,7 +320,7 @@ fn reserve(
             network: NetworkReport::default(),
         };
         contents.vms.insert(manifest.vm_id.clone(), record.clone());
-        Ok((record, RegistryChange::Made))
+        Ok((record, RegistryChange::to(&manifest)))
     })
 }
 

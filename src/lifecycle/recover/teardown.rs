@@ -67,7 +67,8 @@ pub fn finish_removal(
     directory::remove_if_empty(&manager.settings.directories.run);
     directory::remove(&paths.dir)?;
     // The record is deleted last, so that a crash before this is found.
-    manager.registry.update(|contents| Ok((contents.vms.remove(id), RegistryChange::Made)))?;
+    let made = RegistryChange::to(&record.manifest);
+    manager.registry.update(|contents| Ok((contents.vms.remove(id), made)))?;
     lock.remove()?;
     let reason = match &record.state {
         VmPhase::Removing { reason, .. } => reason.clone(),
