@@ -22,7 +22,9 @@ use crate::lifecycle::full_disk::FullDiskWatch;
 use crate::lifecycle::manager::VmManager;
 use crate::lifecycle::network::{BoundPorts, attach};
 use crate::lifecycle::recover::{processes, teardown};
-use crate::model::{BootFiles, QuotedOutput, Refusal, RefusalKind, VmInstance, VmPaths, VmRecord};
+use crate::model::{
+    BootFiles, Isolation, QuotedOutput, Refusal, RefusalKind, VmInstance, VmPaths, VmRecord,
+};
 use crate::protocol::LATE_TIMER;
 use crate::protocol::network::NO_DRIVER;
 use crate::registry::write_instance;
@@ -179,7 +181,9 @@ impl VmBoot<'_> {
         caller.timings.end("launch");
 
         let disk = FullDiskWatch::begin(self.manager, self.record);
-        let stall = StallWatch::begin(&instance.process, disk.waits.clone())?;
+        let is_machine = self.record.manifest.isolation() != Isolation::None;
+        let watched = is_machine.then_some(&instance.process);
+        let stall = StallWatch::begin(watched, disk.waits.clone())?;
         let ready = match released {
             Ok(child) => self.bring_up(memory, &start.monitor, start.line, &vmm, caller).map(
                 |(session, helper)| {

@@ -31,17 +31,18 @@ pub struct StallWatch {
 }
 
 impl StallWatch {
-    /// Watches until it is dropped. Without a thread for it, the VMM is not watched. `waits` tells that the guest waits
-    /// for something on the host.
+    /// Watches until it is dropped; nothing for `None`. Without a thread for it, the VMM is not watched. `waits` tells that
+    /// the guest waits for something on the host.
     ///
     /// # Errors
     /// Those of [`process::open`].
-    pub fn begin(vmm: &ProcessId, waits: Arc<AtomicBool>) -> Result<StallWatch> {
+    pub fn begin(vmm: Option<&ProcessId>, waits: Arc<AtomicBool>) -> Result<StallWatch> {
         let (stop, stopped) = channel();
         let has_ended_it = Arc::new(AtomicBool::new(false));
         let watch = StallWatch { has_ended_it: has_ended_it.clone(), _stop: stop };
-        let pid = vmm.pid;
-        if let Some(vmm) = process::open(vmm)? {
+        let Some(identity) = vmm else { return Ok(watch) };
+        let pid = identity.pid;
+        if let Some(vmm) = process::open(identity)? {
             let _ = thread::start_detached(move || {
                 let mut stall = Stall::default();
                 while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
