@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::pull::{PullRequest, pull_image};
+use super::pull::{PullRequest, is_pulled, pull_image};
 use super::templates;
 use super::users::refuse_if_needed;
 use crate::backend::installed_agent;
@@ -25,16 +25,12 @@ pub fn build_image(
 ) -> Result<ImageInfo> {
     let profiles = manager.settings.profiles()?;
     let profile = find_profile(profiles, profile)?;
-    if let Some(recipe) = profile.recipe.pulled() {
-        let is_there = || {
-            let info = manager.images().ok()?.info(&profile.name).ok()??;
-            (info.recipe == profile.recipe).then_some(())
-        };
-        if force || is_there().is_none() {
-            let (reference, name) = (recipe.reference.clone(), Some(profile.name.clone()));
-            let request = PullRequest { rebuild: force, ..PullRequest::new(reference, name) };
-            return Ok(pull_image(manager, &request, progress)?.into_info());
-        }
+    if let Some(recipe) = profile.recipe.pulled()
+        && (force || !is_pulled(manager, profile))
+    {
+        let (reference, name) = (recipe.reference.clone(), Some(profile.name.clone()));
+        let request = PullRequest { rebuild: force, ..PullRequest::new(reference, name) };
+        return Ok(pull_image(manager, &request, progress)?.into_info());
     }
     if force {
         refuse_if_needed(manager, &profile.name, "rebuilding")?;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use super::pull::{PullRequest, pull_image};
+use super::pull::{PullRequest, is_pulled, pull_image};
 use crate::image::ProgressSink;
 use crate::lifecycle::manager::VmManager;
 use crate::model::{ImageReference, Profile, ProfileName, Refusal, RefusalKind};
@@ -48,9 +48,7 @@ pub fn provide_image(
         ImageWish::Profile(name) => {
             let profile = manager.settings.profile(name)?;
             let Some(pull) = profile.recipe.pulled() else { return Ok(None) };
-            let there = || manager.images().ok()?.info(&profile.name).ok()?;
-            let is_there = there().is_some_and(|info| info.recipe == profile.recipe);
-            (&pull.reference, Some(profile.name.clone()), is_there)
+            (&pull.reference, Some(profile.name.clone()), is_pulled(manager, profile))
         }
     };
     if !is_there && policy == PullPolicy::Never {

@@ -15,7 +15,8 @@ use crate::import::{self, ImageImport, NamedSource, UnpackBounds};
 use crate::lifecycle::manager::VmManager;
 use crate::model::profile::{IMPORTED_PROFILE, KERNEL_OF};
 use crate::model::{
-    ImageRecipe, ImageReference, ProfileName, PullRecipe, Refusal, RefusalKind, RootfsFormat,
+    ImageRecipe, ImageReference, Profile, ProfileName, PullRecipe, Refusal, RefusalKind,
+    RootfsFormat,
 };
 use crate::pull::{self, BlobStore, ResolvedImage};
 use crate::settings::{self, ImportedDefaults, find_profile};
@@ -92,6 +93,12 @@ struct PullTarget {
     defaults: ImportedDefaults,
     /// Whether the defaults are those of the image that is there.
     is_unchanged: bool,
+}
+
+/// Whether the image of a profile is here, and is what the profile names.
+pub(super) fn is_pulled(manager: &VmManager, profile: &Profile) -> bool {
+    let there = || manager.images().ok()?.info(&profile.name).ok()?;
+    there().is_some_and(|info| info.recipe == profile.recipe)
 }
 
 /// Pulls an image, unless the one that is there is what the reference means now. Builds the image with the kernel if it is

@@ -197,9 +197,9 @@ impl VmBoot<'_> {
                 Ok(BootedVm { vmm, session, monitor: start.monitor, children })
             }
             Err(error) => {
-                let has_stopped = stall.has_ended_it() || self.has_late_timer();
-                let error = if stall.has_ended_it() { stall.error() } else { error };
-                let error = self.explain(error);
+                let stalled = stall.why_ended();
+                let has_stopped = stalled.is_some() || self.has_late_timer();
+                let error = self.explain(stalled.map_or(error, anyhow::Error::from));
                 self.end(&vmm).with_context(|| format!("while undoing: {error:#}"))?;
                 Err(BootFailure { error, has_stopped })
             }

@@ -59,18 +59,14 @@ impl StallWatch {
         Ok(watch)
     }
 
-    /// Why it kills a VMM.
-    pub fn error(&self) -> anyhow::Error {
+    /// Why it has killed the VMM, if it has.
+    pub fn why_ended(&self) -> Option<Refusal> {
         let message = format!(
             "the guest did nothing for {} s, and its agent did not answer",
             LIMIT.as_secs()
         );
-        Refusal::new(RefusalKind::Agent, message).into()
-    }
-
-    /// Whether it has killed the VMM.
-    pub fn has_ended_it(&self) -> bool {
-        self.has_ended_it.load(Ordering::Relaxed)
+        let has_ended_it = self.has_ended_it.load(Ordering::Relaxed);
+        has_ended_it.then(|| Refusal::new(RefusalKind::Agent, message))
     }
 }
 
